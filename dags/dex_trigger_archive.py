@@ -1,0 +1,110 @@
+"""
+# DEX trigger archive
+
+**What.** Keeps, for every client and every day, exactly what the DEX API answered to the trigger question, so that
+an investigator can show it later. One mapped task a client, named by its client id; above the setting
+`max_mapped_clients` (500) clients share tasks, and each still fails and is retried on its own.
+
+**Schedule.** Daily at 06:00 New York time, without catch-up. The hour is the Airflow configuration option
+`pipelines.dex_trigger_archive_schedule`, the zone `pipelines.business_timezone`. The day that is archived, the
+*trigger date*, is the param `trigger_date`; else the run's date in the business zone plus the setting
+`trigger_date_offset_days`. A day in the future is refused.
+
+**Reads.** Clients from SQL Server (connection `dex_db`; query in `include/sql/dex_clients.sql`); the DEX API
+(connection `dex_api`, OAuth2 client credentials); the Variable `settings`.
+
+**Writes.** `trigger/<clientid>/<clientid>_trigger_<yyyymmdd>.json` in the archive bucket, byte for byte as it came;
+the day's `manifests/trigger/<yyyymmdd>.json`, which accounts for every client of the day's latest run; working papers
+under `runs/`, which expire. Updates the asset `dex_trigger_archive` when every client is archived.
+
+**When it fails.** Time-outs, lost connections, 408, 425, 429 and 5xx are retried with growing delays, and
+`Retry-After` is honoured. Other statuses and bodies that are no JSON fail that client at once. One client's failure
+stops no other. `summarize` then fails the run and sends one digest to SNS and Slack: which clients, why, and a link
+to each log. A run that selects no client warns and succeeds.
+
+**Run again.** Any task, run or range, as often as you like: what is archived already is not written again, a changed
+answer becomes a new version, and an empty answer never replaces a non-empty one unless the param `force` says so.
+A client: trigger with `trigger_date` and `client_ids`. A range: `airflow backfill create --dag-id
+dex_trigger_archive --from-date 2026-03-01 --to-date 2026-03-07`, both days included; with
+`--reprocess-behavior completed` also the days that were run before.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pendulum
+from airflow.sdk import Asset, Param, dag, get_current_context, task
+
+from airflow_ext.defaults import TASK_DEFAULTS, schedule_of, schedule_timezone
+from airflow_ext.ids import DEX_TRIGGER_ARCHIVE, Tag
+from airflow_ext.notifications.safety_net import alert_unreported_failure
+from airflow_ext.timetables import BusinessDayTimetable
+
+if TYPE_CHECKING:
+    from airflow_ext.archive_tasks import Work
+
+PARAMS = {
+    "trigger_date": Param(
+        None,
+        type=["null", "string"],
+        format="date",
+        title="Trigger date",
+        description="The day to archive, YYYY-MM-DD. Empty: the run's own day in the business time zone.",
+    ),
+    "client_ids": Param(
+        None,
+        type=["null", "array"],
+        items={"type": "integer"},
+        minItems=1,
+        title="Client ids",
+        description="Archive only these clients. Empty: every client that the database selects.",
+    ),
+    "force": Param(
+        False,
+        type="boolean",
+        title="Force",
+        description="Let an empty answer ([] or {}) replace a non-empty archive of the same client and day.",
+    ),
+}
+
+
+@dag(
+    dag_id=DEX_TRIGGER_ARCHIVE,
+    schedule=BusinessDayTimetable(
+        schedule_of(DEX_TRIGGER_ARCHIVE, default="0 6 * * *"), timezone=schedule_timezone()
+    ),
+    start_date=pendulum.datetime(2020, 1, 1, tz="UTC"),
+    catchup=False,
+    max_active_runs=3,
+    dagrun_timeout=timedelta(hours=6),
+    params=PARAMS,
+    default_args=TASK_DEFAULTS,
+    on_failure_callback=alert_unreported_failure,
+    doc_md=__doc__,
+    tags=[Tag.ARCHIVE, Tag.DAILY, Tag.DEX],
+)
+def dex_trigger_archive() -> None:
+    @task
+    def list_clients() -> list[Work]:
+        from airflow_ext import archive_tasks
+
+        return archive_tasks.list_clients(get_current_context())
+
+    @task(map_index_template="{{ label }}", max_active_tis_per_dagrun=16)
+    def archive_client(work: Work) -> dict[str, int]:
+        from airflow_ext import archive_tasks
+
+        return archive_tasks.archive_client(get_current_context(), work)
+
+    @task(trigger_rule="all_done", outlets=[Asset(DEX_TRIGGER_ARCHIVE)])
+    def summarize() -> dict[str, Any]:
+        from airflow_ext import archive_tasks
+
+        return archive_tasks.summarize(get_current_context())
+
+    archive_client.expand(work=list_clients()) >> summarize()
+
+
+dex_trigger_archive()

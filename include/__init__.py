@@ -1,0 +1,1 @@
+"""The domain in plain Python: takes values, returns values, never imports Airflow."""

@@ -1,0 +1,82 @@
+"""What an alert says (spec: platform, Alerts), as plain text that SNS and Slack both take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+MAX_FAILURES = 20
+"""Failures listed one by one; the rest is a number. SNS takes 256 KB, a person takes less."""
+
+_MAX_REASON = 400
+_MAX_SUBJECT = 100
+
+
+class Severity(StrEnum):
+    """How much it matters."""
+
+    ERROR = "ERROR"
+    WARNING = "WARNING"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One thing that failed.
+
+    :param what: such as ``client 1042 (Acme Grid)``.
+    :param task: task id.
+    :param map_index: index of the mapped task, or None.
+    :param log_url: link to its log.
+    """
+
+    what: str
+    reason: str
+    task: str
+    map_index: int | None = None
+    log_url: str | None = None
+
+    def __str__(self) -> str:
+        index = "" if self.map_index is None else f"[{self.map_index}]"
+        log = f"\n    log: {self.log_url}" if self.log_url else ""
+        return f"- {self.what} in {self.task}{index}: {_one_line(self.reason)}{log}"
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One message about one run.
+
+    :param headline: one sentence.
+    :param facts: further lines, such as where the manifest lies.
+    """
+
+    severity: Severity
+    pipeline: str
+    run_id: str
+    headline: str
+    facts: Sequence[str] = ()
+    failures: Sequence[Failure] = field(default=())
+
+    @property
+    def subject(self) -> str:
+        """Subject for SNS: printable ASCII, at most 100 characters."""
+        text = f"[{self.severity}] {self.pipeline}: {_one_line(self.headline)}"
+        return text.encode("ascii", "replace").decode()[:_MAX_SUBJECT]
+
+    @property
+    def text(self) -> str:
+        """The whole message."""
+        lines = [
+            f"{self.severity} in pipeline {self.pipeline}: {_one_line(self.headline)}",
+            f"run: {self.run_id}",
+            *self.facts,
+            *map(str, self.failures[:MAX_FAILURES]),
+        ]
+        if len(self.failures) > MAX_FAILURES:
+            lines.append(f"- and {len(self.failures) - MAX_FAILURES} more, see the manifest")
+        return "\n".join(lines)
+
+
+def _one_line(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]}..."

@@ -1,0 +1,59 @@
+"""Which business day a run archives."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from include.errors import InvalidInputError
+
+_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+
+
+def trigger_date(
+    *,
+    requested: str | None,
+    logical_date: datetime | None,
+    now: datetime,
+    zone: ZoneInfo,
+    offset_days: int,
+) -> date:
+    """The trigger date of a run (spec: archive, Schedule).
+
+    The first that is given decides: the param ``requested``; the logical date in the business zone plus the
+    offset; today in the business zone plus the offset (a manual run has no logical date).
+
+    :param requested: the run's param ``trigger_date``, ``YYYY-MM-DD``; the offset does not apply to it.
+    :param logical_date: the run's aware logical date.
+    :param now: an aware time.
+    :param zone: the business time zone.
+    :param offset_days: setting ``trigger_date_offset_days``.
+    :raises InvalidInputError: a malformed date, or one after today in the business zone.
+    """
+    if requested is not None:
+        day = _parse(requested)
+        origin = "param trigger_date"
+    else:
+        moment, origin = (now, "today") if logical_date is None else (logical_date, "the logical date")
+        day = moment.astimezone(zone).date() + timedelta(days=offset_days)
+        if offset_days:
+            origin += f" plus trigger_date_offset_days ({offset_days})"
+    today = now.astimezone(zone).date()
+    if day > today:
+        raise InvalidInputError(
+            f"trigger date {day} (from {origin}) is in the future: today is {today} in {zone.key}; "
+            "choose a day that has come"
+        )
+    return day
+
+
+def _parse(text: str) -> date:
+    try:
+        if not _ISO_DATE.fullmatch(text):
+            raise ValueError(text)
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidInputError(
+            f"param trigger_date {text!r} is not a calendar date; write YYYY-MM-DD, such as 2026-03-08"
+        ) from error

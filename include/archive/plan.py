@@ -1,0 +1,84 @@
+"""What a run is going to do, fixed once at its start and kept in S3, so that XCom carries references only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from include.archive.roster import Client
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The clients of one mapped task: positions ``start`` to ``stop`` (exclusive) of the plan.
+
+    :param label: what the UI shows: the client id, or the range of ids and their number.
+    """
+
+    start: int
+    stop: int
+    label: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run's work.
+
+    :param clear_number: how often the run had been cleared when it was planned.
+    :param day: the trigger date, the same for every task, also when the run crosses midnight.
+    :param force: an empty answer may replace a non-empty archive.
+    :param clients: ordered by id.
+    :param slices: cover all clients, in order, without overlap.
+    """
+
+    run_id: str
+    clear_number: int
+    day: date
+    force: bool
+    clients: tuple[Client, ...]
+    slices: tuple[Slice, ...]
+
+    def to_document(self) -> dict[str, Any]:
+        """A JSON document; :meth:`from_document` reads it back."""
+        return {
+            "run_id": self.run_id,
+            "clear_number": self.clear_number,
+            "trigger_date": self.day.isoformat(),
+            "force": self.force,
+            "clients": [[client.id, client.name] for client in self.clients],
+            "slices": [[piece.start, piece.stop, piece.label] for piece in self.slices],
+        }
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Plan:
+        """The plan that :meth:`to_document` wrote."""
+        return cls(
+            run_id=document["run_id"],
+            clear_number=document["clear_number"],
+            day=date.fromisoformat(document["trigger_date"]),
+            force=document["force"],
+            clients=tuple(Client(*client) for client in document["clients"]),
+            slices=tuple(Slice(*piece) for piece in document["slices"]),
+        )
+
+
+def cut(clients: Sequence[Client], *, max_tasks: int, clients_per_task: int) -> tuple[Slice, ...]:
+    """Cut the clients into at most ``max_tasks`` slices.
+
+    Up to ``max_tasks`` clients get a task each. Beyond, they are grouped about ``clients_per_task`` to a task,
+    or more where ``max_tasks`` would not do otherwise; sizes differ by at most one.
+    """
+    count = len(clients)
+    tasks = count if count <= max_tasks else min(max_tasks, -(-count // clients_per_task))
+    bounds = [index * count // tasks for index in range(tasks + 1)] if tasks else []
+    return tuple(
+        Slice(start, stop, _label(clients[start:stop]))
+        for start, stop in zip(bounds, bounds[1:], strict=False)
+    )
+
+
+def _label(clients: Sequence[Client]) -> str:
+    first, last = clients[0].id, clients[-1].id
+    return str(first) if len(clients) == 1 else f"{first}-{last} ({len(clients)} clients)"

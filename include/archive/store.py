@@ -1,0 +1,119 @@
+"""The archive itself: each answer byte for byte, written once, never overwritten by less (spec: archive, Store)."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from include.archive.answer import Answer, read_answer
+from include.archive.keys import archive_key
+from include.archive.outcomes import Outcome, Result
+from include.clients.s3 import error_code, typed_errors
+from include.errors import EmptyAnswerError, InvalidAnswerError, StorageUnavailableError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef, PutObjectOutputTypeDef
+
+_EMPTY_BODY_MAX_BYTES = 1024
+"""Above this size an archive is not looked at to learn that it is not ``[]`` or ``{}``."""
+
+
+class ArchiveStore:
+    """Writes answers to one bucket by conditional requests, so that any call can be repeated or raced.
+
+    The usual case, a client's first answer of a day, costs one request.
+    """
+
+    def __init__(self, s3: S3Client, bucket: str) -> None:
+        self._s3 = s3
+        self._bucket = bucket
+
+    def keep(self, client_id: int, day: date, answer: Answer, *, force: bool) -> Outcome:
+        """Archive ``answer``, unless it is there already.
+
+        :param force: an empty answer may replace a non-empty archive.
+        :raises EmptyAnswerError: it would, and ``force`` is false; the archive stays as it was.
+        :raises StorageUnavailableError: S3 failed or another writer came first; a retry settles it.
+        :raises StorageRefusedError: S3 refused.
+        """
+        key = archive_key(client_id, day)
+        with typed_errors(f"archive s3://{self._bucket}/{key}"):
+            try:
+                written = self._put(key, client_id, day, answer, if_none_match="*")
+            except ClientError as error:
+                if error_code(error) != "PreconditionFailed":
+                    raise
+            else:
+                return _outcome(client_id, Result.ARCHIVED, key, answer, written.get("VersionId"))
+            kept = self._head(key)
+            if self._same(kept, key, answer):
+                return _outcome(client_id, Result.UNCHANGED, key, answer, kept.get("VersionId"))
+            if answer.empty and not force and not self._is_empty(kept, key):
+                raise EmptyAnswerError(
+                    f"the answer is empty, but {key} holds a non-empty one, which was left as it is; "
+                    "run again with force if the empty answer is right"
+                )
+            written = self._put(key, client_id, day, answer, if_match=kept["ETag"])
+            return _outcome(client_id, Result.UPDATED, key, answer, written.get("VersionId"))
+
+    def _put(
+        self,
+        key: str,
+        client_id: int,
+        day: date,
+        answer: Answer,
+        *,
+        if_none_match: str | None = None,
+        if_match: str | None = None,
+    ) -> PutObjectOutputTypeDef:
+        condition = {"IfNoneMatch": if_none_match} if if_none_match else {"IfMatch": if_match}
+        return self._s3.put_object(
+            Bucket=self._bucket,
+            Key=key,
+            Body=answer.body,
+            ContentType="application/json",
+            ServerSideEncryption="AES256",
+            Metadata={
+                "client_id": str(client_id),
+                "trigger_date": day.isoformat(),
+                "archived_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "sha256": answer.sha256,
+                # Only a 200 is ever archived.
+                "source_status": "200",
+            },
+            **condition,  # type: ignore[arg-type]
+        )
+
+    def _head(self, key: str) -> HeadObjectOutputTypeDef:
+        try:
+            return self._s3.head_object(Bucket=self._bucket, Key=key)
+        except ClientError as error:
+            if error_code(error) in ("404", "NoSuchKey", "NotFound"):
+                raise StorageUnavailableError(f"{key} was deleted while it was compared") from error
+            raise
+
+    def _same(self, kept: HeadObjectOutputTypeDef, key: str, answer: Answer) -> bool:
+        if kept["ContentLength"] != len(answer.body):
+            return False
+        digest = kept["Metadata"].get("sha256")
+        # Archives made before this pipeline carry no digest.
+        return self._body(kept, key) == answer.body if digest is None else digest == answer.sha256
+
+    def _is_empty(self, kept: HeadObjectOutputTypeDef, key: str) -> bool:
+        if kept["ContentLength"] > _EMPTY_BODY_MAX_BYTES:
+            return False
+        try:
+            return read_answer(self._body(kept, key)).empty
+        except InvalidAnswerError:
+            return False
+
+    def _body(self, kept: HeadObjectOutputTypeDef, key: str) -> bytes:
+        # If-Match: the bytes compared are those of the object that the conditional write will name.
+        return self._s3.get_object(Bucket=self._bucket, Key=key, IfMatch=kept["ETag"])["Body"].read()
+
+
+def _outcome(client_id: int, result: Result, key: str, answer: Answer, version_id: str | None) -> Outcome:
+    return Outcome(client_id, result, key, answer.sha256, len(answer.body), version_id)

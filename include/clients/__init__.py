@@ -1,0 +1,1 @@
+"""Clients of the outside world: HTTP APIs and AWS services."""

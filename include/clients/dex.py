@@ -1,0 +1,72 @@
+"""The DEX API: one question, asked for a client and a day."""
+
+from __future__ import annotations
+
+from datetime import date
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from include.clients.oauth2 import ClientCredentials, ClientCredentialsAuth
+from include.clients.rest import TIMEOUT_SECONDS, get_body, tls_context
+
+
+class DexApi:
+    """Use as ``async with DexApi(...) as dex``: connections and the token live for the block.
+
+    :param base_url: ``https://host[/prefix]`` of the API.
+    :param credentials: what to log in with.
+    :param max_connections: how many calls run at once.
+    :param transport: stands in for the network in tests.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        credentials: ClientCredentials,
+        *,
+        max_connections: int,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._url = f"{base_url.rstrip('/')}/data-exchange/trigger"
+        self._credentials = credentials
+        self._max_connections = max_connections
+        self._transport = transport
+
+    async def __aenter__(self) -> Self:
+        self._auth = ClientCredentialsAuth(self._credentials, transport=self._transport)
+        self._http = httpx.AsyncClient(
+            auth=self._auth,
+            limits=httpx.Limits(
+                max_connections=self._max_connections, max_keepalive_connections=self._max_connections
+            ),
+            timeout=TIMEOUT_SECONDS,
+            transport=self._transport,
+            verify=tls_context(),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    async def log_in(self) -> None:
+        """Fetch a token now, so that wrong credentials fail here and once.
+
+        :raises AuthRefusedError: the credentials are refused.
+        :raises ApiUnavailableError: the token endpoint cannot be reached or fails.
+        :raises InvalidAnswerError: it answered something that is no token.
+        """
+        await self._auth.log_in()
+
+    async def trigger_response(self, client_id: int, day: date) -> bytes:
+        """The body of the trigger response, byte for byte (spec: archive, Fetch).
+
+        :raises ApiUnavailableError: a retry may work.
+        :raises AuthRefusedError: credentials or a fresh token were refused.
+        :raises ApiRefusedError: any other status than 200.
+        """
+        params = {"clientId": str(client_id), "triggerDate": day.isoformat()}
+        return await get_body(self._http, self._url, params=params, what="DEX API")

@@ -1,0 +1,159 @@
+"""OAuth2 client credentials (RFC 6749, 4.4) as an ``httpx`` authentication: one login for many calls."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+import httpx
+from authlib.integrations.base_client import OAuthError
+from authlib.integrations.httpx_client import AsyncOAuth2Client
+
+from include.clients.rest import TIMEOUT_SECONDS, raise_for_status, tls_context
+from include.errors import ApiUnavailableError, AuthRefusedError, InvalidAnswerError
+
+REFRESH_EARLY_SECONDS = 60.0
+"""A token is replaced this long before it expires, so that it does not expire on its way."""
+
+DEFAULT_LIFETIME_SECONDS = 300.0
+"""Lifetime assumed when the server does not say (``expires_in`` is optional in RFC 6749, 5.1)."""
+
+
+@dataclass(frozen=True)
+class ClientCredentials:
+    """What a token is asked for with. The secret is left out of ``repr``.
+
+    :param token_url: absolute URL of the token endpoint.
+    :param scope: space-separated scopes.
+    """
+
+    token_url: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    scope: str
+
+
+@dataclass(frozen=True)
+class _Token:
+    value: str = field(repr=False)
+    usable_until: float
+
+
+class ClientCredentialsAuth(httpx.Auth):
+    """Adds a bearer token to each request; fetches, shares and renews it.
+
+    Concurrent requests share one login (single flight). A 401 leads to one new login and one repetition;
+    a second 401 is the answer. Refused credentials are not tried again: hundreds of wrong logins would lock
+    the account. The token lives in this object only.
+
+    :param credentials: what to log in with.
+    :param transport: stands in for the network in tests.
+    :param clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        credentials: ClientCredentials,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._credentials = credentials
+        self._transport = transport
+        self._clock = clock
+        self._token: _Token | None = None
+        self._refusal: AuthRefusedError | None = None
+        self._login = asyncio.Lock()
+
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        """Send with a valid token; after a 401, log in again once and repeat."""
+        token = await self._valid_token(refused=None)
+        request.headers["Authorization"] = f"Bearer {token.value}"
+        response = yield request
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            token = await self._valid_token(refused=token)
+            request.headers["Authorization"] = f"Bearer {token.value}"
+            yield request
+
+    async def log_in(self) -> None:
+        """Fetch a token unless a valid one is there.
+
+        :raises AuthRefusedError: the credentials are refused.
+        :raises ApiUnavailableError: the token endpoint cannot be reached or fails.
+        :raises InvalidAnswerError: it answered something that is no token.
+        """
+        await self._valid_token(refused=None)
+
+    async def _valid_token(self, *, refused: _Token | None) -> _Token:
+        async with self._login:
+            known = self._token
+            # Whoever waited for the lock finds the token that the first one fetched.
+            if known is not None and known is not refused and self._clock() < known.usable_until:
+                return known
+            if self._refusal is not None:
+                raise self._refusal
+            try:
+                self._token = await self._fetch()
+            except AuthRefusedError as error:
+                self._refusal = error
+                raise
+            return self._token
+
+    async def _fetch(self) -> _Token:
+        asked = self._credentials
+        what = f"token endpoint {asked.token_url}"
+        try:
+            async with (
+                asyncio.timeout(TIMEOUT_SECONDS),
+                AsyncOAuth2Client(
+                    asked.client_id,
+                    asked.client_secret,
+                    scope=asked.scope,
+                    token_endpoint_auth_method="client_secret_post",
+                    transport=self._transport,
+                    timeout=TIMEOUT_SECONDS,
+                    verify=tls_context(),
+                ) as session,
+            ):
+                session.register_compliance_hook("access_token_response", _check_status(what, asked.client_id))
+                answer = await session.fetch_token(asked.token_url, grant_type="client_credentials")
+            value, expires_in = answer["access_token"], answer.get("expires_in")
+            lifetime = DEFAULT_LIFETIME_SECONDS if expires_in is None else float(expires_in)
+        except OAuthError as error:
+            raise _refused(what, asked.client_id, error.error or "no reason given") from error
+        except (TimeoutError, httpx.TimeoutException) as error:
+            raise ApiUnavailableError(f"{what} did not answer within {TIMEOUT_SECONDS:g} s") from error
+        except httpx.TransportError as error:
+            raise ApiUnavailableError(f"connection to the {what} failed: {type(error).__name__}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InvalidAnswerError(
+                f"{what} answered 200 without a usable access_token; check that token_url is right"
+            ) from error
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+            raise InvalidAnswerError(f"{what} answered 200 with an access_token that is not plain text")
+        # A token that lives shorter than the margin is used for half its life rather than never.
+        margin = min(REFRESH_EARLY_SECONDS, lifetime / 2)
+        return _Token(value, self._clock() + lifetime - margin)
+
+
+def _check_status(what: str, client_id: str) -> Callable[[httpx.Response], httpx.Response]:
+    def check(response: httpx.Response) -> httpx.Response:
+        if response.status_code in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            raise _refused(what, client_id, str(response.status_code))
+        if response.status_code != HTTPStatus.OK:
+            raise_for_status(response, what=what)
+        return response
+
+    return check
+
+
+def _refused(what: str, client_id: str, reason: str) -> AuthRefusedError:
+    return AuthRefusedError(
+        f"{what} refused client id {client_id!r} ({reason}): check login (client id), password (client secret) "
+        "and extra.scope of the connection"
+    )
+
+

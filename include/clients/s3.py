@@ -1,0 +1,91 @@
+"""S3 calls with typed errors, and JSON documents in a bucket."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from include.errors import StorageRefusedError, StorageUnavailableError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_TRANSIENT_CODES = frozenset(
+    {
+        "ConditionalRequestConflict",
+        "InternalError",
+        "OperationAborted",
+        "PreconditionFailed",
+        "RequestTimeout",
+        "RequestTimeTooSkewed",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+    }
+)
+_SERVER_ERROR = 500
+
+
+def error_code(error: ClientError) -> str:
+    """The S3 error code of a failed call, such as ``NoSuchKey`` or ``PreconditionFailed``."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+@contextmanager
+def typed_errors(what: str) -> Iterator[None]:
+    """Translate botocore's errors inside the block.
+
+    :param what: names the action in the message, such as ``write s3://bucket/key``.
+    :raises StorageUnavailableError: connection errors, throttling, 5xx, lost races (409, 412).
+    :raises StorageRefusedError: any other refusal: missing bucket or key, access denied.
+    """
+    try:
+        yield
+    except ClientError as error:
+        code = error_code(error)
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if code in _TRANSIENT_CODES or status >= _SERVER_ERROR:
+            raise StorageUnavailableError(f"cannot {what}: S3 answered {code}") from error
+        raise StorageRefusedError(
+            f"cannot {what}: S3 answered {code}; check the bucket's name in settings and the role's permissions"
+        ) from error
+    except BotoCoreError as error:
+        raise StorageUnavailableError(f"cannot {what}: {type(error).__name__}") from error
+
+
+def put_json(s3: S3Client, bucket: str, key: str, document: object) -> None:
+    """Write ``document`` as JSON to ``s3://bucket/key``, encrypted.
+
+    :raises StorageUnavailableError: a retry may work.
+    :raises StorageRefusedError: it will not.
+    """
+    body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    with typed_errors(f"write s3://{bucket}/{key}"):
+        s3.put_object(
+            Bucket=bucket,
+            Key=key,
+            Body=body,
+            ContentType="application/json",
+            ServerSideEncryption="AES256",
+        )
+
+
+def get_json(s3: S3Client, bucket: str, key: str) -> Any:
+    """The JSON document at ``s3://bucket/key``, or None when there is none.
+
+    :raises StorageUnavailableError: a retry may work.
+    :raises StorageRefusedError: it will not.
+    """
+    with typed_errors(f"read s3://{bucket}/{key}"):
+        try:
+            body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        except ClientError as error:
+            if error_code(error) == "NoSuchKey":
+                return None
+            raise
+    return json.loads(body)

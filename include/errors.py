@@ -1,0 +1,101 @@
+"""Every error that the pipelines raise on purpose, in one tree.
+
+::
+
+    PipelineError
+    ├── TransientError            the same call may work later: retried
+    │   ├── ApiUnavailableError       time-out, cut connection, 408/425/429, 5xx
+    │   ├── SettingsUnavailableError  a setting or connection is not found, or its store is out of reach
+    │   ├── DatabaseUnavailableError  the client database cannot be reached or read
+    │   ├── StorageUnavailableError   S3 throttles, fails, or a conditional write was raced
+    │   └── RetryableClientsError     some clients of a task failed in one of these ways
+    └── PermanentError            repeating changes nothing: fails at once
+        ├── SettingsError             a setting or connection field is missing or malformed
+        ├── InvalidInputError         a run parameter cannot be used
+        ├── AuthRefusedError          credentials or token refused
+        ├── ApiRefusedError           any other 4xx, or an answer that is no answer (3xx, 204)
+        ├── InvalidAnswerError        a 200 whose body cannot be kept as evidence
+        ├── EmptyAnswerError          an empty answer would replace a non-empty archive
+        ├── StorageRefusedError       S3 refuses: no bucket, no permission
+        └── ClientsFailedError        clients of a task or of a run failed for good
+
+The branch is the retry contract: ``airflow_ext.retry`` maps *transient* to a retry and *permanent*
+to fail-now. A message says what is wrong and what to change; it never holds a body or a secret.
+"""
+
+from __future__ import annotations
+
+
+class PipelineError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class TransientError(PipelineError):
+    """The same call may work later.
+
+    :param message: what happened.
+    :param retry_after: seconds that the other side asked to wait, if it did.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ApiUnavailableError(TransientError):
+    """An HTTP API timed out, cut the connection, or answered 408, 425, 429 or 5xx."""
+
+
+class SettingsUnavailableError(TransientError):
+    """A Variable or Connection is not found.
+
+    Airflow answers the same when Secrets Manager is out of reach, so this is worth a retry.
+    """
+
+
+class DatabaseUnavailableError(TransientError):
+    """The client database cannot be reached, or failed while it was read."""
+
+
+class StorageUnavailableError(TransientError):
+    """S3 throttled, failed, or another writer won the race for the same key."""
+
+
+class RetryableClientsError(TransientError):
+    """Some clients of a task failed in a way that a retry may mend; the others are done."""
+
+
+class PermanentError(PipelineError):
+    """Repeating the same call changes nothing."""
+
+
+class SettingsError(PermanentError):
+    """A setting or a connection field is missing or malformed; the message names it."""
+
+
+class InvalidInputError(PermanentError):
+    """A run parameter cannot be used; the message names it."""
+
+
+class AuthRefusedError(PermanentError):
+    """The token endpoint refused the credentials, or the API refused a fresh token."""
+
+
+class ApiRefusedError(PermanentError):
+    """The API refused the request with a status that a retry does not mend."""
+
+
+class InvalidAnswerError(PermanentError):
+    """The API answered 200 with a body that is not an archivable JSON document."""
+
+
+class EmptyAnswerError(PermanentError):
+    """An empty answer would replace a non-empty archive and the run is not forced."""
+
+
+class StorageRefusedError(PermanentError):
+    """S3 refused the request: the bucket does not exist or access is denied."""
+
+
+class ClientsFailedError(PermanentError):
+    """Clients failed and no retry will mend it; the others are done."""

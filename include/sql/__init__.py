@@ -1,0 +1,1 @@
+"""SQL, one query a file."""

@@ -1,0 +1,1 @@
+"""Everything that mentions Airflow, apart from the DAGs."""

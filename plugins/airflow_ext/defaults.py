@@ -1,0 +1,35 @@
+"""Defaults shared by the DAGs, and the deployment's configuration options.
+
+What shapes a DAG (its cron, its zone) must be known while its file is parsed, when nothing may be read. These
+few values are therefore Airflow configuration options, section ``[pipelines]``, which cost no call: on MWAA an
+environment's "Airflow configuration options", elsewhere ``AIRFLOW__PIPELINES__...``. All else is in the Variable
+``settings``, read at run time.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk.configuration import conf
+
+from airflow_ext.retry import TypedRetryPolicy
+
+_SECTION = "pipelines"
+
+TASK_DEFAULTS: dict[str, Any] = {
+    "retries": 5,
+    "retry_policy": TypedRetryPolicy(),
+    "execution_timeout": timedelta(hours=1),
+}
+"""``default_args`` of every DAG: the error decides whether a retry makes sense, ``retries`` how often."""
+
+
+def schedule_of(dag_id: str, *, default: str) -> str:
+    """The cron expression of a DAG: option ``<dag_id>_schedule``."""
+    return str(conf.get(_SECTION, f"{dag_id}_schedule", fallback=default))
+
+
+def schedule_timezone() -> str:
+    """The zone of the cron expressions: option ``business_timezone``, to be equal to the setting of that name."""
+    return str(conf.get(_SECTION, "business_timezone", fallback="America/New_York"))

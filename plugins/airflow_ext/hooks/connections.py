@@ -1,0 +1,30 @@
+"""Read an Airflow Connection with an error that says where it belongs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError
+
+from include.errors import SettingsError, SettingsUnavailableError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+
+def get_connection(conn_id: str) -> Connection:
+    """The Connection ``conn_id``.
+
+    :raises SettingsUnavailableError: there is none, or its store cannot be reached.
+    :raises SettingsError: what is stored is no connection.
+    """
+    where = f"connection '{conn_id}' (Secrets Manager: airflow/connections/{conn_id})"
+    try:
+        return BaseHook.get_connection(conn_id)
+    except (AirflowNotFoundException, AirflowRuntimeError) as error:
+        raise SettingsUnavailableError(
+            f"{where} was not found, or its store could not be reached; put its JSON there"
+        ) from error
+    except (ValueError, TypeError) as error:
+        raise SettingsError(f"{where} is malformed: {type(error).__name__}; its value is one JSON object") from error

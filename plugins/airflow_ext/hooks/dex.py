@@ -1,0 +1,120 @@
+"""The two connections of the DEX archive: the client database ``dex_db`` and the API ``dex_api``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_ext.hooks.connections import get_connection
+from airflow_ext.ids import DEX_API_CONNECTION, DEX_DATABASE_CONNECTION
+from include.clients.dex import DexApi
+from include.clients.oauth2 import ClientCredentials
+from include.errors import DatabaseUnavailableError, SettingsError
+
+if TYPE_CHECKING:
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+    from airflow.sdk import Connection
+
+DEFAULT_SCOPE = "dex/trigger:all"
+MSSQL_PORT = 1433
+
+
+def read_rows(sql: str) -> list[tuple[Any, ...]]:
+    """All rows that ``sql`` selects through connection ``dex_db`` (any type with a ``DbApiHook``).
+
+    :raises DatabaseUnavailableError: the database cannot be reached, refuses the login, or fails the query.
+    :raises SettingsUnavailableError: there is no such connection.
+    :raises SettingsError: the connection's type cannot run SQL.
+    """
+    hook = database_hook(get_connection(DEX_DATABASE_CONNECTION))
+    try:
+        return [tuple(row) for row in hook.get_records(sql)]
+    except Exception as error:
+        # Each driver has its own error classes and no common base; all of them mean the same to the run.
+        conn = hook.connection
+        address = f"{conn.conn_type} {conn.host}" + (f":{conn.port}" if conn.port else "")
+        raise DatabaseUnavailableError(
+            f"cannot read clients through connection '{DEX_DATABASE_CONNECTION}' ({address}, database "
+            f"{conn.schema or 'default'}): {type(error).__name__}: {_first_line(error)}; check that the database "
+            "runs, host, port, login and the tables Client and ClientServiceExt"
+        ) from error
+
+
+def database_hook(conn: Connection) -> DbApiHook:
+    """The provider's hook for a database connection, SQL Server unless its type says otherwise.
+
+    The secret that the original Lambda read, ``{host, username, password, database, port}``, names no type, and
+    may name no port: pymssql would then be given the text "None".
+
+    :raises SettingsError: the type is not that of an SQL database, or SQL Server without a host.
+    """
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+    conn.conn_type = conn.conn_type or "mssql"
+    if conn.conn_type == "mssql":
+        if not conn.host:
+            raise SettingsError(f"connection '{DEX_DATABASE_CONNECTION}': host is missing")
+        conn.port = conn.port or MSSQL_PORT
+    try:
+        hook = conn.get_hook()
+    except Exception as error:
+        raise SettingsError(
+            f"connection '{DEX_DATABASE_CONNECTION}': type {conn.conn_type!r} cannot be used: {_first_line(error)}"
+        ) from error
+    if not isinstance(hook, DbApiHook):
+        raise SettingsError(
+            f"connection '{DEX_DATABASE_CONNECTION}': type {conn.conn_type!r} is no SQL database; use mssql"
+        )
+    hook.connection = conn
+    return hook
+
+
+def dex_api(*, default_base_url: str, max_connections: int) -> DexApi:
+    """The DEX API of connection ``dex_api``, not yet connected.
+
+    :raises SettingsUnavailableError: there is no such connection.
+    :raises SettingsError: a field is missing; it is named.
+    """
+    base_url, credentials = api_access(get_connection(DEX_API_CONNECTION), default_base_url=default_base_url)
+    return DexApi(base_url, credentials, max_connections=max_connections)
+
+
+def api_access(conn: Connection, *, default_base_url: str) -> tuple[str, ClientCredentials]:
+    """Base URL and credentials of connection ``dex_api``.
+
+    The secret that the original Lambda read, ``{token_url, client_id, client_secret}``, is taken too: the secrets
+    backend's ``extra_conn_words`` bring its ``token_url`` as host, and the base URL is the setting's.
+
+    :param default_base_url: setting ``dex_api_base_url``.
+    :raises SettingsError: a field is missing; it is named.
+    """
+    extra = conn.extra_dejson
+    token_url, base_url = extra.get("token_url"), conn.host
+    if not token_url and default_base_url and conn.host:
+        token_url, base_url = conn.host, default_base_url
+    required = {
+        "extra.token_url": token_url,
+        "login (client id)": conn.login,
+        "password (client secret)": conn.password,
+        "host (base URL of the API)": base_url or default_base_url,
+    }
+    missing = [name for name, value in required.items() if not value]
+    if missing:
+        raise SettingsError(f"connection '{DEX_API_CONNECTION}': missing {', '.join(missing)}")
+    return _with_scheme(conn, str(base_url or default_base_url)), ClientCredentials(
+        token_url=str(token_url),
+        client_id=str(conn.login),
+        client_secret=str(conn.password),
+        scope=str(extra.get("scope") or DEFAULT_SCOPE),
+    )
+
+
+def _with_scheme(conn: Connection, base_url: str) -> str:
+    """Connections made in the UI or from a URI hold scheme, host and port apart."""
+    if "://" in base_url:
+        return base_url
+    scheme = conn.schema if conn.schema in ("http", "https") else "https"
+    return f"{scheme}://{base_url}" + (f":{conn.port}" if conn.port else "")
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "no message")[:300]

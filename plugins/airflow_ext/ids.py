@@ -1,0 +1,35 @@
+"""Names that people, dashboards and other DAGs depend on (spec: platform)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+DEX_TRIGGER_ARCHIVE = "dex_trigger_archive"
+
+AWS_CONNECTION = "aws_default"
+DEX_DATABASE_CONNECTION = "dex_db"
+DEX_API_CONNECTION = "dex_api"
+SLACK_CONNECTION = "slack_alerts"
+
+SETTINGS_VARIABLE = "settings"
+
+METRICS_NAMESPACE = "Pipelines"
+
+
+class Tag(StrEnum):
+    """The vocabulary of DAG tags."""
+
+    ARCHIVE = "archive"
+    DAILY = "daily"
+    DEX = "dex"
+
+
+class XComKey(StrEnum):
+    """Keys beside the return value."""
+
+    FAILURE = "failure"
+    """Why a task failed, for the summary."""
+    PLAN = "plan"
+    """Key of the run's plan in the archive bucket."""
+    ALERTED = "alerted"
+    """Channels that took the run's alert."""

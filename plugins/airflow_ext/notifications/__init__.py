@@ -1,0 +1,1 @@
+"""Telling people: SNS and Slack, each independent of the other."""

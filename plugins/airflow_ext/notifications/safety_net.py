@@ -1,0 +1,56 @@
+"""The second line: a run that failed without a word from its own summary task."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from airflow_ext.ids import XComKey
+from airflow_ext.notifications.alerts import send_alert
+from airflow_ext.settings import load_settings
+from include.alerts import Alert, Severity
+from include.errors import PipelineError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from airflow.sdk.types import RuntimeTaskInstanceProtocol
+
+log = logging.getLogger(__name__)
+
+SUMMARY_TASK = "summarize"
+
+
+@contextmanager
+def failure_kept(ti: RuntimeTaskInstanceProtocol) -> Iterator[None]:
+    """Leave the reason of a failure for the summary, which tells people once for the whole run."""
+    try:
+        yield
+    except Exception as error:
+        ti.xcom_push(key=XComKey.FAILURE, value=f"{type(error).__name__}: {error}"[:1000])
+        raise
+
+
+def alert_unreported_failure(context: Context) -> None:
+    """``on_failure_callback`` of a DAG: alert unless the run's summary did.
+
+    Runs in the DAG processor when the run has failed, also when tasks were killed and no code of theirs ran.
+    """
+    dag_id, run_id = context["dag"].dag_id, str(context["run_id"])
+    ti = context.get("ti")
+    if ti is not None and ti.xcom_pull(task_ids=SUMMARY_TASK, key=XComKey.ALERTED):
+        log.info("run %s of %s failed; its summary has told people", run_id, dag_id)
+        return
+    try:
+        topic_arn = load_settings().alerts_topic_arn
+    except PipelineError as error:
+        log.error("no SNS alert: %s", error)
+        topic_arn = None
+    facts = [f"reason: {context.get('reason') or 'unknown'}"]
+    if ti is not None:
+        why = ti.xcom_pull(task_ids=SUMMARY_TASK, key=XComKey.FAILURE)
+        facts += [f"{SUMMARY_TASK}: {why}"] if why else []
+        facts += [f"last task: {ti.task_id}", f"log: {ti.log_url}"]
+    headline = "the run failed before its summary could tell anyone"
+    send_alert(Alert(Severity.ERROR, dag_id, run_id, headline, facts), context, topic_arn=topic_arn)

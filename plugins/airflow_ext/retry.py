@@ -1,0 +1,52 @@
+"""One retry policy for every task: the error says whether, this says when."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from airflow.sdk import RetryDecision, RetryPolicy
+from airflow.sdk.configuration import conf
+
+from include.errors import PermanentError, TransientError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+MAX_BACKOFF_SECONDS = 600.0
+MAX_RETRY_AFTER_SECONDS = 3600.0
+"""A partner that asks for more is asked again after this time."""
+
+
+class TypedRetryPolicy(RetryPolicy):
+    """Permanent errors fail at once; all others are retried with exponential backoff and jitter.
+
+    The first delay is about ``[pipelines] retry_base_seconds`` (default 30) and doubles with each try, up to ten
+    minutes. A ``Retry-After`` is honoured as the least delay. The jitter is drawn here because Airflow's own
+    ignores the map index: mapped tasks that failed together would return together.
+    """
+
+    def evaluate(
+        self,
+        exception: BaseException,
+        try_number: int,
+        max_tries: int,
+        context: Context | None = None,
+    ) -> RetryDecision:
+        """Decide by the exception's branch of :mod:`include.errors`; unknown exceptions count as transient."""
+        if isinstance(exception, PermanentError):
+            return RetryDecision.fail(reason=str(exception))
+        asked = exception.retry_after if isinstance(exception, TransientError) else None
+        base = conf.getfloat("pipelines", "retry_base_seconds", fallback=30.0)
+        delay = backoff_seconds(try_number, base=base)
+        if asked is not None:
+            # Not before the time asked for, and not all at that time.
+            delay = min(asked, MAX_RETRY_AFTER_SECONDS) + random.uniform(0, base)  # noqa: S311 - spreads load
+        return RetryDecision.retry(delay=timedelta(seconds=delay), reason=str(exception))
+
+
+def backoff_seconds(try_number: int, *, base: float) -> float:
+    """Seconds to wait after try ``try_number`` (from 1): half of the doubled base for sure, half at random."""
+    ceiling = min(MAX_BACKOFF_SECONDS, base * 2.0 ** min(try_number - 1, 30))
+    return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - spreads load, guards nothing

@@ -1,0 +1,99 @@
+"""The Variable ``settings``: one JSON object, read at run time, typed and frozen (spec: platform)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from airflow.sdk import Variable
+from airflow.sdk.exceptions import AirflowRuntimeError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from airflow_ext.ids import SETTINGS_VARIABLE
+from include.errors import SettingsError, SettingsUnavailableError
+
+log = logging.getLogger(__name__)
+
+_WHERE = f"Airflow Variable '{SETTINGS_VARIABLE}' (Secrets Manager: airflow/variables/{SETTINGS_VARIABLE})"
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"{name!r} is no time zone; write one such as America/New_York") from error
+    return name
+
+
+class Settings(BaseModel):
+    """The settings of one environment.
+
+    :param environment: ``dev``, ``staging``, ``prod`` or ``local``.
+    :param business_timezone: zone in which a day is a business day.
+    :param trigger_date_offset_days: added to the run's day; -1 archives the day before.
+    :param archive_bucket: bucket of the DEX trigger archive.
+    :param alerts_topic_arn: SNS topic of the alerts.
+    :param dex_api_base_url: base URL of the DEX API where connection ``dex_api`` names none.
+    :param max_mapped_clients: most tasks that an archive run maps; Airflow's own limit is 1,024.
+    :param clients_per_task: size of the groups above that limit.
+    :param archive_concurrency: calls that one task runs at once.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    environment: Annotated[str, Field(min_length=1)]
+    business_timezone: Annotated[str, AfterValidator(_known_zone)] = "America/New_York"
+    trigger_date_offset_days: Annotated[int, Field(ge=-3650, le=3650)] = 0
+    archive_bucket: Annotated[str, Field(min_length=3)]
+    alerts_topic_arn: Annotated[str, Field(pattern=r"^arn:[\w-]+:sns:")]
+    dex_api_base_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
+    max_mapped_clients: Annotated[int, Field(ge=1, le=1024)] = 500
+    clients_per_task: PositiveInt = 250
+    archive_concurrency: Annotated[int, Field(ge=1, le=64)] = 16
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The business time zone."""
+        return ZoneInfo(self.business_timezone)
+
+
+def load_settings() -> Settings:
+    """Read and check the settings.
+
+    :raises SettingsUnavailableError: there is no such Variable, or its store cannot be reached.
+    :raises SettingsError: it is no JSON object, or fields are missing or malformed; each is named.
+    """
+    try:
+        text = Variable.get(SETTINGS_VARIABLE)
+    except AirflowRuntimeError as error:
+        raise SettingsUnavailableError(
+            f"{_WHERE} was not found, or its store could not be reached; deploy the application stack or put it there"
+        ) from error
+    return parse_settings(text)
+
+
+def parse_settings(text: str) -> Settings:
+    """The settings in ``text``, a JSON object.
+
+    :raises SettingsError: names every field that is missing or malformed.
+    """
+    try:
+        document: Any = json.loads(text)
+    except ValueError as error:
+        raise SettingsError(f"{_WHERE} is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise SettingsError(f"{_WHERE} is not a JSON object but {type(document).__name__}")
+    try:
+        settings = Settings.model_validate(document)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors(include_url=False)
+        )
+        raise SettingsError(f"{_WHERE} cannot be used: {faults}") from error
+    if settings.model_extra:
+        # A newer template may write settings that this version does not know; a typo looks the same.
+        log.warning("settings has fields that nothing reads: %s", ", ".join(sorted(settings.model_extra)))
+    return settings
