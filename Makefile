@@ -1,0 +1,99 @@
+# One command each; `make help` lists them. Nothing is installed outside this folder.
+PYTHON ?= python3.12
+VENV := .venv
+VENV_AWS := .venv-aws
+PY := $(VENV)/bin/python
+UV := $(VENV)/bin/uv
+# The installer is bootstrapped by pip into the virtual environment, at the version Airflow's constraints name.
+UV_VERSION := 0.12.3
+
+# A first start would take about a minute longer if Python could not keep what it compiled.
+unexport PYTHONDONTWRITEBYTECODE
+export UV_HTTP_TIMEOUT ?= 180
+export SAM_CLI_TELEMETRY := 0
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup setup-dev demo up down status test lint bench docs lock clean
+
+help: ## list the commands
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---- set-up ---------------------------------------------------------------------------------------------
+
+setup: $(VENV)/.ready-local $(VENV_AWS)/.ready ## install all that the local stack needs (again: instant)
+
+setup-dev: setup $(VENV)/.ready-dev
+
+# A sentinel is written by the last command of its recipe only: an interrupted installation is done again.
+$(UV):
+	@command -v $(PYTHON) >/dev/null || { echo "error: '$(PYTHON)' was not found. Install Python 3.12, or name yours: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' || { echo "error: '$(PYTHON)' is $$($(PYTHON) --version 2>&1); Airflow 3.3.1 on MWAA needs Python 3.12. Name one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "==> creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+# Where only pip's own configuration knows the way to a package index, pip installs what uv cannot.
+define install
+	@echo "==> installing $(2) into $(1) (one to three minutes the first time)"
+	@$(UV) pip install --quiet --compile-bytecode --python $(1)/bin/python -r requirements/$(3).txt \
+	  || { echo "    uv could not; trying pip" >&2; $(1)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/$(3).txt; }
+endef
+
+$(VENV)/.ready-local: requirements/local.txt | $(UV)
+	$(call install,$(VENV),Airflow and the local stack,local)
+	@touch $@
+
+$(VENV)/.ready-dev: requirements/dev.txt $(VENV)/.ready-local | $(UV)
+	$(call install,$(VENV),the test tools,dev)
+	@touch $@
+
+$(VENV_AWS)/.ready: requirements/emulator.txt | $(UV)
+	@test -x $(VENV_AWS)/bin/pip || $(PYTHON) -m venv --clear $(VENV_AWS)
+	$(call install,$(VENV_AWS),the AWS emulator and the SAM CLI,emulator)
+	@touch $@
+
+# ---- the local stack ------------------------------------------------------------------------------------
+
+demo: setup ## set-up from nothing, run the pipelines once on sample data, print a summary, stop
+	@$(PY) -m local demo
+
+up: setup ## start the local stack and keep it running (AIRFLOW_PORT, AWS_PORT, PARTNERS_PORT fix the ports)
+	@$(PY) -m local up
+
+down: setup ## stop the local stack
+	@$(PY) -m local down
+
+status: setup ## show the services of the local stack
+	@$(PY) -m local status
+
+# ---- quality --------------------------------------------------------------------------------------------
+
+test: setup-dev lint ## set-up from nothing, linters, and the whole test suite
+	$(PY) -m pytest tests/unit tests/dags tests/architecture tests/packaging
+	$(PY) -m pytest tests/integration
+	$(PY) -m pytest tests/e2e
+
+lint: setup-dev ## ruff, mypy and cfn-lint
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(PY) -m mypy
+	$(VENV_AWS)/bin/cfn-lint infra/template.yaml
+
+bench: setup-dev ## run the benchmarks and print their tables
+	$(PY) -m benchmarks
+
+docs: setup-dev ## write docs/DAGS.md again from the DAGs
+	$(PY) docs/generate.py
+
+# Existing pins are kept where they still fit; delete a .txt first to move everything.
+COMPILE = $(UV) pip compile --quiet --python-version 3.12 --no-header --no-annotate --no-emit-index-url --no-emit-find-links
+lock: setup-dev ## derive requirements/*.txt again from requirements/*.in
+	cd requirements && ../$(COMPILE) local.in -o local.txt
+	cd requirements && ../$(COMPILE) -c local.txt dev.in -o dev.txt
+	cd requirements && ../$(COMPILE) emulator.in -o emulator.txt
+
+clean: ## remove the virtual environments and the state of stopped stacks
+	@if [ -x $(PY) ] && [ -d .local ]; then $(PY) -m local down; fi
+	rm -rf $(VENV) $(VENV_AWS) .local .local-* .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
