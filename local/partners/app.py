@@ -1,0 +1,192 @@
+r"""The partner stubs as one ASGI app on one port, all state in memory.
+
+Run (DEX_CLIENT_ID and DEX_CLIENT_SECRET must be set, there is no default)::
+
+    python -m uvicorn local.partners.app:app --host 127.0.0.1 --port 8200 \
+        --log-level warning --no-access-log --timeout-keep-alive 75 --timeout-graceful-shutdown 2
+
+Connections are kept for long, so that one that a caller left idle is still there when it is used again.
+
+Partners: `POST /oauth2/token` and `GET /data-exchange/trigger` (module `dex`), `POST /slack/services/…`
+(module `slack`). Beside them:
+
+`GET /health`
+    200 `{"status": "ok"}` when the stubs answer.
+
+`PUT /control`, `GET /control`, `DELETE /control`
+    Replace, show, and reset to the default what the partners do wrong. The document is
+    `{"rules": [...], "latency_ms": 0, "token_expires_in": 3600, "revision": 0}`; what is left out takes these
+    values, and `rules` none. The default document (at start and after DELETE) has one rule: the sample's
+    BROKEN_CLIENT_ID gets an HTML page with status 200. What GET shows can be PUT again. An unknown field or
+    a bad value is answered 422 with the field and what is allowed, and changes nothing.
+
+    - `latency_ms` before every partner's answer; `token_expires_in` seconds, for tokens issued from now on;
+      `revision` changes the content of the DEX answers that are not empty.
+    - `rules`: the first rule that is for a call applies to it. A rule first says **which calls**:
+      `path` (this path and those below it; default all partners), `match` (query or form values, each a value
+      or a list of values: `{"clientId": [1014, 1021]}`), `after` (let that many matching calls pass first),
+      and at most one of `count` (the first n matching calls), `count_each` (the first n times of every
+      question, that is of every distinct path with its values) and `share` (0 to 1 of the calls, drawn by
+      a hash of question, attempt and `seed`, so that every run sees the same faults and a retry is drawn
+      anew). Without any of the three it is for all matching calls.
+    - Then **what happens**, at least one of: `latency_ms` (instead of the general one), `status`,
+      `body` (text) or `body_base64`, `content_type`, `headers` (added or replaced, such as Retry-After),
+      `cut` (`"before"`: the connection closes without an answer; `"mid"`: after half of the body), `drip_ms`
+      (the body byte by byte, with that pause), `expire_tokens` (all issued tokens become invalid before the
+      call is looked at). An error status without a body gets a JSON error; what a rule does not replace
+      stays the partner's own.
+
+`GET /journal?path=&since=&limit=`, `DELETE /journal`
+    Read, or forget, what was received: `calls` (the newest `limit`, default 1000, numbered above `since`,
+    at or below `path`, oldest first), `matched` (how many without the limit), `last` (the newest number),
+    `counts` by path and status, `max_concurrent` by path. A call has `n`, `at` (its start), `method`, `path`,
+    `query`, `status`, `end`, `duration_ms`, `authorized`, and where it applies `client_id`, `rule` (index)
+    and `body` (Slack's message). `end` is `answered`, `cut before`, `cut mid`, `client left` (the caller hung
+    up during a wait of a second or more) or `failed` (a fault of the stub itself); a call that was not
+    answered is counted under it. The latest 200,000 calls are kept, in the order in which they ended.
+    Credentials and tokens are never among them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from urllib.parse import parse_qsl
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive, Scope, Send
+
+from local.partners.control import Control
+from local.partners.dex import Credentials, Dex, credentials_from_environment
+from local.partners.document import Rule
+from local.partners.faults import End, altered, deliver
+from local.partners.journal import Journal
+from local.partners.management import MANAGEMENT_PATHS, management
+from local.partners.partner import Answer, Call, Endpoint, Partner, error_answer
+from local.partners.rules import ActiveRule
+from local.partners.slack import Slack
+
+FORM = "application/x-www-form-urlencoded"
+
+
+class PartnerStubs:
+    """The app: finds the endpoint for a call, applies the control's rules, and keeps the journal."""
+
+    def __init__(self, credentials: Callable[[], Credentials], *, clock: Callable[[], float]) -> None:
+        self._credentials = credentials
+        self._control = Control()
+        self._partners: tuple[Partner, ...] = (Dex(self._control, credentials, clock=clock), Slack())
+        self._endpoints = tuple(each for partner in self._partners for each in partner.endpoints())
+        self._control.paths = frozenset(each.path for each in self._endpoints)
+        self._control.parameters = frozenset().union(*(each.parameters for each in self._endpoints))
+        self._journal = Journal()
+        self._management = management(self._control, self._journal)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection event of ASGI."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] != "http":
+            raise RuntimeError(f"the partner stubs serve HTTP only, not {scope['type']}")
+        elif scope["path"] in MANAGEMENT_PATHS:
+            await self._management(scope, receive, send)
+        else:
+            await self._partner_call(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            self._credentials()
+        except ValueError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _partner_call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        at, started = time.time(), time.perf_counter()
+        method, path = scope["method"], scope["path"]
+        candidates = [each for each in self._endpoints if each.serves(path)]
+        shown_path = candidates[0].path if candidates else _unknown(path)
+        status: int | None = None
+        end: End = "failed"
+        answer = Answer(0, b"", authorized=False)
+        query: dict[str, str] = {}
+        active: ActiveRule | None = None
+        self._journal.enter(shown_path)
+        try:
+            endpoint = next((each for each in candidates if each.method == method), None)
+            if endpoint is None:
+                answer = self._no_endpoint(candidates)
+            else:
+                call = await _read(endpoint, scope, receive)
+                query = dict(call.query)
+                active = self._control.choose(path, query)
+                if active is not None and active.rule.expire_tokens:
+                    for partner in self._partners:
+                        partner.expire_tokens()
+                answer = endpoint.answer(call)
+            rule = None if active is None else active.rule
+            if rule is not None:
+                answer = altered(answer, rule)
+            status, end = await deliver(answer, rule, self._delay_s(rule), receive, send)
+        except ClientDisconnect:
+            end = "client left"
+        finally:
+            self._journal.leave(shown_path)
+            self._journal.record(
+                at=at,
+                method=method,
+                path=shown_path,
+                query=query,
+                status=status,
+                end=end,
+                duration_ms=(time.perf_counter() - started) * 1000,
+                authorized=answer.authorized,
+                rule=None if active is None else active.index,
+                client_id=answer.client_id,
+                body=answer.message,
+            )
+
+    def _delay_s(self, rule: Rule | None) -> float:
+        if rule is not None and rule.latency_ms is not None:
+            return rule.latency_ms / 1000
+        return self._control.document.latency_ms / 1000
+
+    def _no_endpoint(self, candidates: list[Endpoint]) -> Answer:
+        if candidates:
+            allowed = ", ".join(each.method for each in candidates)
+            return error_answer(405, f"use {allowed}", headers=(("allow", allowed),), authorized=False)
+        served = ", ".join(sorted({*self._control.paths, *MANAGEMENT_PATHS}))
+        return error_answer(404, f"no partner serves this path; served are {served}", authorized=False)
+
+
+async def _read(endpoint: Endpoint, scope: Scope, receive: Receive) -> Call:
+    """Return the call with the values that the endpoint declares, from the query or the form."""
+    headers = Headers(scope=scope)
+    body = b"" if endpoint.method == "GET" else await Request(scope, receive).body()
+    values = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    if body and headers.get("content-type", "").startswith(FORM):
+        values += parse_qsl(body.decode(errors="replace"), keep_blank_values=True)
+    query = {name: value for name, value in values if name in endpoint.parameters}
+    return Call(scope["path"], query, headers, body)
+
+
+def _unknown(path: str) -> str:
+    """Shorten a path that nobody serves: what follows a mistyped start may be a webhook's tokens."""
+    first = path.strip("/").partition("/")[0][:40]
+    return f"/{first}/…" if first and first != path.strip("/") else f"/{first}"
+
+
+def create_app(
+    credentials: Callable[[], Credentials] = credentials_from_environment,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> PartnerStubs:
+    """Return the app; `credentials` is first asked when the server starts, `clock` counts token lifetimes."""
+    return PartnerStubs(credentials, clock=clock)
+
+
+app = create_app()

@@ -1,0 +1,76 @@
+"""The stubs' own endpoints, for people and tests: health, control, journal (described in `app`)."""
+
+from __future__ import annotations
+
+import json
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from local.partners.control import Control, InvalidControlError
+from local.partners.journal import DEFAULT_LIMIT, Journal
+
+MANAGEMENT_PATHS = frozenset({"/health", "/control", "/journal"})
+JOURNAL_FILTERS = ("path", "since", "limit")
+
+
+def management(control: Control, journal: Journal) -> Starlette:
+    """Return the app that serves MANAGEMENT_PATHS for this control and this journal."""
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def show_control(_: Request) -> Response:
+        return JSONResponse(control.shown())
+
+    async def put_control(request: Request) -> Response:
+        try:
+            control.replace(json.loads(await request.body()))
+        except InvalidControlError as error:
+            return _refused(error.problems)
+        except ValueError as error:
+            return _refused([f"document: not JSON ({error})"])
+        return JSONResponse(control.shown())
+
+    async def reset_control(_: Request) -> Response:
+        control.reset()
+        return JSONResponse(control.shown())
+
+    async def read_journal(request: Request) -> Response:
+        query = request.query_params
+        problems = [
+            f"{name}: unknown; allowed: {', '.join(JOURNAL_FILTERS)}"
+            for name in query
+            if name not in JOURNAL_FILTERS
+        ]
+        numbers = {"since": 0, "limit": DEFAULT_LIMIT}
+        for name, default in numbers.items():
+            text = query.get(name, str(default))
+            if text.isascii() and text.isdigit():
+                numbers[name] = int(text)
+            else:
+                problems.append(f"{name}: must be a whole number, 0 or more, not {text!r}")
+        if problems:
+            return _refused(problems)
+        return JSONResponse(journal.read(path=query.get("path", "/"), **numbers))
+
+    async def clear_journal(_: Request) -> Response:
+        journal.clear()
+        return Response(status_code=204)
+
+    return Starlette(
+        routes=[
+            Route("/health", health),
+            Route("/control", show_control, methods=["GET"]),
+            Route("/control", put_control, methods=["PUT"]),
+            Route("/control", reset_control, methods=["DELETE"]),
+            Route("/journal", read_journal, methods=["GET"]),
+            Route("/journal", clear_journal, methods=["DELETE"]),
+        ]
+    )
+
+
+def _refused(problems: list[str]) -> Response:
+    return JSONResponse({"error": "Unprocessable Content", "problems": problems}, status_code=422)

@@ -1,0 +1,149 @@
+"""The client database of the local stack, in SQLite, with the tables that the archive's query joins.
+
+On AWS the same tables are in SQL Server (spec: archive). Content depends on the arguments alone, so two
+machines, and two runs, have the same clients.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from pathlib import Path
+
+from local.sample.names import COUNTRIES, company_name
+
+DEFAULT_CLIENTS = 300
+DEFAULT_ELIGIBLE_SHARE = 0.4
+MAX_CLIENTS = 20_000
+
+# Whose answer the partner stubs break on purpose; eligible in every database with an eligible share above 0.
+BROKEN_CLIENT_ID = 1091
+_BROKEN_INDEX = 13
+
+ARCHIVED_SERVICES = (2, 3, 4, 5, 8)
+OTHER_SERVICES = (1, 6, 7, 9, 12)
+
+_SCHEMA = """
+CREATE TABLE Client (
+    ClientID INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    CountryCode TEXT NOT NULL,
+    Status TEXT NOT NULL,
+    OAuth2ClientCredentialsID INTEGER,
+    CreatedAt TEXT NOT NULL
+);
+CREATE TABLE ClientServiceExt (
+    ClientServiceExtID INTEGER PRIMARY KEY,
+    ClientID INTEGER NOT NULL REFERENCES Client (ClientID),
+    ServiceID INTEGER NOT NULL,
+    ActiveFrom TEXT NOT NULL,
+    UNIQUE (ClientID, ServiceID)
+);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Client:
+    """One row of Client, and the services that go to ClientServiceExt."""
+
+    client_id: int
+    name: str
+    country: str
+    status: str
+    credentials_id: int | None
+    created: str
+    services: tuple[int, ...]
+
+
+def create_client_database(
+    path: Path, *, clients: int = DEFAULT_CLIENTS, eligible_share: float = DEFAULT_ELIGIBLE_SHARE
+) -> None:
+    """Write the database with `clients` rows, of which the pipeline selects about `eligible_share` (0 to 1).
+
+    Every third eligible client has several matching services, so a query without DISTINCT returns it more
+    than once. The others are left out because they lack credentials, have other services only, or none.
+    The file appears as a whole or not at all and replaces an earlier one; its folder is created.
+
+    Raises ValueError for a number of clients or a share that cannot be had, OSError if the file cannot be
+    written.
+    """
+    if not 0 <= clients <= MAX_CLIENTS:
+        raise ValueError(f"clients must be 0 to {MAX_CLIENTS}, not {clients}")
+    if not 0 <= eligible_share <= 1:
+        raise ValueError(f"eligible_share must be 0 to 1, not {eligible_share}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    unfinished.unlink(missing_ok=True)
+    try:
+        _write(unfinished, list(_clients(clients, Fraction(str(eligible_share)))))
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _write(path: Path, clients: list[_Client]) -> None:
+    services = [
+        (client.client_id, service, client.created) for client in clients for service in client.services
+    ]
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(_SCHEMA)
+        connection.executemany(
+            "INSERT INTO Client VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (each.client_id, each.name, each.country, each.status, each.credentials_id, each.created)
+                for each in clients
+            ],
+        )
+        connection.executemany(
+            "INSERT INTO ClientServiceExt (ClientID, ServiceID, ActiveFrom) VALUES (?, ?, ?)", services
+        )
+        connection.commit()
+
+
+def _clients(number: int, share: Fraction) -> Iterator[_Client]:
+    eligible_before = left_out_before = 0
+    for index in range(number):
+        # Evenly spread, and counted from the broken client, so that it is eligible whatever the share.
+        distance = index - _BROKEN_INDEX
+        eligible = ceil((distance + 1) * share) > ceil(distance * share)
+        if eligible:
+            credentials, services = True, _archived_services(eligible_before)
+            eligible_before += 1
+        else:
+            credentials, services = _left_out(left_out_before)
+            left_out_before += 1
+        yield _Client(
+            client_id=1000 + 7 * index,
+            name=company_name(index),
+            country=COUNTRIES[index % len(COUNTRIES)],
+            status="suspended" if index % 29 == 28 else "active",
+            credentials_id=500 + index if credentials else None,
+            created=f"{2014 + index % 11}-{1 + index % 12:02}-{1 + index % 28:02}",
+            services=services,
+        )
+
+
+def _archived_services(eligible_before: int) -> tuple[int, ...]:
+    """Return one matching service, several for every third client, and for some another one besides."""
+    first = eligible_before % len(ARCHIVED_SERVICES)
+    number = 2 + eligible_before % 4 if eligible_before % 3 == 0 else 1
+    services = [ARCHIVED_SERVICES[(first + step) % len(ARCHIVED_SERVICES)] for step in range(number)]
+    if eligible_before % 4 == 1:
+        services.append(OTHER_SERVICES[first])
+    return tuple(sorted(services))
+
+
+def _left_out(left_out_before: int) -> tuple[bool, tuple[int, ...]]:
+    """Return, in turn: no credentials but matching services; other services only; no services; neither."""
+    turn, round_number = left_out_before % 4, left_out_before // 4
+    other = OTHER_SERVICES[round_number % len(OTHER_SERVICES)]
+    if turn == 0:
+        return False, _archived_services(round_number)
+    if turn == 1:
+        return True, (other,)
+    return turn == 2, ()
