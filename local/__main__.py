@@ -1,0 +1,124 @@
+"""Command line of the local stack: `python -m local {up,down,status,demo,airflow}`; `make` calls it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from local.control import StackOptions, running_stack, start_detached, stop
+from local.layout import DEFAULT_STATE_DIRECTORY, PROJECT_ROOT, PYTHON, Layout
+from local.ports import PortError
+from local.processes import StackError
+from local.progress import StartProgress
+from local.stack import Stack
+from local.status import print_status
+
+_EXIT_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (0 done, 1 failed, 2 wrong usage, 130 interrupted)."""
+    options = _parser().parse_args(argv)
+    console = Console(highlight=False)
+    try:
+        return int(_COMMANDS[options.command](options, console))
+    except (StackError, PortError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return _EXIT_INTERRUPTED
+
+
+def _up(options: argparse.Namespace, console: Console) -> int:
+    with StartProgress(console) as progress:
+        stack = start_detached(_stack_options(options), on_event=progress)
+    console.print(f"\nAirflow's UI   {stack.airflow_url}   (no login: everyone is admin here)")
+    console.print(f"partner stubs  {stack.partners_url}/journal")
+    console.print(f"AWS emulator   {stack.aws_endpoint_url}")
+    state = _shown(options.state_dir)
+    console.print(f"for scripts    {state}/stack.json, logs in {state}/logs")
+    console.print(
+        "next           make status, make down, .venv/bin/python -m local airflow --help", soft_wrap=True
+    )
+    return 0
+
+
+def _down(options: argparse.Namespace, console: Console) -> int:
+    if stop(options.state_dir):
+        console.print("the local stack has stopped")
+    else:
+        console.print("no local stack is running")
+    return 0
+
+
+def _status(options: argparse.Namespace, console: Console) -> int:
+    return print_status(Layout(options.state_dir.resolve()), console)
+
+
+def _demo(options: argparse.Namespace, console: Console) -> int:
+    from local.demo import run_demo
+
+    with (
+        StartProgress(console) as progress,
+        running_stack(_stack_options(options), on_event=progress) as stack,
+    ):
+        progress.close()
+        return run_demo(stack)
+
+
+def _airflow(options: argparse.Namespace, _: Console) -> int:
+    stack = Stack.read(options.state_dir.resolve())
+    sys.stdout.flush()
+    os.chdir(PROJECT_ROOT)
+    os.execve(PYTHON, [str(PYTHON), "-m", "airflow", *options.arguments], stack.airflow_environment())
+
+
+_COMMANDS = {"up": _up, "down": _down, "status": _status, "demo": _demo, "airflow": _airflow}
+
+
+def _stack_options(options: argparse.Namespace) -> StackOptions:
+    return StackOptions(
+        state_directory=options.state_dir,
+        airflow_port=options.airflow_port,
+        aws_port=options.aws_port,
+        partners_port=options.partners_port,
+    )
+
+
+def _shown(path: Path) -> str:
+    path = path.resolve()
+    return str(path.relative_to(PROJECT_ROOT)) if path.is_relative_to(PROJECT_ROOT) else str(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--state-dir", type=Path, default=DEFAULT_STATE_DIRECTORY,
+        help="where the stack keeps its state (default: .local); several run side by side",
+    )  # fmt: skip
+    ports = argparse.ArgumentParser(add_help=False)
+    for service, text in (("airflow", "8080 if free"), ("aws", "a free one"), ("partners", "a free one")):
+        variable = f"{service.upper()}_PORT"
+        ports.add_argument(
+            f"--{service}-port", type=int, metavar="PORT", default=os.environ.get(variable) or None,
+            help=f"fixed port on 127.0.0.1 (default: {variable} from the environment, else {text})",
+        )  # fmt: skip
+    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("up", parents=[common, ports], help="start the stack and keep it running")
+    commands.add_parser("down", parents=[common], help="stop the stack; nothing is left")
+    commands.add_parser("status", parents=[common], help="show services, process ids and addresses")
+    commands.add_parser("demo", parents=[common, ports], help="start a stack, run the pipelines once, stop")
+    airflow = commands.add_parser("airflow", parents=[common], help="run Airflow's commands on the stack")
+    airflow.add_argument("arguments", nargs=argparse.REMAINDER, help="for example: dags list")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,109 @@
+"""Airflow's REST API as the demo, the end-to-end tests and the benchmarks use it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+from local.processes import StackError
+from local.stack import Stack
+
+_FINISHED = ("success", "failed")
+_ENDED = ["success", "failed", "skipped", "upstream_failed"]
+
+
+class AirflowApi:
+    """Use as ``with AirflowApi(stack) as airflow``. All times are in seconds."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._http = stack.airflow()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def request(self, method: str, path: str, **options: Any) -> Any:
+        """The JSON answer of ``/api/v2<path>``, None where there is no body.
+
+        :raises StackError: any status but 2xx; the message holds what Airflow said.
+        """
+        answer = self._http.request(method, f"/api/v2{path}", **options)
+        if not answer.is_success:
+            raise StackError(f"Airflow answered {answer.status_code} to {method} {path}: {answer.text[:500]}")
+        return answer.json() if answer.content else None
+
+    def unpause(self, dag_id: str, *, paused: bool = False) -> None:
+        """Let a DAG run, or pause it."""
+        self.request("PATCH", f"/dags/{dag_id}", json={"is_paused": paused})
+
+    def trigger(
+        self, dag_id: str, *, conf: dict[str, Any] | None = None, logical_date: str | None = None
+    ) -> str:
+        """Start a run; returns its run id.
+
+        :param conf: params of the run.
+        :param logical_date: ISO 8601, or None as for a run started in the UI without one.
+        """
+        body = {"conf": conf or {}, "logical_date": logical_date}
+        return str(self.request("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
+
+    def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """The run: ``state``, ``start_date``, ``end_date`` and more."""
+        found: dict[str, Any] = self.request("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")
+        return found
+
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """The latest runs of a DAG, oldest first."""
+        found: list[dict[str, Any]] = self.request(
+            "GET", f"/dags/{dag_id}/dagRuns", params={"limit": 100, "order_by": "run_after"}
+        )["dag_runs"]
+        return found
+
+    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """All task instances of a run, mapped ones included."""
+        path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances"
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self.request("GET", path, params={"limit": 100, "offset": len(found)})
+            found += page["task_instances"]
+            if len(found) >= page["total_entries"] or not page["task_instances"]:
+                return found
+
+    def ended_tasks(self, dag_id: str, run_id: str) -> int:
+        """How many task instances of a run have ended, mapped ones included; cheap to ask often."""
+        path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances"
+        return int(self.request("GET", path, params={"limit": 1, "state": _ENDED})["total_entries"])
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
+        """The value of an XCom entry."""
+        path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/xcomEntries/{key}"
+        return self.request("GET", path, params={"deserialize": "true"})["value"]
+
+    def wait(
+        self,
+        dag_id: str,
+        run_id: str,
+        *,
+        timeout: float,
+        on_poll: Callable[[], None] = lambda: None,
+        poll: float = 2.0,
+    ) -> dict[str, Any]:
+        """Wait until the run has ended, and return it.
+
+        :raises StackError: it did not end in time.
+        """
+        deadline = time.monotonic() + timeout
+        while (run := self.run(dag_id, run_id))["state"] not in _FINISHED:
+            if time.monotonic() > deadline:
+                raise StackError(f"run {run_id} of {dag_id} is still {run['state']} after {timeout:.0f} s")
+            on_poll()
+            time.sleep(poll)
+        on_poll()
+        return run

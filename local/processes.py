@@ -1,0 +1,142 @@
+"""Child processes of the supervisor: each under a guard (see `local.guard`), with a log file of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from local.layout import PROJECT_ROOT, PYTHON
+
+_TAIL_LINES = 25
+_TAIL_BYTES = 16_384
+_GUARD_EXTRA_SECONDS = 10.0
+
+
+class StackError(Exception):
+    """The stack cannot start or go on; the message says what is wrong and what to do."""
+
+
+class ServiceDiedError(StackError):
+    """A service ended although nobody asked it to."""
+
+    def __init__(self, service: str, code: int, log: Path) -> None:
+        how = f"was killed by signal {code - 128}" if code > 128 else f"ended with exit code {code}"
+        super().__init__(f"service '{service}' {how}\n{describe_log(log)}")
+        self.service = service
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command to run under a guard.
+
+    Attributes:
+        name: the service's or step's name, also the stem of its log file.
+        arguments: program and arguments.
+        environment: the complete environment.
+        stop_signal: what the program understands as "stop now": TERM or INT.
+        grace: seconds between the stop signal and SIGKILL.
+        user: run as this user (only when the supervisor is root).
+        remove: directories to delete when the program has ended, however it ended.
+    """
+
+    name: str
+    arguments: Sequence[str | Path]
+    environment: Mapping[str, str]
+    stop_signal: str = "TERM"
+    grace: float = 8.0
+    user: str | None = None
+    remove: Sequence[Path] = field(default_factory=tuple)
+
+
+class GuardedProcess:
+    """A running guard and the command under it."""
+
+    def __init__(self, command: Command, process: Process, log: Path) -> None:
+        self.command = command
+        self.log = log
+        self._process = process
+
+    @classmethod
+    async def start(cls, command: Command, log: Path) -> GuardedProcess:
+        """Start `command`; its output is appended to `log`."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        options = ["--stop-signal", command.stop_signal, "--grace", str(command.grace)]
+        if command.user:
+            options += ["--user", command.user]
+        for directory in command.remove:
+            options += ["--remove", str(directory)]
+        with log.open("ab") as output:
+            process = await asyncio.create_subprocess_exec(
+                PYTHON, "-m", "local.guard", *options, "--", *map(str, command.arguments),
+                stdin=PIPE, stdout=output, stderr=output,
+                cwd=PROJECT_ROOT, env=dict(command.environment), start_new_session=True,
+            )  # fmt: skip
+        return cls(command, process, log)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the guard; the command is its child."""
+        return self._process.pid
+
+    async def wait(self) -> int:
+        """Wait for the command to end; returns its exit code."""
+        return await self._process.wait()
+
+    async def watch(self) -> None:
+        """Wait until the command ends, which it should not.
+
+        Raises:
+            ServiceDiedError: it ended.
+        """
+        raise ServiceDiedError(self.command.name, await self.wait(), self.log)
+
+    async def stop(self) -> None:
+        """End the command with everything it started, and wait until all is gone."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()  # the guard reads end of file and stops
+        try:
+            async with asyncio.timeout(self.command.grace + _GUARD_EXTRA_SECONDS):
+                await self._process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+
+
+async def run_step(command: Command, log: Path) -> None:
+    """Run a command to its end.
+
+    Raises:
+        StackError: its exit code is not 0; the message holds the end of its log.
+    """
+    process = await GuardedProcess.start(command, log)
+    try:
+        code = await process.wait()
+    finally:
+        await process.stop()
+    if code != 0:
+        raise StackError(f"'{command.name}' failed with exit code {code}\n{describe_log(log)}")
+
+
+async def capture(arguments: Sequence[str | Path], *, user: str | None = None) -> int:
+    """Run a short command without output; returns its exit code."""
+    process = await asyncio.create_subprocess_exec(
+        *map(str, arguments), stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, user=user
+    )
+    return await process.wait()
+
+
+def describe_log(log: Path) -> str:
+    """The last lines of a log, with its path, for an error message."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+            lines = file.read().decode("utf-8", "replace").splitlines()[-_TAIL_LINES:]
+    except OSError:
+        lines = []
+    tail = "\n".join(f"  | {line}" for line in lines) or "  | (nothing)"
+    return f"last lines of {log}:\n{tail}"
