@@ -39,7 +39,7 @@ class Failure:
     def __str__(self) -> str:
         index = "" if self.map_index is None else f"[{self.map_index}]"
         log = f"\n    log: {self.log_url}" if self.log_url else ""
-        return f"- {self.what} in {self.task}{index}: {_one_line(self.reason)}{log}"
+        return f"- {_one_line(self.what)} in {self.task}{index}: {_one_line(self.reason)}{log}"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Alert:
     def subject(self) -> str:
         """Subject for SNS: printable ASCII, at most 100 characters."""
         text = f"[{self.severity}] {self.pipeline}: {_one_line(self.headline)}"
-        return text.encode("ascii", "replace").decode()[:_MAX_SUBJECT]
+        return "".join(mark if " " <= mark <= "~" else "?" for mark in text[:_MAX_SUBJECT])
 
     @property
     def text(self) -> str:

@@ -48,7 +48,8 @@ class Archiver:
         """Archive every client that no earlier attempt settled; one client's failure stops no other.
 
         :returns: an outcome per client, in the clients' order.
-        :raises StorageUnavailableError: the ledger cannot be read or written.
+        :raises StorageUnavailableError: the ledger cannot be read or written; a retry may work.
+        :raises StorageRefusedError: the same, and it will not.
         """
         with ThreadPoolExecutor(self.concurrency) as threads:
             loop = asyncio.get_running_loop()
@@ -60,6 +61,10 @@ class Archiver:
                 async with asyncio.TaskGroup() as workers:
                     for _ in range(min(self.concurrency, len(clients))):
                         workers.create_task(self._work(waiting, desk))
+            except ExceptionGroup as group:
+                # Retry policy, log and alert are to see the error itself: its type decides, its text tells.
+                error = group.exceptions[0]
+                raise error from error.__cause__
             finally:
                 await desk.save()
         return [settled[client.id] for client in clients]

@@ -21,6 +21,11 @@ class Slice:
     stop: int
     label: str
 
+    @property
+    def size(self) -> int:
+        """How many clients."""
+        return self.stop - self.start
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -29,6 +34,8 @@ class Plan:
     :param clear_number: how often the run had been cleared when it was planned.
     :param day: the trigger date, the same for every task, also when the run crosses midnight.
     :param force: an empty answer may replace a non-empty archive.
+    :param concurrency: calls that one task runs at once.
+    :param base_url: base URL of the API where its connection names none.
     :param clients: ordered by id.
     :param slices: cover all clients, in order, without overlap.
     """
@@ -37,6 +44,8 @@ class Plan:
     clear_number: int
     day: date
     force: bool
+    concurrency: int
+    base_url: str
     clients: tuple[Client, ...]
     slices: tuple[Slice, ...]
 
@@ -47,6 +56,8 @@ class Plan:
             "clear_number": self.clear_number,
             "trigger_date": self.day.isoformat(),
             "force": self.force,
+            "concurrency": self.concurrency,
+            "base_url": self.base_url,
             "clients": [[client.id, client.name] for client in self.clients],
             "slices": [[piece.start, piece.stop, piece.label] for piece in self.slices],
         }
@@ -59,6 +70,8 @@ class Plan:
             clear_number=document["clear_number"],
             day=date.fromisoformat(document["trigger_date"]),
             force=document["force"],
+            concurrency=document["concurrency"],
+            base_url=document["base_url"],
             clients=tuple(Client(*client) for client in document["clients"]),
             slices=tuple(Slice(*piece) for piece in document["slices"]),
         )

@@ -39,7 +39,9 @@ def clients_from_rows(rows: Iterable[Sequence[Any]]) -> list[Client]:
     for row in rows:
         try:
             client_id = int(row[0])
-        except (TypeError, ValueError) as error:
+            if isinstance(row[0], float) and not row[0].is_integer():
+                raise ValueError(row[0])
+        except (TypeError, ValueError, OverflowError) as error:
             raise InvalidInputError(
                 f"the client database returned ClientID {row[0]!r}, not an integer; check table Client"
             ) from error

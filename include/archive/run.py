@@ -1,19 +1,17 @@
-"""The three steps of a run: plan it, archive a slice of it, account for it."""
+"""The steps of a run: keep its plan, archive a slice of it, account for it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from include.archive.archiver import Archiver
 from include.archive.keys import manifest_key, outcomes_key, plan_key
 from include.archive.manifest import Manifest, account
 from include.archive.outcomes import Outcome, OutcomeFile, Result, read_outcomes
-from include.archive.plan import Plan, Slice, cut
-from include.archive.roster import Client
+from include.archive.plan import Plan, Slice
 from include.archive.store import ArchiveStore
 from include.clients.s3 import get_json, put_json
 from include.errors import ClientsFailedError, RetryableClientsError, StorageRefusedError
@@ -27,62 +25,62 @@ _SHOWN = 3
 _READERS = 8
 
 
-class ArchiveRun:
-    """One run's papers and evidence in the archive bucket.
+def keep_plan(s3: S3Client, bucket: str, plan: Plan) -> str:
+    """Keep a run's plan in S3.
 
-    :param s3: a boto3 client; its connection pool should hold as many connections as ``archive_slice`` works
-        on clients at once.
+    :returns: where it lies, ``s3://bucket/key``: all that the run's tasks need to be told.
+    :raises StorageUnavailableError: a retry may work.
+    :raises StorageRefusedError: no bucket or no permission.
     """
+    key = plan_key(plan.day, plan.run_id)
+    put_json(s3, bucket, key, plan.to_document())
+    return f"s3://{bucket}/{key}"
 
-    def __init__(self, s3: S3Client, bucket: str) -> None:
+
+class ArchiveRun:
+    """One planned run: its plan, its outcomes and its evidence in the archive bucket."""
+
+    def __init__(self, s3: S3Client, bucket: str, plan_at: str, plan: Plan) -> None:
+        self.plan = plan
         self._s3 = s3
         self._bucket = bucket
+        self._plan_at = plan_at
 
-    def plan(
-        self,
-        clients: Sequence[Client],
-        *,
-        run_id: str,
-        clear_number: int,
-        day: date,
-        force: bool,
-        max_tasks: int,
-        clients_per_task: int,
-    ) -> tuple[str, Plan]:
-        """Fix what the run does and keep it in S3.
+    @classmethod
+    def at(cls, place: str, s3: S3Client) -> Self:
+        """The run whose plan lies at ``place``, as :func:`keep_plan` returned it.
 
-        :returns: the plan's key and the plan.
+        :param s3: a boto3 client; its connection pool should hold a connection for each call at once.
         :raises StorageUnavailableError: a retry may work.
-        :raises StorageRefusedError: no bucket or no permission.
+        :raises StorageRefusedError: the plan is gone, or S3 refused.
         """
-        slices = cut(clients, max_tasks=max_tasks, clients_per_task=clients_per_task)
-        plan = Plan(run_id, clear_number, day, force, tuple(clients), slices)
-        key = plan_key(day, run_id)
-        put_json(self._s3, self._bucket, key, plan.to_document())
-        return key, plan
+        bucket, _, key = place.removeprefix("s3://").partition("/")
+        document = get_json(s3, bucket, key)
+        if document is None:
+            raise StorageRefusedError(
+                f"the run's plan {place} is gone (plans expire after 30 days); clear list_clients to plan the run again"
+            )
+        return cls(s3, bucket, key, Plan.from_document(document))
 
-    def archive_slice(
-        self, plan_at: str, piece: Slice, dex: DexApi, *, clear_number: int, concurrency: int
-    ) -> dict[str, int]:
+    def archive_slice(self, piece: Slice, dex: DexApi, *, clear_number: int) -> dict[str, int]:
         """Archive the clients of one slice and keep an outcome for each.
 
-        :param plan_at: the plan's key.
         :param clear_number: see :class:`~include.archive.outcomes.OutcomeFile`.
         :returns: how many clients ended in which way.
         :raises RetryableClientsError: some failed and a retry may mend at least one; it asks for the longest
             wait that the API asked for.
         :raises ClientsFailedError: some failed for good.
         """
-        plan = self._read_plan(plan_at)
+        plan = self.plan
         archiver = Archiver(
             source=dex,
             store=ArchiveStore(self._s3, self._bucket),
             ledger=OutcomeFile(
-                self._s3, self._bucket, outcomes_key(plan_at, piece.start), clear_number=clear_number
+                self._s3, self._bucket, outcomes_key(self._plan_at, piece.start), clear_number=clear_number
             ),
             day=plan.day,
             force=plan.force,
-            concurrency=min(concurrency, piece.stop - piece.start),
+            concurrency=min(plan.concurrency, piece.size),
         )
 
         async def archive() -> list[Outcome]:
@@ -93,20 +91,18 @@ class ArchiveRun:
         _raise_for_failures(outcomes)
         return {result.value: sum(outcome.outcome is result for outcome in outcomes) for result in Result}
 
-    def account(
-        self, plan_at: str, *, why_no_outcome: Callable[[int], str | None]
-    ) -> tuple[str, Manifest]:
+    def account(self, *, why_no_outcome: Callable[[int], str | None]) -> tuple[str, Manifest]:
         """Account for every client of the plan and keep the day's manifest.
 
         :param why_no_outcome: what is known, by slice index, of a task that left no outcomes.
         :returns: the manifest's key and the manifest.
         :raises StorageUnavailableError: a retry may work.
-        :raises StorageRefusedError: the plan is gone, or S3 refused.
+        :raises StorageRefusedError: S3 refused.
         """
-        plan = self._read_plan(plan_at)
+        plan = self.plan
 
         def read(piece: Slice) -> list[Outcome]:
-            key = outcomes_key(plan_at, piece.start)
+            key = outcomes_key(self._plan_at, piece.start)
             return read_outcomes(self._s3, self._bucket, key, since_clear=plan.clear_number)
 
         with ThreadPoolExecutor(_READERS) as readers:
@@ -115,15 +111,6 @@ class ArchiveRun:
         key = manifest_key(plan.day)
         put_json(self._s3, self._bucket, key, manifest.to_document())
         return key, manifest
-
-    def _read_plan(self, key: str) -> Plan:
-        document = get_json(self._s3, self._bucket, key)
-        if document is None:
-            raise StorageRefusedError(
-                f"the run's plan s3://{self._bucket}/{key} is gone (plans expire after 30 days); "
-                "clear list_clients to plan the run again"
-            )
-        return Plan.from_document(document)
 
 
 def _raise_for_failures(outcomes: Sequence[Outcome]) -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef, PutObjectOutputTypeDef
 
+_GONE = frozenset({"404", "NoSuchKey", "NotFound"})
+"""A HEAD answer has no body, so botocore knows its status only."""
+
 _EMPTY_BODY_MAX_BYTES = 1024
 """Above this size an archive is not looked at to learn that it is not ``[]`` or ``{}``."""
 
@@ -48,16 +51,24 @@ class ArchiveStore:
                     raise
             else:
                 return _outcome(client_id, Result.ARCHIVED, key, answer, written.get("VersionId"))
-            kept = self._head(key)
-            if self._same(kept, key, answer):
-                return _outcome(client_id, Result.UNCHANGED, key, answer, kept.get("VersionId"))
-            if answer.empty and not force and not self._is_empty(kept, key):
-                raise EmptyAnswerError(
-                    f"the answer is empty, but {key} holds a non-empty one, which was left as it is; "
-                    "run again with force if the empty answer is right"
-                )
-            written = self._put(key, client_id, day, answer, if_match=kept["ETag"])
-            return _outcome(client_id, Result.UPDATED, key, answer, written.get("VersionId"))
+            try:
+                return self._compare(key, client_id, day, answer, force=force)
+            except ClientError as error:
+                if error_code(error) in _GONE:
+                    raise StorageUnavailableError(f"{key} was deleted while it was compared") from error
+                raise
+
+    def _compare(self, key: str, client_id: int, day: date, answer: Answer, *, force: bool) -> Outcome:
+        kept = self._s3.head_object(Bucket=self._bucket, Key=key)
+        if self._same(kept, key, answer):
+            return _outcome(client_id, Result.UNCHANGED, key, answer, kept.get("VersionId"))
+        if answer.empty and not force and not self._is_empty(kept, key):
+            raise EmptyAnswerError(
+                f"the answer is empty, but {key} holds a non-empty one, which was left as it is; "
+                "run again with force if the empty answer is right"
+            )
+        written = self._put(key, client_id, day, answer, if_match=kept["ETag"])
+        return _outcome(client_id, Result.UPDATED, key, answer, written.get("VersionId"))
 
     def _put(
         self,
@@ -84,16 +95,8 @@ class ArchiveStore:
                 # Only a 200 is ever archived.
                 "source_status": "200",
             },
-            **condition,  # type: ignore[arg-type]
+            **condition,
         )
-
-    def _head(self, key: str) -> HeadObjectOutputTypeDef:
-        try:
-            return self._s3.head_object(Bucket=self._bucket, Key=key)
-        except ClientError as error:
-            if error_code(error) in ("404", "NoSuchKey", "NotFound"):
-                raise StorageUnavailableError(f"{key} was deleted while it was compared") from error
-            raise
 
     def _same(self, kept: HeadObjectOutputTypeDef, key: str, answer: Answer) -> bool:
         if kept["ContentLength"] != len(answer.body):

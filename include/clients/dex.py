@@ -17,7 +17,6 @@ class DexApi:
 
     :param base_url: ``https://host[/prefix]`` of the API.
     :param credentials: what to log in with.
-    :param max_connections: how many calls run at once.
     :param transport: stands in for the network in tests.
     """
 
@@ -26,31 +25,22 @@ class DexApi:
         base_url: str,
         credentials: ClientCredentials,
         *,
-        max_connections: int,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._url = f"{base_url.rstrip('/')}/data-exchange/trigger"
         self._credentials = credentials
-        self._max_connections = max_connections
         self._transport = transport
 
     async def __aenter__(self) -> Self:
         self._auth = ClientCredentialsAuth(self._credentials, transport=self._transport)
-        self._http = httpx.AsyncClient(
-            auth=self._auth,
-            limits=httpx.Limits(
-                max_connections=self._max_connections, max_keepalive_connections=self._max_connections
-            ),
-            timeout=TIMEOUT_SECONDS,
-            transport=self._transport,
-            verify=tls_context(),
-        )
+        self._idle: list[httpx.AsyncClient] = []
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._http.aclose()
+        for http in self._idle:
+            await http.aclose()
 
     async def log_in(self) -> None:
         """Fetch a token now, so that wrong credentials fail here and once.
@@ -69,4 +59,19 @@ class DexApi:
         :raises ApiRefusedError: any other status than 200.
         """
         params = {"clientId": str(client_id), "triggerDate": day.isoformat()}
-        return await get_body(self._http, self._url, params=params, what="DEX API")
+        # A client for each call at once, used again: one client's pool looks at all its connections on every
+        # call, which costs more than the call from some thirty connections on.
+        http = self._idle.pop() if self._idle else self._connect()
+        try:
+            return await get_body(http, self._url, params=params, what="DEX API")
+        finally:
+            self._idle.append(http)
+
+    def _connect(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            auth=self._auth,
+            limits=httpx.Limits(max_connections=1),
+            timeout=TIMEOUT_SECONDS,
+            transport=self._transport,
+            verify=tls_context(),
+        )

@@ -19,7 +19,19 @@ REFRESH_EARLY_SECONDS = 60.0
 """A token is replaced this long before it expires, so that it does not expire on its way."""
 
 DEFAULT_LIFETIME_SECONDS = 300.0
-"""Lifetime assumed when the server does not say (``expires_in`` is optional in RFC 6749, 5.1)."""
+"""Lifetime assumed when the server does not say (``expires_in`` is optional: RFC 6749, 5.1) or says none."""
+
+_ERROR_CODES = frozenset(
+    {
+        "invalid_request",
+        "invalid_client",
+        "invalid_grant",
+        "unauthorized_client",
+        "unsupported_grant_type",
+        "invalid_scope",
+    }
+)
+"""RFC 6749, 5.2. Any other text of the server is not repeated: it may quote what it was sent."""
 
 
 @dataclass(frozen=True)
@@ -122,18 +134,21 @@ class ClientCredentialsAuth(httpx.Auth):
                 answer = await session.fetch_token(asked.token_url, grant_type="client_credentials")
             value, expires_in = answer["access_token"], answer.get("expires_in")
             lifetime = DEFAULT_LIFETIME_SECONDS if expires_in is None else float(expires_in)
+            # Also not a number: taken at its word, such a token would cost a login per call.
+            lifetime = lifetime if lifetime > 0 else DEFAULT_LIFETIME_SECONDS
         except OAuthError as error:
-            raise _refused(what, asked.client_id, error.error or "no reason given") from error
+            reason = error.error if str(error.error) in _ERROR_CODES else "no reason given"
+            raise _refused(what, asked.client_id, reason) from error
         except (TimeoutError, httpx.TimeoutException) as error:
             raise ApiUnavailableError(f"{what} did not answer within {TIMEOUT_SECONDS:g} s") from error
         except httpx.TransportError as error:
             raise ApiUnavailableError(f"connection to the {what} failed: {type(error).__name__}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise InvalidAnswerError(
                 f"{what} answered 200 without a usable access_token; check that token_url is right"
             ) from error
-        if not isinstance(value, str) or not value.isascii() or not value.isprintable():
-            raise InvalidAnswerError(f"{what} answered 200 with an access_token that is not plain text")
+        if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable():
+            raise InvalidAnswerError(f"{what} answered 200 with an access_token that is no plain text")
         # A token that lives shorter than the margin is used for half its life rather than never.
         margin = min(REFRESH_EARLY_SECONDS, lifetime / 2)
         return _Token(value, self._clock() + lifetime - margin)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -20,9 +21,9 @@ from airflow_ext.notifications.safety_net import failure_kept
 from airflow_ext.settings import Settings, load_settings
 from include.archive.dates import trigger_date
 from include.archive.digest import ARCHIVE_TASK, LIST_TASK, LogUrl, digest, not_listed
-from include.archive.plan import Slice
+from include.archive.plan import Plan, Slice, cut
 from include.archive.roster import client_query, clients_from_rows, select
-from include.archive.run import ArchiveRun
+from include.archive.run import ArchiveRun, keep_plan
 from include.errors import ClientsFailedError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ XCOM_CLIENTS = 1000
 """Up to this many clients the summary in XCom holds a line for each; the manifest in S3 always does."""
 
 Work = dict[str, int | str]
-"""A slice as a mapped task gets it: ``start``, ``stop``, ``label``."""
+"""What a mapped task gets: ``plan`` (where it lies), and its slice: ``start``, ``stop``, ``label``."""
 
 
 def list_clients(context: Context) -> list[Work]:
@@ -58,19 +59,24 @@ def list_clients(context: Context) -> list[Work]:
         )
         clients = select(clients_from_rows(read_rows(client_query())), params["client_ids"])
         if clients:
-            asyncio.run(_log_in(_dex(settings, max_connections=1)))
-        key, plan = ArchiveRun(s3_client(), settings.archive_bucket).plan(
-            clients,
+            asyncio.run(_log_in(dex_api(default_base_url=settings.dex_api_base_url)))
+        slices = cut(
+            clients, max_tasks=settings.max_mapped_clients, clients_per_task=settings.clients_per_task
+        )
+        plan = Plan(
             run_id=dag_run.run_id,
             clear_number=dag_run.clear_number or 0,
             day=day,
             force=params["force"],
-            max_tasks=settings.max_mapped_clients,
-            clients_per_task=settings.clients_per_task,
+            concurrency=settings.archive_concurrency,
+            base_url=settings.dex_api_base_url,
+            clients=tuple(clients),
+            slices=slices,
         )
-        log.info("%d clients in %d tasks for trigger date %s", len(clients), len(plan.slices), day)
-        context["ti"].xcom_push(key=XComKey.PLAN, value=key)
-        return [{"start": piece.start, "stop": piece.stop, "label": piece.label} for piece in plan.slices]
+        place = keep_plan(s3_client(), settings.archive_bucket, plan)
+        log.info("%d clients in %d tasks for trigger date %s", len(clients), len(slices), day)
+        context["ti"].xcom_push(key=XComKey.PLAN, value=place)
+        return [{"plan": place, **asdict(piece)} for piece in slices]
 
 
 def archive_client(context: Context, work: Work) -> dict[str, int]:
@@ -78,20 +84,12 @@ def archive_client(context: Context, work: Work) -> dict[str, int]:
 
     :returns: how many clients ended in which way.
     """
-    piece = Slice(int(work["start"]), int(work["stop"]), str(work["label"]))
+    piece = Slice(start=int(work["start"]), stop=int(work["stop"]), label=str(work["label"]))
     context["label"] = piece.label  # type: ignore[typeddict-unknown-key] # read by map_index_template
-    ti, dag_run = context["ti"], context["dag_run"]
-    with failure_kept(ti):
-        settings = load_settings()
-        concurrency = min(settings.archive_concurrency, piece.stop - piece.start)
-        run = ArchiveRun(s3_client(max_connections=concurrency), settings.archive_bucket)
-        return run.archive_slice(
-            ti.xcom_pull(task_ids=LIST_TASK, key=XComKey.PLAN),
-            piece,
-            _dex(settings, max_connections=concurrency),
-            clear_number=dag_run.clear_number or 0,
-            concurrency=concurrency,
-        )
+    with failure_kept(context["ti"]):
+        run = ArchiveRun.at(str(work["plan"]), s3_client(max_connections=piece.size))
+        dex = dex_api(default_base_url=run.plan.base_url)
+        return run.archive_slice(piece, dex, clear_number=context["dag_run"].clear_number or 0)
 
 
 def summarize(context: Context) -> dict[str, Any]:
@@ -103,14 +101,18 @@ def summarize(context: Context) -> dict[str, Any]:
     ti, run_id = context["ti"], context["dag_run"].run_id
     with failure_kept(ti):
         settings = load_settings()
-        plan_at = ti.xcom_pull(task_ids=LIST_TASK, key=XComKey.PLAN)
-        if plan_at is None:
+        place = ti.xcom_pull(task_ids=LIST_TASK, key=XComKey.PLAN)
+        if place is None:
             reason = ti.xcom_pull(task_ids=LIST_TASK, key=XComKey.FAILURE) or "the task was killed or timed out"
-            alert = not_listed(pipeline=DEX_TRIGGER_ARCHIVE, run_id=run_id, reason=reason, log_url=_log_url(run_id))
-            _tell(alert, context, settings)
+            _tell(
+                not_listed(
+                    pipeline=DEX_TRIGGER_ARCHIVE, run_id=run_id, reason=reason, log_url=_log_url(run_id)
+                ),
+                context,
+                settings,
+            )
             raise ClientsFailedError(f"no client was archived: {LIST_TASK} failed: {reason}")
-        key, manifest = ArchiveRun(s3_client(), settings.archive_bucket).account(
-            plan_at,
+        key, manifest = ArchiveRun.at(place, s3_client()).account(
             why_no_outcome=lambda index: ti.xcom_pull(
                 task_ids=ARCHIVE_TASK, key=XComKey.FAILURE, map_indexes=index
             ),
@@ -159,10 +161,6 @@ def _count(manifest: Manifest, settings: Settings) -> None:
 def _tell(alert: Alert, context: Context, settings: Settings) -> None:
     delivered = send_alert(alert, context, topic_arn=settings.alerts_topic_arn)
     context["ti"].xcom_push(key=XComKey.ALERTED, value=delivered)
-
-
-def _dex(settings: Settings, *, max_connections: int) -> DexApi:
-    return dex_api(default_base_url=settings.dex_api_base_url, max_connections=max_connections)
 
 
 async def _log_in(dex: DexApi) -> None:

@@ -20,6 +20,8 @@ class BusinessDayTimetable(CronTriggerTimetable):
     Taken literally they would cut the last day off (06:00 in New York is after midnight in UTC) or, east of UTC,
     the first. A bound at midnight UTC is therefore read as that calendar day in the business zone: from its start,
     or to its end. Any other bound is taken as it is.
+
+    A DAG that never ran waits for its hour: switching it on does not archive a day that nobody asked for.
     """
 
     def next_dagrun_info(
@@ -29,6 +31,8 @@ class BusinessDayTimetable(CronTriggerTimetable):
         restriction: TimeRestriction,
     ) -> DagRunInfo | None:
         """The next run within the restriction, its bare dates read as business days."""
+        if last_automated_data_interval is None and not restriction.catchup:
+            restriction = restriction._replace(earliest=self._first(restriction.earliest))
         return super().next_dagrun_info(
             last_automated_data_interval=last_automated_data_interval,
             restriction=TimeRestriction(
@@ -38,11 +42,18 @@ class BusinessDayTimetable(CronTriggerTimetable):
             ),
         )
 
+    def _first(self, earliest: DateTime | None) -> DateTime:
+        # An hour's grace: the DAG processor asks again and again, also between the hour and the scheduler's run.
+        since = DateTime.now(UTC).subtract(hours=1)
+        return since if earliest is None else max(earliest, since)
+
     def _day_start(self, bound: DateTime | None) -> DateTime | None:
         if bound is None or not _is_bare_date(bound):
             return bound
         day = bound.in_timezone(UTC)
-        return DateTime.create(day.year, day.month, day.day, tz=self._timezone)
+        # In UTC: Python never calls a local time that comes twice equal to one of another zone (PEP 495), and
+        # Airflow compares this bound with the run that falls on it.
+        return DateTime.create(day.year, day.month, day.day, tz=self._timezone).in_timezone(UTC)
 
     def _day_end(self, bound: DateTime | None) -> DateTime | None:
         if bound is None or not _is_bare_date(bound):

@@ -55,7 +55,7 @@ def database_hook(conn: Connection) -> DbApiHook:
             raise SettingsError(f"connection '{DEX_DATABASE_CONNECTION}': host is missing")
         conn.port = conn.port or MSSQL_PORT
     try:
-        hook = conn.get_hook()
+        hook = conn.get_hook()  # type: ignore[no-untyped-call] # the provider's API is untyped
     except Exception as error:
         raise SettingsError(
             f"connection '{DEX_DATABASE_CONNECTION}': type {conn.conn_type!r} cannot be used: {_first_line(error)}"
@@ -68,14 +68,14 @@ def database_hook(conn: Connection) -> DbApiHook:
     return hook
 
 
-def dex_api(*, default_base_url: str, max_connections: int) -> DexApi:
+def dex_api(*, default_base_url: str) -> DexApi:
     """The DEX API of connection ``dex_api``, not yet connected.
 
     :raises SettingsUnavailableError: there is no such connection.
     :raises SettingsError: a field is missing; it is named.
     """
     base_url, credentials = api_access(get_connection(DEX_API_CONNECTION), default_base_url=default_base_url)
-    return DexApi(base_url, credentials, max_connections=max_connections)
+    return DexApi(base_url, credentials)
 
 
 def api_access(conn: Connection, *, default_base_url: str) -> tuple[str, ClientCredentials]:

@@ -57,7 +57,7 @@ def _publish(alert: Alert, context: Context, topic_arn: str) -> None:
         subject=alert.subject,
         message=alert.text,
         message_attributes={"pipeline": alert.pipeline, "severity": alert.severity.value},
-    ).notify(context)
+    ).notify(context)  # type: ignore[no-untyped-call] # the provider's API is untyped
 
 
 def _post(alert: Alert, context: Context) -> None:
@@ -67,7 +67,7 @@ def _post(alert: Alert, context: Context) -> None:
     text = alert.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     SlackWebhookNotifier(
         slack_webhook_conn_id=SLACK_CONNECTION, text=text, timeout=SLACK_TIMEOUT_SECONDS
-    ).notify(context)
+    ).notify(context)  # type: ignore[no-untyped-call] # the provider's API is untyped
 
 
 def _slack_is_configured() -> bool:
