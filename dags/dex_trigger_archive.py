@@ -1,5 +1,4 @@
-"""
-# DEX trigger archive
+"""# DEX trigger archive
 
 **What.** Keeps, for every client and every day, exactly what the DEX API answered to the trigger question, so that
 an investigator can show it later. One mapped task a client, named by its client id; above the setting
@@ -72,9 +71,7 @@ PARAMS = {
 
 @dag(
     dag_id=DEX_TRIGGER_ARCHIVE,
-    schedule=BusinessDayTimetable(
-        schedule_of(DEX_TRIGGER_ARCHIVE, default="0 6 * * *"), timezone=schedule_timezone()
-    ),
+    schedule=BusinessDayTimetable(schedule_of(DEX_TRIGGER_ARCHIVE, default="0 6 * * *"), timezone=schedule_timezone()),
     start_date=pendulum.datetime(2020, 1, 1, tz="UTC"),
     catchup=False,
     max_active_runs=3,
@@ -86,6 +83,8 @@ PARAMS = {
     tags=[Tag.ARCHIVE, Tag.DAILY, Tag.DEX],
 )
 def dex_trigger_archive() -> None:
+    """List the clients, archive each, account for all."""
+
     @task
     def list_clients() -> list[Work]:
         from airflow_ext import archive_tasks

@@ -43,9 +43,7 @@ def _up(options: argparse.Namespace, console: Console) -> int:
     console.print(f"AWS emulator   {stack.aws_endpoint_url}")
     state = _shown(options.state_dir)
     console.print(f"for scripts    {state}/stack.json, logs in {state}/logs")
-    console.print(
-        "next           make status, make down, .venv/bin/python -m local airflow --help", soft_wrap=True
-    )
+    console.print("next           make status, make down, .venv/bin/python -m local airflow --help", soft_wrap=True)
     return 0
 
 

@@ -43,9 +43,7 @@ class AirflowApi:
         """Let a DAG run, or pause it."""
         self.request("PATCH", f"/dags/{dag_id}", json={"is_paused": paused})
 
-    def trigger(
-        self, dag_id: str, *, conf: dict[str, Any] | None = None, logical_date: str | None = None
-    ) -> str:
+    def trigger(self, dag_id: str, *, conf: dict[str, Any] | None = None, logical_date: str | None = None) -> str:
         """Start a run; returns its run id.
 
         :param conf: params of the run.

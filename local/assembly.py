@@ -53,9 +53,7 @@ async def assemble(supervisor: Supervisor, ports: dict[str, int]) -> Stack:
             stack_secrets=stack_secrets,
         )
         write_private(layout.environment_file, shell_exports(environment))
-        await supervisor.start(
-            airflow_services.api_server_command(environment, host=LOOPBACK, port=ports["airflow"])
-        )
+        await supervisor.start(airflow_services.api_server_command(environment, host=LOOPBACK, port=ports["airflow"]))
         async with supervisor.step("database migration"):
             await supervisor.execute(airflow_services.migrate_command(environment))
         for command in airflow_services.background_commands(environment):
@@ -157,6 +155,4 @@ async def _until(condition: Callable[[], Awaitable[bool]], service: str) -> None
             while not await condition():
                 await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:
-        raise StackError(
-            f"service '{service}' was not ready after {_SERVICE_SECONDS:.0f} s: see its log"
-        ) from None
+        raise StackError(f"service '{service}' was not ready after {_SERVICE_SECONDS:.0f} s: see its log") from None

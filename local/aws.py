@@ -45,9 +45,7 @@ def aws_client(service: str, endpoint_url: str) -> Any:
         region_name=REGION,
         aws_access_key_id=DUMMY_AWS_KEY,
         aws_secret_access_key=DUMMY_AWS_KEY,
-        config=Config(
-            retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=5, read_timeout=30
-        ),
+        config=Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=5, read_timeout=30),
     )
 
 
@@ -99,13 +97,9 @@ def finish_deployment(
     secretsmanager = aws_client("secretsmanager", endpoint_url)
     for name, value in _connections(partners_url, client_database, stack_secrets).items():
         try:
-            secretsmanager.put_secret_value(
-                SecretId=f"airflow/connections/{name}", SecretString=json.dumps(value)
-            )
+            secretsmanager.put_secret_value(SecretId=f"airflow/connections/{name}", SecretString=json.dumps(value))
         except secretsmanager.exceptions.ResourceNotFoundException as error:
-            raise StackError(
-                f"infra/template.yaml creates no secret 'airflow/connections/{name}': add it"
-            ) from error
+            raise StackError(f"infra/template.yaml creates no secret 'airflow/connections/{name}': add it") from error
     sqs = aws_client("sqs", endpoint_url)
     queue_url = sqs.create_queue(QueueName=ALERTS_QUEUE)["QueueUrl"]
     attributes = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])["Attributes"]
@@ -124,9 +118,7 @@ def _outputs(endpoint_url: str) -> Mapping[str, str]:
     return outputs
 
 
-def _connections(
-    partners_url: str, client_database: Path, stack_secrets: StackSecrets
-) -> dict[str, dict[str, Any]]:
+def _connections(partners_url: str, client_database: Path, stack_secrets: StackSecrets) -> dict[str, dict[str, Any]]:
     """Airflow connections by id, in Airflow's JSON form, pointing at the partner stubs."""
     return {
         "dex_db": {"conn_type": "sqlite", "host": str(client_database)},

@@ -108,9 +108,7 @@ def stop(state_directory: Path = DEFAULT_STATE_DIRECTORY) -> bool:
     except psutil.NoSuchProcess:
         pass
     except psutil.TimeoutExpired:
-        raise StackError(
-            f"the supervisor (pid {pid}) did not stop in {_STOP_SECONDS:.0f} s: see its log"
-        ) from None
+        raise StackError(f"the supervisor (pid {pid}) did not stop in {_STOP_SECONDS:.0f} s: see its log") from None
     return True
 
 

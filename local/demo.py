@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -29,9 +30,7 @@ def run_demo(stack: Stack) -> int:
         with _progress(console, name) as tell:
             reports.append(run(stack, tell))
     passed = all(report.passed for report in reports)
-    write_private_json(
-        report_file, {"passed": passed, "pipelines": [report.to_document() for report in reports]}
-    )
+    write_private_json(report_file, {"passed": passed, "pipelines": [report.to_document() for report in reports]})
     _show(reports, console)
     console.print(f"The same for scripts: {report_file}")
     verdict = "All that was promised is there." if passed else "Something promised is missing, see above."
@@ -60,20 +59,20 @@ def _progress(console: Console, name: str) -> Iterator[Tell]:
 
 
 def _show(reports: list[PipelineReport], console: Console) -> None:
-    table = Table(title="What ran", show_lines=True)
-    for column in ("pipeline", "run", "took", "what came of it", "written where", "alert"):
+    table = Table(title="What ran")
+    for column in ("pipeline", "run", "took", "result", "alerts"):
         table.add_column(column, overflow="fold")
     for report in reports:
-        table.add_row(
-            report.pipeline,
-            f"{report.run_id}\n{report.state}",
-            f"{report.seconds:.0f} s",
-            report.result,
-            "\n".join(report.written),
-            "\n".join(report.alerts) or "none",
-        )
+        took, alerts = f"{report.seconds:.0f} s", str(len(report.alerts))
+        table.add_row(report.pipeline, report.state, took, report.result, alerts)
     console.print(table)
     for report in reports:
+        console.print(f"\n[bold]{report.pipeline}[/] {report.run_id}")
+        for place in report.written:
+            console.print(f"  wrote  {place}", soft_wrap=True)
         for check in report.checks:
-            console.print(f"  [{'green' if check.passed else 'red'}]{'ok ' if check.passed else 'NO '}[/] {check.claim}")
-        console.print(Panel(report.explanation, title=f"About {report.pipeline}"))
+            mark = "[green]ok[/]" if check.passed else "[red]NO[/]"
+            console.print(f"  {mark}     {check.claim}", soft_wrap=True)
+        for alert in report.alerts:
+            console.print(Panel(escape(alert), title="the alert, as SNS delivered it"))
+        console.print(Panel(report.explanation, title="what this means"))

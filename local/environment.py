@@ -26,9 +26,7 @@ _DROPPED_NAMES = frozenset({"VIRTUAL_ENV", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PRO
 class StackSecrets:
     """Secrets of one stack, new at each start. Never logged (`repr` hides them)."""
 
-    fernet_key: str = field(
-        repr=False, default_factory=lambda: urlsafe_b64encode(secrets.token_bytes(32)).decode()
-    )
+    fernet_key: str = field(repr=False, default_factory=lambda: urlsafe_b64encode(secrets.token_bytes(32)).decode())
     jwt_secret: str = field(repr=False, default_factory=lambda: secrets.token_urlsafe(48))
     session_key: str = field(repr=False, default_factory=lambda: secrets.token_urlsafe(32))
     dex_client_id: str = "local-archive"
@@ -135,17 +133,13 @@ def airflow_environment(
 
 def shell_exports(environment: Mapping[str, str]) -> str:
     """The Airflow and AWS part of an environment as lines for `.` in a shell."""
-    names = [
-        name for name in sorted(environment) if name.startswith(("AIRFLOW", "AWS_")) or name == "PYTHONPATH"
-    ]
+    names = [name for name in sorted(environment) if name.startswith(("AIRFLOW", "AWS_")) or name == "PYTHONPATH"]
     lines = [f"export {name}={shlex.quote(environment[name])}" for name in names]
     return "\n".join(["unset PYTHONDONTWRITEBYTECODE", *lines, ""])
 
 
 def parse_shell_exports(path: Path) -> dict[str, str]:
     """Read back what `shell_exports` wrote; returns {name: value}."""
-    exports = (
-        line.removeprefix("export ") for line in path.read_text().splitlines() if line.startswith("export ")
-    )
+    exports = (line.removeprefix("export ") for line in path.read_text().splitlines() if line.startswith("export "))
     pairs = (line.partition("=") for line in exports)
     return {name: shlex.split(value)[0] if value else "" for name, _, value in pairs}

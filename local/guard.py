@@ -151,17 +151,11 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m local.guard", description="run a command and leave nothing"
-    )
+    parser = argparse.ArgumentParser(prog="python -m local.guard", description="run a command and leave nothing")
     parser.add_argument("--stop-signal", default="TERM", choices=["TERM", "INT"])
-    parser.add_argument(
-        "--grace", type=float, default=8.0, help="seconds between the stop signal and SIGKILL"
-    )
+    parser.add_argument("--grace", type=float, default=8.0, help="seconds between the stop signal and SIGKILL")
     parser.add_argument("--user", help="run the command as this user (needs root)")
-    parser.add_argument(
-        "--remove", type=Path, action="append", default=[], help="directory to delete at the end"
-    )
+    parser.add_argument("--remove", type=Path, action="append", default=[], help="directory to delete at the end")
     parser.add_argument("command", nargs="+")
     return parser.parse_args(argv)
 

@@ -65,9 +65,7 @@ def _claim_fixed(request: PortRequest) -> socket.socket:
     try:
         return _bind(port)
     except OSError as error:
-        reason = (
-            "is already in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
-        )
+        reason = "is already in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
         raise PortError(
             f"port {port} for {request.service} {reason}: choose another with {request.option} PORT "
             f"or {request.variable}=PORT, or leave it out to get a free one"

@@ -44,9 +44,7 @@ class StartProgress:
                 self._running.pop(step, None)
                 self._console.print(f"  [green]✓[/] {step:<34} {seconds:5.1f} s")
             case {"event": "ready"}:
-                self._console.print(
-                    f"  [green]✓[/] {'ready':<34} {time.monotonic() - self._began:5.1f} s in all"
-                )
+                self._console.print(f"  [green]✓[/] {'ready':<34} {time.monotonic() - self._began:5.1f} s in all")
 
     def close(self) -> None:
         """End the live display; what was printed stays."""
@@ -57,7 +55,5 @@ class StartProgress:
     def _render(self) -> Table:
         table = Table.grid(padding=(0, 1))
         for step, began in self._running.items():
-            table.add_row(
-                " ", Spinner("dots", style="cyan"), f"{step:<32}", f"{time.monotonic() - began:5.1f} s"
-            )
+            table.add_row(" ", Spinner("dots", style="cyan"), f"{step:<32}", f"{time.monotonic() - began:5.1f} s")
         return table

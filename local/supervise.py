@@ -79,9 +79,7 @@ async def _supervise(layout: Layout, ports: dict[str, int], report: TextIO) -> i
 async def _hold_leash(main_task: asyncio.Future[None]) -> None:
     """Stop the stack when the starter's end of the pipe closes before it said `detach`."""
     reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
-    )
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
         if line.strip() == b"detach":
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
 
@@ -14,7 +14,7 @@ class PipelinesPlugin(AirflowPlugin):
     """Airflow refuses to schedule by a timetable class that no plugin registers."""
 
     name = "pipelines"
-    timetables = [BusinessDayTimetable]
+    timetables: ClassVar[list[Any]] = [BusinessDayTimetable]
 
     @classmethod
     def on_load(cls, *args: Any, **kwargs: Any) -> None:

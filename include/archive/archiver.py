@@ -93,9 +93,7 @@ class Archiver:
 class _Desk:
     """Collects outcomes and saves them now and then, one save at a time."""
 
-    def __init__(
-        self, ledger: OutcomeFile, threads: ThreadPoolExecutor, settled: dict[int, Outcome]
-    ) -> None:
+    def __init__(self, ledger: OutcomeFile, threads: ThreadPoolExecutor, settled: dict[int, Outcome]) -> None:
         self.threads = threads
         self._ledger = ledger
         self._settled = settled

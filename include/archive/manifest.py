@@ -75,9 +75,7 @@ class Manifest:
         }
 
 
-def account(
-    plan: Plan, found: Sequence[Iterable[Outcome]], *, why_no_outcome: Callable[[int], str | None]
-) -> Manifest:
+def account(plan: Plan, found: Sequence[Iterable[Outcome]], *, why_no_outcome: Callable[[int], str | None]) -> Manifest:
     """Match outcomes with the plan's clients; a client without one has failed.
 
     :param found: the outcomes of each slice of the plan.
@@ -89,7 +87,5 @@ def account(
         clients = plan.clients[piece.start : piece.stop]
         missing = any(client.id not in by_client for client in clients)
         error = (why_no_outcome(index) or NO_OUTCOME) if missing else None
-        outcomes += [
-            by_client.get(client.id) or Outcome(client.id, Result.FAILED, error=error) for client in clients
-        ]
+        outcomes += [by_client.get(client.id) or Outcome(client.id, Result.FAILED, error=error) for client in clients]
     return Manifest(plan, tuple(outcomes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 from typing import Any
 
 from include.archive.roster import Client
@@ -86,10 +87,7 @@ def cut(clients: Sequence[Client], *, max_tasks: int, clients_per_task: int) -> 
     count = len(clients)
     tasks = count if count <= max_tasks else min(max_tasks, -(-count // clients_per_task))
     bounds = [index * count // tasks for index in range(tasks + 1)] if tasks else []
-    return tuple(
-        Slice(start, stop, _label(clients[start:stop]))
-        for start, stop in zip(bounds, bounds[1:], strict=False)
-    )
+    return tuple(Slice(start, stop, _label(clients[start:stop])) for start, stop in pairwise(bounds))
 
 
 def _label(clients: Sequence[Client]) -> str:

@@ -124,7 +124,7 @@ class ClientCredentialsAuth(httpx.Auth):
                     asked.client_id,
                     asked.client_secret,
                     scope=asked.scope,
-                    token_endpoint_auth_method="client_secret_post",
+                    token_endpoint_auth_method="client_secret_post",  # noqa: S106 - the name of a method
                     transport=self._transport,
                     timeout=TIMEOUT_SECONDS,
                     verify=tls_context(),
@@ -170,5 +170,3 @@ def _refused(what: str, client_id: str, reason: str) -> AuthRefusedError:
         f"{what} refused client id {client_id!r} ({reason}): check login (client id), password (client secret) "
         "and extra.scope of the connection"
     )
-
-

@@ -66,9 +66,7 @@ class Control:
 
 def _problem(error: Any) -> str:
     """Return one pydantic error as "field: what is wrong; what is allowed"."""
-    location = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).lstrip(
-        "."
-    )
+    location = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).lstrip(".")
     if error["type"] != "extra_forbidden":
         return f"{location or 'document'}: {error['msg'].removeprefix('Value error, ')}"
     owner = Rule if location.startswith("rules[") else ControlDocument

@@ -96,9 +96,7 @@ class Dex:
         if not (_same(shown[0], known.client_id) & _same(shown[1], known.client_secret)):
             return _refusal(401, "invalid_client", "unknown client_id or wrong client_secret")
         if form.get("grant_type") != "client_credentials":
-            return _refusal(
-                400, "unsupported_grant_type", "grant_type must be client_credentials", authorized=True
-            )
+            return _refusal(400, "unsupported_grant_type", "grant_type must be client_credentials", authorized=True)
         if form.get("scope", SCOPE) != SCOPE:
             return _refusal(400, "invalid_scope", f"scope must be {SCOPE}", authorized=True)
         token, lifetime = secrets.token_urlsafe(32), self._control.document.token_expires_in
@@ -125,9 +123,7 @@ class Dex:
         day = _parsed_day(day_text)
         if day is None:
             return error_answer(400, "triggerDate must be a date, YYYY-MM-DD", client_id=client_id)
-        return Answer(
-            200, trigger_body(int(client_id), day, self._control.document.revision), client_id=client_id
-        )
+        return Answer(200, trigger_body(int(client_id), day, self._control.document.revision), client_id=client_id)
 
 
 def has_nothing_to_report(client_id: int) -> bool:

@@ -75,9 +75,7 @@ class Rule(BaseModel):
     def _served(cls, path: str, info: ValidationInfo) -> str:
         served: Collection[str] = (info.context or {}).get("paths", ())
         if served and not any(under(path, known) or under(known, path) for known in served):
-            raise ValueError(
-                f"no partner serves it; allowed: / or the start of one of {', '.join(sorted(served))}"
-            )
+            raise ValueError(f"no partner serves it; allowed: / or the start of one of {', '.join(sorted(served))}")
         return path
 
     @field_validator("match")
@@ -111,9 +109,7 @@ class Rule(BaseModel):
             if name.lower() in FRAMING_HEADERS:
                 raise ValueError(f"{name} is set by the server; to break the framing use cut")
             token = name.replace("-", "").replace("_", "")
-            if not (
-                token.isascii() and token.isalnum() and value.isascii() and (value.isprintable() or not value)
-            ):
+            if not (token.isascii() and token.isalnum() and value.isascii() and (value.isprintable() or not value)):
                 raise ValueError(f"{name!r}: names and values must be printable ASCII on one line")
         return headers
 
@@ -153,9 +149,7 @@ def default_document() -> ControlDocument:
     One sample client's answer is broken the way gateways break answers (status 200 and an HTML page), so
     that a failure and its alert are seen in a demonstration.
     """
-    page = (
-        "<!DOCTYPE html>\n<html><body><h1>Scheduled maintenance</h1><p>Please come back.</p></body></html>\n"
-    )
+    page = "<!DOCTYPE html>\n<html><body><h1>Scheduled maintenance</h1><p>Please come back.</p></body></html>\n"
     broken = Rule(
         path="/data-exchange/trigger",
         match={"clientId": [str(BROKEN_CLIENT_ID)]},

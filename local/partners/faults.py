@@ -66,9 +66,7 @@ async def deliver(
         return answer.status, "cut mid"
     if rule is not None and rule.drip_ms is not None:
         for position in range(len(body)):
-            await send(
-                {"type": "http.response.body", "body": body[position : position + 1], "more_body": True}
-            )
+            await send({"type": "http.response.body", "body": body[position : position + 1], "more_body": True})
             if not await _wait(rule.drip_ms / 1000, receive, watched=True):
                 return answer.status, "client left"
         body = b""
@@ -103,9 +101,7 @@ async def _cut(receive: Receive, send: Send) -> None:
     """Close the caller's connection after what was sent, and wait until the server has noticed."""
     close = getattr(getattr(getattr(send, "__self__", None), "transport", None), "close", None)
     if close is None:
-        raise RuntimeError(
-            "a connection can be cut under uvicorn only; run the stubs as local.partners.app says"
-        )
+        raise RuntimeError("a connection can be cut under uvicorn only; run the stubs as local.partners.app says")
     close()
     # Until then uvicorn would take the missing rest for a programming error and answer 500.
     await _until_closed(receive)

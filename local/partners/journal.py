@@ -100,9 +100,7 @@ class Journal:
         """Forget calls and counters; numbering goes on, calls in progress stay counted as such."""
         self._entries.clear()
         self._counts.clear()
-        self._concurrency = {
-            path: Concurrency(each.now, each.now) for path, each in self._concurrency.items()
-        }
+        self._concurrency = {path: Concurrency(each.now, each.now) for path, each in self._concurrency.items()}
 
     def read(self, *, path: str = "/", since: int = 0, limit: int = DEFAULT_LIMIT) -> dict[str, Any]:
         """Return the newest `limit` calls at or below `path` numbered above `since`, oldest first.
@@ -119,9 +117,7 @@ class Journal:
             "matched": len(found),
             "last": self._last,
             "counts": counts,
-            "max_concurrent": {
-                name: each.most for name, each in sorted(self._concurrency.items()) if each.most
-            },
+            "max_concurrent": {name: each.most for name, each in sorted(self._concurrency.items()) if each.most},
         }
 
 

@@ -41,9 +41,7 @@ def management(control: Control, journal: Journal) -> Starlette:
     async def read_journal(request: Request) -> Response:
         query = request.query_params
         problems = [
-            f"{name}: unknown; allowed: {', '.join(JOURNAL_FILTERS)}"
-            for name in query
-            if name not in JOURNAL_FILTERS
+            f"{name}: unknown; allowed: {', '.join(JOURNAL_FILTERS)}" for name in query if name not in JOURNAL_FILTERS
         ]
         numbers = {"since": 0, "limit": DEFAULT_LIMIT}
         for name, default in numbers.items():

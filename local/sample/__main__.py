@@ -10,13 +10,9 @@ from local.sample.client_database import DEFAULT_CLIENTS, DEFAULT_ELIGIBLE_SHARE
 
 def main() -> None:
     """Parse the arguments and write the database; bad values end with status 2 and a sentence."""
-    parser = argparse.ArgumentParser(
-        prog="python -m local.sample", description="Write the sample client database."
-    )
+    parser = argparse.ArgumentParser(prog="python -m local.sample", description="Write the sample client database.")
     parser.add_argument("path", type=Path, help="SQLite file to write; replaced if it exists")
-    parser.add_argument(
-        "--clients", type=int, default=DEFAULT_CLIENTS, help="rows in Client (default %(default)s)"
-    )
+    parser.add_argument("--clients", type=int, default=DEFAULT_CLIENTS, help="rows in Client (default %(default)s)")
     parser.add_argument(
         "--eligible-share",
         type=float,
@@ -25,9 +21,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     try:
-        create_client_database(
-            arguments.path, clients=arguments.clients, eligible_share=arguments.eligible_share
-        )
+        create_client_database(arguments.path, clients=arguments.clients, eligible_share=arguments.eligible_share)
     except (ValueError, OSError) as error:
         parser.error(str(error))
 

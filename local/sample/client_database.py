@@ -87,9 +87,7 @@ def create_client_database(
 
 
 def _write(path: Path, clients: list[_Client]) -> None:
-    services = [
-        (client.client_id, service, client.created) for client in clients for service in client.services
-    ]
+    services = [(client.client_id, service, client.created) for client in clients for service in client.services]
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(_SCHEMA)
         connection.executemany(

@@ -60,9 +60,7 @@ def list_clients(context: Context) -> list[Work]:
         clients = select(clients_from_rows(read_rows(client_query())), params["client_ids"])
         if clients:
             asyncio.run(_log_in(dex_api(default_base_url=settings.dex_api_base_url)))
-        slices = cut(
-            clients, max_tasks=settings.max_mapped_clients, clients_per_task=settings.clients_per_task
-        )
+        slices = cut(clients, max_tasks=settings.max_mapped_clients, clients_per_task=settings.clients_per_task)
         plan = Plan(
             run_id=dag_run.run_id,
             clear_number=dag_run.clear_number or 0,
@@ -105,17 +103,13 @@ def summarize(context: Context) -> dict[str, Any]:
         if place is None:
             reason = ti.xcom_pull(task_ids=LIST_TASK, key=XComKey.FAILURE) or "the task was killed or timed out"
             _tell(
-                not_listed(
-                    pipeline=DEX_TRIGGER_ARCHIVE, run_id=run_id, reason=reason, log_url=_log_url(run_id)
-                ),
+                not_listed(pipeline=DEX_TRIGGER_ARCHIVE, run_id=run_id, reason=reason, log_url=_log_url(run_id)),
                 context,
                 settings,
             )
             raise ClientsFailedError(f"no client was archived: {LIST_TASK} failed: {reason}")
         key, manifest = ArchiveRun.at(place, s3_client()).account(
-            why_no_outcome=lambda index: ti.xcom_pull(
-                task_ids=ARCHIVE_TASK, key=XComKey.FAILURE, map_indexes=index
-            ),
+            why_no_outcome=lambda index: ti.xcom_pull(task_ids=ARCHIVE_TASK, key=XComKey.FAILURE, map_indexes=index),
         )
         summary = _summary(manifest, key)
         _count(manifest, settings)
@@ -129,9 +123,7 @@ def summarize(context: Context) -> dict[str, Any]:
             _tell(alert, context, settings)
         if manifest.failures:
             ti.xcom_push(key="return_value", value=summary)
-            raise ClientsFailedError(
-                f"{len(manifest.failures)} of {len(manifest.outcomes)} clients failed; see {key}"
-            )
+            raise ClientsFailedError(f"{len(manifest.failures)} of {len(manifest.outcomes)} clients failed; see {key}")
         context["outlet_events"][Asset(DEX_TRIGGER_ARCHIVE)].extra = {**manifest.counts, "manifest": key}
         return summary
 

@@ -24,7 +24,7 @@ def get_connection(conn_id: str) -> Connection:
         return BaseHook.get_connection(conn_id)
     except (AirflowNotFoundException, AirflowRuntimeError) as error:
         raise SettingsUnavailableError(
-            f"{where} was not found, or its store could not be reached; put its JSON there"
+            f"{where} was not found or cannot be read, or its store is out of reach; put its JSON there"
         ) from error
     except (ValueError, TypeError) as error:
         raise SettingsError(f"{where} is malformed: {type(error).__name__}; its value is one JSON object") from error

@@ -54,17 +54,18 @@ def database_hook(conn: Connection) -> DbApiHook:
         if not conn.host:
             raise SettingsError(f"connection '{DEX_DATABASE_CONNECTION}': host is missing")
         conn.port = conn.port or MSSQL_PORT
+    where = f"connection '{DEX_DATABASE_CONNECTION}': type {conn.conn_type!r}"
     try:
-        hook = conn.get_hook()  # type: ignore[no-untyped-call] # the provider's API is untyped
-    except Exception as error:
-        raise SettingsError(
-            f"connection '{DEX_DATABASE_CONNECTION}': type {conn.conn_type!r} cannot be used: {_first_line(error)}"
-        ) from error
-    if not isinstance(hook, DbApiHook):
-        raise SettingsError(
-            f"connection '{DEX_DATABASE_CONNECTION}': type {conn.conn_type!r} is no SQL database; use mssql"
+        # Given the connection, because a hook that reads it again by its id would not see these defaults.
+        hook = conn.get_hook(  # type: ignore[no-untyped-call] # the provider's API is untyped
+            hook_params={"connection": conn}
         )
-    hook.connection = conn
+    except TypeError as error:
+        raise SettingsError(f"{where} is no SQL database; use mssql") from error
+    except Exception as error:
+        raise SettingsError(f"{where} cannot be used: {_first_line(error)}") from error
+    if not isinstance(hook, DbApiHook):
+        raise SettingsError(f"{where} is no SQL database; use mssql")
     return hook
 
 
@@ -92,7 +93,7 @@ def api_access(conn: Connection, *, default_base_url: str) -> tuple[str, ClientC
     if not token_url and default_base_url and conn.host:
         token_url, base_url = conn.host, default_base_url
     required = {
-        "extra.token_url": token_url,
+        "extra.token_url (or setting dex_api_base_url, if the secret is the original one)": token_url,
         "login (client id)": conn.login,
         "password (client secret)": conn.password,
         "host (base URL of the API)": base_url or default_base_url,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_ext.ids import XComKey
 from airflow_ext.notifications.alerts import send_alert
@@ -39,7 +39,7 @@ def alert_unreported_failure(context: Context) -> None:
     """
     dag_id, run_id = context["dag"].dag_id, str(context["run_id"])
     ti = context.get("ti")
-    if ti is not None and ti.xcom_pull(task_ids=SUMMARY_TASK, key=XComKey.ALERTED):
+    if ti is not None and _left_by_summary(ti, XComKey.ALERTED):
         log.info("run %s of %s failed; its summary has told people", run_id, dag_id)
         return
     try:
@@ -49,8 +49,17 @@ def alert_unreported_failure(context: Context) -> None:
         topic_arn = None
     facts = [f"reason: {context.get('reason') or 'unknown'}"]
     if ti is not None:
-        why = ti.xcom_pull(task_ids=SUMMARY_TASK, key=XComKey.FAILURE)
+        why = _left_by_summary(ti, XComKey.FAILURE)
         facts += [f"{SUMMARY_TASK}: {why}"] if why else []
         facts += [f"last task: {ti.task_id}", f"log: {ti.log_url}"]
     headline = "the run failed before its summary could tell anyone"
     send_alert(Alert(Severity.ERROR, dag_id, run_id, headline, facts), context, topic_arn=topic_arn)
+
+
+def _left_by_summary(ti: RuntimeTaskInstanceProtocol, key: XComKey) -> Any:
+    try:
+        return ti.xcom_pull(task_ids=SUMMARY_TASK, key=key)
+    except Exception as error:
+        # Told twice is better than not told: whatever breaks here, the alert must go out.
+        log.error("what '%s' left cannot be read: %s: %s", SUMMARY_TASK, type(error).__name__, error)
+        return None
