@@ -25,3 +25,4 @@ class PipelinesPlugin(AirflowPlugin):
         """
         importlib.import_module("airflow_ext.archive_tasks")
         importlib.import_module("airflow.providers.amazon.aws.hooks.base_aws")
+        importlib.import_module("include.clients.rest").tls_context()

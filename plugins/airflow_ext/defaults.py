@@ -13,13 +13,15 @@ from typing import Any
 
 from airflow.sdk.configuration import conf
 
-from airflow_ext.retry import TypedRetryPolicy
+from airflow_ext.retry import TypedRetryPolicy, base_seconds
 
 _SECTION = "pipelines"
 
 TASK_DEFAULTS: dict[str, Any] = {
     "retries": 5,
     "retry_policy": TypedRetryPolicy(),
+    # For a task that was killed: no exception is left for the policy to judge.
+    "retry_delay": timedelta(seconds=base_seconds()),
     "execution_timeout": timedelta(hours=1),
 }
 """``default_args`` of every DAG: the error decides whether a retry makes sense, ``retries`` how often."""

@@ -38,12 +38,17 @@ class TypedRetryPolicy(RetryPolicy):
         if isinstance(exception, PermanentError):
             return RetryDecision.fail(reason=str(exception))
         asked = exception.retry_after if isinstance(exception, TransientError) else None
-        base = conf.getfloat("pipelines", "retry_base_seconds", fallback=30.0)
+        base = base_seconds()
         delay = backoff_seconds(try_number, base=base)
         if asked is not None:
             # Not before the time asked for, and not all at that time.
             delay = min(asked, MAX_RETRY_AFTER_SECONDS) + random.uniform(0, base)  # noqa: S311 - spreads load
         return RetryDecision.retry(delay=timedelta(seconds=delay), reason=str(exception))
+
+
+def base_seconds() -> float:
+    """About how long the first retry waits: option ``[pipelines] retry_base_seconds``."""
+    return conf.getfloat("pipelines", "retry_base_seconds", fallback=30.0)
 
 
 def backoff_seconds(try_number: int, *, base: float) -> float:
