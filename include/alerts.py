@@ -24,10 +24,11 @@ class Severity(StrEnum):
 class Failure:
     """One thing that failed.
 
-    :param what: such as ``client 1042 (Acme Grid)``.
-    :param task: task id.
-    :param map_index: index of the mapped task, or None.
-    :param log_url: link to its log.
+    Args:
+        what: such as ``client 1042 (Acme Grid)``.
+        task: task id.
+        map_index: index of the mapped task, or None.
+        log_url: link to its log.
     """
 
     what: str
@@ -46,8 +47,9 @@ class Failure:
 class Alert:
     """One message about one run.
 
-    :param headline: one sentence.
-    :param facts: further lines, such as where the manifest lies.
+    Args:
+        headline: one sentence.
+        facts: further lines, such as where the manifest lies.
     """
 
     severity: Severity

@@ -33,8 +33,9 @@ class PipelineError(Exception):
 class TransientError(PipelineError):
     """The same call may work later.
 
-    :param message: what happened.
-    :param retry_after: seconds that the other side asked to wait, if it did.
+    Args:
+        message: what happened.
+        retry_after: seconds that the other side asked to wait, if it did.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:

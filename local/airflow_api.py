@@ -32,7 +32,8 @@ class AirflowApi:
     def request(self, method: str, path: str, **options: Any) -> Any:
         """The JSON answer of ``/api/v2<path>``, None where there is no body.
 
-        :raises StackError: any status but 2xx; the message holds what Airflow said.
+        Raises:
+            StackError: any status but 2xx; the message holds what Airflow said.
         """
         answer = self._http.request(method, f"/api/v2{path}", **options)
         if not answer.is_success:
@@ -46,8 +47,10 @@ class AirflowApi:
     def trigger(self, dag_id: str, *, conf: dict[str, Any] | None = None, logical_date: str | None = None) -> str:
         """Start a run; returns its run id.
 
-        :param conf: params of the run.
-        :param logical_date: ISO 8601, or None as for a run started in the UI without one.
+        Args:
+            dag_id: the DAG, which must not be paused.
+            conf: params of the run.
+            logical_date: ISO 8601, or None as for a run started in the UI without one.
         """
         body = {"conf": conf or {}, "logical_date": logical_date}
         return str(self.request("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
@@ -95,7 +98,8 @@ class AirflowApi:
     ) -> dict[str, Any]:
         """Wait until the run has ended, and return it.
 
-        :raises StackError: it did not end in time.
+        Raises:
+            StackError: it did not end in time.
         """
         deadline = time.monotonic() + timeout
         while (run := self.run(dag_id, run_id))["state"] not in _FINISHED:

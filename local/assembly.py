@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import httpx
 
@@ -28,8 +28,10 @@ _SERVICE_SECONDS = 60.0
 _READY_SECONDS = 180.0
 
 
-async def assemble(supervisor: Supervisor, ports: dict[str, int]) -> Stack:
+async def assemble(supervisor: Supervisor, ports: dict[str, int], airflow_options: Mapping[str, str]) -> Stack:
     """Start every service, deploy, and wait until all is ready; stack.json exists when this returns.
+
+    `airflow_options` come last and win over the stack's own: see `StackOptions`.
 
     Raises:
         StackError: a step failed or did not end in time.
@@ -51,7 +53,7 @@ async def assemble(supervisor: Supervisor, ports: dict[str, int]) -> Stack:
             database_url=server.url,
             async_database_url=server.async_url,
             stack_secrets=stack_secrets,
-        )
+        ) | dict(airflow_options)
         write_private(layout.environment_file, shell_exports(environment))
         await supervisor.start(airflow_services.api_server_command(environment, host=LOOPBACK, port=ports["airflow"]))
         async with supervisor.step("database migration"):

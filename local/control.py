@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,15 @@ Event = Mapping[str, Any]
 class StackOptions:
     """How to start a stack.
 
-    Ports that are None are chosen: 8080 for Airflow if it is free, else any free port.
+    Ports that are None are chosen: 8080 for Airflow if it is free, else any free port. `airflow_options` are Airflow
+    configuration options of this stack alone, as environment variables (`AIRFLOW__SECTION__OPTION`).
     """
 
     state_directory: Path = DEFAULT_STATE_DIRECTORY
     airflow_port: int | None = None
     aws_port: int | None = None
     partners_port: int | None = None
+    airflow_options: Mapping[str, str] = field(default_factory=dict)
 
     def port_requests(self) -> list[PortRequest]:
         """The ports as `choose_ports` wants them."""
@@ -121,7 +123,10 @@ def _start(options: StackOptions, on_event: Callable[[Event], None]) -> subproce
     _clear(layout)
     with layout.log("supervisor").open("ab") as log:
         supervisor = subprocess.Popen(
-            [PYTHON, "-m", "local.supervise", "--state-dir", layout.root, "--ports", json.dumps(ports)],
+            [
+                PYTHON, "-m", "local.supervise", "--state-dir", layout.root, "--ports", json.dumps(ports),
+                "--airflow-options", json.dumps(dict(options.airflow_options)),
+            ],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
             cwd=PROJECT_ROOT, env=clean_environment(), start_new_session=True,
         )  # fmt: skip

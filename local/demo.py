@@ -21,7 +21,8 @@ from local.stack import Stack
 def run_demo(stack: Stack) -> int:
     """Run every pipeline once, print what happened, and keep it as ``demo.json`` in the state directory.
 
-    :returns: exit code: 0 when everything promised is there, else 1.
+    Returns:
+        exit code: 0 when everything promised is there, else 1.
     """
     console = Console(highlight=False)
     report_file = Path(stack.logs).parent / "demo.json"

@@ -18,11 +18,12 @@ class Check:
 class PipelineReport:
     """One pipeline's part of the demo.
 
-    :param seconds: from trigger to the end of the run.
-    :param result: what came of it, in a few words.
-    :param written: where things were written.
-    :param alerts: alerts as they were received.
-    :param explanation: what a reader should know, such as which failure is meant.
+    Args:
+        seconds: from trigger to the end of the run.
+        result: what came of it, in a few words.
+        written: where things were written.
+        alerts: alerts as they were received.
+        explanation: what a reader should know, such as which failure is meant.
     """
 
     pipeline: str

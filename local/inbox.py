@@ -15,8 +15,13 @@ def receive_alerts(stack: Stack, *, containing: str, expected: int) -> list[str]
 
     Waits up to 20 s for ``expected`` of them; then drains the queue, so that one too many is seen as well.
 
-    :param containing: only alerts with this text; others stay out of the result, and off the queue.
-    :returns: texts of the alerts.
+    Args:
+        stack: the stack whose queue it is.
+        expected: how many to wait for.
+        containing: only alerts with this text; others stay out of the result, and off the queue.
+
+    Returns:
+        texts of the alerts.
     """
     sqs = stack.aws("sqs")
     found: list[str] = []

@@ -37,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m local.supervise")
     parser.add_argument("--state-dir", type=Path, required=True)
     parser.add_argument("--ports", type=json.loads, required=True, help='JSON: {"airflow": 8080, ...}')
+    parser.add_argument(
+        "--airflow-options", type=json.loads, default={}, help='JSON: {"AIRFLOW__CORE__PARALLELISM": "4", ...}'
+    )
     options = parser.parse_args(argv)
     layout = Layout(options.state_dir)
     report = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
@@ -50,13 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        return asyncio.run(_supervise(layout, options.ports, report))
+        return asyncio.run(_supervise(layout, options.ports, options.airflow_options, report))
 
 
-async def _supervise(layout: Layout, ports: dict[str, int], report: TextIO) -> int:
+async def _supervise(layout: Layout, ports: dict[str, int], airflow_options: dict[str, str], report: TextIO) -> int:
     loop = asyncio.get_running_loop()
     supervisor = Supervisor(layout, report)
-    main_task = asyncio.ensure_future(supervisor.run(lambda owner: assemble(owner, ports)))
+    main_task = asyncio.ensure_future(supervisor.run(lambda owner: assemble(owner, ports, airflow_options)))
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, main_task.cancel)
     leash = asyncio.create_task(_hold_leash(main_task))

@@ -13,9 +13,10 @@ from include.errors import InvalidAnswerError
 class Answer:
     """A valid answer of the DEX API.
 
-    :param body: the response body, byte for byte.
-    :param sha256: hex digest of the body.
-    :param empty: the JSON document is ``[]`` or ``{}``.
+    Args:
+        body: the response body, byte for byte.
+        sha256: hex digest of the body.
+        empty: the JSON document is ``[]`` or ``{}``.
     """
 
     body: bytes = field(repr=False)
@@ -26,7 +27,8 @@ class Answer:
 def read_answer(body: bytes) -> Answer:
     """Check that ``body`` is a JSON document (RFC 8259, UTF-8) other than ``null``.
 
-    :raises InvalidAnswerError: empty body, invalid JSON, or ``null``. The message never quotes the body.
+    Raises:
+        InvalidAnswerError: empty body, invalid JSON, or ``null``. The message never quotes the body.
     """
     if not body.strip():
         raise InvalidAnswerError("DEX API answered 200 with an empty body; nothing was archived")

@@ -31,10 +31,11 @@ class TriggerSource(Protocol):
 class Archiver:
     """Archives clients of one day.
 
-    :param source: open for the whole call.
-    :param ledger: keeps outcomes for a retry and for the manifest.
-    :param force: an empty answer may replace a non-empty archive.
-    :param concurrency: how many clients are worked on at once.
+    Args:
+        source: open for the whole call.
+        ledger: keeps outcomes for a retry and for the manifest.
+        force: an empty answer may replace a non-empty archive.
+        concurrency: how many clients are worked on at once.
     """
 
     source: TriggerSource
@@ -47,9 +48,12 @@ class Archiver:
     async def archive(self, clients: Sequence[Client]) -> list[Outcome]:
         """Archive every client that no earlier attempt settled; one client's failure stops no other.
 
-        :returns: an outcome per client, in the clients' order.
-        :raises StorageUnavailableError: the ledger cannot be read or written; a retry may work.
-        :raises StorageRefusedError: the same, and it will not.
+        Returns:
+            an outcome per client, in the clients' order.
+
+        Raises:
+            StorageUnavailableError: the ledger cannot be read or written; a retry may work.
+            StorageRefusedError: the same, and it will not.
         """
         with ThreadPoolExecutor(self.concurrency) as threads:
             loop = asyncio.get_running_loop()

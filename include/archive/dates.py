@@ -24,12 +24,15 @@ def trigger_date(
     The first that is given decides: the param ``requested``; the logical date in the business zone plus the
     offset; today in the business zone plus the offset (a manual run has no logical date).
 
-    :param requested: the run's param ``trigger_date``, ``YYYY-MM-DD``; the offset does not apply to it.
-    :param logical_date: the run's aware logical date.
-    :param now: an aware time.
-    :param zone: the business time zone.
-    :param offset_days: setting ``trigger_date_offset_days``.
-    :raises InvalidInputError: a malformed date, or one after today in the business zone.
+    Args:
+        requested: the run's param ``trigger_date``, ``YYYY-MM-DD``; the offset does not apply to it.
+        logical_date: the run's aware logical date.
+        now: an aware time.
+        zone: the business time zone.
+        offset_days: setting ``trigger_date_offset_days``.
+
+    Raises:
+        InvalidInputError: a malformed date, or one after today in the business zone.
     """
     if requested is not None:
         day = _parse(requested)

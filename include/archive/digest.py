@@ -18,7 +18,11 @@ LogUrl = Callable[[str, int | None], str]
 def digest(manifest: Manifest, *, pipeline: str, location: str, log_url: LogUrl) -> Alert | None:
     """The alert that the run's end calls for: failed clients, no clients at all, or None.
 
-    :param location: where the manifest lies.
+    Args:
+        manifest: what the run did.
+        pipeline: id of the DAG.
+        log_url: makes links to logs.
+        location: where the manifest lies.
     """
     plan, counts = manifest.plan, manifest.counts
     facts = [f"trigger date: {plan.day}", f"manifest: {location}"]

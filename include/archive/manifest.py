@@ -17,8 +17,9 @@ NO_OUTCOME = "no outcome: the task was killed, timed out or never ran; see its l
 class Manifest:
     """What a run did.
 
-    :param plan: what it was to do.
-    :param outcomes: one per client of the plan, in the plan's order.
+    Args:
+        plan: what it was to do.
+        outcomes: one per client of the plan, in the plan's order.
     """
 
     plan: Plan
@@ -78,8 +79,10 @@ class Manifest:
 def account(plan: Plan, found: Sequence[Iterable[Outcome]], *, why_no_outcome: Callable[[int], str | None]) -> Manifest:
     """Match outcomes with the plan's clients; a client without one has failed.
 
-    :param found: the outcomes of each slice of the plan.
-    :param why_no_outcome: what is known, by slice index, of a task that left some of its clients without one.
+    Args:
+        plan: what the run was to do.
+        found: the outcomes of each slice of the plan.
+        why_no_outcome: what is known, by slice index, of a task that left some of its clients without one.
     """
     outcomes: list[Outcome] = []
     for index, (piece, left) in enumerate(zip(plan.slices, found, strict=True)):

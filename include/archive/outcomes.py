@@ -30,10 +30,11 @@ class Result(StrEnum):
 class Outcome:
     """One client's outcome. ``key``, ``sha256``, ``bytes`` and ``version_id`` are None when it failed.
 
-    :param bytes: length of the archived body.
-    :param error: why it failed, without body or secret.
-    :param retryable: a retry may mend the failure.
-    :param retry_after: seconds that the API asked to wait.
+    Args:
+        bytes: length of the archived body.
+        error: why it failed, without body or secret.
+        retryable: a retry may mend the failure.
+        retry_after: seconds that the API asked to wait.
     """
 
     client_id: int
@@ -50,8 +51,9 @@ class Outcome:
 class OutcomeFile:
     """The outcomes of one mapped task, as one JSON object in S3.
 
-    :param clear_number: how often the run was cleared. A retry finds outcomes of its own number and resumes;
-        a task that was cleared finds an earlier number and does its work again.
+    Args:
+        clear_number: how often the run was cleared. A retry finds outcomes of its own number and resumes; a task that
+            was cleared finds an earlier number and does its work again.
     """
 
     def __init__(self, s3: S3Client, bucket: str, key: str, *, clear_number: int) -> None:
@@ -79,7 +81,11 @@ class OutcomeFile:
 def read_outcomes(s3: S3Client, bucket: str, key: str, *, since_clear: int) -> list[Outcome]:
     """The outcomes kept at ``key``; none when the task wrote none since the run was planned.
 
-    :param since_clear: the plan's clear number; older outcomes belong to a run that was since planned again.
+    Args:
+        s3: a boto3 client.
+        bucket: the archive bucket.
+        key: see :func:`include.archive.keys.outcomes_key`.
+        since_clear: the plan's clear number; older outcomes belong to a run that was since planned again.
     """
     document = get_json(s3, bucket, key)
     return [] if document is None or document["clear_number"] < since_clear else _parse(document)

@@ -15,7 +15,8 @@ from include.archive.roster import Client
 class Slice:
     """The clients of one mapped task: positions ``start`` to ``stop`` (exclusive) of the plan.
 
-    :param label: what the UI shows: the client id, or the range of ids and their number.
+    Args:
+        label: what the UI shows: the client id, or the range of ids and their number.
     """
 
     start: int
@@ -32,13 +33,14 @@ class Slice:
 class Plan:
     """One run's work.
 
-    :param clear_number: how often the run had been cleared when it was planned.
-    :param day: the trigger date, the same for every task, also when the run crosses midnight.
-    :param force: an empty answer may replace a non-empty archive.
-    :param concurrency: calls that one task runs at once.
-    :param base_url: base URL of the API where its connection names none.
-    :param clients: ordered by id.
-    :param slices: cover all clients, in order, without overlap.
+    Args:
+        clear_number: how often the run had been cleared when it was planned.
+        day: the trigger date, the same for every task, also when the run crosses midnight.
+        force: an empty answer may replace a non-empty archive.
+        concurrency: calls that one task runs at once.
+        base_url: base URL of the API where its connection names none.
+        clients: ordered by id.
+        slices: cover all clients, in order, without overlap.
     """
 
     run_id: str

@@ -16,8 +16,9 @@ _SHOWN = 10
 class Client:
     """A row of the client query.
 
-    :param id: ``ClientID``.
-    :param name: the client's name, for people.
+    Args:
+        id: ``ClientID``.
+        name: the client's name, for people.
     """
 
     id: int
@@ -32,8 +33,11 @@ def client_query() -> str:
 def clients_from_rows(rows: Iterable[Sequence[Any]]) -> list[Client]:
     """Clients in the order of the rows, one per ``ClientID``.
 
-    :param rows: ``(ClientID, name)`` as the database driver gives them.
-    :raises InvalidInputError: a ``ClientID`` that is not an integer.
+    Args:
+        rows: ``(ClientID, name)`` as the database driver gives them.
+
+    Raises:
+        InvalidInputError: a ``ClientID`` that is not an integer.
     """
     clients: dict[int, Client] = {}
     for row in rows:
@@ -52,7 +56,8 @@ def clients_from_rows(rows: Iterable[Sequence[Any]]) -> list[Client]:
 def select(clients: Sequence[Client], wanted: Sequence[int] | None) -> list[Client]:
     """All clients, or only those with the ids of the param ``client_ids``, in the roster's order.
 
-    :raises InvalidInputError: an id that is no eligible client, or an empty list.
+    Raises:
+        InvalidInputError: an id that is no eligible client, or an empty list.
     """
     if wanted is None:
         return list(clients)

@@ -28,9 +28,12 @@ _READERS = 8
 def keep_plan(s3: S3Client, bucket: str, plan: Plan) -> str:
     """Keep a run's plan in S3.
 
-    :returns: where it lies, ``s3://bucket/key``: all that the run's tasks need to be told.
-    :raises StorageUnavailableError: a retry may work.
-    :raises StorageRefusedError: no bucket or no permission.
+    Returns:
+        where it lies, ``s3://bucket/key``: all that the run's tasks need to be told.
+
+    Raises:
+        StorageUnavailableError: a retry may work.
+        StorageRefusedError: no bucket or no permission.
     """
     key = plan_key(plan.day, plan.run_id)
     put_json(s3, bucket, key, plan.to_document())
@@ -50,9 +53,13 @@ class ArchiveRun:
     def at(cls, place: str, s3: S3Client) -> Self:
         """The run whose plan lies at ``place``, as :func:`keep_plan` returned it.
 
-        :param s3: a boto3 client; its connection pool should hold a connection for each call at once.
-        :raises StorageUnavailableError: a retry may work.
-        :raises StorageRefusedError: the plan is gone, or S3 refused.
+        Args:
+            place: ``s3://bucket/key`` of the plan.
+            s3: a boto3 client; its connection pool should hold a connection for each call at once.
+
+        Raises:
+            StorageUnavailableError: a retry may work.
+            StorageRefusedError: the plan is gone, or S3 refused.
         """
         bucket, _, key = place.removeprefix("s3://").partition("/")
         document = get_json(s3, bucket, key)
@@ -65,11 +72,18 @@ class ArchiveRun:
     def archive_slice(self, piece: Slice, dex: DexApi, *, clear_number: int) -> dict[str, int]:
         """Archive the clients of one slice and keep an outcome for each.
 
-        :param clear_number: see :class:`~include.archive.outcomes.OutcomeFile`.
-        :returns: how many clients ended in which way.
-        :raises RetryableClientsError: some failed and a retry may mend at least one; it asks for the longest
-            wait that the API asked for.
-        :raises ClientsFailedError: some failed for good.
+        Args:
+            piece: a slice of the plan.
+            dex: where to ask; not yet opened.
+            clear_number: see :class:`~include.archive.outcomes.OutcomeFile`.
+
+        Returns:
+            how many clients ended in which way.
+
+        Raises:
+            RetryableClientsError: some failed and a retry may mend at least one; it asks for the longest wait that the
+                API asked for.
+            ClientsFailedError: some failed for good.
         """
         plan = self.plan
         archiver = Archiver(
@@ -94,10 +108,15 @@ class ArchiveRun:
     def account(self, *, why_no_outcome: Callable[[int], str | None]) -> tuple[str, Manifest]:
         """Account for every client of the plan and keep the day's manifest.
 
-        :param why_no_outcome: what is known, by slice index, of a task that left no outcomes.
-        :returns: the manifest's key and the manifest.
-        :raises StorageUnavailableError: a retry may work.
-        :raises StorageRefusedError: S3 refused.
+        Args:
+            why_no_outcome: what is known, by slice index, of a task that left no outcomes.
+
+        Returns:
+            the manifest's key and the manifest.
+
+        Raises:
+            StorageUnavailableError: a retry may work.
+            StorageRefusedError: S3 refused.
         """
         plan = self.plan
 

@@ -37,10 +37,16 @@ class ArchiveStore:
     def keep(self, client_id: int, day: date, answer: Answer, *, force: bool) -> Outcome:
         """Archive ``answer``, unless it is there already.
 
-        :param force: an empty answer may replace a non-empty archive.
-        :raises EmptyAnswerError: it would, and ``force`` is false; the archive stays as it was.
-        :raises StorageUnavailableError: S3 failed or another writer came first; a retry settles it.
-        :raises StorageRefusedError: S3 refused.
+        Args:
+            client_id: ``ClientID``.
+            day: the trigger date.
+            answer: what the API said.
+            force: an empty answer may replace a non-empty archive.
+
+        Raises:
+            EmptyAnswerError: it would, and ``force`` is false; the archive stays as it was.
+            StorageUnavailableError: S3 failed or another writer came first; a retry settles it.
+            StorageRefusedError: S3 refused.
         """
         key = archive_key(client_id, day)
         with typed_errors(f"archive s3://{self._bucket}/{key}"):

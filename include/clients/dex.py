@@ -15,9 +15,10 @@ from include.clients.rest import TIMEOUT_SECONDS, get_body, tls_context
 class DexApi:
     """Use as ``async with DexApi(...) as dex``: connections and the token live for the block.
 
-    :param base_url: ``https://host[/prefix]`` of the API.
-    :param credentials: what to log in with.
-    :param transport: stands in for the network in tests.
+    Args:
+        base_url: ``https://host[/prefix]`` of the API.
+        credentials: what to log in with.
+        transport: stands in for the network in tests.
     """
 
     def __init__(
@@ -45,18 +46,20 @@ class DexApi:
     async def log_in(self) -> None:
         """Fetch a token now, so that wrong credentials fail here and once.
 
-        :raises AuthRefusedError: the credentials are refused.
-        :raises ApiUnavailableError: the token endpoint cannot be reached or fails.
-        :raises InvalidAnswerError: it answered something that is no token.
+        Raises:
+            AuthRefusedError: the credentials are refused.
+            ApiUnavailableError: the token endpoint cannot be reached or fails.
+            InvalidAnswerError: it answered something that is no token.
         """
         await self._auth.log_in()
 
     async def trigger_response(self, client_id: int, day: date) -> bytes:
         """The body of the trigger response, byte for byte (spec: archive, Fetch).
 
-        :raises ApiUnavailableError: a retry may work.
-        :raises AuthRefusedError: credentials or a fresh token were refused.
-        :raises ApiRefusedError: any other status than 200.
+        Raises:
+            ApiUnavailableError: a retry may work.
+            AuthRefusedError: credentials or a fresh token were refused.
+            ApiRefusedError: any other status than 200.
         """
         params = {"clientId": str(client_id), "triggerDate": day.isoformat()}
         # A client for each call at once, used again: one client's pool looks at all its connections on every

@@ -38,8 +38,9 @@ _ERROR_CODES = frozenset(
 class ClientCredentials:
     """What a token is asked for with. The secret is left out of ``repr``.
 
-    :param token_url: absolute URL of the token endpoint.
-    :param scope: space-separated scopes.
+    Args:
+        token_url: absolute URL of the token endpoint.
+        scope: space-separated scopes.
     """
 
     token_url: str
@@ -61,9 +62,10 @@ class ClientCredentialsAuth(httpx.Auth):
     a second 401 is the answer. Refused credentials are not tried again: hundreds of wrong logins would lock
     the account. The token lives in this object only.
 
-    :param credentials: what to log in with.
-    :param transport: stands in for the network in tests.
-    :param clock: monotonic seconds.
+    Args:
+        credentials: what to log in with.
+        transport: stands in for the network in tests.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -93,9 +95,10 @@ class ClientCredentialsAuth(httpx.Auth):
     async def log_in(self) -> None:
         """Fetch a token unless a valid one is there.
 
-        :raises AuthRefusedError: the credentials are refused.
-        :raises ApiUnavailableError: the token endpoint cannot be reached or fails.
-        :raises InvalidAnswerError: it answered something that is no token.
+        Raises:
+            AuthRefusedError: the credentials are refused.
+            ApiUnavailableError: the token endpoint cannot be reached or fails.
+            InvalidAnswerError: it answered something that is no token.
         """
         await self._valid_token(refused=None)
 

@@ -31,9 +31,12 @@ def tls_context() -> ssl.SSLContext:
 def retry_after_seconds(value: str | None, *, now: datetime) -> float | None:
     """Seconds asked for by a ``Retry-After`` header (RFC 9110, 10.2.3): a number or an HTTP date.
 
-    :param value: the header, or None.
-    :param now: an aware time that an HTTP date is compared with.
-    :returns: seconds, at least 0; None for an absent or unreadable header.
+    Args:
+        value: the header, or None.
+        now: an aware time that an HTTP date is compared with.
+
+    Returns:
+        seconds, at least 0; None for an absent or unreadable header.
     """
     if value is None:
         return None
@@ -52,10 +55,14 @@ def retry_after_seconds(value: str | None, *, now: datetime) -> float | None:
 def raise_for_status(response: httpx.Response, *, what: str) -> None:
     """Turn any status but 200 into the error that says whether a retry can mend it.
 
-    :param what: names the call in the message, such as ``DEX API``.
-    :raises ApiUnavailableError: 408, 425, 429 and 5xx, with the ``Retry-After`` it carried.
-    :raises AuthRefusedError: 401.
-    :raises ApiRefusedError: every other status.
+    Args:
+        response: its body need not be read yet.
+        what: names the call in the message, such as ``DEX API``.
+
+    Raises:
+        ApiUnavailableError: 408, 425, 429 and 5xx, with the ``Retry-After`` it carried.
+        AuthRefusedError: 401.
+        ApiRefusedError: every other status.
     """
     status = response.status_code
     if status == HTTPStatus.OK:
@@ -82,10 +89,18 @@ async def get_body(
 
     Asks for an unencoded body, so that the bytes are those the server wrote. Redirects are not followed.
 
-    :param timeout: seconds for the whole exchange, so that a slow drip ends as well.
-    :raises ApiUnavailableError: time-out, connection error, 408, 425, 429, 5xx.
-    :raises AuthRefusedError: 401 after the client's authentication did what it could.
-    :raises ApiRefusedError: any other status, or a body beyond ``max_bytes``.
+    Args:
+        http: its authentication, if any, is used.
+        url: absolute URL.
+        params: the query.
+        what: names the call in messages.
+        timeout: seconds for the whole exchange, so that a slow drip ends as well.
+        max_bytes: a larger body is refused.
+
+    Raises:
+        ApiUnavailableError: time-out, connection error, 408, 425, 429, 5xx.
+        AuthRefusedError: 401 after the client's authentication did what it could.
+        ApiRefusedError: any other status, or a body beyond ``max_bytes``.
     """
     try:
         async with (

@@ -40,9 +40,12 @@ def error_code(error: ClientError) -> str:
 def typed_errors(what: str) -> Iterator[None]:
     """Translate botocore's errors inside the block.
 
-    :param what: names the action in the message, such as ``write s3://bucket/key``.
-    :raises StorageUnavailableError: connection errors, throttling, 5xx, lost races (409, 412).
-    :raises StorageRefusedError: any other refusal: missing bucket or key, access denied.
+    Args:
+        what: names the action in the message, such as ``write s3://bucket/key``.
+
+    Raises:
+        StorageUnavailableError: connection errors, throttling, 5xx, lost races (409, 412).
+        StorageRefusedError: any other refusal: missing bucket or key, access denied.
     """
     try:
         yield
@@ -61,8 +64,9 @@ def typed_errors(what: str) -> Iterator[None]:
 def put_json(s3: S3Client, bucket: str, key: str, document: object) -> None:
     """Write ``document`` as JSON to ``s3://bucket/key``, encrypted.
 
-    :raises StorageUnavailableError: a retry may work.
-    :raises StorageRefusedError: it will not.
+    Raises:
+        StorageUnavailableError: a retry may work.
+        StorageRefusedError: it will not.
     """
     body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
     with typed_errors(f"write s3://{bucket}/{key}"):
@@ -78,8 +82,9 @@ def put_json(s3: S3Client, bucket: str, key: str, document: object) -> None:
 def get_json(s3: S3Client, bucket: str, key: str) -> Any:
     """The JSON document at ``s3://bucket/key``, or None when there is none.
 
-    :raises StorageUnavailableError: a retry may work.
-    :raises StorageRefusedError: it will not.
+    Raises:
+        StorageUnavailableError: a retry may work.
+        StorageRefusedError: it will not.
     """
     with typed_errors(f"read s3://{bucket}/{key}"):
         try:

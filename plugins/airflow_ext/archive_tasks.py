@@ -45,7 +45,8 @@ Work = dict[str, int | str]
 def list_clients(context: Context) -> list[Work]:
     """Fix the run's day and clients, prove the API credentials, and keep the plan in S3.
 
-    :returns: the slices to map, references into the plan.
+    Returns:
+        the slices to map, references into the plan.
     """
     with failure_kept(context["ti"]):
         settings = load_settings()
@@ -80,7 +81,8 @@ def list_clients(context: Context) -> list[Work]:
 def archive_client(context: Context, work: Work) -> dict[str, int]:
     """Archive one client, or one group of clients where there are very many.
 
-    :returns: how many clients ended in which way.
+    Returns:
+        how many clients ended in which way.
     """
     piece = Slice(start=int(work["start"]), stop=int(work["stop"]), label=str(work["label"]))
     context["label"] = piece.label  # type: ignore[typeddict-unknown-key] # read by map_index_template
@@ -93,8 +95,11 @@ def archive_client(context: Context, work: Work) -> dict[str, int]:
 def summarize(context: Context) -> dict[str, Any]:
     """Account for every client, keep the manifest, tell people once, and fail the run if a client failed.
 
-    :returns: the summary; it is in XCom also when the run fails.
-    :raises ClientsFailedError: a client failed, or none was listed.
+    Returns:
+        the summary; it is in XCom also when the run fails.
+
+    Raises:
+        ClientsFailedError: a client failed, or none was listed.
     """
     ti, run_id = context["ti"], context["dag_run"].run_id
     with failure_kept(ti):

@@ -48,7 +48,7 @@ class TypedRetryPolicy(RetryPolicy):
 
 def base_seconds() -> float:
     """About how long the first retry waits: option ``[pipelines] retry_base_seconds``."""
-    return conf.getfloat("pipelines", "retry_base_seconds", fallback=30.0)
+    return float(conf.getfloat("pipelines", "retry_base_seconds", fallback=30.0))
 
 
 def backoff_seconds(try_number: int, *, base: float) -> float:

@@ -30,15 +30,16 @@ def _known_zone(name: str) -> str:
 class Settings(BaseModel):
     """The settings of one environment.
 
-    :param environment: ``dev``, ``staging``, ``prod`` or ``local``.
-    :param business_timezone: zone in which a day is a business day.
-    :param trigger_date_offset_days: added to the run's day; -1 archives the day before.
-    :param archive_bucket: bucket of the DEX trigger archive.
-    :param alerts_topic_arn: SNS topic of the alerts.
-    :param dex_api_base_url: base URL of the DEX API where connection ``dex_api`` names none.
-    :param max_mapped_clients: most tasks that an archive run maps; Airflow's own limit is 1,024.
-    :param clients_per_task: size of the groups above that limit.
-    :param archive_concurrency: calls that one task runs at once.
+    Args:
+        environment: ``dev``, ``staging``, ``prod`` or ``local``.
+        business_timezone: zone in which a day is a business day.
+        trigger_date_offset_days: added to the run's day; -1 archives the day before.
+        archive_bucket: bucket of the DEX trigger archive.
+        alerts_topic_arn: SNS topic of the alerts.
+        dex_api_base_url: base URL of the DEX API where connection ``dex_api`` names none.
+        max_mapped_clients: most tasks that an archive run maps; Airflow's own limit is 1,024.
+        clients_per_task: size of the groups above that limit.
+        archive_concurrency: calls that one task runs at once.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -62,8 +63,9 @@ class Settings(BaseModel):
 def load_settings() -> Settings:
     """Read and check the settings.
 
-    :raises SettingsUnavailableError: there is no such Variable, or its store cannot be reached.
-    :raises SettingsError: it is no JSON object, or fields are missing or malformed; each is named.
+    Raises:
+        SettingsUnavailableError: there is no such Variable, or its store cannot be reached.
+        SettingsError: it is no JSON object, or fields are missing or malformed; each is named.
     """
     try:
         text = Variable.get(SETTINGS_VARIABLE)
@@ -77,7 +79,8 @@ def load_settings() -> Settings:
 def parse_settings(text: str) -> Settings:
     """The settings in ``text``, a JSON object.
 
-    :raises SettingsError: names every field that is missing or malformed.
+    Raises:
+        SettingsError: names every field that is missing or malformed.
     """
     try:
         document: Any = json.loads(text)

@@ -41,8 +41,9 @@ def _client(service: str, config: Config) -> Any:
 def publish_metrics(values: Mapping[str, float], *, environment: str, pipeline: str) -> None:
     """Publish counts to CloudWatch, namespace ``Pipelines``, dimensions ``Environment`` and ``Pipeline``.
 
-    :raises botocore.exceptions.ClientError: CloudWatch refused.
-    :raises botocore.exceptions.BotoCoreError: CloudWatch could not be reached.
+    Raises:
+        botocore.exceptions.ClientError: CloudWatch refused.
+        botocore.exceptions.BotoCoreError: CloudWatch could not be reached.
     """
     from botocore.config import Config
 

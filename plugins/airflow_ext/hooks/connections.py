@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 def get_connection(conn_id: str) -> Connection:
     """The Connection ``conn_id``.
 
-    :raises SettingsUnavailableError: there is none, or its store cannot be reached.
-    :raises SettingsError: what is stored is no connection.
+    Raises:
+        SettingsUnavailableError: there is none, or its store cannot be reached.
+        SettingsError: what is stored is no connection.
     """
     where = f"connection '{conn_id}' (Secrets Manager: airflow/connections/{conn_id})"
     try:

@@ -21,9 +21,10 @@ MSSQL_PORT = 1433
 def read_rows(sql: str) -> list[tuple[Any, ...]]:
     """All rows that ``sql`` selects through connection ``dex_db`` (any type with a ``DbApiHook``).
 
-    :raises DatabaseUnavailableError: the database cannot be reached, refuses the login, or fails the query.
-    :raises SettingsUnavailableError: there is no such connection.
-    :raises SettingsError: the connection's type cannot run SQL.
+    Raises:
+        DatabaseUnavailableError: the database cannot be reached, refuses the login, or fails the query.
+        SettingsUnavailableError: there is no such connection.
+        SettingsError: the connection's type cannot run SQL.
     """
     hook = database_hook(get_connection(DEX_DATABASE_CONNECTION))
     try:
@@ -45,7 +46,8 @@ def database_hook(conn: Connection) -> DbApiHook:
     The secret that the original Lambda read, ``{host, username, password, database, port}``, names no type, and
     may name no port: pymssql would then be given the text "None".
 
-    :raises SettingsError: the type is not that of an SQL database, or SQL Server without a host.
+    Raises:
+        SettingsError: the type is not that of an SQL database, or SQL Server without a host.
     """
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
@@ -72,8 +74,9 @@ def database_hook(conn: Connection) -> DbApiHook:
 def dex_api(*, default_base_url: str) -> DexApi:
     """The DEX API of connection ``dex_api``, not yet connected.
 
-    :raises SettingsUnavailableError: there is no such connection.
-    :raises SettingsError: a field is missing; it is named.
+    Raises:
+        SettingsUnavailableError: there is no such connection.
+        SettingsError: a field is missing; it is named.
     """
     base_url, credentials = api_access(get_connection(DEX_API_CONNECTION), default_base_url=default_base_url)
     return DexApi(base_url, credentials)
@@ -85,8 +88,11 @@ def api_access(conn: Connection, *, default_base_url: str) -> tuple[str, ClientC
     The secret that the original Lambda read, ``{token_url, client_id, client_secret}``, is taken too: the secrets
     backend's ``extra_conn_words`` bring its ``token_url`` as host, and the base URL is the setting's.
 
-    :param default_base_url: setting ``dex_api_base_url``.
-    :raises SettingsError: a field is missing; it is named.
+    Args:
+        default_base_url: setting ``dex_api_base_url``.
+
+    Raises:
+        SettingsError: a field is missing; it is named.
     """
     extra = conn.extra_dejson
     token_url, base_url = extra.get("token_url"), conn.host

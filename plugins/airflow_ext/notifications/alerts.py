@@ -27,8 +27,11 @@ def send_alert(alert: Alert, context: Context, *, topic_arn: str | None) -> list
     The notifiers' ``notify`` is called directly: calling the notifier would render the text as a Jinja template,
     and the text quotes other systems.
 
-    :param topic_arn: the topic, or None where the settings that name it cannot be read.
-    :returns: the channels that took the alert.
+    Args:
+        topic_arn: the topic, or None where the settings that name it cannot be read.
+
+    Returns:
+        the channels that took the alert.
     """
     channels: dict[str, Callable[[], None]] = {}
     if topic_arn is not None:
