@@ -130,7 +130,9 @@ def _partners_command(port: int, stack_secrets: StackSecrets) -> Command:
         name="partners",
         arguments=[
             PYTHON, "-m", "uvicorn", "local.partners.app:app",
-            "--host", LOOPBACK, "--port", str(port), "--log-level", "warning",
+            "--host", LOOPBACK, "--port", str(port), "--log-level", "warning", "--no-access-log",
+            # Longer than clients keep a connection: one that closes as it is used again is a fault nobody asked for.
+            "--timeout-keep-alive", "75", "--timeout-graceful-shutdown", "2",
         ],
         environment={
             **clean_environment(),

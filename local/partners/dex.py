@@ -25,6 +25,8 @@ from local.partners.partner import Answer, Call, Endpoint, error_answer, json_an
 TOKEN_PATH = "/oauth2/token"
 TRIGGER_PATH = "/data-exchange/trigger"
 SCOPE = "dex/trigger:all"
+TOKEN_PREFIX = "dex-stub-token-"
+"""Tokens begin with this, so that one that leaked into a log is recognised."""
 CLIENT_ID_PATTERN = re.compile(r"[1-9][0-9]{0,17}")
 DATE_PATTERN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
@@ -99,7 +101,8 @@ class Dex:
             return _refusal(400, "unsupported_grant_type", "grant_type must be client_credentials", authorized=True)
         if form.get("scope", SCOPE) != SCOPE:
             return _refusal(400, "invalid_scope", f"scope must be {SCOPE}", authorized=True)
-        token, lifetime = secrets.token_urlsafe(32), self._control.document.token_expires_in
+        token = f"{TOKEN_PREFIX}{secrets.token_urlsafe(32)}"
+        lifetime = self._control.document.token_expires_in
         now = self._clock()
         self._expiry = {each: expiry for each, expiry in self._expiry.items() if expiry > now}
         self._expiry[token] = now + lifetime
