@@ -79,7 +79,7 @@ def _slack_is_configured() -> bool:
     except (AirflowNotFoundException, AirflowRuntimeError):
         log.info("connection '%s' is not configured: no Slack message", SLACK_CONNECTION)
         return False
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - see the next line
         # Malformed, or its store broke in a way of its own: the other channel must still get through.
         log.error("connection '%s' cannot be read: %s", SLACK_CONNECTION, type(error).__name__)
         return False

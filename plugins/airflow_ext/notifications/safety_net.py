@@ -59,7 +59,7 @@ def alert_unreported_failure(context: Context) -> None:
 def _left_by_summary(ti: RuntimeTaskInstanceProtocol, key: XComKey) -> Any:
     try:
         return ti.xcom_pull(task_ids=SUMMARY_TASK, key=key)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - see the next line
         # Told twice is better than not told: whatever breaks here, the alert must go out.
         log.error("what '%s' left cannot be read: %s: %s", SUMMARY_TASK, type(error).__name__, error)
         return None

@@ -1,0 +1,201 @@
+"""The house's rules that can be read off the sources: arrows go one way, modules are short and documented."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MAX_LINES = 200
+
+LAYERS = {"dags": "dags", "airflow_ext": "plugins/airflow_ext", "include": "include", "local": "local"}
+"""Name by which a layer is imported, and where it lies."""
+
+MUST_NOT_IMPORT = {
+    "dags": {"include", "local", "tests", "dags", "plugins"},
+    "airflow_ext": {"dags", "local", "tests", "plugins"},
+    "include": {"airflow", "airflow_ext", "dags", "local", "plugins", "tests"},
+    "local": {"airflow_ext", "dags", "plugins", "tests"},
+}
+"""Arrows: dags -> airflow_ext -> include -> libraries. The local stack stands beside them."""
+
+HEAVY = {"authlib", "boto3", "botocore", "httpx", "numpy", "pandas", "pymssql", "requests", "slack_sdk"}
+"""Not at module level of what is imported while a DAG file is parsed."""
+
+PARSE_TIME_PROVIDERS = {"airflow.providers.standard", "airflow.providers.common.compat"}
+"""Airflow's decorators load these anyway."""
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import of a module.
+
+    :param at_module_level: runs when the module is imported.
+    """
+
+    name: str
+    line: int
+    at_module_level: bool
+
+    @property
+    def top(self) -> str:
+        """First part of the name."""
+        return self.name.partition(".")[0]
+
+
+def modules(layer: str) -> list[Path]:
+    found = sorted(path for path in (ROOT / LAYERS[layer]).rglob("*.py") if ".local" not in path.parts)
+    assert found, f"no modules in {LAYERS[layer]}: these tests would test nothing"
+    return found
+
+
+def imports(path: Path) -> list[Import]:
+    return list(_imports(ast.parse(path.read_text()), at_module_level=True))
+
+
+def _imports(node: ast.AST, *, at_module_level: bool) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            for alias in child.names:
+                yield Import(alias.name, child.lineno, at_module_level)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, f"relative import in line {child.lineno}"
+            for alias in child.names:
+                yield Import(f"{child.module}.{alias.name}", child.lineno, at_module_level)
+        elif isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            for part in child.body:
+                yield from _imports(ast.Module([part], []), at_module_level=False)
+            for part in child.orelse:
+                yield from _imports(ast.Module([part], []), at_module_level=at_module_level)
+        else:
+            inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from _imports(child, at_module_level=at_module_level and not inside)
+
+
+def parse_time_modules() -> list[Path]:
+    """The DAG files, and what of airflow_ext they load at module level, directly or not."""
+    found = dict.fromkeys(modules("dags"))
+    waiting = list(found)
+    while waiting:
+        for imported in imports(waiting.pop()):
+            if imported.at_module_level and imported.top == "airflow_ext":
+                path = _source(imported.name)
+                if path not in found:
+                    found[path] = None
+                    waiting.append(path)
+    return list(found)
+
+
+def _source(name: str) -> Path:
+    """The file of an imported name, which is a module or something in one."""
+    for dotted in (name, name.rpartition(".")[0]):
+        base = ROOT / "plugins" / Path(*dotted.split("."))
+        for path in (base.with_suffix(".py"), base / "__init__.py"):
+            if path.is_file():
+                return path
+    raise AssertionError(f"{name} is not to be found")
+
+
+SOURCES = [(layer, path) for layer in LAYERS for path in modules(layer)]
+IDS = [str(path.relative_to(ROOT)) for _, path in SOURCES]
+
+
+@pytest.mark.parametrize(("layer", "path"), SOURCES, ids=IDS)
+def test_arrows_go_one_way(layer: str, path: Path) -> None:
+    forbidden = MUST_NOT_IMPORT[layer]
+    wrong = [f"line {found.line}: {found.name}" for found in imports(path) if found.top in forbidden]
+    assert wrong == []
+
+
+def test_every_arrow_is_there_to_be_held() -> None:
+    tops = {layer: {found.top for path in modules(layer) for found in imports(path)} for layer in LAYERS}
+    assert "airflow_ext" in tops["dags"]
+    assert "include" in tops["airflow_ext"]
+    assert "httpx" in tops["include"]
+
+
+def test_reader_of_imports_sees_them_all() -> None:
+    source = """
+from typing import TYPE_CHECKING
+import a.b as c, d
+if TYPE_CHECKING:
+    import typed
+else:
+    import untyped
+try:
+    from e.f import g
+except ImportError:
+    import h
+class C:
+    import i
+    def method(self):
+        import late
+async def coroutine():
+    from later import x
+"""
+    found = list(_imports(ast.parse(source), at_module_level=True))
+    early = {item.name for item in found if item.at_module_level}
+    assert early == {"typing.TYPE_CHECKING", "a.b", "d", "untyped", "e.f.g", "h", "i"}
+    assert {item.name for item in found if not item.at_module_level} == {"typed", "late", "later.x"}
+
+
+def test_nothing_heavy_is_loaded_while_dags_are_parsed() -> None:
+    paths = parse_time_modules()
+    assert len(paths) > len(modules("dags")), "the DAGs use nothing of airflow_ext?"
+    wrong = []
+    for path in paths:
+        for found in imports(path):
+            provider = found.name.startswith("airflow.providers.") and not any(
+                found.name.startswith(f"{name}.") for name in PARSE_TIME_PROVIDERS
+            )
+            domain = found.top == "include" and found.name.split(".")[1] not in ("errors", "alerts")
+            if found.at_module_level and (found.top in HEAVY or provider or domain):
+                wrong.append(f"{path.relative_to(ROOT)} line {found.line}: {found.name}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("path", [path for _, path in SOURCES], ids=IDS)
+def test_module_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text())), "no docstring"
+
+
+@pytest.mark.parametrize("path", [path for _, path in SOURCES], ids=IDS)
+def test_module_is_short_enough_to_read(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize(
+    "path", [path for layer, path in SOURCES if layer != "local"], ids=[i for i in IDS if i[:5] != "local"]
+)
+def test_nothing_is_printed(path: Path) -> None:
+    calls = [
+        node.lineno
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
+    assert calls == []
+
+
+def test_only_plugin_files_lie_where_airflow_executes_everything() -> None:
+    """Airflow runs each .py under plugins/ by its bare name, unless .airflowignore keeps it off."""
+    ignored = (ROOT / "plugins" / ".airflowignore").read_text().splitlines()
+    patterns = {line.rstrip("/") for line in ignored if line and not line.startswith("#")}
+    executed = [
+        path for path in (ROOT / "plugins").rglob("*.py") if path.relative_to(ROOT / "plugins").parts[0] not in patterns
+    ]
+    assert executed
+    for path in executed:
+        classes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)]
+        bases = {ast.unparse(base) for found in classes for base in found.bases}
+        assert "AirflowPlugin" in bases, f"{path.name} is no plugin"
+
+
+def test_constants_of_the_environment_stay_out_of_the_sources() -> None:
+    """No address of a registry, no path of somebody's machine, no leftover note."""
+    marks = ["/wo" + "rk/", "TO" + "DO", "FIX" + "ME", "pypi" + ".org", "/simple" + "/"]
+    wrong = [f"{path.relative_to(ROOT)}: {mark}" for _, path in SOURCES for mark in marks if mark in path.read_text()]
+    assert wrong == []

@@ -1,0 +1,45 @@
+"""The DAGs as Airflow loads them, and a world for their tasks."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fakes.airflow import FakeRun
+from tests.fakes.database import create_airflow_database
+from tests.fakes.world import World
+
+if TYPE_CHECKING:
+    from airflow.dag_processing.dagbag import DagBag
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Three clients, a DEX API that answers, an empty bucket."""
+    world = World(tmp_path / "clients.sqlite")
+    world.attach(monkeypatch)
+    return world
+
+
+@pytest.fixture
+def run() -> FakeRun:
+    """A run of 2026-03-08."""
+    # 05:30 UTC is half past midnight in New York.
+    return FakeRun(logical_date=datetime(2026, 3, 8, 5, 30, tzinfo=UTC))
+
+
+@pytest.fixture(scope="session")
+def airflow_database() -> None:
+    """Airflow's tables in this session's own SQLite file."""
+    create_airflow_database()
+
+
+@pytest.fixture(scope="session")
+def dagbag(root: Path) -> DagBag:
+    """Every DAG file, parsed as the DAG processor does."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    return DagBag(dag_folder=str(root / "dags"))

@@ -1,0 +1,80 @@
+"""Every DAG file of the repository, whatever it is called: what all DAGs have in common."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_ext.ids import Tag
+from airflow_ext.notifications.safety_net import alert_unreported_failure
+from airflow_ext.retry import TypedRetryPolicy
+
+if TYPE_CHECKING:
+    from airflow.dag_processing.dagbag import DagBag
+    from airflow.sdk import DAG
+
+DAG_FILES = sorted((Path(__file__).resolve().parents[2] / "dags").glob("*.py"))
+DAG_IDS = [path.stem for path in DAG_FILES]
+HEADINGS = ("What", "Schedule", "Reads", "Writes", "When it fails", "Run again")
+MAX_LINES = 150
+
+
+@pytest.fixture(params=DAG_IDS)
+def dag(request: pytest.FixtureRequest, dagbag: DagBag) -> DAG:
+    return dagbag.dags[request.param]
+
+
+def test_every_file_is_the_dag_of_its_name(dagbag: DagBag) -> None:
+    assert dagbag.import_errors == {}
+    assert DAG_IDS, "no DAG files: these tests would test nothing"
+    assert set(dagbag.dags) == set(DAG_IDS)
+
+
+def test_docstring_is_the_manual(dag: DAG) -> None:
+    manual = dag.doc_md or ""
+    positions = [manual.find(f"**{heading}.**") for heading in HEADINGS]
+    assert -1 not in positions, dict(zip(HEADINGS, positions, strict=True))
+    assert positions == sorted(positions)
+
+
+def test_every_task_has_retries_the_typed_policy_and_a_time_limit(dag: DAG) -> None:
+    assert dag.tasks
+    for task in dag.tasks:
+        assert task.retries, task.task_id
+        assert isinstance(task.retry_policy, TypedRetryPolicy), task.task_id
+        assert task.execution_timeout is not None, task.task_id
+        assert timedelta(0) < task.execution_timeout < timedelta(hours=12), task.task_id
+
+
+def test_run_has_a_time_limit_and_a_safety_net(dag: DAG) -> None:
+    assert dag.dagrun_timeout is not None
+    callbacks = dag.on_failure_callback
+    assert callbacks in (alert_unreported_failure, [alert_unreported_failure])
+
+
+def test_tags_are_from_the_vocabulary(dag: DAG) -> None:
+    assert dag.tags
+    assert set(dag.tags) <= set(Tag)
+
+
+def test_params_are_typed_titled_and_described(dag: DAG) -> None:
+    for name in dag.params:
+        param = dag.params.get_param(name)
+        assert param.schema.get("type"), name
+        assert param.schema.get("title"), name
+        assert param.description, name
+        param.resolve()
+
+
+def test_schedule_never_catches_up(dag: DAG) -> None:
+    assert dag.catchup is False
+    assert dag.start_date is not None
+    assert dag.start_date.tzinfo is not None
+
+
+@pytest.mark.parametrize("path", DAG_FILES, ids=lambda path: path.name)
+def test_dag_file_is_about_a_page(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MAX_LINES

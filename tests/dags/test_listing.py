@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from airflow_ext.ids import XComKey
+from include.archive.digest import LIST_TASK
+from include.errors import (
+    ApiUnavailableError,
+    AuthRefusedError,
+    DatabaseUnavailableError,
+    InvalidAnswerError,
+    InvalidInputError,
+    PipelineError,
+    SettingsError,
+    StorageRefusedError,
+)
+from tests.dags.steps import break_database, list_clients
+from tests.fakes.airflow import FakeRun
+from tests.fakes.world import WITHOUT_CREDENTIALS, World, connection
+
+
+def test_listing_maps_one_task_a_client_and_keeps_the_plan(world: World, run: FakeRun) -> None:
+    works = list_clients(run)
+    assert [work["label"] for work in works] == ["11", "12", "13"]
+    (key,) = world.s3.keys()
+    assert key == "runs/trigger/20260308/manual__2026-03-08T06%3A00%3A00%2B00%3A00/plan.json"
+    plan = json.loads(world.s3.bodies(key)[-1] or b"")
+    assert [client[0] for client in plan["clients"]] == [11, 12, 13]
+    assert plan["trigger_date"] == "2026-03-08"
+    assert plan["force"] is False
+    assert run.pushed(LIST_TASK, XComKey.PLAN) == f"s3://archive/{key}"
+    assert len(world.dex.logins) == 1, "wrong credentials are to fail here, once, and not in every task"
+    assert world.dex.asked == []
+
+
+def test_params_decide_day_clients_and_force(world: World, run: FakeRun) -> None:
+    run.params |= {"trigger_date": "2026-01-31", "client_ids": [13, 11], "force": True}
+    assert [work["label"] for work in list_clients(run)] == ["11", "13"]
+    (key,) = world.s3.keys("runs/trigger/20260131/")
+    assert json.loads(world.s3.bodies(key)[-1] or b"")["force"] is True
+
+
+def test_offset_setting_moves_the_day(world: World, run: FakeRun) -> None:
+    world.change_settings(trigger_date_offset_days=-1)
+    list_clients(run)
+    assert len(world.s3.keys("runs/trigger/20260307/")) == 1
+
+
+def test_run_without_logical_date_takes_a_day_that_has_come(world: World, run: FakeRun) -> None:
+    run.logical_date = None
+    list_clients(run)
+    (key,) = world.s3.keys()
+    assert datetime.strptime(key.split("/")[2], "%Y%m%d").replace(tzinfo=UTC) <= datetime.now(UTC)
+
+
+def test_many_clients_are_grouped_and_their_xcom_stays_small(world: World, run: FakeRun) -> None:
+    world.set_clients(list(range(1, 1201)))
+    world.change_settings(max_mapped_clients=500, clients_per_task=250)
+    works = list_clients(run)
+    assert len(works) == 5
+    assert works[0]["label"] == "1-240 (240 clients)"
+    world.change_settings(max_mapped_clients=1024, clients_per_task=1)
+    works = list_clients(run)
+    assert len(works) == 1024
+    assert sys.getsizeof(json.dumps(works)) < 256 * 1024
+
+
+def test_no_clients_is_an_empty_list_and_costs_no_login(world: World, run: FakeRun) -> None:
+    world.set_clients([])
+    assert list_clients(run) == []
+    assert world.dex.logins == []
+    assert run.pushed(LIST_TASK, XComKey.PLAN) is not None
+
+
+def break_settings(world: World, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", '{"environment": "local"}')
+
+
+def break_connection(world: World, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection("dex_api", {"conn_type": "http", "host": "https://dex.test", "login": "me"}, monkeypatch)
+
+
+def replies(reply: httpx.Response | Exception) -> Any:
+    def change(world: World, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+        world.dex._tokens.append(reply)
+
+    return change
+
+
+def param(name: str, value: Any) -> Any:
+    def change(world: World, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+        run.params[name] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected", "says"),
+    [
+        (param("trigger_date", "2999-01-01"), InvalidInputError, "in the future"),
+        (param("trigger_date", "08.03.2026"), InvalidInputError, "YYYY-MM-DD"),
+        (param("client_ids", [11, WITHOUT_CREDENTIALS]), InvalidInputError, str(WITHOUT_CREDENTIALS)),
+        (param("client_ids", []), InvalidInputError, "empty list"),
+        (break_settings, SettingsError, "archive_bucket"),
+        (break_database, DatabaseUnavailableError, "dex_db"),
+        (break_connection, SettingsError, "extra.token_url"),
+        (replies(httpx.Response(401)), AuthRefusedError, "client secret"),
+        (replies(httpx.Response(503)), ApiUnavailableError, "503"),
+        (replies(httpx.Response(200, text="<html>")), InvalidAnswerError, "token_url"),
+        (replies(httpx.ConnectError("no route")), ApiUnavailableError, "connection"),
+    ],
+    ids=[
+        "future", "malformed date", "unknown client", "no client", "settings", "database", "connection",
+        "credentials", "token endpoint fails", "token endpoint is a web page", "no network",
+    ],
+)  # fmt: skip
+def test_what_is_wrong_at_the_start_is_named_and_nothing_is_written(
+    fault: Any,
+    expected: type[PipelineError],
+    says: str,
+    world: World,
+    run: FakeRun,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fault(world, run, monkeypatch)
+    with pytest.raises(expected, match=says) as caught:
+        list_clients(run)
+    assert world.s3.keys() == []
+    assert world.dex.asked == []
+    assert run.pushed(LIST_TASK, XComKey.FAILURE) == f"{expected.__name__}: {caught.value}"
+    assert run.pushed(LIST_TASK, XComKey.PLAN) is None
+
+
+def test_bucket_that_is_not_there_is_named(world: World, run: FakeRun) -> None:
+    world.change_settings(archive_bucket="typo")
+    with pytest.raises(StorageRefusedError, match="s3://typo/"):
+        list_clients(run)

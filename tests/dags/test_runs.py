@@ -1,0 +1,178 @@
+"""Whole runs of ``dex_trigger_archive`` through Airflow's own task runner, against a world of ours."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pendulum
+import pytest
+
+from include.archive.keys import archive_key
+from tests.fakes.dex import SECRET, TOKEN
+from tests.fakes.wire import SLACK_PATH
+from tests.fakes.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.models.dagrun import DagRun
+
+pytestmark = pytest.mark.usefixtures("airflow_database")
+
+ROOT = Path(__file__).resolve().parents[2]
+BODY = "b0dy-of-an-answer"
+DAY = pendulum.date(2026, 3, 8)
+MOMENTS = iter(pendulum.datetime(2026, 3, 8, 11).add(minutes=number) for number in range(100))
+"""A run is known by its logical date: each test has its own, all on one business day."""
+
+
+def run(conf: dict[str, Any] | None = None, *, safety_net: bool = False) -> DagRun:
+    """Run the DAG to its end.
+
+    :param safety_net: keep the DAG's failure callback. ``dag.test()`` calls it where no XCom can be read, so that
+        it cannot know what ``summarize`` did; the end-to-end tests have both together.
+    """
+    from airflow.dag_processing.dagbag import DagBag
+
+    # Parsed anew, as for every task: a run leaves its params in the DAG object.
+    dag = DagBag(dag_folder=str(ROOT / "dags")).dags["dex_trigger_archive"]
+    if not safety_net:
+        dag.on_failure_callback = None
+    dag_run: DagRun = dag.test(logical_date=next(MOMENTS), run_conf=conf)
+    return dag_run
+
+
+def states(dag_run: DagRun) -> Mapping[tuple[str, int], str]:
+    return {(ti.task_id, ti.map_index): str(ti.state) for ti in dag_run.get_task_instances()}
+
+
+def test_good_run_archives_every_client(world: World) -> None:
+    dag_run = run()
+    assert dag_run.state == "success"
+    assert states(dag_run) == {
+        ("list_clients", -1): "success",
+        ("archive_client", 0): "success",
+        ("archive_client", 1): "success",
+        ("archive_client", 2): "success",
+        ("summarize", -1): "success",
+    }
+    assert world.s3.keys("trigger/") == [archive_key(number, DAY) for number in (11, 12, 13)]
+    assert world.manifest()["run_id"] == dag_run.run_id
+    names = {ti.map_index: ti.rendered_map_index for ti in dag_run.get_task_instances() if ti.map_index >= 0}
+    assert names == {0: "11", 1: "12", 2: "13"}
+    assert (world.wire.sns, world.wire.slack) == ([], [])
+
+
+def test_params_of_the_trigger_form_reach_the_run(world: World) -> None:
+    dag_run = run({"trigger_date": "2026-02-28", "client_ids": [12]})
+    assert dag_run.state == "success"
+    assert world.s3.keys("trigger/") == ["trigger/12/12_trigger_20260228.json"]
+
+
+def test_one_failed_client_fails_the_run_and_stops_no_other(world: World) -> None:
+    world.dex.answers[12] = httpx.Response(404)
+    dag_run = run()
+    assert dag_run.state == "failed"
+    assert states(dag_run) == {
+        ("list_clients", -1): "success",
+        ("archive_client", 0): "success",
+        ("archive_client", 1): "failed",
+        ("archive_client", 2): "success",
+        ("summarize", -1): "failed",
+    }
+    assert world.s3.keys("trigger/") == [archive_key(number, DAY) for number in (11, 13)]
+    assert world.dex.clients_asked.count(12) == 1, "a 404 is not worth a retry"
+    assert (len(world.wire.sns), len(world.wire.slack)) == (1, 1), "one digest"
+    assert "client 12 (Client 12) in archive_client[1]" in world.wire.slack[0]["text"]
+
+
+def test_transient_failure_is_retried_by_the_policy(world: World) -> None:
+    world.dex.answers[12] = [httpx.Response(503), httpx.Response(429), httpx.Response(200, json=[12])]
+    dag_run = run()
+    assert dag_run.state == "success"
+    assert world.dex.clients_asked.count(12) == 3
+    assert world.dex.clients_asked.count(11) == 1
+    assert world.s3.bodies(archive_key(12, DAY)) == [b"[12]"]
+
+
+def test_failed_listing_archives_nothing_and_is_told_once(world: World) -> None:
+    dag_run = run({"client_ids": [404]})
+    assert dag_run.state == "failed"
+    assert states(dag_run)["list_clients", -1] == "failed"
+    assert states(dag_run)["summarize", -1] == "failed"
+    assert world.dex.asked == []
+    (message,) = world.wire.sns
+    assert "param client_ids: 404 not among the 3 clients" in message["Message"]
+
+
+def test_no_clients_is_a_success_with_a_warning(world: World) -> None:
+    world.set_clients([])
+    dag_run = run()
+    assert dag_run.state == "success"
+    assert states(dag_run)["summarize", -1] == "success"
+    assert world.manifest()["total_clients"] == 0
+    (message,) = world.wire.sns
+    assert message["Subject"].startswith("[WARNING]")
+
+
+def test_run_that_cannot_tell_anyone_itself_is_told_by_the_safety_net(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", "{}")
+    dag_run = run(safety_net=True)
+    assert dag_run.state == "failed"
+    assert world.wire.sns == [], "the topic is in the settings"
+    (post,) = world.wire.slack
+    assert dag_run.run_id in post["text"]
+
+
+def test_secrets_and_bodies_are_nowhere_to_be_seen(
+    world: World, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    world.dex.answers |= {
+        11: httpx.Response(200, json={"text": BODY}),
+        12: httpx.Response(404, text=BODY),
+        13: [httpx.Response(401, text=BODY), httpx.Response(200, text=f"<html>{BODY}")],
+    }
+    dag_run = run()
+    assert dag_run.state == "failed"
+    assert world.s3.bodies(archive_key(11, DAY)) == [json.dumps({"text": BODY}, separators=(",", ":")).encode()]
+    out, err = capfd.readouterr()
+    papers = {key: str(world.s3.bodies(key)) for key in world.s3.objects if not key.startswith("trigger/")}
+    assert len(papers) == 5, "plan, three outcomes, manifest"
+    kept = _kept_by_airflow(dag_run)
+    assert any("archive_client" in value for value in kept.values()), "or nothing was looked at"
+    everything = {
+        "log": caplog.text,
+        "stdout": out,
+        "stderr": err,
+        "sns": str(world.wire.sns),
+        "slack": str(world.wire.slack),
+        **papers,
+        **kept,
+    }
+    assert dag_run.run_id in everything["log"] + out + err
+    for secret in (SECRET, TOKEN, SLACK_PATH, BODY):
+        assert [where for where, text in everything.items() if secret in text] == []
+
+
+def _kept_by_airflow(dag_run: DagRun) -> dict[str, str]:
+    """XComs, rendered fields and task instances of the run, as the metadata database has them."""
+    from airflow import settings
+    from airflow.models.renderedtifields import RenderedTaskInstanceFields
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.models.xcom import XComModel
+    from sqlalchemy import inspect, select
+
+    kept = {}
+    with settings.Session() as session:
+        for model in (XComModel, RenderedTaskInstanceFields, TaskInstance):
+            columns = inspect(model).columns.keys()
+            rows = session.scalars(select(model).where(model.run_id == dag_run.run_id)).all()
+            assert rows, model
+            for number, row in enumerate(rows):
+                kept[f"{model.__name__} {number}"] = str({name: getattr(row, name, None) for name in columns})
+    return kept

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import httpx
+import pytest
+from airflow.sdk import Asset
+from botocore.exceptions import EndpointConnectionError
+
+from airflow_ext import archive_tasks
+from airflow_ext.ids import DEX_TRIGGER_ARCHIVE, XComKey
+from include.archive.digest import ARCHIVE_TASK
+from include.errors import (
+    ClientsFailedError,
+    DatabaseUnavailableError,
+    SettingsError,
+)
+from tests.dags.steps import SUMMARY_TASK, archive_all, break_database, list_clients, summarize
+from tests.fakes.airflow import FakeRun
+from tests.fakes.s3 import s3_error
+from tests.fakes.world import World, connection
+
+
+def test_good_run_ends_quietly_and_updates_the_asset(world: World, run: FakeRun) -> None:
+    archive_all(run, list_clients(run))
+    summary = summarize(run)
+    assert summary == world.manifest() | {"manifest": "manifests/trigger/20260308.json"}
+    assert (summary["total_clients"], summary["successful_archives"]) == (3, 3)
+    assert run.outlet_events[Asset(DEX_TRIGGER_ARCHIVE)].extra == {
+        "total_clients": 3,
+        "successful_archives": 3,
+        "failed_archives": 0,
+        "unchanged": 0,
+        "manifest": "manifests/trigger/20260308.json",
+    }
+    assert world.metrics == [{"CompletedRuns": 1.0, "FailedClients": 0.0, "SuccessfulClients": 3.0}]
+    assert (world.wire.sns, world.wire.slack) == ([], [])
+
+
+def test_failed_clients_fail_the_run_with_one_digest(world: World, run: FakeRun) -> None:
+    world.dex.answers |= {11: httpx.Response(404), 13: httpx.Response(200, text="<html>")}
+    archive_all(run, list_clients(run))
+    with pytest.raises(ClientsFailedError, match="2 of 3 clients failed"):
+        summarize(run)
+    (message,), (post,) = world.wire.sns, world.wire.slack
+    assert "2 of 3 clients not archived for 2026-03-08" in message["Subject"]
+    for text in (message["Message"], post["text"]):
+        assert "client 11 (Client 11) in archive_client[0]: DEX API answered 404" in text
+        assert "client 13 (Client 13) in archive_client[2]: DEX API answered 200 with HTML" in text
+        assert "client 12" not in text
+        assert "s3://archive/manifests/trigger/20260308.json" in text
+        assert "/tasks/archive_client/mapped/2" in text
+    assert run.pushed(SUMMARY_TASK, "return_value")["failed_archives"] == 2
+    assert run.pushed(SUMMARY_TASK, XComKey.ALERTED) == ["sns", "slack"]
+    assert run.outlet_events == {}, "the asset is for complete days"
+    assert world.metrics == [{"CompletedRuns": 1.0, "FailedClients": 2.0, "SuccessfulClients": 1.0}]
+
+
+def test_task_that_was_killed_is_in_the_digest(world: World, run: FakeRun) -> None:
+    works = list_clients(run)
+    archive_all(run, works[:2])
+    with pytest.raises(ClientsFailedError, match="1 of 3"):
+        summarize(run)
+    assert "client 13 (Client 13) in archive_client[2]: no outcome" in world.wire.sns[0]["Message"]
+
+
+def test_task_that_failed_before_its_first_client_says_why(
+    world: World, run: FakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    works = list_clients(run)
+    archive_all(run, works[:2])
+    with monkeypatch.context() as patch:
+        connection("dex_api", {"conn_type": "http"}, patch)
+        with pytest.raises(SettingsError):
+            archive_tasks.archive_client(run.context(ARCHIVE_TASK, 2), works[2])
+    with pytest.raises(ClientsFailedError):
+        summarize(run)
+    assert "SettingsError: connection 'dex_api': missing" in world.manifest()["errors"][0]["error"]
+
+
+def test_no_clients_is_a_warning_and_a_success(world: World, run: FakeRun) -> None:
+    world.set_clients([])
+    assert list_clients(run) == []
+    assert summarize(run)["total_clients"] == 0
+    (message,) = world.wire.sns
+    assert message["Subject"].startswith("[WARNING] dex_trigger_archive: no client")
+    assert len(world.wire.slack) == 1
+
+
+def test_failed_listing_is_told_once_with_its_reason(
+    world: World, run: FakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        break_database(world, run, patch)
+        with pytest.raises(DatabaseUnavailableError):
+            list_clients(run)
+    with pytest.raises(ClientsFailedError, match="DatabaseUnavailableError"):
+        summarize(run)
+    (message,) = world.wire.sns
+    assert "DatabaseUnavailableError" in message["Message"]
+    assert world.s3.keys() == []
+
+
+def test_killed_listing_is_told_too(world: World, run: FakeRun) -> None:
+    with pytest.raises(ClientsFailedError, match="killed"):
+        summarize(run)
+    assert len(world.wire.sns) == 1
+
+
+def test_alert_that_reached_nobody_is_left_to_the_safety_net(world: World, run: FakeRun) -> None:
+    world.wire.sns_is_down = world.wire.slack_is_down = True
+    world.dex.answers[11] = httpx.Response(404)
+    archive_all(run, list_clients(run))
+    with pytest.raises(ClientsFailedError):
+        summarize(run)
+    assert run.pushed(SUMMARY_TASK, XComKey.ALERTED) == []
+
+
+@pytest.mark.parametrize(
+    "error", [s3_error("AccessDenied", "PutMetricData"), EndpointConnectionError(endpoint_url="x")], ids=str
+)
+def test_metrics_that_cannot_be_published_do_not_fail_the_archive(
+    error: Exception, world: World, run: FakeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.metrics_error = error
+    archive_all(run, list_clients(run))
+    assert summarize(run)["failed_archives"] == 0
+    assert "metrics were not published" in caplog.text
+
+
+def test_summary_of_very_many_clients_stays_small_in_xcom(world: World, run: FakeRun) -> None:
+    world.set_clients(list(range(1, 1502)))
+    world.change_settings(max_mapped_clients=1)
+    list_clients(run)
+    with pytest.raises(ClientsFailedError, match="1501 of 1501"):
+        summarize(run)
+    pushed = run.pushed(SUMMARY_TASK, "return_value")
+    assert pushed["failed_archives"] == 1501
+    assert len(pushed["errors"]) == 1000
+    assert "clients" not in pushed
+    assert len(world.manifest()["clients"]) == 1501
+    assert len(world.wire.sns[0]["Message"]) < 20_000
+
+
+def test_run_again_writes_nothing_twice(world: World, run: FakeRun) -> None:
+    archive_all(run, list_clients(run))
+    summarize(run)
+    run.clear_number += 1
+    archive_all(run, list_clients(run))
+    assert summarize(run)["unchanged"] == 3
+    assert all(len(world.s3.bodies(key)) == 1 for key in world.s3.keys("trigger/"))

@@ -1,0 +1,1 @@
+"""Stand-ins of ours for what lies beyond the process: S3, partners, Airflow's context."""

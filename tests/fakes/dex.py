@@ -1,0 +1,102 @@
+"""The DEX partner as an httpx transport: a token endpoint and answers that a test scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+import httpx
+
+from include.clients.oauth2 import ClientCredentials
+
+BASE_URL = "https://dex.test/api"
+TOKEN_URL = "https://login.test/oauth2/token"
+SECRET = "pl4nted-s3cret"
+TOKEN = "t0k3n-planted"
+
+CREDENTIALS = ClientCredentials(TOKEN_URL, "dex-client", SECRET, "dex/trigger:all")
+
+Reply = httpx.Response | Exception | Callable[[httpx.Request], Any]
+
+
+@dataclass
+class Clock:
+    """A clock that stands until it is told."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def token_answer(number: int = 1, **changes: Any) -> httpx.Response:
+    """A token answer as RFC 6749, 5.1 has it; a field given as None is left out."""
+    document = {"access_token": f"{TOKEN}-{number}", "token_type": "Bearer", "expires_in": 3600} | changes
+    return httpx.Response(200, json={name: value for name, value in document.items() if value is not None})
+
+
+class FakeDex(httpx.AsyncBaseTransport):
+    """Answers as scripted and remembers the requests.
+
+    :param tokens: replies of the token endpoint in turn; beyond them, fresh tokens.
+    :param answers: reply by client id, or a list of replies in turn; others get ``{"client": id}``.
+    """
+
+    def __init__(self, *, tokens: Iterable[Reply] = (), answers: dict[int, Reply | list[Reply]] | None = None) -> None:
+        self._tokens = list(tokens)
+        self.answers = answers or {}
+        self.logins: list[dict[str, str]] = []
+        self.login_headers: list[httpx.Headers] = []
+        self.asked: list[httpx.Request] = []
+        self.bearers: list[str] = []
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self.pause: Callable[[], Awaitable[None]] | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            if self.pause is not None:
+                await self.pause()
+            reply = self._login(request) if str(request.url) == TOKEN_URL else self._answer(request)
+            if callable(reply):
+                reply = reply(request)
+                if isinstance(reply, Awaitable):
+                    reply = await reply
+            if isinstance(reply, Exception):
+                raise reply
+            return _copy(reply)
+        finally:
+            self.in_flight -= 1
+
+    @property
+    def clients_asked(self) -> list[int]:
+        """Client ids in the order of the requests."""
+        return [int(request.url.params["clientId"]) for request in self.asked]
+
+    def _login(self, request: httpx.Request) -> Reply:
+        self.logins.append(dict(parse_qsl(request.content.decode())))
+        self.login_headers.append(request.headers)
+        return self._tokens.pop(0) if self._tokens else token_answer(len(self.logins))
+
+    def _answer(self, request: httpx.Request) -> Reply:
+        assert request.url.path == "/api/data-exchange/trigger", request.url
+        self.asked.append(request)
+        # Kept apart: httpx repeats a request by changing the header of the same object.
+        self.bearers.append(request.headers["Authorization"])
+        client_id = int(request.url.params["clientId"])
+        reply = self.answers.get(client_id, httpx.Response(200, content=json.dumps({"client": client_id})))
+        if isinstance(reply, list):
+            return reply.pop(0) if len(reply) > 1 else reply[0]
+        return reply
+
+
+def _copy(reply: httpx.Response) -> httpx.Response:
+    """A response is read once; a scripted one may be given several times."""
+    if isinstance(reply.stream, httpx.ByteStream):
+        return httpx.Response(reply.status_code, headers=reply.headers, content=reply.content)
+    return reply

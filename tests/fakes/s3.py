@@ -1,0 +1,136 @@
+"""An S3 bucket in memory: versions, conditions, and the errors that botocore really raises."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.response import StreamingBody
+
+STATUS = {
+    "AccessDenied": 403,
+    "ConditionalRequestConflict": 409,
+    "InternalError": 500,
+    "NoSuchBucket": 404,
+    "NoSuchKey": 404,
+    "PreconditionFailed": 412,
+    "SlowDown": 503,
+    "404": 404,
+}
+
+
+def s3_error(code: str, operation: str = "PutObject") -> ClientError:
+    """The error that botocore raises when S3 answers ``code``."""
+    return ClientError(
+        {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": STATUS[code]}},
+        operation,
+    )
+
+
+def unreachable() -> EndpointConnectionError:
+    """The error that botocore raises when there is no connection."""
+    return EndpointConnectionError(endpoint_url="https://s3.invalid")
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of an object; a delete marker has no body."""
+
+    id: str
+    body: bytes | None
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def etag(self) -> str:
+        return f'"{hashlib.md5(self.body or b"").hexdigest()}"'
+
+
+class FakeS3:
+    """Quacks like a boto3 S3 client with one versioned bucket.
+
+    ``before[operation]`` is called with the request before each such call, to fail it or to let another
+    writer come first. ``calls`` counts operations.
+    """
+
+    def __init__(self, bucket: str = "archive") -> None:
+        self.bucket = bucket
+        self.objects: dict[str, list[Version]] = {}
+        self.before: dict[str, Callable[[dict[str, Any]], None]] = {}
+        self.calls: Counter[str] = Counter()
+        self._numbers = itertools.count(1)
+        self._lock = threading.RLock()
+
+    def put_object(self, **request: Any) -> dict[str, Any]:
+        with self._lock:
+            self._enter("PutObject", request)
+            key, kept = request["Key"], self._latest(request["Key"])
+            if request.get("IfNoneMatch") == "*" and kept is not None:
+                raise s3_error("PreconditionFailed")
+            if "IfMatch" in request:
+                if kept is None:
+                    raise s3_error("NoSuchKey")
+                if request["IfMatch"] != kept.etag:
+                    raise s3_error("PreconditionFailed")
+            version = Version(f"v{next(self._numbers)}", bytes(request["Body"]), request)
+            self.objects.setdefault(key, []).append(version)
+            return {"ETag": version.etag, "VersionId": version.id}
+
+    def get_object(self, **request: Any) -> dict[str, Any]:
+        with self._lock:
+            self._enter("GetObject", request)
+            kept = self._latest(request["Key"])
+            if kept is None or kept.body is None:
+                raise s3_error("NoSuchKey", "GetObject")
+            if request.get("IfMatch", kept.etag) != kept.etag:
+                raise s3_error("PreconditionFailed", "GetObject")
+            return self._describe(kept) | {"Body": StreamingBody(io.BytesIO(kept.body), len(kept.body))}
+
+    def head_object(self, **request: Any) -> dict[str, Any]:
+        with self._lock:
+            self._enter("HeadObject", request)
+            kept = self._latest(request["Key"])
+            if kept is None:
+                # A HEAD answer has no body, so botocore knows the status only.
+                raise s3_error("404", "HeadObject")
+            return self._describe(kept)
+
+    def delete(self, key: str) -> None:
+        """Leave a delete marker, as a delete in a versioned bucket does."""
+        with self._lock:
+            self.objects[key].append(Version(f"v{next(self._numbers)}", None))
+
+    def bodies(self, key: str) -> list[bytes | None]:
+        """The versions of ``key``, oldest first."""
+        return [version.body for version in self.objects.get(key, [])]
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Keys of the objects that begin with ``prefix``."""
+        return sorted(key for key in self.objects if key.startswith(prefix))
+
+    def _enter(self, operation: str, request: dict[str, Any]) -> None:
+        self.calls[operation] += 1
+        if operation in self.before:
+            self.before[operation](request)
+        if request["Bucket"] != self.bucket:
+            raise s3_error("NoSuchBucket", operation)
+
+    def _latest(self, key: str) -> Version | None:
+        versions = self.objects.get(key, [])
+        return versions[-1] if versions and versions[-1].body is not None else None
+
+    @staticmethod
+    def _describe(version: Version) -> dict[str, Any]:
+        return {
+            "ETag": version.etag,
+            "VersionId": version.id,
+            "ContentLength": len(version.body or b""),
+            "Metadata": version.arguments.get("Metadata", {}),
+            "ContentType": version.arguments.get("ContentType", "binary/octet-stream"),
+        }

@@ -1,0 +1,88 @@
+"""The two wires by which alerts leave: botocore's HTTP session (SNS) and urllib (Slack)."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from email.message import Message
+from typing import Any
+from urllib.error import URLError
+from urllib.parse import parse_qsl
+from urllib.request import Request
+
+import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.exceptions import EndpointConnectionError
+
+TOPIC = "arn:aws:sns:us-east-1:000000000000:alerts"
+SLACK_PATH = "T000/B000/pl4nted-webhook"
+
+ENVIRONMENT = {
+    "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(
+        {
+            "conn_type": "aws",
+            "login": "test",
+            "password": "test",
+            "extra": {"region_name": "us-east-1", "endpoint_url": "http://aws.test"},
+        }
+    ),
+    "AIRFLOW_CONN_SLACK_ALERTS": json.dumps(
+        {"conn_type": "slackwebhook", "host": "https://slack.test/services", "password": SLACK_PATH}
+    ),
+}
+"""Connections that lead to the wires."""
+
+
+class _Raw(io.BytesIO):
+    def stream(self) -> Iterator[bytes]:
+        yield self.read()
+
+
+class _Answer(io.BytesIO):
+    """What urlopen returns."""
+
+    status = code = 200
+    headers = Message()
+
+    def getcode(self) -> int:
+        return self.code
+
+
+@dataclass
+class Wire:
+    """What went out, and which wire is cut."""
+
+    sns: list[dict[str, str]] = field(default_factory=list)
+    slack: list[dict[str, Any]] = field(default_factory=list)
+    slack_urls: list[str] = field(default_factory=list)
+    sns_is_down: bool = False
+    slack_is_down: bool = False
+
+    def attach(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Catch what goes out for the rest of the test."""
+        monkeypatch.setattr("botocore.httpsession.URLLib3Session.send", self._send_aws)
+        monkeypatch.setattr("slack_sdk.webhook.client.urlopen", self._open_slack)
+        for name, value in ENVIRONMENT.items():
+            monkeypatch.setenv(name, value)
+        # What is down here stays down: no use in botocore's waits.
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+
+    def _send_aws(self, request: AWSPreparedRequest) -> AWSResponse:
+        if self.sns_is_down:
+            raise EndpointConnectionError(endpoint_url=request.url)
+        body = request.body.decode() if isinstance(request.body, bytes) else str(request.body)
+        form = dict(parse_qsl(body))
+        assert form["Action"] == "Publish", form
+        self.sns.append(form)
+        answer = b"<PublishResponse><PublishResult><MessageId>1</MessageId></PublishResult></PublishResponse>"
+        return AWSResponse(request.url, 200, {}, _Raw(answer))
+
+    def _open_slack(self, request: Request, **options: Any) -> _Answer:
+        if self.slack_is_down:
+            raise URLError("no route to slack.test")
+        assert isinstance(request.data, bytes)
+        self.slack_urls.append(request.full_url)
+        self.slack.append(json.loads(request.data))
+        return _Answer(b"ok")

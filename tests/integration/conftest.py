@@ -1,0 +1,168 @@
+"""The AWS emulator of the integration tests, with the application template deployed by the SAM CLI."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.request import urlopen
+
+import boto3
+import pytest
+
+from local.aws import CLOUDFORMATION_STACK, deploy_command, emulator_command
+from local.environment import DUMMY_AWS_KEY, REGION
+from local.layout import PROJECT_ROOT
+from local.ports import LOOPBACK, PortRequest, choose_ports
+from local.processes import describe_log
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_cloudwatch import CloudWatchClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_sns import SNSClient
+    from mypy_boto3_sqs import SQSClient
+
+HERE = Path(__file__).parent
+EMPTY_ACCOUNTS = itertools.count(100_000_000_000)
+START_SECONDS = 60
+DEPLOY_SECONDS = 180
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of this directory may talk to this machine, and to nothing else."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.allow_hosts([LOOPBACK]))
+
+
+@dataclass(frozen=True)
+class Aws:
+    """The emulator as one account of it: clients, and the deployment of the template.
+
+    :param endpoint: address of the emulator.
+    :param account: 12 digits; accounts share nothing. The emulator takes it from the access key.
+    """
+
+    endpoint: str
+    account: str
+
+    def session(self) -> boto3.Session:
+        """A session of this account; clients also need ``endpoint_url``."""
+        return boto3.Session(
+            aws_access_key_id=self.account, aws_secret_access_key=DUMMY_AWS_KEY, region_name=REGION
+        )
+
+    @cached_property
+    def s3(self) -> S3Client:
+        """The account's S3 client."""
+        return self.session().client("s3", endpoint_url=self.endpoint)
+
+    @cached_property
+    def secrets(self) -> SecretsManagerClient:
+        """The account's Secrets Manager client."""
+        return self.session().client("secretsmanager", endpoint_url=self.endpoint)
+
+    @cached_property
+    def cloudwatch(self) -> CloudWatchClient:
+        """The account's CloudWatch client."""
+        return self.session().client("cloudwatch", endpoint_url=self.endpoint)
+
+    @cached_property
+    def cloudformation(self) -> CloudFormationClient:
+        """The account's CloudFormation client."""
+        return self.session().client("cloudformation", endpoint_url=self.endpoint)
+
+    @cached_property
+    def sns(self) -> SNSClient:
+        """The account's SNS client."""
+        return self.session().client("sns", endpoint_url=self.endpoint)
+
+    @cached_property
+    def sqs(self) -> SQSClient:
+        """The account's SQS client."""
+        return self.session().client("sqs", endpoint_url=self.endpoint)
+
+    def deploy(self, **parameters: str) -> dict[str, str]:
+        """Deploy the template as environment ``local`` and return the stack's outputs."""
+        command = deploy_command(self.endpoint)
+        overrides = [f"{name}={value}" for name, value in {"Environment": "local", **parameters}.items()]
+        done = subprocess.run(
+            [*command.arguments, "--parameter-overrides", *overrides],
+            # The CLI would look only every five seconds whether it is done.
+            env={**command.environment, "AWS_ACCESS_KEY_ID": self.account, "SAM_CLI_POLL_DELAY": "0.5"},
+            cwd=PROJECT_ROOT,
+            capture_output=True,
+            text=True,
+            timeout=DEPLOY_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        stack = self.cloudformation.describe_stacks(StackName=CLOUDFORMATION_STACK)["Stacks"][0]
+        return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A MiniStack of this session's own, on a free port; yields its address."""
+    port = choose_ports([PortRequest("emulator", "", "")])["emulator"]
+    scratch = tmp_path_factory.mktemp("emulator")
+    log = scratch / "emulator.log"
+    command = emulator_command(port, scratch)
+    with (
+        log.open("wb") as output,
+        # Closing the pipe, as leaving this block does, is what tells the guard to end the emulator.
+        subprocess.Popen(
+            [sys.executable, "-m", "local.guard", "--", *command.arguments],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            cwd=PROJECT_ROOT,
+            env=dict(command.environment),
+        ) as process,
+    ):
+        endpoint = f"http://{LOOPBACK}:{port}"
+        _wait_until_healthy(endpoint, process, log)
+        yield endpoint
+
+
+def _wait_until_healthy(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with urlopen(f"{endpoint}/_ministack/health", timeout=2):
+                return
+        except OSError:
+            time.sleep(0.1)
+    pytest.fail(f"the emulator did not become healthy; its log:\n{describe_log(log)}")
+
+
+@pytest.fixture(scope="session")
+def aws(emulator: str) -> Aws:
+    """The account that tests share; whoever changes what others rely on takes ``empty_account``."""
+    return Aws(emulator, "000000000000")
+
+
+@pytest.fixture
+def empty_account(emulator: str) -> Aws:
+    """An account in which nothing exists, of this test's own."""
+    return Aws(emulator, str(next(EMPTY_ACCOUNTS)))
+
+
+@pytest.fixture(scope="session")
+def outputs(aws: Aws) -> Mapping[str, str]:
+    """Outputs of the template, deployed with its defaults into the shared account."""
+    return aws.deploy()
+
+
+@pytest.fixture
+def archive_bucket(outputs: Mapping[str, str]) -> str:
+    """Name of the archive bucket that the template made."""
+    return outputs["ArchiveBucketName"]

@@ -1,0 +1,122 @@
+"""A run's working papers in S3: what is written is what is read back."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from datetime import date
+from typing import TYPE_CHECKING
+
+import pytest
+
+from include.archive.keys import manifest_key, outcomes_key, plan_key
+from include.archive.outcomes import Outcome, OutcomeFile, Result, read_outcomes
+from include.archive.plan import Plan
+from include.archive.roster import Client
+from include.archive.run import ArchiveRun
+from include.clients.s3 import get_json, put_json
+from include.errors import StorageRefusedError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from tests.integration.conftest import Aws
+
+DAYS = (date(2026, 11, day) for day in itertools.count(1))
+RUN_ID = "scheduled__2026-11-01T06:00:00+00:00"
+CLIENTS = (Client(2, "Łódź Energía & Söhne"), Client(3, 'quotes " and \\'), Client(11, "日本"))
+DONE = Outcome(2, Result.ARCHIVED, "trigger/2/2_trigger_20261101.json", "ab" * 32, 17, "version-1")
+BROKEN = Outcome(3, Result.FAILED, error="DEX API answered 503", retryable=True, retry_after=1.5)
+
+
+@pytest.fixture
+def s3(aws: Aws) -> S3Client:
+    return aws.s3
+
+
+@pytest.fixture
+def day() -> date:
+    """A day that no other test uses."""
+    return next(DAYS)
+
+
+def _plan(s3: S3Client, bucket: str, day: date, *, clear_number: int = 0) -> tuple[str, Plan]:
+    return ArchiveRun(s3, bucket).plan(
+        CLIENTS,
+        run_id=RUN_ID,
+        clear_number=clear_number,
+        day=day,
+        force=True,
+        max_tasks=2,
+        clients_per_task=2,
+    )
+
+
+def test_plan_comes_back_as_it_was_made(s3: S3Client, archive_bucket: str, day: date) -> None:
+    key, plan = _plan(s3, archive_bucket, day)
+    assert key == plan_key(day, RUN_ID)
+    assert Plan.from_document(get_json(s3, archive_bucket, key)) == plan
+    assert plan.clients == CLIENTS
+    kept = s3.head_object(Bucket=archive_bucket, Key=key)
+    assert (kept["ContentType"], kept["ServerSideEncryption"]) == ("application/json", "AES256")
+
+
+def test_outcomes_are_resumed_by_a_retry_and_not_after_a_clear(
+    s3: S3Client, archive_bucket: str, day: date
+) -> None:
+    key = outcomes_key(plan_key(day, RUN_ID), 0)
+    OutcomeFile(s3, archive_bucket, key, clear_number=1).save([DONE, BROKEN])
+
+    assert OutcomeFile(s3, archive_bucket, key, clear_number=1).resume() == {2: DONE, 3: BROKEN}
+    assert OutcomeFile(s3, archive_bucket, key, clear_number=2).resume() == {}
+    assert read_outcomes(s3, archive_bucket, key, since_clear=1) == [DONE, BROKEN]
+    assert read_outcomes(s3, archive_bucket, key, since_clear=2) == []
+
+
+def test_outcomes_that_were_never_written_are_none(s3: S3Client, archive_bucket: str, day: date) -> None:
+    key = outcomes_key(plan_key(day, RUN_ID), 7)
+    assert OutcomeFile(s3, archive_bucket, key, clear_number=0).resume() == {}
+    assert read_outcomes(s3, archive_bucket, key, since_clear=0) == []
+
+
+def test_saving_again_replaces_the_outcomes(s3: S3Client, archive_bucket: str, day: date) -> None:
+    key = outcomes_key(plan_key(day, RUN_ID), 0)
+    ledger = OutcomeFile(s3, archive_bucket, key, clear_number=0)
+    ledger.save([DONE, BROKEN])
+    mended = replace(DONE, client_id=3)
+    ledger.save([DONE, mended])
+    assert ledger.resume() == {2: DONE, 3: mended}
+
+
+def test_manifest_accounts_for_every_client(s3: S3Client, archive_bucket: str, day: date) -> None:
+    plan_at, plan = _plan(s3, archive_bucket, day)
+    first, second = plan.slices
+    lost = plan.clients[second.start : second.stop]
+    done = [replace(DONE, client_id=client.id) for client in plan.clients[first.start : first.stop]]
+    OutcomeFile(s3, archive_bucket, outcomes_key(plan_at, first.start), clear_number=0).save(done)
+
+    key, manifest = ArchiveRun(s3, archive_bucket).account(plan_at, why_no_outcome=lambda _: "killed")
+
+    assert key == manifest_key(day)
+    document = get_json(s3, archive_bucket, key)
+    assert document == manifest.to_document()
+    assert document["run_id"] == RUN_ID
+    assert document["trigger_date"] == day.isoformat()
+    assert document["total_clients"] == len(CLIENTS)
+    assert document["successful_archives"] == len(done)
+    assert document["failed_archives"] == len(lost)
+    assert document["errors"] == [
+        {"client_id": client.id, "client_name": client.name, "error": "killed"} for client in lost
+    ]
+    assert [item["client_id"] for item in document["clients"]] == [client.id for client in CLIENTS]
+
+
+def test_manifest_of_an_expired_plan_says_how_to_go_on(s3: S3Client, archive_bucket: str, day: date) -> None:
+    with pytest.raises(StorageRefusedError, match="clear list_clients"):
+        ArchiveRun(s3, archive_bucket).account(plan_key(day, "gone"), why_no_outcome=lambda _: None)
+
+
+def test_json_of_any_text_comes_back(s3: S3Client, archive_bucket: str) -> None:
+    document = {"text": 'Zażółć " \\ \u2028 🏭', "number": 1.5, "none": None, "list": [True, []]}
+    put_json(s3, archive_bucket, "runs/any.json", document)
+    assert get_json(s3, archive_bucket, "runs/any.json") == document

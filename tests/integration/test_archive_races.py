@@ -1,0 +1,90 @@
+"""Writers that meet at one key of the archive: nothing is lost, nothing is written twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from include.archive.outcomes import Outcome, Result
+from include.errors import StorageUnavailableError
+from tests.integration.shelf import Shelf
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from tests.integration.conftest import Aws
+
+WRITERS = 8
+
+
+class RacedS3:
+    """An S3 client whose ``put_object`` lets another writer go first when the condition is ``If-Match``."""
+
+    def __init__(self, s3: S3Client, other_writer: Callable[[], object]) -> None:
+        self._s3 = s3
+        self._other_writer = other_writer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._s3, name)
+
+    def put_object(self, **arguments: Any) -> Any:
+        if "IfMatch" in arguments:
+            self._other_writer()
+        return self._s3.put_object(**arguments)
+
+
+@pytest.fixture
+def shelf(aws: Aws, archive_bucket: str) -> Shelf:
+    return Shelf(aws.s3, archive_bucket)
+
+
+def _until_settled(shelf: Shelf, body: bytes) -> Outcome:
+    """As a task and its retries do."""
+    for _ in range(10 * WRITERS):
+        try:
+            return shelf.keep(body)
+        except StorageUnavailableError:
+            continue
+    pytest.fail("the race never settled")
+
+
+def _at_once(calls: Sequence[Callable[[], Outcome]]) -> list[Outcome]:
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [future.result() for future in [pool.submit(call) for call in calls]]
+
+
+def test_writer_that_comes_in_between_is_not_overwritten(shelf: Shelf) -> None:
+    shelf.keep(b"[1]")
+    raced = RacedS3(shelf.s3, other_writer=lambda: shelf.keep(b"[2]"))
+    with pytest.raises(StorageUnavailableError):
+        shelf.keep(b"[3]", through=raced)
+    assert shelf.bodies() == [b"[2]", b"[1]"]
+
+
+def test_empty_answer_loses_the_race_against_a_full_one(shelf: Shelf) -> None:
+    shelf.keep(b"{}")
+    raced = RacedS3(shelf.s3, other_writer=lambda: shelf.keep(b"[1]"))
+    with pytest.raises(StorageUnavailableError):
+        shelf.keep(b"[]", through=raced)
+    assert shelf.bodies() == [b"[1]", b"{}"]
+
+
+def test_writers_of_one_answer_at_once_leave_one_version(shelf: Shelf) -> None:
+    outcomes = _at_once([lambda: shelf.keep(b"[1]")] * WRITERS)
+    assert sorted(outcome.outcome for outcome in outcomes) == [Result.ARCHIVED] + [Result.UNCHANGED] * (
+        WRITERS - 1
+    )
+    assert len({outcome.version_id for outcome in outcomes}) == 1
+    assert shelf.bodies() == [b"[1]"]
+
+
+def test_writers_of_different_answers_at_once_lose_none(shelf: Shelf) -> None:
+    answers = [b"[%d]" % number for number in range(WRITERS)]
+    outcomes = _at_once([partial(_until_settled, shelf, body) for body in answers])
+    assert sorted(shelf.bodies()) == answers
+    assert sum(outcome.outcome is Result.ARCHIVED for outcome in outcomes) == 1
+    assert sum(outcome.outcome is Result.UPDATED for outcome in outcomes) == WRITERS - 1

@@ -1,0 +1,13 @@
+"""Airflow without a scheduler: secrets come from the environment, then from an empty database."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def airflow_database() -> None:
+    """Airflow's tables in this session's own SQLite file."""
+    from tests.fakes.database import create_airflow_database
+
+    create_airflow_database()

@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from airflow.providers.amazon.aws.secrets.secrets_manager import SecretsManagerBackend
+from airflow.sdk import Connection
+from botocore.stub import Stubber
+
+from airflow_ext.hooks.aws import s3_client
+from airflow_ext.hooks.connections import get_connection
+from airflow_ext.hooks.dex import api_access, database_hook, dex_api, read_rows
+from include.errors import DatabaseUnavailableError, SettingsError, SettingsUnavailableError
+from tests.fakes.wire import ENVIRONMENT
+
+SECRET = "pl4nted-s3cret"
+BACKEND_OPTIONS = {
+    "connections_prefix": "airflow/connections",
+    "connections_lookup_pattern": "^(?!aws_default$)",
+    "variables_prefix": "airflow/variables",
+    "variables_lookup_pattern": "^settings$",
+    "extra_conn_words": {"host": ["token_url"], "login": ["client_id"], "password": ["client_secret"]},
+}
+"""As the stack and the MWAA environment configure it."""
+
+
+@pytest.fixture
+def secrets() -> Iterator[tuple[SecretsManagerBackend, Stubber]]:
+    """The real backend over a stubbed Secrets Manager."""
+    client = boto3.client(
+        "secretsmanager", region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
+    )
+    # extra_conn_words is extended in place by the backend: hand out a copy.
+    backend = SecretsManagerBackend(**json.loads(json.dumps(BACKEND_OPTIONS)))
+    backend.client = client
+    with Stubber(client) as stubber:
+        yield backend, stubber
+
+
+def stored(secrets: tuple[SecretsManagerBackend, Stubber], conn_id: str, value: dict[str, Any]) -> Connection:
+    """The connection that Airflow makes of a secret."""
+    backend, stubber = secrets
+    name = f"airflow/connections/{conn_id}"
+    stubber.add_response("get_secret_value", {"SecretString": json.dumps(value)}, {"SecretId": name})
+    text = backend.get_conn_value(conn_id)
+    assert text is not None
+    return Connection.from_json(text, conn_id=conn_id)
+
+
+def connected_to(conn: Connection, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the driver of SQL Server is asked to connect to."""
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("pymssql.connect", lambda **arguments: asked.update(arguments))
+    database_hook(conn).get_conn()
+    return asked
+
+
+def test_original_database_secret_leads_to_sql_server(
+    secrets: tuple[SecretsManagerBackend, Stubber], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = {"host": "db.test", "username": "reader", "password": SECRET, "database": "clients", "port": 1444}
+    conn = stored(secrets, "dex_db", secret)
+    assert connected_to(conn, monkeypatch) == {
+        "server": "db.test",
+        "user": "reader",
+        "password": SECRET,
+        "database": "clients",
+        "port": "1444",
+    }
+
+
+@pytest.mark.parametrize("port", [{}, {"port": None}, {"port": "1433"}], ids=str)
+def test_sql_server_listens_on_its_usual_port_unless_told(
+    port: dict[str, Any], secrets: tuple[SecretsManagerBackend, Stubber], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = {"host": "db.test", "username": "reader", "password": SECRET, "database": "clients"} | port
+    assert connected_to(stored(secrets, "dex_db", secret), monkeypatch)["port"] == "1433"
+
+
+def test_full_sql_server_connection_keeps_its_extras(monkeypatch: pytest.MonkeyPatch) -> None:
+    conn = Connection(
+        conn_id="dex_db",
+        conn_type="mssql",
+        host="db.test",
+        login="reader",
+        password=SECRET,
+        schema="clients",
+        extra=json.dumps({"tds_version": "7.4", "encryption": "require"}),
+    )
+    asked = connected_to(conn, monkeypatch)
+    assert (asked["tds_version"], asked["encryption"], asked["port"]) == ("7.4", "require", "1433")
+
+
+def test_sql_server_without_host_is_named() -> None:
+    with pytest.raises(SettingsError, match="'dex_db': host is missing"):
+        database_hook(Connection(conn_id="dex_db", conn_type="mssql"))
+
+
+@pytest.mark.parametrize("conn_type", ["http", "aws", "slackwebhook", "nonsense"])
+def test_connection_that_is_no_sql_database_is_refused(conn_type: str) -> None:
+    with pytest.raises(SettingsError, match=f"'dex_db': type '{conn_type}'") as caught:
+        database_hook(Connection(conn_id="dex_db", conn_type=conn_type, host="db.test", password=SECRET))
+    assert SECRET not in str(caught.value)
+
+
+def test_sqlite_serves_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "clients.sqlite"
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE Client (ClientID INTEGER, name TEXT)")
+        database.execute("INSERT INTO Client VALUES (7, 'Seven')")
+    database.close()
+    monkeypatch.setenv("AIRFLOW_CONN_DEX_DB", json.dumps({"conn_type": "sqlite", "host": str(path)}))
+    assert read_rows("SELECT ClientID, name FROM Client") == [(7, "Seven")]
+
+
+def test_failed_query_names_connection_and_what_to_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "empty.sqlite"
+    path.touch()
+    monkeypatch.setenv("AIRFLOW_CONN_DEX_DB", json.dumps({"conn_type": "sqlite", "host": str(path)}))
+    with pytest.raises(DatabaseUnavailableError, match=r"'dex_db' \(sqlite .*no such table: Client"):
+        read_rows("SELECT ClientID FROM Client")
+
+
+def test_unreachable_sql_server_names_host_and_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**arguments: Any) -> None:
+        raise OSError("Adaptive Server is unavailable\nand a second line")
+
+    monkeypatch.setattr("pymssql.connect", refuse)
+    conn = {"host": "db.test", "login": "reader", "password": SECRET, "schema": "clients"}
+    monkeypatch.setenv("AIRFLOW_CONN_DEX_DB", json.dumps(conn))
+    with pytest.raises(DatabaseUnavailableError) as caught:
+        read_rows("SELECT 1")
+    assert "(mssql db.test:1433, database clients): OSError: Adaptive Server is unavailable;" in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+def test_original_api_secret_takes_the_base_url_from_the_settings(
+    secrets: tuple[SecretsManagerBackend, Stubber],
+) -> None:
+    secret = {"token_url": "https://login.test/token", "client_id": "me", "client_secret": SECRET}
+    conn = stored(secrets, "dex_api", secret)
+    base_url, credentials = api_access(conn, default_base_url="https://dex.test/api")
+    assert base_url == "https://dex.test/api"
+    assert (credentials.token_url, credentials.client_id, credentials.client_secret, credentials.scope) == (
+        "https://login.test/token",
+        "me",
+        SECRET,
+        "dex/trigger:all",
+    )
+
+
+def test_original_api_secret_without_the_setting_is_explained(
+    secrets: tuple[SecretsManagerBackend, Stubber],
+) -> None:
+    secret = {"token_url": "https://login.test/token", "client_id": "me", "client_secret": SECRET}
+    with pytest.raises(SettingsError, match="dex_api_base_url"):
+        api_access(stored(secrets, "dex_api", secret), default_base_url="")
+
+
+FULL = {
+    "conn_type": "http",
+    "host": "https://dex.test",
+    "login": "me",
+    "password": SECRET,
+    "extra": {"token_url": "https://login.test/token", "scope": "special"},
+}
+
+
+@pytest.mark.parametrize("default", ["", "https://other.test"])
+def test_full_api_connection_needs_no_setting(default: str, secrets: tuple[SecretsManagerBackend, Stubber]) -> None:
+    base_url, credentials = api_access(stored(secrets, "dex_api", FULL), default_base_url=default)
+    assert base_url == "https://dex.test"
+    assert (credentials.token_url, credentials.scope) == ("https://login.test/token", "special")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"host": None}, "host"),
+        ({"login": None}, "login"),
+        ({"password": ""}, "password"),
+        ({"extra": {}}, "extra.token_url"),
+    ],
+    ids=str,
+)
+def test_missing_field_is_named(
+    change: dict[str, Any], named: str, secrets: tuple[SecretsManagerBackend, Stubber]
+) -> None:
+    with pytest.raises(SettingsError, match="connection 'dex_api': missing") as caught:
+        api_access(stored(secrets, "dex_api", FULL | change), default_base_url="")
+    assert named in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "base_url"),
+    [
+        ({"host": "dex.test"}, "https://dex.test"),
+        ({"host": "dex.test", "schema": "http", "port": 8080}, "http://dex.test:8080"),
+        ({"host": "https://dex.test/api"}, "https://dex.test/api"),
+    ],
+    ids=str,
+)
+def test_scheme_and_port_may_be_fields_of_their_own(fields: dict[str, Any], base_url: str) -> None:
+    conn = Connection(
+        conn_id="dex_api",
+        conn_type="http",
+        login="me",
+        password=SECRET,
+        extra=json.dumps({"token_url": "https://login.test/token"}),
+        **fields,
+    )
+    assert api_access(conn, default_base_url="")[0] == base_url
+
+
+@pytest.mark.parametrize("conn_id", ["dex_db", "dex_api"])
+def test_missing_connection_says_where_it_belongs(conn_id: str, airflow_database: None) -> None:
+    with pytest.raises(SettingsUnavailableError, match=f"airflow/connections/{conn_id}"):
+        get_connection(conn_id)
+
+
+@pytest.mark.parametrize("text", ["{not json " + SECRET, "[1]"])
+def test_malformed_connection_is_named_and_not_quoted(
+    text: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, airflow_database: None
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_DEX_API", text)
+    # Airflow takes some malformed values for absent ones.
+    with pytest.raises((SettingsError, SettingsUnavailableError), match="'dex_api'") as caught:
+        dex_api(default_base_url="")
+    assert SECRET not in str(caught.value)
+    assert SECRET not in caplog.text
+
+
+def test_s3_client_follows_the_connection_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", ENVIRONMENT["AIRFLOW_CONN_AWS_DEFAULT"])
+    client = s3_client(max_connections=33)
+    assert client.meta.endpoint_url == "http://aws.test"
+    assert client.meta.region_name == "us-east-1"
+    config = client.meta.config
+    assert config.max_pool_connections == 33
+    assert 0 < config.read_timeout <= 60
+    assert 0 < config.connect_timeout <= 60
+    assert config.retries["total_max_attempts"] <= 5

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from airflow_ext.settings import Settings, load_settings, parse_settings
+from include.errors import SettingsError, SettingsUnavailableError
+
+GOOD: dict[str, Any] = {
+    "environment": "local",
+    "archive_bucket": "archive",
+    "alerts_topic_arn": "arn:aws:sns:us-east-1:000000000000:alerts",
+}
+WHERE = "Airflow Variable 'settings'"
+
+
+def parse(**changes: Any) -> Settings:
+    document = {name: value for name, value in (GOOD | changes).items() if value is not ...}
+    return parse_settings(json.dumps(document))
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    settings = parse()
+    assert settings.business_timezone == "America/New_York"
+    assert settings.zone.key == "America/New_York"
+    assert settings.trigger_date_offset_days == 0
+    assert settings.dex_api_base_url == ""
+    assert (settings.max_mapped_clients, settings.clients_per_task, settings.archive_concurrency) == (
+        500,
+        250,
+        16,
+    )
+
+
+def test_every_field_is_taken() -> None:
+    document = GOOD | {
+        "business_timezone": "Europe/Warsaw",
+        "trigger_date_offset_days": -1,
+        "dex_api_base_url": "https://dex.test",
+        "max_mapped_clients": 1024,
+        "clients_per_task": 1,
+        "archive_concurrency": 64,
+    }
+    assert set(document) == set(Settings.model_fields), "a new field wants a line here and in the table below"
+    assert parse(**document).model_dump() == document
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("environment", [..., "", None, 5]),
+        ("business_timezone", ["", "Mars/Olympus", "America", "../etc/passwd", "/etc/localtime", 5, None]),
+        ("trigger_date_offset_days", ["soon", 1.5, 5000, -5000, None]),
+        ("archive_bucket", [..., "", "ab", None]),
+        ("alerts_topic_arn", [..., "", "alerts", "arn:aws:sqs:us-east-1:0:queue", None]),
+        ("dex_api_base_url", ["dex.test", "ftp://dex.test", "https://", "https://dex test", None]),
+        ("max_mapped_clients", [0, -1, 1025, "many", None]),
+        ("clients_per_task", [0, -1, "many", None]),
+        ("archive_concurrency", [0, 65, "many", None]),
+    ],
+)
+def test_each_fault_names_its_field(field: str, values: list[Any]) -> None:
+    for value in values:
+        with pytest.raises(SettingsError) as caught:
+            parse(**{field: value})
+        assert f"cannot be used: {field}: " in str(caught.value), value
+        assert WHERE in str(caught.value)
+
+
+def test_all_faults_are_told_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse_settings('{"archive_concurrency": 0}')
+    for field in ("environment", "archive_bucket", "alerts_topic_arn", "archive_concurrency"):
+        assert f"{field}: " in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "not json", "[]", "null", "5", '"settings"', "{'environment': 1}"])
+def test_what_is_no_json_object_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match=WHERE):
+        parse_settings(text)
+
+
+def test_unknown_fields_only_warn(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        settings = parse(orders_table="orders", archive_buckt="typo")
+    assert settings.archive_bucket == "archive"
+    assert "archive_buckt, orders_table" in caplog.text
+    assert "typo" not in caplog.text, "names only: a value may be anything"
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        parse().archive_bucket = "other"  # type: ignore[misc]
+
+
+def test_settings_come_from_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", json.dumps(GOOD))
+    assert load_settings().archive_bucket == "archive"
+
+
+def test_missing_variable_says_where_it_belongs(airflow_database: None) -> None:
+    with pytest.raises(SettingsUnavailableError, match="airflow/variables/settings"):
+        load_settings()

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pendulum
+import pytest
+import time_machine
+from airflow.sdk import DAG
+from airflow.serialization.definitions.dag import SerializedDAG
+from airflow.serialization.serialized_objects import DagSerialization
+from airflow.timetables.base import DataInterval, TimeRestriction
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from airflow_ext.timetables import BusinessDayTimetable
+
+ZONES = [
+    "America/New_York", "Europe/Warsaw", "Asia/Tokyo", "UTC", "Asia/Kolkata", "Asia/Kathmandu",
+    "Pacific/Kiritimati", "Pacific/Pago_Pago", "Australia/Lord_Howe", "Pacific/Chatham", "Africa/Casablanca",
+    # Their clocks change at midnight.
+    "America/Havana", "America/Santiago", "Asia/Beirut", "Africa/Cairo", "Atlantic/Azores", "America/Asuncion",
+]  # fmt: skip
+FROM = st.dates(date(2020, 1, 2), date(2030, 12, 1))
+LENGTHS = st.integers(0, 40)
+
+
+def reloaded(cron: str, zone: str) -> SerializedDAG:
+    """A DAG as the scheduler and the backfill command have it: read back from the database."""
+    dag = DAG(
+        "daily",
+        schedule=BusinessDayTimetable(cron, timezone=zone),
+        start_date=pendulum.datetime(2020, 1, 1, tz="UTC"),
+        catchup=False,
+    )
+    return DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
+
+
+def midnight_utc(day: date) -> datetime:
+    """How the backfill command passes a bare date."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def days(dag: SerializedDAG, first: date, last: date, zone: str) -> list[date]:
+    infos = dag.iter_dagrun_infos_between(midnight_utc(first), midnight_utc(last))
+    return [info.logical_date.astimezone(ZoneInfo(zone)).date() for info in infos if info.logical_date]
+
+
+def expected(first: date, length: int) -> list[date]:
+    return [first + timedelta(days=number) for number in range(length + 1)]
+
+
+@pytest.fixture(scope="module")
+def dags() -> dict[tuple[str, str], SerializedDAG]:
+    return {
+        (cron, zone): reloaded(cron, zone)
+        for zone in ZONES
+        for cron in ("0 6 * * *", "30 23 * * *", "15 4 * * *", "0 12 * * *")
+    }
+
+
+@given(st.sampled_from(ZONES), st.sampled_from(["0 6 * * *", "30 23 * * *", "15 4 * * *", "0 12 * * *"]), FROM, LENGTHS)
+@example("America/New_York", "0 6 * * *", date(2026, 3, 1), 14)
+@example("America/New_York", "0 6 * * *", date(2026, 3, 8), 0)
+@example("America/New_York", "30 23 * * *", date(2026, 11, 1), 0)
+@example("America/Havana", "30 23 * * *", date(2026, 10, 31), 0)
+@example("America/Havana", "30 23 * * *", date(2026, 3, 7), 0)
+@example("Pacific/Kiritimati", "0 6 * * *", date(2026, 3, 1), 6)
+def test_backfill_of_bare_dates_is_a_backfill_of_business_days(
+    dags: dict[tuple[str, str], SerializedDAG], zone: str, cron: str, first: date, length: int
+) -> None:
+    last = first + timedelta(days=length)
+    assert days(dags[cron, zone], first, last, zone) == expected(first, length)
+
+
+@pytest.mark.parametrize("cron", ["0 0 * * *", "30 0 * * *", "59 23 * * *"])
+@pytest.mark.parametrize(
+    ("zone", "change"),
+    [
+        ("America/Havana", date(2026, 11, 1)),
+        ("Atlantic/Azores", date(2026, 10, 25)),
+        ("Asia/Beirut", date(2026, 10, 25)),
+        ("America/Santiago", date(2026, 4, 4)),
+    ],
+)
+def test_days_whose_midnight_comes_twice(zone: str, change: date, cron: str) -> None:
+    dag = reloaded(cron, zone)
+    first, last = change - timedelta(days=2), change + timedelta(days=2)
+    assert days(dag, first, last, zone) == expected(first, 4)
+    for day in expected(first, 4):
+        assert days(dag, day, day, zone) == [day]
+
+
+@pytest.mark.parametrize(
+    ("zone", "change"),
+    [("America/Havana", date(2026, 3, 8)), ("Africa/Cairo", date(2026, 4, 24)), ("Asia/Beirut", date(2026, 3, 29))],
+)
+def test_days_that_begin_after_midnight(zone: str, change: date) -> None:
+    dag = reloaded("30 23 * * *", zone)
+    for day in (change - timedelta(days=1), change):
+        assert days(dag, day, day, zone) == [day]
+
+
+def test_moment_that_is_no_bare_date_is_taken_as_it_is() -> None:
+    dag = reloaded("0 6 * * *", "America/New_York")
+    # 06:00 in New York is 10:00 UTC in June.
+    first, last = datetime(2026, 6, 1, 10, 0, 1, tzinfo=UTC), datetime(2026, 6, 3, 10, 0, tzinfo=UTC)
+    found = [info.logical_date for info in dag.iter_dagrun_infos_between(first, last)]
+    assert found == [datetime(2026, 6, 2, 10, tzinfo=UTC), datetime(2026, 6, 3, 10, tzinfo=UTC)]
+
+
+def test_daily_run_falls_on_six_o_clock_before_and_after_the_clocks_change() -> None:
+    dag = reloaded("0 6 * * *", "America/New_York")
+    found = list(dag.iter_dagrun_infos_between(midnight_utc(date(2026, 3, 7)), midnight_utc(date(2026, 3, 9))))
+    assert [info.run_after.hour for info in found] == [11, 10, 10]
+    assert [info.logical_date for info in found] == [info.run_after for info in found]
+
+
+def test_timetable_survives_serialization() -> None:
+    timetable = BusinessDayTimetable("0 6 * * *", timezone="Asia/Tokyo")
+    again = reloaded("0 6 * * *", "Asia/Tokyo").timetable
+    assert type(again) is BusinessDayTimetable
+    assert again == timetable
+    assert again.summary == "0 6 * * *"
+
+
+def test_unbounded_restriction_stays_unbounded() -> None:
+    timetable = BusinessDayTimetable("0 6 * * *", timezone="UTC")
+    info = timetable.next_dagrun_info(
+        last_automated_data_interval=None,
+        restriction=TimeRestriction(pendulum.datetime(2026, 1, 1, tz="UTC"), None, catchup=True),
+    )
+    assert info is not None
+    assert info.run_after == pendulum.datetime(2026, 1, 1, 6, tz="UTC")
+
+
+def first_run(now: str, last: datetime | None = None) -> datetime:
+    """When a DAG without catch-up runs next: at 06:00 in New York, which is 11:00 UTC in winter."""
+    timetable = BusinessDayTimetable("0 6 * * *", timezone="America/New_York")
+    restriction = TimeRestriction(pendulum.datetime(2020, 1, 1, tz="UTC"), None, catchup=False)
+    with time_machine.travel(datetime.fromisoformat(now), tick=False):
+        info = timetable.next_dagrun_info(
+            last_automated_data_interval=None if last is None else DataInterval.exact(pendulum.instance(last)),
+            restriction=restriction,
+        )
+    assert info is not None
+    return info.run_after
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        ("2026-01-10T10:59:00+00:00", "2026-01-10T11:00:00+00:00"),
+        ("2026-01-10T11:00:00+00:00", "2026-01-10T11:00:00+00:00"),
+        # The hour's grace: the DAG processor looks again after the hour has come, and before the run is made.
+        ("2026-01-10T11:59:00+00:00", "2026-01-10T11:00:00+00:00"),
+        ("2026-01-10T12:00:01+00:00", "2026-01-11T11:00:00+00:00"),
+        ("2026-01-10T20:00:00+00:00", "2026-01-11T11:00:00+00:00"),
+        # An hour after midnight UTC the grace begins at a bare date, and is none.
+        ("2026-01-10T01:00:00+00:00", "2026-01-10T11:00:00+00:00"),
+    ],
+)
+def test_dag_that_never_ran_waits_for_its_hour(now: str, expected: str) -> None:
+    assert first_run(now) == datetime.fromisoformat(expected)
+
+
+def test_dag_that_ran_before_takes_up_its_latest_day_and_no_other() -> None:
+    last = datetime(2026, 1, 5, 11, tzinfo=UTC)
+    assert first_run("2026-01-10T20:00:00+00:00", last) == datetime(2026, 1, 10, 11, tzinfo=UTC)
+    last = datetime(2026, 1, 10, 11, tzinfo=UTC)
+    assert first_run("2026-01-10T20:00:00+00:00", last) == datetime(2026, 1, 11, 11, tzinfo=UTC)

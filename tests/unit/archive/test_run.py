@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import date
+from typing import TYPE_CHECKING, Any, cast
+
+import httpx
+import pytest
+
+from include.archive.keys import archive_key
+from include.archive.outcomes import Result
+from include.archive.plan import Plan, cut
+from include.archive.roster import Client
+from include.archive.run import ArchiveRun, keep_plan
+from include.clients.dex import DexApi
+from include.errors import ClientsFailedError, RetryableClientsError, StorageRefusedError
+from tests.fakes.dex import BASE_URL, CREDENTIALS, FakeDex
+from tests.fakes.s3 import FakeS3
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+DAY = date(2026, 3, 8)
+PLACE = "s3://archive/runs/trigger/20260308/run%201/plan.json"
+
+
+def plan_run(s3: FakeS3, count: int = 6, *, clear_number: int = 0, max_tasks: int = 2) -> str:
+    """Plan a run; returns where the plan lies."""
+    clients = tuple(Client(number, f"Client {number}") for number in range(1, count + 1))
+    slices = cut(clients, max_tasks=max_tasks, clients_per_task=3)
+    plan = Plan("run 1", clear_number, DAY, False, 2, BASE_URL, clients, slices)
+    return keep_plan(cast("S3Client", s3), s3.bucket, plan)
+
+
+def reopened(s3: FakeS3) -> ArchiveRun:
+    """The run as a task gets it: by the place of its plan alone."""
+    return ArchiveRun.at(PLACE, cast("S3Client", s3))
+
+
+def do_slice(s3: FakeS3, dex: FakeDex, index: int, *, clear_number: int = 0) -> dict[str, int]:
+    run = reopened(s3)
+    api = DexApi(run.plan.base_url, CREDENTIALS, transport=dex)
+    return run.archive_slice(run.plan.slices[index], api, clear_number=clear_number)
+
+
+def account(s3: FakeS3, why: Callable[[int], str | None] = lambda index: None) -> dict[str, Any]:
+    key, manifest = reopened(s3).account(why_no_outcome=why)
+    document: dict[str, Any] = json.loads(s3.bodies(key)[-1] or b"")
+    assert document == manifest.to_document()
+    return document
+
+
+def test_plan_slices_and_manifest_of_a_good_run() -> None:
+    s3, dex = FakeS3(), FakeDex()
+    assert plan_run(s3) == PLACE
+    assert [piece.size for piece in reopened(s3).plan.slices] == [3, 3]
+    assert do_slice(s3, dex, 0) == {"archived": 3, "updated": 0, "unchanged": 0, "failed": 0}
+    assert do_slice(s3, dex, 1)["archived"] == 3
+    document = account(s3)
+    assert (document["total_clients"], document["successful_archives"]) == (6, 6)
+    assert s3.keys("manifests/") == ["manifests/trigger/20260308.json"]
+    assert s3.bodies(archive_key(4, DAY)) == [b'{"client": 4}']
+    assert sorted(dex.clients_asked) == [1, 2, 3, 4, 5, 6]
+    assert len(dex.logins) == 2, "one a task"
+
+
+def test_mixed_failures_are_retried_with_the_longest_wait_asked_for() -> None:
+    s3 = FakeS3()
+    plan_run(s3)
+    dex = FakeDex(
+        answers={
+            1: httpx.Response(429, headers={"Retry-After": "5"}),
+            2: httpx.Response(503, headers={"Retry-After": "20"}),
+            3: httpx.Response(404),
+        }
+    )
+    with pytest.raises(RetryableClientsError, match="3 of 3 clients failed: client 1: DEX API") as caught:
+        do_slice(s3, dex, 0)
+    assert caught.value.retry_after == 20.0
+    retry = FakeDex()
+    with pytest.raises(ClientsFailedError, match="1 of 3 clients failed: client 3: DEX API answered 404"):
+        do_slice(s3, retry, 0)
+    assert sorted(retry.clients_asked) == [1, 2]
+    assert [error["client_id"] for error in account(s3)["errors"]][:1] == [3]
+
+
+def test_long_list_of_failures_is_cut_short() -> None:
+    s3 = FakeS3()
+    plan_run(s3, 60, max_tasks=1)
+    dex = FakeDex(answers=dict.fromkeys(range(1, 61), httpx.Response(404)))
+    with pytest.raises(ClientsFailedError, match=r"60 of 60 .*; and 57 more"):
+        do_slice(s3, dex, 0)
+
+
+def test_task_that_never_ran_is_accounted_for() -> None:
+    s3 = FakeS3()
+    plan_run(s3)
+    do_slice(s3, FakeDex(), 0)
+    document = account(s3, lambda index: f"slice {index} was killed")
+    assert document["failed_archives"] == 3
+    assert {error["error"] for error in document["errors"]} == {"slice 1 was killed"}
+
+
+def test_run_that_is_planned_again_forgets_older_outcomes() -> None:
+    s3 = FakeS3()
+    plan_run(s3)
+    do_slice(s3, FakeDex(), 0)
+    do_slice(s3, FakeDex(), 1)
+    plan_run(s3, clear_number=1)
+    do_slice(s3, FakeDex(), 0, clear_number=1)
+    document = account(s3)
+    assert [client["outcome"] for client in document["clients"]] == ["unchanged"] * 3 + ["failed"] * 3
+
+
+def test_cleared_task_alone_does_its_part_again() -> None:
+    s3 = FakeS3()
+    plan_run(s3)
+    do_slice(s3, FakeDex(), 0)
+    do_slice(s3, FakeDex(answers={5: httpx.Response(200, text="[5]")}), 1)
+    again = FakeDex(answers={5: httpx.Response(200, text="[55]")})
+    assert do_slice(s3, again, 1, clear_number=1) == {
+        "archived": 0,
+        "updated": 1,
+        "unchanged": 2,
+        "failed": 0,
+    }
+    assert account(s3)["failed_archives"] == 0
+
+
+def test_empty_run_has_a_manifest_too() -> None:
+    s3 = FakeS3()
+    plan_run(s3, 0)
+    document = account(s3)
+    assert (document["total_clients"], document["clients"]) == (0, [])
+
+
+def test_plan_that_is_gone_says_how_to_make_it_again() -> None:
+    s3 = FakeS3()
+    plan_run(s3)
+    s3.delete(PLACE.removeprefix("s3://archive/"))
+    with pytest.raises(StorageRefusedError, match="clear list_clients"):
+        reopened(s3)
+
+
+def test_every_outcome_word_is_counted() -> None:
+    s3 = FakeS3()
+    plan_run(s3)
+    assert set(do_slice(s3, FakeDex(), 0)) == {result.value for result in Result}

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
+
+from include.clients.s3 import get_json, put_json, typed_errors
+from include.errors import PipelineError, StorageRefusedError, StorageUnavailableError
+from tests.fakes.s3 import FakeS3, s3_error
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (s3_error("SlowDown"), StorageUnavailableError),
+        (s3_error("InternalError"), StorageUnavailableError),
+        (s3_error("PreconditionFailed"), StorageUnavailableError),
+        (s3_error("ConditionalRequestConflict"), StorageUnavailableError),
+        (EndpointConnectionError(endpoint_url="https://s3.test"), StorageUnavailableError),
+        (ReadTimeoutError(endpoint_url="https://s3.test"), StorageUnavailableError),
+        (s3_error("AccessDenied"), StorageRefusedError),
+        (s3_error("NoSuchBucket"), StorageRefusedError),
+    ],
+    ids=str,
+)
+def test_botocore_errors_become_ours(error: Exception, expected: type[PipelineError]) -> None:
+    with pytest.raises(expected, match=r"cannot write s3://archive/key"), typed_errors("write s3://archive/key"):
+        raise error
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(ZeroDivisionError), typed_errors("divide"):
+        raise ZeroDivisionError
+
+
+def test_document_is_read_as_it_was_written() -> None:
+    fake = FakeS3()
+    s3 = cast("S3Client", fake)
+    document = {"name": "Zażółć", "numbers": [1, None, True], "nested": {"a": "b"}}
+    put_json(s3, "archive", "papers/one.json", document)
+    assert get_json(s3, "archive", "papers/one.json") == document
+    (version,) = fake.objects["papers/one.json"]
+    assert version.arguments["ServerSideEncryption"] == "AES256"
+    assert version.arguments["ContentType"] == "application/json"
+    assert json.loads(version.body or b"") == document
+
+
+def test_absent_document_is_none() -> None:
+    assert get_json(cast("S3Client", FakeS3()), "archive", "papers/none.json") is None
+
+
+def test_absent_bucket_is_an_error_and_not_an_absent_document() -> None:
+    with pytest.raises(StorageRefusedError, match="NoSuchBucket"):
+        get_json(cast("S3Client", FakeS3()), "typo", "papers/none.json")

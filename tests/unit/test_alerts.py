@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.alerts import MAX_FAILURES, Alert, Failure, Severity
+
+
+def _alert(headline: str = "2 clients failed", failures: tuple[Failure, ...] = ()) -> Alert:
+    return Alert(Severity.ERROR, "dex_trigger_archive", "run 1", headline, ["manifest: s3://bucket/key"], failures)
+
+
+def _failure(number: int = 1, reason: str = "answered 500") -> Failure:
+    return Failure(f"client {number} (Acme)", reason, "archive_client", number, f"http://airflow.test/{number}")
+
+
+@given(st.text(max_size=300))
+def test_subject_is_what_sns_takes(headline: str) -> None:
+    subject = _alert(headline).subject
+    assert 0 < len(subject) <= 100
+    assert all(" " <= character <= "~" for character in subject)
+
+
+def test_subject_names_severity_and_pipeline_and_headline() -> None:
+    assert _alert("zwei\nKlienten für 2026-03-08").subject == (
+        "[ERROR] dex_trigger_archive: zwei Klienten f?r 2026-03-08"
+    )
+
+
+def test_text_names_pipeline_run_task_map_index_reason_and_log() -> None:
+    assert _alert(failures=(_failure(7),)).text == (
+        "ERROR in pipeline dex_trigger_archive: 2 clients failed\n"
+        "run: run 1\n"
+        "manifest: s3://bucket/key\n"
+        "- client 7 (Acme) in archive_client[7]: answered 500\n"
+        "    log: http://airflow.test/7"
+    )
+
+
+def test_unmapped_failure_without_log_is_one_line() -> None:
+    assert str(Failure("the list", "no database", "list_clients")) == ("- the list in list_clients: no database")
+
+
+def test_many_failures_become_a_number() -> None:
+    text = _alert(failures=tuple(map(_failure, range(MAX_FAILURES + 5)))).text
+    assert text.count("in archive_client[") == MAX_FAILURES
+    assert text.endswith("- and 5 more, see the manifest")
+
+
+def test_exactly_the_most_failures_need_no_number() -> None:
+    text = _alert(failures=tuple(map(_failure, range(MAX_FAILURES)))).text
+    assert text.count("in archive_client[") == MAX_FAILURES
+    assert "more, see" not in text
+
+
+def test_reason_stays_on_its_line_and_short() -> None:
+    shown = str(_failure(reason="first\nsecond\r\n" + "x" * 5000))
+    assert shown.count("\n") == 1, "only the log link has a line of its own"
+    assert len(shown) < 600
+
+
+def test_client_name_cannot_forge_lines_of_the_alert() -> None:
+    forged = Failure("client 7 (Acme\nrun: another)", "answered 500", "archive_client", 0)
+    assert "\n" not in str(forged)
+
+
+def test_worst_alert_fits_into_sns() -> None:
+    text = _alert("x" * 100_000, tuple(_failure(number, "ü" * 100_000) for number in range(2000))).text
+    assert len(text.encode()) < 64 * 1024
