@@ -66,6 +66,8 @@ class DexApi:
         # call, which costs more than the call from some thirty connections on.
         http = self._idle.pop() if self._idle else self._connect()
         try:
+            # First, so that a slow token endpoint is not taken for a slow API.
+            await self._auth.log_in()
             return await get_body(http, self._url, params=params, what="DEX API")
         finally:
             self._idle.append(http)

@@ -58,9 +58,9 @@ class _Token:
 class ClientCredentialsAuth(httpx.Auth):
     """Adds a bearer token to each request; fetches, shares and renews it.
 
-    Concurrent requests share one login (single flight). A 401 leads to one new login and one repetition;
-    a second 401 is the answer. Refused credentials are not tried again: hundreds of wrong logins would lock
-    the account. The token lives in this object only.
+    Concurrent requests share one login, and its failure (single flight). A 401 leads to one new login and one
+    repetition; a second 401 is the answer. Refused credentials are not tried again: hundreds of wrong logins would
+    lock the account. The token lives in this object only.
 
     Args:
         credentials: what to log in with.
@@ -80,7 +80,7 @@ class ClientCredentialsAuth(httpx.Auth):
         self._clock = clock
         self._token: _Token | None = None
         self._refusal: AuthRefusedError | None = None
-        self._login = asyncio.Lock()
+        self._login: asyncio.Task[_Token] | None = None
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """Send with a valid token; after a 401, log in again once and repeat."""
@@ -103,19 +103,25 @@ class ClientCredentialsAuth(httpx.Auth):
         await self._valid_token(refused=None)
 
     async def _valid_token(self, *, refused: _Token | None) -> _Token:
-        async with self._login:
-            known = self._token
-            # Whoever waited for the lock finds the token that the first one fetched.
-            if known is not None and known is not refused and self._clock() < known.usable_until:
-                return known
-            if self._refusal is not None:
-                raise self._refusal
-            try:
-                self._token = await self._fetch()
-            except AuthRefusedError as error:
-                self._refusal = error
-                raise
-            return self._token
+        known = self._token
+        if known is not None and known is not refused and self._clock() < known.usable_until:
+            return known
+        if self._refusal is not None:
+            raise self._refusal
+        if self._login is None:
+            self._login = asyncio.create_task(self._log_in_once())
+        # Shielded: a caller that runs out of time must not take the login from the others.
+        return await asyncio.shield(self._login)
+
+    async def _log_in_once(self) -> _Token:
+        try:
+            self._token = await self._fetch()
+        except AuthRefusedError as error:
+            self._refusal = error
+            raise
+        finally:
+            self._login = None
+        return self._token
 
     async def _fetch(self) -> _Token:
         asked = self._credentials

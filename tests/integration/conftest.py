@@ -56,9 +56,7 @@ class Aws:
 
     def session(self) -> boto3.Session:
         """A session of this account; clients also need ``endpoint_url``."""
-        return boto3.Session(
-            aws_access_key_id=self.account, aws_secret_access_key=DUMMY_AWS_KEY, region_name=REGION
-        )
+        return boto3.Session(aws_access_key_id=self.account, aws_secret_access_key=DUMMY_AWS_KEY, region_name=REGION)
 
     @cached_property
     def s3(self) -> S3Client:

@@ -41,8 +41,6 @@ class Shelf:
         """All versions, newest first."""
         versions = self.s3.list_object_versions(Bucket=self.bucket, Prefix=self.key).get("Versions", [])
         return [
-            self.s3.get_object(Bucket=self.bucket, Key=self.key, VersionId=version["VersionId"])[
-                "Body"
-            ].read()
+            self.s3.get_object(Bucket=self.bucket, Key=self.key, VersionId=version["VersionId"])["Body"].read()
             for version in versions
         ]

@@ -61,9 +61,7 @@ def test_plan_comes_back_as_it_was_made(s3: S3Client, archive_bucket: str, day: 
     assert (kept["ContentType"], kept["ServerSideEncryption"]) == ("application/json", "AES256")
 
 
-def test_outcomes_are_resumed_by_a_retry_and_not_after_a_clear(
-    s3: S3Client, archive_bucket: str, day: date
-) -> None:
+def test_outcomes_are_resumed_by_a_retry_and_not_after_a_clear(s3: S3Client, archive_bucket: str, day: date) -> None:
     key = outcomes_key(plan_key(day, RUN_ID), 0)
     OutcomeFile(s3, archive_bucket, key, clear_number=1).save([DONE, BROKEN])
 

@@ -75,9 +75,7 @@ def test_empty_answer_loses_the_race_against_a_full_one(shelf: Shelf) -> None:
 
 def test_writers_of_one_answer_at_once_leave_one_version(shelf: Shelf) -> None:
     outcomes = _at_once([lambda: shelf.keep(b"[1]")] * WRITERS)
-    assert sorted(outcome.outcome for outcome in outcomes) == [Result.ARCHIVED] + [Result.UNCHANGED] * (
-        WRITERS - 1
-    )
+    assert sorted(outcome.outcome for outcome in outcomes) == [Result.ARCHIVED] + [Result.UNCHANGED] * (WRITERS - 1)
     assert len({outcome.version_id for outcome in outcomes}) == 1
     assert shelf.bodies() == [b"[1]"]
 

@@ -46,9 +46,7 @@ def test_first_answer_is_kept_with_all_that_makes_it_evidence(shelf: Shelf) -> N
         "sha256": digest,
         "source_status": "200",
     }
-    assert outcome == Outcome(
-        shelf.client_id, Result.ARCHIVED, shelf.key, digest, len(body), kept["VersionId"]
-    )
+    assert outcome == Outcome(shelf.client_id, Result.ARCHIVED, shelf.key, digest, len(body), kept["VersionId"])
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,7 @@ def run(*arguments: str, state: Path) -> subprocess.CompletedProcess[str]:
 @contextlib.contextmanager
 def starting(state: Path) -> Iterator[subprocess.Popen[str]]:
     """A starter (`up`) whose supervisor has begun to work."""
-    starter = subprocess.Popen(
-        stack_command("up", state=state), cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True
-    )
+    starter = subprocess.Popen(stack_command("up", state=state), cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True)
     with starter:
         try:
             assert starter.stdout is not None

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from airflow_ext.hooks.aws import publish_metrics
 from airflow_ext.ids import DEX_TRIGGER_ARCHIVE, METRICS_NAMESPACE
 from airflow_ext.settings import parse_settings
@@ -61,9 +62,7 @@ def test_bucket_keeps_versions_encrypts_and_is_private(aws: Aws, archive_bucket:
     policy = json.loads(s3.get_bucket_policy(Bucket=archive_bucket)["Policy"])
     assert [statement["Sid"] for statement in policy["Statement"]] == ["DenyWithoutTls"]
     encryption = s3.get_bucket_encryption(Bucket=archive_bucket)["ServerSideEncryptionConfiguration"]
-    assert [rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] for rule in encryption["Rules"]] == [
-        "AES256"
-    ]
+    assert [rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] for rule in encryption["Rules"]] == ["AES256"]
 
 
 def test_settings_name_the_resources_of_the_stack(aws: Aws, outputs: Mapping[str, str]) -> None:

@@ -111,9 +111,7 @@ def test_buckets_refuse_requests_without_tls(template: dict[str, Any]) -> None:
 
 def test_only_run_state_expires(template: dict[str, Any]) -> None:
     rules = template["Resources"]["ArchiveBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
-    expiring = [
-        rule for rule in rules if set(rule) - {"Id", "Status", "Prefix", "AbortIncompleteMultipartUpload"}
-    ]
+    expiring = [rule for rule in rules if set(rule) - {"Id", "Status", "Prefix", "AbortIncompleteMultipartUpload"}]
     assert expiring
     assert {rule.get("Prefix") for rule in expiring} == {"runs/"}
     by_id = {rule["Id"]: rule for rule in rules}
@@ -170,9 +168,7 @@ def test_alarms_reach_the_topic(template: dict[str, Any]) -> None:
     for name, alarm in _of_type(template, "AWS::CloudWatch::Alarm").items():
         properties = alarm["Properties"]
         assert {"Ref": "AlertsTopic"} in properties["AlarmActions"], name
-        assert properties["AlarmName"]["Fn::Sub"].startswith(prefix), (
-            f"the topic's policy does not let {name} publish"
-        )
+        assert properties["AlarmName"]["Fn::Sub"].startswith(prefix), f"the topic's policy does not let {name} publish"
         assert "TreatMissingData" in properties, name
         assert properties["AlarmDescription"], name
     assert template["Resources"]["ArchiveNoRunAlarm"]["Properties"]["TreatMissingData"] == "breaching"

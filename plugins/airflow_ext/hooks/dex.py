@@ -89,10 +89,11 @@ def api_access(conn: Connection, *, default_base_url: str) -> tuple[str, ClientC
     backend's ``extra_conn_words`` bring its ``token_url`` as host, and the base URL is the setting's.
 
     Args:
+        conn: connection ``dex_api``.
         default_base_url: setting ``dex_api_base_url``.
 
     Raises:
-        SettingsError: a field is missing; it is named.
+        SettingsError: a field is missing or no URL; it is named.
     """
     extra = conn.extra_dejson
     token_url, base_url = extra.get("token_url"), conn.host
@@ -107,7 +108,11 @@ def api_access(conn: Connection, *, default_base_url: str) -> tuple[str, ClientC
     missing = [name for name, value in required.items() if not value]
     if missing:
         raise SettingsError(f"connection '{DEX_API_CONNECTION}': missing {', '.join(missing)}")
-    return _with_scheme(conn, str(base_url or default_base_url)), ClientCredentials(
+    base_url = _with_scheme(conn, str(base_url or default_base_url))
+    for name, url in {"extra.token_url": str(token_url), "host (base URL of the API)": base_url}.items():
+        if not url.startswith(("http://", "https://")):
+            raise SettingsError(f"connection '{DEX_API_CONNECTION}': {name} must begin with https://")
+    return base_url, ClientCredentials(
         token_url=str(token_url),
         client_id=str(conn.login),
         client_secret=str(conn.password),

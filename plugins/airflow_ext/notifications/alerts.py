@@ -28,16 +28,19 @@ def send_alert(alert: Alert, context: Context, *, topic_arn: str | None) -> list
     and the text quotes other systems.
 
     Args:
+        alert: what to say.
+        context: the task's, or that of the DAG's callback.
         topic_arn: the topic, or None where the settings that name it cannot be read.
 
     Returns:
         the channels that took the alert.
     """
+    # Slack first: its notifier takes a time-out. The one for SNS waits as long as boto does, which may be minutes.
     channels: dict[str, Callable[[], None]] = {}
-    if topic_arn is not None:
-        channels["sns"] = lambda: _publish(alert, context, topic_arn)
     if _slack_is_configured():
         channels["slack"] = lambda: _post(alert, context)
+    if topic_arn is not None:
+        channels["sns"] = lambda: _publish(alert, context, topic_arn)
     delivered = []
     for channel, send in channels.items():
         try:

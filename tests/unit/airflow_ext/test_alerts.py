@@ -34,7 +34,7 @@ def send(alert: Alert = ALERT, topic_arn: str | None = TOPIC) -> list[str]:
 
 
 def test_alert_goes_to_topic_and_slack(wire: Wire) -> None:
-    assert send() == ["sns", "slack"]
+    assert send() == ["slack", "sns"]
     (message,) = wire.sns
     assert message["TargetArn"] == TOPIC
     assert message["Subject"] == ALERT.subject

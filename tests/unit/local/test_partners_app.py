@@ -206,9 +206,7 @@ def test_slow_bodies_arrive_byte_by_byte_and_whole() -> None:
         ("/slack/services/T000//hook-token", '{"text": "x"}', 404, "no_service"),
     ],
 )
-def test_slack_takes_messages_and_the_journal_keeps_them(
-    path: str, body: str, status: int, answer: str
-) -> None:
+def test_slack_takes_messages_and_the_journal_keeps_them(path: str, body: str, status: int, answer: str) -> None:
     async def scenario(client: httpx.AsyncClient) -> None:
         response = await client.post(path, content=body)
         assert (response.status_code, response.text) == (status, answer)

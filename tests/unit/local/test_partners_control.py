@@ -99,9 +99,7 @@ def test_what_is_shown_can_be_put_again() -> None:
         ({"rules": [{"path": TRIGGER, "count": 3}]}, "rules[0]:", "has no effect; give at least one of"),
     ],
 )
-def test_a_bad_document_is_refused_by_field_and_changes_nothing(
-    content: Any, named: str, allowed: str
-) -> None:
+def test_a_bad_document_is_refused_by_field_and_changes_nothing(content: Any, named: str, allowed: str) -> None:
     control = control_with({"path": "/slack", "status": 503, "count": 2})
     assert chosen(control, "/slack/services/T/B/X") == 0
     with pytest.raises(InvalidControlError) as refused:
@@ -176,13 +174,9 @@ def test_share_draws_a_retry_anew() -> None:
 
 @pytest.mark.parametrize(("share", "expected"), [(0, False), (1, True)])
 def test_share_none_and_all(share: float, expected: bool) -> None:
-    assert set(applied(control_with({"status": 500, "share": share}), [str(n) for n in range(100)])) == {
-        expected
-    }
+    assert set(applied(control_with({"status": 500, "share": share}), [str(n) for n in range(100)])) == {expected}
 
 
 def test_the_first_rule_that_applies_wins_and_the_next_takes_over() -> None:
-    control = control_with(
-        {"status": 500, "count": 1}, {"status": 503, "count": 1}, {"path": "/slack", "cut": "mid"}
-    )
+    control = control_with({"status": 500, "count": 1}, {"status": 503, "count": 1}, {"path": "/slack", "cut": "mid"})
     assert [chosen(control) for _ in range(3)] == [0, 1, None]

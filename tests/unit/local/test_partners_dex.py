@@ -108,9 +108,7 @@ def test_a_wrong_token_request_is_refused(change: dict[str, str], status: int, e
 
 def test_a_token_request_in_json_is_refused() -> None:
     (issue, _) = Caller().dex.endpoints()
-    answer = issue.answer(
-        Call(TOKEN_PATH, {}, {"content-type": "application/json"}, json.dumps(GOOD).encode())
-    )
+    answer = issue.answer(Call(TOKEN_PATH, {}, {"content-type": "application/json"}, json.dumps(GOOD).encode()))
     assert (answer.status, parsed(answer)["error"]) == (400, "invalid_request")
 
 
@@ -195,9 +193,7 @@ def test_an_answer_is_json_that_does_not_survive_being_written_again() -> None:
     records = json.loads(body)
     assert all(record["clientId"] == 1014 for record in records)
     assert all(record["occurredAt"].startswith("2025-03-09T") for record in records)
-    assert re.search(
-        rb'"value":\d+\.\d\d0,', b"".join(trigger_body(1014 + 7 * n, date(2025, 3, 9)) for n in range(20))
-    )
+    assert re.search(rb'"value":\d+\.\d\d0,', b"".join(trigger_body(1014 + 7 * n, date(2025, 3, 9)) for n in range(20)))
     assert json.dumps(records).encode() != body
 
 

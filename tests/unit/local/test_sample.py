@@ -67,9 +67,7 @@ def test_without_distinct_clients_would_come_more_than_once(database: Path) -> N
     ],
 )
 def test_clients_are_left_out_for_each_reason(database: Path, reason: str) -> None:
-    left_out = {
-        client_id for (client_id,) in rows(database, f"SELECT c.ClientID FROM Client c WHERE {reason}")
-    }
+    left_out = {client_id for (client_id,) in rows(database, f"SELECT c.ClientID FROM Client c WHERE {reason}")}
     assert len(left_out) >= 10
     assert not left_out & {client_id for client_id, _ in rows(database, ELIGIBLE_SQL)}
 
@@ -116,9 +114,7 @@ def test_a_second_run_replaces_the_database_by_the_same(database: Path) -> None:
 
 
 @pytest.mark.parametrize(("clients", "share"), [(-1, 0.7), (20_001, 0.7), (300, 1.1), (300, -0.1)])
-def test_bad_arguments_are_refused_and_the_old_database_stays(
-    database: Path, clients: int, share: float
-) -> None:
+def test_bad_arguments_are_refused_and_the_old_database_stays(database: Path, clients: int, share: float) -> None:
     before = database.read_bytes()
     with pytest.raises(ValueError, match=r"must be 0 to "):
         create_client_database(database, clients=clients, eligible_share=share)
@@ -138,8 +134,6 @@ def test_the_command_writes_the_number_asked_for_and_refuses_others(tmp_path: Pa
     command = [sys.executable, "-m", "local.sample", str(path), "--clients"]
     subprocess.run([*command, "12"], cwd=ROOT, check=True, timeout=60)
     assert rows(path, "SELECT count(*) FROM Client") == [(12,)]
-    refused = subprocess.run(
-        [*command, "-5"], cwd=ROOT, check=False, capture_output=True, text=True, timeout=60
-    )
+    refused = subprocess.run([*command, "-5"], cwd=ROOT, check=False, capture_output=True, text=True, timeout=60)
     assert refused.returncode == 2
     assert "clients must be 0 to" in refused.stderr
