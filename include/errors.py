@@ -16,6 +16,7 @@
         ├── ApiRefusedError           any other 4xx, or an answer that is no answer (3xx, 204)
         ├── InvalidAnswerError        a 200 whose body cannot be kept as evidence
         ├── EmptyAnswerError          an empty answer would replace a non-empty archive
+        ├── DatabaseRefusedError      the client database refuses the login or the query
         ├── StorageRefusedError       S3 refuses: no bucket, no permission
         └── ClientsFailedError        clients of a task or of a run failed for good
 
@@ -92,6 +93,10 @@ class InvalidAnswerError(PermanentError):
 
 class EmptyAnswerError(PermanentError):
     """An empty answer would replace a non-empty archive and the run is not forced."""
+
+
+class DatabaseRefusedError(PermanentError):
+    """The client database refused the login, or has no such database or table."""
 
 
 class StorageRefusedError(PermanentError):

@@ -104,7 +104,7 @@ async def assemble(supervisor: Supervisor, ports: dict[str, int], airflow_option
         alerts_queue_name=aws.ALERTS_QUEUE,
         client_database=str(layout.client_database),
         settings_variable=SETTINGS_VARIABLE,
-        pids={name: process.pid for name, process in supervisor.processes.items()},
+        pids={name: process.service_pid for name, process in supervisor.processes.items()},
         logs=str(layout.logs),
         env_file=str(layout.environment_file),
     )

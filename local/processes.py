@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from local.layout import PROJECT_ROOT, PYTHON
 
 _TAIL_LINES = 25
@@ -81,6 +83,12 @@ class GuardedProcess:
     def pid(self) -> int:
         """Process id of the guard; the command is its child."""
         return self._process.pid
+
+    @property
+    def service_pid(self) -> int:
+        """Process id of the command itself: the guard's first child."""
+        children = psutil.Process(self.pid).children()
+        return min(children, key=psutil.Process.create_time).pid if children else self.pid
 
     async def wait(self) -> int:
         """Wait for the command to end; returns its exit code."""

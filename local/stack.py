@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 
-from local.environment import parse_shell_exports
+from local.environment import clean_environment, parse_shell_exports
 from local.layout import DEFAULT_STATE_DIRECTORY, Layout, write_private_json
 from local.processes import StackError
 
@@ -71,8 +70,7 @@ class Stack:
 
     def airflow_environment(self) -> dict[str, str]:
         """Complete environment for running Airflow's commands against this stack."""
-        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        return {**inherited, **parse_shell_exports(Path(self.env_file))}
+        return {**clean_environment(), **parse_shell_exports(Path(self.env_file))}
 
 
 def running_supervisor(layout: Layout) -> int | None:

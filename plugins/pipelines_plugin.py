@@ -20,7 +20,7 @@ class PipelinesPlugin(AirflowPlugin):
     def on_load(cls, *args: Any, **kwargs: Any) -> None:
         """Import what the tasks import, once a worker instead of once a task (0.3 s of CPU each).
 
-        A task is a fork of its worker and inherits what that has imported. It takes effect where the option
+        A task is a fork of its worker and inherits what that has in memory. It takes effect where the option
         ``core.lazy_load_plugins`` is False, so that a worker loads its plugins as it starts.
         """
         importlib.import_module("airflow_ext.archive_tasks")

@@ -34,7 +34,8 @@ def read_answer(body: bytes) -> Answer:
         raise InvalidAnswerError("DEX API answered 200 with an empty body; nothing was archived")
     try:
         # Integers are left as text: their size is the partner's business, and Python limits their digits.
-        document = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, parse_int=str)
+        # A byte order mark is no part of JSON, but a parser may ignore it (RFC 8259, 8.1). It stays in the archive.
+        document = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_int=str)
     except UnicodeDecodeError as error:
         raise InvalidAnswerError("DEX API answered 200 with a body that is not UTF-8") from error
     except RecursionError as error:

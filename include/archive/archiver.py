@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +17,14 @@ from include.archive.roster import Client
 from include.archive.store import ArchiveStore
 from include.errors import PipelineError, TransientError
 
+MAX_PAUSE_SECONDS = 60.0
+"""Longest pause of a task that an answer's ``Retry-After`` causes; the client itself waits as long as asked."""
+
 SAVE_EVERY_SECONDS = 5.0
 """A killed task repeats at most what it did since its last save."""
+
+
+log = logging.getLogger(__name__)
 
 
 class TriggerSource(Protocol):
@@ -75,6 +82,7 @@ class Archiver:
 
     async def _work(self, waiting: Iterator[Client], desk: _Desk) -> None:
         for client in waiting:
+            await desk.pause()
             await desk.note(await self._archive_one(client, desk.threads))
 
     async def _archive_one(self, client: Client, threads: ThreadPoolExecutor) -> Outcome:
@@ -88,6 +96,11 @@ class Archiver:
                 error=str(error),
                 retryable=isinstance(error, TransientError),
                 retry_after=error.retry_after if isinstance(error, TransientError) else None,
+            )
+        except Exception as error:
+            log.exception("unexpected failure of client %d", client.id)
+            return Outcome(
+                client.id, Result.FAILED, error=f"unexpected {type(error).__name__}, see the log", retryable=True
             )
 
     def _keep(self, client_id: int, body: bytes) -> Outcome:
@@ -103,9 +116,17 @@ class _Desk:
         self._settled = settled
         self._saving = asyncio.Lock()
         self._saved_at = time.monotonic()
+        self._ask_again_at = 0.0
+
+    async def pause(self) -> None:
+        """Wait as long as the API asked anyone to: a limit on calls is a limit on all of them."""
+        await asyncio.sleep(max(0.0, self._ask_again_at - time.monotonic()))
 
     async def note(self, outcome: Outcome) -> None:
         self._settled[outcome.client_id] = outcome
+        if outcome.retry_after is not None:
+            wait = min(outcome.retry_after, MAX_PAUSE_SECONDS)
+            self._ask_again_at = max(self._ask_again_at, time.monotonic() + wait)
         if not self._saving.locked() and time.monotonic() - self._saved_at >= SAVE_EVERY_SECONDS:
             await self.save()
 

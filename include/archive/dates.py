@@ -15,6 +15,7 @@ def trigger_date(
     *,
     requested: str | None,
     logical_date: datetime | None,
+    triggered_at: datetime,
     now: datetime,
     zone: ZoneInfo,
     offset_days: int,
@@ -22,12 +23,14 @@ def trigger_date(
     """The trigger date of a run (spec: archive, Schedule).
 
     The first that is given decides: the param ``requested``; the logical date in the business zone plus the
-    offset; today in the business zone plus the offset (a manual run has no logical date).
+    offset; for a manual run, which has no logical date, the day it was triggered in the business zone plus the
+    offset. That day stays the same when the run is repaired later.
 
     Args:
         requested: the run's param ``trigger_date``, ``YYYY-MM-DD``; the offset does not apply to it.
         logical_date: the run's aware logical date.
-        now: an aware time.
+        triggered_at: the aware time at which the run was asked for.
+        now: an aware time; nothing after its day is archived.
         zone: the business time zone.
         offset_days: setting ``trigger_date_offset_days``.
 
@@ -38,7 +41,10 @@ def trigger_date(
         day = _parse(requested)
         origin = "param trigger_date"
     else:
-        moment, origin = (now, "today") if logical_date is None else (logical_date, "the logical date")
+        if logical_date is None:
+            moment, origin = triggered_at, "the day it was triggered"
+        else:
+            moment, origin = logical_date, "the logical date"
         day = moment.astimezone(zone).date() + timedelta(days=offset_days)
         if offset_days:
             origin += f" plus trigger_date_offset_days ({offset_days})"

@@ -78,17 +78,40 @@ class OutcomeFile:
         put_json(self._s3, self._bucket, self._key, document)
 
 
-def read_outcomes(s3: S3Client, bucket: str, key: str, *, since_clear: int) -> list[Outcome]:
-    """The outcomes kept at ``key``; none when the task wrote none since the run was planned.
+@dataclass(frozen=True)
+class Progress:
+    """How far a run's tasks have come, as Airflow knows it.
+
+    Args:
+        clear_number: how often the run has been cleared by now.
+        planned_at: how often it had been when it was planned.
+        succeeded: indexes of the slices whose tasks succeeded.
+    """
+
+    clear_number: int
+    planned_at: int
+    succeeded: frozenset[int]
+
+
+def read_outcomes(s3: S3Client, bucket: str, key: str, *, index: int, progress: Progress) -> list[Outcome]:
+    """The outcomes that the task of a slice left, if they still tell the truth.
+
+    A task that was cleared, and then died before its first save, leaves those of its earlier life. They are taken
+    for true only when the task succeeded (it was not cleared) or when they name a failure themselves.
 
     Args:
         s3: a boto3 client.
         bucket: the archive bucket.
         key: see :func:`include.archive.keys.outcomes_key`.
-        since_clear: the plan's clear number; older outcomes belong to a run that was since planned again.
+        index: index of the slice.
+        progress: how far the run's tasks have come.
     """
     document = get_json(s3, bucket, key)
-    return [] if document is None or document["clear_number"] < since_clear else _parse(document)
+    if document is None or document["clear_number"] < progress.planned_at:
+        return []
+    outcomes = _parse(document)
+    current = document["clear_number"] == progress.clear_number or index in progress.succeeded
+    return outcomes if current or any(outcome.outcome is Result.FAILED for outcome in outcomes) else []
 
 
 def _parse(document: dict[str, Any]) -> list[Outcome]:

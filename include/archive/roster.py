@@ -43,7 +43,7 @@ def clients_from_rows(rows: Iterable[Sequence[Any]]) -> list[Client]:
     for row in rows:
         try:
             client_id = int(row[0])
-            if isinstance(row[0], float) and not row[0].is_integer():
+            if isinstance(row[0], bool) or (not isinstance(row[0], str) and row[0] != client_id):
                 raise ValueError(row[0])
         except (TypeError, ValueError, OverflowError) as error:
             raise InvalidInputError(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
 from include.archive.archiver import Archiver
 from include.archive.keys import manifest_key, outcomes_key, plan_key
 from include.archive.manifest import Manifest, account
-from include.archive.outcomes import Outcome, OutcomeFile, Result, read_outcomes
+from include.archive.outcomes import Outcome, OutcomeFile, Progress, Result, read_outcomes
 from include.archive.plan import Plan, Slice
 from include.archive.store import ArchiveStore
 from include.clients.s3 import get_json, put_json
@@ -105,10 +105,14 @@ class ArchiveRun:
         _raise_for_failures(outcomes)
         return {result.value: sum(outcome.outcome is result for outcome in outcomes) for result in Result}
 
-    def account(self, *, why_no_outcome: Callable[[int], str | None]) -> tuple[str, Manifest]:
+    def account(
+        self, *, clear_number: int, succeeded: Iterable[int], why_no_outcome: Callable[[int], str | None]
+    ) -> tuple[str, Manifest]:
         """Account for every client of the plan and keep the day's manifest.
 
         Args:
+            clear_number: how often the run has been cleared by now.
+            succeeded: indexes of the slices whose tasks succeeded.
             why_no_outcome: what is known, by slice index, of a task that left no outcomes.
 
         Returns:
@@ -120,12 +124,14 @@ class ArchiveRun:
         """
         plan = self.plan
 
-        def read(piece: Slice) -> list[Outcome]:
-            key = outcomes_key(self._plan_at, piece.start)
-            return read_outcomes(self._s3, self._bucket, key, since_clear=plan.clear_number)
+        progress = Progress(clear_number, plan.clear_number, frozenset(succeeded))
+
+        def read(index: int) -> list[Outcome]:
+            key = outcomes_key(self._plan_at, plan.slices[index].start)
+            return read_outcomes(self._s3, self._bucket, key, index=index, progress=progress)
 
         with ThreadPoolExecutor(_READERS) as readers:
-            found = list(readers.map(read, plan.slices))
+            found = list(readers.map(read, range(len(plan.slices))))
         manifest = account(plan, found, why_no_outcome=why_no_outcome)
         key = manifest_key(plan.day)
         put_json(self._s3, self._bucket, key, manifest.to_document())

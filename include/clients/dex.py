@@ -65,6 +65,8 @@ class DexApi:
         # A client for each call at once, used again: one client's pool looks at all its connections on every
         # call, which costs more than the call from some thirty connections on.
         http = self._idle.pop() if self._idle else self._connect()
+        # What an answer sets for one client must not be sent along with another's question.
+        http.cookies.clear()
         try:
             # First, so that a slow token endpoint is not taken for a slow API.
             await self._auth.log_in()

@@ -59,8 +59,8 @@ class ClientCredentialsAuth(httpx.Auth):
     """Adds a bearer token to each request; fetches, shares and renews it.
 
     Concurrent requests share one login, and its failure (single flight). A 401 leads to one new login and one
-    repetition; a second 401 is the answer. Refused credentials are not tried again: hundreds of wrong logins would
-    lock the account. The token lives in this object only.
+    repetition; a second 401 is the answer. Refused credentials are not tried again by this
+    object: hundreds of wrong logins would lock the account. The token lives in this object only.
 
     Args:
         credentials: what to log in with.
@@ -147,15 +147,16 @@ class ClientCredentialsAuth(httpx.Auth):
             lifetime = lifetime if lifetime > 0 else DEFAULT_LIFETIME_SECONDS
         except OAuthError as error:
             reason = error.error if str(error.error) in _ERROR_CODES else "no reason given"
-            raise _refused(what, asked.client_id, reason) from error
+            # The cause would be logged as well, and it holds the server's own text.
+            raise _refused(what, asked.client_id, reason) from None
         except (TimeoutError, httpx.TimeoutException) as error:
             raise ApiUnavailableError(f"{what} did not answer within {TIMEOUT_SECONDS:g} s") from error
         except httpx.TransportError as error:
             raise ApiUnavailableError(f"connection to the {what} failed: {type(error).__name__}") from error
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             raise InvalidAnswerError(
                 f"{what} answered 200 without a usable access_token; check that token_url is right"
-            ) from error
+            ) from None
         if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable():
             raise InvalidAnswerError(f"{what} answered 200 with an access_token that is no plain text")
         # A token that lives shorter than the margin is used for half its life rather than never.

@@ -45,7 +45,7 @@ def retry_after_seconds(value: str | None, *, now: datetime) -> float | None:
         return float(text)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
@@ -87,7 +87,8 @@ async def get_body(
 ) -> bytes:
     """The body of ``GET url``, byte for byte, when the answer is 200.
 
-    Asks for an unencoded body, so that the bytes are those the server wrote. Redirects are not followed.
+    Asks for an unencoded body, so that the bytes are those the server wrote (a server that encodes all the same is
+    decoded). Redirects are not followed.
 
     Args:
         http: its authentication, if any, is used.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
 
 from include.errors import StorageRefusedError, StorageUnavailableError
 
@@ -56,6 +56,10 @@ def typed_errors(what: str) -> Iterator[None]:
             raise StorageUnavailableError(f"cannot {what}: S3 answered {code}") from error
         raise StorageRefusedError(
             f"cannot {what}: S3 answered {code}; check the bucket's name in settings and the role's permissions"
+        ) from error
+    except (ParamValidationError, NoCredentialsError) as error:
+        raise StorageRefusedError(
+            f"cannot {what}: {type(error).__name__}; check the bucket's name in settings and the credentials"
         ) from error
     except BotoCoreError as error:
         raise StorageUnavailableError(f"cannot {what}: {type(error).__name__}") from error

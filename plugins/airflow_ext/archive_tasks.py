@@ -7,20 +7,18 @@ import logging
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from airflow.sdk import Asset
-from airflow.sdk.configuration import conf
-from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_ext.hooks.aws import publish_metrics, s3_client
+from airflow_ext.archive_report import report_no_list, report_run, xcom_summary
+from airflow_ext.defaults import schedule_timezone
+from airflow_ext.hooks.aws import s3_client
 from airflow_ext.hooks.dex import dex_api, read_rows
 from airflow_ext.ids import DEX_TRIGGER_ARCHIVE, XComKey
-from airflow_ext.notifications.alerts import send_alert
 from airflow_ext.notifications.safety_net import failure_kept
-from airflow_ext.settings import Settings, load_settings
+from airflow_ext.settings import load_settings
 from include.archive.dates import trigger_date
-from include.archive.digest import ARCHIVE_TASK, LIST_TASK, LogUrl, digest, not_listed
+from include.archive.digest import ARCHIVE_TASK, LIST_TASK
 from include.archive.plan import Plan, Slice, cut
 from include.archive.roster import client_query, clients_from_rows, select
 from include.archive.run import ArchiveRun, keep_plan
@@ -29,14 +27,9 @@ from include.errors import ClientsFailedError
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from include.alerts import Alert
-    from include.archive.manifest import Manifest
     from include.clients.dex import DexApi
 
 log = logging.getLogger(__name__)
-
-XCOM_CLIENTS = 1000
-"""Up to this many clients the summary in XCom holds a line for each; the manifest in S3 always does."""
 
 Work = dict[str, int | str]
 """What a mapped task gets: ``plan`` (where it lies), and its slice: ``start``, ``stop``, ``label``."""
@@ -54,10 +47,18 @@ def list_clients(context: Context) -> list[Work]:
         day = trigger_date(
             requested=params["trigger_date"],
             logical_date=dag_run.logical_date,
+            triggered_at=dag_run.run_after,
             now=datetime.now(UTC),
             zone=settings.zone,
             offset_days=settings.trigger_date_offset_days,
         )
+        if schedule_timezone() != settings.business_timezone:
+            log.warning(
+                "runs are scheduled in %s (option pipelines.business_timezone), but days are those of %s (setting "
+                "business_timezone): make them equal",
+                schedule_timezone(),
+                settings.business_timezone,
+            )
         clients = select(clients_from_rows(read_rows(client_query())), params["client_ids"])
         if clients:
             asyncio.run(_log_in(dex_api(default_base_url=settings.dex_api_base_url)))
@@ -72,10 +73,10 @@ def list_clients(context: Context) -> list[Work]:
             clients=tuple(clients),
             slices=slices,
         )
-        place = keep_plan(s3_client(), settings.archive_bucket, plan)
+        plan_at = keep_plan(s3_client(), settings.archive_bucket, plan)
         log.info("%d clients in %d tasks for trigger date %s", len(clients), len(slices), day)
-        context["ti"].xcom_push(key=XComKey.PLAN, value=place)
-        return [{"plan": place, **asdict(piece)} for piece in slices]
+        context["ti"].xcom_push(key=XComKey.PLAN, value=plan_at)
+        return [{"plan": plan_at, **asdict(piece)} for piece in slices]
 
 
 def archive_client(context: Context, work: Work) -> dict[str, int]:
@@ -101,75 +102,48 @@ def summarize(context: Context) -> dict[str, Any]:
     Raises:
         ClientsFailedError: a client failed, or none was listed.
     """
-    ti, run_id = context["ti"], context["dag_run"].run_id
+    ti, dag_run = context["ti"], context["dag_run"]
     with failure_kept(ti):
         settings = load_settings()
-        place = ti.xcom_pull(task_ids=LIST_TASK, key=XComKey.PLAN)
-        if place is None:
-            reason = ti.xcom_pull(task_ids=LIST_TASK, key=XComKey.FAILURE) or "the task was killed or timed out"
-            _tell(
-                not_listed(pipeline=DEX_TRIGGER_ARCHIVE, run_id=run_id, reason=reason, log_url=_log_url(run_id)),
-                context,
-                settings,
-            )
+        states = _task_states(context)
+        # A list_clients that failed when it was run again has left the plan of its earlier life.
+        listed = states.get(LIST_TASK) == "success"
+        plan_at = ti.xcom_pull(task_ids=LIST_TASK, key=XComKey.PLAN) if listed else None
+        if plan_at is None:
+            reason = ti.xcom_pull(task_ids=LIST_TASK, key=XComKey.FAILURE) or "the task was killed or never ran"
+            report_no_list(context, settings, reason)
             raise ClientsFailedError(f"no client was archived: {LIST_TASK} failed: {reason}")
-        key, manifest = ArchiveRun.at(place, s3_client()).account(
+        run = ArchiveRun.at(plan_at, s3_client())
+        key, manifest = run.account(
+            clear_number=dag_run.clear_number or 0,
+            succeeded=[i for i in range(len(run.plan.slices)) if states.get(f"{ARCHIVE_TASK}_{i}") == "success"],
             why_no_outcome=lambda index: ti.xcom_pull(task_ids=ARCHIVE_TASK, key=XComKey.FAILURE, map_indexes=index),
         )
-        summary = _summary(manifest, key)
-        _count(manifest, settings)
-        alert = digest(
-            manifest,
-            pipeline=DEX_TRIGGER_ARCHIVE,
-            location=f"s3://{settings.archive_bucket}/{key}",
-            log_url=_log_url(run_id),
-        )
-        if alert is not None:
-            _tell(alert, context, settings)
+        summary = xcom_summary(manifest, key)
         if manifest.failures:
+            # The return value of a task that fails is not kept otherwise.
             ti.xcom_push(key="return_value", value=summary)
+        report_run(context, settings, manifest, key)
+        if manifest.failures:
             raise ClientsFailedError(f"{len(manifest.failures)} of {len(manifest.outcomes)} clients failed; see {key}")
-        context["outlet_events"][Asset(DEX_TRIGGER_ARCHIVE)].extra = {**manifest.counts, "manifest": key}
+        context["outlet_events"][Asset(DEX_TRIGGER_ARCHIVE)].extra = {
+            "trigger_date": manifest.plan.day.isoformat(),
+            **manifest.counts,
+            "manifest": key,
+        }
         return summary
 
 
-def _summary(manifest: Manifest, key: str) -> dict[str, Any]:
-    """What goes to XCom: the manifest itself, or its numbers and first errors where it is long."""
-    if len(manifest.outcomes) <= XCOM_CLIENTS:
-        return {**manifest.to_document(), "manifest": key}
-    summary = manifest.summary()
-    return {**summary, "errors": summary["errors"][:XCOM_CLIENTS], "manifest": key}
-
-
-def _count(manifest: Manifest, settings: Settings) -> None:
-    counts = manifest.counts
-    values = {
-        "CompletedRuns": 1.0,
-        "FailedClients": float(counts["failed_archives"]),
-        "SuccessfulClients": float(counts["successful_archives"]),
-    }
-    try:
-        publish_metrics(values, environment=settings.environment, pipeline=DEX_TRIGGER_ARCHIVE)
-    except (BotoCoreError, ClientError) as error:
-        # The alarms watch for missing numbers; the archive itself is complete.
-        log.error("metrics were not published: %s: %s", type(error).__name__, error)
-
-
-def _tell(alert: Alert, context: Context, settings: Settings) -> None:
-    delivered = send_alert(alert, context, topic_arn=settings.alerts_topic_arn)
-    context["ti"].xcom_push(key=XComKey.ALERTED, value=delivered)
+def _task_states(context: Context) -> dict[str, str | None]:
+    """States of the run's tasks by task id, those of mapped ones by ``<task id>_<map index>``."""
+    run_id = context["dag_run"].run_id
+    found = context["ti"].get_task_states(
+        dag_id=DEX_TRIGGER_ARCHIVE, task_ids=[LIST_TASK, ARCHIVE_TASK], run_ids=[run_id]
+    )
+    states: dict[str, str | None] = found.get(run_id, {})
+    return states
 
 
 async def _log_in(dex: DexApi) -> None:
     async with dex:
         await dex.log_in()
-
-
-def _log_url(run_id: str) -> LogUrl:
-    base = conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
-
-    def url(task_id: str, map_index: int | None) -> str:
-        mapped = "" if map_index is None else f"/mapped/{map_index}"
-        return f"{base}/dags/{DEX_TRIGGER_ARCHIVE}/runs/{quote(run_id)}/tasks/{task_id}{mapped}"
-
-    return url

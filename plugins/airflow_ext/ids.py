@@ -30,6 +30,6 @@ class XComKey(StrEnum):
     FAILURE = "failure"
     """Why a task failed, for the summary."""
     PLAN = "plan"
-    """Key of the run's plan in the archive bucket."""
+    """Where the run's plan lies, ``s3://bucket/key``."""
     ALERTED = "alerted"
     """Channels that took the run's alert."""

@@ -42,7 +42,8 @@ class TypedRetryPolicy(RetryPolicy):
         delay = backoff_seconds(try_number, base=base)
         if asked is not None:
             # Not before the time asked for, and not all at that time.
-            delay = min(asked, MAX_RETRY_AFTER_SECONDS) + random.uniform(0, base)  # noqa: S311 - spreads load
+            least = min(asked, MAX_RETRY_AFTER_SECONDS) + random.uniform(0, base)  # noqa: S311 - spreads load
+            delay = max(delay, least)
         return RetryDecision.retry(delay=timedelta(seconds=delay), reason=str(exception))
 
 

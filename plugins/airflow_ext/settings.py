@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from airflow.sdk import Variable
-from airflow.sdk.exceptions import AirflowRuntimeError
+from airflow.sdk.exceptions import AirflowRuntimeError, AirflowSecretsBackendAccessDenied
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from airflow_ext.ids import SETTINGS_VARIABLE
@@ -47,7 +47,7 @@ class Settings(BaseModel):
     environment: Annotated[str, Field(min_length=1)]
     business_timezone: Annotated[str, AfterValidator(_known_zone)] = "America/New_York"
     trigger_date_offset_days: Annotated[int, Field(ge=-3650, le=3650)] = 0
-    archive_bucket: Annotated[str, Field(min_length=3)]
+    archive_bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
     alerts_topic_arn: Annotated[str, Field(pattern=r"^arn:[\w-]+:sns:")]
     dex_api_base_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
     max_mapped_clients: Annotated[int, Field(ge=1, le=1024)] = 500
@@ -65,10 +65,12 @@ def load_settings() -> Settings:
 
     Raises:
         SettingsUnavailableError: there is no such Variable, or its store cannot be reached.
-        SettingsError: it is no JSON object, or fields are missing or malformed; each is named.
+        SettingsError: it may not be read, is no JSON object, or fields are missing or malformed; each is named.
     """
     try:
         text = Variable.get(SETTINGS_VARIABLE)
+    except AirflowSecretsBackendAccessDenied as error:
+        raise SettingsError(f"{_WHERE} may not be read: check the execution role's permissions") from error
     except AirflowRuntimeError as error:
         raise SettingsUnavailableError(
             f"{_WHERE} was not found, or its store could not be reached; deploy the application stack or put it there"

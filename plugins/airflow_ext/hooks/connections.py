@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError
+from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError, AirflowSecretsBackendAccessDenied
 
 from include.errors import SettingsError, SettingsUnavailableError
 
@@ -18,14 +18,14 @@ def get_connection(conn_id: str) -> Connection:
 
     Raises:
         SettingsUnavailableError: there is none, or its store cannot be reached.
-        SettingsError: what is stored is no connection.
+        SettingsError: Airflow may not read it.
     """
     where = f"connection '{conn_id}' (Secrets Manager: airflow/connections/{conn_id})"
     try:
         return BaseHook.get_connection(conn_id)
     except (AirflowNotFoundException, AirflowRuntimeError) as error:
         raise SettingsUnavailableError(
-            f"{where} was not found or cannot be read, or its store is out of reach; put its JSON there"
+            f"{where} was not found or is not valid JSON, or its store is out of reach; put its JSON there"
         ) from error
-    except (ValueError, TypeError) as error:
-        raise SettingsError(f"{where} is malformed: {type(error).__name__}; its value is one JSON object") from error
+    except AirflowSecretsBackendAccessDenied as error:
+        raise SettingsError(f"{where} may not be read: check the execution role's permissions") from error

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
+
+import httpx
 
 from airflow_ext.hooks.connections import get_connection
 from airflow_ext.ids import DEX_API_CONNECTION, DEX_DATABASE_CONNECTION
 from include.clients.dex import DexApi
 from include.clients.oauth2 import ClientCredentials
-from include.errors import DatabaseUnavailableError, SettingsError
+from include.errors import DatabaseRefusedError, DatabaseUnavailableError, SettingsError
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -16,13 +19,19 @@ if TYPE_CHECKING:
 
 DEFAULT_SCOPE = "dex/trigger:all"
 MSSQL_PORT = 1433
+MSSQL_EXTRA = {"tds_version": "7.4", "encryption": "request", "login_timeout": 15, "timeout": 60}
+"""What the connection's extra does not say. pymssql itself would choose the protocol, and wait without end."""
+
+_MSSQL_REFUSALS = frozenset({207, 208, 229, 4060, 18452, 18456})
+"""SQL Server's numbers for: no such column, no such table, no permission, no such database, login refused (2)."""
 
 
 def read_rows(sql: str) -> list[tuple[Any, ...]]:
     """All rows that ``sql`` selects through connection ``dex_db`` (any type with a ``DbApiHook``).
 
     Raises:
-        DatabaseUnavailableError: the database cannot be reached, refuses the login, or fails the query.
+        DatabaseUnavailableError: the database cannot be reached, or fails the query.
+        DatabaseRefusedError: SQL Server refuses the login or knows no such table; wrong logins lock accounts.
         SettingsUnavailableError: there is no such connection.
         SettingsError: the connection's type cannot run SQL.
     """
@@ -30,10 +39,11 @@ def read_rows(sql: str) -> list[tuple[Any, ...]]:
     try:
         return [tuple(row) for row in hook.get_records(sql)]
     except Exception as error:
-        # Each driver has its own error classes and no common base; all of them mean the same to the run.
+        # Each driver has its own error classes, with no common base.
         conn = hook.connection
         address = f"{conn.conn_type} {conn.host}" + (f":{conn.port}" if conn.port else "")
-        raise DatabaseUnavailableError(
+        kind = DatabaseRefusedError if _error_number(error) in _MSSQL_REFUSALS else DatabaseUnavailableError
+        raise kind(
             f"cannot read clients through connection '{DEX_DATABASE_CONNECTION}' ({address}, database "
             f"{conn.schema or 'default'}): {type(error).__name__}: {_first_line(error)}; check that the database "
             "runs, host, port, login and the tables Client and ClientServiceExt"
@@ -43,8 +53,8 @@ def read_rows(sql: str) -> list[tuple[Any, ...]]:
 def database_hook(conn: Connection) -> DbApiHook:
     """The provider's hook for a database connection, SQL Server unless its type says otherwise.
 
-    The secret that the original Lambda read, ``{host, username, password, database, port}``, names no type, and
-    may name no port: pymssql would then be given the text "None".
+    The secret that the original Lambda read, ``{host, username, password, database, port}``, names no type, no
+    protocol and no time-outs, and may name no port: pymssql would then be given the text "None".
 
     Raises:
         SettingsError: the type is not that of an SQL database, or SQL Server without a host.
@@ -56,6 +66,7 @@ def database_hook(conn: Connection) -> DbApiHook:
         if not conn.host:
             raise SettingsError(f"connection '{DEX_DATABASE_CONNECTION}': host is missing")
         conn.port = conn.port or MSSQL_PORT
+        conn.extra = json.dumps(MSSQL_EXTRA | conn.extra_dejson)
     where = f"connection '{DEX_DATABASE_CONNECTION}': type {conn.conn_type!r}"
     try:
         # Given the connection, because a hook that reads it again by its id would not see these defaults.
@@ -85,8 +96,8 @@ def dex_api(*, default_base_url: str) -> DexApi:
 def api_access(conn: Connection, *, default_base_url: str) -> tuple[str, ClientCredentials]:
     """Base URL and credentials of connection ``dex_api``.
 
-    The secret that the original Lambda read, ``{token_url, client_id, client_secret}``, is taken too: the secrets
-    backend's ``extra_conn_words`` bring its ``token_url`` as host, and the base URL is the setting's.
+    The secret that the original Lambda read, ``{token_url, client_id, client_secret}``, is taken too: it has no
+    type, the secrets backend's ``extra_conn_words`` bring its ``token_url`` as host, and the base URL is the setting's.
 
     Args:
         conn: connection ``dex_api``.
@@ -97,7 +108,7 @@ def api_access(conn: Connection, *, default_base_url: str) -> tuple[str, ClientC
     """
     extra = conn.extra_dejson
     token_url, base_url = extra.get("token_url"), conn.host
-    if not token_url and default_base_url and conn.host:
+    if not token_url and not conn.conn_type and default_base_url and conn.host:
         token_url, base_url = conn.host, default_base_url
     required = {
         "extra.token_url (or setting dex_api_base_url, if the secret is the original one)": token_url,
@@ -110,14 +121,26 @@ def api_access(conn: Connection, *, default_base_url: str) -> tuple[str, ClientC
         raise SettingsError(f"connection '{DEX_API_CONNECTION}': missing {', '.join(missing)}")
     base_url = _with_scheme(conn, str(base_url or default_base_url))
     for name, url in {"extra.token_url": str(token_url), "host (base URL of the API)": base_url}.items():
-        if not url.startswith(("http://", "https://")):
-            raise SettingsError(f"connection '{DEX_API_CONNECTION}': {name} must begin with https://")
+        _check_url(url, name)
     return base_url, ClientCredentials(
         token_url=str(token_url),
         client_id=str(conn.login),
         client_secret=str(conn.password),
         scope=str(extra.get("scope") or DEFAULT_SCOPE),
     )
+
+
+def _check_url(text: str, name: str) -> None:
+    """URLs are quoted in errors, so they must not carry a secret."""
+    where = f"connection '{DEX_API_CONNECTION}': {name}"
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise SettingsError(f"{where} is no URL; write one such as https://dex.example.com") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise SettingsError(f"{where} must begin with https:// and name a host")
+    if url.userinfo or url.query:
+        raise SettingsError(f"{where} must hold no user, password or query; credentials go to login and password")
 
 
 def _with_scheme(conn: Connection, base_url: str) -> str:
@@ -130,3 +153,10 @@ def _with_scheme(conn: Connection, base_url: str) -> str:
 
 def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "no message")[:300]
+
+
+def _error_number(error: BaseException) -> int | None:
+    """SQL Server's number of an error: pymssql's first argument, alone or in a tuple with the text."""
+    first = error.args[0] if error.args else None
+    number = first[0] if isinstance(first, tuple) and first else first
+    return number if isinstance(number, int) else None

@@ -35,7 +35,6 @@ def send_alert(alert: Alert, context: Context, *, topic_arn: str | None) -> list
     Returns:
         the channels that took the alert.
     """
-    # Slack first: its notifier takes a time-out. The one for SNS waits as long as boto does, which may be minutes.
     channels: dict[str, Callable[[], None]] = {}
     if _slack_is_configured():
         channels["slack"] = lambda: _post(alert, context)
@@ -50,20 +49,27 @@ def send_alert(alert: Alert, context: Context, *, topic_arn: str | None) -> list
             log.error("alert was not delivered through %s: %s: %s", channel, type(error).__name__, error)
         else:
             delivered.append(channel)
-    log.info("alert '%s' delivered through: %s", alert.subject, ", ".join(delivered) or "no channel")
+    through = ", ".join(delivered) or "no channel"
+    log.info("alert '%s' about run %s delivered through: %s", alert.subject, alert.run_id, through)
     return delivered
 
 
 def _publish(alert: Alert, context: Context, topic_arn: str) -> None:
+    from airflow.providers.amazon.aws.hooks.sns import SnsHook
     from airflow.providers.amazon.aws.notifications.sns import SnsNotifier
+    from botocore.config import Config
 
-    SnsNotifier(
+    notifier = SnsNotifier(
         aws_conn_id=AWS_CONNECTION,
         target_arn=topic_arn,
         subject=alert.subject,
         message=alert.text,
         message_attributes={"pipeline": alert.pipeline, "severity": alert.severity.value},
-    ).notify(context)  # type: ignore[no-untyped-call] # the provider's API is untyped
+    )
+    # The notifier has no time-out of its own, and boto's would outlast the callback that may be waiting here.
+    bounded = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2})
+    notifier.hook = SnsHook(aws_conn_id=AWS_CONNECTION, config=bounded)  # type: ignore[no-untyped-call]
+    notifier.notify(context)  # type: ignore[no-untyped-call] # the provider's API is untyped
 
 
 def _post(alert: Alert, context: Context) -> None:

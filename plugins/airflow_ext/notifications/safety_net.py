@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk._shared.secrets_masker import redact
+
 from airflow_ext.ids import XComKey
 from airflow_ext.notifications.alerts import send_alert
 from airflow_ext.settings import load_settings
 from include.alerts import Alert, Severity
-from include.errors import PipelineError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -28,8 +29,16 @@ def failure_kept(ti: RuntimeTaskInstanceProtocol) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        ti.xcom_push(key=XComKey.FAILURE, value=f"{type(error).__name__}: {error}"[:1000])
+        leave(ti, XComKey.FAILURE, redact(f"{type(error).__name__}: {error}"[:1000]))
         raise
+
+
+def leave(ti: RuntimeTaskInstanceProtocol, key: XComKey, value: Any) -> None:
+    """Push an XCom entry that nothing may fail for: it only spares people a worse message."""
+    try:
+        ti.xcom_push(key=key, value=value)
+    except Exception as error:  # noqa: BLE001 - whatever breaks here must not replace the error on its way
+        log.error("XCom '%s' was not left: %s: %s", key, type(error).__name__, error)
 
 
 def alert_unreported_failure(context: Context) -> None:
@@ -44,8 +53,8 @@ def alert_unreported_failure(context: Context) -> None:
         return
     try:
         topic_arn = load_settings().alerts_topic_arn
-    except PipelineError as error:
-        log.error("no SNS alert: %s", error)
+    except Exception as error:  # noqa: BLE001 - Slack needs no settings and must be told
+        log.error("no SNS alert: %s: %s", type(error).__name__, error)
         topic_arn = None
     facts = [f"reason: {context.get('reason') or 'unknown'}"]
     if ti is not None:
