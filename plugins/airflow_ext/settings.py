@@ -51,7 +51,7 @@ class Settings(BaseModel):
     alerts_topic_arn: Annotated[str, Field(pattern=r"^arn:[\w-]+:sns:")]
     dex_api_base_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
     max_mapped_clients: Annotated[int, Field(ge=1, le=1024)] = 500
-    clients_per_task: PositiveInt = 250
+    clients_per_task: PositiveInt = 500
     archive_concurrency: Annotated[int, Field(ge=1, le=64)] = 16
 
     @property
