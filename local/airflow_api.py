@@ -61,11 +61,11 @@ class AirflowApi:
         return found
 
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
-        """The latest runs of a DAG, oldest first."""
+        """The latest hundred runs of a DAG, oldest first."""
         found: list[dict[str, Any]] = self.request(
-            "GET", f"/dags/{dag_id}/dagRuns", params={"limit": 100, "order_by": "run_after"}
+            "GET", f"/dags/{dag_id}/dagRuns", params={"limit": 100, "order_by": "-run_after"}
         )["dag_runs"]
-        return found
+        return found[::-1]
 
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """All task instances of a run, mapped ones included."""

@@ -29,7 +29,7 @@ def failure_kept(ti: RuntimeTaskInstanceProtocol) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        leave(ti, XComKey.FAILURE, redact(f"{type(error).__name__}: {error}"[:1000]))
+        leave(ti, XComKey.FAILURE, redact(f"{type(error).__name__}: {error}")[:1000])
         raise
 
 

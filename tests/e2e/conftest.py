@@ -1,0 +1,147 @@
+"""One live stack for all end-to-end tests; every test has clients, days and faults of its own."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from datetime import date, timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+
+from local.airflow_api import AirflowApi
+from local.control import StackOptions, running_stack
+from local.ports import LOOPBACK
+from local.stack import Stack
+from tests.e2e.kit.archive import Archive
+from tests.e2e.kit.inbox import Inbox
+from tests.e2e.kit.partners import Partners
+from tests.e2e.kit.pipeline import DAG_ID, Pipeline
+from tests.e2e.kit.processes import family
+from tests.e2e.kit.secrets import DEX_DB, PLANTED, SLACK, Secrets
+
+HERE = Path(__file__).parent
+LAST = "test_no_secret_anywhere.py"
+TEST_SECONDS = 300
+GONE_WITHIN_SECONDS = 5.0
+
+UseClients = Callable[[Sequence[int]], None]
+NewDay = Callable[[], date]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of this directory may talk to this machine and take their time; the search for leaks comes last."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.allow_hosts([LOOPBACK]))
+            item.add_marker(pytest.mark.timeout(TEST_SECONDS))
+    items.sort(key=lambda item: item.path.name == LAST)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack with a state directory of its own; when it has stopped, none of its processes is left."""
+    state = tmp_path_factory.mktemp("stack")
+    with running_stack(StackOptions(state_directory=state)) as running:
+        yield running
+        processes = family(state)
+    assert len(processes) > len(running.pids)
+    _, alive = psutil.wait_procs(processes, timeout=GONE_WITHIN_SECONDS)
+    assert alive == []
+
+
+@pytest.fixture(scope="session")
+def session_secrets(stack: Stack) -> Secrets:
+    """Secrets as they are for the whole session: Slack's is one that can be recognised."""
+    shelf = Secrets(stack)
+    shelf.change(SLACK, password=f"T000/B000/{PLANTED}-slack")
+    return shelf
+
+
+@pytest.fixture(scope="session")
+def all_partners(stack: Stack, session_secrets: Secrets) -> Iterator[Partners]:
+    """The partner stubs of the session."""
+    stubs = Partners(stack, session_secrets)
+    yield stubs
+    stubs.close()
+
+
+@pytest.fixture(scope="session")
+def pipeline(stack: Stack) -> Iterator[Pipeline]:
+    """The pipeline, switched on."""
+    with AirflowApi(stack) as airflow:
+        airflow.unpause(DAG_ID)
+        yield Pipeline(stack, airflow)
+
+
+@pytest.fixture(autouse=True)
+def no_run_left(pipeline: Pipeline) -> Iterator[None]:
+    """No run reaches into the next test: not one that a failed test left, nor one that the schedule started."""
+    yield
+    pipeline.wait_until_idle()
+
+
+@pytest.fixture(scope="session")
+def archive(stack: Stack) -> Archive:
+    """The archive bucket."""
+    return Archive(stack)
+
+
+@pytest.fixture(scope="session")
+def inbox(stack: Stack, all_partners: Partners, pipeline: Pipeline) -> Inbox:
+    """What people received."""
+    return Inbox(stack, all_partners, pipeline)
+
+
+@pytest.fixture(scope="session")
+def days() -> Iterator[date]:
+    """Days that no test has used."""
+    return (date(2024, 1, 8) + timedelta(days=number) for number in itertools.count())
+
+
+@pytest.fixture
+def new_day(days: Iterator[date]) -> NewDay:
+    """Gives a trigger date of the test's own with each call."""
+    return lambda: next(days)
+
+
+@pytest.fixture
+def secrets(stack: Stack, session_secrets: Secrets) -> Iterator[Secrets]:
+    """The stack's secrets, put back after the test."""
+    shelf = Secrets(stack)
+    yield shelf
+    shelf.restore()
+
+
+@pytest.fixture
+def partners(all_partners: Partners) -> Iterator[Partners]:
+    """The partner stubs, without faults until the test orders some."""
+    all_partners.order()
+    yield all_partners
+    all_partners.order()
+
+
+@pytest.fixture
+def use_clients(tmp_path: Path, secrets: Secrets) -> UseClients:
+    """Points ``dex_db`` at a database with these eligible clients, and some that are not."""
+    databases = itertools.count()
+
+    def use(clients: Sequence[int]) -> None:
+        path = tmp_path / f"clients-{next(databases)}.sqlite"
+        with closing(sqlite3.connect(path)) as database, database:
+            database.executescript(
+                "CREATE TABLE Client (ClientID INTEGER, name TEXT, OAuth2ClientCredentialsID INTEGER);"
+                "CREATE TABLE ClientServiceExt (ClientID INTEGER, ServiceID INTEGER);"
+                "INSERT INTO Client VALUES (1, 'without credentials', NULL), (2, 'other service', 12);"
+                "INSERT INTO ClientServiceExt VALUES (1, 2), (2, 7);"
+            )
+            rows = [(client, f"Łódź <Grid> & Sons {client}", client) for client in clients]
+            database.executemany("INSERT INTO Client VALUES (?, ?, ?)", rows)
+            services = [(client, service) for client in clients for service in (2, 5)]
+            database.executemany("INSERT INTO ClientServiceExt VALUES (?, ?)", services)
+        secrets.put(DEX_DB, {"conn_type": "sqlite", "host": str(path)})
+
+    return use

@@ -1,0 +1,74 @@
+"""The archive bucket as an investigator reads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from local.stack import Stack
+
+
+def key_of(client: int, day: date) -> str:
+    """Where the specification wants a client's answer of a day."""
+    return f"trigger/{client}/{client}_trigger_{day:%Y%m%d}.json"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of an object, newest first where there are several."""
+
+    key: str
+    id: str
+    etag: str
+
+
+class Archive:
+    """Reads one bucket."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.bucket = stack.archive_bucket
+        self.s3 = stack.aws("s3")
+
+    def listing(self, prefix: str = "") -> list[Version]:
+        """All versions of all objects below ``prefix``, in the order of their keys, newest first."""
+        pages = self.s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=prefix)
+        return [
+            Version(item["Key"], item["VersionId"], item["ETag"]) for page in pages for item in page.get("Versions", [])
+        ]
+
+    def versions(self, client: int, day: date) -> list[Version]:
+        """All versions of a client's answer of a day, newest first; none if it was never archived."""
+        return self.listing(key_of(client, day))
+
+    def versions_of_day(self, day: date) -> dict[str, int]:
+        """How many versions each answer of a day has, by key."""
+        counts: dict[str, int] = {}
+        for version in self.listing("trigger/"):
+            if version.key.endswith(f"_trigger_{day:%Y%m%d}.json"):
+                counts[version.key] = counts.get(version.key, 0) + 1
+        return counts
+
+    def get(self, key: str, version: str | None = None) -> dict[str, Any]:
+        """What S3 answers for an object, ``Body`` read."""
+        asked = {"Bucket": self.bucket, "Key": key} | ({"VersionId": version} if version else {})
+        answer: dict[str, Any] = self.s3.get_object(**asked)
+        return answer | {"Body": answer["Body"].read()}
+
+    def body(self, client: int, day: date, version: str | None = None) -> bytes:
+        """A client's answer of a day."""
+        return bytes(self.get(key_of(client, day), version)["Body"])
+
+    def manifest(self, day: date) -> dict[str, Any]:
+        """The day's manifest."""
+        document: dict[str, Any] = json.loads(self.get(f"manifests/trigger/{day:%Y%m%d}.json")["Body"])
+        return document
+
+    def outcomes(self, day: date, run_id: str) -> Iterator[dict[str, Any]]:
+        """What the tasks of a run have kept about their clients so far."""
+        for key in {version.key for version in self.listing(f"runs/trigger/{day:%Y%m%d}/")}:
+            paper = json.loads(self.get(key)["Body"])
+            if "outcomes" in paper:
+                yield from paper["outcomes"]

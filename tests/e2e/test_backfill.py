@@ -1,0 +1,86 @@
+"""A range of days, archived by Airflow's own command, twice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from local.environment import clean_environment
+from local.layout import PROJECT_ROOT
+from local.stack import Stack
+from tests.e2e.conftest import UseClients
+from tests.e2e.kit.archive import Archive, key_of
+from tests.e2e.kit.partners import Partners
+from tests.e2e.kit.pipeline import DAG_ID, Pipeline
+from tests.e2e.kit.waiting import wait_until
+
+NEW_YORK = ZoneInfo("America/New_York")
+FIRST = date(2025, 3, 6)
+WEEK = [FIRST + timedelta(days=number) for number in range(7)]
+"""On Sunday the 9th the clocks of New York went forward."""
+
+CLIENTS = [1001]
+
+
+def backfill(stack: Stack, *options: str) -> None:
+    command = [sys.executable, "-m", "local", "airflow", "--state-dir", str(Path(stack.logs).parent), "backfill"]
+    command += ["create", "--dag-id", DAG_ID, "--from-date", str(WEEK[0]), "--to-date", str(WEEK[-1]), *options]
+    done = subprocess.run(
+        command, cwd=PROJECT_ROOT, env=clean_environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def wait_for_week(pipeline: Pipeline, since: datetime) -> list[dict[str, Any]]:
+    """The backfill's runs that began after ``since``, when there is one a day and all have ended."""
+
+    def ended() -> list[dict[str, Any]]:
+        runs = [
+            run
+            for run in pipeline.airflow.runs(DAG_ID)
+            if run["run_type"] == "backfill"
+            and run["state"] in ("success", "failed")
+            and datetime.fromisoformat(run["start_date"]) > since
+        ]
+        return runs if len(runs) == len(WEEK) else []
+
+    return wait_until(ended, what="the runs of the backfill", timeout=180, poll=1.0)
+
+
+def test_a_week_is_archived_day_by_day_and_a_second_time_nothing_is_written(
+    stack: Stack, pipeline: Pipeline, partners: Partners, archive: Archive, use_clients: UseClients
+) -> None:
+    use_clients(CLIENTS)
+    keys = {key_of(client, day) for client in CLIENTS for day in WEEK}
+
+    began = datetime.now(UTC)
+    backfill(stack)
+    runs = wait_for_week(pipeline, began)
+    assert {run["state"] for run in runs} == {"success"}
+    hours = sorted(datetime.fromisoformat(run["logical_date"]).astimezone(NEW_YORK) for run in runs)
+    assert [(hour.date(), hour.time()) for hour in hours] == [(day, time(6)) for day in WEEK]
+    for day in WEEK:
+        assert archive.manifest(day)["successful_archives"] == len(CLIENTS)
+        assert {client: archive.body(client, day) for client in CLIENTS} == partners.answers(CLIENTS, day)
+    listing = [version for version in archive.listing("trigger/") if version.key in keys]
+    assert sorted(version.key for version in listing) == sorted(keys)
+
+    # The scheduler looks every half minute whether a backfill is complete, and until then refuses another.
+    wait_until(
+        lambda: all(
+            item["completed_at"]
+            for item in pipeline.airflow.request("GET", "/backfills", params={"dag_id": DAG_ID})["backfills"]
+        ),
+        what="the end of the first backfill",
+    )
+    began = datetime.now(UTC)
+    backfill(stack, "--reprocess-behavior", "completed")
+    runs = wait_for_week(pipeline, began)
+    assert {run["state"] for run in runs} == {"success"}
+    assert [archive.manifest(day)["unchanged"] for day in WEEK] == [len(CLIENTS)] * len(WEEK)
+    assert [version for version in archive.listing("trigger/") if version.key in keys] == listing
+    assert {day: len(partners.questions(day)[CLIENTS[0]]) for day in WEEK} == dict.fromkeys(WEEK, 3)

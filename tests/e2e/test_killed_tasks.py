@@ -1,0 +1,96 @@
+"""Tasks that die without a word: SIGKILL, as the kernel sends it when memory is short."""
+
+from __future__ import annotations
+
+import contextlib
+
+import psutil
+
+from local.stack import Stack
+from tests.e2e.conftest import NewDay, UseClients
+from tests.e2e.kit.archive import Archive, key_of
+from tests.e2e.kit.inbox import Inbox
+from tests.e2e.kit.partners import Partners
+from tests.e2e.kit.pipeline import DAG_ID, Pipeline
+from tests.e2e.kit.processes import running_tasks
+from tests.e2e.kit.secrets import Secrets
+from tests.e2e.kit.waiting import wait_until
+
+ATTEMPTS = 6
+
+
+def test_a_task_killed_in_the_middle_of_its_clients_resumes_where_it_was(
+    stack: Stack,
+    pipeline: Pipeline,
+    partners: Partners,
+    archive: Archive,
+    use_clients: UseClients,
+    secrets: Secrets,
+    new_day: NewDay,
+) -> None:
+    first_half, second_half = range(2001, 2021), range(2021, 2041)
+    use_clients([*first_half, *second_half])
+    secrets.change(stack.settings_variable, max_mapped_clients=2, clients_per_task=20, archive_concurrency=2)
+    partners.order(latency_ms=1500)
+    day = new_day()
+    run_id = pipeline.start(day=day)
+
+    def settled_of_first_half() -> set[int]:
+        kept = archive.outcomes(day, run_id)
+        return {outcome["client_id"] for outcome in kept if outcome["outcome"] == "archived"} & set(first_half)
+
+    # A task of 20 clients, two at a time, takes 15 s here and notes every 5 s what it has done.
+    settled = wait_until(settled_of_first_half, what="a note of the first task")
+    (victim,) = (task for task in pipeline.airflow.tasks(DAG_ID, run_id) if task["map_index"] == 0)
+    running_tasks(stack)[victim["id"]].kill()
+    partners.order()
+    run = pipeline.ended(run_id)
+
+    assert run.state == "success"
+    assert {task["map_index"]: task["try_number"] for task in run.mapped.values()} == {0: 2, 1: 1}
+    assert archive.versions_of_day(day) == {key_of(client, day): 1 for client in [*first_half, *second_half]}
+    assert archive.manifest(day)["successful_archives"] == 40
+    asked = {client: len(calls) for client, calls in partners.questions(day).items()}
+    once = settled | set(second_half)
+    assert {client: asked[client] for client in once} == dict.fromkeys(once, 1)
+    assert max(asked.values()) == 2, "the task was killed while it asked for a client: that one is asked for again"
+
+
+def test_a_run_whose_summary_is_killed_every_time_still_tells_people_once(
+    stack: Stack,
+    pipeline: Pipeline,
+    partners: Partners,
+    archive: Archive,
+    inbox: Inbox,
+    use_clients: UseClients,
+    new_day: NewDay,
+) -> None:
+    use_clients([1001])
+    day = new_day()
+    run_id = pipeline.start(day=day)
+    seen: set[str] = set()
+    killed: list[str] = []
+
+    def kill_summaries() -> None:
+        for instance, process in running_tasks(stack).items():
+            if instance in seen:
+                continue
+            seen.add(instance)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()  # held while it is asked what it is
+                tasks = {task["id"]: task["task_id"] for task in pipeline.airflow.tasks(DAG_ID, run_id)}
+                if tasks.get(instance) == "summarize":
+                    process.kill()
+                    killed.append(instance)
+                else:
+                    process.resume()
+
+    run = pipeline.airflow.wait(DAG_ID, run_id, timeout=120, poll=0.05, on_poll=kill_summaries)
+
+    assert run["state"] == "failed"
+    assert len(killed) == ATTEMPTS
+    assert archive.body(1001, day) == partners.answers([1001], day)[1001]
+    sns, slack = inbox.about(run_id)
+    assert len(sns) == len(slack) == 1
+    assert "the run failed before its summary could tell anyone" in sns[0]
+    assert f"{stack.airflow_url}/dags/{DAG_ID}/runs/" in sns[0]

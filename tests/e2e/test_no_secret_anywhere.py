@@ -1,0 +1,93 @@
+"""After all other tests: no secret in any log, in Airflow's database, in an alert, or in the working papers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy import create_engine, inspect, text
+
+from local.environment import parse_shell_exports
+from local.partners.dex import TOKEN_PREFIX
+from local.stack import Stack
+from tests.e2e.conftest import NewDay, UseClients
+from tests.e2e.kit.archive import Archive
+from tests.e2e.kit.inbox import Inbox
+from tests.e2e.kit.partners import TOKEN, Partners
+from tests.e2e.kit.pipeline import Pipeline
+from tests.e2e.kit.secrets import DEX_API, PLANTED, SLACK, Secrets
+
+Text = tuple[str, str]
+"""Where it was found, and what it says."""
+
+
+def logs(stack: Stack) -> Iterator[Text]:
+    state = Path(stack.logs).parent
+    for path in [*state.glob("airflow/logs/**/*.log"), *state.glob("logs/*.log")]:
+        yield str(path.relative_to(state)), path.read_text(errors="replace")
+
+
+def database_rows(stack: Stack) -> Iterator[Text]:
+    """Every row of every table: XComs, rendered fields, run configurations, asset events, audit log."""
+    exports = parse_shell_exports(Path(stack.env_file))
+    engine = create_engine(exports["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
+    try:
+        with engine.connect() as connection:
+            for table in inspect(connection).get_table_names():
+                for (row,) in connection.execute(text(f'SELECT "{table}"::text FROM "{table}"')):
+                    yield f"table {table}", str(row)
+    finally:
+        engine.dispose()
+
+
+def papers(archive: Archive) -> Iterator[Text]:
+    for prefix in ("runs/", "manifests/"):
+        for version in archive.listing(prefix):
+            found = archive.get(version.key, version.id)
+            yield version.key, found["Body"].decode() + json.dumps(found["Metadata"])
+
+
+def messages(inbox: Inbox) -> Iterator[Text]:
+    yield from (("SNS", message) for message in inbox.sns())
+    yield from (("Slack", message) for message in inbox.slack())
+
+
+def test_no_secret_is_in_anything_that_people_or_machines_can_read_later(
+    stack: Stack,
+    pipeline: Pipeline,
+    partners: Partners,
+    archive: Archive,
+    inbox: Inbox,
+    session_secrets: Secrets,
+    use_clients: UseClients,
+    new_day: NewDay,
+) -> None:
+    use_clients([1001, 1002])
+    partners.order({"match": {"clientId": 1001}, "status": 404})
+    run = pipeline.run(day=new_day())
+    assert run.state == "failed"
+    inbox.about(run.id)
+
+    client_secret = session_secrets.read(DEX_API)["password"]
+    assert len(client_secret) > 20
+    assert partners.token().startswith(TOKEN_PREFIX)
+    assert PLANTED in session_secrets.read(SLACK)["password"]
+    assert len(partners.calls(TOKEN)) > 3
+    secrets = {"client secret": client_secret, "planted secret": PLANTED, "access token": TOKEN_PREFIX}
+
+    sources = {
+        "logs": (list(logs(stack)), 20_000),
+        "database": (list(database_rows(stack)), 20_000),
+        "papers": (list(papers(archive)), 500),
+        "messages": (list(messages(inbox)), 300),
+    }
+    leaks = []
+    for source, (texts, least) in sources.items():
+        assert sum(len(content) for _, content in texts) > least, source
+        leaks += [
+            f"{name} in {place}" for place, content in texts for name, secret in secrets.items() if secret in content
+        ]
+    assert leaks == []
+    assert any(run.id in content for _, content in sources["database"][0])
+    assert any("DEX API answered 404" in content for _, content in sources["logs"][0])

@@ -1,0 +1,22 @@
+"""The stack itself, while it runs; how it ends is checked where it is stopped, in ``conftest``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from local.control import StackOptions, running_stack
+from local.processes import StackError
+from local.stack import Stack
+from tests.e2e.kit.processes import family
+
+
+def test_a_second_stack_in_the_same_directory_is_refused_and_harms_nothing(stack: Stack) -> None:
+    state = Path(stack.logs).parent
+    processes = family(state)
+    second = running_stack(StackOptions(state_directory=state))
+    with pytest.raises(StackError, match=f"already running in {state} at {stack.airflow_url}"), second:
+        pass
+    assert all(process.is_running() for process in processes if process.pid in stack.pids.values())
+    assert Stack.read(state) == stack
