@@ -13,12 +13,13 @@ from typing import Protocol
 
 from include.archive.answer import read_answer
 from include.archive.outcomes import Outcome, OutcomeFile, Result
+from include.archive.pace import Pace
 from include.archive.roster import Client
 from include.archive.store import ArchiveStore
 from include.errors import PipelineError, TransientError
 
-MAX_PAUSE_SECONDS = 60.0
-"""Longest pause of a task that an answer's ``Retry-After`` causes; the client itself waits as long as asked."""
+NOT_ASKED = "not asked: the DEX API kept asking to wait"
+"""Error of a client that a retry of its task will ask for."""
 
 SAVE_EVERY_SECONDS = 5.0
 """A killed task repeats at most what it did since its last save."""
@@ -67,11 +68,12 @@ class Archiver:
             earlier = await loop.run_in_executor(threads, self.ledger.resume)
             settled = {id_: outcome for id_, outcome in earlier.items() if not outcome.retryable}
             waiting = iter([client for client in clients if client.id not in settled])
+            pace = Pace()
             desk = _Desk(self.ledger, threads, settled)
             try:
                 async with asyncio.TaskGroup() as workers:
                     for _ in range(min(self.concurrency, len(clients))):
-                        workers.create_task(self._work(waiting, desk))
+                        workers.create_task(self._work(waiting, pace, desk))
             except ExceptionGroup as group:
                 # Retry policy, log and alert are to see the error itself: its type decides, its text tells.
                 error = group.exceptions[0]
@@ -80,10 +82,14 @@ class Archiver:
                 await desk.save()
         return [settled[client.id] for client in clients]
 
-    async def _work(self, waiting: Iterator[Client], desk: _Desk) -> None:
+    async def _work(self, waiting: Iterator[Client], pace: Pace, desk: _Desk) -> None:
         for client in waiting:
-            await desk.pause()
-            await desk.note(await self._archive_one(client, desk.threads))
+            if await pace.may_ask():
+                outcome = await self._archive_one(client, desk.threads)
+                pace.heed(outcome)
+            else:
+                outcome = Outcome(client.id, Result.FAILED, error=NOT_ASKED, retryable=True)
+            await desk.note(outcome)
 
     async def _archive_one(self, client: Client, threads: ThreadPoolExecutor) -> Outcome:
         try:
@@ -116,17 +122,9 @@ class _Desk:
         self._settled = settled
         self._saving = asyncio.Lock()
         self._saved_at = time.monotonic()
-        self._ask_again_at = 0.0
-
-    async def pause(self) -> None:
-        """Wait as long as the API asked anyone to: a limit on calls is a limit on all of them."""
-        await asyncio.sleep(max(0.0, self._ask_again_at - time.monotonic()))
 
     async def note(self, outcome: Outcome) -> None:
         self._settled[outcome.client_id] = outcome
-        if outcome.retry_after is not None:
-            wait = min(outcome.retry_after, MAX_PAUSE_SECONDS)
-            self._ask_again_at = max(self._ask_again_at, time.monotonic() + wait)
         if not self._saving.locked() and time.monotonic() - self._saved_at >= SAVE_EVERY_SECONDS:
             await self.save()
 

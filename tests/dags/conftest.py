@@ -10,10 +10,17 @@ import pytest
 
 from tests.fakes.airflow import FakeRun
 from tests.fakes.database import create_airflow_database
+from tests.fakes.secrets import forget_masks
 from tests.fakes.world import World
 
 if TYPE_CHECKING:
     from airflow.dag_processing.dagbag import DagBag
+
+
+@pytest.fixture(autouse=True)
+def no_masks() -> None:
+    """No secrets of other tests."""
+    forget_masks()
 
 
 @pytest.fixture

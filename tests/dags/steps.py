@@ -17,14 +17,21 @@ SUMMARY_TASK = "summarize"
 
 def list_clients(run: FakeRun) -> list[archive_tasks.Work]:
     """The first task."""
-    return archive_tasks.list_clients(run.context(LIST_TASK))
+    with run.task(LIST_TASK) as context:
+        return archive_tasks.list_clients(context)
+
+
+def archive_client(run: FakeRun, index: int, work: archive_tasks.Work) -> dict[str, int]:
+    """One mapped task."""
+    with run.task(ARCHIVE_TASK, index) as context:
+        return archive_tasks.archive_client(context, work)
 
 
 def archive_all(run: FakeRun, works: list[archive_tasks.Work]) -> None:
     """Every mapped task; failures stay in the run, as in Airflow."""
     for index, work in enumerate(works):
         try:
-            archive_tasks.archive_client(run.context(ARCHIVE_TASK, index), work)
+            archive_client(run, index, work)
         except ClientsFailedError:
             continue
 

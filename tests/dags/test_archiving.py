@@ -10,7 +10,7 @@ from include.errors import (
     ClientsFailedError,
     RetryableClientsError,
 )
-from tests.dags.steps import archive_all, list_clients, summarize
+from tests.dags.steps import archive_all, archive_client, list_clients, summarize
 from tests.fakes.airflow import FakeRun
 from tests.fakes.world import World
 
@@ -28,7 +28,7 @@ def test_failed_client_leaves_its_reason(world: World, run: FakeRun) -> None:
     world.dex.answers[12] = httpx.Response(404)
     work = list_clients(run)[1]
     with pytest.raises(ClientsFailedError, match="client 12: DEX API answered 404"):
-        archive_tasks.archive_client(run.context(ARCHIVE_TASK, 1), work)
+        archive_client(run, 1, work)
     assert run.pushed(ARCHIVE_TASK, XComKey.FAILURE, 1).startswith("ClientsFailedError: 1 of 1 clients")
     assert world.s3.keys("trigger/") == []
 
@@ -41,9 +41,9 @@ def test_retry_of_a_group_asks_only_for_what_failed(world: World, run: FakeRun) 
         httpx.Response(200, json=[13]),
     ]
     with pytest.raises(RetryableClientsError) as caught:
-        archive_tasks.archive_client(run.context(ARCHIVE_TASK, 0), work)
+        archive_client(run, 0, work)
     assert caught.value.retry_after == 3.0
-    counts = archive_tasks.archive_client(run.context(ARCHIVE_TASK, 0), work)
+    counts = archive_client(run, 0, work)
     assert counts["archived"] == 3
     assert sorted(world.dex.clients_asked) == [11, 12, 13, 13]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +23,7 @@ from include.errors import (
 )
 from tests.dags.steps import break_database, list_clients
 from tests.fakes.airflow import FakeRun
+from tests.fakes.dex import TOKEN_URL
 from tests.fakes.world import WITHOUT_CREDENTIALS, World, connection
 
 
@@ -52,11 +54,34 @@ def test_offset_setting_moves_the_day(world: World, run: FakeRun) -> None:
     assert len(world.s3.keys("runs/trigger/20260307/")) == 1
 
 
-def test_run_without_logical_date_takes_a_day_that_has_come(world: World, run: FakeRun) -> None:
+def test_manual_run_keeps_the_day_it_was_triggered_also_when_it_is_repaired_later(world: World, run: FakeRun) -> None:
     run.logical_date = None
+    # Late in the evening of the 7th in New York, and long before the test runs.
+    run.run_after = datetime(2026, 3, 8, 4, 30, tzinfo=UTC)
+    list_clients(run)
+    run.clear_number += 1
     list_clients(run)
     (key,) = world.s3.keys()
-    assert datetime.strptime(key.split("/")[2], "%Y%m%d").replace(tzinfo=UTC) <= datetime.now(UTC)
+    assert key.startswith("runs/trigger/20260307/")
+
+
+def test_schedule_in_another_zone_than_the_days_warns_and_goes_on(
+    world: World, run: FakeRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AIRFLOW__PIPELINES__BUSINESS_TIMEZONE", "Europe/Warsaw")
+    assert len(list_clients(run)) == 3
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "scheduled in Europe/Warsaw" in warning
+    assert "days are those of America/New_York" in warning
+
+
+def test_schedule_in_the_zone_of_the_days_is_quiet(
+    world: World, run: FakeRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AIRFLOW__PIPELINES__BUSINESS_TIMEZONE", "Europe/Warsaw")
+    world.change_settings(business_timezone="Europe/Warsaw")
+    list_clients(run)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_many_clients_are_grouped_and_their_xcom_stays_small(world: World, run: FakeRun) -> None:
@@ -133,7 +158,9 @@ def test_what_is_wrong_at_the_start_is_named_and_nothing_is_written(
         list_clients(run)
     assert world.s3.keys() == []
     assert world.dex.asked == []
-    assert run.pushed(LIST_TASK, XComKey.FAILURE) == f"{expected.__name__}: {caught.value}"
+    # Airflow masks the extras of a connection by their names, and "token_url" has a token in it.
+    shown = str(caught.value).replace(TOKEN_URL, "***")
+    assert run.pushed(LIST_TASK, XComKey.FAILURE) == f"{expected.__name__}: {shown}"
     assert run.pushed(LIST_TASK, XComKey.PLAN) is None
 
 

@@ -3,17 +3,17 @@ from __future__ import annotations
 import httpx
 import pytest
 from airflow.sdk import Asset
+from airflow.utils.types import DagRunType
 from botocore.exceptions import EndpointConnectionError
 
-from airflow_ext import archive_tasks
 from airflow_ext.ids import DEX_TRIGGER_ARCHIVE, XComKey
-from include.archive.digest import ARCHIVE_TASK
+from include.archive.digest import ARCHIVE_TASK, LIST_TASK
 from include.errors import (
     ClientsFailedError,
     DatabaseUnavailableError,
     SettingsError,
 )
-from tests.dags.steps import SUMMARY_TASK, archive_all, break_database, list_clients, summarize
+from tests.dags.steps import SUMMARY_TASK, archive_all, archive_client, break_database, list_clients, summarize
 from tests.fakes.airflow import FakeRun
 from tests.fakes.s3 import s3_error
 from tests.fakes.world import World, connection
@@ -25,14 +25,23 @@ def test_good_run_ends_quietly_and_updates_the_asset(world: World, run: FakeRun)
     assert summary == world.manifest() | {"manifest": "manifests/trigger/20260308.json"}
     assert (summary["total_clients"], summary["successful_archives"]) == (3, 3)
     assert run.outlet_events[Asset(DEX_TRIGGER_ARCHIVE)].extra == {
+        "trigger_date": "2026-03-08",
         "total_clients": 3,
         "successful_archives": 3,
         "failed_archives": 0,
         "unchanged": 0,
         "manifest": "manifests/trigger/20260308.json",
     }
-    assert world.metrics == [{"CompletedRuns": 1.0, "FailedClients": 0.0, "SuccessfulClients": 3.0}]
+    assert world.metrics == [{"FailedRuns": 0.0, "FailedClients": 0.0, "SuccessfulClients": 3.0}]
     assert (world.wire.sns, world.wire.slack) == ([], [])
+
+
+@pytest.mark.parametrize("run_type", [kind.value for kind in DagRunType])
+def test_only_scheduled_runs_quiet_the_alarm_on_missing_runs(run_type: str, world: World, run: FakeRun) -> None:
+    run.run_type = run_type
+    archive_all(run, list_clients(run))
+    summarize(run)
+    assert [values.get("ScheduledRuns") for values in world.metrics] == [1.0 if run_type == "scheduled" else None]
 
 
 def test_failed_clients_fail_the_run_with_one_digest(world: World, run: FakeRun) -> None:
@@ -49,9 +58,19 @@ def test_failed_clients_fail_the_run_with_one_digest(world: World, run: FakeRun)
         assert "s3://archive/manifests/trigger/20260308.json" in text
         assert "/tasks/archive_client/mapped/2" in text
     assert run.pushed(SUMMARY_TASK, "return_value")["failed_archives"] == 2
-    assert run.pushed(SUMMARY_TASK, XComKey.ALERTED) == ["sns", "slack"]
+    assert run.pushed(SUMMARY_TASK, XComKey.ALERTED) == ["slack", "sns"]
     assert run.outlet_events == {}, "the asset is for complete days"
-    assert world.metrics == [{"CompletedRuns": 1.0, "FailedClients": 2.0, "SuccessfulClients": 1.0}]
+    assert world.metrics == [{"FailedRuns": 1.0, "FailedClients": 2.0, "SuccessfulClients": 1.0}]
+
+
+def test_summary_that_is_killed_before_it_told_anyone_has_left_its_numbers(world: World, run: FakeRun) -> None:
+    world.metrics_error = KeyboardInterrupt("killed")
+    world.dex.answers[11] = httpx.Response(404)
+    archive_all(run, list_clients(run))
+    with pytest.raises(KeyboardInterrupt):
+        summarize(run)
+    assert run.pushed(SUMMARY_TASK, "return_value")["failed_archives"] == 1
+    assert run.pushed(SUMMARY_TASK, XComKey.ALERTED) is None, "or the safety net would stay silent"
 
 
 def test_task_that_was_killed_is_in_the_digest(world: World, run: FakeRun) -> None:
@@ -70,7 +89,7 @@ def test_task_that_failed_before_its_first_client_says_why(
     with monkeypatch.context() as patch:
         connection("dex_api", {"conn_type": "http"}, patch)
         with pytest.raises(SettingsError):
-            archive_tasks.archive_client(run.context(ARCHIVE_TASK, 2), works[2])
+            archive_client(run, 2, works[2])
     with pytest.raises(ClientsFailedError):
         summarize(run)
     assert "SettingsError: connection 'dex_api': missing" in world.manifest()["errors"][0]["error"]
@@ -97,12 +116,65 @@ def test_failed_listing_is_told_once_with_its_reason(
     (message,) = world.wire.sns
     assert "DatabaseUnavailableError" in message["Message"]
     assert world.s3.keys() == []
+    assert world.metrics == [{"FailedRuns": 1.0, "FailedClients": 0.0, "SuccessfulClients": 0.0}]
 
 
-def test_killed_listing_is_told_too(world: World, run: FakeRun) -> None:
+def test_scheduled_run_that_could_not_list_has_run_all_the_same(world: World, run: FakeRun) -> None:
+    run.run_type = "scheduled"
+    run.states[LIST_TASK] = "failed"
+    with pytest.raises(ClientsFailedError):
+        summarize(run)
+    assert [(values["FailedRuns"], values["ScheduledRuns"]) for values in world.metrics] == [(1.0, 1.0)]
+
+
+@pytest.mark.parametrize("state", ["failed", "upstream_failed", "skipped", "removed", None])
+def test_killed_listing_is_told_too(state: str | None, world: World, run: FakeRun) -> None:
+    run.states[LIST_TASK] = state
     with pytest.raises(ClientsFailedError, match="killed"):
         summarize(run)
     assert len(world.wire.sns) == 1
+
+
+def test_listing_that_fails_when_it_is_run_again_is_not_hidden_by_its_old_plan(
+    world: World, run: FakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive_all(run, list_clients(run))
+    summarize(run)
+    before = world.manifest()
+    run.clear_number += 1
+    with monkeypatch.context() as patch:
+        break_database(world, run, patch)
+        with pytest.raises(DatabaseUnavailableError):
+            list_clients(run)
+    assert run.pushed(LIST_TASK, XComKey.PLAN) is not None, "or there is nothing to be misled by"
+    with pytest.raises(ClientsFailedError, match="no client was archived: list_clients failed: DatabaseUnavail"):
+        summarize(run)
+    (message,) = world.wire.sns
+    assert "DatabaseUnavailableError" in message["Message"]
+    assert world.manifest() == before
+
+
+def test_cleared_task_that_is_killed_at_once_is_a_failure(world: World, run: FakeRun) -> None:
+    archive_all(run, list_clients(run))
+    summarize(run)
+    run.clear_number += 1
+    run.states[f"{ARCHIVE_TASK}_1"] = "failed"
+    with pytest.raises(ClientsFailedError, match="1 of 3"):
+        summarize(run)
+    assert "client 12 (Client 12) in archive_client[1]: no outcome" in world.wire.sns[0]["Message"]
+    assert world.manifest()["failed_archives"] == 1
+
+
+def test_cleared_task_that_succeeds_repairs_the_run_and_leaves_the_others_counted(world: World, run: FakeRun) -> None:
+    world.dex.answers[12] = [httpx.Response(404), httpx.Response(200, json=[12])]
+    works = list_clients(run)
+    archive_all(run, works)
+    with pytest.raises(ClientsFailedError, match="1 of 3"):
+        summarize(run)
+    run.clear_number += 1
+    archive_client(run, 1, works[1])
+    assert summarize(run)["successful_archives"] == 3
+    assert sorted(world.dex.clients_asked) == [11, 12, 12, 13]
 
 
 def test_alert_that_reached_nobody_is_left_to_the_safety_net(world: World, run: FakeRun) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
 from airflow.sdk import Context
+
+DAG_ID = "dex_trigger_archive"
 
 
 @dataclass
@@ -26,6 +30,7 @@ class FakeTaskInstance:
     task_id: str
     map_index: int | None = None
     log_url: str = "http://airflow.test/log"
+    states: dict[str, dict[str, str | None]] = field(default_factory=dict)
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms.values[self.task_id, str(key), self.map_index] = value
@@ -33,33 +38,61 @@ class FakeTaskInstance:
     def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int | None = None) -> Any:
         return self.xcoms.values.get((task_ids, str(key), map_indexes))
 
+    def get_task_states(
+        self, dag_id: str, *, task_ids: list[str], run_ids: list[str]
+    ) -> dict[str, dict[str, str | None]]:
+        """As the API server answers: by run and task, a mapped task as ``<task id>_<map index>``."""
+        assert dag_id == DAG_ID
+        return {
+            run_id: {
+                name: state for name, state in states.items() if name in task_ids or name.rpartition("_")[0] in task_ids
+            }
+            for run_id, states in self.states.items()
+            if run_id in run_ids
+        }
+
 
 @dataclass
 class FakeRun:
-    """Makes the contexts of the tasks of one run."""
+    """Makes the contexts of the tasks of one run, and knows their states."""
 
     run_id: str = "manual__2026-03-08T06:00:00+00:00"
+    run_type: str = "manual"
     logical_date: datetime | None = None
+    run_after: datetime = datetime(2026, 3, 8, 6, tzinfo=UTC)
     clear_number: int = 0
     params: dict[str, Any] = field(default_factory=lambda: {"trigger_date": None, "client_ids": None, "force": False})
     xcoms: XComs = field(default_factory=XComs)
     outlet_events: dict[Any, Any] = field(default_factory=lambda: defaultdict(SimpleNamespace))
+    states: dict[str, str | None] = field(default_factory=dict)
 
     def context(self, task_id: str, map_index: int | None = None) -> Context:
         """The context of one task."""
         return cast(
             "Context",
             {
-                "ti": FakeTaskInstance(self.xcoms, task_id, map_index),
-                "dag": SimpleNamespace(dag_id="dex_trigger_archive"),
+                "ti": FakeTaskInstance(self.xcoms, task_id, map_index, states={self.run_id: self.states}),
+                "dag": SimpleNamespace(dag_id=DAG_ID),
                 "dag_run": SimpleNamespace(
-                    run_id=self.run_id, logical_date=self.logical_date, clear_number=self.clear_number
+                    run_id=self.run_id,
+                    run_type=self.run_type,
+                    logical_date=self.logical_date,
+                    run_after=self.run_after,
+                    clear_number=self.clear_number,
                 ),
                 "run_id": self.run_id,
                 "params": self.params,
                 "outlet_events": self.outlet_events,
             },
         )
+
+    @contextmanager
+    def task(self, task_id: str, map_index: int | None = None) -> Iterator[Context]:
+        """The context of one task, whose state then is how the block ended."""
+        name = task_id if map_index is None else f"{task_id}_{map_index}"
+        self.states[name] = "failed"
+        yield self.context(task_id, map_index)
+        self.states[name] = "success"
 
     def pushed(self, task_id: str, key: str, map_index: int | None = None) -> Any:
         """What a task pushed, or None."""

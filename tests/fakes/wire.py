@@ -52,24 +52,36 @@ class _Answer(io.BytesIO):
 
 @dataclass
 class Wire:
-    """What went out, and which wire is cut."""
+    """What went out, and which wire is cut.
+
+    ``sns_timeouts`` are the seconds to connect and to read, by attempt.
+    """
 
     sns: list[dict[str, str]] = field(default_factory=list)
     slack: list[dict[str, Any]] = field(default_factory=list)
     slack_urls: list[str] = field(default_factory=list)
+    sns_attempts: int = 0
+    sns_timeouts: list[tuple[float, float]] = field(default_factory=list)
     sns_is_down: bool = False
     slack_is_down: bool = False
 
     def attach(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Catch what goes out for the rest of the test."""
-        monkeypatch.setattr("botocore.httpsession.URLLib3Session.send", self._send_aws)
+
+        def send(session: Any, request: AWSPreparedRequest) -> AWSResponse:
+            # A function, unlike a method of ours, is given the session whose method it becomes.
+            return self._send_aws(session, request)
+
+        monkeypatch.setattr("botocore.httpsession.URLLib3Session.send", send)
         monkeypatch.setattr("slack_sdk.webhook.client.urlopen", self._open_slack)
         for name, value in ENVIRONMENT.items():
             monkeypatch.setenv(name, value)
         # What is down here stays down: no use in botocore's waits.
-        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *arguments: 0)
 
-    def _send_aws(self, request: AWSPreparedRequest) -> AWSResponse:
+    def _send_aws(self, session: Any, request: AWSPreparedRequest) -> AWSResponse:
+        self.sns_attempts += 1
+        self.sns_timeouts.append((session._timeout.connect_timeout, session._timeout.read_timeout))
         if self.sns_is_down:
             raise EndpointConnectionError(endpoint_url=request.url)
         body = request.body.decode() if isinstance(request.body, bytes) else str(request.body)

@@ -29,7 +29,7 @@ class World:
     s3: FakeS3 = field(default_factory=FakeS3)
     wire: Wire = field(default_factory=Wire)
     metrics: list[dict[str, float]] = field(default_factory=list)
-    metrics_error: Exception | None = None
+    metrics_error: BaseException | None = None
     settings: dict[str, Any] = field(
         default_factory=lambda: {
             "environment": "local",
@@ -59,7 +59,7 @@ class World:
         )
         monkeypatch.setattr("airflow_ext.hooks.dex.DexApi", functools.partial(DexApi, transport=self.dex))
         monkeypatch.setattr("airflow_ext.archive_tasks.s3_client", lambda **options: self.s3)
-        monkeypatch.setattr("airflow_ext.archive_tasks.publish_metrics", self._publish)
+        monkeypatch.setattr("airflow_ext.archive_report.publish_metrics", self._publish)
 
     def change_settings(self, **changes: Any) -> None:
         """Put the settings, with changes, where Airflow finds them."""

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from include.archive.keys import manifest_key, outcomes_key, plan_key
-from include.archive.outcomes import Outcome, OutcomeFile, Result, read_outcomes
-from include.archive.plan import Plan
+from include.archive.outcomes import Outcome, OutcomeFile, Progress, Result, read_outcomes
+from include.archive.plan import Plan, cut
 from include.archive.roster import Client
-from include.archive.run import ArchiveRun
+from include.archive.run import ArchiveRun, keep_plan
 from include.clients.s3 import get_json, put_json
 from include.errors import StorageRefusedError
 
@@ -40,22 +40,26 @@ def day() -> date:
     return next(DAYS)
 
 
-def _plan(s3: S3Client, bucket: str, day: date, *, clear_number: int = 0) -> tuple[str, Plan]:
-    return ArchiveRun(s3, bucket).plan(
-        CLIENTS,
+def _plan(s3: S3Client, bucket: str, day: date) -> tuple[str, Plan]:
+    """Keep a plan of two slices; returns where it lies, and the plan."""
+    plan = Plan(
         run_id=RUN_ID,
-        clear_number=clear_number,
+        clear_number=0,
         day=day,
         force=True,
-        max_tasks=2,
-        clients_per_task=2,
+        concurrency=16,
+        base_url="https://dex.example.com/v1",
+        clients=CLIENTS,
+        slices=cut(CLIENTS, max_tasks=2, clients_per_task=2),
     )
+    return keep_plan(s3, bucket, plan), plan
 
 
 def test_plan_comes_back_as_it_was_made(s3: S3Client, archive_bucket: str, day: date) -> None:
-    key, plan = _plan(s3, archive_bucket, day)
-    assert key == plan_key(day, RUN_ID)
-    assert Plan.from_document(get_json(s3, archive_bucket, key)) == plan
+    place, plan = _plan(s3, archive_bucket, day)
+    key = plan_key(day, RUN_ID)
+    assert place == f"s3://{archive_bucket}/{key}"
+    assert ArchiveRun.at(place, s3).plan == plan
     assert plan.clients == CLIENTS
     kept = s3.head_object(Bucket=archive_bucket, Key=key)
     assert (kept["ContentType"], kept["ServerSideEncryption"]) == ("application/json", "AES256")
@@ -67,14 +71,18 @@ def test_outcomes_are_resumed_by_a_retry_and_not_after_a_clear(s3: S3Client, arc
 
     assert OutcomeFile(s3, archive_bucket, key, clear_number=1).resume() == {2: DONE, 3: BROKEN}
     assert OutcomeFile(s3, archive_bucket, key, clear_number=2).resume() == {}
-    assert read_outcomes(s3, archive_bucket, key, since_clear=1) == [DONE, BROKEN]
-    assert read_outcomes(s3, archive_bucket, key, since_clear=2) == []
+    now, cleared, planned_again = (
+        Progress(number, planned, frozenset()) for number, planned in ((1, 0), (2, 0), (2, 2))
+    )
+    assert read_outcomes(s3, archive_bucket, key, index=0, progress=now) == [DONE, BROKEN]
+    assert read_outcomes(s3, archive_bucket, key, index=0, progress=cleared) == [DONE, BROKEN], "they name a failure"
+    assert read_outcomes(s3, archive_bucket, key, index=0, progress=planned_again) == []
 
 
 def test_outcomes_that_were_never_written_are_none(s3: S3Client, archive_bucket: str, day: date) -> None:
     key = outcomes_key(plan_key(day, RUN_ID), 7)
     assert OutcomeFile(s3, archive_bucket, key, clear_number=0).resume() == {}
-    assert read_outcomes(s3, archive_bucket, key, since_clear=0) == []
+    assert read_outcomes(s3, archive_bucket, key, index=0, progress=Progress(0, 0, frozenset({0}))) == []
 
 
 def test_saving_again_replaces_the_outcomes(s3: S3Client, archive_bucket: str, day: date) -> None:
@@ -87,13 +95,14 @@ def test_saving_again_replaces_the_outcomes(s3: S3Client, archive_bucket: str, d
 
 
 def test_manifest_accounts_for_every_client(s3: S3Client, archive_bucket: str, day: date) -> None:
-    plan_at, plan = _plan(s3, archive_bucket, day)
+    place, plan = _plan(s3, archive_bucket, day)
     first, second = plan.slices
     lost = plan.clients[second.start : second.stop]
     done = [replace(DONE, client_id=client.id) for client in plan.clients[first.start : first.stop]]
-    OutcomeFile(s3, archive_bucket, outcomes_key(plan_at, first.start), clear_number=0).save(done)
+    outcomes_at = outcomes_key(plan_key(day, RUN_ID), first.start)
+    OutcomeFile(s3, archive_bucket, outcomes_at, clear_number=0).save(done)
 
-    key, manifest = ArchiveRun(s3, archive_bucket).account(plan_at, why_no_outcome=lambda _: "killed")
+    key, manifest = ArchiveRun.at(place, s3).account(clear_number=0, succeeded=[0], why_no_outcome=lambda _: "killed")
 
     assert key == manifest_key(day)
     document = get_json(s3, archive_bucket, key)
@@ -109,9 +118,9 @@ def test_manifest_accounts_for_every_client(s3: S3Client, archive_bucket: str, d
     assert [item["client_id"] for item in document["clients"]] == [client.id for client in CLIENTS]
 
 
-def test_manifest_of_an_expired_plan_says_how_to_go_on(s3: S3Client, archive_bucket: str, day: date) -> None:
+def test_run_whose_plan_has_expired_says_how_to_go_on(s3: S3Client, archive_bucket: str, day: date) -> None:
     with pytest.raises(StorageRefusedError, match="clear list_clients"):
-        ArchiveRun(s3, archive_bucket).account(plan_key(day, "gone"), why_no_outcome=lambda _: None)
+        ArchiveRun.at(f"s3://{archive_bucket}/{plan_key(day, 'gone')}", s3)
 
 
 def test_json_of_any_text_comes_back(s3: S3Client, archive_bucket: str) -> None:

@@ -73,7 +73,7 @@ def test_settings_name_the_resources_of_the_stack(aws: Aws, outputs: Mapping[str
         "archive_bucket": outputs["ArchiveBucketName"],
         "alerts_topic_arn": outputs["AlertsTopicArn"],
         "max_mapped_clients": 500,
-        "clients_per_task": 250,
+        "clients_per_task": 500,
         "archive_concurrency": 16,
     }
     settings = parse_settings(json.dumps(_settings(aws)))
@@ -117,7 +117,7 @@ def test_update_changes_settings_and_keeps_what_people_and_pipelines_wrote(empty
     assert [(item["Protocol"], item["Endpoint"]) for item in subscribed] == [("email", "oncall@example.com")]
 
 
-def test_failed_clients_ring_the_alarm_and_the_topic_carries_it(
+def test_failed_run_rings_the_alarm_and_the_topic_carries_it(
     aws: Aws, outputs: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inbox = _inbox(aws, outputs["AlertsTopicArn"])
@@ -128,16 +128,16 @@ def test_failed_clients_ring_the_alarm_and_the_topic_carries_it(
         "extra": {"endpoint_url": aws.endpoint, "region_name": "us-east-1"},
     }
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
-    publish_metrics({"FailedClients": 2}, environment="local", pipeline=DEX_TRIGGER_ARCHIVE)
+    publish_metrics({"FailedRuns": 1.0}, environment="local", pipeline=DEX_TRIGGER_ARCHIVE)
     alarm = json.loads(_receive(aws, inbox)["Message"])
-    assert alarm["AlarmName"] == "pipelines-local-dex-trigger-archive-failed-clients"
+    assert alarm["AlarmName"] == "pipelines-local-dex-trigger-archive-failed-run"
     assert alarm["NewStateValue"] == "ALARM"
 
 
 def test_alarms_watch_the_metrics_of_the_archive(aws: Aws, outputs: Mapping[str, str]) -> None:
     alarms = {alarm["AlarmName"]: alarm for alarm in aws.cloudwatch.describe_alarms()["MetricAlarms"]}
     assert set(alarms) == {
-        "pipelines-local-dex-trigger-archive-failed-clients",
+        "pipelines-local-dex-trigger-archive-failed-run",
         "pipelines-local-dex-trigger-archive-no-run",
         "pipelines-local-alerts-undelivered",
     }
@@ -145,6 +145,8 @@ def test_alarms_watch_the_metrics_of_the_archive(aws: Aws, outputs: Mapping[str,
         assert alarm["AlarmActions"] == [outputs["AlertsTopicArn"]]
         if "dex-trigger-archive" in name:
             assert (alarm["Namespace"], alarm["Dimensions"]) == (METRICS_NAMESPACE, PIPELINE)
+    assert alarms["pipelines-local-dex-trigger-archive-failed-run"]["MetricName"] == "FailedRuns"
     no_run = alarms["pipelines-local-dex-trigger-archive-no-run"]
+    assert no_run["MetricName"] == "ScheduledRuns"
     assert no_run["TreatMissingData"] == "breaching"
     assert no_run["Period"] * no_run["EvaluationPeriods"] == 26 * 3600

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from airflow_ext.ids import METRICS_NAMESPACE
+
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = ROOT / "infra" / "template.yaml"
 CFN_LINT = ROOT / ".venv-aws" / "bin" / "cfn-lint"
@@ -172,6 +174,21 @@ def test_alarms_reach_the_topic(template: dict[str, Any]) -> None:
         assert "TreatMissingData" in properties, name
         assert properties["AlarmDescription"], name
     assert template["Resources"]["ArchiveNoRunAlarm"]["Properties"]["TreatMissingData"] == "breaching"
+
+
+def test_alarms_of_the_archive_watch_metrics_that_it_publishes(template: dict[str, Any]) -> None:
+    published = (ROOT / "plugins" / "airflow_ext" / "archive_report.py").read_text(encoding="utf-8")
+    watched = {}
+    for name, alarm in _of_type(template, "AWS::CloudWatch::Alarm").items():
+        properties = alarm["Properties"]
+        if properties["Namespace"] == METRICS_NAMESPACE:
+            watched[name] = (properties["MetricName"], properties["AlarmName"]["Fn::Sub"])
+            assert f'"{properties["MetricName"]}"' in published, f"nothing publishes what {name} watches"
+    prefix = "pipelines-${Environment}-dex-trigger-archive"
+    assert watched == {
+        "ArchiveFailedRunAlarm": ("FailedRuns", f"{prefix}-failed-run"),
+        "ArchiveNoRunAlarm": ("ScheduledRuns", f"{prefix}-no-run"),
+    }
 
 
 def test_alarms_may_use_the_key_of_the_topic(template: dict[str, Any]) -> None:

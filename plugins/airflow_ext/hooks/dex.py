@@ -135,8 +135,9 @@ def _check_url(text: str, name: str) -> None:
     where = f"connection '{DEX_API_CONNECTION}': {name}"
     try:
         url = httpx.URL(text)
-    except httpx.InvalidURL as error:
-        raise SettingsError(f"{where} is no URL; write one such as https://dex.example.com") from error
+    except httpx.InvalidURL:
+        # The cause would be logged as well, and it quotes what it cannot read.
+        raise SettingsError(f"{where} is no URL; write one such as https://dex.example.com") from None
     if url.scheme not in ("http", "https") or not url.host:
         raise SettingsError(f"{where} must begin with https:// and name a host")
     if url.userinfo or url.query:

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from tests.fakes.secrets import forget_masks
+
+
+@pytest.fixture(autouse=True)
+def no_masks() -> None:
+    """No secrets of other tests."""
+    forget_masks()
+
 
 @pytest.fixture(scope="session")
 def airflow_database() -> None:

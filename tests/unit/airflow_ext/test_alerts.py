@@ -45,6 +45,17 @@ def test_alert_goes_to_topic_and_slack(wire: Wire) -> None:
     assert wire.slack_urls == [f"https://slack.test/services/{SLACK_PATH}"]
 
 
+def test_topic_is_waited_for_no_longer_than_a_callback_can_wait(wire: Wire) -> None:
+    send()
+    assert wire.sns_timeouts == [(5, 10)]
+
+
+def test_log_says_which_run_the_alert_is_about(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    send()
+    assert f"about run {ALERT.run_id} delivered through: slack, sns" in caplog.text
+
+
 def test_braces_of_other_systems_are_sent_and_not_rendered(wire: Wire) -> None:
     send()
     for text in (wire.sns[0]["Message"], wire.slack[0]["text"]):
@@ -62,6 +73,7 @@ def test_slack_markup_is_escaped(wire: Wire) -> None:
 def test_slack_gets_it_when_sns_is_down(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     wire.sns_is_down = True
     assert send() == ["slack"]
+    assert wire.sns_attempts == 2, "a callback may be waiting: no more than one repetition"
     assert len(wire.slack) == 1
     assert "not delivered through sns" in caplog.text
 

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
+import pymssql
 import pytest
 from airflow.providers.amazon.aws.secrets.secrets_manager import SecretsManagerBackend
 from airflow.sdk import Connection
@@ -14,8 +16,15 @@ from botocore.stub import Stubber
 
 from airflow_ext.hooks.aws import s3_client
 from airflow_ext.hooks.connections import get_connection
-from airflow_ext.hooks.dex import api_access, database_hook, dex_api, read_rows
-from include.errors import DatabaseUnavailableError, SettingsError, SettingsUnavailableError
+from airflow_ext.hooks.dex import MSSQL_EXTRA, api_access, database_hook, dex_api, read_rows
+from include.errors import (
+    DatabaseRefusedError,
+    DatabaseUnavailableError,
+    PipelineError,
+    SettingsError,
+    SettingsUnavailableError,
+)
+from tests.fakes.secrets import deny_secrets
 from tests.fakes.wire import ENVIRONMENT
 
 SECRET = "pl4nted-s3cret"
@@ -71,7 +80,12 @@ def test_original_database_secret_leads_to_sql_server(
         "password": SECRET,
         "database": "clients",
         "port": "1444",
+        **MSSQL_EXTRA,
     }
+    # pymssql's own: no limit for a query, a minute for a login, whatever protocol FreeTDS thinks of.
+    assert 0 < MSSQL_EXTRA["timeout"] <= 300
+    assert 0 < MSSQL_EXTRA["login_timeout"] <= 60
+    assert {"tds_version", "encryption"} <= set(MSSQL_EXTRA)
 
 
 @pytest.mark.parametrize("port", [{}, {"port": None}, {"port": "1433"}], ids=str)
@@ -90,10 +104,12 @@ def test_full_sql_server_connection_keeps_its_extras(monkeypatch: pytest.MonkeyP
         login="reader",
         password=SECRET,
         schema="clients",
-        extra=json.dumps({"tds_version": "7.4", "encryption": "require"}),
+        extra=json.dumps({"tds_version": "7.3", "encryption": "require", "timeout": 5, "appname": "pipelines"}),
     )
     asked = connected_to(conn, monkeypatch)
-    assert (asked["tds_version"], asked["encryption"], asked["port"]) == ("7.4", "require", "1433")
+    assert (asked["tds_version"], asked["encryption"], asked["port"]) == ("7.3", "require", "1433")
+    assert (asked["timeout"], asked["appname"]) == (5, "pipelines")
+    assert asked["login_timeout"] == MSSQL_EXTRA["login_timeout"], "what it does not say has our default"
 
 
 def test_sql_server_without_host_is_named() -> None:
@@ -136,6 +152,44 @@ def test_unreachable_sql_server_names_host_and_port(monkeypatch: pytest.MonkeyPa
     with pytest.raises(DatabaseUnavailableError) as caught:
         read_rows("SELECT 1")
     assert "(mssql db.test:1433, database clients): OSError: Adaptive Server is unavailable;" in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        # As pymssql raises them: for a login the number and the text in a tuple, for a query as two arguments.
+        (pymssql.OperationalError((18456, b"Login failed for user 'reader'.DB-Lib error")), DatabaseRefusedError),
+        (pymssql.OperationalError((18452, b"Login failed: untrusted domain")), DatabaseRefusedError),
+        (pymssql.OperationalError((4060, b"Cannot open database")), DatabaseRefusedError),
+        (pymssql.ProgrammingError(208, b"Invalid object name 'Client'."), DatabaseRefusedError),
+        (pymssql.ProgrammingError(207, b"Invalid column name 'name'."), DatabaseRefusedError),
+        (pymssql.OperationalError(229, b"The SELECT permission was denied"), DatabaseRefusedError),
+        (
+            pymssql.OperationalError((20009, b"Unable to connect: Adaptive Server is unavailable")),
+            DatabaseUnavailableError,
+        ),
+        (pymssql.OperationalError((20003, b"Adaptive Server connection timed out")), DatabaseUnavailableError),
+        (pymssql.OperationalError(1205, b"chosen as the deadlock victim"), DatabaseUnavailableError),
+        (pymssql.InterfaceError("Connection is closed."), DatabaseUnavailableError),
+        (pymssql.OperationalError(()), DatabaseUnavailableError),
+        (pymssql.OperationalError(), DatabaseUnavailableError),
+        (TimeoutError(), DatabaseUnavailableError),
+    ],
+    ids=repr,
+)
+def test_number_of_sql_server_decides_whether_a_retry_makes_sense(
+    error: Exception, expected: type[PipelineError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**arguments: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("pymssql.connect", fail)
+    conn = {"host": "db.test", "login": "reader", "password": SECRET, "schema": "clients"}
+    monkeypatch.setenv("AIRFLOW_CONN_DEX_DB", json.dumps(conn))
+    with pytest.raises(PipelineError, match=r"'dex_db' \(mssql db.test:1433, database clients\)") as caught:
+        read_rows("SELECT 1")
+    assert type(caught.value) is expected
     assert SECRET not in str(caught.value)
 
 
@@ -197,6 +251,41 @@ def test_missing_field_is_named(
     assert SECRET not in str(caught.value)
 
 
+def test_connection_of_a_type_is_not_taken_for_the_original_secret(
+    secrets: tuple[SecretsManagerBackend, Stubber],
+) -> None:
+    forgotten = FULL | {"extra": {"scope": "special"}}
+    with pytest.raises(SettingsError, match=r"missing extra\.token_url"):
+        api_access(stored(secrets, "dex_api", forgotten), default_base_url="https://other.test")
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("ftp://dex.test", "must begin with https://"),
+        ("https://", "name a host"),
+        ("https:///path", "name a host"),
+        ("https:dex.test", "name a host|is no URL"),
+        (f"https://dex.test:{SECRET}/", "is no URL"),
+        ("https://[::1/", "is no URL"),
+        ("https://dex.test/\x00", "is no URL"),
+        (f"https://user:{SECRET}@dex.test", "no user, password or query"),
+        (f"https://{SECRET}@dex.test", "no user, password or query"),
+        (f"https://dex.test/?key={SECRET}", "no user, password or query"),
+    ],
+)
+@pytest.mark.parametrize("field", ["host", "extra.token_url"])
+def test_unusable_url_is_refused_by_its_field_and_not_quoted(
+    field: str, url: str, says: str, secrets: tuple[SecretsManagerBackend, Stubber]
+) -> None:
+    change: dict[str, Any] = {"host": url} if field == "host" else {"extra": {"token_url": url}}
+    with pytest.raises(SettingsError, match=says) as caught:
+        api_access(stored(secrets, "dex_api", FULL | change), default_base_url="")
+    assert f"connection 'dex_api': {field}" in str(caught.value)
+    # As a log shows it, with its causes.
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
 @pytest.mark.parametrize(
     ("fields", "base_url"),
     [
@@ -221,6 +310,15 @@ def test_scheme_and_port_may_be_fields_of_their_own(fields: dict[str, Any], base
 @pytest.mark.parametrize("conn_id", ["dex_db", "dex_api"])
 def test_missing_connection_says_where_it_belongs(conn_id: str, airflow_database: None) -> None:
     with pytest.raises(SettingsUnavailableError, match=f"airflow/connections/{conn_id}"):
+        get_connection(conn_id)
+
+
+@pytest.mark.parametrize("conn_id", ["dex_db", "dex_api"])
+def test_connection_that_may_not_be_read_is_a_matter_of_permissions(
+    conn_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deny_secrets(monkeypatch)
+    with pytest.raises(SettingsError, match=f"'{conn_id}' .*may not be read: check the execution role's permissions"):
         get_connection(conn_id)
 
 

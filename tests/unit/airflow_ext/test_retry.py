@@ -63,6 +63,13 @@ def test_retry_after_is_the_least_delay(asked: float) -> None:
     assert evaluate(errors.ApiUnavailableError("busy", retry_after=asked)) >= asked - 1e-6
 
 
+def test_short_retry_after_does_not_undo_the_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__PIPELINES__RETRY_BASE_SECONDS", "30")
+    delays = [evaluate(errors.ApiUnavailableError("busy", retry_after=1.0), 5) for _ in range(20)]
+    assert min(delays) >= 240
+    assert max(delays) <= 480
+
+
 def test_retry_after_spreads_and_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__PIPELINES__RETRY_BASE_SECONDS", "30")
     error = errors.RetryableClientsError("busy", retry_after=1e9)

@@ -4,10 +4,11 @@ import json
 from typing import Any
 
 import pytest
-from airflow.sdk import Context
+from airflow.sdk import Context, Variable
+from airflow.sdk.log import mask_secret
 
 from airflow_ext.ids import XComKey
-from airflow_ext.notifications.safety_net import SUMMARY_TASK, alert_unreported_failure, failure_kept
+from airflow_ext.notifications.safety_net import SUMMARY_TASK, alert_unreported_failure, failure_kept, leave
 from include.errors import SettingsError
 from tests.fakes.airflow import FakeRun, FakeTaskInstance, XComs
 from tests.fakes.wire import TOPIC, Wire
@@ -76,6 +77,19 @@ def test_works_without_settings(wire: Wire, run: FakeRun, monkeypatch: pytest.Mo
     assert run.run_id in wire.slack[0]["text"]
 
 
+def test_slack_is_told_whatever_breaks_while_settings_are_read(
+    wire: Wire, run: FakeRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(key: str) -> str:
+        raise RuntimeError("the store broke")
+
+    monkeypatch.setattr(Variable, "get", broken)
+    alert_unreported_failure(callback_context(run))
+    assert wire.sns == []
+    assert run.run_id in wire.slack[0]["text"]
+    assert "no SNS alert: RuntimeError: the store broke" in caplog.text
+
+
 def test_works_when_xcoms_cannot_be_read(wire: Wire, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(self: FakeTaskInstance, **arguments: Any) -> Any:
         raise RuntimeError("no API server")
@@ -90,6 +104,37 @@ def test_reason_of_a_failure_is_kept_and_the_error_passes() -> None:
     with pytest.raises(SettingsError), failure_kept(ti):  # type: ignore[arg-type]
         raise SettingsError("host is missing")
     assert ti.xcom_pull(task_ids="list_clients", key=XComKey.FAILURE) == "SettingsError: host is missing"
+
+
+class Unreachable(FakeTaskInstance):
+    """A task instance whose API server is gone."""
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        raise RuntimeError("no API server")
+
+
+def test_reason_that_cannot_be_kept_does_not_replace_the_error(caplog: pytest.LogCaptureFixture) -> None:
+    ti = Unreachable(XComs(), "list_clients")
+    with pytest.raises(SettingsError, match="host is missing"), failure_kept(ti):  # type: ignore[arg-type]
+        raise SettingsError("host is missing")
+    assert "'failure' was not left: RuntimeError: no API server" in caplog.text
+
+
+def test_entry_that_cannot_be_left_fails_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    leave(Unreachable(XComs(), SUMMARY_TASK), XComKey.ALERTED, ["sns"])  # type: ignore[arg-type]
+    assert "'alerted' was not left" in caplog.text
+
+
+@pytest.mark.parametrize("before", ["", "x" * 970], ids=["short", "at the cut"])
+def test_masked_secret_is_not_in_the_reason(before: str) -> None:
+    secret = "masked-by-airflow-7f3a91"
+    mask_secret(secret)
+    ti = FakeTaskInstance(XComs(), "list_clients")
+    with pytest.raises(ValueError, match=secret), failure_kept(ti):  # type: ignore[arg-type]
+        raise ValueError(f"{before}login with {secret}")
+    kept = ti.xcom_pull(task_ids="list_clients", key=XComKey.FAILURE)
+    assert kept.startswith(f"ValueError: {before}login with")
+    assert "masked" not in kept
 
 
 def test_long_reason_is_cut_and_success_leaves_nothing() -> None:

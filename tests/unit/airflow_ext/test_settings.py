@@ -5,10 +5,12 @@ import logging
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowSecretsBackendAccessDenied
 from pydantic import ValidationError
 
 from airflow_ext.settings import Settings, load_settings, parse_settings
 from include.errors import SettingsError, SettingsUnavailableError
+from tests.fakes.secrets import deny_secrets
 
 GOOD: dict[str, Any] = {
     "environment": "local",
@@ -31,7 +33,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert settings.dex_api_base_url == ""
     assert (settings.max_mapped_clients, settings.clients_per_task, settings.archive_concurrency) == (
         500,
-        250,
+        500,
         16,
     )
 
@@ -55,7 +57,23 @@ def test_every_field_is_taken() -> None:
         ("environment", [..., "", None, 5]),
         ("business_timezone", ["", "Mars/Olympus", "America", "../etc/passwd", "/etc/localtime", 5, None]),
         ("trigger_date_offset_days", ["soon", 1.5, 5000, -5000, None]),
-        ("archive_bucket", [..., "", "ab", None]),
+        (
+            "archive_bucket",
+            [
+                ...,
+                "",
+                "ab",
+                "Archive",
+                "s3://archive",
+                "archive/",
+                "under_score",
+                "-archive",
+                "archive.",
+                "a" * 64,
+                "archive\n",
+                None,
+            ],
+        ),
         ("alerts_topic_arn", [..., "", "alerts", "arn:aws:sqs:us-east-1:0:queue", None]),
         ("dex_api_base_url", ["dex.test", "ftp://dex.test", "https://", "https://dex test", None]),
         ("max_mapped_clients", [0, -1, 1025, "many", None]),
@@ -100,6 +118,14 @@ def test_settings_cannot_be_changed() -> None:
 def test_settings_come_from_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", json.dumps(GOOD))
     assert load_settings().archive_bucket == "archive"
+
+
+def test_variable_that_may_not_be_read_is_a_matter_of_permissions(monkeypatch: pytest.MonkeyPatch) -> None:
+    deny_secrets(monkeypatch)
+    with pytest.raises(SettingsError, match="may not be read: check the execution role's permissions") as caught:
+        load_settings()
+    assert WHERE in str(caught.value)
+    assert isinstance(caught.value.__cause__, AirflowSecretsBackendAccessDenied)
 
 
 def test_missing_variable_says_where_it_belongs(airflow_database: None) -> None:

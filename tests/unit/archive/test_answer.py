@@ -35,6 +35,9 @@ from include.errors import InvalidAnswerError
         (b'{"twice": 1, "twice": 2}', False),
         ('{"name": "Zażółć 東京 🏭"}'.encode(), False),
         (b'"\\ud800"', False),
+        # With a byte order mark.
+        (b"\xef\xbb\xbf[]", True),
+        (b'\xef\xbb\xbf{"a": 1}', False),
     ],
     ids=lambda value: repr(value)[:30],
 )
@@ -64,7 +67,9 @@ def test_any_json_document_but_null_is_an_answer(body: bytes, empty: bool) -> No
         (b'{"planted": 1,}', "invalid JSON"),
         (b'"planted\n"', "invalid JSON"),
         (b"nul", "invalid JSON"),
-        (b"\xef\xbb\xbf[]", "invalid JSON"),
+        (b"\xef\xbb\xbf", "invalid JSON"),
+        (b"\xef\xbb\xbfnull", "null"),
+        (b"\xef\xbb\xbf\xef\xbb\xbf[]", "invalid JSON"),
         ('["planted"]'.encode("utf-16"), "UTF-8"),
         ('["planted"]'.encode("utf-16-le"), "invalid JSON"),
         ('["planted"]'.encode("utf-32"), "UTF-8"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from datetime import date
 from typing import TYPE_CHECKING, Any, cast
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from include.archive import archiver as archiver_module
+from include.archive import pace as pace_module
 from include.archive.archiver import Archiver
 from include.archive.keys import archive_key
-from include.archive.outcomes import Outcome, OutcomeFile, Result, read_outcomes
+from include.archive.outcomes import Outcome, OutcomeFile, Result
 from include.archive.roster import Client
 from include.archive.store import ArchiveStore
 from include.errors import (
@@ -37,6 +39,7 @@ class Source:
     def __init__(self, scripted: dict[int, Exception | bytes] | None = None) -> None:
         self.scripted = scripted or {}
         self.asked: list[int] = []
+        self.asked_at: dict[int, float] = {}
         self.active = 0
         self.most_active = 0
         self.gate: Callable[[int], Any] | None = None
@@ -44,6 +47,7 @@ class Source:
     async def trigger_response(self, client_id: int, day: date) -> bytes:
         assert day == DAY
         self.asked.append(client_id)
+        self.asked_at[client_id] = time.monotonic()
         self.active += 1
         self.most_active = max(self.most_active, self.active)
         try:
@@ -80,8 +84,7 @@ def clients(count: int) -> list[Client]:
 
 
 def ledger(s3: FakeS3) -> dict[int, Outcome]:
-    kept = read_outcomes(cast("S3Client", s3), s3.bucket, LEDGER, since_clear=0)
-    return {outcome.client_id: outcome for outcome in kept}
+    return OutcomeFile(cast("S3Client", s3), s3.bucket, LEDGER, clear_number=0).resume()
 
 
 def failing_put(prefix: str, error: Exception, *, times: int = 10**6) -> Callable[[dict[str, Any]], None]:
@@ -115,7 +118,7 @@ def test_one_failure_stops_no_other() -> None:
     source = Source(
         {
             2: ApiRefusedError("DEX API answered 404"),
-            3: ApiUnavailableError("DEX API answered 429", retry_after=9.0),
+            3: ApiUnavailableError("DEX API answered 429", retry_after=0.01),
             4: b"null",
             5: b"<html>",
             6: AuthRefusedError("refused"),
@@ -125,7 +128,7 @@ def test_one_failure_stops_no_other() -> None:
     failed = {number for number, outcome in outcomes.items() if outcome.outcome is Result.FAILED}
     assert failed == {2, 3, 4, 5, 6}
     assert {number for number in failed if outcomes[number].retryable} == {3}
-    assert outcomes[3].retry_after == 9.0
+    assert outcomes[3].retry_after == 0.01
     assert outcomes[2].error == "DEX API answered 404"
     assert s3.keys("trigger/") == sorted(archive_key(number, DAY) for number in (1, 7, 8, 9, 10))
 
@@ -239,12 +242,102 @@ def test_ledger_is_not_written_for_every_client() -> None:
     assert len(s3.bodies(LEDGER)) == 1
 
 
-def test_mistake_in_the_code_comes_through_by_its_name_and_outcomes_are_kept() -> None:
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_mistake_in_the_code_fails_its_client_only_and_is_in_the_log(
+    concurrency: int, caplog: pytest.LogCaptureFixture
+) -> None:
     s3 = FakeS3()
-    source = Source({7: ZeroDivisionError("a mistake")})
-    with pytest.raises(ZeroDivisionError, match="a mistake"):
-        archive(s3, source, concurrency=1)
-    assert sorted(ledger(s3)) == [1, 2, 3, 4, 5, 6]
+    source = Source({7: ZeroDivisionError(f"a mistake with {SECRET}")})
+    outcomes = {outcome.client_id: outcome for outcome in archive(s3, source, concurrency=concurrency)}
+    assert [number for number, outcome in outcomes.items() if outcome.outcome is Result.FAILED] == [7]
+    assert outcomes[7].error == "unexpected ZeroDivisionError, see the log"
+    assert outcomes[7].retryable, "the next version of the code may do better"
+    assert ledger(s3) == outcomes
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "client 7" in record.getMessage()
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError
+
+
+def test_mistake_while_an_answer_is_kept_fails_its_client_only() -> None:
+    s3 = FakeS3()
+    s3.before["PutObject"] = failing_put("trigger/3/", KeyError("ETag"))
+    outcomes = {outcome.client_id: outcome for outcome in archive(s3, Source())}
+    assert {number for number, outcome in outcomes.items() if outcome.outcome is Result.FAILED} == {3}
+    assert outcomes[3].error == "unexpected KeyError, see the log"
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_nobody_is_asked_before_the_pause_that_the_api_asked_for_is_over(concurrency: int) -> None:
+    pause = 0.15
+    busy = {number: ApiUnavailableError("DEX API answered 429", retry_after=pause) for number in range(1, 4)}
+    source = Source(busy)
+    outcomes = archive(FakeS3(), source, count=8, concurrency=concurrency)
+    # Those that were on their way together are all refused; the rest waits for the last refusal's pause.
+    together = [source.asked_at[number] for number in range(1, concurrency + 1)]
+    assert source.asked_at[concurrency + 1] - max(together) >= pause
+    assert [outcome.retry_after for outcome in outcomes[:3]] == [pause] * 3
+    assert {outcome.outcome for outcome in outcomes[3:]} == {Result.ARCHIVED}
+
+
+def test_shorter_wait_does_not_end_a_longer_one() -> None:
+    long, short = 0.2, 0.01
+    source = Source(
+        {
+            1: ApiUnavailableError("DEX API answered 503", retry_after=long),
+            2: ApiUnavailableError("DEX API answered 429", retry_after=short),
+        }
+    )
+    archive(FakeS3(), source, count=4, concurrency=2)
+    assert min(source.asked_at[3], source.asked_at[4]) - source.asked_at[1] >= long
+
+
+def test_pause_grows_while_somebody_waits_for_its_end() -> None:
+    source = Source(
+        {
+            1: ApiUnavailableError("DEX API answered 429", retry_after=0.1),
+            2: ApiUnavailableError("DEX API answered 503", retry_after=0.3),
+        }
+    )
+
+    async def gate(client_id: int) -> None:
+        if client_id == 2:
+            # Answers when the other worker is already waiting.
+            await asyncio.sleep(0.05)
+
+    source.gate = gate
+    archive(FakeS3(), source, count=4, concurrency=2)
+    assert min(source.asked_at[3], source.asked_at[4]) - source.asked_at[2] >= 0.3
+
+
+@pytest.mark.parametrize("asked", [3600.0, float("inf")])
+def test_pause_has_a_limit_and_the_outcome_keeps_what_was_asked(asked: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace_module, "MAX_PAUSE_SECONDS", 0.05)
+    source = Source({1: ApiUnavailableError("DEX API answered 503", retry_after=asked)})
+    outcomes = archive(FakeS3(), source, count=2, concurrency=1)
+    assert 0.05 <= source.asked_at[2] - source.asked_at[1] < 10
+    assert [outcome.retry_after for outcome in outcomes] == [asked, None]
+
+
+def test_task_that_is_asked_to_wait_again_and_again_leaves_the_rest_to_its_retry() -> None:
+    busy = {number: ApiUnavailableError("DEX API answered 429", retry_after=0.02) for number in range(1, 21)}
+    source = Source(busy)
+    outcomes = archive(FakeS3(), source, count=20, concurrency=1)
+    assert sorted(source.asked_at) == list(range(1, pace_module.MAX_PAUSES + 2))
+    assert all(outcome.retryable for outcome in outcomes)
+    assert {outcome.error for outcome in outcomes[pace_module.MAX_PAUSES + 1 :]} == {archiver_module.NOT_ASKED}
+
+
+def test_success_between_pauses_keeps_a_task_asking() -> None:
+    busy = {number: ApiUnavailableError("DEX API answered 429", retry_after=0.01) for number in range(1, 21, 2)}
+    outcomes = archive(FakeS3(), Source(busy), count=20, concurrency=1)
+    assert [outcome.outcome for outcome in outcomes] == [Result.FAILED, Result.ARCHIVED] * 10
+
+
+def test_failure_without_a_wait_holds_up_nobody() -> None:
+    source = Source({1: ApiUnavailableError("DEX API answered 503"), 2: ApiRefusedError("DEX API answered 404")})
+    archive(FakeS3(), source, count=20, concurrency=1)
+    assert source.asked_at[20] - source.asked_at[1] < 5
 
 
 @pytest.mark.parametrize(

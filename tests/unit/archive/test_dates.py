@@ -23,11 +23,19 @@ def day_of(
     *,
     requested: str | None = None,
     logical_date: datetime | None = None,
+    triggered_at: datetime = NOW,
     now: datetime = NOW,
     zone: ZoneInfo = NEW_YORK,
     offset_days: int = 0,
 ) -> date:
-    return trigger_date(requested=requested, logical_date=logical_date, now=now, zone=zone, offset_days=offset_days)
+    return trigger_date(
+        requested=requested,
+        logical_date=logical_date,
+        triggered_at=triggered_at,
+        now=now,
+        zone=zone,
+        offset_days=offset_days,
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,8 +65,21 @@ def test_offset_moves_days_and_not_hours() -> None:
     assert day_of(logical_date=logical_date, offset_days=-1) == date(2026, 3, 8)
 
 
-def test_run_without_logical_date_takes_today() -> None:
-    assert day_of(now=datetime(2026, 3, 10, 3, 0, tzinfo=UTC)) == date(2026, 3, 9)
+def test_manual_run_takes_the_day_it_was_triggered_in_the_business_zone() -> None:
+    assert day_of(triggered_at=datetime(2026, 3, 10, 3, 0, tzinfo=UTC)) == date(2026, 3, 9)
+    assert day_of(triggered_at=datetime(2026, 3, 10, 4, 0, tzinfo=UTC)) == date(2026, 3, 10)
+    assert day_of(triggered_at=NOW, offset_days=-1) == date(2026, 3, 9)
+
+
+def test_manual_run_that_is_repaired_later_keeps_its_day() -> None:
+    days = {day_of(triggered_at=NOW, now=NOW + timedelta(days=later)) for later in (0, 1, 30)}
+    assert days == {date(2026, 3, 10)}
+
+
+def test_logical_date_wins_over_the_day_of_triggering() -> None:
+    # A backfill: asked for today, about a day long past.
+    logical_date = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+    assert day_of(logical_date=logical_date, triggered_at=NOW) == date(2026, 1, 5)
 
 
 def test_param_wins_over_logical_date_and_offset() -> None:
@@ -86,7 +107,8 @@ def test_malformed_date_is_refused_and_named(requested: str) -> None:
     [
         ({"requested": "2026-03-11"}, "param trigger_date"),
         ({"logical_date": datetime(2026, 3, 11, 12, tzinfo=UTC)}, "the logical date"),
-        ({"offset_days": 1}, r"today plus trigger_date_offset_days \(1\)"),
+        ({"triggered_at": NOW + timedelta(days=1)}, "the day it was triggered"),
+        ({"offset_days": 1}, r"the day it was triggered plus trigger_date_offset_days \(1\)"),
         (
             {"logical_date": NOW, "offset_days": 2},
             r"the logical date plus trigger_date_offset_days \(2\)",
@@ -117,13 +139,17 @@ def test_day_is_the_calendar_day_in_the_zone_plus_the_offset(moment: datetime, z
     assert day_of(logical_date=moment, now=now, zone=key, offset_days=offset) == expected
 
 
-@given(MOMENTS, st.one_of(st.none(), MOMENTS), ZONES, OFFSETS)
-def test_day_is_never_in_the_future(now: datetime, logical_date: datetime | None, zone: str, offset: int) -> None:
+@given(MOMENTS, st.one_of(st.none(), MOMENTS), MOMENTS, ZONES, OFFSETS)
+def test_day_is_never_in_the_future(
+    now: datetime, logical_date: datetime | None, triggered_at: datetime, zone: str, offset: int
+) -> None:
     today = now.astimezone(ZoneInfo(zone)).date()
     try:
-        day = day_of(logical_date=logical_date, now=now, zone=ZoneInfo(zone), offset_days=offset)
+        day = day_of(
+            logical_date=logical_date, triggered_at=triggered_at, now=now, zone=ZoneInfo(zone), offset_days=offset
+        )
     except InvalidInputError:
-        start = today if logical_date is None else logical_date.astimezone(ZoneInfo(zone)).date()
+        start = (logical_date or triggered_at).astimezone(ZoneInfo(zone)).date()
         assert start + timedelta(days=offset) > today
     else:
         assert day <= today

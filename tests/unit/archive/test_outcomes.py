@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.archive.outcomes import Outcome, OutcomeFile, Result, read_outcomes
+from include.archive.outcomes import Outcome, OutcomeFile, Progress, Result, read_outcomes
 from include.errors import StorageUnavailableError
 from tests.fakes.s3 import FakeS3, s3_error
 
@@ -36,8 +36,11 @@ def file_of(s3: FakeS3, clear_number: int = 0) -> OutcomeFile:
     return OutcomeFile(cast("S3Client", s3), s3.bucket, KEY, clear_number=clear_number)
 
 
-def read(s3: FakeS3, since_clear: int = 0) -> list[Outcome]:
-    return read_outcomes(cast("S3Client", s3), s3.bucket, KEY, since_clear=since_clear)
+def read(s3: FakeS3, *, clear_number: int = 0, planned_at: int = 0, succeeded: bool = False) -> list[Outcome]:
+    """What the summary finds of slice 3 of a run."""
+    # Slice 4 is another one: that its task succeeded says nothing of slice 3.
+    progress = Progress(clear_number, planned_at, frozenset({3, 4} if succeeded else {4}))
+    return read_outcomes(cast("S3Client", s3), s3.bucket, KEY, index=3, progress=progress)
 
 
 @given(st.lists(OUTCOMES, unique_by=lambda outcome: outcome.client_id, max_size=5))
@@ -67,12 +70,38 @@ def test_cleared_task_does_its_work_again() -> None:
     assert file_of(s3, clear_number=2).resume() == {}
 
 
-def test_summary_leaves_out_what_is_older_than_the_plan() -> None:
+@pytest.mark.parametrize("succeeded", [True, False])
+def test_outcomes_of_this_life_of_the_run_are_taken(succeeded: bool) -> None:
     s3 = FakeS3()
     file_of(s3, clear_number=1).save([ARCHIVED])
-    assert read(s3, since_clear=0) == [ARCHIVED], "the task alone was cleared after the plan"
-    assert read(s3, since_clear=1) == [ARCHIVED]
-    assert read(s3, since_clear=2) == []
+    for planned_at in (0, 1):
+        assert read(s3, clear_number=1, planned_at=planned_at, succeeded=succeeded) == [ARCHIVED]
+
+
+@pytest.mark.parametrize("outcomes", [[ARCHIVED], [ARCHIVED, FAILED]], ids=["good", "failed"])
+@pytest.mark.parametrize("succeeded", [True, False])
+def test_outcomes_older_than_the_plan_are_never_taken(outcomes: list[Outcome], succeeded: bool) -> None:
+    s3 = FakeS3()
+    file_of(s3, clear_number=1).save(outcomes)
+    assert read(s3, clear_number=2, planned_at=2, succeeded=succeeded) == []
+
+
+def test_task_that_other_tasks_repair_left_alone_keeps_its_outcomes() -> None:
+    s3 = FakeS3()
+    file_of(s3).save([ARCHIVED])
+    assert read(s3, clear_number=1, succeeded=True) == [ARCHIVED]
+
+
+def test_cleared_task_that_died_before_its_first_save_is_not_counted_by_its_old_outcomes() -> None:
+    s3 = FakeS3()
+    file_of(s3).save([ARCHIVED])
+    assert read(s3, clear_number=1, succeeded=False) == []
+
+
+def test_failed_task_that_was_not_cleared_keeps_naming_its_failure() -> None:
+    s3 = FakeS3()
+    file_of(s3).save([ARCHIVED, FAILED])
+    assert read(s3, clear_number=1, succeeded=False) == [ARCHIVED, FAILED]
 
 
 def test_storage_that_fails_is_not_an_empty_file() -> None:

@@ -14,15 +14,24 @@ CLIENTS = [Client(3, "Three"), Client(7, "Seven"), Client(9, "Nine")]
 
 
 def test_rows_become_clients_in_their_order() -> None:
-    rows = [(9, "Nine"), (3.0, "Three"), (Decimal(7), "Seven")]
-    assert clients_from_rows(rows) == [Client(9, "Nine"), Client(3, "Three"), Client(7, "Seven")]
+    rows = [(9, "Nine"), (3.0, "Three"), (Decimal(7), "Seven"), (Decimal("12.0"), "Twelve"), ("15", "Text")]
+    assert clients_from_rows(rows) == [
+        Client(9, "Nine"),
+        Client(3, "Three"),
+        Client(7, "Seven"),
+        Client(12, "Twelve"),
+        Client(15, "Text"),
+    ]
 
 
 def test_client_with_two_names_is_one_client() -> None:
     assert clients_from_rows([(3, "Three"), (3, "Third"), (7, None)]) == [Client(3, "Three"), Client(7, "")]
 
 
-@pytest.mark.parametrize("bad", [None, "x", "", 3.5, float("nan"), float("inf"), b"\x00"])
+@pytest.mark.parametrize(
+    "bad",
+    [None, "x", "", "12.7", 3.5, float("nan"), float("inf"), Decimal("12.7"), Decimal("NaN"), True, False, b"\x00"],
+)
 def test_client_id_that_is_no_integer_is_refused_and_shown(bad: Any) -> None:
     with pytest.raises(InvalidInputError, match="ClientID"):
         clients_from_rows([(3, "Three"), (bad, "Bad")])

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date
 from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 import pytest
 
+from include.archive import pace as pace_module
 from include.archive.keys import archive_key
 from include.archive.outcomes import Result
 from include.archive.plan import Plan, cut
@@ -44,8 +45,14 @@ def do_slice(s3: FakeS3, dex: FakeDex, index: int, *, clear_number: int = 0) -> 
     return run.archive_slice(run.plan.slices[index], api, clear_number=clear_number)
 
 
-def account(s3: FakeS3, why: Callable[[int], str | None] = lambda index: None) -> dict[str, Any]:
-    key, manifest = reopened(s3).account(why_no_outcome=why)
+def account(
+    s3: FakeS3,
+    why: Callable[[int], str | None] = lambda index: None,
+    *,
+    clear_number: int = 0,
+    succeeded: Iterable[int] = (),
+) -> dict[str, Any]:
+    key, manifest = reopened(s3).account(clear_number=clear_number, succeeded=succeeded, why_no_outcome=why)
     document: dict[str, Any] = json.loads(s3.bodies(key)[-1] or b"")
     assert document == manifest.to_document()
     return document
@@ -65,7 +72,8 @@ def test_plan_slices_and_manifest_of_a_good_run() -> None:
     assert len(dex.logins) == 2, "one a task"
 
 
-def test_mixed_failures_are_retried_with_the_longest_wait_asked_for() -> None:
+def test_mixed_failures_are_retried_with_the_longest_wait_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace_module, "MAX_PAUSE_SECONDS", 0.01)
     s3 = FakeS3()
     plan_run(s3)
     dex = FakeDex(
@@ -109,7 +117,7 @@ def test_run_that_is_planned_again_forgets_older_outcomes() -> None:
     do_slice(s3, FakeDex(), 1)
     plan_run(s3, clear_number=1)
     do_slice(s3, FakeDex(), 0, clear_number=1)
-    document = account(s3)
+    document = account(s3, clear_number=1, succeeded=[0])
     assert [client["outcome"] for client in document["clients"]] == ["unchanged"] * 3 + ["failed"] * 3
 
 
@@ -125,7 +133,18 @@ def test_cleared_task_alone_does_its_part_again() -> None:
         "unchanged": 2,
         "failed": 0,
     }
-    assert account(s3)["failed_archives"] == 0
+    assert account(s3, clear_number=1, succeeded=[0, 1])["failed_archives"] == 0
+
+
+def test_cleared_task_that_dies_at_once_is_a_failure_though_its_first_life_was_good() -> None:
+    s3 = FakeS3()
+    plan_run(s3)
+    do_slice(s3, FakeDex(), 0)
+    do_slice(s3, FakeDex(), 1)
+    assert account(s3, succeeded=[0, 1])["failed_archives"] == 0
+    document = account(s3, lambda index: f"slice {index} was killed", clear_number=1, succeeded=[0])
+    assert [error["client_id"] for error in document["errors"]] == [4, 5, 6]
+    assert {error["error"] for error in document["errors"]} == {"slice 1 was killed"}
 
 
 def test_empty_run_has_a_manifest_too() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -170,6 +171,36 @@ def test_refused_credentials_are_tried_once_only(refusal: httpx.Response) -> Non
     assert "client secret" in str(results[0])
 
 
+def test_failed_login_is_shared_by_all_who_wait_for_it() -> None:
+    dex = FakeDex(tokens=[httpx.Response(503, headers={"Retry-After": "7"})])
+    dex.pause = lambda: asyncio.sleep(0.01)
+    auth = ClientCredentialsAuth(CREDENTIALS, transport=dex)
+
+    async def run() -> list[BaseException | None]:
+        return list(await asyncio.gather(*(auth.log_in() for _ in range(20)), return_exceptions=True))
+
+    results = asyncio.run(run())
+    assert {type(result) for result in results} == {ApiUnavailableError}
+    assert {result.retry_after for result in results if isinstance(result, ApiUnavailableError)} == {7.0}
+    assert len(dex.logins) == 1
+
+
+def test_caller_that_gives_up_does_not_take_the_login_from_the_others() -> None:
+    dex = FakeDex()
+    dex.pause = lambda: asyncio.sleep(0.05)
+    auth = ClientCredentialsAuth(CREDENTIALS, transport=dex)
+
+    async def run() -> None:
+        impatient, patient = (asyncio.create_task(auth.log_in()) for _ in range(2))
+        await asyncio.sleep(0)
+        impatient.cancel()
+        await patient
+        assert impatient.cancelled()
+
+    asyncio.run(run())
+    assert len(dex.logins) == 1
+
+
 def test_failed_login_can_be_tried_again() -> None:
     dex = FakeDex(tokens=[httpx.Response(503)])
     auth = ClientCredentialsAuth(CREDENTIALS, transport=dex)
@@ -206,11 +237,13 @@ HTML = "<html><body>Sign in, please</body></html>"
         (token_answer(expires_in="soon"), InvalidAnswerError),
         (token_answer(expires_in=[1]), InvalidAnswerError),
         (token_answer(expires_in=10**400), InvalidAnswerError),
+        (httpx.Response(200, text="[" * 200_000 + "]" * 200_000), InvalidAnswerError),
+        (httpx.Response(200, text='{"a":' * 100_000 + "1" + "}" * 100_000), InvalidAnswerError),
         (httpx.ConnectError("refused"), ApiUnavailableError),
         (httpx.ReadTimeout("slow"), ApiUnavailableError),
         (httpx.RemoteProtocolError("cut"), ApiUnavailableError),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:60],
 )
 def test_token_endpoint_that_misbehaves(reply: httpx.Response | Exception, expected: type[PipelineError]) -> None:
     with pytest.raises(PipelineError) as caught:
@@ -264,6 +297,9 @@ def test_secret_and_token_are_in_no_text(
         asyncio.run(auth.log_in())
     except PipelineError as error:
         texts += [str(error), repr(error)]
+        if isinstance(reply, httpx.Response):
+            # As a log shows it, with its causes: the server's words must not come that way either.
+            texts.append("".join(traceback.format_exception(error)))
     texts += [repr(auth), str(vars(auth)), repr(CREDENTIALS), str(CREDENTIALS), caplog.text]
     for text in texts:
         assert SECRET not in text

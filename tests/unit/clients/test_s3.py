@@ -3,8 +3,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, cast
 
+import boto3
 import pytest
-from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
+from botocore.exceptions import EndpointConnectionError, NoCredentialsError, ParamValidationError, ReadTimeoutError
 
 from include.clients.s3 import get_json, put_json, typed_errors
 from include.errors import PipelineError, StorageRefusedError, StorageUnavailableError
@@ -25,12 +26,20 @@ if TYPE_CHECKING:
         (ReadTimeoutError(endpoint_url="https://s3.test"), StorageUnavailableError),
         (s3_error("AccessDenied"), StorageRefusedError),
         (s3_error("NoSuchBucket"), StorageRefusedError),
+        (ParamValidationError(report="Invalid bucket name"), StorageRefusedError),
+        (NoCredentialsError(), StorageRefusedError),
     ],
     ids=str,
 )
 def test_botocore_errors_become_ours(error: Exception, expected: type[PipelineError]) -> None:
     with pytest.raises(expected, match=r"cannot write s3://archive/key"), typed_errors("write s3://archive/key"):
         raise error
+
+
+def test_bucket_name_that_boto_itself_refuses_is_permanent() -> None:
+    s3 = boto3.client("s3", region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
+    with pytest.raises(StorageRefusedError, match="bucket's name in settings"):
+        get_json(s3, "no bucket", "papers/one.json")
 
 
 def test_other_errors_pass() -> None:
