@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from local.demo_archive import run_archive
-from local.demo_report import PipelineReport
+from local.demo_report import PipelineReport, Tell
 from local.layout import write_private_json
 from local.stack import Stack
 
@@ -38,9 +38,6 @@ def run_demo(stack: Stack) -> int:
     console.print(f"[bold {'green' if passed else 'red'}]{verdict}[/]")
     return 0 if passed else 1
 
-
-Tell = Callable[[int, int], None]
-"""Shows progress: steps done, steps in all."""
 
 _PIPELINES: dict[str, Callable[[Stack, Tell], PipelineReport]] = {"dex_trigger_archive": run_archive}
 

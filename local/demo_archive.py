@@ -7,19 +7,16 @@ import json
 import sqlite3
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 
 from include.archive.roster import client_query
 from local.airflow_api import AirflowApi
-from local.demo_report import PipelineReport
+from local.demo_report import PipelineReport, Tell
 from local.inbox import receive_alerts
 from local.sample.client_database import BROKEN_CLIENT_ID
 from local.stack import Stack
-
-if TYPE_CHECKING:
-    from local.demo import Tell
 
 DAG_ID = "dex_trigger_archive"
 _TIMEOUT_SECONDS = 600.0

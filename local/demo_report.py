@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+Tell = Callable[[int, int], None]
+"""Shows progress: steps done, steps in all."""
 
 
 @dataclass(frozen=True)
