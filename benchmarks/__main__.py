@@ -1,0 +1,120 @@
+"""Command line of the benchmarks: `python -m benchmarks`; `make bench` calls it without options."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+from rich.markdown import Markdown
+
+from benchmarks.bench import Bench, BenchmarkError, bench
+from benchmarks.mapped import measure_mapped
+from benchmarks.memory import measure_memory
+from benchmarks.parsing import measure_parsing
+from benchmarks.report import RESULTS, part_table, write_results
+from benchmarks.results import Part
+from benchmarks.throughput import measure_throughput
+from local.layout import PROJECT_ROOT
+from local.ports import PortError
+from local.processes import StackError
+from local.progress import StartProgress
+
+_PARTS: dict[str, tuple[str, Callable[[Bench, argparse.Namespace], Part]]] = {
+    "parse": (
+        "dag_file_parse_ms",
+        lambda bench, options: measure_parsing(bench, repeat=options.repeat + 2),
+    ),
+    "mapped": (
+        "mapped_client",
+        lambda bench, options: measure_mapped(bench, tasks=options.tasks, repeat=options.repeat),
+    ),
+    "memory": (
+        "task_memory",
+        lambda bench, options: measure_memory(bench, clients=1_000, latency_ms=options.latency),
+    ),
+    "throughput": (
+        "archive_throughput",
+        lambda bench, options: measure_throughput(
+            bench,
+            sizes=options.clients,
+            loop_clients=options.loop,
+            latency_ms=options.latency,
+            repeat=options.repeat,
+        ),
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure; returns 0 when everything was measured, also where an aim is missed: nothing here is a test."""
+    options = _parser().parse_args(argv)
+    console = Console(highlight=False)
+    try:
+        with StartProgress(console) as progress, bench(options.state_dir, on_event=progress) as made:
+            progress.close()
+            for name in options.only:
+                load = os.getloadavg()[0]
+                console.print(f"\nmeasuring: {name} (load average {load:.1f})")
+                part = _PARTS[name][1](made, options)
+                part.keep(load)
+                console.print(Markdown(part_table(part)))
+    except (StackError, PortError, BenchmarkError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except httpx.TransportError as error:
+        print(f"error: the stack does not answer ({error!r}): see the logs in {options.state_dir}", file=sys.stderr)
+        return 1
+    if options.report or not (argv or sys.argv[1:]):
+        return _report(console)
+    return 0
+
+
+def _report(console: Console) -> int:
+    kept = {stem: Part.read(stem) for stem, _ in _PARTS.values()}
+    if missing := [stem for stem, part in kept.items() if part is None]:
+        print(f"error: not measured yet: {', '.join(missing)}: run 'make bench'", file=sys.stderr)
+        return 1
+    write_results(part for part in kept.values() if part is not None)
+    console.print(f"written: {RESULTS.relative_to(PROJECT_ROOT)}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure the pipelines on a local stack of its own."
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=list(_PARTS), default=list(_PARTS), metavar="PART",
+        help=f"parts to measure: {', '.join(_PARTS)} (default: all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--clients", nargs="+", type=int, default=[1_000, 10_000], metavar="N",
+        help="throughput: numbers of clients (default: 1000 10000)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--loop", type=int, default=1_000, metavar="N",
+        help="throughput: clients that the one-at-a-time loop is run with (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--latency", type=float, default=100.0, metavar="MS", help="DEX latency (default: 100 ms)")
+    parser.add_argument("--tasks", type=int, default=60, help="mapped: mapped tasks (default: %(default)s)")
+    parser.add_argument("--repeat", type=int, default=3, help="runs of each kind (default: %(default)s)")
+    parser.add_argument(
+        "--state-dir",
+        type=Path,
+        default=PROJECT_ROOT / ".local-bench",
+        help="state of the stack (default: .local-bench)",
+    )
+    parser.add_argument(
+        "--report", action="store_true",
+        help="write RESULTS.md from the latest measurement of every part; without any option this is done as well",
+    )  # fmt: skip
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,78 @@
+"""The baseline: the archive as the original Lambda did it, ported as it was.
+
+One token for the run; then client after client: ask the API, parse the answer, write it to S3. A failure is noted and
+the loop goes on. In the original's favour its connections are kept open between calls, nothing starts cold, and the
+15-minute limit of a Lambda is ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import requests
+
+from benchmarks.bench import TRIGGER_PATH, Bench, BenchmarkError
+from benchmarks.cpu import CpuMeter, CpuUse
+from include.archive.roster import Client
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One run of the loop: ``clients`` archived in ``wall`` seconds."""
+
+    clients: int
+    wall: float
+    cpu: CpuUse
+
+
+def archive_one_at_a_time(bench: Bench, clients: Sequence[Client], day: date) -> Loop:
+    """Archive ``clients`` of a day that nothing was archived for.
+
+    :raises BenchmarkError: a client failed.
+    """
+    with CpuMeter(bench.stack) as meter:
+        began = time.monotonic()
+        failures = _handler(bench, clients, day)
+        wall = time.monotonic() - began
+    if failures:
+        raise BenchmarkError(f"{len(failures)} clients failed in the one-at-a-time loop, first: {failures[0]}")
+    return Loop(len(clients), wall, meter.use)
+
+
+def _handler(bench: Bench, clients: Sequence[Client], day: date) -> list[str]:
+    stack = bench.stack
+    secret = stack.aws("secretsmanager").get_secret_value(SecretId="airflow/connections/dex_api")["SecretString"]
+    api = json.loads(secret)
+    s3, http = stack.aws("s3"), requests.Session()
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": api["login"],
+        "client_secret": api["password"],
+        "scope": api["extra"]["scope"],
+    }
+    answer = http.post(api["extra"]["token_url"], data=form, timeout=30)
+    answer.raise_for_status()
+    headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    failures = []
+    for client in clients:
+        try:
+            answer = http.get(
+                f"{api['host']}{TRIGGER_PATH}",
+                params={"clientId": str(client.id), "triggerDate": day.isoformat()},
+                headers=headers,
+                timeout=30,
+            )
+            answer.raise_for_status()
+            s3.put_object(
+                Bucket=stack.archive_bucket,
+                Key=f"trigger/{client.id}/{client.id}_trigger_{day:%Y%m%d}.json",
+                Body=json.dumps(answer.json()),
+                ContentType="application/json",
+            )
+        except requests.RequestException as error:
+            failures.append(f"client {client.id}: {error}")
+    return failures

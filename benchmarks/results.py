@@ -1,0 +1,78 @@
+"""What a part of the benchmarks reports, and how it is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+OUT = Path(__file__).parent / "out"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One row: ``ours`` beside ``baseline``, as text with units.
+
+    :param ratio: how they compare.
+    :param aim: what was aimed at; empty where there is no aim.
+    :param met: whether it is; None where there is no aim.
+    """
+
+    what: str
+    ours: str
+    baseline: str
+    ratio: str
+    aim: str = ""
+    met: bool | None = None
+
+
+@dataclass
+class Part:
+    """One part of the benchmarks.
+
+    :param explanation: what was measured, how, and what the baseline is.
+    :param raw: every number behind the rows.
+    :param notes: where the time goes; one paragraph or Markdown table each.
+    """
+
+    name: str
+    explanation: str
+    rows: list[Comparison]
+    raw: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+    at: str = ""
+    load_before: float = 0.0
+    load_after: float = 0.0
+
+    def keep(self, load_before: float) -> None:
+        """Write this part to ``benchmarks/out/<name>.json`` with the time and the machine's load (1 minute)."""
+        self.at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        self.load_before, self.load_after = load_before, os.getloadavg()[0]
+        OUT.mkdir(exist_ok=True)
+        _file(self.name).write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def read(cls, name: str) -> Part | None:
+        """The latest measurement of a part, or None."""
+        try:
+            document = json.loads(_file(name).read_text())
+        except FileNotFoundError:
+            return None
+        return cls(**{**document, "rows": [Comparison(**row) for row in document["rows"]]})
+
+
+def median_and_range(values: Sequence[float], unit: str, *, digits: int = 1) -> str:
+    """Such as ``4.2 s (4.0-4.9)``; only the value where there is one."""
+    text = f"{statistics.median(values):,.{digits}f} {unit}"
+    if len(values) == 1:
+        return text
+    return f"{text} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"
+
+
+def _file(name: str) -> Path:
+    return OUT / f"{name}.json"
