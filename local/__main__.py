@@ -6,13 +6,14 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from local.control import StackOptions, running_stack, start_detached, stop
 from local.layout import DEFAULT_STATE_DIRECTORY, PROJECT_ROOT, PYTHON, Layout
-from local.ports import PortError
+from local.ports import PREFERRED_AIRFLOW_PORT, PortError
 from local.processes import StackError
 from local.progress import StartProgress
 from local.stack import Stack
@@ -37,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _up(options: argparse.Namespace, console: Console) -> int:
     with StartProgress(console) as progress:
-        stack = start_detached(_stack_options(options), on_event=progress)
+        preferring_8080 = replace(_stack_options(options), preferred_airflow_port=PREFERRED_AIRFLOW_PORT)
+        stack = start_detached(preferring_8080, on_event=progress)
     console.print(f"\nAirflow's UI   {stack.airflow_url}   (no login: everyone is admin here)")
     console.print(f"partner stubs  {stack.partners_url}/journal")
     console.print(f"AWS emulator   {stack.aws_endpoint_url}")
@@ -101,7 +103,11 @@ def _parser() -> argparse.ArgumentParser:
         help="where the stack keeps its state (default: .local); several run side by side",
     )  # fmt: skip
     ports = argparse.ArgumentParser(add_help=False)
-    for service, text in (("airflow", "8080 if free"), ("aws", "a free one"), ("partners", "a free one")):
+    for service, text in (
+        ("airflow", "for up 8080 if free, else a free one"),
+        ("aws", "a free one"),
+        ("partners", "a free one"),
+    ):
         variable = f"{service.upper()}_PORT"
         ports.add_argument(
             f"--{service}-port", type=int, metavar="PORT", default=os.environ.get(variable) or None,

@@ -16,7 +16,7 @@ import psutil
 
 from local.environment import clean_environment
 from local.layout import DEFAULT_STATE_DIRECTORY, PROJECT_ROOT, PYTHON, Layout
-from local.ports import PREFERRED_AIRFLOW_PORT, PortRequest, choose_ports
+from local.ports import PortRequest, choose_ports
 from local.processes import StackError
 from local.stack import Stack, running_supervisor
 
@@ -30,14 +30,17 @@ Event = Mapping[str, Any]
 class StackOptions:
     """How to start a stack.
 
-    Ports that are None are chosen: 8080 for Airflow if it is free, else any free port. `airflow_options` are Airflow
-    configuration options of this stack alone, as environment variables (`AIRFLOW__SECTION__OPTION`).
+    Ports that are None are chosen: for Airflow `preferred_airflow_port` if it is given and free, else any free port.
+    A preference is for stacks that people start one at a time: of two that start together, both may find it free.
+    `airflow_options` are Airflow configuration options of this stack alone, as environment variables
+    (`AIRFLOW__SECTION__OPTION`).
     """
 
     state_directory: Path = DEFAULT_STATE_DIRECTORY
     airflow_port: int | None = None
     aws_port: int | None = None
     partners_port: int | None = None
+    preferred_airflow_port: int | None = None
     airflow_options: Mapping[str, str] = field(default_factory=dict)
 
     def port_requests(self) -> list[PortRequest]:
@@ -48,7 +51,7 @@ class StackOptions:
                 "--airflow-port",
                 "AIRFLOW_PORT",
                 fixed=self.airflow_port,
-                preferred=PREFERRED_AIRFLOW_PORT,
+                preferred=self.preferred_airflow_port,
             ),
             PortRequest("aws", "--aws-port", "AWS_PORT", fixed=self.aws_port),
             PortRequest("partners", "--partners-port", "PARTNERS_PORT", fixed=self.partners_port),
