@@ -66,7 +66,7 @@ async def assemble(supervisor: Supervisor, ports: dict[str, int], airflow_option
             await supervisor.start(aws.emulator_command(ports["aws"], layout.root / "emulator"))
             await _until(lambda: _answers(f"{urls['aws']}/_ministack/health"), "emulator")
         async with supervisor.step("deployment"):
-            await supervisor.execute(aws.deploy_command(urls["aws"]))
+            await supervisor.execute(aws.deploy_command(urls["aws"], DexApiBaseUrl=urls["partners"]))
             return await asyncio.to_thread(
                 aws.finish_deployment,
                 urls["aws"],

@@ -69,8 +69,11 @@ def emulator_command(port: int, scratch: Path) -> Command:
     )
 
 
-def deploy_command(endpoint_url: str) -> Command:
-    """The deployment that every environment gets, with the `local` section of infra/samconfig.toml."""
+def deploy_command(endpoint_url: str, **parameters: str) -> Command:
+    """The deployment that every environment gets, with the `local` section of infra/samconfig.toml.
+
+    `parameters` are the template's, beside `Environment`.
+    """
     return Command(
         name="deploy",
         arguments=[
@@ -79,6 +82,8 @@ def deploy_command(endpoint_url: str) -> Command:
             "--config-file", PROJECT_ROOT / "infra" / "samconfig.toml",
             "--config-env", ENVIRONMENT_NAME,
             "--stack-name", CLOUDFORMATION_STACK,
+            "--parameter-overrides", f"Environment={ENVIRONMENT_NAME}",
+            *(f"{name}={value}" for name, value in parameters.items()),
             "--no-progressbar",
         ],
         environment={

@@ -21,7 +21,9 @@ class BusinessDayTimetable(CronTriggerTimetable):
     the first. A bound at midnight UTC is therefore read as that calendar day in the business zone: from its start,
     or to its end. Any other bound is taken as it is.
 
-    A DAG that never ran waits for its hour: switching it on does not archive a day that nobody asked for.
+    A day missed by a DAG without catch-up is made up for if the DAG ran within the last week. One that did not, or
+    never, waits for its hour: neither switching it on nor a backfill of old days (which Airflow takes for its latest
+    run) archives a day that nobody asked for.
     """
 
     def next_dagrun_info(
@@ -31,7 +33,8 @@ class BusinessDayTimetable(CronTriggerTimetable):
         restriction: TimeRestriction,
     ) -> DagRunInfo | None:
         """The next run within the restriction, its bare dates read as business days."""
-        if last_automated_data_interval is None and not restriction.catchup:
+        if not restriction.catchup and _is_long_ago(last_automated_data_interval):
+            last_automated_data_interval = None
             restriction = restriction._replace(earliest=self._first(restriction.earliest))
         return super().next_dagrun_info(
             last_automated_data_interval=last_automated_data_interval,
@@ -61,6 +64,10 @@ class BusinessDayTimetable(CronTriggerTimetable):
         next_day = bound.in_timezone(UTC).add(days=1)
         midnight = DateTime.create(next_day.year, next_day.month, next_day.day, tz=self._timezone)
         return midnight - timedelta(microseconds=1)
+
+
+def _is_long_ago(interval: DataInterval | None) -> bool:
+    return interval is None or interval.end < DateTime.now(UTC).subtract(weeks=1)
 
 
 def _is_bare_date(moment: DateTime) -> bool:

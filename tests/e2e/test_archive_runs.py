@@ -175,7 +175,6 @@ def test_the_secret_of_the_original_lambda_is_taken_as_it_is(
         "client_id": answers_before["login"],
         "client_secret": answers_before["password"],
     }
-    secrets.change(stack.settings_variable, dex_api_base_url=stack.partners_url)
     secrets.put(DEX_API, json.dumps(as_it_was))
     run = pipeline.run(day=day)
     secrets.restore()

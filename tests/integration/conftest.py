@@ -90,12 +90,10 @@ class Aws:
 
     def deploy(self, **parameters: str) -> dict[str, str]:
         """Deploy the template as environment ``local`` and return the stack's outputs."""
-        command = deploy_command(self.endpoint)
-        overrides = [f"{name}={value}" for name, value in {"Environment": "local", **parameters}.items()]
+        command = deploy_command(self.endpoint, **parameters)
         done = subprocess.run(
-            [*command.arguments, "--parameter-overrides", *overrides],
-            # The CLI would look only every five seconds whether it is done.
-            env={**command.environment, "AWS_ACCESS_KEY_ID": self.account, "SAM_CLI_POLL_DELAY": "0.5"},
+            list(command.arguments),
+            env={**command.environment, "AWS_ACCESS_KEY_ID": self.account},
             cwd=PROJECT_ROOT,
             capture_output=True,
             text=True,

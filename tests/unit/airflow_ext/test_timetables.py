@@ -164,6 +164,12 @@ def test_dag_that_never_ran_waits_for_its_hour(now: str, expected: str) -> None:
     assert first_run(now) == datetime.fromisoformat(expected)
 
 
+def test_backfill_of_old_days_makes_no_run_that_nobody_asked_for() -> None:
+    last = datetime(2025, 3, 9, 10, tzinfo=UTC)
+    assert first_run("2026-01-10T20:00:00+00:00", last) == datetime(2026, 1, 11, 11, tzinfo=UTC)
+    assert first_run("2026-01-10T11:00:30+00:00", last) == datetime(2026, 1, 10, 11, tzinfo=UTC)
+
+
 def test_dag_that_ran_before_takes_up_its_latest_day_and_no_other() -> None:
     last = datetime(2026, 1, 5, 11, tzinfo=UTC)
     assert first_run("2026-01-10T20:00:00+00:00", last) == datetime(2026, 1, 10, 11, tzinfo=UTC)
