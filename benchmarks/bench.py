@@ -42,10 +42,11 @@ class BenchmarkError(Exception):
 class Run:
     """One observed run.
 
-    :param wall: seconds from the trigger to the run's end, as Airflow recorded it.
-    :param tasks: task instances as Airflow's API describes them.
-    :param cpu: CPU used meanwhile.
-    :param peak_calls: most calls of the DEX API at once, as its stub saw them.
+    Args:
+        wall: seconds from the trigger to the run's end, as Airflow recorded it.
+        tasks: task instances as Airflow's API describes them.
+        cpu: CPU used meanwhile.
+        peak_calls: most calls of the DEX API at once, as its stub saw them.
     """
 
     dag_id: str
@@ -102,7 +103,8 @@ class Bench:
     def run(self, dag_id: str, conf: dict[str, Any]) -> Run:
         """Run a DAG to its end.
 
-        :raises BenchmarkError: the run failed.
+        Raises:
+            BenchmarkError: the run failed.
         """
         journal = f"{self.stack.partners_url}/journal"
         httpx.delete(journal).raise_for_status()
@@ -121,7 +123,8 @@ class Bench:
     def archive(self, clients: int, day: date) -> Run:
         """Archive a day that nothing was archived for; all clients of the database.
 
-        :raises BenchmarkError: not every client was archived anew.
+        Raises:
+            BenchmarkError: not every client was archived anew.
         """
         run = self.run(ARCHIVE_DAG, {"trigger_date": day.isoformat()})
         with AirflowApi(self.stack) as airflow:

@@ -23,9 +23,10 @@ _WORKER_TITLE = "airflow worker -- LocalExecutor"
 class CpuUse:
     """CPU seconds between two moments.
 
-    :param by_service: of the stack's services, and of :data:`TASKS`.
-    :param others: of all processes that are not the stack's: shows how quiet the machine was.
-    :param wall: seconds between the two moments.
+    Args:
+        by_service: of the stack's services, and of :data:`TASKS`.
+        others: of all processes that are not the stack's: shows how quiet the machine was.
+        wall: seconds between the two moments.
     """
 
     by_service: Mapping[str, float]

@@ -32,7 +32,8 @@ class Loop:
 def archive_one_at_a_time(bench: Bench, clients: Sequence[Client], day: date) -> Loop:
     """Archive ``clients`` of a day that nothing was archived for.
 
-    :raises BenchmarkError: a client failed.
+    Raises:
+        BenchmarkError: a client failed.
     """
     with CpuMeter(bench.stack) as meter:
         began = time.monotonic()

@@ -18,9 +18,10 @@ OUT = Path(__file__).parent / "out"
 class Comparison:
     """One row: ``ours`` beside ``baseline``, as text with units.
 
-    :param ratio: how they compare.
-    :param aim: what was aimed at; empty where there is no aim.
-    :param met: whether it is; None where there is no aim.
+    Args:
+        ratio: how they compare.
+        aim: what was aimed at; empty where there is no aim.
+        met: whether it is; None where there is no aim.
     """
 
     what: str
@@ -35,9 +36,10 @@ class Comparison:
 class Part:
     """One part of the benchmarks.
 
-    :param explanation: what was measured, how, and what the baseline is.
-    :param raw: every number behind the rows.
-    :param notes: where the time goes; one paragraph or Markdown table each.
+    Args:
+        explanation: what was measured, how, and what the baseline is.
+        raw: every number behind the rows.
+        notes: where the time goes; one paragraph or Markdown table each.
     """
 
     name: str

@@ -32,7 +32,8 @@ HEAD = """\
 def load_dags() -> Mapping[str, DAG]:
     """Every DAG of the repository, as Airflow loads it with the default configuration.
 
-    :raises RuntimeError: a DAG file cannot be imported.
+    Raises:
+        RuntimeError: a DAG file cannot be imported.
     """
     for name in [name for name in os.environ if name.startswith("AIRFLOW")]:
         del os.environ[name]

@@ -57,7 +57,7 @@ class AirflowApi:
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """The run: ``state``, ``start_date``, ``end_date`` and more."""
-        found: dict[str, Any] = self.request("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")
+        found: dict[str, Any] = self.request("GET", _run_path(dag_id, run_id))
         return found
 
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
@@ -69,7 +69,7 @@ class AirflowApi:
 
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """All task instances of a run, mapped ones included."""
-        path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances"
+        path = f"{_run_path(dag_id, run_id)}/taskInstances"
         found: list[dict[str, Any]] = []
         while True:
             page = self.request("GET", path, params={"limit": 100, "offset": len(found)})
@@ -79,12 +79,12 @@ class AirflowApi:
 
     def ended_tasks(self, dag_id: str, run_id: str) -> int:
         """How many task instances of a run have ended, mapped ones included; cheap to ask often."""
-        path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances"
+        path = f"{_run_path(dag_id, run_id)}/taskInstances"
         return int(self.request("GET", path, params={"limit": 1, "state": _ENDED})["total_entries"])
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
         """The value of an XCom entry."""
-        path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/xcomEntries/{key}"
+        path = f"{_run_path(dag_id, run_id)}/taskInstances/{task_id}/xcomEntries/{key}"
         return self.request("GET", path, params={"deserialize": "true"})["value"]
 
     def wait(
@@ -109,3 +109,7 @@ class AirflowApi:
             time.sleep(poll)
         on_poll()
         return run
+
+
+def _run_path(dag_id: str, run_id: str) -> str:
+    return f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"

@@ -24,7 +24,6 @@ NOT_ASKED = "not asked: the DEX API kept asking to wait"
 SAVE_EVERY_SECONDS = 5.0
 """A killed task repeats at most what it did since its last save."""
 
-
 log = logging.getLogger(__name__)
 
 

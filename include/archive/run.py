@@ -123,7 +123,6 @@ class ArchiveRun:
             StorageRefusedError: S3 refused.
         """
         plan = self.plan
-
         progress = Progress(clear_number, plan.clear_number, frozenset(succeeded))
 
         def read(index: int) -> list[Outcome]:

@@ -59,8 +59,8 @@ class ClientCredentialsAuth(httpx.Auth):
     """Adds a bearer token to each request; fetches, shares and renews it.
 
     Concurrent requests share one login, and its failure (single flight). A 401 leads to one new login and one
-    repetition; a second 401 is the answer. Refused credentials are not tried again by this
-    object: hundreds of wrong logins would lock the account. The token lives in this object only.
+    repetition; a second 401 is the answer. Refused credentials are not tried again by this object: hundreds of wrong
+    logins would lock the account. The token lives in this object only.
 
     Args:
         credentials: what to log in with.

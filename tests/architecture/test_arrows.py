@@ -34,7 +34,8 @@ PARSE_TIME_PROVIDERS = {"airflow.providers.standard", "airflow.providers.common.
 class Import:
     """One import of a module.
 
-    :param at_module_level: runs when the module is imported.
+    Args:
+        at_module_level: runs when the module is imported.
     """
 
     name: str

@@ -32,8 +32,9 @@ MOMENTS = iter(pendulum.datetime(2026, 3, 8, 11).add(minutes=number) for number 
 def run(conf: dict[str, Any] | None = None, *, safety_net: bool = False) -> DagRun:
     """Run the DAG to its end.
 
-    :param safety_net: keep the DAG's failure callback. ``dag.test()`` calls it where no XCom can be read, so that
-        it cannot know what ``summarize`` did; the end-to-end tests have both together.
+    Args:
+        safety_net: keep the DAG's failure callback. ``dag.test()`` calls it where no XCom can be read, so that it
+            cannot know what ``summarize`` did; the end-to-end tests have both together.
     """
     from airflow.dag_processing.dagbag import DagBag
 

@@ -41,8 +41,9 @@ def token_answer(number: int = 1, **changes: Any) -> httpx.Response:
 class FakeDex(httpx.AsyncBaseTransport):
     """Answers as scripted and remembers the requests.
 
-    :param tokens: replies of the token endpoint in turn; beyond them, fresh tokens.
-    :param answers: reply by client id, or a list of replies in turn; others get ``{"client": id}``.
+    Args:
+        tokens: replies of the token endpoint in turn; beyond them, fresh tokens.
+        answers: reply by client id, or a list of replies in turn; others get ``{"client": id}``.
     """
 
     def __init__(self, *, tokens: Iterable[Reply] = (), answers: dict[int, Reply | list[Reply]] | None = None) -> None:

@@ -47,8 +47,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class Aws:
     """The emulator as one account of it: clients, and the deployment of the template.
 
-    :param endpoint: address of the emulator.
-    :param account: 12 digits; accounts share nothing. The emulator takes it from the access key.
+    Args:
+        endpoint: address of the emulator.
+        account: 12 digits; accounts share nothing. The emulator takes it from the access key.
     """
 
     endpoint: str

@@ -31,7 +31,8 @@ class Inbox:
     def about(self, run_id: str, *, failed: bool = True) -> tuple[list[str], list[str]]:
         """The SNS and Slack messages about one run that has ended, also those that come late.
 
-        :param failed: the run has failed, so that its failure callback is to be awaited.
+        Args:
+            failed: the run has failed, so that its failure callback is to be awaited.
         """
         if failed:
             self._pipeline.wait_for_failure_callback(run_id)

@@ -9,7 +9,8 @@ from collections.abc import Callable
 def wait_until[T](condition: Callable[[], T], *, what: str, timeout: float = 60.0, poll: float = 0.2) -> T:
     """The first true value of ``condition``, asked every ``poll`` seconds for ``timeout`` seconds.
 
-    :raises AssertionError: it did not come true in time; the message says ``what``.
+    Raises:
+        AssertionError: it did not come true in time; the message says ``what``.
     """
     deadline = time.monotonic() + timeout
     while not (value := condition()):
