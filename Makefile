@@ -83,8 +83,9 @@ lint: setup-dev ## ruff, mypy and cfn-lint
 bench: setup-dev ## run the benchmarks and print their tables
 	$(PY) -m benchmarks
 
-docs: setup-dev ## write docs/DAGS.md again from the DAGs
+docs: setup-dev ## write docs/DAGS.md and docs/openapi again from the code
 	$(PY) docs/generate.py
+	$(PY) docs/generate_openapi.py
 
 # Existing pins are kept where they still fit; delete a .txt first to move everything.
 COMPILE = $(UV) pip compile --quiet --python-version 3.12 --no-header --no-annotate --no-emit-index-url --no-emit-find-links
@@ -92,8 +93,11 @@ lock: setup-dev ## derive requirements/*.txt again from requirements/*.in
 	cd requirements && ../$(COMPILE) local.in -o local.txt
 	cd requirements && ../$(COMPILE) -c local.txt dev.in -o dev.txt
 	cd requirements && ../$(COMPILE) emulator.in -o emulator.txt
+	for function in auction authorizer orders_api; do \
+	  $(COMPILE) -c requirements/constraints.txt lambdas/$$function/requirements.in -o lambdas/$$function/requirements.txt || exit 1; \
+	done
 
 clean: ## remove the virtual environments and the state of stopped stacks
 	@if [ -x $(PY) ] && [ -d .local ]; then $(PY) -m local down; fi
-	rm -rf $(VENV) $(VENV_AWS) .local .local-* .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV_AWS) .local .local-* .aws-sam infra/.aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
