@@ -1,0 +1,42 @@
+"""Lambda B, `auction-order`: process one order."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools import Logger
+
+from lambdas.auction.orders import OrderError, accepted_order
+from lambdas.auction.store import OrderStore, s3_client
+from lambdas.common import environment
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+logger = Logger()
+
+# Made while the function starts: there is more CPU then, and a warm call keeps the connection.
+store = OrderStore(s3_client(), environment.text("ORDER_RESULTS_BUCKET"))
+
+
+# Never the event, whatever POWERTOOLS_LOGGER_LOG_EVENT says.
+@logger.inject_lambda_context(log_event=False)
+def handler(event: object, context: LambdaContext) -> dict[str, Any]:
+    """Store one order.
+
+    Returns:
+        ``order_id``, and the ``key`` at which the order lies.
+
+    Raises:
+        OrderRejectedError: the auction rejected it.
+        InvalidOrderError: it is no order.
+    """
+    try:
+        order = accepted_order(event, request_id=context.aws_request_id, today=datetime.now(UTC).date())
+    except OrderError as error:
+        # The message may name what the caller sent; the caller gets it, the log does not.
+        logger.info("order refused", error=type(error).__name__)
+        raise
+    logger.info("order stored", order_id=order.id, anew=store.keep(order))
+    return {"order_id": order.id, "key": order.key}

@@ -1,0 +1,123 @@
+"""What becomes of one order: kept when it was accepted, refused with a reason otherwise (spec: auction, Lambda B)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+_ORDER_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+_ORDER_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_SHOWN_CHARACTERS = 40
+
+
+class OrderError(Exception):
+    """An order that is not stored, and that no second call would store.
+
+    The message begins with the name of the class: who calls a function through something that hands on nothing but
+    the message (the local emulator does) still learns which error it was.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{type(self).__name__}: {reason}")
+
+
+class OrderRejectedError(OrderError):
+    """The auction rejected the order; the message names it."""
+
+
+class InvalidOrderError(OrderError):
+    """The input is no order; the message says what is wrong with it, and holds no more of it than that."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """One accepted order.
+
+    Args:
+        id: goes into the key; the same id is the same order, however often it comes.
+        body: the JSON document to keep: the input, with ``order_id`` and ``order_date`` in it.
+    """
+
+    id: str
+    date: date
+    body: bytes
+
+    @property
+    def key(self) -> str:
+        """Where the order lies in the bucket of order results."""
+        day = self.date.isoformat().replace("-", "/")
+        return f"orders/{day}/order_{self.id}.json"
+
+
+def accepted_order(event: object, *, request_id: str, today: date) -> Order:
+    """Read the input of one invocation.
+
+    Args:
+        event: the order's fields: ``status``, or ``order`` from an older producer; ``order_id``, ``order_date``
+            (``YYYY-MM-DD``) and whatever else there is.
+        request_id: the invocation's id, for an order that was sent without an id (by hand).
+        today: UTC date, for an order without a date.
+
+    Raises:
+        OrderRejectedError: it was rejected.
+        InvalidOrderError: its status is missing or unknown, its id or date is malformed, or it is no JSON object.
+    """
+    if not isinstance(event, Mapping):
+        raise InvalidOrderError(f"an order is a JSON object, not {_kind(event)}")
+    order_id = _order_id(event.get("order_id", request_id))
+    day = _order_date(event.get("order_date", today.isoformat()))
+    status = _status(event, order_id)
+    if status == "rejected":
+        raise OrderRejectedError(f"order {order_id} was rejected")
+    if status != "accepted":
+        raise InvalidOrderError(f"order {order_id} has the status {_shown(status)}; known are accepted and rejected")
+    return Order(order_id, day, _body({**event, "order_id": order_id, "order_date": day.isoformat()}, order_id))
+
+
+def _order_id(value: object) -> str:
+    if not isinstance(value, str) or not _ORDER_ID.fullmatch(value):
+        raise InvalidOrderError(f"order_id is {_shown(value)}; it must be 1 to 128 characters of A-Z a-z 0-9 . _ -")
+    return value
+
+
+def _order_date(value: object) -> date:
+    try:
+        if isinstance(value, str) and _ORDER_DATE.fullmatch(value):
+            return date.fromisoformat(value)
+    except ValueError:
+        pass
+    raise InvalidOrderError(f"order_date is {_shown(value)}; it must be a date written YYYY-MM-DD")
+
+
+def _status(order: Mapping[str, Any], order_id: str) -> str:
+    name = "status" if "status" in order else "order"
+    if name not in order:
+        raise InvalidOrderError(f"order {order_id} has no status")
+    status = order[name]
+    if not isinstance(status, str):
+        raise InvalidOrderError(f"the status of order {order_id} is {_kind(status)}; it must be a text")
+    return status
+
+
+def _body(document: Mapping[str, Any], order_id: str) -> bytes:
+    # Python reads 1e999 as infinity, which JSON has no word for: nobody could read the object again.
+    try:
+        return json.dumps(document, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        raise InvalidOrderError(f"order {order_id} cannot be written as JSON: a number is out of range?") from None
+
+
+def _shown(value: object) -> str:
+    """A short text as it is; anything else by its kind: a message holds no payload."""
+    if isinstance(value, str) and len(value) <= _SHOWN_CHARACTERS:
+        return ascii(value)
+    return _kind(value)
+
+
+def _kind(value: object) -> str:
+    kinds = {str: "a long text", bool: "a boolean", int: "a number", float: "a number", list: "an array"}
+    return "null" if value is None else kinds.get(type(value), "an object")

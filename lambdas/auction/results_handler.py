@@ -1,0 +1,33 @@
+"""Lambda A, `auction-results`: has the auction results?"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from aws_lambda_powertools import Logger
+
+from lambdas.auction.results import Auction
+from lambdas.common import environment
+
+_MAX_ORDERS = 10_000
+"""So many orders are some 400 KB; a function's answer may have 6 MB."""
+
+logger = Logger()
+
+_seed = environment.text("SEED", default="")
+# Made once a warm start, so that a seed gives a sequence of answers and not the same one to every call.
+auction = Auction(
+    random=Random(_seed or None),  # noqa: S311 - makes up orders, guards nothing
+    probability=environment.number("RESULTS_PROBABILITY", least=0, most=1),
+    max_orders=environment.whole_number("MAX_ORDERS", least=1, most=_MAX_ORDERS),
+)
+
+
+# Never the event, whatever POWERTOOLS_LOGGER_LOG_EVENT says.
+@logger.inject_lambda_context(log_event=False)
+def handler(event: object, context: object) -> dict[str, Any]:
+    """Answer one poll; the input is not looked at."""
+    answer = auction.results()
+    logger.info("answered", results=answer["results"], orders=len(answer.get("orders", ())))
+    return answer

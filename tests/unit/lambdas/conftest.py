@@ -1,0 +1,75 @@
+"""The functions' handlers, imported as Lambda imports them: with the template's environment in place."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+
+import pytest
+
+LoadHandler = Callable[..., ModuleType]
+
+VARIABLES = (
+    "JWT_AUDIENCE",
+    "JWT_ISSUER",
+    "JWT_SECRET_ID",
+    "MAX_ORDERS",
+    "ORDERS_TABLE",
+    "ORDER_RESULTS_BUCKET",
+    "POWERTOOLS_METRICS_NAMESPACE",
+    "RESULTS_PROBABILITY",
+    "SEED",
+)
+"""What the template sets for one function or another."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the runtime tells a handler about an invocation, as far as the functions look at it."""
+
+    function_name: str = "function-under-test"
+    memory_limit_in_mb: int = 256
+    invoked_function_arn: str = "arn:aws:lambda:us-east-1:000000000000:function:function-under-test"
+    aws_request_id: str = "8c1e6a52-0f0e-4d5b-9a39-5f4c0f6c2a11"
+    remaining_seconds: float = 29.0
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(self.remaining_seconds * 1000)
+
+
+@pytest.fixture
+def context() -> Context:
+    """One invocation."""
+    return Context()
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> LoadHandler:
+    """Imports a handler's module anew, with these variables and no other of the template's."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+    def load(name: str, **environment: str) -> ModuleType:
+        for variable, value in environment.items():
+            monkeypatch.setenv(variable, value)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return importlib.import_module(name)
+
+    return load
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch, load: LoadHandler) -> Callable[[ModuleType], io.StringIO]:
+    """Diverts the log of a handler's module, and returns where it goes."""
+
+    def divert(module: ModuleType) -> io.StringIO:
+        output = io.StringIO()
+        monkeypatch.setattr(module.logger.registered_handler, "stream", output)
+        return output
+
+    return divert
