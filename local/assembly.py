@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 
 import httpx
 
 from local import airflow_services, aws, postgres
+from local.deployment import ALERTS_QUEUE, Deployment, finish_deployment
 from local.environment import (
     ENVIRONMENT_NAME,
     REGION,
@@ -26,6 +28,13 @@ from local.supervisor import Supervisor
 _POLL_SECONDS = 0.1
 _SERVICE_SECONDS = 60.0
 _READY_SECONDS = 180.0
+_TEMPLATE_PARAMETERS = {
+    # Nobody waits long for an auction here, and still a sensor is seen that has to ask again.
+    "AuctionResultsProbability": "0.6",
+    # One machine has one caller: a limit made for many would only get in its way.
+    "OrdersApiRateLimit": "1000",
+    "OrdersApiBurstLimit": "1000",
+}
 
 
 async def assemble(supervisor: Supervisor, ports: dict[str, int], airflow_options: Mapping[str, str]) -> Stack:
@@ -61,14 +70,25 @@ async def assemble(supervisor: Supervisor, ports: dict[str, int], airflow_option
         for command in airflow_services.background_commands(environment):
             await supervisor.start(command)
 
-    async def emulator_and_deployment() -> aws.Deployment:
+    async def emulator() -> None:
         async with supervisor.step("AWS emulator"):
             await supervisor.start(aws.emulator_command(ports["aws"], layout.root / "emulator"))
             await _until(lambda: _answers(f"{urls['aws']}/_ministack/health"), "emulator")
+
+    async def functions() -> None:
+        async with supervisor.step("functions"):
+            await supervisor.execute(aws.build_command(layout.build))
+
+    async def emulator_and_deployment() -> Deployment:
+        async with asyncio.TaskGroup() as before:
+            before.create_task(emulator())
+            before.create_task(functions())
         async with supervisor.step("deployment"):
-            await supervisor.execute(aws.deploy_command(urls["aws"], DexApiBaseUrl=urls["partners"]))
+            await supervisor.execute(
+                aws.deploy_command(urls["aws"], layout.build, DexApiBaseUrl=urls["partners"], **_TEMPLATE_PARAMETERS)
+            )
             return await asyncio.to_thread(
-                aws.finish_deployment,
+                finish_deployment,
                 urls["aws"],
                 partners_url=urls["partners"],
                 client_database=layout.client_database,
@@ -98,10 +118,8 @@ async def assemble(supervisor: Supervisor, ports: dict[str, int], airflow_option
         region=REGION,
         partners_url=urls["partners"],
         environment=ENVIRONMENT_NAME,
-        archive_bucket=deployment.archive_bucket,
-        alerts_topic_arn=deployment.alerts_topic_arn,
-        alerts_queue_url=deployment.alerts_queue_url,
-        alerts_queue_name=aws.ALERTS_QUEUE,
+        **asdict(deployment),
+        alerts_queue_name=ALERTS_QUEUE,
         client_database=str(layout.client_database),
         settings_variable=SETTINGS_VARIABLE,
         pids={name: process.service_pid for name, process in supervisor.processes.items()},

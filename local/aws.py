@@ -1,10 +1,9 @@
-"""What the stack does on the emulator: the ordinary deployment, then what a person would put in place."""
+"""The emulator, and the ordinary build and deployment of the template on it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from local.environment import (
     DUMMY_AWS_KEY,
     ENVIRONMENT_NAME,
     REGION,
-    StackSecrets,
     aws_environment,
     clean_environment,
 )
@@ -23,16 +21,10 @@ from local.layout import EMULATOR_VENV, PROJECT_ROOT
 from local.processes import Command, StackError
 
 CLOUDFORMATION_STACK = "pipelines-local"
-ALERTS_QUEUE = "alerts-inbox-local"
 
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """Names of what was created."""
-
-    archive_bucket: str
-    alerts_topic_arn: str
-    alerts_queue_url: str
+_TEMPLATE = PROJECT_ROOT / "infra" / "template.yaml"
+_SAM_CONFIG = PROJECT_ROOT / "infra" / "samconfig.toml"
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 def aws_client(service: str, endpoint_url: str) -> Any:
@@ -69,17 +61,37 @@ def emulator_command(port: int, scratch: Path) -> Command:
     )
 
 
-def deploy_command(endpoint_url: str, **parameters: str) -> Command:
+def build_command(build_directory: Path, *, wheels: str = "host") -> Command:
+    """Fill the functions' folders below `build_directory`, with a `template.yaml` that names them.
+
+    `wheels` says what the functions will run on: `host` is this machine, where the emulator runs them, `aws` is
+    Lambda (see lambdas/Makefile).
+    """
+    # Wheels that are not in the installer's cache yet come over the network, and that may need a proxy.
+    proxies = {name: value for name, value in os.environ.items() if name.lower() in _PROXIES}
+    return Command(
+        name="build",
+        arguments=[
+            _tool("sam"), "build",
+            "--template-file", _TEMPLATE,
+            "--config-file", _SAM_CONFIG,
+            "--build-dir", build_directory,
+        ],
+        environment={**_tool_environment(), **proxies, "SAM_CLI_TELEMETRY": "0", "LAMBDA_WHEELS": wheels},
+    )  # fmt: skip
+
+
+def deploy_command(endpoint_url: str, build_directory: Path, **parameters: str) -> Command:
     """The deployment that every environment gets, with the `local` section of infra/samconfig.toml.
 
-    `parameters` are the template's, beside `Environment`.
+    `build_directory` is what `build_command` filled; `parameters` are the template's, beside `Environment`.
     """
     return Command(
         name="deploy",
         arguments=[
             _tool("sam"), "deploy",
-            "--template-file", PROJECT_ROOT / "infra" / "template.yaml",
-            "--config-file", PROJECT_ROOT / "infra" / "samconfig.toml",
+            "--template-file", build_directory / "template.yaml",
+            "--config-file", _SAM_CONFIG,
             "--config-env", ENVIRONMENT_NAME,
             "--stack-name", CLOUDFORMATION_STACK,
             "--parameter-overrides", f"Environment={ENVIRONMENT_NAME}",
@@ -94,58 +106,6 @@ def deploy_command(endpoint_url: str, **parameters: str) -> Command:
             "SAM_CLI_POLL_DELAY": "0.5",
         },
     )  # fmt: skip
-
-
-def finish_deployment(
-    endpoint_url: str, *, partners_url: str, client_database: Path, stack_secrets: StackSecrets
-) -> Deployment:
-    """Put the connections' secret values in place; subscribe a queue to the alerts topic to read them back.
-
-    Raises:
-        StackError: the deployed stack lacks an output or a secret that is needed here.
-    """
-    outputs = _outputs(endpoint_url)
-    secretsmanager = aws_client("secretsmanager", endpoint_url)
-    for name, value in _connections(partners_url, client_database, stack_secrets).items():
-        try:
-            secretsmanager.put_secret_value(SecretId=f"airflow/connections/{name}", SecretString=json.dumps(value))
-        except secretsmanager.exceptions.ResourceNotFoundException as error:
-            raise StackError(f"infra/template.yaml creates no secret 'airflow/connections/{name}': add it") from error
-    sqs = aws_client("sqs", endpoint_url)
-    queue_url = sqs.create_queue(QueueName=ALERTS_QUEUE)["QueueUrl"]
-    attributes = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])["Attributes"]
-    aws_client("sns", endpoint_url).subscribe(
-        TopicArn=outputs["AlertsTopicArn"], Protocol="sqs", Endpoint=attributes["QueueArn"]
-    )
-    return Deployment(outputs["ArchiveBucketName"], outputs["AlertsTopicArn"], queue_url)
-
-
-def _outputs(endpoint_url: str) -> Mapping[str, str]:
-    described = aws_client("cloudformation", endpoint_url).describe_stacks(StackName=CLOUDFORMATION_STACK)
-    outputs = {item["OutputKey"]: item["OutputValue"] for item in described["Stacks"][0].get("Outputs", [])}
-    missing = {"ArchiveBucketName", "AlertsTopicArn"} - outputs.keys()
-    if missing:
-        raise StackError(f"infra/template.yaml has no output {', '.join(sorted(missing))}: add it")
-    return outputs
-
-
-def _connections(partners_url: str, client_database: Path, stack_secrets: StackSecrets) -> dict[str, dict[str, Any]]:
-    """Airflow connections by id, in Airflow's JSON form, pointing at the partner stubs."""
-    return {
-        "dex_db": {"conn_type": "sqlite", "host": str(client_database)},
-        "dex_api": {
-            "conn_type": "http",
-            "host": partners_url,
-            "login": stack_secrets.dex_client_id,
-            "password": stack_secrets.dex_client_secret,
-            "extra": {"token_url": f"{partners_url}/oauth2/token", "scope": "dex/trigger:all"},
-        },
-        "slack_alerts": {
-            "conn_type": "slackwebhook",
-            "host": f"{partners_url}/slack/services",
-            "password": "T000/B000/XXXX",
-        },
-    }
 
 
 def _tool_environment() -> dict[str, str]:

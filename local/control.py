@@ -164,7 +164,7 @@ def _close(supervisor: subprocess.Popen[str]) -> None:
 
 def _clear(layout: Layout) -> None:
     """Remove what the last stack left: each start begins from nothing."""
-    for directory in (layout.logs, layout.airflow_home, layout.root / "emulator"):
+    for directory in (layout.logs, layout.airflow_home, layout.build, layout.root / "emulator"):
         shutil.rmtree(directory, ignore_errors=True)
     for file in (layout.stack_file, layout.failed_file, layout.environment_file, layout.client_database):
         file.unlink(missing_ok=True)

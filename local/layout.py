@@ -56,6 +56,11 @@ class Layout:
         """SQLite file that stands for the client database (`dex_db`)."""
         return self.root / "dex_clients.sqlite"
 
+    @property
+    def build(self) -> Path:
+        """What `sam build` made of the template and the functions."""
+        return self.root / "build"
+
     def log(self, service: str) -> Path:
         """Log file of one service."""
         return self.logs / f"{service}.log"

@@ -29,6 +29,12 @@ class Stack:
     alerts_topic_arn: str
     alerts_queue_url: str
     alerts_queue_name: str
+    order_results_bucket: str
+    auction_results_function: str
+    auction_order_function: str
+    orders_api_url: str
+    orders_table: str
+    orders_jwt_secret: str
     client_database: str
     settings_variable: str
     pids: dict[str, int]

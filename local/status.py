@@ -37,6 +37,7 @@ def print_status(layout: Layout, console: Console) -> int:
     for service, service_pid in {"supervisor": pid, **stack.pids}.items():
         table.add_row(service, str(service_pid), _state(service_pid), urls.get(service, ""))
     console.print(table)
+    console.print(f"orders API: {stack.orders_api_url}/orders", soft_wrap=True)
     return 0
 
 

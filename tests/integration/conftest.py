@@ -6,25 +6,29 @@ import itertools
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
 import boto3
 import pytest
 
-from local.aws import CLOUDFORMATION_STACK, deploy_command, emulator_command
+from local.aws import build_command, deploy_command, emulator_command
+from local.deployment import orders_api_url as stage_url
+from local.deployment import put_gateway_responses, stack_outputs
 from local.environment import DUMMY_AWS_KEY, REGION
 from local.layout import PROJECT_ROOT
 from local.ports import LOOPBACK, PortRequest, choose_ports
-from local.processes import describe_log
+from local.processes import Command, describe_log
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_cloudwatch import CloudWatchClient
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sns import SNSClient
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 EMPTY_ACCOUNTS = itertools.count(100_000_000_000)
 START_SECONDS = 60
+BUILD_SECONDS = 300
 DEPLOY_SECONDS = 180
 
 
@@ -50,10 +55,12 @@ class Aws:
     Args:
         endpoint: address of the emulator.
         account: 12 digits; accounts share nothing. The emulator takes it from the access key.
+        build: directory of the template and the functions as ``sam build`` left them.
     """
 
     endpoint: str
     account: str
+    build: Path
 
     def session(self) -> boto3.Session:
         """A session of this account; clients also need ``endpoint_url``."""
@@ -89,21 +96,43 @@ class Aws:
         """The account's SQS client."""
         return self.session().client("sqs", endpoint_url=self.endpoint)
 
+    @cached_property
+    def functions(self) -> LambdaClient:
+        """The account's Lambda client."""
+        return self.session().client("lambda", endpoint_url=self.endpoint)
+
+    @cached_property
+    def dynamodb(self) -> DynamoDBClient:
+        """The account's DynamoDB client."""
+        return self.session().client("dynamodb", endpoint_url=self.endpoint)
+
+    @cached_property
+    def apigateway(self) -> Any:
+        """The account's API Gateway client."""
+        create: Callable[..., Any] = self.session().client
+        return create("apigateway", endpoint_url=self.endpoint)
+
     def deploy(self, **parameters: str) -> dict[str, str]:
-        """Deploy the template as environment ``local`` and return the stack's outputs."""
-        command = deploy_command(self.endpoint, **parameters)
-        done = subprocess.run(
-            list(command.arguments),
-            env={**command.environment, "AWS_ACCESS_KEY_ID": self.account},
-            cwd=PROJECT_ROOT,
-            capture_output=True,
-            text=True,
-            timeout=DEPLOY_SECONDS,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        stack = self.cloudformation.describe_stacks(StackName=CLOUDFORMATION_STACK)["Stacks"][0]
-        return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+        """Deploy the built template as environment ``local`` and return the stack's outputs."""
+        command = deploy_command(self.endpoint, self.build, **parameters)
+        run(command, {"AWS_ACCESS_KEY_ID": self.account}, timeout=DEPLOY_SECONDS)
+        outputs = dict(stack_outputs(self.cloudformation))
+        put_gateway_responses(self.cloudformation, self.apigateway, outputs["OrdersApiId"])
+        return outputs
+
+
+def run(command: Command, variables: Mapping[str, str], *, timeout: float) -> None:
+    """Run a command of the local stack to its end, with ``variables`` added to its environment."""
+    done = subprocess.run(
+        list(command.arguments),
+        env={**command.environment, **variables},
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="session")
@@ -142,24 +171,47 @@ def _wait_until_healthy(endpoint: str, process: subprocess.Popen[bytes], log: Pa
 
 
 @pytest.fixture(scope="session")
-def aws(emulator: str) -> Aws:
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template and the functions, built once a session to run on this machine."""
+    directory = tmp_path_factory.mktemp("build")
+    run(build_command(directory), {}, timeout=BUILD_SECONDS)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def aws(emulator: str, build: Path) -> Aws:
     """The account that tests share; whoever changes what others rely on takes ``empty_account``."""
-    return Aws(emulator, "000000000000")
+    return Aws(emulator, "000000000000", build)
 
 
 @pytest.fixture
-def empty_account(emulator: str) -> Aws:
+def empty_account(emulator: str, build: Path) -> Aws:
     """An account in which nothing exists, of this test's own."""
-    return Aws(emulator, str(next(EMPTY_ACCOUNTS)))
+    return Aws(emulator, str(next(EMPTY_ACCOUNTS)), build)
 
 
 @pytest.fixture(scope="session")
 def outputs(aws: Aws) -> Mapping[str, str]:
-    """Outputs of the template, deployed with its defaults into the shared account."""
-    return aws.deploy()
+    """Outputs of the template, deployed into the shared account.
+
+    With its defaults, but for the API's limit: it is made for many callers, and tests call as fast as they can.
+    """
+    return aws.deploy(OrdersApiRateLimit="1000", OrdersApiBurstLimit="1000")
 
 
 @pytest.fixture
 def archive_bucket(outputs: Mapping[str, str]) -> str:
     """Name of the archive bucket that the template made."""
     return outputs["ArchiveBucketName"]
+
+
+@pytest.fixture
+def order_results_bucket(outputs: Mapping[str, str]) -> str:
+    """Name of the bucket of order results that the template made."""
+    return outputs["OrderResultsBucketName"]
+
+
+@pytest.fixture
+def orders_api_url(aws: Aws, outputs: Mapping[str, str]) -> str:
+    """Address of the orders API's stage; records go to ``<address>/orders``."""
+    return stage_url(aws.endpoint, outputs["OrdersApiId"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_ext.hooks.aws import publish_metrics
-from airflow_ext.ids import DEX_TRIGGER_ARCHIVE, METRICS_NAMESPACE
+from airflow_ext.ids import DEX_TRIGGER_ARCHIVE, ENERGY_AUCTION, METRICS_NAMESPACE
 from airflow_ext.settings import parse_settings
 
 if TYPE_CHECKING:
@@ -22,16 +22,24 @@ PUT_BY_A_PERSON = [
     "airflow/connections/dex_api",
     "airflow/connections/slack_alerts",
 ]
-PIPELINE: list[DimensionTypeDef] = [
-    {"Name": "Environment", "Value": "local"},
-    {"Name": "Pipeline", "Value": DEX_TRIGGER_ARCHIVE},
-]
+
+
+def _dimensions(pipeline: str) -> list[DimensionTypeDef]:
+    return [{"Name": "Environment", "Value": "local"}, {"Name": "Pipeline", "Value": pipeline}]
 
 
 def _settings(aws: Aws) -> dict[str, Any]:
     value = json.loads(aws.secrets.get_secret_value(SecretId="airflow/variables/settings")["SecretString"])
     assert isinstance(value, dict)
     return value
+
+
+def _jwt_key(aws: Aws) -> str:
+    return aws.secrets.get_secret_value(SecretId="orders-api/jwt")["SecretString"]
+
+
+def _environment(aws: Aws, function: str) -> Mapping[str, str]:
+    return aws.functions.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
 
 
 def _inbox(aws: Aws, topic: str) -> str:
@@ -42,26 +50,35 @@ def _inbox(aws: Aws, topic: str) -> str:
     return queue
 
 
-def _receive(aws: Aws, queue: str) -> dict[str, Any]:
-    """The next message of ``queue``; waits for it up to 20 s."""
-    messages = aws.sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=20).get("Messages", [])
-    assert messages, "no message arrived"
-    envelope = json.loads(messages[0]["Body"])
-    assert isinstance(envelope, dict)
-    return envelope
+def _receive_alarm(aws: Aws, queue: str, name: str) -> dict[str, Any]:
+    """The message of the alarm ``name``; waits for it up to 20 s after the last of any other."""
+    while True:
+        messages = aws.sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=20).get("Messages", [])
+        assert messages, f"no message of {name} arrived"
+        alarm = json.loads(json.loads(messages[0]["Body"])["Message"])
+        assert isinstance(alarm, dict)
+        if alarm["AlarmName"] == name:
+            return alarm
+        # The emulator compares every alarm on a metric of that name, also those of other pipelines.
+        aws.sqs.delete_message(QueueUrl=queue, ReceiptHandle=messages[0]["ReceiptHandle"])
 
 
-def test_bucket_keeps_versions_encrypts_and_is_private(aws: Aws, archive_bucket: str) -> None:
-    s3 = aws.s3
-    assert archive_bucket == f"dex-trigger-archive-local-{aws.account}"
-    assert s3.get_bucket_versioning(Bucket=archive_bucket)["Status"] == "Enabled"
-    blocked = s3.get_public_access_block(Bucket=archive_bucket)["PublicAccessBlockConfiguration"]
+@pytest.mark.parametrize(
+    ("output", "prefix"), [("ArchiveBucketName", "dex-trigger-archive"), ("OrderResultsBucketName", "order-results")]
+)
+def test_bucket_keeps_versions_encrypts_and_is_private(
+    aws: Aws, outputs: Mapping[str, str], output: str, prefix: str
+) -> None:
+    s3, bucket = aws.s3, outputs[output]
+    assert bucket == f"{prefix}-local-{aws.account}"
+    assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
+    blocked = s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
     assert all(blocked.values())
-    owner = s3.get_bucket_ownership_controls(Bucket=archive_bucket)["OwnershipControls"]["Rules"]
+    owner = s3.get_bucket_ownership_controls(Bucket=bucket)["OwnershipControls"]["Rules"]
     assert owner == [{"ObjectOwnership": "BucketOwnerEnforced"}]
-    policy = json.loads(s3.get_bucket_policy(Bucket=archive_bucket)["Policy"])
+    policy = json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"])
     assert [statement["Sid"] for statement in policy["Statement"]] == ["DenyWithoutTls"]
-    encryption = s3.get_bucket_encryption(Bucket=archive_bucket)["ServerSideEncryptionConfiguration"]
+    encryption = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]
     assert [rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] for rule in encryption["Rules"]] == ["AES256"]
 
 
@@ -75,6 +92,11 @@ def test_settings_name_the_resources_of_the_stack(aws: Aws, outputs: Mapping[str
         "max_mapped_clients": 500,
         "clients_per_task": 500,
         "archive_concurrency": 16,
+        "order_results_bucket": outputs["OrderResultsBucketName"],
+        "auction_results_timeout": 240,
+        "max_mapped_orders": 100,
+        "orders_per_task": 50,
+        "auction_concurrency": 10,
     }
     settings = parse_settings(json.dumps(_settings(aws)))
     assert settings.archive_bucket == outputs["ArchiveBucketName"]
@@ -89,13 +111,20 @@ def test_secrets_of_people_are_there_without_a_value(aws: Aws, name: str) -> Non
     assert aws.secrets.get_secret_value(SecretId=name)["SecretString"] == ""
 
 
-def test_update_changes_settings_and_keeps_what_people_and_pipelines_wrote(empty_account: Aws) -> None:
+@pytest.mark.timeout(300)  # three deployments
+@pytest.mark.usefixtures("outputs")
+def test_update_changes_settings_and_keeps_what_people_and_pipelines_wrote(aws: Aws, empty_account: Aws) -> None:
+    other_key = _jwt_key(aws)
     aws = empty_account
     outputs = aws.deploy()
     bucket = outputs["ArchiveBucketName"]
     aws.s3.put_object(Bucket=bucket, Key="trigger/1/kept.json", Body=b"[1]")
     for name in PUT_BY_A_PERSON:
         aws.secrets.put_secret_value(SecretId=name, SecretString=json.dumps({"password": name}))
+    key = _jwt_key(aws)
+    assert len(key) == 64
+    assert key != other_key, "generated, and not the same for everybody"
+    aws.dynamodb.put_item(TableName=outputs["OrdersTableName"], Item={"record_id": {"S": "kept"}})
 
     assert aws.deploy() == outputs, "deploying the same again changes nothing"
     aws.deploy(
@@ -103,6 +132,7 @@ def test_update_changes_settings_and_keeps_what_people_and_pipelines_wrote(empty
         BusinessTimezone="Europe/Berlin",
         DexApiBaseUrl="https://dex.example.com/v1",
         AlertEmail="oncall@example.com",
+        AuctionSeed="7",
     )
 
     settings = _settings(aws)
@@ -113,6 +143,9 @@ def test_update_changes_settings_and_keeps_what_people_and_pipelines_wrote(empty
         value = aws.secrets.get_secret_value(SecretId=name)["SecretString"]
         assert json.loads(value) == {"password": name}
     assert aws.s3.get_object(Bucket=bucket, Key="trigger/1/kept.json")["Body"].read() == b"[1]"
+    assert _jwt_key(aws) == key, "a new key would refuse every token that is out there"
+    assert "Item" in aws.dynamodb.get_item(TableName=outputs["OrdersTableName"], Key={"record_id": {"S": "kept"}})
+    assert _environment(aws, "auction-results")["SEED"] == "7"
     subscribed = aws.sns.list_subscriptions()["Subscriptions"]
     assert [(item["Protocol"], item["Endpoint"]) for item in subscribed] == [("email", "oncall@example.com")]
 
@@ -129,24 +162,40 @@ def test_failed_run_rings_the_alarm_and_the_topic_carries_it(
     }
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
     publish_metrics({"FailedRuns": 1.0}, environment="local", pipeline=DEX_TRIGGER_ARCHIVE)
-    alarm = json.loads(_receive(aws, inbox)["Message"])
-    assert alarm["AlarmName"] == "pipelines-local-dex-trigger-archive-failed-run"
+    alarm = _receive_alarm(aws, inbox, "pipelines-local-dex-trigger-archive-failed-run")
     assert alarm["NewStateValue"] == "ALARM"
 
 
-def test_alarms_watch_the_metrics_of_the_archive(aws: Aws, outputs: Mapping[str, str]) -> None:
+def test_alarms_come_out_as_they_were_meant(aws: Aws, outputs: Mapping[str, str]) -> None:
     alarms = {alarm["AlarmName"]: alarm for alarm in aws.cloudwatch.describe_alarms()["MetricAlarms"]}
-    assert set(alarms) == {
-        "pipelines-local-dex-trigger-archive-failed-run",
-        "pipelines-local-dex-trigger-archive-no-run",
-        "pipelines-local-alerts-undelivered",
-    }
-    for name, alarm in alarms.items():
-        assert alarm["AlarmActions"] == [outputs["AlertsTopicArn"]]
-        if "dex-trigger-archive" in name:
-            assert (alarm["Namespace"], alarm["Dimensions"]) == (METRICS_NAMESPACE, PIPELINE)
-    assert alarms["pipelines-local-dex-trigger-archive-failed-run"]["MetricName"] == "FailedRuns"
-    no_run = alarms["pipelines-local-dex-trigger-archive-no-run"]
-    assert no_run["MetricName"] == "ScheduledRuns"
-    assert no_run["TreatMissingData"] == "breaching"
-    assert no_run["Period"] * no_run["EvaluationPeriods"] == 26 * 3600
+    assert all(alarm["AlarmActions"] == [outputs["AlertsTopicArn"]] for alarm in alarms.values())
+    for pipeline, hours in ((DEX_TRIGGER_ARCHIVE, 26.0), (ENERGY_AUCTION, 1 / 3)):
+        name = f"pipelines-local-{pipeline.replace('_', '-')}"
+        failed, silent = alarms[f"{name}-failed-run"], alarms[f"{name}-no-run"]
+        for alarm in (failed, silent):
+            assert (alarm["Namespace"], alarm["Dimensions"]) == (METRICS_NAMESPACE, _dimensions(pipeline))
+        assert (failed["MetricName"], silent["MetricName"]) == ("FailedRuns", "ScheduledRuns")
+        assert silent["TreatMissingData"] == "breaching"
+        assert silent["Period"] * silent["EvaluationPeriods"] == hours * 3600
+    watched = alarms["pipelines-local-orders-api-errors"]["Dimensions"]
+    assert watched == [{"Name": "ApiName", "Value": "orders-api-local"}, {"Name": "Stage", "Value": "prod"}]
+
+
+def test_functions_log_to_groups_that_forget(aws: Aws, outputs: Mapping[str, str]) -> None:
+    create: Any = aws.session().client
+    groups = create("logs", endpoint_url=aws.endpoint).describe_log_groups()["logGroups"]
+    kept = {group["logGroupName"]: group.get("retentionInDays") for group in groups}
+    for function in ("auction-results", "auction-order", "orders-api", "orders-api-authorizer"):
+        assert kept[f"/aws/lambda/{function}"] == 30
+        configuration = aws.functions.get_function_configuration(FunctionName=function)
+        assert configuration["LoggingConfig"]["LogGroup"] == f"/aws/lambda/{function}"
+        assert configuration["Architectures"] == ["arm64"]
+    assert kept["/aws/apigateway/orders-api-local"] == 30
+    assert outputs["AuctionOrderFunctionName"] == "auction-order"
+
+
+def test_table_is_as_the_api_wants_it(aws: Aws, outputs: Mapping[str, str]) -> None:
+    table = aws.dynamodb.describe_table(TableName=outputs["OrdersTableName"])["Table"]
+    assert table["TableName"] == "orders-local"
+    assert table["KeySchema"] == [{"AttributeName": "record_id", "KeyType": "HASH"}]
+    assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"

@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "requirements"
-LISTS = sorted(REQUIREMENTS.glob("*.txt"))
-INPUTS = sorted(REQUIREMENTS.glob("*.in"))
+LISTS = sorted([*REQUIREMENTS.glob("*.txt"), *ROOT.glob("lambdas/*/requirements.txt")])
+INPUTS = sorted([*REQUIREMENTS.glob("*.in"), *ROOT.glob("lambdas/*/requirements.in")])
 MWAA = ROOT / "requirements.txt"
 
 PIN = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(\[[\w,.-]+\])?==(?P<version>[\w.!+-]+)( ?; [^/@:]+)?")
@@ -50,24 +50,29 @@ def pins(path: Path) -> dict[str, str]:
 
 
 def test_the_lists_are_there() -> None:
-    assert {path.stem for path in INPUTS} >= {"local", "dev", "emulator"}
-    assert {path.stem for path in LISTS} == {path.stem for path in INPUTS} | {"constraints"}
+    assert {path.stem for path in INPUTS if path.parent == REQUIREMENTS} >= {"local", "dev", "emulator"}
+    assert {path.parent.name for path in INPUTS if path.parent != REQUIREMENTS} == {
+        "auction",
+        "authorizer",
+        "orders_api",
+    }
+    assert set(LISTS) == {path.with_suffix(".txt") for path in INPUTS} | {REQUIREMENTS / "constraints.txt"}
 
 
-@pytest.mark.parametrize("path", LISTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", LISTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_line_is_an_exact_pin(path: Path) -> None:
     wrong = [line for line in lines(path) if not PIN.fullmatch(line)]
     assert wrong == []
 
 
-@pytest.mark.parametrize("path", [*LISTS, *INPUTS, MWAA], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*LISTS, *INPUTS, MWAA], ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_list_holds_an_address(path: Path) -> None:
     text = path.read_text()
     for mark in ("://", "--index", "--extra-index", "--find-links", "--trusted-host", "--hash", " @ "):
         assert mark not in text, mark
 
 
-@pytest.mark.parametrize("path", LISTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", LISTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_versions_are_those_that_airflow_is_tested_with(path: Path) -> None:
     if path.stem in OWN_PINS | {"constraints"}:
         assert "apache-airflow" not in pins(path)
@@ -81,7 +86,7 @@ def test_versions_are_those_that_airflow_is_tested_with(path: Path) -> None:
     assert other == {}
 
 
-@pytest.mark.parametrize("path", INPUTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", INPUTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_list_holds_all_that_was_asked_for(path: Path) -> None:
     pinned = pins(path.with_suffix(".txt"))
     asked = [line for line in lines(path) if not line.startswith("-")]
@@ -92,7 +97,7 @@ def test_list_holds_all_that_was_asked_for(path: Path) -> None:
         assert version in ("", pinned[name_of(name.partition("[")[0])]), line
 
 
-@pytest.mark.parametrize("path", INPUTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", INPUTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_inputs_refer_to_files_beside_them(path: Path) -> None:
     for line in lines(path):
         if line.startswith("-"):

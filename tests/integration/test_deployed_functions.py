@@ -1,0 +1,134 @@
+"""The functions as they run after a deployment: they start, and the API lets in whom it should."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import jwt
+import pytest
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Aws
+
+RECORD = {"record_id": "smoke-1", "parameter_1": "first", "parameter_2": 2.1}
+
+
+def invoke(aws: Aws, function: str, payload: object) -> tuple[Any, bool]:
+    """The function's answer, and whether it is an error."""
+    answer = aws.functions.invoke(FunctionName=function, Payload=json.dumps(payload))
+    return json.loads(answer["Payload"].read()), "FunctionError" in answer
+
+
+def token(aws: Aws, name: str, *, audience: str = "orders-api") -> str:
+    """A token for a minute, signed with the deployment's own key."""
+    key = aws.secrets.get_secret_value(SecretId=name)["SecretString"]
+    now = int(time.time())
+    return jwt.encode({"sub": "smoke", "aud": audience, "iat": now, "exp": now + 60}, key, algorithm="HS256")
+
+
+def post(url: str, authorization: str | None, *, body: object = None, path: str = "/orders") -> httpx.Response:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    return httpx.post(f"{url}{path}", json=[RECORD] if body is None else body, headers=headers, timeout=30)
+
+
+def test_auction_gives_orders_that_can_be_processed(aws: Aws, outputs: Mapping[str, str]) -> None:
+    results = {"results": False}
+    for _ in range(100):  # three of ten calls find results
+        results, failed = invoke(aws, outputs["AuctionResultsFunctionName"], {})
+        assert not failed
+        if results["results"]:
+            break
+    assert 1 <= len(results["orders"]) <= 10
+    order = {**results["orders"][0], "status": "accepted", "order_id": "abc", "order_date": "2026-01-02"}
+    for _ in range(2):  # the second call finds the order stored
+        answer, failed = invoke(aws, outputs["AuctionOrderFunctionName"], order)
+        assert not failed
+        assert answer == {"order_id": "abc", "key": "orders/2026/01/02/order_abc.json"}
+    versions = aws.s3.list_object_versions(Bucket=outputs["OrderResultsBucketName"], Prefix=answer["key"])["Versions"]
+    assert len(versions) == 1
+    stored = aws.s3.get_object(Bucket=outputs["OrderResultsBucketName"], Key=answer["key"])
+    assert json.loads(stored["Body"].read())["power"] == order["power"]
+
+
+def test_rejected_order_is_an_error_that_names_the_order(aws: Aws, outputs: Mapping[str, str]) -> None:
+    rejected = {"status": "rejected", "order_id": "def", "order_date": "2026-01-02"}
+    answer, failed = invoke(aws, outputs["AuctionOrderFunctionName"], rejected)
+    assert failed
+    assert "OrderRejectedError" in answer["errorMessage"]
+    assert "def" in answer["errorMessage"]
+
+
+def test_api_stores_what_a_valid_token_brings(aws: Aws, outputs: Mapping[str, str], orders_api_url: str) -> None:
+    answer = post(orders_api_url, f"Bearer {token(aws, outputs['OrdersJwtSecretName'])}")
+    assert answer.status_code == 201, answer.text
+    stored = aws.dynamodb.get_item(TableName=outputs["OrdersTableName"], Key={"record_id": {"S": RECORD["record_id"]}})[
+        "Item"
+    ]
+    assert stored["parameter_2"] == {"N": "2.1"}
+
+
+def test_api_refuses_in_its_own_words(aws: Aws, outputs: Mapping[str, str], orders_api_url: str) -> None:
+    secret = outputs["OrdersJwtSecretName"]
+    refusals = {
+        "unauthorized": (401, post(orders_api_url, None)),
+        "forbidden": (403, post(orders_api_url, f"Bearer {token(aws, secret, audience='events-api')}")),
+        "not_found": (404, post(orders_api_url, f"Bearer {token(aws, secret)}", path="/elsewhere")),
+    }
+    for code, (status, answer) in refusals.items():
+        assert answer.status_code == status, code
+        error = answer.json()["error"]
+        assert set(error) == {"code", "message", "details", "request_id"}
+        assert (error["code"], error["details"]) == (code, [])
+        assert error["request_id"] == answer.headers["x-amzn-requestid"]
+    assert refusals["unauthorized"][1].headers["www-authenticate"] == "Bearer"
+
+
+def test_no_method_of_the_api_is_open(aws: Aws, outputs: Mapping[str, str]) -> None:
+    api = outputs["OrdersApiId"]
+    resources = aws.apigateway.get_resources(restApiId=api, embed=["methods"])["items"]
+    methods = {
+        (item["path"], verb): method for item in resources for verb, method in item.get("resourceMethods", {}).items()
+    }
+    assert set(methods) == {("/orders", "POST")}
+    (authorizer,) = aws.apigateway.get_authorizers(restApiId=api)["items"]
+    assert (authorizer["type"], authorizer["authorizerResultTtlInSeconds"]) == ("REQUEST", 60)
+    assert authorizer["identitySource"] == "method.request.header.Authorization"
+    for method in methods.values():
+        assert (method["authorizationType"], method["authorizerId"]) == ("CUSTOM", authorizer["id"])
+
+
+@pytest.fixture
+def one_request_a_second(aws: Aws, outputs: Mapping[str, str]) -> Iterator[None]:
+    """The stage with a limit that a test can reach."""
+    stage = {"restApiId": outputs["OrdersApiId"], "stageName": "prod"}
+    before = aws.apigateway.get_stage(**stage)["methodSettings"]["*/*"]
+    _limit(aws, stage, rate=1.0, burst=1)
+    yield
+    _limit(aws, stage, rate=before["throttlingRateLimit"], burst=before["throttlingBurstLimit"])
+
+
+def _limit(aws: Aws, stage: Mapping[str, str], *, rate: float, burst: int) -> None:
+    values = {"/*/*/throttling/rateLimit": str(rate), "/*/*/throttling/burstLimit": str(burst)}
+    changes = [{"op": "replace", "path": path, "value": value} for path, value in values.items()]
+    aws.apigateway.update_stage(**stage, patchOperations=changes)
+
+
+@pytest.mark.usefixtures("one_request_a_second")
+def test_throttled_request_is_told_when_to_come_back(aws: Aws, outputs: Mapping[str, str], orders_api_url: str) -> None:
+    headers = {"Authorization": f"Bearer {token(aws, outputs['OrdersJwtSecretName'])}"}
+    with ThreadPoolExecutor(10) as callers:
+        calls = [
+            callers.submit(httpx.post, f"{orders_api_url}/orders", json=[RECORD], headers=headers, timeout=60)
+            for _ in range(10)
+        ]
+    answers = [call.result() for call in calls]
+    assert {answer.status_code for answer in answers} <= {201, 429}
+    throttled = [answer for answer in answers if answer.status_code == 429]
+    assert throttled, "ten requests at once pass a limit of one a second"
+    assert throttled[0].json()["error"]["code"] == "throttled"
+    assert throttled[0].headers["retry-after"] == "1"

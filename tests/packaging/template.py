@@ -1,0 +1,82 @@
+"""The application template as text, and ways to look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATE = ROOT / "infra" / "template.yaml"
+
+
+class _CloudFormationLoader(yaml.SafeLoader):
+    """Reads the short forms (``!Ref x``) as their long ones (``{"Ref": "x"}``)."""
+
+
+def _long_form(loader: _CloudFormationLoader, tag: str, node: yaml.Node) -> dict[str, Any]:
+    name = tag if tag in ("Ref", "Condition") else f"Fn::{tag}"
+    if isinstance(node, yaml.ScalarNode):
+        return {name: loader.construct_scalar(node)}
+    if isinstance(node, yaml.SequenceNode):
+        return {name: loader.construct_sequence(node, deep=True)}
+    assert isinstance(node, yaml.MappingNode)
+    return {name: loader.construct_mapping(node, deep=True)}
+
+
+_CloudFormationLoader.add_multi_constructor("!", _long_form)
+
+
+@cache
+def read_template() -> dict[str, Any]:
+    """The template with every function in its long form; do not change it."""
+    document = _CloudFormationLoader(TEMPLATE.read_text(encoding="utf-8")).get_single_data()
+    assert isinstance(document, dict)
+    return document
+
+
+def resource(name: str) -> dict[str, Any]:
+    """Properties of one resource."""
+    properties = read_template()["Resources"][name]["Properties"]
+    assert isinstance(properties, dict)
+    return properties
+
+
+def of_type(kind: str) -> dict[str, dict[str, Any]]:
+    """Resources of one type by logical id."""
+    found = {name: item for name, item in read_template()["Resources"].items() if item["Type"] == kind}
+    assert found, f"the template has no {kind}: the test would prove nothing"
+    return found
+
+
+def properties_of(kind: str) -> dict[str, dict[str, Any]]:
+    """Properties of the resources of one type by logical id."""
+    return {name: item["Properties"] for name, item in of_type(kind).items()}
+
+
+def statements() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every policy statement, wherever it stands, with the logical id of its resource."""
+    for name, item in read_template()["Resources"].items():
+        for statement in _statements_in(item):
+            yield name, statement
+
+
+def statements_of(name: str) -> dict[str, dict[str, Any]]:
+    """The policy statements of one resource by Sid."""
+    return {statement["Sid"]: statement for owner, statement in statements() if owner == name}
+
+
+def _statements_in(part: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(part, dict):
+        yield from part.get("Statement", [])
+    if isinstance(part, dict | list):
+        for inner in part.values() if isinstance(part, dict) else part:
+            yield from _statements_in(inner)
+
+
+def as_list(value: Any) -> list[Any]:
+    """``value`` as IAM takes it: one, or a list of them."""
+    return value if isinstance(value, list) else [value]

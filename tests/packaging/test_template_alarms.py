@@ -1,0 +1,110 @@
+"""The alarms of the application template: they watch what exists, and somebody hears them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_ext.ids import METRICS_NAMESPACE
+from tests.packaging.template import ROOT, properties_of, resource, statements_of
+
+ALARMS = properties_of("AWS::CloudWatch::Alarm")
+
+PUBLISHERS = {"dex_trigger_archive": "archive_*.py", "energy_auction": "auction_*.py"}
+"""Modules of ``airflow_ext`` that publish a pipeline's metrics, beside what run_report.py publishes for all."""
+
+METRICS_OF_AWS = {
+    ("AWS/Lambda", ("FunctionName",)): {"Errors", "Duration"},
+    # Without a dimension: of all functions together.
+    ("AWS/Lambda", ()): {"Throttles"},
+    ("AWS/ApiGateway", ("ApiName", "Stage")): {"5XXError"},
+    ("AWS/DynamoDB", ("TableName",)): {"WriteThrottleEvents"},
+    ("AWS/SNS", ("TopicName",)): {"NumberOfNotificationsFailed"},
+}
+"""Metrics that AWS publishes, by namespace and dimensions: with others there is no data, and an alarm never rings."""
+
+EVENTS = {"FailedRuns", "UndeliveredAlerts", "Errors", "Duration", "Throttles", "5XXError", "WriteThrottleEvents"}
+EVENTS |= {"NumberOfNotificationsFailed"}
+"""Metrics of which silence is good news. Of all others it is the bad news."""
+
+
+def _dimensions(alarm: dict[str, Any]) -> dict[str, Any]:
+    return {item["Name"]: item["Value"] for item in alarm.get("Dimensions", [])}
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_alarm_reaches_the_topic_and_says_what_to_do(name: str) -> None:
+    alarm = ALARMS[name]
+    allowed = statements_of("AlertsTopicPolicy")["AlarmsPublish"]["Condition"]["ArnLike"]["aws:SourceArn"]
+    prefix = allowed["Fn::Sub"].rpartition(":alarm:")[2].removesuffix("*")
+    assert prefix.startswith("pipelines-")
+    assert {"Ref": "AlertsTopic"} in alarm["AlarmActions"]
+    assert alarm["AlarmName"]["Fn::Sub"].startswith(prefix), "the topic's policy does not let it publish"
+    assert len(alarm["AlarmDescription"]) > 80, "too short to say what happened and what to do"
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_alarm_knows_what_silence_means(name: str) -> None:
+    alarm = ALARMS[name]
+    expected = "notBreaching" if alarm["MetricName"] in EVENTS else "breaching"
+    assert alarm["TreatMissingData"] == expected
+
+
+@pytest.mark.parametrize("name", [name for name, alarm in ALARMS.items() if alarm["Namespace"] == METRICS_NAMESPACE])
+def test_alarm_of_a_pipeline_watches_what_the_pipeline_publishes(name: str) -> None:
+    alarm = ALARMS[name]
+    dimensions = _dimensions(alarm)
+    assert dimensions == {"Environment": {"Ref": "Environment"}, "Pipeline": dimensions["Pipeline"]}
+    pipeline = dimensions["Pipeline"]
+    assert (ROOT / "dags" / f"{pipeline}.py").is_file()
+    assert alarm["AlarmName"]["Fn::Sub"].startswith(f"pipelines-${{Environment}}-{pipeline.replace('_', '-')}-")
+    folder = ROOT / "plugins" / "airflow_ext"
+    own = "".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob(PUBLISHERS[pipeline])))
+    assert "count_run(" in own, f"{pipeline} publishes nothing"
+    published = own + (folder / "run_report.py").read_text(encoding="utf-8")
+    assert f'"{alarm["MetricName"]}"' in published, f"nothing publishes what {name} watches"
+
+
+@pytest.mark.parametrize("name", [name for name, alarm in ALARMS.items() if alarm["Namespace"] != METRICS_NAMESPACE])
+def test_alarm_on_a_metric_of_aws_names_its_dimensions(name: str) -> None:
+    alarm = ALARMS[name]
+    assert alarm["MetricName"] in METRICS_OF_AWS[alarm["Namespace"], tuple(_dimensions(alarm))]
+
+
+def test_each_pipeline_is_watched_for_failure_and_for_silence() -> None:
+    for pipeline in PUBLISHERS:
+        watched = {
+            alarm["MetricName"]
+            for alarm in ALARMS.values()
+            if alarm["Namespace"] == METRICS_NAMESPACE and _dimensions(alarm)["Pipeline"] == pipeline
+        }
+        assert watched >= {"FailedRuns", "ScheduledRuns"}, pipeline
+
+
+def test_silence_of_the_auction_is_noticed_after_four_runs() -> None:
+    alarm = resource("AuctionNoRunAlarm")
+    assert (alarm["Period"], alarm["EvaluationPeriods"]) == (300, 4)
+
+
+def test_errors_of_each_function_are_watched_but_of_the_one_whose_errors_are_answers() -> None:
+    watched = {
+        _dimensions(alarm)["FunctionName"]["Ref"] for alarm in ALARMS.values() if alarm["MetricName"] == "Errors"
+    }
+    assert watched == set(properties_of("AWS::Serverless::Function")) - {"AuctionOrderFunction"}
+
+
+@pytest.mark.parametrize("name", [name for name, alarm in ALARMS.items() if alarm["MetricName"] == "Duration"])
+def test_slow_functions_are_noticed_before_they_are_cut_off(name: str) -> None:
+    function = resource(_dimensions(ALARMS[name])["FunctionName"]["Ref"])
+    assert ALARMS[name]["Threshold"] <= 0.8 * function["Timeout"] * 1000, "in milliseconds"
+
+
+def test_alarms_may_use_the_key_of_the_topic() -> None:
+    for name, topic in properties_of("AWS::SNS::Topic").items():
+        key = statements_of(topic["KmsMasterKeyId"]["Ref"]).values()
+        assert any(
+            statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+            and set(statement["Action"]) == {"kms:Decrypt", "kms:GenerateDataKey"}
+            for statement in key
+        ), f"alarms could not publish to {name}"

@@ -1,0 +1,133 @@
+"""Who may do what, as the application template has it: nobody more than he needs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from tests.packaging.template import as_list, of_type, properties_of, read_template, statements, statements_of
+
+ALLOWED_WILDCARDS = {
+    ("AlertsKey", "AccountAdministersTheKey"): "a key policy must leave the key to its account; '*' is this key",
+    ("AlertsKey", "AlarmsEncryptTheirMessages"): "in a key policy '*' is this key",
+    ("PipelinePolicy", "PublishMetrics"): "PutMetricData knows no resources; a condition names the namespace",
+}
+"""Statements that may allow ``*`` as a resource or within an action, each with the reason."""
+
+KEYS_BELOW_A_PREFIX = re.compile(r"\$\{\w+Bucket\.Arn\}/[a-z]+/\*")
+"""The only resources with a ``*`` in them that need no reason: keys are made of dates and ids."""
+
+ALLOWED_MANAGED_POLICIES = {
+    "ApiGatewayLogsRole": [
+        # API Gateway refuses a role that lacks any of its actions.
+        {"Fn::Sub": "arn:${AWS::Partition}:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs"}
+    ]
+}
+"""Policies of AWS, which may hold any wildcard, by the role that has them."""
+
+MAY = {
+    "AuctionResultsRole": set(),
+    "AuctionOrderRole": {("s3:PutObject", "${OrderResultsBucket.Arn}/orders/*")},
+    "OrdersApiRole": {("dynamodb:BatchWriteItem", "OrdersTable.Arn")},
+    "OrdersApiAuthorizerRole": {("secretsmanager:GetSecretValue", "OrdersJwtSecret")},
+}
+"""All that a function may do beside writing its log: action and resource."""
+
+PIPELINE_MAY = {
+    ("s3:GetObject", "${ArchiveBucket.Arn}/trigger/*"),
+    ("s3:PutObject", "${ArchiveBucket.Arn}/trigger/*"),
+    ("s3:GetObject", "${ArchiveBucket.Arn}/manifests/*"),
+    ("s3:PutObject", "${ArchiveBucket.Arn}/manifests/*"),
+    ("s3:GetObject", "${ArchiveBucket.Arn}/runs/*"),
+    ("s3:PutObject", "${ArchiveBucket.Arn}/runs/*"),
+    ("s3:ListBucket", "ArchiveBucket.Arn"),
+    ("s3:GetObject", "${OrderResultsBucket.Arn}/summaries/*"),
+    ("s3:PutObject", "${OrderResultsBucket.Arn}/summaries/*"),
+    ("s3:GetObject", "${OrderResultsBucket.Arn}/runs/*"),
+    ("s3:PutObject", "${OrderResultsBucket.Arn}/runs/*"),
+    ("s3:ListBucket", "OrderResultsBucket.Arn"),
+    ("lambda:InvokeFunction", "AuctionResultsFunction.Arn"),
+    ("lambda:InvokeFunction", "AuctionOrderFunction.Arn"),
+}
+"""What the pipelines may do with buckets and functions: nobody deletes, nobody lists functions."""
+
+
+def _resource(value: Any) -> str:
+    """A resource of a statement as text: of a function of CloudFormation, its argument."""
+    return next(iter(value.values())) if isinstance(value, dict) else value
+
+
+def _pairs(statement: dict[str, Any]) -> set[tuple[str, str]]:
+    """Action and resource, each with each."""
+    return {
+        (action, _resource(item)) for action in as_list(statement["Action"]) for item in as_list(statement["Resource"])
+    }
+
+
+def test_wildcards_that_allow_are_listed_with_a_reason() -> None:
+    found = set()
+    for name, statement in statements():
+        actions = as_list(statement["Action"])
+        assert "*" not in actions, f"{name}/{statement['Sid']} allows or denies every action of every service"
+        if statement["Effect"] == "Allow":
+            resources = [_resource(item) for item in as_list(statement.get("Resource", []))]
+            wide = [item for item in resources if "*" in item and not KEYS_BELOW_A_PREFIX.fullmatch(item)]
+            if wide or any("*" in action for action in actions):
+                found.add((name, statement["Sid"]))
+    assert found == set(ALLOWED_WILDCARDS)
+
+
+def test_statements_open_to_everyone_only_deny() -> None:
+    for name, statement in statements():
+        if statement.get("Principal") in ("*", {"AWS": "*"}):
+            assert statement["Effect"] == "Deny", f"{name}/{statement['Sid']}"
+
+
+def test_roles_take_no_policies_of_aws_but_those_listed() -> None:
+    roles = properties_of("AWS::IAM::Role")
+    given = {name: role["ManagedPolicyArns"] for name, role in roles.items() if "ManagedPolicyArns" in role}
+    assert given == ALLOWED_MANAGED_POLICIES
+    for name, item in of_type("AWS::Serverless::Function").items():
+        # SAM turns these into a role of its own making.
+        assert "Policies" not in item["Properties"], name
+
+
+def test_each_function_has_a_role_that_allows_what_it_does_and_no_more() -> None:
+    functions = properties_of("AWS::Serverless::Function")
+    roles = {name: function["Role"]["Fn::GetAtt"] for name, function in functions.items()}
+    assert sorted(roles.values()) == sorted(f"{role}.Arn" for role in MAY), "one role a function"
+    for name, role in roles.items():
+        found = statements_of(role.removesuffix(".Arn"))
+        assert found.pop("LambdaRunsTheFunction") == {
+            "Sid": "LambdaRunsTheFunction",
+            "Effect": "Allow",
+            "Principal": {"Service": "lambda.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+        }
+        logs = functions[name]["LoggingConfig"]["LogGroup"]["Ref"]
+        # Nor may it create the group: one that a function makes by itself keeps logs for ever.
+        assert _pairs(found.pop("WriteItsLog")) == {
+            ("logs:CreateLogStream", f"{logs}.Arn"),
+            ("logs:PutLogEvents", f"{logs}.Arn"),
+        }
+        allowed = set().union(*(_pairs(statement) for statement in found.values()))
+        assert allowed == MAY[role.removesuffix(".Arn")], name
+
+
+def test_pipelines_may_use_buckets_and_functions_and_delete_nothing() -> None:
+    found = statements_of("PipelinePolicy").values()
+    assert all(statement["Effect"] == "Allow" for statement in found)
+    pairs = set().union(*(_pairs(statement) for statement in found))
+    assert {pair for pair in pairs if pair[0].startswith(("s3:", "lambda:"))} == PIPELINE_MAY
+
+
+def test_pipelines_read_the_secrets_of_airflow_and_not_the_key_of_the_tokens() -> None:
+    readable = statements_of("PipelinePolicy")["ReadItsSettingsAndConnections"]
+    assert readable["Action"] == "secretsmanager:GetSecretValue"
+    of_airflow = {
+        name
+        for name, secret in properties_of("AWS::SecretsManager::Secret").items()
+        if secret["Name"].startswith("airflow/")
+    }
+    assert {item["Ref"] for item in readable["Resource"]} == of_airflow
+    assert "OrdersJwtSecret" in read_template()["Resources"]
