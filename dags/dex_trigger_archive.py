@@ -97,7 +97,7 @@ def dex_trigger_archive() -> None:
 
         return archive_tasks.archive_client(get_current_context(), work)
 
-    @task(trigger_rule="all_done", outlets=[Asset(DEX_TRIGGER_ARCHIVE)])
+    @task(trigger_rule="all_done", multiple_outputs=False, outlets=[Asset(DEX_TRIGGER_ARCHIVE)])
     def summarize() -> dict[str, Any]:
         from airflow_ext import archive_tasks
 

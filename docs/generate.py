@@ -83,7 +83,7 @@ def _section(dag: DAG) -> str:
         [
             f"## {dag.dag_id}",
             "",
-            f"Cron `{dag.timetable.summary}` in {_zone_of(dag.timetable)}. Tags: {tags}.",
+            f"{_schedule_of(dag)}. Tags: {tags}.",
             "",
             manual.strip(),
             "",
@@ -105,8 +105,13 @@ def _type_of(schema: Mapping[str, Any]) -> str:
     return " or ".join(words) + (", optional" if "null" in kinds else "")
 
 
-def _zone_of(timetable: Any) -> str:
-    return str(timetable.serialize()["timezone"])
+def _schedule_of(dag: DAG) -> str:
+    from airflow.serialization.encoders import encode_timetable
+    from airflow.serialization.enums import Encoding
+
+    # In the form that the scheduler reads, timetables of ours and of Airflow's own are alike.
+    fields = encode_timetable(dag.timetable)[Encoding.VAR]
+    return f"Cron `{fields['expression']}` in {fields['timezone']}"
 
 
 def main() -> int:

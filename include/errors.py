@@ -8,17 +8,28 @@
     │   ├── SettingsUnavailableError  a setting or connection is not found, or its store is out of reach
     │   ├── DatabaseUnavailableError  the client database cannot be reached or read
     │   ├── StorageUnavailableError   S3 throttles, fails, or a conditional write was raced
-    │   └── RetryableClientsError     some clients of a task failed in one of these ways
+    │   ├── AwsUnavailableError       DynamoDB, SQS or SSM throttles, fails, or does not answer
+    │   ├── NoPermitError             all permits to call an API stayed taken for too long
+    │   ├── FunctionUnavailableError  Lambda throttles, fails, or does not answer in time
+    │   ├── FunctionFailedError       a function raised an error, crashed, or ran out of time
+    │   ├── RetryableClientsError     some clients of a task failed in one of these ways
+    │   └── RetryableOrdersError      some orders of a task failed in one of these ways
     └── PermanentError            repeating changes nothing: fails at once
         ├── SettingsError             a setting or connection field is missing or malformed
         ├── InvalidInputError         a run parameter cannot be used
         ├── AuthRefusedError          credentials or token refused
         ├── ApiRefusedError           any other 4xx, or an answer that is no answer (3xx, 204)
-        ├── InvalidAnswerError        a 200 whose body cannot be kept as evidence
+        ├── InvalidAnswerError        an API or a function answered what cannot be used
         ├── EmptyAnswerError          an empty answer would replace a non-empty archive
+        ├── InvalidFileError          a file cannot be read: damaged, or beyond a limit
         ├── DatabaseRefusedError      the client database refuses the login or the query
         ├── StorageRefusedError       S3 refuses: no bucket, no permission
-        └── ClientsFailedError        clients of a task or of a run failed for good
+        ├── AwsRefusedError           DynamoDB, SQS or SSM refuses: no such table, queue or parameter, no permission
+        ├── ClaimLostError            another owner has taken over what this one was working on
+        ├── FunctionRefusedError      Lambda refuses: no such function, no permission, request too large
+        ├── ResultsFailedError        results could not be asked for until the time for them was up
+        ├── ClientsFailedError        clients of a task or of a run failed for good
+        └── OrdersFailedError         orders of a task or of a run were not accepted, and no retry mends it
 
 The branch is the retry contract: ``airflow_ext.retry`` maps *transient* to a retry and *permanent*
 to fail-now. A message says what is wrong and what to change; it never holds a body or a secret.
@@ -63,8 +74,38 @@ class StorageUnavailableError(TransientError):
     """S3 throttled, failed, or another writer won the race for the same key."""
 
 
+class AwsUnavailableError(TransientError):
+    """DynamoDB, SQS or SSM throttled, failed, or could not be reached."""
+
+
+class NoPermitError(TransientError):
+    """All permits to call an API stayed taken for as long as a task may wait for one."""
+
+
+class FunctionUnavailableError(TransientError):
+    """Lambda throttled or failed the invocation, or the answer did not come; the function may have run."""
+
+
+class FunctionFailedError(TransientError):
+    """The function raised an error, crashed, or ran out of time.
+
+    Args:
+        message: what happened.
+        error_type: class name of the function's error, such as ``OrderRejectedError``: a caller may know better than
+            to retry it.
+    """
+
+    def __init__(self, message: str, *, error_type: str = "") -> None:
+        super().__init__(message)
+        self.error_type = error_type
+
+
 class RetryableClientsError(TransientError):
     """Some clients of a task failed in a way that a retry may mend; the others are done."""
+
+
+class RetryableOrdersError(TransientError):
+    """Some orders of a task failed in a way that a retry may mend; the others are done."""
 
 
 class PermanentError(PipelineError):
@@ -88,11 +129,15 @@ class ApiRefusedError(PermanentError):
 
 
 class InvalidAnswerError(PermanentError):
-    """The API answered 200 with a body that is not an archivable JSON document."""
+    """The answer cannot be used: a 200 whose body is no archivable JSON document, or a function's malformed result."""
 
 
 class EmptyAnswerError(PermanentError):
     """An empty answer would replace a non-empty archive and the run is not forced."""
+
+
+class InvalidFileError(PermanentError):
+    """A file cannot be read: damaged compression, or a line or batch beyond its limit."""
 
 
 class DatabaseRefusedError(PermanentError):
@@ -103,5 +148,25 @@ class StorageRefusedError(PermanentError):
     """S3 refused the request: the bucket does not exist or access is denied."""
 
 
+class AwsRefusedError(PermanentError):
+    """DynamoDB, SQS or SSM refused: no such table, queue or parameter, or access denied."""
+
+
+class ClaimLostError(PermanentError):
+    """Another owner has taken over; whoever gets this must stop, as the other one does the work."""
+
+
+class FunctionRefusedError(PermanentError):
+    """Lambda refused the invocation: no such function, no permission, or a request that it cannot take."""
+
+
+class ResultsFailedError(PermanentError):
+    """Asking for results still failed when the time for them was up; only a new run has time again."""
+
+
 class ClientsFailedError(PermanentError):
     """Clients failed and no retry will mend it; the others are done."""
+
+
+class OrdersFailedError(PermanentError):
+    """Orders were not accepted and no retry will mend it; the others are done."""

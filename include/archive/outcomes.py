@@ -1,13 +1,13 @@
-"""What became of each client: the ledger that a retry resumes from and that the manifest is made of."""
+"""What became of each client: what a retry resumes from and what the manifest is made of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from include.clients.s3 import get_json, put_json
+from include import outcomes
+from include.outcomes import Progress
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -47,72 +47,29 @@ class Outcome:
     retryable: bool = False
     retry_after: float | None = None
 
+    @property
+    def item(self) -> int:
+        """The client."""
+        return self.client_id
 
-class OutcomeFile:
-    """The outcomes of one mapped task, as one JSON object in S3.
+    @property
+    def failed(self) -> bool:
+        """Whether nothing was written."""
+        return self.outcome is Result.FAILED
 
-    Args:
-        clear_number: how often the run was cleared. A retry finds outcomes of its own number and resumes; a task that
-            was cleared finds an earlier number and does its work again.
-    """
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Self:
+        """The outcome whose fields are in ``document``."""
+        return cls(**{**document, "outcome": Result(document["outcome"])})
+
+
+class OutcomeFile(outcomes.OutcomeFile[Outcome]):
+    """The outcomes of one mapped task, by client id."""
 
     def __init__(self, s3: S3Client, bucket: str, key: str, *, clear_number: int) -> None:
-        self._s3 = s3
-        self._bucket = bucket
-        self._key = key
-        self._clear_number = clear_number
-
-    def resume(self) -> dict[int, Outcome]:
-        """Outcomes that earlier attempts of this run left, by client id."""
-        document = get_json(self._s3, self._bucket, self._key)
-        if document is None or document["clear_number"] != self._clear_number:
-            return {}
-        return {outcome.client_id: outcome for outcome in _parse(document)}
-
-    def save(self, outcomes: Iterable[Outcome]) -> None:
-        """Replace the file by these outcomes."""
-        document = {
-            "clear_number": self._clear_number,
-            "outcomes": [asdict(outcome) for outcome in outcomes],
-        }
-        put_json(self._s3, self._bucket, self._key, document)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run's tasks have come, as Airflow knows it.
-
-    Args:
-        clear_number: how often the run has been cleared by now.
-        planned_at: how often it had been when it was planned.
-        succeeded: indexes of the slices whose tasks succeeded.
-    """
-
-    clear_number: int
-    planned_at: int
-    succeeded: frozenset[int]
+        super().__init__(Outcome, s3, bucket, key, clear_number=clear_number)
 
 
 def read_outcomes(s3: S3Client, bucket: str, key: str, *, index: int, progress: Progress) -> list[Outcome]:
-    """The outcomes that the task of a slice left, if they still tell the truth.
-
-    A task that was cleared, and then died before its first save, leaves those of its earlier life. They are taken
-    for true only when the task succeeded (it was not cleared) or when they name a failure themselves.
-
-    Args:
-        s3: a boto3 client.
-        bucket: the archive bucket.
-        key: see :func:`include.archive.keys.outcomes_key`.
-        index: index of the slice.
-        progress: how far the run's tasks have come.
-    """
-    document = get_json(s3, bucket, key)
-    if document is None or document["clear_number"] < progress.planned_at:
-        return []
-    outcomes = _parse(document)
-    current = document["clear_number"] == progress.clear_number or index in progress.succeeded
-    return outcomes if current or any(outcome.outcome is Result.FAILED for outcome in outcomes) else []
-
-
-def _parse(document: dict[str, Any]) -> list[Outcome]:
-    return [Outcome(**{**item, "outcome": Result(item["outcome"])}) for item in document["outcomes"]]
+    """The outcomes of a slice's task; see :func:`include.outcomes.read_outcomes`."""
+    return outcomes.read_outcomes(Outcome, s3, bucket, key, index=index, progress=progress)

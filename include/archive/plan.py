@@ -5,28 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import pairwise
 from typing import Any
 
 from include.archive.roster import Client
-
-
-@dataclass(frozen=True)
-class Slice:
-    """The clients of one mapped task: positions ``start`` to ``stop`` (exclusive) of the plan.
-
-    Args:
-        label: what the UI shows: the client id, or the range of ids and their number.
-    """
-
-    start: int
-    stop: int
-    label: str
-
-    @property
-    def size(self) -> int:
-        """How many clients."""
-        return self.stop - self.start
+from include.slices import Slice, cut_bounds
 
 
 @dataclass(frozen=True)
@@ -81,15 +63,9 @@ class Plan:
 
 
 def cut(clients: Sequence[Client], *, max_tasks: int, clients_per_task: int) -> tuple[Slice, ...]:
-    """Cut the clients into at most ``max_tasks`` slices.
-
-    Up to ``max_tasks`` clients get a task each. Beyond, they are grouped about ``clients_per_task`` to a task,
-    or more where ``max_tasks`` would not do otherwise; sizes differ by at most one.
-    """
-    count = len(clients)
-    tasks = count if count <= max_tasks else min(max_tasks, -(-count // clients_per_task))
-    bounds = [index * count // tasks for index in range(tasks + 1)] if tasks else []
-    return tuple(Slice(start, stop, _label(clients[start:stop])) for start, stop in pairwise(bounds))
+    """Cut the clients into at most ``max_tasks`` slices; see :func:`include.slices.cut_bounds`."""
+    bounds = cut_bounds(len(clients), max_tasks=max_tasks, per_task=clients_per_task)
+    return tuple(Slice(start, stop, _label(clients[start:stop])) for start, stop in bounds)
 
 
 def _label(clients: Sequence[Client]) -> str:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Self
 from include.archive.archiver import Archiver
 from include.archive.keys import manifest_key, outcomes_key, plan_key
 from include.archive.manifest import Manifest, account
-from include.archive.outcomes import Outcome, OutcomeFile, Progress, Result, read_outcomes
-from include.archive.plan import Plan, Slice
+from include.archive.outcomes import Outcome, OutcomeFile, Result, read_outcomes
+from include.archive.plan import Plan
 from include.archive.store import ArchiveStore
-from include.clients.s3 import get_json, put_json
+from include.clients.s3 import get_json, put_json, split_place
 from include.errors import ClientsFailedError, RetryableClientsError, StorageRefusedError
+from include.outcomes import Progress
+from include.slices import Slice
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -61,7 +63,7 @@ class ArchiveRun:
             StorageUnavailableError: a retry may work.
             StorageRefusedError: the plan is gone, or S3 refused.
         """
-        bucket, _, key = place.removeprefix("s3://").partition("/")
+        bucket, key = split_place(place)
         document = get_json(s3, bucket, key)
         if document is None:
             raise StorageRefusedError(

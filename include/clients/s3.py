@@ -83,6 +83,41 @@ def put_json(s3: S3Client, bucket: str, key: str, document: object) -> None:
         )
 
 
+def create_json(s3: S3Client, bucket: str, key: str, document: object) -> bool:
+    """Write ``document`` as JSON to ``s3://bucket/key``, encrypted, unless something is there already.
+
+    Returns:
+        whether it was written; of several writers one gets True.
+
+    Raises:
+        StorageUnavailableError: a retry may work.
+        StorageRefusedError: it will not.
+    """
+    # ASCII: what other systems wrote may hold half a surrogate pair, which UTF-8 cannot encode.
+    body = json.dumps(document, separators=(",", ":")).encode("ascii")
+    with typed_errors(f"write s3://{bucket}/{key}"):
+        try:
+            s3.put_object(
+                Bucket=bucket,
+                Key=key,
+                Body=body,
+                ContentType="application/json",
+                ServerSideEncryption="AES256",
+                IfNoneMatch="*",
+            )
+        except ClientError as error:
+            if error_code(error) == "PreconditionFailed":
+                return False
+            raise
+    return True
+
+
+def split_place(place: str) -> tuple[str, str]:
+    """Bucket and key of ``s3://bucket/key``."""
+    bucket, _, key = place.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
 def get_json(s3: S3Client, bucket: str, key: str) -> Any:
     """The JSON document at ``s3://bucket/key``, or None when there is none.
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
-from airflow.sdk.configuration import conf
-from botocore.exceptions import BotoCoreError, ClientError
-
-from airflow_ext.hooks.aws import publish_metrics
 from airflow_ext.ids import DEX_TRIGGER_ARCHIVE, XComKey
 from airflow_ext.notifications.alerts import send_alert
 from airflow_ext.notifications.safety_net import leave
-from include.archive.digest import LogUrl, digest, not_listed
+from airflow_ext.run_report import count_run, log_links
+from include.archive.digest import digest, not_listed
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -21,8 +16,6 @@ if TYPE_CHECKING:
     from airflow_ext.settings import Settings
     from include.alerts import Alert
     from include.archive.manifest import Manifest
-
-log = logging.getLogger(__name__)
 
 XCOM_CLIENTS = 1000
 """Up to this many clients the summary in XCom holds a line for each; the manifest in S3 always does."""
@@ -42,7 +35,7 @@ def report_run(context: Context, settings: Settings, manifest: Manifest, key: st
         manifest,
         pipeline=DEX_TRIGGER_ARCHIVE,
         location=f"s3://{settings.archive_bucket}/{key}",
-        log_url=_log_url(context["dag_run"].run_id),
+        log_url=log_links(context),
     )
     if alert is not None:
         _tell(alert, context, settings)
@@ -52,7 +45,7 @@ def report_no_list(context: Context, settings: Settings, reason: str) -> None:
     """The same for a run that never had clients to work on."""
     run_id = context["dag_run"].run_id
     _count(context, settings, None)
-    alert = not_listed(pipeline=DEX_TRIGGER_ARCHIVE, run_id=run_id, reason=reason, log_url=_log_url(run_id))
+    alert = not_listed(pipeline=DEX_TRIGGER_ARCHIVE, run_id=run_id, reason=reason, log_url=log_links(context))
     _tell(alert, context, settings)
 
 
@@ -67,30 +60,13 @@ def xcom_summary(manifest: Manifest, key: str) -> dict[str, Any]:
 def _count(context: Context, settings: Settings, manifest: Manifest | None) -> None:
     counts = {"failed_archives": 0, "successful_archives": 0} if manifest is None else manifest.counts
     values = {
-        "FailedRuns": float(manifest is None or bool(manifest.failures)),
         "FailedClients": float(counts["failed_archives"]),
         "SuccessfulClients": float(counts["successful_archives"]),
     }
-    if context["dag_run"].run_type == "scheduled":
-        # What the alarm on missing runs waits for: a run that somebody started must not hide a stopped schedule.
-        values["ScheduledRuns"] = 1.0
-    try:
-        publish_metrics(values, environment=settings.environment, pipeline=DEX_TRIGGER_ARCHIVE)
-    except (BotoCoreError, ClientError) as error:
-        # The alarms watch for missing numbers; the archive itself is complete.
-        log.error("metrics were not published: %s: %s", type(error).__name__, error)
+    failed = manifest is None or bool(manifest.failures)
+    count_run(context, values, failed=failed, environment=settings.environment)
 
 
 def _tell(alert: Alert, context: Context, settings: Settings) -> None:
     delivered = send_alert(alert, context, topic_arn=settings.alerts_topic_arn)
     leave(context["ti"], XComKey.ALERTED, delivered)
-
-
-def _log_url(run_id: str) -> LogUrl:
-    base = conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
-
-    def url(task_id: str, map_index: int | None) -> str:
-        mapped = "" if map_index is None else f"/mapped/{map_index}"
-        return f"{base}/dags/{DEX_TRIGGER_ARCHIVE}/runs/{quote(run_id)}/tasks/{task_id}{mapped}"
-
-    return url

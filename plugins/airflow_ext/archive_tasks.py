@@ -19,10 +19,11 @@ from airflow_ext.notifications.safety_net import failure_kept
 from airflow_ext.settings import load_settings
 from include.archive.dates import trigger_date
 from include.archive.digest import ARCHIVE_TASK, LIST_TASK
-from include.archive.plan import Plan, Slice, cut
+from include.archive.plan import Plan, cut
 from include.archive.roster import client_query, clients_from_rows, select
 from include.archive.run import ArchiveRun, keep_plan
 from include.errors import ClientsFailedError
+from include.slices import Slice
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -26,6 +26,17 @@ TASK_DEFAULTS: dict[str, Any] = {
 }
 """``default_args`` of every DAG: the error decides whether a retry makes sense, ``retries`` how often."""
 
+_SHORT_BASE_SECONDS = 5.0
+
+SHORT_RUN_DEFAULTS: dict[str, Any] = {
+    **TASK_DEFAULTS,
+    "retries": 3,
+    "retry_policy": TypedRetryPolicy(max_base=_SHORT_BASE_SECONDS, ceiling=20.0),
+    "retry_delay": timedelta(seconds=min(base_seconds(), _SHORT_BASE_SECONDS)),
+    "execution_timeout": timedelta(seconds=120),
+}
+"""The same for DAGs whose runs must end within five minutes."""
+
 
 def schedule_of(dag_id: str, *, default: str) -> str:
     """The cron expression of a DAG: option ``<dag_id>_schedule``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 DEX_TRIGGER_ARCHIVE = "dex_trigger_archive"
+ENERGY_AUCTION = "energy_auction"
 
 AWS_CONNECTION = "aws_default"
 DEX_DATABASE_CONNECTION = "dex_db"
@@ -20,8 +21,10 @@ class Tag(StrEnum):
     """The vocabulary of DAG tags."""
 
     ARCHIVE = "archive"
+    AUCTION = "auction"
     DAILY = "daily"
     DEX = "dex"
+    FIVE_MINUTES = "five-minutes"
 
 
 class XComKey(StrEnum):
@@ -31,5 +34,9 @@ class XComKey(StrEnum):
     """Why a task failed, for the summary."""
     PLAN = "plan"
     """Where the run's plan lies, ``s3://bucket/key``."""
+    ORDERS = "orders"
+    """Where the run's orders lie and how often the run had been cleared when they were cut into tasks."""
+    NO_RESULTS = "no_results"
+    """Why the run has nothing to do."""
     ALERTED = "alerted"
     """Channels that took the run's alert."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -19,13 +20,22 @@ MAX_RETRY_AFTER_SECONDS = 3600.0
 """A partner that asks for more is asked again after this time."""
 
 
+@dataclass(frozen=True)
 class TypedRetryPolicy(RetryPolicy):
     """Permanent errors fail at once; all others are retried with exponential backoff and jitter.
 
     The first delay is about ``[pipelines] retry_base_seconds`` (default 30) and doubles with each try, up to ten
     minutes. A ``Retry-After`` is honoured as the least delay. The jitter is drawn here because Airflow's own
     ignores the map index: mapped tasks that failed together would return together.
+
+    Args:
+        max_base: the first delay is no longer than this, in seconds, whatever the option says: for runs that have
+            only minutes.
+        ceiling: no delay grows beyond this, in seconds.
     """
+
+    max_base: float = MAX_BACKOFF_SECONDS
+    ceiling: float = MAX_BACKOFF_SECONDS
 
     def evaluate(
         self,
@@ -38,8 +48,8 @@ class TypedRetryPolicy(RetryPolicy):
         if isinstance(exception, PermanentError):
             return RetryDecision.fail(reason=str(exception))
         asked = exception.retry_after if isinstance(exception, TransientError) else None
-        base = base_seconds()
-        delay = backoff_seconds(try_number, base=base)
+        base = min(base_seconds(), self.max_base)
+        delay = backoff_seconds(try_number, base=base, ceiling=self.ceiling)
         if asked is not None:
             # Not before the time asked for, and not all at that time.
             least = min(asked, MAX_RETRY_AFTER_SECONDS) + random.uniform(0, base)  # noqa: S311 - spreads load
@@ -52,7 +62,7 @@ def base_seconds() -> float:
     return float(conf.getfloat("pipelines", "retry_base_seconds", fallback=30.0))
 
 
-def backoff_seconds(try_number: int, *, base: float) -> float:
+def backoff_seconds(try_number: int, *, base: float, ceiling: float = MAX_BACKOFF_SECONDS) -> float:
     """Seconds to wait after try ``try_number`` (from 1): half of the doubled base for sure, half at random."""
-    ceiling = min(MAX_BACKOFF_SECONDS, base * 2.0 ** min(try_number - 1, 30))
-    return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - spreads load, guards nothing
+    longest = min(ceiling, base * 2.0 ** min(try_number - 1, 30))
+    return random.uniform(longest / 2, longest)  # noqa: S311 - spreads load, guards nothing

@@ -27,6 +27,9 @@ def _known_zone(name: str) -> str:
     return name
 
 
+_BucketName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+
+
 class Settings(BaseModel):
     """The settings of one environment.
 
@@ -40,6 +43,11 @@ class Settings(BaseModel):
         max_mapped_clients: most tasks that an archive run maps; Airflow's own limit is 1,024.
         clients_per_task: size of the groups above that limit.
         archive_concurrency: calls that one task runs at once.
+        order_results_bucket: bucket of the auction's order results.
+        auction_results_timeout: seconds from a run's start in which Lambda A is asked for results.
+        max_mapped_orders: most tasks that an auction run maps.
+        orders_per_task: size of the groups above that limit.
+        auction_concurrency: invocations of Lambda B that one task runs at once.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -47,12 +55,18 @@ class Settings(BaseModel):
     environment: Annotated[str, Field(min_length=1)]
     business_timezone: Annotated[str, AfterValidator(_known_zone)] = "America/New_York"
     trigger_date_offset_days: Annotated[int, Field(ge=-3650, le=3650)] = 0
-    archive_bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+    archive_bucket: _BucketName
     alerts_topic_arn: Annotated[str, Field(pattern=r"^arn:[\w-]+:sns:")]
     dex_api_base_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
     max_mapped_clients: Annotated[int, Field(ge=1, le=1024)] = 500
     clients_per_task: PositiveInt = 500
     archive_concurrency: Annotated[int, Field(ge=1, le=64)] = 16
+    order_results_bucket: _BucketName
+    # The run itself ends after 290 s: some of them are left for the orders.
+    auction_results_timeout: Annotated[int, Field(ge=1, le=270)] = 240
+    max_mapped_orders: Annotated[int, Field(ge=1, le=1024)] = 100
+    orders_per_task: PositiveInt = 50
+    auction_concurrency: Annotated[int, Field(ge=1, le=64)] = 10
 
     @property
     def zone(self) -> ZoneInfo:

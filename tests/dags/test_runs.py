@@ -11,6 +11,7 @@ import pendulum
 import pytest
 
 from include.archive.keys import archive_key
+from tests.dags.kept import kept_by_airflow
 from tests.fakes.dex import SECRET, TOKEN
 from tests.fakes.wire import SLACK_PATH
 from tests.fakes.world import World
@@ -144,7 +145,7 @@ def test_secrets_and_bodies_are_nowhere_to_be_seen(
     out, err = capfd.readouterr()
     papers = {key: str(world.s3.bodies(key)) for key in world.s3.objects if not key.startswith("trigger/")}
     assert len(papers) == 5, "plan, three outcomes, manifest"
-    kept = _kept_by_airflow(dag_run)
+    kept = kept_by_airflow(dag_run)
     assert any("archive_client" in value for value in kept.values()), "or nothing was looked at"
     everything = {
         "log": caplog.text,
@@ -158,22 +159,3 @@ def test_secrets_and_bodies_are_nowhere_to_be_seen(
     assert dag_run.run_id in everything["log"] + out + err
     for secret in (SECRET, TOKEN, SLACK_PATH, BODY):
         assert [where for where, text in everything.items() if secret in text] == []
-
-
-def _kept_by_airflow(dag_run: DagRun) -> dict[str, str]:
-    """XComs, rendered fields and task instances of the run, as the metadata database has them."""
-    from airflow import settings
-    from airflow.models.renderedtifields import RenderedTaskInstanceFields
-    from airflow.models.taskinstance import TaskInstance
-    from airflow.models.xcom import XComModel
-    from sqlalchemy import inspect, select
-
-    kept = {}
-    with settings.Session() as session:
-        for model in (XComModel, RenderedTaskInstanceFields, TaskInstance):
-            columns = inspect(model).columns.keys()
-            rows = session.scalars(select(model).where(model.run_id == dag_run.run_id)).all()
-            assert rows, model
-            for number, row in enumerate(rows):
-                kept[f"{model.__name__} {number}"] = str({name: getattr(row, name, None) for name in columns})
-    return kept

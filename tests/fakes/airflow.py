@@ -11,8 +11,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowSkipException
 
 DAG_ID = "dex_trigger_archive"
+"""Of a run that names no other."""
 
 
 @dataclass
@@ -31,6 +33,8 @@ class FakeTaskInstance:
     map_index: int | None = None
     log_url: str = "http://airflow.test/log"
     states: dict[str, dict[str, str | None]] = field(default_factory=dict)
+    dag_id: str = DAG_ID
+    try_number: int = 1
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms.values[self.task_id, str(key), self.map_index] = value
@@ -42,7 +46,7 @@ class FakeTaskInstance:
         self, dag_id: str, *, task_ids: list[str], run_ids: list[str]
     ) -> dict[str, dict[str, str | None]]:
         """As the API server answers: by run and task, a mapped task as ``<task id>_<map index>``."""
-        assert dag_id == DAG_ID
+        assert dag_id == self.dag_id
         return {
             run_id: {
                 name: state for name, state in states.items() if name in task_ids or name.rpartition("_")[0] in task_ids
@@ -60,24 +64,34 @@ class FakeRun:
     run_type: str = "manual"
     logical_date: datetime | None = None
     run_after: datetime = datetime(2026, 3, 8, 6, tzinfo=UTC)
+    start_date: datetime | None = None
     clear_number: int = 0
     params: dict[str, Any] = field(default_factory=lambda: {"trigger_date": None, "client_ids": None, "force": False})
     xcoms: XComs = field(default_factory=XComs)
     outlet_events: dict[Any, Any] = field(default_factory=lambda: defaultdict(SimpleNamespace))
     states: dict[str, str | None] = field(default_factory=dict)
+    dag_id: str = DAG_ID
 
-    def context(self, task_id: str, map_index: int | None = None) -> Context:
+    def context(self, task_id: str, map_index: int | None = None, *, try_number: int = 1) -> Context:
         """The context of one task."""
         return cast(
             "Context",
             {
-                "ti": FakeTaskInstance(self.xcoms, task_id, map_index, states={self.run_id: self.states}),
-                "dag": SimpleNamespace(dag_id=DAG_ID),
+                "ti": FakeTaskInstance(
+                    self.xcoms,
+                    task_id,
+                    map_index,
+                    states={self.run_id: self.states},
+                    dag_id=self.dag_id,
+                    try_number=try_number,
+                ),
+                "dag": SimpleNamespace(dag_id=self.dag_id),
                 "dag_run": SimpleNamespace(
                     run_id=self.run_id,
                     run_type=self.run_type,
                     logical_date=self.logical_date,
                     run_after=self.run_after,
+                    start_date=self.start_date,
                     clear_number=self.clear_number,
                 ),
                 "run_id": self.run_id,
@@ -87,11 +101,15 @@ class FakeRun:
         )
 
     @contextmanager
-    def task(self, task_id: str, map_index: int | None = None) -> Iterator[Context]:
+    def task(self, task_id: str, map_index: int | None = None, *, try_number: int = 1) -> Iterator[Context]:
         """The context of one task, whose state then is how the block ended."""
         name = task_id if map_index is None else f"{task_id}_{map_index}"
         self.states[name] = "failed"
-        yield self.context(task_id, map_index)
+        try:
+            yield self.context(task_id, map_index, try_number=try_number)
+        except AirflowSkipException:
+            self.states[name] = "skipped"
+            raise
         self.states[name] = "success"
 
     def pushed(self, task_id: str, key: str, map_index: int | None = None) -> Any:

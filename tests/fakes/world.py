@@ -34,6 +34,7 @@ class World:
         default_factory=lambda: {
             "environment": "local",
             "archive_bucket": "archive",
+            "order_results_bucket": "order-results",
             "alerts_topic_arn": TOPIC,
             "archive_concurrency": 4,
         }
@@ -59,7 +60,7 @@ class World:
         )
         monkeypatch.setattr("airflow_ext.hooks.dex.DexApi", functools.partial(DexApi, transport=self.dex))
         monkeypatch.setattr("airflow_ext.archive_tasks.s3_client", lambda **options: self.s3)
-        monkeypatch.setattr("airflow_ext.archive_report.publish_metrics", self._publish)
+        monkeypatch.setattr("airflow_ext.run_report.publish_metrics", self._publish)
 
     def change_settings(self, **changes: Any) -> None:
         """Put the settings, with changes, where Airflow finds them."""

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 from airflow.sdk import BaseHook, Context
 
 from airflow_ext.ids import SLACK_CONNECTION
-from airflow_ext.notifications.alerts import send_alert
+from airflow_ext.notifications.alerts import open_channels, send_alert
 from include.alerts import Alert, Failure, Severity
 from tests.fakes.wire import SLACK_PATH, TOPIC, Wire
 
@@ -141,6 +143,29 @@ def test_webhook_address_is_not_logged(wire: Wire, caplog: pytest.LogCaptureFixt
     wire.slack_is_down = True
     send()
     assert "pl4nted" not in caplog.text
+
+
+def test_many_alerts_look_their_connections_up_once(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    channels = open_channels(cast("Context", {}), topic_arn=TOPIC, at_once=4)
+    for conn_id in ("AWS_DEFAULT", "SLACK_ALERTS"):
+        monkeypatch.delenv(f"AIRFLOW_CONN_{conn_id}")
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(20):
+            for send_through in channels.values():
+                pool.submit(send_through, replace(ALERT, headline=f"order {number} failed"))
+    expected = sorted(f"[ERROR] dex_trigger_archive: order {number} failed" for number in range(20))
+    assert sorted(message["Subject"] for message in wire.sns) == expected
+    assert len({post["text"] for post in wire.slack}) == len(wire.slack) == 20
+
+
+def test_channel_that_cannot_be_opened_refuses_and_the_other_works(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = {"region_name": "us-east-1", "endpoint_url": "no address"}
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps({"conn_type": "aws", "extra": extra}))
+    channels = open_channels(cast("Context", {}), topic_arn=TOPIC)
+    assert list(channels) == ["slack", "sns"]
+    with pytest.raises(ValueError, match="Invalid endpoint"):
+        channels["sns"](ALERT)
+    assert send() == ["slack"]
 
 
 def test_longest_subject_is_cut(wire: Wire) -> None:

@@ -5,7 +5,7 @@ from airflow.sdk import RetryAction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_ext.defaults import TASK_DEFAULTS
+from airflow_ext.defaults import SHORT_RUN_DEFAULTS, TASK_DEFAULTS
 from airflow_ext.retry import (
     MAX_BACKOFF_SECONDS,
     MAX_RETRY_AFTER_SECONDS,
@@ -80,6 +80,29 @@ def test_retry_after_spreads_and_has_a_limit(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_endless_retry_after_has_a_limit_too() -> None:
     assert evaluate(errors.ApiUnavailableError("busy", retry_after=float("inf"))) < 2 * MAX_RETRY_AFTER_SECONDS
+
+
+def test_short_runs_wait_for_seconds_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRFLOW__PIPELINES__RETRY_BASE_SECONDS")
+    policy = SHORT_RUN_DEFAULTS["retry_policy"]
+    delays = [
+        policy.evaluate(errors.ApiUnavailableError("busy"), number, 3).retry_delay.total_seconds()
+        for number in range(1, SHORT_RUN_DEFAULTS["retries"] + 1)
+    ]
+    assert 2.5 <= delays[0] <= 5
+    assert 5 <= delays[1] <= 10
+    assert 10 <= delays[2] <= 20
+    assert policy.evaluate(errors.OrdersFailedError("no"), 1, 3).action is RetryAction.FAIL
+
+
+def test_option_still_makes_short_runs_quicker() -> None:
+    policy = SHORT_RUN_DEFAULTS["retry_policy"]
+    assert policy.evaluate(ValueError(), 1, 3).retry_delay.total_seconds() <= 0.01
+
+
+@given(st.integers(1, 10_000), st.floats(0.01, 600), st.floats(0.01, 600))
+def test_no_delay_goes_beyond_the_ceiling(try_number: int, base: float, ceiling: float) -> None:
+    assert backoff_seconds(try_number, base=base, ceiling=ceiling) <= ceiling
 
 
 def test_every_task_has_the_policy() -> None:

@@ -13,7 +13,12 @@ from include.errors import SettingsError
 from tests.fakes.airflow import FakeRun, FakeTaskInstance, XComs
 from tests.fakes.wire import TOPIC, Wire
 
-SETTINGS = {"environment": "local", "archive_bucket": "archive", "alerts_topic_arn": TOPIC}
+SETTINGS = {
+    "environment": "local",
+    "archive_bucket": "archive",
+    "order_results_bucket": "order-results",
+    "alerts_topic_arn": TOPIC,
+}
 
 
 @pytest.fixture

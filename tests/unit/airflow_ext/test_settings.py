@@ -15,6 +15,7 @@ from tests.fakes.secrets import deny_secrets
 GOOD: dict[str, Any] = {
     "environment": "local",
     "archive_bucket": "archive",
+    "order_results_bucket": "order-results",
     "alerts_topic_arn": "arn:aws:sns:us-east-1:000000000000:alerts",
 }
 WHERE = "Airflow Variable 'settings'"
@@ -36,6 +37,8 @@ def test_defaults_are_those_of_the_contract() -> None:
         500,
         16,
     )
+    assert settings.auction_results_timeout == 240
+    assert (settings.max_mapped_orders, settings.orders_per_task, settings.auction_concurrency) == (100, 50, 10)
 
 
 def test_every_field_is_taken() -> None:
@@ -46,9 +49,29 @@ def test_every_field_is_taken() -> None:
         "max_mapped_clients": 1024,
         "clients_per_task": 1,
         "archive_concurrency": 64,
+        "auction_results_timeout": 270,
+        "max_mapped_orders": 1024,
+        "orders_per_task": 1,
+        "auction_concurrency": 64,
     }
     assert set(document) == set(Settings.model_fields), "a new field wants a line here and in the table below"
     assert parse(**document).model_dump() == document
+
+
+NO_BUCKETS = [
+    ...,
+    "",
+    "ab",
+    "Archive",
+    "s3://archive",
+    "archive/",
+    "under_score",
+    "-archive",
+    "archive.",
+    "a" * 64,
+    "archive\n",
+    None,
+]
 
 
 @pytest.mark.parametrize(
@@ -57,28 +80,17 @@ def test_every_field_is_taken() -> None:
         ("environment", [..., "", None, 5]),
         ("business_timezone", ["", "Mars/Olympus", "America", "../etc/passwd", "/etc/localtime", 5, None]),
         ("trigger_date_offset_days", ["soon", 1.5, 5000, -5000, None]),
-        (
-            "archive_bucket",
-            [
-                ...,
-                "",
-                "ab",
-                "Archive",
-                "s3://archive",
-                "archive/",
-                "under_score",
-                "-archive",
-                "archive.",
-                "a" * 64,
-                "archive\n",
-                None,
-            ],
-        ),
+        ("archive_bucket", NO_BUCKETS),
+        ("order_results_bucket", NO_BUCKETS),
         ("alerts_topic_arn", [..., "", "alerts", "arn:aws:sqs:us-east-1:0:queue", None]),
         ("dex_api_base_url", ["dex.test", "ftp://dex.test", "https://", "https://dex test", None]),
         ("max_mapped_clients", [0, -1, 1025, "many", None]),
         ("clients_per_task", [0, -1, "many", None]),
         ("archive_concurrency", [0, 65, "many", None]),
+        ("auction_results_timeout", [0, -1, 271, "long", None]),
+        ("max_mapped_orders", [0, -1, 1025, "many", None]),
+        ("orders_per_task", [0, -1, "many", None]),
+        ("auction_concurrency", [0, 65, "many", None]),
     ],
 )
 def test_each_fault_names_its_field(field: str, values: list[Any]) -> None:
@@ -92,7 +104,7 @@ def test_each_fault_names_its_field(field: str, values: list[Any]) -> None:
 def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         parse_settings('{"archive_concurrency": 0}')
-    for field in ("environment", "archive_bucket", "alerts_topic_arn", "archive_concurrency"):
+    for field in ("environment", "archive_bucket", "order_results_bucket", "alerts_topic_arn", "archive_concurrency"):
         assert f"{field}: " in str(caught.value)
 
 

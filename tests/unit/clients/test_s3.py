@@ -7,7 +7,7 @@ import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError, ParamValidationError, ReadTimeoutError
 
-from include.clients.s3 import get_json, put_json, typed_errors
+from include.clients.s3 import create_json, get_json, put_json, split_place, typed_errors
 from include.errors import PipelineError, StorageRefusedError, StorageUnavailableError
 from tests.fakes.s3 import FakeS3, s3_error
 
@@ -57,6 +57,25 @@ def test_document_is_read_as_it_was_written() -> None:
     assert version.arguments["ServerSideEncryption"] == "AES256"
     assert version.arguments["ContentType"] == "application/json"
     assert json.loads(version.body or b"") == document
+
+
+def test_document_is_created_once() -> None:
+    fake = FakeS3()
+    s3 = cast("S3Client", fake)
+    assert create_json(s3, "archive", "papers/one.json", {"first": "Zażółć \ud800"})
+    assert not create_json(s3, "archive", "papers/one.json", {"second": True})
+    assert get_json(s3, "archive", "papers/one.json") == {"first": "Zażółć \ud800"}
+    (version,) = fake.objects["papers/one.json"]
+    assert version.arguments["ServerSideEncryption"] == "AES256"
+
+
+def test_creation_that_fails_is_not_a_document_that_is_there() -> None:
+    with pytest.raises(StorageRefusedError, match="NoSuchBucket"):
+        create_json(cast("S3Client", FakeS3()), "typo", "papers/one.json", {})
+
+
+def test_place_is_taken_apart() -> None:
+    assert split_place("s3://bucket/a/b:c+d/e.json") == ("bucket", "a/b:c+d/e.json")
 
 
 def test_absent_document_is_none() -> None:

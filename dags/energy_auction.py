@@ -1,0 +1,101 @@
+"""# Energy auction
+
+**What.** Waits for the results of the auction (Lambda A), gives every order in them to Lambda B, which stores the
+accepted ones, and accounts for all. One mapped task an order, named by its index; above the setting
+`max_mapped_orders` (100) orders share tasks, and each keeps its own outcome, alert and retry.
+
+**Schedule.** Every five minutes (UTC), without catch-up; one run at a time, and none lasts five minutes. The cron
+expression is the Airflow configuration option `pipelines.energy_auction_schedule`.
+
+**Reads.** Lambda A: `{"results": true, "orders": [...]}`, asked after 2 s and then less and less often, up to every
+15 s, until the setting `auction_results_timeout` (240 s from the run's start) is over; no worker is held meanwhile.
+The Variable `settings`.
+
+**Writes.** Through Lambda B, in the bucket of order results, `orders/<yyyy>/<mm>/<dd>/order_<order id>.json`; of its
+own, `summaries/<yyyy>/<mm>/<dd>/<run id>.json` and working papers under `runs/`, which expire. The day is the UTC day
+of the run. Updates the asset `energy_auction` when every order was accepted or rejected.
+
+**When it fails.** No results in time: the run is skipped and says so. A malformed answer of Lambda A fails at once. A
+rejected order fails its task, not the run. Throttles, time-outs and errors of Lambda B are retried with growing
+delays, three times; an order that then is neither accepted nor rejected fails the run. Each order that was not
+accepted is told to SNS and Slack, once: order, reason, link to the log. Telling never changes how a run ends.
+
+**Run again.** Clear any task or run as often as you like: Lambda A's orders are kept and not asked for again, an
+order that is stored is not stored twice, and nobody is told the same of it twice. A run that found no results asks
+again when it is cleared. To try other functions, trigger with `function_a` and `function_b`.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pendulum
+from airflow.sdk import Asset, Param, dag, get_current_context, task
+
+from airflow_ext.defaults import SHORT_RUN_DEFAULTS, schedule_of
+from airflow_ext.ids import ENERGY_AUCTION, Tag
+from airflow_ext.notifications.safety_net import alert_unreported_failure
+from airflow_ext.operators.invoke_orders import InvokeOrdersOperator
+from airflow_ext.sensors.lambda_result import LambdaResultSensor
+
+FUNCTION_NAME = r"^[A-Za-z0-9_:.-]{1,170}$"
+WAIT_LIMIT = timedelta(seconds=280)
+"""A little more than the longest wait that the settings allow."""
+
+PARAMS = {
+    "function_a": Param(
+        "auction-results",
+        type="string",
+        pattern=FUNCTION_NAME,
+        title="Lambda A",
+        description="The function that gives the results: name, alias or ARN.",
+    ),
+    "function_b": Param(
+        "auction-order",
+        type="string",
+        pattern=FUNCTION_NAME,
+        title="Lambda B",
+        description="The function that takes an order: name, alias or ARN.",
+    ),
+}
+
+
+@dag(
+    dag_id=ENERGY_AUCTION,
+    schedule=schedule_of(ENERGY_AUCTION, default="*/5 * * * *"),
+    start_date=pendulum.datetime(2020, 1, 1, tz="UTC"),
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(seconds=290),
+    params=PARAMS,
+    default_args=SHORT_RUN_DEFAULTS,
+    on_failure_callback=alert_unreported_failure,
+    doc_md=__doc__,
+    tags=[Tag.AUCTION, Tag.FIVE_MINUTES],
+)
+def energy_auction() -> None:
+    """Wait for results, process each order, account for all."""
+    wait_for_results = LambdaResultSensor(
+        task_id="wait_for_results",
+        function_name="{{ params.function_a }}",
+        timeout=WAIT_LIMIT,
+        execution_timeout=WAIT_LIMIT,
+    )
+    process_order = InvokeOrdersOperator.partial(
+        task_id="process_order",
+        function_param="function_b",
+        map_index_template="{{ task.label }}",
+        do_xcom_push=False,
+    ).expand(work=wait_for_results.output)
+
+    @task(multiple_outputs=False, trigger_rule="all_done", outlets=[Asset(ENERGY_AUCTION)])
+    def summarize() -> dict[str, Any]:
+        from airflow_ext import auction_tasks
+
+        return auction_tasks.summarize(get_current_context())
+
+    process_order >> summarize()
+
+
+energy_auction()

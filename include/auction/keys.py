@@ -1,0 +1,61 @@
+"""Where everything lies in the bucket of the order results.
+
+::
+
+    orders/<yyyy>/<mm>/<dd>/order_<order id>.json         accepted orders, written by Lambda B, kept for good
+    summaries/<yyyy>/<mm>/<dd>/<run id>.json              what a run did, kept for good
+    runs/<yyyy>/<mm>/<dd>/<run id>/orders.json            working papers of a run, expire: its orders,
+    runs/<yyyy>/<mm>/<dd>/<run id>/outcomes/<first>.json  what became of those of one task,
+    runs/<yyyy>/<mm>/<dd>/<run id>/alerts.json            and who was told
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, date, datetime
+
+_ORDERS = "orders.json"
+
+
+def auction_day(*, logical_date: datetime | None, run_after: datetime) -> date:
+    """The UTC day under which a run's papers lie, the same however often it is retried or cleared.
+
+    Args:
+        logical_date: the run's aware logical date; a run that somebody triggered may have none.
+        run_after: the aware time from which the run could start.
+    """
+    return (logical_date or run_after).astimezone(UTC).date()
+
+
+def order_id(run_id: str, index: int) -> str:
+    """Id of a run's order: the same for every attempt, so that Lambda B stores it once.
+
+    Args:
+        run_id: the run's id.
+        index: the order's position in Lambda A's answer, from 0.
+    """
+    return hashlib.sha256(f"{run_id}/{index}".encode()).hexdigest()
+
+
+def orders_key(day: date, run_id: str) -> str:
+    """Key of a run's orders."""
+    return f"runs/{_path(day)}/{run_id}/{_ORDERS}"
+
+
+def outcomes_key(orders: str, first: int) -> str:
+    """Key of the outcomes of the task whose orders begin at index ``first``, for the orders at key ``orders``."""
+    return f"{orders.removesuffix(_ORDERS)}outcomes/{first:06d}.json"
+
+
+def alerts_key(orders: str) -> str:
+    """Key of the notes on which alerts were delivered, for the orders at key ``orders``."""
+    return f"{orders.removesuffix(_ORDERS)}alerts.json"
+
+
+def summary_key(day: date, run_id: str) -> str:
+    """Key of a run's summary (spec: auction, Summary)."""
+    return f"summaries/{_path(day)}/{run_id}.json"
+
+
+def _path(day: date) -> str:
+    return day.isoformat().replace("-", "/")

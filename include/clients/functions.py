@@ -1,0 +1,138 @@
+"""Lambda functions, called so that one invocation is one invocation, with a typed error for every way it can fail."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+
+from include.errors import (
+    FunctionFailedError,
+    FunctionRefusedError,
+    FunctionUnavailableError,
+    InvalidAnswerError,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+
+READ_TIMEOUT_SECONDS = 65
+"""Longer than our functions may run (30 s): an answer that is on its way must not be given up and asked for again."""
+
+CONNECT_TIMEOUT_SECONDS = 5
+
+_THROTTLES = frozenset({"Throttling", "ThrottlingException", "TooManyRequestsException"})
+_REFUSALS = frozenset(
+    {
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    }
+)
+_MAX_REASON = 300
+
+_CLASS_LOST = frozenset({"Runtime.HandlerError"})
+"""What a runtime that hands on nothing but the message calls every error of a handler (the local emulator does)."""
+
+_NAMED = re.compile(r"(?P<kind>\w+Error): ", re.ASCII)
+
+
+class FunctionClient:
+    """Invokes functions and waits for their answers.
+
+    Args:
+        client: a boto3 client that does not repeat calls by itself and waits for longer than the functions may run,
+            see :data:`READ_TIMEOUT_SECONDS`; its pool holds a connection for each invocation at once.
+    """
+
+    def __init__(self, client: LambdaClient) -> None:
+        self._client = client
+
+    def invoke(self, name: str, payload: Mapping[str, Any]) -> Any:
+        """Invoke a function once.
+
+        Args:
+            name: name or ARN of the function.
+            payload: its event, JSON.
+
+        Returns:
+            its answer, parsed.
+
+        Raises:
+            FunctionFailedError: the function raised an error, crashed or ran out of time.
+            FunctionUnavailableError: throttled, a failure of Lambda itself, or no answer; it may have run.
+            FunctionRefusedError: no such function, no permission, too large a request.
+            InvalidAnswerError: the answer is not JSON.
+        """
+        try:
+            answer = self._client.invoke(FunctionName=name, Payload=json.dumps(payload).encode())
+            body = answer["Payload"].read()
+        except ClientError as error:
+            raise _typed(error, name) from error
+        except (ParamValidationError, NoCredentialsError) as error:
+            raise FunctionRefusedError(
+                f"function {name} cannot be invoked: {type(error).__name__}; check its name and the credentials"
+            ) from error
+        except BotoCoreError as error:
+            raise FunctionUnavailableError(f"function {name} did not answer: {type(error).__name__}") from error
+        if answer.get("FunctionError"):
+            raise _failure(body, name)
+        try:
+            return json.loads(body, parse_float=_finite, parse_constant=_refuse)
+        except (ValueError, RecursionError) as error:
+            # Not chained: the decoder's error holds the whole answer.
+            raise InvalidAnswerError(
+                f"function {name} answered what is not JSON ({type(error).__name__}, {len(body)} bytes)"
+            ) from None
+
+
+def _typed(error: ClientError, name: str) -> FunctionUnavailableError | FunctionRefusedError:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code not in _THROTTLES and status in _REFUSALS:
+        return FunctionRefusedError(
+            f"function {name} cannot be invoked: Lambda answered {code}; check its name and the role's permissions"
+        )
+    return FunctionUnavailableError(f"function {name} was not invoked: Lambda answered {code or status}")
+
+
+def _failure(body: bytes, name: str) -> FunctionFailedError:
+    """The error that a function ended with: its type and message, never its stack trace."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    found = document if isinstance(document, dict) else {}
+    kind, reason = _shown(found.get("errorType")), _shown(found.get("errorMessage"))
+    if kind in _CLASS_LOST and (named := _NAMED.match(reason)):
+        kind = named["kind"]
+    # Functions that reckon with such runtimes begin their messages with the class's name.
+    reason = reason.removeprefix(f"{kind}: ")
+    text = ": ".join(part for part in (kind, reason) if part) or "an error without a name"
+    return FunctionFailedError(f"function {name} raised {text}", error_type=kind)
+
+
+def _shown(value: object) -> str:
+    """A function's own words, on one short line that can be encoded."""
+    text = " ".join(value.split()) if isinstance(value, str) else ""
+    text = text.encode("utf-8", "replace").decode()
+    return text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]}..."
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("a number beyond the range of floats")
+    return value
+
+
+def _refuse(text: str) -> float:
+    raise ValueError(f"{text} is not JSON")

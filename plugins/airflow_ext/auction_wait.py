@@ -1,0 +1,177 @@
+"""Waiting for the results of the auction: what the sensor does in a worker and its trigger in the triggerer."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from airflow.sdk._shared.secrets_masker import redact
+from airflow.sdk.exceptions import AirflowSkipException
+
+from airflow_ext.hooks.aws import AwsSession, lambda_client, s3_client
+from airflow_ext.ids import XComKey
+from airflow_ext.notifications.safety_net import leave
+from airflow_ext.settings import load_settings
+from include import errors
+from include.auction.book import read_book
+from include.auction.keys import auction_day, orders_key
+from include.auction.watch import ResultsWatch, RunPlace, pause_before
+from include.clients.functions import FunctionClient
+from include.errors import PipelineError, ResultsFailedError, TransientError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
+
+
+class Work(TypedDict):
+    """What a mapped task gets; every one of them reads the whole list of these, so it is short.
+
+    Args:
+        orders: where the run's orders lie, ``s3://bucket/key``.
+        start: index of its first order.
+        stop: index after its last.
+        concurrency: invocations at once.
+    """
+
+    orders: str
+    start: int
+    stop: int
+    concurrency: int
+
+
+Event = dict[str, Any]
+"""What the trigger fires: references and numbers, never an order."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """One run's wait for results; JSON values, as it travels to the triggerer.
+
+    Args:
+        function_name: Lambda A.
+        orders: where the run's orders belong, ``s3://bucket/key``.
+        run_id: the run's id.
+        day: UTC day of the run's papers, ``YYYY-MM-DD``.
+        deadline: no look begins after it, Unix time; it stays the same however often the wait is taken up again.
+        seconds: how long the run could wait in all, for people.
+        polls: looks so far.
+        failure: what was wrong at the last look.
+    """
+
+    function_name: str
+    orders: str
+    run_id: str
+    day: str
+    deadline: float
+    seconds: int
+    polls: int = 0
+    failure: str | None = None
+
+    def watch(self) -> ResultsWatch:
+        """What asks Lambda A; reads the connection, so not in an event loop."""
+        run = RunPlace(self.orders, self.run_id, date.fromisoformat(self.day))
+        session = AwsSession()
+        functions = FunctionClient(lambda_client(session=session))
+        return ResultsWatch(s3_client(session=session), functions, self.function_name, run)
+
+    def pause(self, now: float) -> float | None:
+        """Seconds until the next look, or None when the time is up."""
+        left = self.deadline - now
+        return min(left, pause_before(self.polls + 1)) if left > 0 else None
+
+    def look(self, watch: ResultsWatch) -> Wait | None:
+        """Look once; None when the orders are there, else the wait as it stands now.
+
+        Raises:
+            PermanentError: no further look would help.
+        """
+        failure = None
+        try:
+            if watch.look() is not None:
+                return None
+        except TransientError as error:
+            failure = str(redact(f"{type(error).__name__}: {error}"))
+            log.warning("no results at look %d: %s", self.polls + 1, failure)
+        return replace(self, polls=self.polls + 1, failure=failure)
+
+
+def begin(context: Context, function_name: str) -> Wait | list[Work]:
+    """Look for the run's orders in S3, then at Lambda A.
+
+    Returns:
+        the work of the mapped tasks, or how to go on waiting.
+
+    Raises:
+        PipelineError: the settings or S3 cannot be read, or Lambda A cannot be used.
+    """
+    settings, dag_run = load_settings(), context["dag_run"]
+    day = auction_day(logical_date=dag_run.logical_date, run_after=dag_run.run_after)
+    started = time.time() if dag_run.start_date is None else dag_run.start_date.timestamp()
+    wait = Wait(
+        function_name,
+        f"s3://{settings.order_results_bucket}/{orders_key(day, dag_run.run_id)}",
+        dag_run.run_id,
+        day.isoformat(),
+        started + settings.auction_results_timeout,
+        settings.auction_results_timeout,
+    )
+    watch = wait.watch()
+    if watch.find() is not None:
+        log.info("the run has its orders already: nobody is asked")
+    elif (waiting := wait.look(watch)) is not None:
+        return waiting
+    return cut_work(context, wait.orders)
+
+
+def end(context: Context, event: Event) -> list[Work]:
+    """Go on with what the trigger found.
+
+    Raises:
+        AirflowSkipException: there were no results.
+        PipelineError: waiting failed.
+    """
+    wait = Wait(**event["wait"])
+    if event["error"] is not None:
+        raise _error(**event["error"])
+    if event["ready"]:
+        return cut_work(context, wait.orders)
+    if wait.failure is not None:
+        raise ResultsFailedError(
+            f"{wait.function_name} still failed when the {wait.seconds} s for results were up, at look {wait.polls}: "
+            f"{wait.failure}"
+        )
+    reason = f"no results within {wait.seconds} s; invocations of {wait.function_name}: {wait.polls}"
+    leave(context["ti"], XComKey.NO_RESULTS, reason)
+    raise AirflowSkipException(reason)
+
+
+def cut_work(context: Context, orders: str) -> list[Work]:
+    """Cut the run's orders into the work of its mapped tasks."""
+    settings = load_settings()
+    book = read_book(s3_client(), orders)
+    slices = book.cut(max_tasks=settings.max_mapped_orders, per_task=settings.orders_per_task)
+    log.info("%d orders in %d tasks", len(book.orders), len(slices))
+    context["ti"].xcom_push(
+        key=XComKey.ORDERS, value={"place": orders, "clear_number": context["dag_run"].clear_number or 0}
+    )
+    return [
+        Work(orders=orders, start=piece.start, stop=piece.stop, concurrency=settings.auction_concurrency)
+        for piece in slices
+    ]
+
+
+def event_of(wait: Wait, *, ready: bool = False, error: PipelineError | None = None) -> Event:
+    """What the trigger fires; :func:`end` takes it."""
+    told = None if error is None else {"kind": type(error).__name__, "message": redact(str(error))}
+    return {"wait": asdict(wait), "ready": ready, "error": told}
+
+
+def _error(kind: str, message: str) -> PipelineError:
+    """The error that was met in the triggerer, of its own class: its branch decides whether the task is retried."""
+    found: type[PipelineError] = getattr(errors, kind)
+    return found(message)

@@ -1,0 +1,1 @@
+"""Operators that call AWS with typed errors."""

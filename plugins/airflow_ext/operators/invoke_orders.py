@@ -1,0 +1,45 @@
+"""Gives orders to Lambda B."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_ext.auction_wait import Work
+
+
+class InvokeOrdersOperator(BaseOperator):
+    """Gives one order, or one group of orders, to Lambda B and keeps an outcome for each in S3.
+
+    The task fails unless every order was accepted: at once if a retry mends none of the others, else it is retried,
+    and gives Lambda B only those again. It returns nothing: the summary reads the outcomes.
+
+    Nothing of it is templated: what Airflow keeps of rendered templates is a request more for each order.
+
+    Args:
+        function_param: the run's param that names Lambda B.
+        work: which orders, as :class:`~airflow_ext.sensors.lambda_result.LambdaResultSensor` returns it.
+        kwargs: of the base class.
+    """
+
+    def __init__(self, *, function_param: str, work: Work, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.function_param = function_param
+        self.work = work
+
+    @property
+    def label(self) -> str:
+        """What the UI shows, for ``map_index_template``."""
+        from include.auction.book import slice_of
+
+        return slice_of(self.work["start"], self.work["stop"]).label
+
+    def execute(self, context: Context) -> None:
+        """Process the orders."""
+        from airflow_ext import auction_tasks
+
+        auction_tasks.process_orders(context, self.work, context["params"][self.function_param])

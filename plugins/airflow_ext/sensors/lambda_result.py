@@ -1,0 +1,64 @@
+"""Waits for the results of the auction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseSensorOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_ext.auction_wait import Work
+
+
+class LambdaResultSensor(BaseSensorOperator):
+    """Asks Lambda A for results until it has some; a worker is held for the first look only.
+
+    The wait ends at the setting ``auction_results_timeout``, counted from the start of the run: without results the
+    task is skipped and says so. What Lambda A gave is kept in S3, once: a retry, a cleared task and a triggerer that
+    was started again find it there and do not ask again.
+
+    Args:
+        function_name: Lambda A, name or ARN; templated.
+        timeout: seconds after which a trigger that does not speak any more fails the task; beyond the setting.
+        kwargs: of the base class.
+    """
+
+    template_fields: Sequence[str] = ("function_name",)
+
+    def __init__(self, *, function_name: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.function_name = function_name
+
+    def execute(self, context: Context) -> list[Work]:
+        """Look once.
+
+        Returns:
+            the work of the mapped tasks: references to the orders, which stay in S3.
+        """
+        from airflow_ext import auction_wait
+        from airflow_ext.notifications.safety_net import failure_kept
+        from airflow_ext.triggers.lambda_result import LambdaResultTrigger
+
+        with failure_kept(context["ti"]):
+            found = auction_wait.begin(context, self.function_name)
+        if isinstance(found, auction_wait.Wait):
+            self.defer(
+                trigger=LambdaResultTrigger(asdict(found)), method_name=self.resume.__name__, timeout=self.timeout
+            )
+        return found
+
+    def resume(self, context: Context, event: dict[str, Any]) -> list[Work]:
+        """Go on with what the trigger found.
+
+        Returns:
+            the same as :meth:`execute`.
+        """
+        from airflow_ext import auction_wait
+        from airflow_ext.notifications.safety_net import failure_kept
+
+        with failure_kept(context["ti"]):
+            return auction_wait.end(context, event)

@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk import Asset
+from airflow.sdk.exceptions import AirflowSkipException
+
+from airflow_ext.auction_wait import Wait
+from airflow_ext.ids import ENERGY_AUCTION, XComKey
+from include.auction.alerts import ORDER_TASK, WAIT_TASK
+from include.auction.keys import order_id
+from include.errors import (
+    FunctionRefusedError,
+    InvalidAnswerError,
+    OrdersFailedError,
+    RetryableOrdersError,
+    SettingsError,
+)
+from tests.dags.auction import SUMMARY_TASK, begin, process, process_all, summarize, wait_for_results
+from tests.fakes.airflow import FakeRun
+from tests.fakes.auction import BUCKET, A, AuctionWorld, B
+from tests.fakes.functions import lambda_error
+
+NOT_YET = {"results": False}
+STARTED = datetime(2026, 3, 8, 6, 0, 2, tzinfo=UTC)
+THROTTLED = lambda_error("TooManyRequestsException")
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> AuctionWorld:
+    """Both Lambdas, an empty bucket."""
+    world = AuctionWorld()
+    world.attach(monkeypatch)
+    return world
+
+
+@pytest.fixture
+def run() -> FakeRun:
+    """A run of 2026-03-08."""
+    return FakeRun(dag_id=ENERGY_AUCTION, start_date=STARTED)
+
+
+def counts(summary: dict[str, Any]) -> Sequence[int]:
+    return [summary[name] for name in ("total", "accepted", "rejected", "errored")]
+
+
+def test_work_is_references_and_the_orders_stay_in_s3(world: AuctionWorld, run: FakeRun) -> None:
+    world.give("accepted", "rejected")
+    place = f"s3://{BUCKET}/runs/2026/03/08/{run.run_id}/orders.json"
+    assert wait_for_results(run) == [
+        {"orders": place, "start": 0, "stop": 1, "concurrency": 10},
+        {"orders": place, "start": 1, "stop": 2, "concurrency": 10},
+    ]
+    assert world.paper("runs/")["orders"][1]["status"] == "rejected"
+    assert run.pushed(WAIT_TASK, XComKey.ORDERS) == {"place": place, "clear_number": 0}
+
+
+def test_wait_counts_from_the_start_of_the_run(world: AuctionWorld, run: FakeRun) -> None:
+    world.change_settings(auction_results_timeout=100)
+    world.answer([NOT_YET])
+    found = begin(run)
+    assert isinstance(found, Wait)
+    assert found.deadline == (STARTED + timedelta(seconds=100)).timestamp()
+    assert (found.polls, found.failure) == (1, None)
+
+
+def test_first_look_that_fails_is_no_failure_yet(world: AuctionWorld, run: FakeRun) -> None:
+    world.answer([THROTTLED])
+    found = begin(run)
+    assert isinstance(found, Wait)
+    assert found.failure == (
+        f"FunctionUnavailableError: function {A} was not invoked: Lambda answered TooManyRequestsException"
+    )
+
+
+def test_orders_that_are_kept_are_not_asked_for_again(world: AuctionWorld, run: FakeRun) -> None:
+    world.give("accepted")
+    works = wait_for_results(run)
+    run.clear_number += 1
+    world.answer([AssertionError("asked again")])
+    assert wait_for_results(run) == works
+    assert run.pushed(WAIT_TASK, XComKey.ORDERS)["clear_number"] == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [({"results": "yes"}, InvalidAnswerError), (lambda_error("ResourceNotFoundException"), FunctionRefusedError)],
+    ids=str,
+)
+def test_what_no_look_mends_fails_at_the_first(
+    answer: Any, error: type[Exception], world: AuctionWorld, run: FakeRun
+) -> None:
+    world.answer([answer])
+    with pytest.raises(error):
+        begin(run)
+
+
+@pytest.mark.parametrize(("count", "tasks"), [(1, 1), (100, 100), (101, 3), (1200, 24)])
+def test_many_orders_share_tasks(count: int, tasks: int, world: AuctionWorld, run: FakeRun) -> None:
+    world.give(*["accepted"] * count)
+    assert len(wait_for_results(run)) == tasks
+
+
+def test_every_kind_of_order_in_groups(world: AuctionWorld, run: FakeRun) -> None:
+    world.change_settings(max_mapped_orders=2, orders_per_task=3)
+    world.give("accepted", "rejected", "accepted", "unknown", "accepted", "rejected")
+    works = wait_for_results(run)
+    assert len(works) == 2
+    process_all(run, works)
+    with pytest.raises(OrdersFailedError, match="1 of 6 orders failed and 2 were rejected; see summaries/"):
+        summarize(run)
+    assert counts(world.paper("summaries/")) == [6, 3, 2, 1]
+    assert len(world.orders()) == 3
+    told = sorted(message["Subject"] for message in world.wire.sns)
+    assert told == [
+        "[ERROR] energy_auction: order 3 failed",
+        "[WARNING] energy_auction: order 1 was rejected",
+        "[WARNING] energy_auction: order 5 was rejected",
+    ]
+    assert len(world.wire.slack) == 3
+    assert "/tasks/process_order/mapped/1" in next(
+        post["text"] for post in world.wire.slack if "order 5" in post["text"]
+    )
+
+
+def test_retry_gives_only_what_it_may_mend_to_the_function(world: AuctionWorld, run: FakeRun) -> None:
+    world.change_settings(max_mapped_orders=1)
+    world.give("accepted", "accepted", "rejected")
+    (work,) = wait_for_results(run)
+    real, trouble = world.functions.functions[B], [THROTTLED, THROTTLED]
+
+    def order(payload: Any) -> Any:
+        if payload["power"] == 1 and trouble:
+            raise trouble.pop()
+        return real(payload)
+
+    world.functions.functions[B] = order
+    for try_number in (1, 2):
+        with pytest.raises(RetryableOrdersError):
+            process(run, 0, work, try_number=try_number)
+    with pytest.raises(OrdersFailedError, match="2 accepted, 1 rejected of 3 orders"):
+        process(run, 0, work, try_number=3)
+    assert sorted(payload["power"] for payload in world.functions.asked(B)) == [0, 1, 1, 1, 2]
+    assert counts(summarize(run)) == [3, 2, 1, 0]
+
+
+def test_good_run_ends_quietly_and_updates_the_asset(world: AuctionWorld, run: FakeRun) -> None:
+    world.give("accepted", "accepted")
+    process_all(run, wait_for_results(run))
+    key = f"summaries/2026/03/08/{run.run_id}.json"
+    assert summarize(run) == world.paper("summaries/") | {"summary": key}
+    assert world.paper("summaries/")["keys"] == [
+        f"orders/2026/03/08/order_{order_id(run.run_id, index)}.json" for index in (0, 1)
+    ]
+    assert run.outlet_events[Asset(ENERGY_AUCTION)].extra == {
+        "total": 2,
+        "accepted": 2,
+        "rejected": 0,
+        "errored": 0,
+        "summary": key,
+    }
+    assert world.metrics == [
+        {
+            "FailedRuns": 0.0,
+            "AcceptedOrders": 2.0,
+            "RejectedOrders": 0.0,
+            "ErroredOrders": 0.0,
+            "UndeliveredAlerts": 0.0,
+        }
+    ]
+    assert (world.wire.sns, world.wire.slack) == ([], [])
+
+
+def test_scheduled_run_quiets_the_alarm_on_missing_runs(world: AuctionWorld, run: FakeRun) -> None:
+    run.run_type = "scheduled"
+    world.give()
+    wait_for_results(run)
+    assert counts(summarize(run)) == [0, 0, 0, 0]
+    assert world.metrics[0]["ScheduledRuns"] == 1.0
+
+
+def test_run_without_results_leaves_a_summary_and_no_asset_event(world: AuctionWorld, run: FakeRun) -> None:
+    run.states[WAIT_TASK] = "skipped"
+    run.xcoms.values[WAIT_TASK, XComKey.NO_RESULTS, None] = "no results within 240 s"
+    with pytest.raises(AirflowSkipException, match=r"^no results within 240 s$"):
+        summarize(run)
+    assert world.paper("summaries/")["reason"] == "no results within 240 s"
+    assert counts(run.pushed(SUMMARY_TASK, "return_value")) == [0, 0, 0, 0]
+    assert run.pushed(SUMMARY_TASK, XComKey.FAILURE) is None
+    assert run.outlet_events == {}
+    assert world.metrics[0]["FailedRuns"] == 0.0
+    assert world.wire.sns == []
+
+
+@pytest.mark.parametrize("state", ["failed", "upstream_failed", "removed", None])
+def test_failed_wait_is_told_once(state: str | None, world: AuctionWorld, run: FakeRun) -> None:
+    run.states[WAIT_TASK] = state
+    run.xcoms.values[WAIT_TASK, XComKey.FAILURE, None] = "InvalidAnswerError: the answer has no field 'results'"
+    with pytest.raises(OrdersFailedError, match="wait_for_results failed: InvalidAnswerError"):
+        summarize(run)
+    (message,), (post,) = world.wire.sns, world.wire.slack
+    assert "no field 'results'" in message["Message"]
+    assert "/tasks/wait_for_results" in post["text"]
+    assert run.pushed(SUMMARY_TASK, XComKey.ALERTED) == ["slack", "sns"]
+    assert world.metrics[0]["FailedRuns"] == 1.0
+
+
+def test_killed_task_is_accounted_for_and_told(world: AuctionWorld, run: FakeRun) -> None:
+    world.give("accepted", "accepted")
+    works = wait_for_results(run)
+    process(run, 0, works[0])
+    run.states[f"{ORDER_TASK}_1"] = "failed"
+    with pytest.raises(OrdersFailedError, match="1 of 2 orders failed"):
+        summarize(run)
+    assert "order 1 (id " in world.wire.sns[0]["Message"]
+    assert "no outcome: the task was killed" in world.wire.sns[0]["Message"]
+
+
+def test_task_that_failed_before_its_first_order_says_why(
+    world: AuctionWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.give("accepted")
+    works = wait_for_results(run)
+
+    def broken(**options: Any) -> Any:
+        raise SettingsError("connection 'aws_default': no region")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("airflow_ext.auction_tasks.lambda_client", broken)
+        with pytest.raises(SettingsError):
+            process(run, 0, works[0])
+    with pytest.raises(OrdersFailedError):
+        summarize(run)
+    assert "SettingsError: connection 'aws_default'" in world.paper("summaries/")["not_accepted"][0]["reason"]
+
+
+def test_cleared_run_stores_nothing_twice_and_tells_nothing_twice(world: AuctionWorld, run: FakeRun) -> None:
+    world.give("accepted", "rejected")
+    process_all(run, wait_for_results(run))
+    summarize(run)
+    run.clear_number += 1
+    process_all(run, wait_for_results(run))
+    assert counts(summarize(run)) == [2, 1, 1, 0]
+    assert len(world.functions.asked(A)) == 1
+    assert len(world.functions.asked(B)) == 4
+    assert [len(world.s3.bodies(key)) for key in world.orders()] == [1]
+    assert (len(world.wire.sns), len(world.wire.slack)) == (1, 1)
+
+
+def test_summary_that_is_killed_while_it_tells_has_left_its_numbers(
+    world: AuctionWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.give("rejected")
+    process_all(run, wait_for_results(run))
+
+    def killed(*arguments: Any, **options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("airflow_ext.auction_report.deliver", killed)
+        with pytest.raises(KeyboardInterrupt):
+            summarize(run)
+    assert counts(run.pushed(SUMMARY_TASK, "return_value")) == [1, 0, 1, 0]
+    assert run.pushed(SUMMARY_TASK, XComKey.ALERTED) is None, "or the safety net would stay silent"
+
+
+@pytest.mark.parametrize(
+    ("sns_is_down", "slack_is_down"), [(True, False), (False, True), (True, True)], ids=["sns", "slack", "both"]
+)
+@pytest.mark.parametrize("status", ["rejected", "unknown"])
+def test_telling_changes_nothing(
+    status: str, sns_is_down: bool, slack_is_down: bool, world: AuctionWorld, run: FakeRun
+) -> None:
+    world.wire.sns_is_down, world.wire.slack_is_down = sns_is_down, slack_is_down
+    world.give("accepted", status)
+    process_all(run, wait_for_results(run))
+    if status == "unknown":
+        with pytest.raises(OrdersFailedError, match="1 of 2 orders failed"):
+            summarize(run)
+    else:
+        assert counts(summarize(run)) == [2, 1, 1, 0]
+    assert (len(world.wire.sns), len(world.wire.slack)) == (not sns_is_down, not slack_is_down)
+    assert world.metrics[0]["UndeliveredAlerts"] == sns_is_down + slack_is_down
+    told = [name for name, down in (("slack", slack_is_down), ("sns", sns_is_down)) if not down]
+    assert run.pushed(SUMMARY_TASK, XComKey.ALERTED) == told
+
+
+def test_slack_that_is_not_configured_is_left_out(
+    world: AuctionWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_SLACK_ALERTS", '{"conn_type": "slackwebhook"}')
+    world.give("rejected")
+    process_all(run, wait_for_results(run))
+    summarize(run)
+    assert (len(world.wire.sns), len(world.wire.slack)) == (1, 0)
+    assert world.metrics[0]["UndeliveredAlerts"] == 0.0

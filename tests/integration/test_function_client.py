@@ -1,0 +1,129 @@
+"""Invocations of real functions, counted where they arrive."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.config import Config
+
+from include.auction.book import OrderBook
+from include.clients.functions import CONNECT_TIMEOUT_SECONDS, FunctionClient
+from include.errors import (
+    FunctionFailedError,
+    FunctionRefusedError,
+    FunctionUnavailableError,
+    InvalidAnswerError,
+)
+from tests.support.functions import AdHocFunction
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Aws
+
+Make = Callable[..., AdHocFunction]
+ORDERS = OrderBook(
+    "test_function_client", date(2026, 3, 8), ({"status": "accepted", "power": 2.1}, {"order": "rejected"}, {})
+)
+
+
+@pytest.fixture
+def make(aws: Aws, tmp_path: Path) -> Make:
+    """Makes a function of Python source."""
+
+    def make(source: str, **options: Any) -> AdHocFunction:
+        return AdHocFunction(aws.functions, tmp_path, source, **options)
+
+    return make
+
+
+@pytest.fixture
+def functions(aws: Aws) -> FunctionClient:
+    """A client as the tasks make it (airflow_ext.hooks.aws), less patient."""
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        read_timeout=5,
+        retries={"mode": "standard", "total_max_attempts": 1},
+    )
+    return FunctionClient(aws.session().client("lambda", endpoint_url=aws.endpoint, config=config))
+
+
+def test_answer_is_what_the_function_returned(make: Make, functions: FunctionClient) -> None:
+    echo = make("def handler(event, context):\n    note(event)\n    return event")
+    payload = {"amount": 2.1, "big": 10**20, "text": "Zażółć", "nested": [None, True]}
+    assert functions.invoke(echo.name, payload) == payload
+    assert [call["event"] for call in echo.calls()] == [payload]
+
+
+def test_answer_that_takes_too_long_was_one_invocation(make: Make, functions: FunctionClient) -> None:
+    slow = make("def handler(event, context):\n    note(event)\n    time.sleep(7)\n    note('end')", timeout=20)
+    with pytest.raises(FunctionUnavailableError, match="ReadTimeoutError"):
+        functions.invoke(slow.name, {"first": True})
+    deadline = time.monotonic() + 30
+    while "end" not in [call["event"] for call in slow.calls()]:
+        assert time.monotonic() < deadline, slow.calls()
+        time.sleep(0.1)
+    assert [call["event"] for call in slow.calls()] == [{"first": True}, "end"], "asked once, although nobody waited"
+
+
+def test_function_that_runs_out_of_time_was_one_invocation(make: Make, functions: FunctionClient) -> None:
+    slow = make("def handler(event, context):\n    note(event)\n    time.sleep(4)", timeout=1)
+    with pytest.raises(FunctionFailedError, match="Timedout"):
+        functions.invoke(slow.name, {})
+    assert len(slow.calls()) == 1
+
+
+def test_function_that_raises_was_one_invocation(make: Make, functions: FunctionClient) -> None:
+    bad = make("def handler(event, context):\n    note(event)\n    raise KeyError('power')")
+    with pytest.raises(FunctionFailedError, match=f"function {bad.name} raised .*'power'"):
+        functions.invoke(bad.name, {})
+    assert len(bad.calls()) == 1
+
+
+def test_function_that_dies_was_one_invocation(make: Make, functions: FunctionClient) -> None:
+    dying = make("def handler(event, context):\n    import os\n    note(event)\n    os._exit(1)")
+    with pytest.raises(FunctionFailedError):
+        functions.invoke(dying.name, {})
+    assert len(dying.calls()) == 1
+
+
+def test_throttled_function_is_not_run(make: Make, functions: FunctionClient, aws: Aws) -> None:
+    good = make("def handler(event, context):\n    note(event)\n    return 1")
+    aws.functions.put_function_concurrency(FunctionName=good.name, ReservedConcurrentExecutions=0)
+    with pytest.raises(FunctionUnavailableError, match="TooManyRequestsException"):
+        functions.invoke(good.name, {})
+    assert good.calls() == []
+    aws.functions.delete_function_concurrency(FunctionName=good.name)
+    assert functions.invoke(good.name, {}) == 1
+
+
+def test_function_that_does_not_exist_is_refused(functions: FunctionClient) -> None:
+    with pytest.raises(FunctionRefusedError, match="ResourceNotFoundException"):
+        functions.invoke("no-such-function", {})
+
+
+def test_answer_that_is_not_json_is_refused(make: Make, functions: FunctionClient) -> None:
+    # Lambda writes the answer as Python's json module does, which knows more numbers than JSON has.
+    odd = make("def handler(event, context):\n    note(event)\n    return float('nan')")
+    with pytest.raises(InvalidAnswerError):
+        functions.invoke(odd.name, {})
+
+
+def test_refusals_of_the_real_function_are_known_by_their_type(
+    functions: FunctionClient, outputs: Mapping[str, str]
+) -> None:
+    name = outputs["AuctionOrderFunctionName"]
+    accepted = functions.invoke(name, ORDERS.payload(0) or {})
+    assert accepted == {
+        "order_id": ORDERS.order_id(0),
+        "key": f"orders/2026/03/08/order_{ORDERS.order_id(0)}.json",
+    }
+    with pytest.raises(FunctionFailedError, match="was rejected") as rejected:
+        functions.invoke(name, ORDERS.payload(1) or {})
+    assert rejected.value.error_type == "OrderRejectedError"
+    with pytest.raises(FunctionFailedError, match="has no status") as invalid:
+        functions.invoke(name, ORDERS.payload(2) or {})
+    assert invalid.value.error_type == "InvalidOrderError"

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import date
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.auction.book import OrderBook, keep_book, slice_of
+from include.auction.outcomes import Outcome, Result
+from include.auction.run import AuctionRun, keep_summary, raise_for_failures
+from include.auction.summary import NO_OUTCOME, Summary, account
+from include.clients.functions import FunctionClient
+from include.errors import OrdersFailedError, RetryableOrdersError
+from tests.fakes.functions import FakeLambda, RaisedError
+from tests.fakes.s3 import FakeS3
+
+if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_s3 import S3Client
+
+DAY = date(2026, 3, 8)
+PLACE = "s3://archive/runs/2026/03/08/run/orders.json"
+RESULTS = st.sampled_from(Result)
+
+
+def outcome(index: int, result: Result = Result.ACCEPTED, **more: Any) -> Outcome:
+    return Outcome(index, f"id-{index}", result, **more)
+
+
+def errored(index: int, *, retryable: bool = False) -> Outcome:
+    return outcome(index, Result.ERRORED, reason=f"reason {index}", retryable=retryable)
+
+
+class Night:
+    """A run whose tasks have one order each; orders of which ``bad`` names the index are rejected."""
+
+    def __init__(self, count: int, bad: Sequence[int] = ()) -> None:
+        self.s3 = FakeS3()
+        keep_book(cast("S3Client", self.s3), PLACE, run_id="run", day=DAY, orders=[{"n": n} for n in range(count)])
+        self.bad = set(bad)
+        self.slices = [slice_of(n, n + 1) for n in range(count)]
+        self.functions = FakeLambda({"b": self._order})
+
+    @property
+    def run(self) -> AuctionRun:
+        return AuctionRun.at(PLACE, cast("S3Client", self.s3))
+
+    def process(self, index: int, *, clear_number: int = 0) -> None:
+        functions = FunctionClient(cast("LambdaClient", self.functions))
+        self.run.process_slice(
+            self.slices[index], functions, "b", concurrency=1, clear_number=clear_number, resume=True
+        )
+
+    def account(self, *, clear_number: int = 0, planned_at: int = 0, succeeded: Sequence[int] = ()) -> list[Result]:
+        summary = self.run.account(
+            self.slices,
+            clear_number=clear_number,
+            planned_at=planned_at,
+            succeeded=succeeded,
+            why_no_outcome=lambda index: None,
+        )
+        return [outcome.result for outcome in summary.outcomes]
+
+    def _order(self, order: Any) -> Any:
+        if order["n"] in self.bad:
+            raise RaisedError("OrderRejectedError", "no")
+        return "key"
+
+
+def test_outcomes_of_all_tasks_are_found() -> None:
+    night = Night(3, bad=[1])
+    for index in range(3):
+        night.process(index)
+    assert night.account() == [Result.ACCEPTED, Result.REJECTED, Result.ACCEPTED]
+    assert night.s3.keys("runs/2026/03/08/run/outcomes/") == [
+        f"runs/2026/03/08/run/outcomes/{n:06d}.json" for n in range(3)
+    ]
+
+
+def test_task_that_left_nothing_has_failed() -> None:
+    night = Night(2)
+    night.process(0)
+    assert night.account() == [Result.ACCEPTED, Result.ERRORED]
+
+
+def test_cleared_task_that_left_nothing_new_is_not_counted_by_its_earlier_life() -> None:
+    night = Night(1)
+    night.process(0)
+    assert night.account(clear_number=1) == [Result.ERRORED]
+    assert night.account(clear_number=1, succeeded=[0]) == [Result.ACCEPTED], "it was not cleared"
+    assert night.account(clear_number=1, planned_at=1, succeeded=[0]) == [Result.ERRORED], "all were"
+    night.process(0, clear_number=1)
+    assert night.account(clear_number=1, planned_at=1) == [Result.ACCEPTED]
+
+
+@given(st.lists(RESULTS, max_size=30), st.data())
+def test_every_order_is_accounted_for_once(results: list[Result], data: st.DataObject) -> None:
+    count = len(results)
+    kept = data.draw(st.sets(st.integers(0, max(count - 1, 0))))
+    book = OrderBook("run", DAY, tuple({} for _ in results))
+    slices = book.cut(max_tasks=data.draw(st.integers(1, 40)), per_task=data.draw(st.integers(1, 40)))
+    found = [[outcome(n, results[n]) for n in range(piece.start, piece.stop) if n in kept] for piece in slices]
+    summary = account(book, slices, found, why_no_outcome=lambda index: f"task {index} died")
+    assert [ended.index for ended in summary.outcomes] == list(range(count))
+    for n, ended in enumerate(summary.outcomes):
+        assert ended.result is (results[n] if n in kept else Result.ERRORED)
+        assert n in kept or (ended.reason or "").endswith("died")
+    counts = summary.counts
+    assert counts["total"] == count == counts["accepted"] + counts["rejected"] + counts["errored"]
+
+
+def test_order_without_a_known_reason_has_one_all_the_same() -> None:
+    book = OrderBook("run", DAY, ({},))
+    (ended,) = account(book, [slice_of(0, 1)], [[]], why_no_outcome=lambda index: None).outcomes
+    assert (ended.reason, ended.order_id, ended.retryable) == (NO_OUTCOME, book.order_id(0), False)
+
+
+def test_summary_is_kept_under_the_runs_day_and_id() -> None:
+    s3 = FakeS3()
+    outcomes = (outcome(0, key="orders/0"), outcome(1, Result.REJECTED, reason="no"), errored(2))
+    key = keep_summary(cast("S3Client", s3), "archive", Summary("run", DAY, outcomes))
+    assert key == "summaries/2026/03/08/run.json"
+    assert json.loads(s3.bodies(key)[0] or b"") == {
+        "run_id": "run",
+        "date": "2026-03-08",
+        "total": 3,
+        "accepted": 1,
+        "rejected": 1,
+        "errored": 1,
+        "keys": ["orders/0"],
+        "not_accepted": [
+            {"index": 1, "order_id": "id-1", "result": "rejected", "reason": "no"},
+            {"index": 2, "order_id": "id-2", "result": "errored", "reason": "reason 2"},
+        ],
+        "reason": None,
+    }
+
+
+def test_summary_without_results_says_why() -> None:
+    document = Summary("run", DAY, reason="no results within 240 s").to_document()
+    assert (document["total"], document["keys"]) == (0, [])
+    assert document["reason"] == "no results within 240 s"
+
+
+def test_accepted_orders_raise_nothing() -> None:
+    raise_for_failures([])
+    raise_for_failures([outcome(0), outcome(1)])
+
+
+def test_order_that_a_retry_may_mend_asks_for_one() -> None:
+    with pytest.raises(
+        RetryableOrdersError, match=r"^1 accepted, 1 rejected, 1 errored of 3 orders: order 2: reason 2; order 1: no$"
+    ):
+        raise_for_failures([outcome(0), outcome(1, Result.REJECTED, reason="no"), errored(2, retryable=True)])
+
+
+def test_orders_that_no_retry_mends_fail_their_task_in_a_short_text() -> None:
+    with pytest.raises(OrdersFailedError) as caught:
+        raise_for_failures([errored(n) for n in range(50)])
+    assert str(caught.value) == (
+        "50 errored of 50 orders: order 0: reason 0; order 1: reason 1; order 2: reason 2; and 47 more"
+    )
