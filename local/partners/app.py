@@ -7,8 +7,9 @@ Run (DEX_CLIENT_ID and DEX_CLIENT_SECRET must be set, there is no default)::
 
 Connections are kept for long, so that one that a caller left idle is still there when it is used again.
 
-Partners: `POST /oauth2/token` and `GET /data-exchange/trigger` (module `dex`), `POST /slack/services/…`
-(module `slack`). Beside them:
+Partners: `POST /oauth2/token` and `GET /data-exchange/trigger` (module `dex`), `POST /call-details/login` and
+`POST /call-details/batches` (module `call_details`; CALL_DETAILS_ACCESS_KEY and CALL_DETAILS_SECRET_KEY are its
+keys), `POST /slack/services/…` (module `slack`). Beside them:
 
 `GET /health`
     200 `{"status": "ok"}` when the stubs answer.
@@ -23,8 +24,9 @@ Partners: `POST /oauth2/token` and `GET /data-exchange/trigger` (module `dex`), 
     - `latency_ms` before every partner's answer; `token_expires_in` seconds, for tokens issued from now on;
       `revision` changes the content of the DEX answers that are not empty.
     - `rules`: the first rule that is for a call applies to it. A rule first says **which calls**:
-      `path` (this path and those below it; default all partners), `match` (query or form values, each a value
-      or a list of values: `{"clientId": [1014, 1021]}`), `after` (let that many matching calls pass first),
+      `path` (this path and those below it; default all partners), `match` (query or form values, and
+      `idempotencyKey`, each a value or a list of values: `{"clientId": [1014, 1021]}`), `contains` (a text that
+      must be in the request's body), `after` (let that many matching calls pass first),
       and at most one of `count` (the first n matching calls), `count_each` (the first n times of every
       question, that is of every distinct path with its values) and `share` (0 to 1 of the calls, drawn by
       a hash of question, attempt and `seed`, so that every run sees the same faults and a retry is drawn
@@ -33,8 +35,9 @@ Partners: `POST /oauth2/token` and `GET /data-exchange/trigger` (module `dex`), 
       `body` (text) or `body_base64`, `content_type`, `headers` (added or replaced, such as Retry-After),
       `cut` (`"before"`: the connection closes without an answer; `"mid"`: after half of the body), `drip_ms`
       (the body byte by byte, with that pause), `expire_tokens` (all issued tokens become invalid before the
-      call is looked at). An error status without a body gets a JSON error; what a rule does not replace
-      stays the partner's own.
+      call is looked at), `applied` (a batch whose call fails by `status` or `cut` is taken all the same;
+      otherwise it is not. One that is only late is taken, even if its caller has given up). An error status
+      without a body gets a JSON error; what a rule does not replace stays the partner's own.
 
 `GET /journal?path=&since=&limit=`, `DELETE /journal`
     Read, or forget, what was received: `calls` (the newest `limit`, default 1000, numbered above `since`,
@@ -45,29 +48,30 @@ Partners: `POST /oauth2/token` and `GET /data-exchange/trigger` (module `dex`), 
     up during a wait of a second or more) or `failed` (a fault of the stub itself); a call that was not
     answered is counted under it. The latest 200,000 calls are kept, in the order in which they ended.
     Credentials and tokens are never among them.
+
+`GET /journal/call-details?batches=true`, `DELETE /journal/call-details`
+    Read, or forget, the batches that were taken: see `CallDetails.received`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from urllib.parse import parse_qsl
 
-from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from local.partners.call_details import CallDetails
+from local.partners.calls import read_call, shown_start
 from local.partners.control import Control
 from local.partners.dex import Credentials, Dex, credentials_from_environment
 from local.partners.document import Rule
 from local.partners.faults import End, altered, deliver
 from local.partners.journal import Journal
 from local.partners.management import MANAGEMENT_PATHS, management
-from local.partners.partner import Answer, Call, Endpoint, Partner, error_answer
+from local.partners.partner import Answer, Endpoint, Partner, error_answer
 from local.partners.rules import ActiveRule
 from local.partners.slack import Slack
-
-FORM = "application/x-www-form-urlencoded"
 
 
 class PartnerStubs:
@@ -76,12 +80,13 @@ class PartnerStubs:
     def __init__(self, credentials: Callable[[], Credentials], *, clock: Callable[[], float]) -> None:
         self._credentials = credentials
         self._control = Control()
-        self._partners: tuple[Partner, ...] = (Dex(self._control, credentials, clock=clock), Slack())
+        calls = CallDetails(self._control, clock=clock)
+        self._partners: tuple[Partner, ...] = (Dex(self._control, credentials, clock=clock), Slack(), calls)
         self._endpoints = tuple(each for partner in self._partners for each in partner.endpoints())
         self._control.paths = frozenset(each.path for each in self._endpoints)
         self._control.parameters = frozenset().union(*(each.parameters for each in self._endpoints))
         self._journal = Journal()
-        self._management = management(self._control, self._journal)
+        self._management = management(self._control, self._journal, calls)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event of ASGI."""
@@ -109,7 +114,7 @@ class PartnerStubs:
         at, started = time.time(), time.perf_counter()
         method, path = scope["method"], scope["path"]
         candidates = [each for each in self._endpoints if each.serves(path)]
-        shown_path = candidates[0].path if candidates else _unknown(path)
+        shown_path = candidates[0].path if candidates else shown_start(path)
         status: int | None = None
         end: End = "failed"
         answer = Answer(0, b"", authorized=False)
@@ -121,14 +126,16 @@ class PartnerStubs:
             if endpoint is None:
                 answer = self._no_endpoint(candidates)
             else:
-                call = await _read(endpoint, scope, receive)
+                call = await read_call(endpoint, scope, receive)
                 query = dict(call.query)
-                active = self._control.choose(path, query)
+                active = self._control.choose(path, query, call.body)
                 if active is not None and active.rule.expire_tokens:
                     for partner in self._partners:
                         partner.expire_tokens()
                 answer = endpoint.answer(call)
             rule = None if active is None else active.rule
+            if answer.effect is not None and (rule is None or rule.applied or not rule.fails):
+                answer.effect()
             if rule is not None:
                 answer = altered(answer, rule)
             status, end = await deliver(answer, rule, self._delay_s(rule), receive, send)
@@ -161,23 +168,6 @@ class PartnerStubs:
             return error_answer(405, f"use {allowed}", headers=(("allow", allowed),), authorized=False)
         served = ", ".join(sorted({*self._control.paths, *MANAGEMENT_PATHS}))
         return error_answer(404, f"no partner serves this path; served are {served}", authorized=False)
-
-
-async def _read(endpoint: Endpoint, scope: Scope, receive: Receive) -> Call:
-    """Return the call with the values that the endpoint declares, from the query or the form."""
-    headers = Headers(scope=scope)
-    body = b"" if endpoint.method == "GET" else await Request(scope, receive).body()
-    values = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-    if body and headers.get("content-type", "").startswith(FORM):
-        values += parse_qsl(body.decode(errors="replace"), keep_blank_values=True)
-    query = {name: value for name, value in values if name in endpoint.parameters}
-    return Call(scope["path"], query, headers, body)
-
-
-def _unknown(path: str) -> str:
-    """Shorten a path that nobody serves: what follows a mistyped start may be a webhook's tokens."""
-    first = path.strip("/").partition("/")[0][:40]
-    return f"/{first}/…" if first and first != path.strip("/") else f"/{first}"
 
 
 def create_app(

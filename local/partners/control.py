@@ -56,10 +56,10 @@ class Control:
         rules = [rule.model_dump(mode="json", exclude_unset=True) for rule in self.document.rules]
         return {"rules": rules, **content}
 
-    def choose(self, path: str, query: Mapping[str, str]) -> ActiveRule | None:
+    def choose(self, path: str, query: Mapping[str, str], body: bytes = b"") -> ActiveRule | None:
         """Return the first rule that is for this call, or None; the call counts for every rule it met."""
         for active in self._active:
-            if active.takes(path, query):
+            if active.takes(path, query, body):
                 return active
         return None
 

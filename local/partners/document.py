@@ -59,6 +59,7 @@ class Rule(BaseModel):
     count_each: int | None = Field(default=None, ge=1)
     share: float | None = Field(default=None, ge=0, le=1)
     seed: int = 0
+    contains: str | None = Field(default=None, min_length=1)
 
     latency_ms: float | None = Field(default=None, ge=0, le=MAX_LATENCY_MS)
     status: int | None = Field(default=None, ge=200, le=599)
@@ -69,6 +70,7 @@ class Rule(BaseModel):
     cut: Literal["before", "mid"] | None = None
     drip_ms: float | None = Field(default=None, gt=0, le=60_000)
     expire_tokens: bool = False
+    applied: bool = False
 
     @field_validator("path")
     @classmethod
@@ -121,9 +123,16 @@ class Rule(BaseModel):
             raise ValueError("use one of body and body_base64, not both")
         if self.cut is not None and self.drip_ms is not None:
             raise ValueError("use one of cut and drip_ms, not both")
+        if self.applied and not self.fails:
+            raise ValueError("applied says that a call that fails had its effect all the same; give status or cut too")
         if not (self.model_fields_set & EFFECTS):
             raise ValueError(f"has no effect; give at least one of {', '.join(sorted(EFFECTS))}")
         return self
+
+    @property
+    def fails(self) -> bool:
+        """The call fails, as its caller sees it."""
+        return self.cut is not None or (self.status is not None and not 200 <= self.status < 300)
 
     def content(self) -> bytes | None:
         """Return the body that replaces the partner's own, None if the rule leaves it."""

@@ -9,15 +9,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from local.partners.call_details import CallDetails
 from local.partners.control import Control, InvalidControlError
 from local.partners.journal import DEFAULT_LIMIT, Journal
 
-MANAGEMENT_PATHS = frozenset({"/health", "/control", "/journal"})
+RECEIVED_PATH = "/journal/call-details"
+MANAGEMENT_PATHS = frozenset({"/health", "/control", "/journal", RECEIVED_PATH})
 JOURNAL_FILTERS = ("path", "since", "limit")
 
 
-def management(control: Control, journal: Journal) -> Starlette:
-    """Return the app that serves MANAGEMENT_PATHS for this control and this journal."""
+def management(control: Control, journal: Journal, calls: CallDetails) -> Starlette:
+    """Return the app that serves MANAGEMENT_PATHS for this control, this journal and this receiver of batches."""
 
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -58,6 +60,17 @@ def management(control: Control, journal: Journal) -> Starlette:
         journal.clear()
         return Response(status_code=204)
 
+    async def show_received(request: Request) -> Response:
+        problems = [f"{name}: unknown; allowed: batches" for name in request.query_params if name != "batches"]
+        wanted = request.query_params.get("batches", "false")
+        if wanted not in ("true", "false"):
+            problems.append(f"batches: must be true or false, not {wanted!r}")
+        return _refused(problems) if problems else JSONResponse(calls.received(batches=wanted == "true"))
+
+    async def forget_received(_: Request) -> Response:
+        calls.forget()
+        return Response(status_code=204)
+
     return Starlette(
         routes=[
             Route("/health", health),
@@ -66,6 +79,8 @@ def management(control: Control, journal: Journal) -> Starlette:
             Route("/control", reset_control, methods=["DELETE"]),
             Route("/journal", read_journal, methods=["GET"]),
             Route("/journal", clear_journal, methods=["DELETE"]),
+            Route(RECEIVED_PATH, show_received, methods=["GET"]),
+            Route(RECEIVED_PATH, forget_received, methods=["DELETE"]),
         ]
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -31,7 +31,8 @@ class Answer:
     """One answer, and what the journal may say about the call.
 
     `authorized` tells whether the caller showed valid credentials, `client_id` whom the call was about,
-    `message` the text that the partner received. None of them may hold a secret or a token.
+    `message` the text that the partner received. None of them may hold a secret or a token. `effect` is what
+    the partner does if it takes what it was sent; a fault may keep it from that.
     """
 
     status: int
@@ -41,6 +42,7 @@ class Answer:
     authorized: bool = True
     client_id: str | None = None
     message: str | None = None
+    effect: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,8 @@ class Endpoint:
 
     `path` is exact, or the start of the path if `tail` is true; the rest may be a secret (Slack's webhook
     tokens are), so journal and counters show `path` only. `parameters` names the query or form values that
-    rules may match and the journal may show: a secret is never among them.
+    rules may match and the journal may show: a secret is never among them. `headers` names, by lower-case header,
+    those of them that are sent as a header.
     """
 
     method: str
@@ -57,6 +60,7 @@ class Endpoint:
     parameters: frozenset[str]
     answer: Callable[[Call], Answer]
     tail: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def serves(self, path: str) -> bool:
         """Tell whether a call to `path` is this endpoint's."""

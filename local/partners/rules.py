@@ -21,7 +21,7 @@ class ActiveRule:
         self._met = 0
         self._each: Counter[str] = Counter()
 
-    def takes(self, path: str, query: Mapping[str, str]) -> bool:
+    def takes(self, path: str, query: Mapping[str, str], body: bytes = b"") -> bool:
         """Count the call if path and values match, and tell whether the rule applies to it.
 
         A question is a path with its values. The draw for `share` depends on the question and on how often
@@ -32,6 +32,8 @@ class ActiveRule:
         if not under(path, rule.path):
             return False
         if any(query.get(name) not in wanted for name, wanted in rule.match.items()):
+            return False
+        if rule.contains is not None and rule.contains.encode() not in body:
             return False
         self._met += 1
         if self._met <= rule.after:

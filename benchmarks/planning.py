@@ -1,0 +1,152 @@
+"""Planning a file of call details beside counting its lines, and making its batches beside doing so with json."""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.results import Comparison, Part, median_and_range
+from include.ingest.batches import read_batches, timestamp
+from include.ingest.claim import FileVersion
+from include.ingest.plan import Plan
+from include.ingest.planner import make_plan
+from local.layout import PROJECT_ROOT
+from local.sample.call_details import write_call_details
+
+_BLOCK = 1024 * 1024
+_PER_BATCH = 500
+_PLAN_AIM = 3.0
+
+
+def measure_planning(*, records: int, repeat: int) -> Part:
+    """Each way in a process of its own, in turns; CPU time, which other work on the machine hardly changes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "calls.txt"
+        write_call_details(path, records=records, broken_share=0.001)
+        megabytes = path.stat().st_size / 1e6
+        measured: dict[str, list[tuple[float, float]]] = {name: [] for name in _WAYS}
+        for _ in range(repeat):
+            for name, values in measured.items():
+                values.append(_measured(name, path))
+    seconds = {name: [cpu for cpu, _ in values] for name, values in measured.items()}
+    memory = {name: max(peak for _, peak in values) for name, values in measured.items()}
+    ratio = {
+        ours: statistics.median(seconds[ours]) / statistics.median(seconds[baseline])
+        for ours, baseline in (("plan", "count"), ("batches", "json"))
+    }
+    return Part(
+        "planning",
+        f"A file of {records:,} records ({megabytes:.0f} MB, one line in a thousand broken) on the local disk, read in "
+        "blocks of 1 MiB; CPU seconds. Baselines: `for line in file: count += 1`; and each line parsed by json, each "
+        f"batch of {_PER_BATCH} written by json. Our batches are put together from the lines as they are.",
+        [
+            Comparison(
+                "plan: count records, find chunks, count invalid bytes",
+                median_and_range(seconds["plan"], "s", digits=2),
+                median_and_range(seconds["count"], "s", digits=2),
+                f"{ratio['plan']:.2f} times",
+                f"at most {_PLAN_AIM:.0f} times",
+                ratio["plan"] <= _PLAN_AIM,
+            ),
+            Comparison(
+                "batches: the body of every request",
+                median_and_range(seconds["batches"], "s", digits=2),
+                median_and_range(seconds["json"], "s", digits=2),
+                f"{1 / ratio['batches']:.1f} times faster",
+            ),
+            Comparison(
+                "peak memory of the process that makes the batches",
+                f"{memory['batches']:.0f} MB",
+                f"{memory['json']:.0f} MB",
+                f"{memory['batches'] - memory['json']:+.0f} MB",
+            ),
+        ],
+        {"cpu_seconds": seconds, "peak_mb": memory},
+    )
+
+
+def _measured(way: str, path: Path) -> tuple[float, float]:
+    """CPU seconds and peak memory in MB."""
+    command = [sys.executable, "-m", "benchmarks.planning", way, str(path)]
+    done = subprocess.run(command, cwd=PROJECT_ROOT, check=True, capture_output=True, text=True)
+    cpu, peak = done.stdout.split()
+    return float(cpu), float(peak)
+
+
+def _blocks(path: Path, start: int, stop: int) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        file.seek(start)
+        while start < stop and (block := file.read(min(_BLOCK, stop - start))):
+            start += len(block)
+            yield block
+
+
+def _plan(path: Path) -> Plan:
+    size = path.stat().st_size
+    return make_plan(
+        FileVersion("bucket", "incoming/calls.txt", "etag"),
+        _blocks(path, 0, size),
+        key="processing/calls.txt",
+        etag="etag",
+        size=size,
+        records_per_batch=_PER_BATCH,
+        timestamp=timestamp(datetime.now(UTC)),
+    )
+
+
+def _batches(path: Path) -> Callable[[], object]:
+    plan = _plan(path)
+    return lambda: sum(
+        len(batch.body)
+        for chunk in plan.chunks
+        for batch in read_batches(_blocks(path, chunk.start, chunk.stop), plan, chunk)
+    )
+
+
+def _count(path: Path) -> None:
+    count = 0
+    with path.open("rb") as file:
+        for _line in file:
+            count += 1
+
+
+def _json(path: Path) -> None:
+    records: list[object] = []
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            if text := line.strip():
+                try:
+                    records.append(json.loads(text))
+                except ValueError:
+                    records.append({"data": text, "lineNumber": number})
+            if len(records) == _PER_BATCH:
+                json.dumps({"records": records, "batchSize": len(records)})
+                records = []
+    json.dumps({"records": records, "batchSize": len(records)})
+
+
+_WAYS: dict[str, Callable[[Path], Callable[[], object]]] = {
+    "count": lambda path: lambda: _count(path),
+    "plan": lambda path: lambda: _plan(path),
+    "json": lambda path: lambda: _json(path),
+    "batches": _batches,
+}
+
+
+def _main(way: str, path: str) -> None:
+    run = _WAYS[way](Path(path))
+    begun = time.process_time()
+    run()
+    print(time.process_time() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

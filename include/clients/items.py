@@ -1,0 +1,155 @@
+"""A DynamoDB table used in one way only: items that are replaced as a whole, if nobody else replaced them first."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from botocore.exceptions import ClientError
+
+from include.clients.aws import aws_error_code, aws_errors
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+_OWN = frozenset({"pk", "sk", "version", "written_by"})
+_serialize = TypeSerializer().serialize
+_deserialize = TypeDeserializer().deserialize
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item as it was read or written.
+
+    Args:
+        pk: partition key.
+        sk: sort key.
+        version: how often it was written; 0 = it is not there.
+        content: texts, whole numbers, booleans, None, and lists and mappings of them.
+    """
+
+    pk: str
+    sk: str
+    version: int = 0
+    content: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ItemTable:
+    """Reads are consistent; a write succeeds only if the item is still the one that was read.
+
+    Args:
+        dynamodb: a boto3 client; safe to share between threads.
+        name: the table, whose keys are ``pk`` and ``sk``.
+    """
+
+    def __init__(self, dynamodb: DynamoDBClient, name: str) -> None:
+        self._dynamodb = dynamodb
+        self._name = name
+
+    def get(self, pk: str, sk: str) -> Item:
+        """The item under a key, of version 0 if there is none.
+
+        Raises:
+            AwsUnavailableError: a retry may work.
+            AwsRefusedError: it will not.
+        """
+        with aws_errors("DynamoDB", f"read from table {self._name}"):
+            found = self._dynamodb.get_item(
+                TableName=self._name, Key={"pk": {"S": pk}, "sk": {"S": sk}}, ConsistentRead=True
+            )
+        return _item(found["Item"]) if "Item" in found else Item(pk, sk)
+
+    def query(self, pk: str, prefix: str = "") -> list[Item]:
+        """All items of a partition whose sort keys begin with ``prefix``, in their order.
+
+        Raises:
+            AwsUnavailableError: a retry may work.
+            AwsRefusedError: it will not.
+        """
+        condition, values = "pk = :pk", {":pk": {"S": pk}}
+        if prefix:
+            condition, values = f"{condition} AND begins_with(sk, :prefix)", values | {":prefix": {"S": prefix}}
+        with aws_errors("DynamoDB", f"read from table {self._name}"):
+            pages = self._dynamodb.get_paginator("query").paginate(
+                TableName=self._name,
+                KeyConditionExpression=condition,
+                ExpressionAttributeValues=values,
+                ConsistentRead=True,
+            )
+            return [_item(found) for page in pages for found in page["Items"]]
+
+    def replace(self, seen: Item, content: Mapping[str, Any]) -> Item | None:
+        """Write ``content`` in place of the item as it was seen.
+
+        Returns:
+            the item as it is now; None if it is not the one that was seen any more: nothing was written.
+
+        Raises:
+            AwsUnavailableError: a retry may work; it may have been written.
+            AwsRefusedError: it will not.
+        """
+        written = Item(seen.pk, seen.sk, seen.version + 1, content)
+        # botocore repeats a write whose answer got lost: by its name we know it again.
+        name = uuid.uuid4().hex
+        own = {"pk": seen.pk, "sk": seen.sk, "version": written.version, "written_by": name}
+        condition: Any = {"ConditionExpression": "attribute_not_exists(pk)"}
+        if seen.version:
+            condition = {
+                "ConditionExpression": "version = :seen",
+                "ExpressionAttributeValues": {":seen": {"N": str(seen.version)}},
+            }
+        with aws_errors("DynamoDB", f"write to table {self._name}"):
+            try:
+                self._dynamodb.put_item(
+                    TableName=self._name,
+                    Item={key: _serialize(value) for key, value in {**content, **own}.items()},
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                    **condition,
+                )
+            except ClientError as error:
+                if aws_error_code(error) != "ConditionalCheckFailedException":
+                    raise
+                there: Any = error.response.get("Item", {})
+                return written if there.get("written_by") == {"S": name} else None
+        return written
+
+    def delete(self, seen: Item) -> None:
+        """Delete the item, if it is still as it was seen.
+
+        Raises:
+            AwsUnavailableError: a retry may work.
+            AwsRefusedError: it will not.
+        """
+        with aws_errors("DynamoDB", f"delete an item of table {self._name}"):
+            try:
+                self._dynamodb.delete_item(
+                    TableName=self._name,
+                    Key={"pk": {"S": seen.pk}, "sk": {"S": seen.sk}},
+                    ConditionExpression="version = :seen",
+                    ExpressionAttributeValues={":seen": {"N": str(seen.version)}},
+                )
+            except ClientError as error:
+                if aws_error_code(error) != "ConditionalCheckFailedException":
+                    raise
+
+
+def _item(found: Mapping[str, AttributeValueTypeDef]) -> Item:
+    values = {name: _plain(_deserialize(value)) for name, value in found.items()}
+    content = {name: value for name, value in values.items() if name not in _OWN}
+    return Item(values["pk"], values["sk"], values["version"], content)
+
+
+def _plain(value: Any) -> Any:
+    """Whole numbers as ``int``: boto3 reads all numbers as ``Decimal``."""
+    if isinstance(value, Decimal):
+        return int(value)
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return value

@@ -1,0 +1,1 @@
+"""Call-details ingest: files become batches, and every record is accounted for."""

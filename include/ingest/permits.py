@@ -1,0 +1,194 @@
+"""Never more than so many calls at once, over all tasks, files and replays (spec: ingest, At most 50 calls at once).
+
+A permit allows one call at a time. All permits lie in one item of the ledger table, which says who holds how many and
+until when; a holder renews them, and what a dead one held can be taken when its lease is over. A holder that was
+stopped for longer than its lease (a paused machine, a frozen process) finds that out before its next call, because it
+may begin one only while its lease outlasts the longest call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from include.clients.items import Item, ItemTable
+from include.errors import NoPermitError, PipelineError, TransientError
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 90.0
+RENEW_SECONDS = 10.0
+
+CALL_SECONDS = 60.0
+"""How long one call may take: its permit must hold until it has ended."""
+
+SKEW_SECONDS = 5.0
+"""Clocks of two machines differ by less than this; also, how long a call may be held up between check and start."""
+
+POLL_SECONDS = 1.0
+"""How often somebody who would like to have more asks."""
+
+WAIT_SECONDS = 900.0
+"""How long a task may be without any permit before it leaves its worker to others."""
+
+_PARTITION = "permits"
+
+
+class Permits:
+    """The permits of one API, as one table knows them.
+
+    Args:
+        table: the ledger table.
+        name: of the API.
+        limit: how many calls may be under way at once.
+        clock: seconds since the epoch.
+        sleep: as ``asyncio.sleep``.
+    """
+
+    def __init__(
+        self,
+        table: ItemTable,
+        name: str,
+        limit: int,
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._table = table
+        self._name = name
+        self._limit = limit
+        self._clock = clock
+        self._sleep = sleep
+
+    def refresh(self, holder: str, wish: int) -> tuple[int, float]:
+        """Take, renew, add or give back permits: as many as are free, up to ``wish``; 0 gives all back.
+
+        Returns:
+            how many the holder has now, and until when (seconds since the epoch).
+
+        Raises:
+            AwsUnavailableError: a retry may work.
+            AwsRefusedError: it will not.
+        """
+        while True:
+            seen = self._table.get(_PARTITION, self._name)
+            # Before the write: the lease must not seem longer to its holder than to the others.
+            now = self._clock()
+            others = {
+                name: entry
+                for name, entry in seen.content.get("holders", {}).items()
+                if name != holder and entry["until_ms"] / 1000 + SKEW_SECONDS > now
+            }
+            count = max(0, min(wish, self._limit - sum(entry["permits"] for entry in others.values())))
+            until_ms = int((now + LEASE_SECONDS) * 1000)
+            mine = {holder: {"permits": count, "until_ms": until_ms}} if count else {}
+            if not count and holder not in seen.content.get("holders", {}):
+                return 0, now
+            if self._table.replace(Item(seen.pk, seen.sk, seen.version), {"holders": others | mine}) is not None:
+                return count, until_ms / 1000
+
+    @asynccontextmanager
+    async def hold(self, wish: int) -> AsyncIterator[Held]:
+        """Hold permits for a block, and renew them for as long as it lasts; the block may begin with none.
+
+        Args:
+            wish: how many at most. Fewer are taken if fewer are free, and more when they become so.
+        """
+        held = Held(self, wish, clock=self._clock, sleep=self._sleep)
+        renewing = asyncio.create_task(held.keep())
+        try:
+            yield held
+        finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
+            await held.give_back()
+
+
+class Held:
+    """The permits that one task holds at the moment.
+
+    Args:
+        permits: where they come from.
+        wish: how many it would like to have.
+        clock: seconds since the epoch.
+        sleep: as ``asyncio.sleep``.
+    """
+
+    def __init__(
+        self, permits: Permits, wish: int, *, clock: Callable[[], float], sleep: Callable[[float], Awaitable[object]]
+    ) -> None:
+        self._permits = permits
+        self._holder = uuid.uuid4().hex
+        self._wish = wish
+        self._clock = clock
+        self._sleep = sleep
+        self._count = 0
+        self._until = self._had_some_at = clock()
+        self._in_use = 0
+        self._failure: Exception | None = None
+        self._pending: asyncio.Task[tuple[int, float]] | None = None
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def permit(self) -> AsyncIterator[None]:
+        """Hold one permit for a block: one call. Waits until one is there.
+
+        Raises:
+            NoPermitError: there was none for ``WAIT_SECONDS``.
+            AwsRefusedError: DynamoDB does not let us have any.
+        """
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._failure is not None or self._may_begin())
+            if self._failure is not None:
+                raise self._failure
+            self._in_use += 1
+        try:
+            yield
+        finally:
+            self._in_use -= 1
+            async with self._changed:
+                self._changed.notify()
+
+    def _may_begin(self) -> bool:
+        return self._in_use < self._count and self._clock() + CALL_SECONDS + SKEW_SECONDS <= self._until
+
+    async def keep(self) -> None:
+        """Take permits, renew them, and take more until the wish is met; ends only by an error that lasts."""
+        while self._failure is None:
+            try:
+                self._count, self._until = await self._refresh(self._wish)
+            except TransientError as error:
+                # What is held stays held until its lease is over.
+                log.warning("permits could not be renewed: %s", error)
+            except Exception as error:
+                # Those who wait for a permit raise it; here nobody would see it.
+                log.exception("permits cannot be renewed")
+                self._failure = error
+            now = self._clock()
+            if self._until > now and self._count:
+                self._had_some_at = now
+            elif now - self._had_some_at > WAIT_SECONDS:
+                self._failure = NoPermitError(f"no permit to call the API within {WAIT_SECONDS:g} s")
+            async with self._changed:
+                self._changed.notify_all()
+            # Jitter, so that those who wait do not all ask at the same instant.
+            await self._sleep(RENEW_SECONDS if self._count == self._wish else random.uniform(0.5, 1.5) * POLL_SECONDS)  # noqa: S311
+
+    async def give_back(self) -> None:
+        """Give all permits back, so that others need not wait for the end of the lease."""
+        if self._pending is not None:
+            # Renewing that is still under way would take them again.
+            await asyncio.gather(self._pending, return_exceptions=True)
+        try:
+            await self._refresh(0)
+        except PipelineError as error:
+            log.warning("permits could not be given back, their lease will end: %s", error)
+
+    async def _refresh(self, wish: int) -> tuple[int, float]:
+        self._pending = asyncio.create_task(asyncio.to_thread(self._permits.refresh, self._holder, wish))
+        return await asyncio.shield(self._pending)

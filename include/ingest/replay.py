@@ -1,0 +1,194 @@
+"""Posts dead letters again: a message leaves the queue only after its batch was accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import batched
+from typing import TYPE_CHECKING
+
+from include.clients.aws import aws_errors
+from include.clients.call_details import CallDetailsApi
+from include.errors import InvalidInputError, TransientError
+from include.ingest.dead_letters import DeadLetters, from_message
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
+
+log = logging.getLogger(__name__)
+
+VISIBILITY_SECONDS = 120
+"""How long a message stays hidden from others unless that is extended, which happens three times as often."""
+
+_WAIT_SECONDS = 2
+_SQS_BATCH = 10
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """How many messages ended in which way; ``received`` is the sum of the others, but for a dry run.
+
+    Args:
+        received: taken off the queue.
+        accepted: posted and deleted.
+        failed: refused again; they stay in the queue.
+        unreadable: not a dead letter, or its body is gone; they stay in the queue.
+    """
+
+    received: int = 0
+    accepted: int = 0
+    failed: int = 0
+    unreadable: int = 0
+
+
+class Replay:
+    """Replays the dead letters of one queue.
+
+    Args:
+        sqs: a boto3 client; safe to share between threads.
+        queue_url: the queue.
+        dead_letters: where their bodies are.
+        api: opened by the caller; its gate decides how many calls there are at once.
+        workers: how many are under way at once.
+        sleep: as ``asyncio.sleep``.
+    """
+
+    def __init__(
+        self,
+        sqs: SQSClient,
+        queue_url: str,
+        dead_letters: DeadLetters,
+        api: CallDetailsApi,
+        *,
+        workers: int,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._sqs = sqs
+        self._queue_url = queue_url
+        self._dead_letters = dead_letters
+        self._api = api
+        self._workers = workers
+        self._sleep = sleep
+        self._in_hand: dict[str, str] = {}
+        self._ended: Counter[str] = Counter()
+
+    async def run(self, limit: int, *, dry_run: bool) -> ReplayResult:
+        """Post what is in the queue, each message once.
+
+        Args:
+            limit: how many messages at most.
+            dry_run: read the messages only, and log what would be posted.
+
+        Raises:
+            PipelineError: of the login, SQS or S3. What was accepted before is deleted; the others stay.
+        """
+        queue: asyncio.Queue[MessageTypeDef | None] = asyncio.Queue(self._workers)
+        with ThreadPoolExecutor(self._workers + 2) as threads:
+            async with self._hidden(threads):
+                try:
+                    async with asyncio.TaskGroup() as tasks:
+                        tasks.create_task(self._receive(limit, queue, threads))
+                        for _ in range(self._workers):
+                            tasks.create_task(self._work(queue, threads, dry_run=dry_run))
+                except ExceptionGroup as group:
+                    # The error itself is to be seen: its type decides, its text tells.
+                    error = group.exceptions[0]
+                    raise error from error.__cause__
+        return ReplayResult(**self._ended)
+
+    async def _receive(
+        self, limit: int, queue: asyncio.Queue[MessageTypeDef | None], threads: ThreadPoolExecutor
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        while (left := limit - self._ended["received"]) > 0:
+            messages = await loop.run_in_executor(threads, self._take, min(left, _SQS_BATCH))
+            if not messages:
+                break
+            for message in messages:
+                # A queue may deliver a message twice, with another receipt.
+                known = message["MessageId"] in self._in_hand
+                self._in_hand[message["MessageId"]] = message["ReceiptHandle"]
+                if not known:
+                    self._ended["received"] += 1
+                    await queue.put(message)
+        for _ in range(self._workers):
+            await queue.put(None)
+
+    async def _work(
+        self, queue: asyncio.Queue[MessageTypeDef | None], threads: ThreadPoolExecutor, *, dry_run: bool
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        while (message := await queue.get()) is not None:
+            try:
+                letter, pointer = from_message(message["Body"])
+                what = f"batch {letter.batch} of {letter.file.key} ({letter.file.etag})"
+                if dry_run:
+                    log.info("would post %s, last status %s", what, letter.last_status)
+                    continue
+                body = await loop.run_in_executor(threads, self._dead_letters.body, pointer)
+            except InvalidInputError as error:
+                log.warning("message %s stays in the queue: %s", message["MessageId"], error)
+                self._ended["unreadable"] += 1
+                continue
+            delivery = await self._api.post(body, letter.idempotency_key)
+            if delivery.accepted:
+                await loop.run_in_executor(threads, self._delete, self._in_hand[message["MessageId"]])
+                del self._in_hand[message["MessageId"]]
+                self._ended["accepted"] += 1
+                log.info("accepted: %s", what)
+            else:
+                self._ended["failed"] += 1
+                log.warning("%s stays in the queue: %s", what, delivery.error)
+
+    @asynccontextmanager
+    async def _hidden(self, threads: ThreadPoolExecutor) -> AsyncIterator[None]:
+        """Keep what is in hand hidden from other readers; what is still in hand in the end is shown again."""
+        loop = asyncio.get_running_loop()
+
+        async def extend() -> None:
+            while True:
+                await self._sleep(VISIBILITY_SECONDS / 3)
+                try:
+                    await loop.run_in_executor(threads, self._hide, list(self._in_hand.items()), VISIBILITY_SECONDS)
+                except TransientError as error:
+                    log.warning("messages could not be kept hidden, they may be posted twice: %s", error)
+
+        extending = asyncio.create_task(extend())
+        try:
+            yield
+        finally:
+            extending.cancel()
+            await asyncio.gather(extending, return_exceptions=True)
+            await loop.run_in_executor(threads, self._hide, list(self._in_hand.items()), 0)
+
+    def _take(self, number: int) -> list[MessageTypeDef]:
+        with aws_errors("SQS", f"receive from {self._queue_url}"):
+            answer = self._sqs.receive_message(
+                QueueUrl=self._queue_url,
+                MaxNumberOfMessages=number,
+                VisibilityTimeout=VISIBILITY_SECONDS,
+                WaitTimeSeconds=_WAIT_SECONDS,
+            )
+        return answer.get("Messages", [])
+
+    def _delete(self, receipt: str) -> None:
+        with aws_errors("SQS", f"delete a message of {self._queue_url}"):
+            self._sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=receipt)
+
+    def _hide(self, in_hand: Iterable[tuple[str, str]], seconds: int) -> None:
+        for some in batched(in_hand, _SQS_BATCH):
+            with aws_errors("SQS", f"hide messages of {self._queue_url}"):
+                # Single ones may be refused, because they have been deleted in the meantime.
+                self._sqs.change_message_visibility_batch(
+                    QueueUrl=self._queue_url,
+                    Entries=[
+                        {"Id": str(index), "ReceiptHandle": receipt, "VisibilityTimeout": seconds}
+                        for index, (_, receipt) in enumerate(some)
+                    ],
+                )

@@ -1,0 +1,167 @@
+"""The call-details API (spec: ingest): `POST /call-details/login` and `POST /call-details/batches`.
+
+The login takes `{"accessKey", "secretKey"}` and answers `{"token", "expiresIn"}`, a JWT that lives as long as the
+control's `token_expires_in`. A batch is `{"records": [...], "timestamp", "batchSize"}` under an `Idempotency-Key`; the
+stub applies a key's batch once, as the real API does, and remembers what it was and how often it came.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jwt
+
+from local.partners.batches import BadBatchError, read_batch
+from local.partners.control import Control
+from local.partners.partner import Answer, Call, Endpoint, error_answer, json_answer
+
+LOGIN_PATH = "/call-details/login"
+BATCH_PATH = "/call-details/batches"
+KEY_HEADER = "idempotency-key"
+MAX_KEY_CHARACTERS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeys:
+    """The one pair of keys that the login knows."""
+
+    access_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+
+
+def keys_from_environment(environ: Mapping[str, str] = os.environ) -> ApiKeys | None:
+    """Read CALL_DETAILS_ACCESS_KEY and CALL_DETAILS_SECRET_KEY; None, and nobody may log in, if one is missing."""
+    access, secret = environ.get("CALL_DETAILS_ACCESS_KEY"), environ.get("CALL_DETAILS_SECRET_KEY")
+    return ApiKeys(access, secret) if access and secret else None
+
+
+@dataclass(slots=True)
+class Received:
+    """One batch by its idempotency key: how many records, a digest of them, how often it came in all.
+
+    `conflicting` counts those among `times` that held other records than the first.
+    """
+
+    records: int
+    digest: str
+    times: int = 0
+    conflicting: int = 0
+
+
+class CallDetails:
+    """The stub; tokens and batches live in memory, `clock` counts seconds for the tokens' expiry."""
+
+    def __init__(
+        self,
+        control: Control,
+        keys: Callable[[], ApiKeys | None] = keys_from_environment,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._control = control
+        self._keys = keys
+        self._clock = clock
+        self._signing_key = secrets.token_bytes(32)
+        self._expiry: dict[str, float] = {}
+        self._received: dict[str, Received] = {}
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Return the login and the endpoint for batches."""
+        return (
+            Endpoint("POST", LOGIN_PATH, frozenset(), self._log_in),
+            Endpoint(
+                "POST", BATCH_PATH, frozenset({"idempotencyKey"}), self._take, headers={KEY_HEADER: "idempotencyKey"}
+            ),
+        )
+
+    def expire_tokens(self) -> None:
+        """Make every token issued so far invalid."""
+        self._expiry.clear()
+
+    def received(self, *, batches: bool) -> dict[str, Any]:
+        """Return what was applied: totals, and with `batches` each one by its idempotency key.
+
+        `batches` and `records` count every key once; `times` counts every time that a batch was taken, `repeated`
+        the keys that came more than once, `conflicting` the times that a key came with other records.
+        """
+        each = self._received.values()
+        totals = {
+            "batches": len(self._received),
+            "records": sum(batch.records for batch in each),
+            "times": sum(batch.times for batch in each),
+            "repeated": sum(batch.times > 1 for batch in each),
+            "conflicting": sum(batch.conflicting for batch in each),
+        }
+        if not batches:
+            return totals
+        shown = {
+            key: {"records": batch.records, "sha256": batch.digest, "times": batch.times}
+            for key, batch in self._received.items()
+        }
+        return totals | {"by_key": shown}
+
+    def forget(self) -> None:
+        """Forget all batches."""
+        self._received.clear()
+
+    def _log_in(self, call: Call) -> Answer:
+        try:
+            shown = json.loads(call.body)
+        except (ValueError, RecursionError):
+            shown = None
+        known = self._keys()
+        if not isinstance(shown, dict) or not {"accessKey", "secretKey"} <= shown.keys():
+            return error_answer(400, "send JSON with accessKey and secretKey", authorized=False)
+        if known is None:
+            message = "the stub knows no keys: set CALL_DETAILS_ACCESS_KEY and CALL_DETAILS_SECRET_KEY where it runs"
+            return error_answer(401, message, authorized=False)
+        if not (_same(shown["accessKey"], known.access_key) & _same(shown["secretKey"], known.secret_key)):
+            return error_answer(401, "unknown accessKey or wrong secretKey", authorized=False)
+        lifetime, now = self._control.document.token_expires_in, self._clock()
+        issued_at = int(time.time())
+        claims = {
+            "iss": "call-details-stub",
+            "iat": issued_at,
+            "exp": issued_at + lifetime,
+            "jti": secrets.token_hex(8),
+        }
+        token = jwt.encode(claims, self._signing_key, algorithm="HS256")
+        self._expiry = {each: expiry for each, expiry in self._expiry.items() if expiry > now}
+        self._expiry[token] = now + lifetime
+        return json_answer(200, {"token": token, "expiresIn": lifetime}, headers=(("cache-control", "no-store"),))
+
+    def _take(self, call: Call) -> Answer:
+        scheme, _, token = call.headers.get("authorization", "").partition(" ")
+        # Only what was issued here and is not over is in the list, so there is no signature left to check.
+        if scheme.lower() != "bearer" or self._expiry.get(token, float("-inf")) <= self._clock():
+            return error_answer(
+                401,
+                "the bearer token is missing, unknown or expired",
+                headers=(("www-authenticate", 'Bearer realm="call-details", error="invalid_token"'),),
+                authorized=False,
+            )
+        key = call.query.get("idempotencyKey", "")
+        if not (0 < len(key) <= MAX_KEY_CHARACTERS and key.isprintable()):
+            return error_answer(400, f"Idempotency-Key must be 1 to {MAX_KEY_CHARACTERS} characters")
+        try:
+            count, digest = read_batch(call.body)
+        except BadBatchError as error:
+            return error_answer(400, str(error))
+        return json_answer(200, {"accepted": count}, effect=partial(self._apply, key, count, digest))
+
+    def _apply(self, key: str, count: int, digest: str) -> None:
+        batch = self._received.setdefault(key, Received(count, digest))
+        batch.times += 1
+        batch.conflicting += (batch.records, batch.digest) != (count, digest)
+
+
+def _same(shown: object, known: str) -> bool:
+    return isinstance(shown, str) and hmac.compare_digest(shown.encode(errors="replace"), known.encode())

@@ -1,0 +1,179 @@
+"""Chunks posted to the stub over real sockets: whatever goes wrong, each batch is accepted or a dead letter."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pytest
+
+from include.clients import call_details
+from include.clients.call_details import CallDetailsApi
+from include.clients.items import ItemTable
+from include.clients.login import Keys, Login
+from include.ingest.chunk import ChunkState
+from include.ingest.claim import Claim, FileVersion
+from include.ingest.dead_letters import DeadLetters
+from include.ingest.ledger import ChunkLedger
+from include.ingest.permits import Permits
+from include.ingest.poster import Poster
+from tests.fakes.ledger_table import TABLE, FakeLedgerTable
+from tests.fakes.s3 import FakeS3
+from tests.fakes.sqs import QUEUE_URL, FakeSqs
+from tests.integration.test_partner_stubs import Stubs, serving
+
+BATCHES = "/call-details/batches"
+RECEIVED = "/journal/call-details"
+KEYS = Keys("local-access", "local-secret")
+FILE = FileVersion("ingest", "incoming/f.txt", '"e"')
+NUMBER = 40
+PERMITS = 8
+
+
+@dataclass(frozen=True)
+class RealBatch:
+    """A batch of two records that the stub takes."""
+
+    number: int
+    count: int = 2
+
+    @property
+    def first_record(self) -> int:
+        return 2 * self.number + 1
+
+    @property
+    def records(self) -> bytes:
+        return b'{"n":%d.50},"x"' % self.number
+
+    @property
+    def body(self) -> bytes:
+        return b'{"records":[%b],"timestamp":"2026-03-08T12:00:00.000Z","batchSize":2}' % self.records
+
+    @property
+    def idempotency_key(self) -> str:
+        return f"key-{self.number}"
+
+
+@pytest.fixture(scope="module")
+def stubs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stubs]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CALL_DETAILS_ACCESS_KEY", KEYS.access_key)
+        patch.setenv("CALL_DETAILS_SECRET_KEY", KEYS.secret_key)
+        with serving(tmp_path_factory.mktemp("stubs") / "stubs.log", "auto") as running:
+            yield running
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call_details, "POST_SECONDS", 1.0)
+    monkeypatch.setattr(call_details, "retry_delay", lambda failures, asked: 0.02 * failures)
+
+
+class World:
+    """The pipeline's side."""
+
+    def __init__(self, stubs: Stubs) -> None:
+        self.stubs = stubs
+        self.sqs = FakeSqs()
+        self.items = ItemTable(cast("Any", FakeLedgerTable()), TABLE)
+        self.dead_letters = DeadLetters(cast("Any", FakeS3("ingest")), cast("Any", self.sqs), "ingest", QUEUE_URL)
+
+    async def chunk(self, index: int = 0) -> ChunkState:
+        """Post one chunk, as a task of its own does."""
+        url = str(self.stubs.client.base_url)
+        login = Login(f"{url}/call-details/login", KEYS)
+        claim = Claim(FILE, "run", 1, 1, 2)
+        first = index * NUMBER
+        ledger = ChunkLedger.open(self.items, claim, index, first=first, batches=NUMBER)
+        async with (
+            Permits(self.items, "call-details", PERMITS).hold(PERMITS) as held,
+            CallDetailsApi(f"{url}{BATCHES}", login, gate=held.permit) as api,
+        ):
+            poster = Poster(api, ledger, self.dead_letters, file=FILE, workers=PERMITS)
+            return await poster.post(map(RealBatch, range(first, first + NUMBER)))
+
+
+def post(stubs: Stubs, *rules: dict[str, Any], **general: Any) -> tuple[ChunkState, dict[str, Any]]:
+    """Post a chunk under these rules; returns its state and what the stub took, by key."""
+    stubs.client.delete(RECEIVED)
+    stubs.rules(*rules, **general)
+    state = asyncio.run(World(stubs).chunk())
+    return state, stubs.client.get(RECEIVED, params={"batches": "true"}).json()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"status": 500},
+        {"status": 500, "applied": True},
+        {"status": 429, "headers": {"Retry-After": "0"}},
+        {"cut": "before"},
+        {"cut": "before", "applied": True},
+        {"cut": "mid", "applied": True},
+        {"latency_ms": 1500},
+        {"latency_ms": 1500, "status": 500},
+        {"status": 503, "body": "<html>", "drip_ms": 400},
+    ],
+    ids=str,
+)
+def test_fault_that_passes_loses_and_doubles_nothing(stubs: Stubs, fault: dict[str, Any]) -> None:
+    state, taken = post(stubs, {"path": BATCHES, "share": 0.15, **fault})
+    assert (state.finished, state.dead, state.records_accepted) == (True, (), 2 * NUMBER)
+    assert state.retries > 0
+    assert (taken["batches"], taken["records"], taken["conflicting"]) == (NUMBER, 2 * NUMBER, 0)
+    digests = {
+        batch.idempotency_key: hashlib.sha256(batch.records).hexdigest() for batch in map(RealBatch, range(NUMBER))
+    }
+    assert {key: found["sha256"] for key, found in taken["by_key"].items()} == digests
+    assert taken["times"] - NUMBER <= state.retries, "repeats are retries, under the same key"
+
+
+def test_tokens_that_expire_in_mid_run_cost_logins_and_no_retries(stubs: Stubs) -> None:
+    # So far apart that no batch meets both: a token that replaces a refused one is not replaced again at once.
+    rules = [{"path": BATCHES, "after": after, "count": 1, "expire_tokens": True} for after in (5, 5 + 3 * PERMITS)]
+    state, taken = post(stubs, *rules)
+    assert (state.finished, state.dead, state.retries) == (True, (), 0)
+    assert state.logins == 3
+    assert taken["times"] == NUMBER
+
+
+def test_batch_that_is_refused_becomes_a_dead_letter_and_is_the_only_one_missing(stubs: Stubs) -> None:
+    state, taken = post(
+        stubs,
+        {"match": {"idempotencyKey": "key-7"}, "status": 422},
+        {"path": BATCHES, "contains": '"n":9.50', "status": 500},
+    )
+    assert (state.finished, sorted(state.dead), state.records_dead) == (True, [7, 9], 4)
+    assert set(taken["by_key"]) == {f"key-{number}" for number in range(NUMBER)} - {"key-7", "key-9"}
+
+
+def test_several_tasks_together_never_have_more_calls_under_way_than_permits(stubs: Stubs) -> None:
+    stubs.client.delete(RECEIVED)
+    stubs.rules(latency_ms=30)
+    world = World(stubs)
+
+    async def together() -> list[ChunkState]:
+        return await asyncio.gather(*(world.chunk(index) for index in range(5)))
+
+    assert all(state.finished for state in asyncio.run(together()))
+    journal = stubs.client.get("/journal", params={"limit": 0}).json()
+    assert journal["max_concurrent"][BATCHES] == PERMITS
+    assert stubs.client.get(RECEIVED).json()["times"] == 5 * NUMBER
+
+
+def test_stub_that_is_gone_ends_in_dead_letters_or_a_failed_login_not_in_silence(stubs: Stubs) -> None:
+    world = World(stubs)
+
+    async def lost() -> ChunkState:
+        login = Login(f"{stubs.client.base_url}/call-details/login", KEYS)
+        ledger = ChunkLedger.open(world.items, Claim(FILE, "run", 1, 1, 2), 0, first=0, batches=3)
+        async with CallDetailsApi("http://127.0.0.1:1/", login) as api:
+            poster = Poster(api, ledger, world.dead_letters, file=FILE, workers=2)
+            return await poster.post(map(RealBatch, range(3)))
+
+    stubs.rules()
+    state = asyncio.run(lost())
+    assert (state.finished, sorted(state.dead), len(world.sqs.bodies)) == (True, [0, 1, 2], 3)

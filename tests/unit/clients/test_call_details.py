@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import httpx
+import pytest
+
+from include.clients import call_details
+from include.clients.backoff import MAX_SECONDS, retry_delay
+from include.clients.call_details import CallDetailsApi, Gate
+from include.clients.delivery import Delivery
+from include.clients.login import MAX_REFUSED, Login
+from include.errors import AuthRefusedError
+from tests.fakes.call_details import KEYS, LOGIN_URL, POST_URL, TOKEN, FakeCallDetails, FakeTime, Reply
+
+NOW = datetime(2026, 3, 8, 12, tzinfo=UTC)
+BODY = b'{"records":[{"n":1.500}],"timestamp":"2026-03-08T12:00:00.000Z","batchSize":1}'
+ACCEPTED = httpx.Response(200, json={})
+
+
+def post(
+    fake: FakeCallDetails,
+    *keys: str,
+    attempts: int = 3,
+    gate: Gate | None = None,
+    time: FakeTime | None = None,
+) -> list[Delivery]:
+    """Post one batch for each key, all at once."""
+    time = time or FakeTime()
+
+    async def run() -> list[Delivery]:
+        login = Login(LOGIN_URL, KEYS, transport=fake, clock=time, sleep=time.sleep)
+        options = {} if gate is None else {"gate": gate}
+        api = CallDetailsApi(
+            POST_URL,
+            login,
+            attempts=attempts,
+            transport=fake,
+            sleep=time.sleep,
+            clock=time,
+            now=lambda: NOW,
+            **options,
+        )
+        async with api:
+            return await asyncio.gather(*(api.post(BODY, key) for key in keys or ("a",)))
+
+    return asyncio.run(run())
+
+
+def scripted(*replies: Reply) -> FakeCallDetails:
+    """The API with these replies for key ``a``, the last one for good."""
+    return FakeCallDetails(answers={"a": list(replies)})
+
+
+def test_request_is_the_one_of_the_contract() -> None:
+    fake = FakeCallDetails()
+    assert post(fake) == [Delivery(True, 1)]
+    (request,) = fake.posted
+    assert (request.method, str(request.url)) == ("POST", POST_URL)
+    assert request.content == BODY, "byte for byte"
+    assert request.headers["Authorization"] == f"Bearer {TOKEN}-1"
+    assert request.headers["Idempotency-Key"] == "a"
+    assert request.headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204])
+def test_a_2xx_is_an_acceptance_whatever_its_body_says(status: int) -> None:
+    fake = scripted(httpx.Response(status, content=b"<html>oops" if status != 204 else b""))
+    assert post(fake) == [Delivery(True, 1)]
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
+def test_what_may_pass_is_tried_again_with_growing_pauses(status: int) -> None:
+    fake, time = scripted(httpx.Response(status)), FakeTime()
+    (delivery,) = post(fake, time=time)
+    assert (delivery.accepted, delivery.attempts, delivery.status) == (False, 3, status)
+    assert delivery.first_failed_at == NOW
+    assert fake.keys == {"a": 3}, "always under the same key"
+    first, second = time.slept
+    assert 1 <= first <= 1.5
+    assert 2 <= second <= 3
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 304, 400, 403, 404, 409, 413, 422])
+def test_what_will_not_pass_is_tried_once(status: int) -> None:
+    fake = scripted(httpx.Response(status, headers={"Location": "https://elsewhere.test/"}))
+    (delivery,) = post(fake)
+    assert (delivery.accepted, delivery.attempts, delivery.status) == (False, 1, status)
+    assert len(fake.posted) == 1
+    assert (delivery.error or "").startswith(str(status))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        httpx.ConnectError("no"),
+        httpx.ConnectTimeout("no"),
+        httpx.ReadTimeout("no"),
+        httpx.ReadError("no"),
+        httpx.RemoteProtocolError("no"),
+    ],
+)
+def test_lost_connections_are_tried_again(error: Exception) -> None:
+    assert post(scripted(error, ACCEPTED)) == [Delivery(True, 2, first_failed_at=NOW)]
+    (dead,) = post(scripted(error))
+    assert (dead.attempts, dead.status) == (3, None)
+    assert dead.error
+
+
+def test_an_answer_that_breaks_off_is_no_acceptance_yet() -> None:
+    class BreaksOff(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b'{"acc'
+            raise httpx.RemoteProtocolError("cut")
+
+    fake = scripted(httpx.Response(200, stream=BreaksOff()), ACCEPTED)
+    assert post(fake)[0].attempts == 2
+    assert fake.keys == {"a": 2}
+
+
+def test_an_endless_answer_is_not_read_to_its_end() -> None:
+    class Endless(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            while True:
+                yield b"x" * 65536
+
+    assert post(scripted(httpx.Response(200, stream=Endless()))) == [Delivery(True, 1)]
+
+
+def test_the_deadline_is_for_the_whole_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Drips(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            while True:
+                yield b"x"
+                await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(call_details, "POST_SECONDS", 0.1)
+    (delivery,) = post(scripted(lambda _: httpx.Response(200, stream=Drips())), attempts=2)
+    assert (delivery.accepted, delivery.attempts, delivery.error) == (False, 2, "no answer within 0.1 s")
+
+
+@pytest.mark.parametrize("asked", ["7", format_datetime(NOW + timedelta(seconds=7), usegmt=True)])
+def test_retry_after_is_honoured(asked: str) -> None:
+    time = FakeTime()
+    post(scripted(httpx.Response(429, headers={"Retry-After": asked}), ACCEPTED), time=time)
+    assert 7 <= sum(time.slept) <= 8
+
+
+@pytest.mark.parametrize("asked", ["86400", "9" * 400, "soon", "-5"])
+def test_retry_after_has_a_limit(asked: str) -> None:
+    time = FakeTime()
+    assert post(scripted(httpx.Response(503, headers={"Retry-After": asked}), ACCEPTED), time=time)[0].accepted
+    assert sum(time.slept) <= MAX_SECONDS + 1
+
+
+def test_what_one_call_is_told_to_wait_all_wait() -> None:
+    time, posted_at = FakeTime(), list[float]()
+
+    def note(_: httpx.Request) -> httpx.Response:
+        posted_at.append(time.now)
+        return ACCEPTED
+
+    started = time.now
+    gate_opened = False
+
+    @asynccontextmanager
+    async def gate() -> AsyncIterator[None]:
+        # Two at once; the third is let in only after the first was told to wait.
+        nonlocal gate_opened
+        while len(fake.posted) >= 1 and not gate_opened:
+            await asyncio.sleep(0)
+            gate_opened = time.now > started
+        yield
+
+    fake = FakeCallDetails(
+        answers={"a": [httpx.Response(429, headers={"Retry-After": "9"}), ACCEPTED], "b": [note], "c": [note]}
+    )
+    post(fake, "a", "b", "c", gate=gate, time=time)
+    assert min(posted_at) >= started + 9
+
+
+def test_every_call_goes_through_the_gate_and_no_pause_does() -> None:
+    time, entered, inside = FakeTime(), 0, 0
+
+    @asynccontextmanager
+    async def gate() -> AsyncIterator[None]:
+        nonlocal entered, inside
+        entered, inside = entered + 1, inside + 1
+        slept = len(time.slept)
+        yield
+        inside -= 1
+        assert len(time.slept) == slept, "a permit was held through a pause"
+
+    assert post(scripted(httpx.Response(500), ACCEPTED), gate=gate, time=time)[0].accepted
+    assert (entered, inside) == (2, 0)
+
+
+def test_a_connection_is_used_again_but_cookies_are_not() -> None:
+    fake = FakeCallDetails(answers={"a": [httpx.Response(200, headers={"Set-Cookie": "session=1"})]})
+
+    async def run() -> None:
+        async with CallDetailsApi(POST_URL, Login(LOGIN_URL, KEYS, transport=fake), transport=fake) as api:
+            for _ in range(3):
+                await api.post(BODY, "a")
+            assert len(api._idle) == 1
+
+    asyncio.run(run())
+    assert all("Cookie" not in request.headers for request in fake.posted)
+
+
+def test_401_leads_to_one_login_and_one_repetition_that_is_no_retry() -> None:
+    fake, time = scripted(httpx.Response(401), ACCEPTED), FakeTime()
+    assert post(fake, time=time) == [Delivery(True, 1)]
+    assert fake.tokens == [f"{TOKEN}-1", f"{TOKEN}-2"]
+    assert time.slept == []
+
+
+def test_token_that_expires_in_mid_run_costs_one_login_for_all() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200 if request.headers["Authorization"].endswith("-2") else 401)
+
+    fake = FakeCallDetails(answers={str(n): [answer] for n in range(40)})
+    fake.pause = lambda: asyncio.sleep(0.005)
+    deliveries = post(fake, *map(str, range(40)))
+    assert all(delivery.accepted and delivery.attempts == 1 for delivery in deliveries)
+    assert len(fake.login_requests) == 2
+
+
+def test_an_api_that_refuses_every_token_does_not_get_a_login_for_each_batch() -> None:
+    fake = FakeCallDetails(answers={str(n): [httpx.Response(401)] for n in range(30)})
+    deliveries = post(fake, *map(str, range(30)))
+    assert {(delivery.accepted, delivery.attempts, delivery.status) for delivery in deliveries} == {(False, 1, 401)}
+    assert len(fake.login_requests) <= MAX_REFUSED
+
+
+def test_nothing_secret_is_told() -> None:
+    leaky = httpx.Response(400, content=b"you sent t0k3n-planted and pl4nted-s3cret and a record")
+    (delivery,) = post(scripted(leaky))
+    assert delivery.error == "400 Bad Request"
+    with pytest.raises(AuthRefusedError) as refused:
+        post(FakeCallDetails(logins=[httpx.Response(401, content=b"pl4nted-s3cret t0k3n-planted")]))
+    shown = "".join(traceback.format_exception(refused.value, limit=0))
+    assert "planted" not in shown
+    assert "pl4nted" not in shown
+
+
+def test_delays_grow_and_heed_what_was_asked() -> None:
+    for _ in range(200):
+        assert 1 <= retry_delay(1, None) <= 1.5
+        assert 4 <= retry_delay(3, None) <= 6
+        assert retry_delay(30, None) <= MAX_SECONDS * 1.5
+        assert 30 <= retry_delay(1, 30.0) <= 30.5
