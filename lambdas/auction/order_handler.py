@@ -35,7 +35,7 @@ def handler(event: object, context: LambdaContext) -> dict[str, Any]:
     try:
         order = accepted_order(event, request_id=context.aws_request_id, today=datetime.now(UTC).date())
     except OrderError as error:
-        # The message may name what the caller sent; the caller gets it, the log does not.
+        # The runtime logs the message; this line makes it countable by its kind.
         logger.info("order refused", error=type(error).__name__)
         raise
     logger.info("order stored", order_id=order.id, anew=store.keep(order))

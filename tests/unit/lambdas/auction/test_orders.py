@@ -64,7 +64,7 @@ def test_older_producers_say_order_in_place_of_status() -> None:
 
 def test_status_goes_before_order() -> None:
     assert read({**ACCEPTED, "order": "rejected"}).id == ORDER_ID
-    assert "null" in refused({**ACCEPTED, "status": None, "order": "accepted"})
+    assert "unknown status" in refused({**ACCEPTED, "status": None, "order": "accepted"})
 
 
 def test_rejected_order_is_named_and_nothing_else_of_it() -> None:
@@ -80,25 +80,21 @@ def test_names_of_the_errors_are_those_that_callers_know() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        ({"status": "Accepted"}, "'Accepted'"),
-        ({"status": ""}, "''"),
-        ({"status": "pending\n"}, r"'pending\n'"),
-        ({"status": "x" * 41}, "a long text"),
-        ({"status": None}, "null"),
-        ({"status": True}, "a boolean"),
-        ({"status": 1}, "a number"),
-        ({"status": ["accepted"]}, "an array"),
-        ({"status": {"status": "accepted"}}, "an object"),
-    ],
-    ids=str,
+    "status",
+    ["Accepted", "", "pending\n", "x" * 100_000, None, True, 1, ["accepted"], {"status": "accepted"}],
+    ids=lambda status: str(status)[:20],
 )
-def test_unknown_status_is_named_in_short(change: dict[str, Any], expected: str) -> None:
-    message = refused({**ACCEPTED, **change})
-    assert expected in message
-    assert ORDER_ID in message
-    assert len(message) < 200
+def test_unknown_status_is_not_quoted(status: object) -> None:
+    assert refused({**ACCEPTED, "status": status}) == (
+        f"InvalidOrderError: order {ORDER_ID} has an unknown status; known are accepted and rejected"
+    )
+
+
+@pytest.mark.parametrize("field", ["status", "order_id", "order_date"])
+def test_no_message_quotes_the_input(field: str) -> None:
+    """The runtime logs it."""
+    assert "planted" not in refused({**ACCEPTED, field: "planted secret"})
+    assert "planted" not in refused("planted secret")
 
 
 def test_missing_status_is_said() -> None:
@@ -136,14 +132,14 @@ def test_early_years_are_padded() -> None:
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity"])
 def test_number_that_json_cannot_write_is_refused(number: str) -> None:
     event = json.loads(f'{{"order_id": "{ORDER_ID}", "status": "accepted", "power": {number}}}')
-    assert ORDER_ID in refused(event)
+    assert refused(event) == f"InvalidOrderError: order {ORDER_ID} has a number that is out of range"
 
 
 def test_order_nested_too_deep_to_be_written_is_refused() -> None:
     deep: list[Any] = []
     for _ in range(200_000):
         deep = [deep]
-    assert ORDER_ID in refused({**ACCEPTED, "power": deep})
+    assert refused({**ACCEPTED, "power": deep}) == f"InvalidOrderError: order {ORDER_ID} is nested too deep"
 
 
 @given(JSON_VALUES | FIELDS)

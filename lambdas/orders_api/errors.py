@@ -1,0 +1,82 @@
+"""Why a request is not answered with 201. None of these knows HTTP: answers.py gives each its status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a body.
+
+    Args:
+        index: position of the record in the array, from 0; None when the fault is the body's own.
+        field: name of the field; None when the fault is the record's own.
+        message: what is wrong, without what was sent.
+    """
+
+    index: int | None
+    field: str | None
+    message: str
+
+
+class OrdersError(Exception):
+    """Base of the errors that a caller is told about; the message goes into the answer."""
+
+
+class EmptyBodyError(OrdersError):
+    """There is no body, or nothing but white space in it."""
+
+
+class NotJsonError(OrdersError):
+    """The body is no JSON document."""
+
+
+class TooLargeError(OrdersError):
+    """The body is larger than any that could be stored."""
+
+
+class NotFoundError(OrdersError):
+    """The API has no such path."""
+
+
+class MethodNotAllowedError(OrdersError):
+    """The path exists, and does not take this method."""
+
+
+class InvalidRecordsError(OrdersError):
+    """The body breaks the schema.
+
+    Args:
+        faults: what is wrong, in the order of the body; at least one.
+        total: number of faults found, which may be more than are listed.
+    """
+
+    def __init__(self, faults: Sequence[Fault], *, total: int) -> None:
+        noun = "fault" if total == 1 else "faults"
+        listed = f"; the first {len(faults)} are listed" if total > len(faults) else ""
+        super().__init__(f"nothing was stored: the body has {total} {noun}{listed}")
+        self.faults = tuple(faults)
+
+
+class NotStoredError(OrdersError):
+    """The table took some records, or none, within the time there was.
+
+    Args:
+        stored: number of records that are known to be stored.
+        not_stored: ids of the others. Some may be stored all the same when the table's answer got lost; sending them
+            again does no harm.
+        reasons: what the table said, as DynamoDB's error codes; for the log.
+        worth_repeating: the table may take them later; else it refuses them until somebody repairs the service.
+    """
+
+    def __init__(
+        self, *, stored: int, not_stored: Sequence[str], reasons: Sequence[str], worth_repeating: bool
+    ) -> None:
+        advice = "send those again later" if worth_repeating else "the service must be repaired before it takes those"
+        super().__init__(f"records stored: {stored}, not stored: {len(not_stored)}; {advice}")
+        self.stored = stored
+        self.not_stored = tuple(not_stored)
+        self.reasons = tuple(reasons)
+        self.worth_repeating = worth_repeating

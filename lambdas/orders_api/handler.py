@@ -1,0 +1,109 @@
+"""`orders-api`: POST /orders."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler.api_gateway import APIGatewayRestResolver, Response
+from aws_lambda_powertools.metrics import Metrics, MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from lambdas.common import environment
+from lambdas.orders_api.answers import Answer, error_answer
+from lambdas.orders_api.body import parse, text_of
+from lambdas.orders_api.errors import MethodNotAllowedError, NotFoundError, NotStoredError, OrdersError
+from lambdas.orders_api.records import read_records
+from lambdas.orders_api.store import CALL_SECONDS, OrderStore, dynamodb_client
+
+TTL_SECONDS = 86_400
+ANSWER_SECONDS = 1.0
+"""Left for the answer when the time for storing is up."""
+
+logger = Logger()
+metrics = Metrics(namespace=environment.text("POWERTOOLS_METRICS_NAMESPACE"))
+# Not what POWERTOOLS_DEV says: in debug mode the resolver prints whole events.
+app = APIGatewayRestResolver(debug=False)
+# Made while the function starts: there is more CPU then, and a warm call keeps the connections.
+store = OrderStore(dynamodb_client(), environment.text("ORDERS_TABLE"))
+
+
+# Never the event, whatever POWERTOOLS_LOGGER_LOG_EVENT says.
+@logger.inject_lambda_context(log_event=False, clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Answer one request of API Gateway; logs ids, counts and times."""
+    started = time.perf_counter()
+    logger.append_keys(request_id=_request_id(event, context), subject=_subject(event))
+    answer = app.resolve(event, context)
+    logger.info("answered", status=answer["statusCode"], duration_ms=round((time.perf_counter() - started) * 1000, 1))
+    return answer
+
+
+@app.post("/orders")
+def post_orders() -> Response[str]:
+    """Store the records of the body, all of them or none unless the answer says otherwise."""
+    records = read_records(parse(text_of(app.current_event.raw_event)))
+    logger.append_keys(records=len(records))
+    ttl = int(time.time()) + TTL_SECONDS
+    remaining = app.lambda_context.get_remaining_time_in_millis() / 1000
+    try:
+        store.put(records, ttl=ttl, seconds=remaining - CALL_SECONDS - ANSWER_SECONDS)
+    except NotStoredError as error:
+        _count(StoredRecords=error.stored, UnstoredRecords=len(error.not_stored))
+        logger.error("records not stored", stored=error.stored, not_stored=len(error.not_stored), reasons=error.reasons)
+        raise
+    _count(StoredRecords=len(records))
+    expires_at = datetime.fromtimestamp(ttl, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _response(Answer(201, {"stored": len(records), "expires_at": expires_at}))
+
+
+@app.route("/orders", method=["GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"])
+def other_methods() -> Response[str]:
+    """API Gateway sends none of these on; whoever calls the function directly learns the same."""
+    raise MethodNotAllowedError("the method is not POST")
+
+
+def other_paths(_: Exception) -> Response[str]:
+    """As above, for paths."""
+    return failed(NotFoundError("there is no such path"))
+
+
+def failed(error: Exception) -> Response[str]:
+    """Tell the caller what is the caller's business, and the log where anything else came from."""
+    if not isinstance(error, OrdersError):
+        # Lines of source only: an error's message may quote the request.
+        stack = traceback.format_tb(error.__traceback__)
+        logger.error("unexpected error", error=type(error).__name__, stack=stack)
+    return _response(error_answer(error, _request_id(app.current_event.raw_event, app.lambda_context)))
+
+
+app.not_found(other_paths)
+app.exception_handler(Exception)(failed)
+
+
+def _response(answer: Answer) -> Response[str]:
+    body = json.dumps(answer.body, separators=(",", ":"))
+    return Response(answer.status, "application/json", body, dict(answer.headers))
+
+
+def _count(**values: int) -> None:
+    for name, value in values.items():
+        metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
+    metrics.flush_metrics()
+
+
+def _request_id(event: Mapping[str, Any], context: LambdaContext) -> str:
+    """API Gateway's id, which its access log and the caller have too; else the invocation's."""
+    gateway: Mapping[str, Any] = event.get("requestContext") or {}
+    return str(gateway.get("requestId") or context.aws_request_id)
+
+
+def _subject(event: Mapping[str, Any]) -> str | None:
+    """Whom the authorizer let in."""
+    gateway: Mapping[str, Any] = event.get("requestContext") or {}
+    return (gateway.get("authorizer") or {}).get("sub")

@@ -1,0 +1,1 @@
+"""Command lines for whoever runs the functions; not part of any function."""

@@ -1,0 +1,114 @@
+"""What a token that is signed with the right key must say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lambdas.authorizer.verification import LEEWAY_SECONDS
+from tests.unit.lambdas.authorizer.checking import NOW, reason, signed, subject, written
+
+
+@pytest.mark.parametrize("missing", ["sub", "exp", "iat", "aud"])
+def test_each_claim_is_required(missing: str) -> None:
+    assert reason(signed(**{missing: None})) == "MissingRequiredClaimError"
+    assert reason(written(f'"{missing}": null')) == "MissingRequiredClaimError"
+
+
+@pytest.mark.parametrize(
+    ("audience", "allowed"),
+    [
+        ("orders-api", True),
+        (["orders-api"], True),
+        (["events-api", "orders-api"], True),
+        ("orders-api ", False),
+        ("Orders-API", False),
+        ("orders", False),
+        ("", False),
+        ([], False),
+        (["events-api"], False),
+        ([["orders-api"]], False),
+        (["orders-api", 1], False),
+        ({"orders-api": 1}, False),
+        (1, False),
+        (True, False),
+    ],
+    ids=repr,
+)
+def test_audience(audience: object, allowed: bool) -> None:
+    if allowed:
+        assert subject(signed(aud=audience)) == "test-user"
+    else:
+        assert reason(signed(aud=audience))
+    assert subject(signed(aud=audience), audience=None) == "test-user"
+
+
+@pytest.mark.parametrize(
+    ("issuer", "allowed"), [("me", True), ("you", False), ("", False), (["me"], False), (None, False)]
+)
+def test_issuer(issuer: object, allowed: bool) -> None:
+    if allowed:
+        assert subject(signed(iss=issuer), issuer="me") == "test-user"
+    else:
+        assert reason(signed(iss=issuer), issuer="me") in {"InvalidIssuerError", "MissingRequiredClaimError"}
+    assert subject(signed(iss=issuer)) == "test-user"
+
+
+@pytest.mark.parametrize(
+    ("times", "refusal"),
+    [
+        ({"exp": NOW - LEEWAY_SECONDS + 1}, None),
+        ({"exp": NOW - LEEWAY_SECONDS}, "ExpiredSignatureError"),
+        ({"exp": NOW - 86_400}, "ExpiredSignatureError"),
+        ({"iat": NOW + LEEWAY_SECONDS}, None),
+        ({"iat": NOW + LEEWAY_SECONDS + 1}, "ImmatureSignatureError"),
+        ({"nbf": NOW + LEEWAY_SECONDS}, None),
+        ({"nbf": NOW + LEEWAY_SECONDS + 1}, "ImmatureSignatureError"),
+        ({"nbf": NOW - 1}, None),
+        ({"exp": NOW + 300.5, "iat": NOW - 0.5, "nbf": NOW - 1.5}, None),
+        ({"exp": 253_402_300_799}, None),
+    ],
+    ids=str,
+)
+def test_times_have_thirty_seconds_of_leeway(times: dict[str, Any], refusal: str | None) -> None:
+    if refusal is None:
+        assert subject(signed(**times)) == "test-user"
+    else:
+        assert reason(signed(**times)) == refusal
+
+
+@pytest.mark.parametrize("name", ["exp", "iat", "nbf"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "true",
+        f'"{NOW}"',
+        f'"{NOW + 300}"',
+        '"x"',
+        "1e400",
+        "-1e400",
+        "NaN",
+        "-1",
+        "9" * 400,
+        "9" * 5_000,
+        "[]",
+        "{}",
+        "1e18",
+    ],
+    ids=lambda value: value[:12],
+)
+def test_time_that_is_none(name: str, value: str) -> None:
+    assert reason(written(f'"{name}": {value}'))
+
+
+@pytest.mark.parametrize(
+    "value", ['""', "1", "true", "[]", "{}", '"\\ud800"', '"a\\nb"', '"\\u0000"', f'"{"x" * 257}"']
+)
+def test_subject_that_is_none(value: str) -> None:
+    assert reason(written(f'"sub": {value}'))
+
+
+def test_claim_that_is_given_twice_counts_once_and_signed() -> None:
+    """The last one, as everywhere in Python; only who has the key can write either."""
+    assert subject(written('"sub": "second"')) == "second"

@@ -1,0 +1,124 @@
+"""docs/openapi/orders_api.json is generated, and proven current, valid and true here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import schemathesis
+
+from lambdas.orders_api.answers import STATUS_AND_CODE
+from lambdas.orders_api.body import parse
+from lambdas.orders_api.models import OrderRecord
+from lambdas.orders_api.records import read_records
+from lambdas.tools.orders_openapi import GATEWAY_ANSWERS, document
+from tests.packaging.template import resource
+
+DOCUMENT = document()
+POST = DOCUMENT["paths"]["/orders"]["post"]
+FUNCTION_ONLY = {404, 405}
+"""Answers on paths and methods that the document does not have."""
+
+
+def schema_of(part: dict[str, Any]) -> dict[str, Any]:
+    return {**part["content"]["application/json"]["schema"], "components": DOCUMENT["components"]}
+
+
+def examples() -> Iterator[tuple[str, Any]]:
+    for status, answer in POST["responses"].items():
+        media = answer["content"]["application/json"]
+        yield from ((status, example["value"]) for example in media.get("examples", {}).values())
+        yield from ((status, example) for example in [media.get("example")] if example)
+
+
+def test_committed_document_is_current(root: Path) -> None:
+    command = [sys.executable, "docs/generate_openapi.py", "--check"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_stale_document_is_found(root: Path, tmp_path: Path) -> None:
+    """The generator, in a copy of the project whose committed document says something else."""
+    for part in ("docs/generate_openapi.py", "lambdas"):
+        target = tmp_path / part
+        target.parent.mkdir(exist_ok=True)
+        if not (root / part).is_dir():
+            target.write_bytes((root / part).read_bytes())
+        else:
+            target.symlink_to(root / part)
+    command = [sys.executable, "docs/generate_openapi.py"]
+    stale = subprocess.run([*command, "--check"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert stale.returncode == 1
+    assert "docs/openapi/orders_api.json is not current: run `make docs`" in stale.stderr
+    assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 0
+    assert subprocess.run([*command, "--check"], cwd=tmp_path, check=False).returncode == 0
+
+
+def test_document_is_valid_openapi() -> None:
+    schemathesis.openapi.from_dict(DOCUMENT).validate()
+
+
+def test_every_error_of_the_code_is_documented_with_an_example() -> None:
+    shown = {(int(status), body["error"]["code"]) for status, body in examples() if status != "201"}
+    assert {answer for answer in STATUS_AND_CODE.values() if answer[0] not in FUNCTION_ONLY} <= shown
+    assert {(status, code) for status, (code, _) in GATEWAY_ANSWERS.items()} <= shown
+    assert (503, "partially_stored") in shown
+    assert {"201", "400", "401", "403", "413", "422", "500", "503"} <= set(POST["responses"])
+
+
+def test_every_example_is_as_its_schema_says() -> None:
+    found = list(examples())
+    assert len(found) >= len(POST["responses"])
+    for status, body in found:
+        jsonschema.validate(body, schema_of(POST["responses"][status]))
+
+
+def test_request_example_is_a_request_that_is_taken() -> None:
+    body = POST["requestBody"]["content"]["application/json"]["example"]
+    jsonschema.validate(body, schema_of(POST["requestBody"]))
+    assert len(read_records(parse(json.dumps(body)))) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        {},
+        [{"record_id": "a", "parameter_1": "x"}],
+        [{"record_id": "a b", "parameter_1": "x", "parameter_2": 1}],
+        [{"record_id": "a", "parameter_1": "x" * 1_025, "parameter_2": 1}],
+        [{"record_id": "a", "parameter_1": "x", "parameter_2": "1"}],
+        [{"record_id": "a", "parameter_1": "x", "parameter_2": 1, "extra": 1}],
+        [{"record_id": "a", "parameter_1": "x", "parameter_2": 1}] * 501,
+    ],
+    ids=lambda body: str(body)[:40],
+)
+def test_schema_refuses_what_the_code_refuses(body: object) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(body, schema_of(POST["requestBody"]))
+
+
+def test_every_field_of_a_record_is_described() -> None:
+    properties = DOCUMENT["components"]["schemas"]["OrderRecord"]["properties"]
+    assert set(properties) == set(OrderRecord.model_fields)
+    assert all(field["description"] for field in properties.values())
+
+
+def test_answers_of_api_gateway_are_those_of_the_template() -> None:
+    responses = resource("OrdersApi")["GatewayResponses"]
+    kinds = {400: "DEFAULT_4XX", 401: "UNAUTHORIZED", 403: "ACCESS_DENIED", 429: "THROTTLED"}
+    kinds |= dict.fromkeys([500, 502, 504], "DEFAULT_5XX")
+    assert set(GATEWAY_ANSWERS) == set(kinds)
+    for status, kind in kinds.items():
+        error = json.loads(responses[kind]["ResponseTemplates"]["application/json"])["error"]
+        assert GATEWAY_ANSWERS[status] == (error["code"], error["message"]), kind
+        headers = responses[kind].get("ResponseParameters", {}).get("Headers", {})
+        assert set(POST["responses"][str(status)].get("headers", {})) == set(headers), kind
+    too_large = json.loads(responses["REQUEST_TOO_LARGE"]["ResponseTemplates"]["application/json"])
+    jsonschema.validate(too_large, schema_of(POST["responses"]["413"]))
