@@ -12,10 +12,13 @@ import httpx
 from rich.console import Console
 from rich.markdown import Markdown
 
+from benchmarks.auction import measure_auction
 from benchmarks.bench import Bench, BenchmarkError, bench
 from benchmarks.mapped import measure_mapped
 from benchmarks.memory import measure_memory
+from benchmarks.orders_api import measure_orders_api
 from benchmarks.parsing import measure_parsing
+from benchmarks.planning import measure_planning
 from benchmarks.report import RESULTS, part_table, write_results
 from benchmarks.results import Part
 from benchmarks.throughput import measure_throughput
@@ -36,6 +39,18 @@ _PARTS: dict[str, tuple[str, Callable[[Bench, argparse.Namespace], Part]]] = {
     "memory": (
         "task_memory",
         lambda bench, options: measure_memory(bench, clients=1_000, latency_ms=options.latency),
+    ),
+    "auction": (
+        "auction",
+        lambda bench, options: measure_auction(bench, sizes=options.orders, repeat=options.repeat),
+    ),
+    "orders_api": (
+        "orders_api",
+        lambda bench, options: measure_orders_api(bench, repeat=2 * options.repeat + 1),
+    ),
+    "planning": (
+        "planning",
+        lambda bench, options: measure_planning(records=1_000_000, repeat=options.repeat),
     ),
     "throughput": (
         "archive_throughput",
@@ -99,6 +114,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--loop", type=int, default=1_000, metavar="N",
         help="throughput: clients that the one-at-a-time loop is run with (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--orders", nargs="+", type=int, default=[1, 10, 100, 500], metavar="N",
+        help="auction: numbers of orders (default: 1 10 100 500)",
     )  # fmt: skip
     parser.add_argument("--latency", type=float, default=100.0, metavar="MS", help="DEX latency (default: 100 ms)")
     parser.add_argument("--tasks", type=int, default=60, help="mapped: mapped tasks (default: %(default)s)")

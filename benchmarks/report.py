@@ -18,9 +18,9 @@ RESULTS = Path(__file__).parent / "RESULTS.md"
 _INTRODUCTION = """\
 # Benchmark results
 
-Written by `make bench` (about ten minutes); do not edit. What is compared was measured on one local stack in one run,
-in turns where the runs are short. On that stack Airflow, PostgreSQL, the DEX stub, the AWS emulator and the benchmark
-itself share one machine, so that absolute times say less than the comparisons.
+Written by `make bench` (about twenty minutes); do not edit. What is compared was measured on one local stack in one
+run, in turns where the runs are short. On that stack Airflow, PostgreSQL, the DEX stub, the AWS emulator with its
+functions and the benchmark itself share one machine, so that absolute times say less than the comparisons.
 
 To repeat: `make bench`. One part: `.venv/bin/python -m benchmarks --only mapped`; other sizes: `--clients 2000`;
 `.venv/bin/python -m benchmarks --help` lists all. Raw numbers: `benchmarks/out/*.json`.

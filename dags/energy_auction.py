@@ -17,12 +17,17 @@ of the run. Updates the asset `energy_auction` when every order was accepted or 
 
 **When it fails.** No results in time: the run is skipped and says so. A malformed answer of Lambda A fails at once. A
 rejected order fails its task, not the run. Throttles, time-outs and errors of Lambda B are retried with growing
-delays, three times; an order that then is neither accepted nor rejected fails the run. Each order that was not
-accepted is told to SNS and Slack, once: order, reason, link to the log. Telling never changes how a run ends.
+delays, three times, as long as the run has time: from 255 s after its start no order is begun, and after 270 s no
+answer is waited for. An order that then is neither accepted nor rejected fails the run. Each order that was not
+accepted is told to SNS and Slack: order, reason, link to the log; once, or twice where the first message was not
+confirmed in time: rather twice than never. What does not fit into the run's time (Slack takes about one message a
+second) is counted by the metric `UndeliveredAlerts`, and clearing `summarize` sends it. Telling never changes how a
+run ends.
 
-**Run again.** Clear any task or run as often as you like: Lambda A's orders are kept and not asked for again, an
-order that is stored is not stored twice, and nobody is told the same of it twice. A run that found no results asks
-again when it is cleared. To try other functions, trigger with `function_a` and `function_b`.
+**Run again.** Clear any task or run within 30 days, as often as you like: Lambda A's orders are kept and not asked for
+again, an order that is stored is not stored twice, and what was told is not told again. A run that had ended has its
+five minutes anew. After 30 days a run's orders are gone; it says so, and only a new run helps. A run that found no
+results asks again when it is cleared. To try other functions, trigger with `function_a` and `function_b`.
 """
 
 from __future__ import annotations
@@ -39,9 +44,11 @@ from airflow_ext.notifications.safety_net import alert_unreported_failure
 from airflow_ext.operators.invoke_orders import InvokeOrdersOperator
 from airflow_ext.sensors.lambda_result import LambdaResultSensor
 
-FUNCTION_NAME = r"^[A-Za-z0-9_:.-]{1,170}$"
-WAIT_LIMIT = timedelta(seconds=280)
-"""A little more than the longest wait that the settings allow."""
+FUNCTION_NAME = r"^[A-Za-z0-9_:.$-]{1,170}(?![\s\S])"
+"""Its end is where nothing follows: ``$`` lets a line break follow in Python, and browsers have no other."""
+
+WAIT_LIMIT = timedelta(seconds=255)
+"""Beyond the longest wait that the settings allow; results that come later are too late (include/auction/times.py)."""
 
 PARAMS = {
     "function_a": Param(
@@ -80,7 +87,6 @@ def energy_auction() -> None:
         task_id="wait_for_results",
         function_name="{{ params.function_a }}",
         timeout=WAIT_LIMIT,
-        execution_timeout=WAIT_LIMIT,
     )
     process_order = InvokeOrdersOperator.partial(
         task_id="process_order",

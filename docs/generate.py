@@ -106,11 +106,13 @@ def _type_of(schema: Mapping[str, Any]) -> str:
 
 
 def _schedule_of(dag: DAG) -> str:
-    from airflow.serialization.encoders import encode_timetable
+    from airflow.serialization.encoders import coerce_to_core_timetable, encode_timetable
     from airflow.serialization.enums import Encoding
 
     # In the form that the scheduler reads, timetables of ours and of Airflow's own are alike.
     fields = encode_timetable(dag.timetable)[Encoding.VAR]
+    if "expression" not in fields:
+        return str(coerce_to_core_timetable(dag.timetable).description).rstrip(".")
     return f"Cron `{fields['expression']}` in {fields['timezone']}"
 
 

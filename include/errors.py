@@ -10,6 +10,8 @@
     │   ├── StorageUnavailableError   S3 throttles, fails, or a conditional write was raced
     │   ├── AwsUnavailableError       DynamoDB, SQS or SSM throttles, fails, or does not answer
     │   ├── NoPermitError             all permits to call an API stayed taken for too long
+    │   ├── FileHeldError             another run works on the file
+    │   ├── FilesLeftError            dropped files could not be taken in
     │   ├── FunctionUnavailableError  Lambda throttles, fails, or does not answer in time
     │   ├── FunctionFailedError       a function raised an error, crashed, or ran out of time
     │   ├── RetryableClientsError     some clients of a task failed in one of these ways
@@ -26,6 +28,9 @@
         ├── StorageRefusedError       S3 refuses: no bucket, no permission
         ├── AwsRefusedError           DynamoDB, SQS or SSM refuses: no such table, queue or parameter, no permission
         ├── ClaimLostError            another owner has taken over what this one was working on
+        ├── FileChangedError          a file was deleted or replaced while it was being worked on
+        ├── FileFailedError           a run could not account for every record of its file
+        ├── DeadLettersLeftError      dead letters were refused again
         ├── FunctionRefusedError      Lambda refuses: no such function, no permission, request too large
         ├── ResultsFailedError        results could not be asked for until the time for them was up
         ├── ClientsFailedError        clients of a task or of a run failed for good
@@ -80,6 +85,14 @@ class AwsUnavailableError(TransientError):
 
 class NoPermitError(TransientError):
     """All permits to call an API stayed taken for as long as a task may wait for one."""
+
+
+class FileHeldError(TransientError):
+    """Another run works on the file; when it has ended, there is nothing left to do, or it can be taken over."""
+
+
+class FilesLeftError(TransientError):
+    """Dropped files could not be taken in, and there were no others to go on with."""
 
 
 class FunctionUnavailableError(TransientError):
@@ -156,12 +169,24 @@ class ClaimLostError(PermanentError):
     """Another owner has taken over; whoever gets this must stop, as the other one does the work."""
 
 
+class FileChangedError(PermanentError):
+    """A file was deleted or replaced while it was being worked on, or a paper of its run was."""
+
+
+class FileFailedError(PermanentError):
+    """A run could not account for every record of its file; the message says where that is told."""
+
+
+class DeadLettersLeftError(PermanentError):
+    """Dead letters were posted again and refused again; they stay in their queue."""
+
+
 class FunctionRefusedError(PermanentError):
     """Lambda refused the invocation: no such function, no permission, or a request that it cannot take."""
 
 
 class ResultsFailedError(PermanentError):
-    """Asking for results still failed when the time for them was up; only a new run has time again."""
+    """Asking for results, or keeping them, still failed when the time for it was up; a retry would have none either."""
 
 
 class ClientsFailedError(PermanentError):

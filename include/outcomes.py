@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -78,12 +78,20 @@ class Progress:
 
 
 def read_outcomes[T: Outcome](
-    kind: type[T], s3: S3Client, bucket: str, key: str, *, index: int, progress: Progress
+    kind: type[T],
+    s3: S3Client,
+    bucket: str,
+    key: str,
+    *,
+    index: int,
+    progress: Progress,
+    lasting: Callable[[T], bool] = lambda outcome: False,
 ) -> list[T]:
     """The outcomes that the task of a slice left, if they still tell the truth.
 
     A task that was cleared, and then died before its first save, leaves those of its earlier life. They are taken
-    for true only when the task succeeded (it was not cleared) or when they name a failure themselves.
+    for true only when the task succeeded (it was not cleared) or when they name a failure themselves; those that no
+    clearing undoes are always taken.
 
     Args:
         kind: class of the outcomes.
@@ -92,10 +100,14 @@ def read_outcomes[T: Outcome](
         key: of the task's file.
         index: index of the slice.
         progress: how far the run's tasks have come.
+        lasting: whether an outcome stays true whatever becomes of its task.
     """
     document = get_json(s3, bucket, key)
-    if document is None or document["clear_number"] < progress.planned_at:
+    if document is None:
         return []
     outcomes = [kind.from_document(item) for item in document["outcomes"]]
+    of_this_plan = document["clear_number"] >= progress.planned_at
     current = document["clear_number"] == progress.clear_number or index in progress.succeeded
-    return outcomes if current or any(outcome.failed for outcome in outcomes) else []
+    if of_this_plan and (current or any(outcome.failed for outcome in outcomes)):
+        return outcomes
+    return [outcome for outcome in outcomes if lasting(outcome)]

@@ -156,6 +156,8 @@ def _partners_command(port: int, stack_secrets: StackSecrets) -> Command:
             **clean_environment(),
             "DEX_CLIENT_ID": stack_secrets.dex_client_id,
             "DEX_CLIENT_SECRET": stack_secrets.dex_client_secret,
+            "CALL_DETAILS_ACCESS_KEY": stack_secrets.call_details_access_key,
+            "CALL_DETAILS_SECRET_KEY": stack_secrets.call_details_secret_key,
         },
         grace=3,
     )  # fmt: skip

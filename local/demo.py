@@ -13,25 +13,27 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from local.demo_archive import run_archive
-from local.demo_report import PipelineReport, Tell
+from local.demo_auction import run_auction
+from local.demo_orders import run_orders_api
+from local.demo_report import Report, Tell
 from local.layout import write_private_json
 from local.stack import Stack
 
 
 def run_demo(stack: Stack) -> int:
-    """Run every pipeline once, print what happened, and keep it as ``demo.json`` in the state directory.
+    """Run every part once, print what happened, and keep it as ``demo.json`` in the state directory.
 
     Returns:
         exit code: 0 when everything promised is there, else 1.
     """
     console = Console(highlight=False)
     report_file = Path(stack.logs).parent / "demo.json"
-    reports: list[PipelineReport] = []
-    for name, run in _PIPELINES.items():
+    reports: list[Report] = []
+    for name, run in _PARTS.items():
         with _progress(console, name) as tell:
             reports.append(run(stack, tell))
     passed = all(report.passed for report in reports)
-    write_private_json(report_file, {"passed": passed, "pipelines": [report.to_document() for report in reports]})
+    write_private_json(report_file, {"passed": passed, "parts": [report.to_document() for report in reports]})
     _show(reports, console)
     console.print(f"The same for scripts: {report_file}")
     verdict = "All that was promised is there." if passed else "Something promised is missing, see above."
@@ -39,7 +41,11 @@ def run_demo(stack: Stack) -> int:
     return 0 if passed else 1
 
 
-_PIPELINES: dict[str, Callable[[Stack, Tell], PipelineReport]] = {"dex_trigger_archive": run_archive}
+_PARTS: dict[str, Callable[[Stack, Tell], Report]] = {
+    "dex_trigger_archive": run_archive,
+    "energy_auction": run_auction,
+    "orders API": run_orders_api,
+}
 
 
 @contextmanager
@@ -56,21 +62,20 @@ def _progress(console: Console, name: str) -> Iterator[Tell]:
         yield lambda done, total: progress.update(bar, completed=done, total=total or None)
 
 
-def _show(reports: list[PipelineReport], console: Console) -> None:
+def _show(reports: list[Report], console: Console) -> None:
     table = Table(title="What ran")
-    for column in ("pipeline", "run", "took", "result", "alerts"):
+    for column in ("part", "ended", "took", "result"):
         table.add_column(column, overflow="fold")
     for report in reports:
-        took, alerts = f"{report.seconds:.0f} s", str(len(report.alerts))
-        table.add_row(report.pipeline, report.state, took, report.result, alerts)
+        table.add_row(report.name, report.state, f"{report.seconds:.0f} s", report.result)
     console.print(table)
     for report in reports:
-        console.print(f"\n[bold]{report.pipeline}[/] {report.run_id}")
+        console.print(f"\n[bold]{report.name}[/] {escape(report.what)}", soft_wrap=True)
         for place in report.written:
-            console.print(f"  wrote  {place}", soft_wrap=True)
+            console.print(f"  wrote  {escape(place)}", soft_wrap=True)
         for check in report.checks:
             mark = "[green]ok[/]" if check.passed else "[red]NO[/]"
-            console.print(f"  {mark}     {check.claim}", soft_wrap=True)
-        for alert in report.alerts:
-            console.print(Panel(escape(alert), title="the alert, as SNS delivered it"))
-        console.print(Panel(report.explanation, title="what this means"))
+            console.print(f"  {mark}     {escape(check.claim)}", soft_wrap=True)
+        for exhibit in report.exhibits:
+            console.print(Panel(escape(exhibit.text), title=escape(exhibit.title)))
+        console.print(Panel(escape(report.explanation), title="what this means"))

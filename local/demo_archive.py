@@ -9,12 +9,10 @@ import time
 from contextlib import closing
 from typing import Any
 
-import httpx
-
 from include.archive.roster import client_query
 from local.airflow_api import AirflowApi
-from local.demo_report import PipelineReport, Tell
-from local.inbox import receive_alerts
+from local.demo_report import Exhibit, Report, Tell
+from local.inbox import receive_alerts, slack_messages
 from local.sample.client_database import BROKEN_CLIENT_ID
 from local.stack import Stack
 
@@ -22,7 +20,7 @@ DAG_ID = "dex_trigger_archive"
 _TIMEOUT_SECONDS = 600.0
 
 
-def run_archive(stack: Stack, tell: Tell) -> PipelineReport:
+def run_archive(stack: Stack, tell: Tell) -> Report:
     """Archive today's answers for all sample clients; one of them is broken on purpose."""
     expected = _expected_clients(stack)
     with AirflowApi(stack) as airflow:
@@ -40,17 +38,15 @@ def run_archive(stack: Stack, tell: Tell) -> PipelineReport:
     return _report(stack, run, seconds, summary, expected)
 
 
-def _report(
-    stack: Stack, run: dict[str, Any], seconds: float, summary: dict[str, Any], expected: set[int]
-) -> PipelineReport:
+def _report(stack: Stack, run: dict[str, Any], seconds: float, summary: dict[str, Any], expected: set[int]) -> Report:
     bucket, s3 = stack.archive_bucket, stack.aws("s3")
     manifest = json.loads(s3.get_object(Bucket=bucket, Key=summary["manifest"])["Body"].read())
     archived = [line for line in manifest["clients"] if line["outcome"] != "failed"]
     # A run that archived nothing has nothing to show, and its checks below say so.
     example = [f"s3://{bucket}/{archived[0]['key']}", f"... {len(archived)} of these"] if archived else []
     alerts = receive_alerts(stack, containing=run["dag_run_id"], expected=1)
-    slack = _slack_messages(stack, containing=run["dag_run_id"])
-    report = PipelineReport(
+    slack = slack_messages(stack, containing=run["dag_run_id"])
+    report = Report(
         DAG_ID,
         run["dag_run_id"],
         run["state"],
@@ -58,7 +54,7 @@ def _report(
         f"{manifest['successful_archives']} of {manifest['total_clients']} clients archived for "
         f"{manifest['trigger_date']}, {manifest['failed_archives']} failed",
         [*example, f"s3://{bucket}/{summary['manifest']}"],
-        alerts,
+        [Exhibit("the alert, as SNS delivered it", alert) for alert in alerts],
         f"The run is marked failed, and that is meant: client {BROKEN_CLIENT_ID} of the sample data gets an HTML page "
         "from the DEX API, so that you see a failure and its alert. All other clients are archived all the same, and "
         "people get one message for the whole run, through SNS and through Slack.",
@@ -88,12 +84,6 @@ def _expected_clients(stack: Stack) -> set[int]:
 def _is_intact(s3: Any, bucket: str, line: dict[str, Any]) -> bool:
     body = s3.get_object(Bucket=bucket, Key=line["key"], VersionId=line["version_id"])["Body"].read()
     return bool(hashlib.sha256(body).hexdigest() == line["sha256"] and len(body) == line["bytes"])
-
-
-def _slack_messages(stack: Stack, *, containing: str) -> list[str]:
-    calls = httpx.get(f"{stack.partners_url}/journal", params={"path": "/slack"}).raise_for_status().json()["calls"]
-    texts = [json.dumps(call.get("body", "")) for call in calls]
-    return [text for text in texts if containing in text]
 
 
 def _names_client(messages: list[str]) -> bool:

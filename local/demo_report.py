@@ -1,4 +1,4 @@
-"""What the demo reports of one pipeline."""
+"""What the demo reports of each of its parts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 Tell = Callable[[int, int], None]
-"""Shows progress: steps done, steps in all."""
+"""Shows progress: steps done, steps in all (0: not known yet)."""
 
 
 @dataclass(frozen=True)
@@ -18,25 +18,40 @@ class Check:
     passed: bool
 
 
-@dataclass
-class PipelineReport:
-    """One pipeline's part of the demo.
+@dataclass(frozen=True)
+class Exhibit:
+    """Something to look at, as it was received or read back.
 
     Args:
-        seconds: from trigger to the end of the run.
+        title: what it is, and where it was found.
+    """
+
+    title: str
+    text: str
+
+
+@dataclass
+class Report:
+    """One part of the demo: a pipeline that ran, or an API that was called.
+
+    Args:
+        name: of the pipeline or the API.
+        what: what ran: ids of runs, or the calls that were made.
+        state: how it ended.
+        seconds: from its start to its end.
         result: what came of it, in a few words.
         written: where things were written.
-        alerts: alerts as they were received.
+        exhibits: alerts, answers and stored things, word for word.
         explanation: what a reader should know, such as which failure is meant.
     """
 
-    pipeline: str
-    run_id: str
+    name: str
+    what: str
     state: str
     seconds: float
     result: str
     written: list[str]
-    alerts: list[str]
+    exhibits: list[Exhibit]
     explanation: str
     checks: list[Check] = field(default_factory=list)
 

@@ -31,12 +31,15 @@ class Deployment:
     orders_api_url: str
     orders_table: str
     orders_jwt_secret: str
+    ingest_bucket: str
+    ingest_ledger_table: str
+    call_details_dlq_url: str
 
 
 def finish_deployment(
     endpoint_url: str, *, partners_url: str, client_database: Path, stack_secrets: StackSecrets
 ) -> Deployment:
-    """Put the connections' secret values in place; subscribe a queue to the alerts topic to read them back.
+    """Put connections and keys in place; subscribe a queue to the alerts topic to read them back.
 
     Raises:
         StackError: the deployed stack lacks an output or a secret that is needed here.
@@ -56,6 +59,9 @@ def finish_deployment(
             orders_api_url=orders_api_url(endpoint_url, api_id),
             orders_table=outputs["OrdersTableName"],
             orders_jwt_secret=outputs["OrdersJwtSecretName"],
+            ingest_bucket=outputs["IngestBucketName"],
+            ingest_ledger_table=outputs["IngestLedgerTableName"],
+            call_details_dlq_url=outputs["CallDetailsDeadLettersUrl"],
         )
     except KeyError as error:
         raise StackError(f"infra/template.yaml has no output {error}: add it") from None
@@ -65,6 +71,9 @@ def finish_deployment(
             secretsmanager.put_secret_value(SecretId=f"airflow/connections/{name}", SecretString=json.dumps(value))
         except secretsmanager.exceptions.ResourceNotFoundException as error:
             raise StackError(f"infra/template.yaml creates no secret 'airflow/connections/{name}': add it") from error
+    ssm = aws_client("ssm", endpoint_url)
+    for parameter, key in _call_details_keys(stack_secrets).items():
+        ssm.put_parameter(Name=parameter, Value=key, Type="SecureString", Overwrite=True)
     queue = sqs.get_queue_attributes(QueueUrl=deployment.alerts_queue_url, AttributeNames=["QueueArn"])["Attributes"]
     aws_client("sns", endpoint_url).subscribe(
         TopicArn=deployment.alerts_topic_arn, Protocol="sqs", Endpoint=queue["QueueArn"]
@@ -129,9 +138,22 @@ def _connections(partners_url: str, client_database: Path, stack_secrets: StackS
             "password": stack_secrets.dex_client_secret,
             "extra": {"token_url": f"{partners_url}/oauth2/token", "scope": "dex/trigger:all"},
         },
+        "call_details_api": {
+            "conn_type": "http",
+            "host": f"{partners_url}/call-details/batches",
+            "extra": {"auth_url": f"{partners_url}/call-details/login"},
+        },
         "slack_alerts": {
             "conn_type": "slackwebhook",
             "host": f"{partners_url}/slack/services",
             "password": "T000/B000/XXXX",
         },
+    }
+
+
+def _call_details_keys(stack_secrets: StackSecrets) -> dict[str, str]:
+    """SSM parameters by name: those that the connection takes unless it names others."""
+    return {
+        "/copyazure/accesskey": stack_secrets.call_details_access_key,
+        "/copyazure/secretkey": stack_secrets.call_details_secret_key,
     }

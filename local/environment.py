@@ -18,7 +18,7 @@ ENVIRONMENT_NAME = "local"
 SETTINGS_VARIABLE = "airflow/variables/settings"
 DUMMY_AWS_KEY = "test"
 
-_DROPPED_PREFIXES = ("AWS_", "AIRFLOW", "PYTHON", "DEX_", "SAM_", "OTEL_", "PG")
+_DROPPED_PREFIXES = ("AWS_", "AIRFLOW", "PYTHON", "DEX_", "CALL_DETAILS_", "SAM_", "OTEL_", "PG")
 _DROPPED_NAMES = frozenset({"VIRTUAL_ENV", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY"})
 
 
@@ -31,6 +31,8 @@ class StackSecrets:
     session_key: str = field(repr=False, default_factory=lambda: secrets.token_urlsafe(32))
     dex_client_id: str = "local-archive"
     dex_client_secret: str = field(repr=False, default_factory=lambda: secrets.token_urlsafe(24))
+    call_details_access_key: str = field(repr=False, default_factory=lambda: secrets.token_urlsafe(15))
+    call_details_secret_key: str = field(repr=False, default_factory=lambda: secrets.token_urlsafe(24))
 
 
 def clean_environment() -> dict[str, str]:

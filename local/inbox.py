@@ -1,10 +1,14 @@
-"""The SQS queue that is subscribed to the alerts topic on the local stack: what people would have received."""
+"""What people received on the local stack: a queue subscribed to the alerts topic, and the Slack stub's messages."""
 
 from __future__ import annotations
 
 import json
 import time
 
+import httpx
+
+from local.partners.journal import CAPACITY
+from local.partners.slack import PATH
 from local.stack import Stack
 
 _WAIT_SECONDS = 20.0
@@ -35,3 +39,11 @@ def receive_alerts(stack: Stack, *, containing: str, expected: int) -> list[str]
             sqs.delete_message(QueueUrl=stack.alerts_queue_url, ReceiptHandle=message["ReceiptHandle"])
         if not messages and (len(found) >= expected or time.monotonic() > deadline):
             return found
+
+
+def slack_messages(stack: Stack, *, containing: str) -> list[str]:
+    """The messages with this text that Slack has taken until now: the JSON that was posted, oldest first."""
+    asked: dict[str, str | int] = {"path": PATH, "limit": CAPACITY}
+    calls = httpx.get(f"{stack.partners_url}/journal", params=asked).raise_for_status().json()["calls"]
+    taken = [str(call["body"]) for call in calls if call["status"] == httpx.codes.OK]
+    return [message for message in taken if containing in message]

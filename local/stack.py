@@ -35,6 +35,9 @@ class Stack:
     orders_api_url: str
     orders_table: str
     orders_jwt_secret: str
+    ingest_bucket: str
+    ingest_ledger_table: str
+    call_details_dlq_url: str
     client_database: str
     settings_variable: str
     pids: dict[str, int]

@@ -113,5 +113,10 @@ def read_book(s3: S3Client, place: str) -> OrderBook:
     """
     book = find_book(s3, place)
     if book is None:
-        raise StorageRefusedError(f"the run's orders {place} are gone (they expire after 30 days); start a new run")
+        raise orders_gone(place)
     return book
+
+
+def orders_gone(place: str) -> StorageRefusedError:
+    """The error of a run whose orders were kept at ``place`` and are not there any more."""
+    return StorageRefusedError(f"the run's orders {place} are gone (they expire after 30 days); start a new run")

@@ -6,13 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from include.alerts import Alert
 from include.clients.s3 import get_json, put_json
-from include.errors import PipelineError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -27,26 +26,22 @@ PAUSE_SECONDS = 1.0
 MAX_FAILURES_IN_A_ROW = 5
 """Alerts that a channel may refuse, with all attempts, before it counts as down for the rest of the run."""
 
-WITHIN_SECONDS = 40.0
-"""No attempt begins later than this: the run has its own limit to keep."""
-
-WORKERS = 4
-"""Alerts on their way at once, for each channel."""
-
 SAVE_EVERY_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
 
 class DeliveryNotes:
-    """Which alert went through which channel, kept in S3: a summary that is run again must not repeat it."""
+    """Which alert went through which channel, kept in S3: a summary that is run again must not repeat it.
+
+    Notes that cannot be read or kept are only logged: people are rather told twice than never.
+    """
 
     def __init__(self, s3: S3Client, bucket: str, key: str) -> None:
         self._s3 = s3
         self._bucket = bucket
         self._key = key
-        document = get_json(s3, bucket, key) or {}
-        self._delivered: dict[str, list[str]] = document.get("delivered", {})
+        self._delivered = self._read()
         self._lock = threading.Lock()
         self._saved_at = time.monotonic()
 
@@ -66,11 +61,19 @@ class DeliveryNotes:
         with self._lock:
             self._save()
 
+    def _read(self) -> dict[str, list[str]]:
+        try:
+            document: dict[str, Any] = get_json(self._s3, self._bucket, self._key) or {"delivered": {}}
+            return {name: [str(channel) for channel in found] for name, found in document["delivered"].items()}
+        except Exception as error:  # noqa: BLE001 - unreadable or damaged, it is no reason to stay silent
+            log.error("delivered alerts cannot be read and may be repeated: %s: %s", type(error).__name__, error)
+            return {}
+
     def _save(self) -> None:
         try:
             put_json(self._s3, self._bucket, self._key, {"delivered": self._delivered})
-        except PipelineError as error:
-            log.error("delivered alerts were not noted, a repeated summary may repeat them: %s", error)
+        except Exception as error:  # noqa: BLE001 - what was delivered stays delivered
+            log.error("delivered alerts were not noted and may be repeated: %s: %s", type(error).__name__, error)
         self._saved_at = time.monotonic()
 
 
@@ -79,6 +82,8 @@ def deliver(
     channels: Mapping[str, Send],
     notes: DeliveryNotes,
     *,
+    at_once: Mapping[str, int],
+    seconds: float,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
@@ -88,6 +93,9 @@ def deliver(
         alerts: by name, see :func:`include.auction.alerts.order_alerts`.
         channels: by name.
         notes: what was delivered before; what is delivered now is added.
+        at_once: how many alerts may be on their way through each channel, by its name.
+        seconds: for how long; what is on its way then counts as not delivered, and is sent again by a summary that is
+            cleared: rather twice than never.
         sleep: waits for seconds.
         clock: seconds that only grow.
 
@@ -101,14 +109,19 @@ def deliver(
     to_send = sum(map(len, waiting.values()))
     if not to_send:
         return 0
-    hours = _Hours(clock() + WITHIN_SECONDS, clock, sleep)
-    couriers = [_Courier(channel, send, waiting[channel][::-1], notes, hours) for channel, send in channels.items()]
-    with ThreadPoolExecutor(len(couriers) * WORKERS) as pool:
-        rounds = [pool.submit(courier.work) for courier in couriers for _ in range(WORKERS)]
-    for each in rounds:
+    hours = _Hours(clock() + seconds, clock, sleep)
+    couriers = {
+        channel: _Courier(channel, send, waiting[channel][::-1], notes, hours) for channel, send in channels.items()
+    }
+    pool = ThreadPoolExecutor(sum(at_once[channel] for channel in couriers))
+    rounds = [pool.submit(courier.work) for channel, courier in couriers.items() for _ in range(at_once[channel])]
+    ended = wait(rounds, timeout=seconds).done
+    # Not waited for: a channel that does not answer must not cost the run its end.
+    pool.shutdown(wait=False, cancel_futures=True)
+    for each in ended:
         each.result()
     notes.save()
-    undelivered = to_send - sum(courier.delivered for courier in couriers)
+    undelivered = to_send - sum(courier.delivered for courier in couriers.values())
     if undelivered:
         log.error("messages about orders that were not delivered: %d", undelivered)
     return undelivered

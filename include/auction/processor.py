@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from include.auction.book import OrderBook
 from include.auction.outcomes import Outcome, Result
+from include.auction.times import LAST_ANSWER, LAST_ORDER, RunClock
 from include.errors import FunctionFailedError, InvalidAnswerError, PipelineError, TransientError
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ REJECTED = "OrderRejectedError"
 INVALID = "InvalidOrderError"
 """Error of Lambda B for an order that it cannot judge; asked again it would say the same."""
 
+TIME_UP = "the run's time was up; clear the task to process the order"
+"""Reason of an order that nobody asked Lambda B about, or not to the end."""
+
+_MAX_KEY_BYTES = 1024
+"""S3 has no longer keys."""
+
 log = logging.getLogger(__name__)
 
 
@@ -38,6 +45,8 @@ class OrderProcessor:
         function_name: Lambda B.
         ledger: keeps outcomes for a retry and for the summary.
         concurrency: how many invocations run at once.
+        clock: the run's; from :data:`~include.auction.times.LAST_ORDER` on no order begins, after
+            :data:`~include.auction.times.LAST_ANSWER` no answer is waited for.
     """
 
     book: OrderBook
@@ -45,9 +54,12 @@ class OrderProcessor:
     function_name: str
     ledger: OutcomeFile[Outcome]
     concurrency: int
+    clock: RunClock
 
     def process(self, indexes: Iterable[int], *, resume: bool = True) -> list[Outcome]:
         """Give every order that no earlier attempt settled to Lambda B; one order's failure stops no other.
+
+        Orders that are not settled when the run's time is up have failed for good: a retry would have no time either.
 
         Args:
             indexes: which orders.
@@ -69,20 +81,34 @@ class OrderProcessor:
         pool = ThreadPoolExecutor(min(self.concurrency, len(waiting)))
         calls = [pool.submit(self._process_one, index) for index in waiting]
         try:
-            while wait(calls, timeout=SAVE_EVERY_SECONDS).not_done:
+            while (left := self.clock.left(LAST_ANSWER)) > 0:
+                if not wait(calls, timeout=min(SAVE_EVERY_SECONDS, left)).not_done:
+                    break
                 self._save(settled, calls)
         finally:
-            # Not waited for: a task that is told to end has no time for invocations that are under way.
+            # Not waited for: a task that must end has no time for invocations that are under way.
             pool.shutdown(wait=False, cancel_futures=True)
             self._save(settled, calls)
+        if self.clock.left(LAST_ORDER) <= 0:
+            known = {**earlier, **settled}
+            late = [index for index in wanted if index not in settled or settled[index].retryable]
+            settled.update({index: self._late(index, known.get(index)) for index in late})
+            self.ledger.save(settled.values())
         return [settled[index] for index in wanted]
 
-    def _save(self, settled: dict[int, Outcome], calls: Iterable[Future[Outcome]]) -> None:
+    def _save(self, settled: dict[int, Outcome], calls: Iterable[Future[Outcome | None]]) -> None:
         ended = [call.result() for call in calls if call.done() and not call.cancelled()]
-        settled.update({outcome.index: outcome for outcome in ended})
+        settled.update({outcome.index: outcome for outcome in ended if outcome is not None})
         self.ledger.save(settled.values())
 
-    def _process_one(self, index: int) -> Outcome:
+    def _late(self, index: int, last: Outcome | None) -> Outcome:
+        """The outcome of an order for which there is no more time; ``last`` is what came of an earlier attempt."""
+        reason = TIME_UP if last is None else f"{last.reason}; {TIME_UP}"
+        return Outcome(index, self.book.order_id(index), Result.ERRORED, reason=reason)
+
+    def _process_one(self, index: int) -> Outcome | None:
+        if self.clock.left(LAST_ORDER) <= 0:
+            return None
         order_id = self.book.order_id(index)
         payload = self.book.payload(index)
         if payload is None:
@@ -110,9 +136,15 @@ def _key_in(answer: object) -> str:
     """The key under which Lambda B stored an order: its answer, or the field ``key`` of it.
 
     Raises:
-        InvalidAnswerError: there is none.
+        InvalidAnswerError: there is none, or it can be no key of S3.
     """
     key = answer.get("key") if isinstance(answer, dict) else answer
     if not isinstance(key, str) or not key:
         raise InvalidAnswerError("the answer to the order names no key under which it is stored")
-    return key
+    try:
+        if len(key.encode()) <= _MAX_KEY_BYTES:
+            return key
+    except UnicodeEncodeError:
+        # Half a surrogate pair; the error would quote the key.
+        pass
+    raise InvalidAnswerError(f"the answer to the order names a key that is no UTF-8 or over {_MAX_KEY_BYTES:,} bytes")

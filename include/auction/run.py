@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
 from include.auction.book import OrderBook, read_book
-from include.auction.keys import alerts_key, outcomes_key, summary_key
+from include.auction.keys import alerts_key, outcomes_key
 from include.auction.notices import DeliveryNotes
 from include.auction.outcomes import Outcome, Result
 from include.auction.processor import OrderProcessor
 from include.auction.summary import Summary, account
-from include.clients.s3 import put_json, split_place
+from include.auction.times import RunClock
+from include.clients.s3 import split_place
 from include.errors import OrdersFailedError, RetryableOrdersError
 from include.outcomes import OutcomeFile, Progress, read_outcomes
 from include.slices import Slice
@@ -54,6 +55,7 @@ class AuctionRun:
         functions: FunctionClient,
         function_name: str,
         *,
+        clock: RunClock,
         concurrency: int,
         clear_number: int,
         resume: bool,
@@ -64,6 +66,7 @@ class AuctionRun:
             piece: a slice of the orders.
             functions: invokes Lambda B.
             function_name: Lambda B.
+            clock: the run's; its time ends the work.
             concurrency: invocations at once.
             clear_number: see :class:`~include.outcomes.OutcomeFile`.
             resume: an earlier attempt may have left outcomes.
@@ -77,7 +80,7 @@ class AuctionRun:
         """
         key = outcomes_key(self._orders_at, piece.start)
         ledger = OutcomeFile(Outcome, self._s3, self._bucket, key, clear_number=clear_number)
-        processor = OrderProcessor(self.book, functions, function_name, ledger, concurrency)
+        processor = OrderProcessor(self.book, functions, function_name, ledger, concurrency, clock)
         return processor.process(range(piece.start, piece.stop), resume=resume)
 
     def account(
@@ -106,35 +109,24 @@ class AuctionRun:
 
         def read(index: int) -> list[Outcome]:
             key = outcomes_key(self._orders_at, slices[index].start)
-            return read_outcomes(Outcome, self._s3, self._bucket, key, index=index, progress=progress)
+            # The run's orders are fixed: one that was accepted is stored, whatever became of its task since.
+            return read_outcomes(
+                Outcome,
+                self._s3,
+                self._bucket,
+                key,
+                index=index,
+                progress=progress,
+                lasting=lambda outcome: not outcome.failed,
+            )
 
         with ThreadPoolExecutor(_READERS) as readers:
             found = list(readers.map(read, range(len(slices))))
         return account(self.book, slices, found, why_no_outcome=why_no_outcome)
 
     def notes(self) -> DeliveryNotes:
-        """Which of the run's alerts were delivered, as earlier summaries noted it.
-
-        Raises:
-            StorageUnavailableError: a retry may work.
-            StorageRefusedError: S3 refused.
-        """
+        """Which of the run's alerts were delivered, as earlier summaries noted it."""
         return DeliveryNotes(self._s3, self._bucket, alerts_key(self._orders_at))
-
-
-def keep_summary(s3: S3Client, bucket: str, summary: Summary) -> str:
-    """Keep a run's summary.
-
-    Returns:
-        its key.
-
-    Raises:
-        StorageUnavailableError: a retry may work.
-        StorageRefusedError: it will not.
-    """
-    key = summary_key(summary.day, summary.run_id)
-    put_json(s3, bucket, key, summary.to_document())
-    return key
 
 
 def raise_for_failures(outcomes: Sequence[Outcome]) -> None:

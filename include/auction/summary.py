@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from include.auction.book import OrderBook
+from include.auction.keys import summary_key
 from include.auction.outcomes import Outcome, Result
+from include.clients.s3 import get_json, put_json
 from include.slices import Slice
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 NO_OUTCOME = "no outcome: the task was killed, timed out or never ran; see its log"
 """Reason of an order whose task left nothing behind."""
@@ -60,6 +65,33 @@ class Summary:
             ],
             "reason": self.reason,
         }
+
+
+def keep_summary(s3: S3Client, bucket: str, summary: Summary) -> str:
+    """Keep a run's summary; one without orders never replaces one with orders, of the run before it was cleared.
+
+    Returns:
+        its key.
+
+    Raises:
+        StorageUnavailableError: a retry may work.
+        StorageRefusedError: it will not.
+    """
+    key = summary_key(summary.day, summary.run_id)
+    if summary.outcomes or not had_orders(s3, bucket, summary.day, summary.run_id):
+        put_json(s3, bucket, key, summary.to_document())
+    return key
+
+
+def had_orders(s3: S3Client, bucket: str, day: date, run_id: str) -> bool:
+    """Whether a run's summary tells of orders.
+
+    Raises:
+        StorageUnavailableError: a retry may work.
+        StorageRefusedError: it will not.
+    """
+    document = get_json(s3, bucket, summary_key(day, run_id))
+    return document is not None and document["total"] > 0
 
 
 def account(

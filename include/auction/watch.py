@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from include.auction.book import OrderBook, find_book, keep_book, read_answer
+from include.auction.book import OrderBook, find_book, keep_book, orders_gone, read_answer
+from include.auction.summary import had_orders
+from include.clients.s3 import split_place
 from include.errors import InvalidAnswerError
 
 if TYPE_CHECKING:
@@ -62,9 +64,18 @@ class ResultsWatch:
 
         Raises:
             StorageUnavailableError: a retry may work.
-            StorageRefusedError: S3 refused.
+            StorageRefusedError: S3 refused; or the run had orders and they are gone: new ones would have their ids.
         """
-        return find_book(self._s3, self._run.orders)
+        run = self._run
+        book = find_book(self._s3, run.orders)
+        if book is None and had_orders(self._s3, split_place(run.orders)[0], run.day, run.run_id):
+            raise orders_gone(run.orders)
+        return book
+
+    @property
+    def holds_orders(self) -> bool:
+        """Whether Lambda A gave orders; until they are kept, they are nowhere but here."""
+        return self._given is not None
 
     def look(self) -> OrderBook | None:
         """Invoke Lambda A once; keep the orders if there are any.

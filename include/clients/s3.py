@@ -72,15 +72,8 @@ def put_json(s3: S3Client, bucket: str, key: str, document: object) -> None:
         StorageUnavailableError: a retry may work.
         StorageRefusedError: it will not.
     """
-    body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
     with typed_errors(f"write s3://{bucket}/{key}"):
-        s3.put_object(
-            Bucket=bucket,
-            Key=key,
-            Body=body,
-            ContentType="application/json",
-            ServerSideEncryption="AES256",
-        )
+        s3.put_object(**_json_object(bucket, key, document))
 
 
 def create_json(s3: S3Client, bucket: str, key: str, document: object) -> bool:
@@ -93,23 +86,25 @@ def create_json(s3: S3Client, bucket: str, key: str, document: object) -> bool:
         StorageUnavailableError: a retry may work.
         StorageRefusedError: it will not.
     """
-    # ASCII: what other systems wrote may hold half a surrogate pair, which UTF-8 cannot encode.
-    body = json.dumps(document, separators=(",", ":")).encode("ascii")
     with typed_errors(f"write s3://{bucket}/{key}"):
         try:
-            s3.put_object(
-                Bucket=bucket,
-                Key=key,
-                Body=body,
-                ContentType="application/json",
-                ServerSideEncryption="AES256",
-                IfNoneMatch="*",
-            )
+            s3.put_object(**_json_object(bucket, key, document), IfNoneMatch="*")
         except ClientError as error:
             if error_code(error) == "PreconditionFailed":
                 return False
             raise
     return True
+
+
+def _json_object(bucket: str, key: str, document: object) -> dict[str, Any]:
+    return {
+        "Bucket": bucket,
+        "Key": key,
+        # ASCII: what other systems wrote may hold half a surrogate pair, which UTF-8 cannot encode.
+        "Body": json.dumps(document, separators=(",", ":")).encode("ascii"),
+        "ContentType": "application/json",
+        "ServerSideEncryption": "AES256",
+    }
 
 
 def split_place(place: str) -> tuple[str, str]:

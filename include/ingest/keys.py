@@ -26,6 +26,7 @@ from include.errors import InvalidInputError
 from include.ingest.claim import FileVersion
 
 INCOMING = "incoming/"
+PROCESSED = "processed/"
 
 _MAX_BYTES = 1024
 _DIGEST = 32
@@ -55,7 +56,7 @@ def processed_key(file: FileVersion, day: date) -> str:
     Raises:
         InvalidInputError: it was not dropped under ``incoming/``.
     """
-    return _fit(f"processed/{day.isoformat().replace('-', '/')}/{file.etag}/", _name(file))
+    return _fit(f"{PROCESSED}{day.isoformat().replace('-', '/')}/{file.etag}/", _name(file))
 
 
 def failed_key(file: FileVersion) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_ext.ids import DEX_TRIGGER_ARCHIVE, XComKey
+from airflow_ext.ids import DEX_TRIGGER_ARCHIVE
 from airflow_ext.notifications.alerts import send_alert
-from airflow_ext.notifications.safety_net import leave
+from airflow_ext.notifications.safety_net import leave_alerted
 from airflow_ext.run_report import count_run, log_links
 from include.archive.digest import digest, not_listed
 
@@ -68,5 +68,4 @@ def _count(context: Context, settings: Settings, manifest: Manifest | None) -> N
 
 
 def _tell(alert: Alert, context: Context, settings: Settings) -> None:
-    delivered = send_alert(alert, context, topic_arn=settings.alerts_topic_arn)
-    leave(context["ti"], XComKey.ALERTED, delivered)
+    leave_alerted(context, send_alert(alert, context, topic_arn=settings.alerts_topic_arn))

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_ext.ids import ENERGY_AUCTION, XComKey
-from airflow_ext.notifications.alerts import open_channels, send_alert
-from airflow_ext.notifications.safety_net import leave
+from airflow_ext.ids import ENERGY_AUCTION
+from airflow_ext.notifications.alerts import AT_ONCE, open_channels, send_alert
+from airflow_ext.notifications.safety_net import leave_alerted
 from airflow_ext.run_report import count_run, log_links
 from include.auction.alerts import no_orders, order_alerts
-from include.auction.notices import WORKERS, deliver
+from include.auction.notices import deliver
+from include.auction.times import RunClock
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow.sdk import Context
 
     from airflow_ext.settings import Settings
-    from include.auction.notices import DeliveryNotes
+    from include.alerts import Alert
+    from include.auction.run import AuctionRun
     from include.auction.summary import Summary
     from include.slices import Slice
 
-XCOM_ORDERS = 5000
-"""Up to this many orders the summary in XCom names each; the one in S3 always does."""
+XCOM_ORDERS = 1000
+"""Up to this many orders of a kind the summary in XCom names each; the one in S3 always does."""
 
 
 def report_orders(
-    context: Context, settings: Settings, summary: Summary, slices: Sequence[Slice], notes: DeliveryNotes
+    context: Context, settings: Settings, summary: Summary, slices: Sequence[Slice], run: AuctionRun
 ) -> None:
     """Send an alert for each order that was not accepted, and publish the run's metrics.
 
@@ -35,15 +37,10 @@ def report_orders(
         settings: name the topic.
         summary: what became of the orders.
         slices: what the tasks were given.
-        notes: which alerts were delivered before.
+        run: knows which alerts were delivered before.
     """
     alerts = order_alerts(summary, slices, pipeline=ENERGY_AUCTION, log_url=log_links(context))
-    undelivered = 0
-    if alerts:
-        channels = open_channels(context, topic_arn=settings.alerts_topic_arn, at_once=WORKERS)
-        undelivered = deliver(alerts, channels, notes)
-        told = {channel for name in alerts for channel in notes.channels_of(name)}
-        leave(context["ti"], XComKey.ALERTED, sorted(told))
+    undelivered = _tell(context, settings, alerts, run) if alerts else 0
     count(context, settings, summary, undelivered=undelivered)
 
 
@@ -53,8 +50,17 @@ def report_no_orders(context: Context, settings: Settings, reason: str) -> None:
     alert = no_orders(
         pipeline=ENERGY_AUCTION, run_id=context["dag_run"].run_id, reason=reason, log_url=log_links(context)
     )
-    delivered = send_alert(alert, context, topic_arn=settings.alerts_topic_arn)
-    leave(context["ti"], XComKey.ALERTED, delivered)
+    leave_alerted(context, send_alert(alert, context, topic_arn=settings.alerts_topic_arn))
+
+
+def _tell(context: Context, settings: Settings, alerts: Mapping[str, Alert], run: AuctionRun) -> int:
+    """Send the alerts; how many messages were not delivered."""
+    seconds = RunClock.of(context["dag_run"].start_date).telling()
+    channels = open_channels(context, topic_arn=settings.alerts_topic_arn, seconds=seconds, attempts=1)
+    notes = run.notes()
+    undelivered = deliver(alerts, channels, notes, at_once=AT_ONCE, seconds=seconds)
+    leave_alerted(context, {channel for name in alerts for channel in notes.channels_of(name)})
+    return undelivered
 
 
 def count(context: Context, settings: Settings, summary: Summary | None, *, undelivered: int = 0) -> None:
@@ -77,4 +83,5 @@ def xcom_summary(summary: Summary, key: str) -> dict[str, Any]:
     """What goes to XCom: the summary itself, or its numbers and first orders where it is long."""
     document = summary.to_document()
     short = {name: document[name][:XCOM_ORDERS] for name in ("keys", "not_accepted")}
-    return {**document, **short, "summary": key}
+    truncated = any(len(document[name]) > XCOM_ORDERS for name in short)
+    return {**document, **short, **({"truncated": True} if truncated else {}), "summary": key}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowSkipException
@@ -16,12 +16,15 @@ from airflow_ext.settings import load_settings
 from include.auction.alerts import ORDER_TASK, WAIT_TASK
 from include.auction.book import slice_of
 from include.auction.keys import auction_day
-from include.auction.run import AuctionRun, keep_summary, raise_for_failures
-from include.auction.summary import Summary
+from include.auction.run import AuctionRun, raise_for_failures
+from include.auction.summary import Summary, keep_summary
+from include.auction.times import RunClock
 from include.clients.functions import FunctionClient
-from include.errors import OrdersFailedError
+from include.errors import OrdersFailedError, PipelineError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow.sdk import Context
 
     from airflow_ext.auction_wait import Work
@@ -45,6 +48,7 @@ def process_orders(context: Context, work: Work, function_name: str) -> None:
             piece,
             FunctionClient(lambda_client(max_connections=concurrency, session=session)),
             function_name,
+            clock=RunClock.of(context["dag_run"].start_date),
             concurrency=concurrency,
             clear_number=context["dag_run"].clear_number or 0,
             resume=ti.try_number > 1,
@@ -61,31 +65,49 @@ def summarize(context: Context) -> dict[str, Any]:
         the summary; it is in XCom also when the run fails or is skipped.
 
     Raises:
-        OrdersFailedError: an order ended as neither accepted nor rejected, or waiting for results failed.
+        OrdersFailedError: an order ended as neither accepted nor rejected, or it is not known which orders there are.
         AirflowSkipException: there were no results.
     """
     with failure_kept(context["ti"]):
         settings = load_settings()
         waited = _task_states(context).get(WAIT_TASK)
-        if waited == "success":
-            return _account(context, settings)
+        works = _pull(context, WAIT_TASK, "return_value")
+        if waited == "success" and works is not None:
+            return _account(context, settings, works)
         if waited != "skipped":
-            reason = _pull(context, WAIT_TASK, XComKey.FAILURE) or "the task was killed or never ran"
-            report_no_orders(context, settings, reason)
-            raise OrdersFailedError(f"no order was processed: {WAIT_TASK} failed: {reason}")
+            _end_without_orders(context, settings, waited)
         reason = _pull(context, WAIT_TASK, XComKey.NO_RESULTS) or f"{WAIT_TASK} was skipped"
-        dag_run = context["dag_run"]
-        day = auction_day(logical_date=dag_run.logical_date, run_after=dag_run.run_after)
-        summary = Summary(dag_run.run_id, day, reason=reason)
+        summary = _without_orders(context, reason)
         _keep(context, settings, summary)
         count(context, settings, summary)
     # Outside the block: this is no failure.
     raise AirflowSkipException(reason)
 
 
-def _account(context: Context, settings: Settings) -> dict[str, Any]:
+def _end_without_orders(context: Context, settings: Settings, waited: str | None) -> NoReturn:
+    if waited == "success":
+        reason = f"{WAIT_TASK} was marked as success, but has no results; clear it"
+    else:
+        failure = _pull(context, WAIT_TASK, XComKey.FAILURE) or "the task was killed or never ran"
+        reason = f"{WAIT_TASK} failed: {failure}"
+    report_no_orders(context, settings, reason)
+    try:
+        _keep(context, settings, _without_orders(context, reason))
+    except PipelineError as error:
+        # The run fails anyway; a retry of this task would tell people again.
+        log.error("the summary was not kept: %s", error)
+    raise OrdersFailedError(f"no order was processed: {reason}")
+
+
+def _without_orders(context: Context, reason: str) -> Summary:
+    dag_run = context["dag_run"]
+    day = auction_day(logical_date=dag_run.logical_date, run_after=dag_run.run_after)
+    return Summary(dag_run.run_id, day, reason=reason)
+
+
+def _account(context: Context, settings: Settings, works: Sequence[Work]) -> dict[str, Any]:
     ti, clear_number = context["ti"], context["dag_run"].clear_number or 0
-    orders, works = _pull(context, WAIT_TASK, XComKey.ORDERS), _pull(context, WAIT_TASK, "return_value")
+    orders = _pull(context, WAIT_TASK, XComKey.ORDERS)
     slices = [slice_of(work["start"], work["stop"]) for work in works]
     states = _task_states(context)
     run = AuctionRun.at(orders["place"], s3_client())
@@ -97,7 +119,7 @@ def _account(context: Context, settings: Settings) -> dict[str, Any]:
         why_no_outcome=lambda index: ti.xcom_pull(task_ids=ORDER_TASK, key=XComKey.FAILURE, map_indexes=index),
     )
     document = _keep(context, settings, summary)
-    report_orders(context, settings, summary, slices, run.notes())
+    report_orders(context, settings, summary, slices, run)
     counts, key = summary.counts, document["summary"]
     if counts["errored"]:
         raise OrdersFailedError(

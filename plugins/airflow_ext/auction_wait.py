@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import date
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
 
 from airflow.sdk._shared.secrets_masker import redact
 from airflow.sdk.exceptions import AirflowSkipException
@@ -18,6 +19,7 @@ from airflow_ext.settings import load_settings
 from include import errors
 from include.auction.book import read_book
 from include.auction.keys import auction_day, orders_key
+from include.auction.times import GRACE, RunClock
 from include.auction.watch import ResultsWatch, RunPlace, pause_before
 from include.clients.functions import FunctionClient
 from include.errors import PipelineError, ResultsFailedError, TransientError
@@ -57,10 +59,11 @@ class Wait:
         orders: where the run's orders belong, ``s3://bucket/key``.
         run_id: the run's id.
         day: UTC day of the run's papers, ``YYYY-MM-DD``.
-        deadline: no look begins after it, Unix time; it stays the same however often the wait is taken up again.
+        deadline: Lambda A is not asked after it, Unix time; the same however often the wait is taken up again.
         seconds: how long the run could wait in all, for people.
-        polls: looks so far.
-        failure: what was wrong at the last look.
+        polls: looks so far. A triggerer that is started again counts on from the worker's look, so there may have been
+            more.
+        failure: what was wrong at the last of them.
     """
 
     function_name: str
@@ -79,9 +82,9 @@ class Wait:
         functions = FunctionClient(lambda_client(session=session))
         return ResultsWatch(s3_client(session=session), functions, self.function_name, run)
 
-    def pause(self, now: float) -> float | None:
-        """Seconds until the next look, or None when the time is up."""
-        left = self.deadline - now
+    def pause(self, watch: ResultsWatch) -> float | None:
+        """Seconds until the next look, or None when the time is up; to keep orders there is a little more of it."""
+        left = self.deadline + (GRACE if watch.holds_orders else 0) - time.time()
         return min(left, pause_before(self.polls + 1)) if left > 0 else None
 
     def look(self, watch: ResultsWatch) -> Wait | None:
@@ -100,32 +103,45 @@ class Wait:
         return replace(self, polls=self.polls + 1, failure=failure)
 
 
-def begin(context: Context, function_name: str) -> Wait | list[Work]:
+def begin(context: Context, function_name: str, *, sleep: Callable[[float], None] = time.sleep) -> Wait | list[Work]:
     """Look for the run's orders in S3, then at Lambda A.
+
+    Args:
+        context: that of the first task.
+        function_name: Lambda A.
+        sleep: waits for seconds.
 
     Returns:
         the work of the mapped tasks, or how to go on waiting.
 
     Raises:
+        AirflowSkipException: the time for results was up before.
         PipelineError: the settings or S3 cannot be read, or Lambda A cannot be used.
     """
     settings, dag_run = load_settings(), context["dag_run"]
     day = auction_day(logical_date=dag_run.logical_date, run_after=dag_run.run_after)
-    started = time.time() if dag_run.start_date is None else dag_run.start_date.timestamp()
     wait = Wait(
         function_name,
         f"s3://{settings.order_results_bucket}/{orders_key(day, dag_run.run_id)}",
         dag_run.run_id,
         day.isoformat(),
-        started + settings.auction_results_timeout,
+        RunClock.of(dag_run.start_date).started + settings.auction_results_timeout,
         settings.auction_results_timeout,
     )
     watch = wait.watch()
     if watch.find() is not None:
         log.info("the run has its orders already: nobody is asked")
-    elif (waiting := wait.look(watch)) is not None:
-        return waiting
-    return cut_work(context, wait.orders)
+        return cut_work(context, wait.orders)
+    if wait.pause(watch) is None:
+        _end_without_orders(context, wait)
+    waiting = wait.look(watch)
+    while waiting is not None and watch.holds_orders:
+        # They could not be kept, and cannot travel to the triggerer.
+        if (pause := waiting.pause(watch)) is None:
+            _end_without_orders(context, waiting)
+        sleep(pause)
+        waiting = waiting.look(watch)
+    return waiting or cut_work(context, wait.orders)
 
 
 def end(context: Context, event: Event) -> list[Work]:
@@ -138,14 +154,18 @@ def end(context: Context, event: Event) -> list[Work]:
     wait = Wait(**event["wait"])
     if event["error"] is not None:
         raise _error(**event["error"])
-    if event["ready"]:
-        return cut_work(context, wait.orders)
+    if not event["ready"]:
+        _end_without_orders(context, wait)
+    return cut_work(context, wait.orders)
+
+
+def _end_without_orders(context: Context, wait: Wait) -> NoReturn:
     if wait.failure is not None:
         raise ResultsFailedError(
-            f"{wait.function_name} still failed when the {wait.seconds} s for results were up, at look {wait.polls}: "
+            f"no results of {wait.function_name} within {wait.seconds} s, and the last look that is known of failed: "
             f"{wait.failure}"
         )
-    reason = f"no results within {wait.seconds} s; invocations of {wait.function_name}: {wait.polls}"
+    reason = f"no results within {wait.seconds} s; invocations of {wait.function_name}: at least {wait.polls}"
     leave(context["ti"], XComKey.NO_RESULTS, reason)
     raise AirflowSkipException(reason)
 

@@ -6,10 +6,14 @@ from enum import StrEnum
 
 DEX_TRIGGER_ARCHIVE = "dex_trigger_archive"
 ENERGY_AUCTION = "energy_auction"
+CALL_DETAILS_WATCH = "call_details_watch"
+CALL_DETAILS_INGEST = "call_details_ingest"
+CALL_DETAILS_REPLAY = "call_details_replay"
 
 AWS_CONNECTION = "aws_default"
 DEX_DATABASE_CONNECTION = "dex_db"
 DEX_API_CONNECTION = "dex_api"
+CALL_DETAILS_CONNECTION = "call_details_api"
 SLACK_CONNECTION = "slack_alerts"
 
 SETTINGS_VARIABLE = "settings"
@@ -22,9 +26,12 @@ class Tag(StrEnum):
 
     ARCHIVE = "archive"
     AUCTION = "auction"
+    CALL_DETAILS = "call-details"
+    CONTINUOUS = "continuous"
     DAILY = "daily"
     DEX = "dex"
     FIVE_MINUTES = "five-minutes"
+    ON_REQUEST = "on-request"
 
 
 class XComKey(StrEnum):
@@ -38,5 +45,11 @@ class XComKey(StrEnum):
     """Where the run's orders lie and how often the run had been cleared when they were cut into tasks."""
     NO_RESULTS = "no_results"
     """Why the run has nothing to do."""
+    FILE = "file"
+    """Which file version the run is about."""
+    UNREADABLE = "unreadable"
+    """Why the run's file cannot be read, whoever tries."""
+    DONE = "done"
+    """Which run has done this one's work before, and where its receipt lies."""
     ALERTED = "alerted"
-    """Channels that took the run's alert."""
+    """Channels that took the run's alert, and how often the run had been cleared by then."""

@@ -48,6 +48,12 @@ class Settings(BaseModel):
         max_mapped_orders: most tasks that an auction run maps.
         orders_per_task: size of the groups above that limit.
         auction_concurrency: invocations of Lambda B that one task runs at once.
+        ingest_bucket: bucket of the call-details files.
+        ingest_ledger_table: table of the ingest's claims, acknowledgements and permits.
+        call_details_dlq_url: queue of the dead letters.
+        max_records_per_batch: of a file that is ingested for the first time; the API takes no more than 500.
+        max_retries: how often a batch is sent in all.
+        max_concurrent_calls: of the call-details API, over all tasks, files and replays.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -62,11 +68,18 @@ class Settings(BaseModel):
     clients_per_task: PositiveInt = 500
     archive_concurrency: Annotated[int, Field(ge=1, le=64)] = 16
     order_results_bucket: _BucketName
-    # The run itself ends after 290 s: some of them are left for the orders.
-    auction_results_timeout: Annotated[int, Field(ge=1, le=270)] = 240
+    # More would leave no time for the orders: see include/auction/times.py.
+    auction_results_timeout: Annotated[int, Field(ge=1, le=240)] = 240
     max_mapped_orders: Annotated[int, Field(ge=1, le=1024)] = 100
     orders_per_task: PositiveInt = 50
-    auction_concurrency: Annotated[int, Field(ge=1, le=64)] = 10
+    auction_concurrency: Annotated[int, Field(ge=1, le=64)] = 4
+    # The next three are required by the call-details DAGs alone, which say so: see ingest_desk.py.
+    ingest_bucket: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$")] = ""
+    ingest_ledger_table: Annotated[str, Field(pattern=r"^([a-zA-Z0-9_.-]{3,255})?$")] = ""
+    call_details_dlq_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
+    max_records_per_batch: Annotated[int, Field(ge=1, le=500)] = 500
+    max_retries: Annotated[int, Field(ge=1, le=10)] = 3
+    max_concurrent_calls: Annotated[int, Field(ge=1, le=1000)] = 50
 
     @property
     def zone(self) -> ZoneInfo:

@@ -37,8 +37,13 @@ COMMAND_LINES = {"local", "tools"}
 HEAVY = {"authlib", "boto3", "botocore", "httpx", "numpy", "pandas", "pymssql", "requests", "slack_sdk"}
 """Not at module level of what is imported while a DAG file is parsed."""
 
-PARSE_TIME_PROVIDERS = {"airflow.providers.standard", "airflow.providers.common.compat"}
-"""Airflow's decorators load these anyway."""
+PARSE_TIME_PROVIDERS = {
+    # Airflow's decorators load these anyway.
+    "airflow.providers.standard",
+    "airflow.providers.common.compat",
+    # An operator must be there when a DAG is made, and this is the one that the watcher waits with.
+    "airflow.providers.amazon.aws.sensors.s3",
+}
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from tests.fakes.auction import BUCKET, A, AuctionWorld, B
 from tests.fakes.functions import lambda_error
 
 NOT_YET = {"results": False}
-STARTED = datetime(2026, 3, 8, 6, 0, 2, tzinfo=UTC)
 THROTTLED = lambda_error("TooManyRequestsException")
 
 
@@ -39,8 +38,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> AuctionWorld:
 
 @pytest.fixture
 def run() -> FakeRun:
-    """A run of 2026-03-08."""
-    return FakeRun(dag_id=ENERGY_AUCTION, start_date=STARTED)
+    """A run of 2026-03-08 that has just begun."""
+    return FakeRun(dag_id=ENERGY_AUCTION, start_date=datetime.now(UTC))
 
 
 def counts(summary: dict[str, Any]) -> Sequence[int]:
@@ -51,8 +50,8 @@ def test_work_is_references_and_the_orders_stay_in_s3(world: AuctionWorld, run: 
     world.give("accepted", "rejected")
     place = f"s3://{BUCKET}/runs/2026/03/08/{run.run_id}/orders.json"
     assert wait_for_results(run) == [
-        {"orders": place, "start": 0, "stop": 1, "concurrency": 10},
-        {"orders": place, "start": 1, "stop": 2, "concurrency": 10},
+        {"orders": place, "start": 0, "stop": 1, "concurrency": 4},
+        {"orders": place, "start": 1, "stop": 2, "concurrency": 4},
     ]
     assert world.paper("runs/")["orders"][1]["status"] == "rejected"
     assert run.pushed(WAIT_TASK, XComKey.ORDERS) == {"place": place, "clear_number": 0}
@@ -63,7 +62,8 @@ def test_wait_counts_from_the_start_of_the_run(world: AuctionWorld, run: FakeRun
     world.answer([NOT_YET])
     found = begin(run)
     assert isinstance(found, Wait)
-    assert found.deadline == (STARTED + timedelta(seconds=100)).timestamp()
+    assert run.start_date is not None
+    assert found.deadline == (run.start_date + timedelta(seconds=100)).timestamp()
     assert (found.polls, found.failure) == (1, None)
 
 
@@ -204,7 +204,7 @@ def test_failed_wait_is_told_once(state: str | None, world: AuctionWorld, run: F
     (message,), (post,) = world.wire.sns, world.wire.slack
     assert "no field 'results'" in message["Message"]
     assert "/tasks/wait_for_results" in post["text"]
-    assert run.pushed(SUMMARY_TASK, XComKey.ALERTED) == ["slack", "sns"]
+    assert run.pushed(SUMMARY_TASK, XComKey.ALERTED) == {"clear_number": 0, "channels": ["slack", "sns"]}
     assert world.metrics[0]["FailedRuns"] == 1.0
 
 
@@ -285,7 +285,7 @@ def test_telling_changes_nothing(
     assert (len(world.wire.sns), len(world.wire.slack)) == (not sns_is_down, not slack_is_down)
     assert world.metrics[0]["UndeliveredAlerts"] == sns_is_down + slack_is_down
     told = [name for name, down in (("slack", slack_is_down), ("sns", sns_is_down)) if not down]
-    assert run.pushed(SUMMARY_TASK, XComKey.ALERTED) == told
+    assert run.pushed(SUMMARY_TASK, XComKey.ALERTED)["channels"] == told
 
 
 def test_slack_that_is_not_configured_is_left_out(

@@ -58,7 +58,7 @@ def test_failed_clients_fail_the_run_with_one_digest(world: World, run: FakeRun)
         assert "s3://archive/manifests/trigger/20260308.json" in text
         assert "/tasks/archive_client/mapped/2" in text
     assert run.pushed(SUMMARY_TASK, "return_value")["failed_archives"] == 2
-    assert run.pushed(SUMMARY_TASK, XComKey.ALERTED) == ["slack", "sns"]
+    assert run.pushed(SUMMARY_TASK, XComKey.ALERTED) == {"clear_number": 0, "channels": ["slack", "sns"]}
     assert run.outlet_events == {}, "the asset is for complete days"
     assert world.metrics == [{"FailedRuns": 1.0, "FailedClients": 2.0, "SuccessfulClients": 1.0}]
 
@@ -183,7 +183,7 @@ def test_alert_that_reached_nobody_is_left_to_the_safety_net(world: World, run: 
     archive_all(run, list_clients(run))
     with pytest.raises(ClientsFailedError):
         summarize(run)
-    assert run.pushed(SUMMARY_TASK, XComKey.ALERTED) == []
+    assert run.pushed(SUMMARY_TASK, XComKey.ALERTED)["channels"] == []
 
 
 @pytest.mark.parametrize(

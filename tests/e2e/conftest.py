@@ -6,7 +6,7 @@ import itertools
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -16,12 +16,17 @@ from local.airflow_api import AirflowApi
 from local.control import StackOptions, running_stack
 from local.ports import LOOPBACK
 from local.stack import Stack
+from tests.e2e.kit import archive as archive_kit
+from tests.e2e.kit import auction as auction_kit
 from tests.e2e.kit.archive import Archive
+from tests.e2e.kit.auction import Results
+from tests.e2e.kit.functions import Functions
 from tests.e2e.kit.inbox import Inbox
 from tests.e2e.kit.partners import Partners
-from tests.e2e.kit.pipeline import DAG_ID, Pipeline
+from tests.e2e.kit.pipeline import Pipeline
 from tests.e2e.kit.processes import family
 from tests.e2e.kit.secrets import DEX_DB, PLANTED, SLACK, Secrets
+from tests.e2e.kit.waiting import wait_until
 
 HERE = Path(__file__).parent
 LAST = "test_no_secret_anywhere.py"
@@ -45,7 +50,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack with a state directory of its own; when it has stopped, none of its processes is left."""
     state = tmp_path_factory.mktemp("stack")
-    with running_stack(StackOptions(state_directory=state)) as running:
+    # Five months from now: no auction but those of the tests, and the one that makes up for the last slot.
+    schedule = f"0 0 1 {(datetime.now(UTC).month + 4) % 12 + 1} *"
+    options = {
+        "AIRFLOW__PIPELINES__ENERGY_AUCTION_SCHEDULE": schedule,
+        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
+    }
+    with running_stack(StackOptions(state_directory=state, airflow_options=options)) as running:
         yield running
         processes = family(state)
     assert len(processes) > len(running.pids)
@@ -70,18 +81,35 @@ def all_partners(stack: Stack, session_secrets: Secrets) -> Iterator[Partners]:
 
 
 @pytest.fixture(scope="session")
-def pipeline(stack: Stack) -> Iterator[Pipeline]:
-    """The pipeline, switched on."""
-    with AirflowApi(stack) as airflow:
-        airflow.unpause(DAG_ID)
-        yield Pipeline(stack, airflow)
+def airflow(stack: Stack) -> Iterator[AirflowApi]:
+    """Airflow's API."""
+    with AirflowApi(stack) as api:
+        yield api
+
+
+@pytest.fixture(scope="session")
+def pipeline(airflow: AirflowApi) -> Pipeline:
+    """The archive, switched on."""
+    airflow.unpause(archive_kit.DAG_ID)
+    return Pipeline(archive_kit.DAG_ID, airflow)
+
+
+@pytest.fixture(scope="session")
+def auction(airflow: AirflowApi) -> Pipeline:
+    """The auction, switched on; that makes it run for the slot that has passed, which no test is to meet."""
+    airflow.unpause(auction_kit.DAG_ID)
+    pipeline = Pipeline(auction_kit.DAG_ID, airflow)
+    wait_until(pipeline.run_ids, what="the schedule's own run")
+    pipeline.wait_until_idle()
+    return pipeline
 
 
 @pytest.fixture(autouse=True)
-def no_run_left(pipeline: Pipeline) -> Iterator[None]:
+def no_run_left(pipeline: Pipeline, auction: Pipeline) -> Iterator[None]:
     """No run reaches into the next test: not one that a failed test left, nor one that the schedule started."""
     yield
     pipeline.wait_until_idle()
+    auction.wait_until_idle()
 
 
 @pytest.fixture(scope="session")
@@ -91,9 +119,21 @@ def archive(stack: Stack) -> Archive:
 
 
 @pytest.fixture(scope="session")
-def inbox(stack: Stack, all_partners: Partners, pipeline: Pipeline) -> Inbox:
+def results(stack: Stack, auction: Pipeline) -> Results:
+    """The order results bucket."""
+    return Results(stack, auction)
+
+
+@pytest.fixture(scope="session")
+def functions(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Functions:
+    """Makes Lambda functions that play a part."""
+    return Functions(stack, tmp_path_factory.mktemp("journals"))
+
+
+@pytest.fixture(scope="session")
+def inbox(stack: Stack) -> Inbox:
     """What people received."""
-    return Inbox(stack, all_partners, pipeline)
+    return Inbox(stack)
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,10 @@ import pytest
 
 from local.stack import Stack
 from tests.e2e.conftest import NewDay, UseClients
-from tests.e2e.kit.archive import Archive, key_of
+from tests.e2e.kit.archive import DAG_ID, Archive, key_of
 from tests.e2e.kit.inbox import Inbox
 from tests.e2e.kit.partners import TOKEN, Partners
-from tests.e2e.kit.pipeline import DAG_ID, Pipeline
+from tests.e2e.kit.pipeline import Pipeline
 from tests.e2e.kit.secrets import DEX_API, Secrets
 
 NOTHING_TO_REPORT = 1007
@@ -101,7 +101,7 @@ def test_running_again_writes_only_what_changed_and_never_less_unless_forced(
     pipeline: Pipeline, partners: Partners, archive: Archive, inbox: Inbox, trio: list[int], new_day: NewDay
 ) -> None:
     day, (emptied, changed, left_out) = new_day(), trio
-    params = {"day": day, "client_ids": [changed, emptied]}
+    params = {"trigger_date": day, "client_ids": [changed, emptied]}
     first = partners.answers(trio, day)
 
     run = pipeline.run(**params)
@@ -130,7 +130,7 @@ def test_running_again_writes_only_what_changed_and_never_less_unless_forced(
     assert f"client {emptied} " in alert
     assert "run again with force" in alert
 
-    forced = pipeline.run(force=True, day=day, client_ids=[emptied])
+    forced = pipeline.run(force=True, trigger_date=day, client_ids=[emptied])
     assert forced.state == "success"
     newer, older = archive.versions(emptied, day)
     assert archive.body(emptied, day, newer.id) == b"[]"
@@ -147,7 +147,7 @@ def test_no_client_is_one_warning_and_no_failure(
 ) -> None:
     use_clients([])
     day, before = new_day(), partners.last()
-    run = pipeline.run(day=day)
+    run = pipeline.run(trigger_date=day)
 
     assert run.state == "success"
     assert run.task("summarize")["state"] == "success"
@@ -176,7 +176,7 @@ def test_the_secret_of_the_original_lambda_is_taken_as_it_is(
         "client_secret": answers_before["password"],
     }
     secrets.put(DEX_API, json.dumps(as_it_was))
-    run = pipeline.run(day=day)
+    run = pipeline.run(trigger_date=day)
     secrets.restore()
 
     assert run.state == "success"

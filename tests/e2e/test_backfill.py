@@ -13,9 +13,9 @@ from local.environment import clean_environment
 from local.layout import PROJECT_ROOT
 from local.stack import Stack
 from tests.e2e.conftest import UseClients
-from tests.e2e.kit.archive import Archive, key_of
+from tests.e2e.kit.archive import DAG_ID, Archive, key_of
 from tests.e2e.kit.partners import Partners
-from tests.e2e.kit.pipeline import DAG_ID, Pipeline
+from tests.e2e.kit.pipeline import Pipeline
 from tests.e2e.kit.waiting import wait_until
 
 NEW_YORK = ZoneInfo("America/New_York")

@@ -16,7 +16,7 @@ from tests.e2e.conftest import NewDay, UseClients
 from tests.e2e.kit.archive import Archive
 from tests.e2e.kit.inbox import Inbox
 from tests.e2e.kit.partners import TOKEN, Partners
-from tests.e2e.kit.pipeline import DAG_ID, Pipeline
+from tests.e2e.kit.pipeline import Pipeline
 from tests.e2e.kit.secrets import DEX_API, DEX_DB, PLANTED, Secrets
 from tests.e2e.kit.waiting import wait_until
 
@@ -53,8 +53,8 @@ def test_an_unknown_client_and_a_future_day_are_refused(
 ) -> None:
     before = archive.listing()
     future = datetime.now(UTC).date() + timedelta(days=2)
-    unknown_id = pipeline.start(day=new_day(), client_ids=[1001, 4711])
-    future_id = pipeline.start(day=future)
+    unknown_id = pipeline.start(trigger_date=new_day(), client_ids=[1001, 4711])
+    future_id = pipeline.start(trigger_date=future)
 
     refused = assert_refused(pipeline, archive, inbox, unknown_id, before)
     assert "param client_ids: 4711 not among the 2 clients that the query selects" in refused
@@ -90,7 +90,7 @@ def test_unusable_settings_are_named_where_people_can_still_be_told(
 ) -> None:
     before = archive.listing()
     secrets.put(stack.settings_variable, spoil(secrets.read(stack.settings_variable)))
-    run = pipeline.run(day=new_day())
+    run = pipeline.run(trigger_date=new_day())
 
     assert run.state == "failed"
     assert {task["try_number"] for task in run.tasks if task["state"] == "failed"} == {1}
@@ -109,7 +109,7 @@ def test_wrong_credentials_are_refused_once_and_not_tried_again(
 ) -> None:
     before, calls = archive.listing(), partners.last()
     secrets.change(DEX_API, password=f"{PLANTED}-wrong-client-secret")
-    refused = assert_refused(pipeline, archive, inbox, pipeline.start(day=new_day()), before)
+    refused = assert_refused(pipeline, archive, inbox, pipeline.start(trigger_date=new_day()), before)
     assert "refused client id 'local-archive' (401): check login (client id), password (client secret)" in refused
     assert [call["status"] for call in partners.calls(TOKEN, since=calls)] == [401]
 
@@ -119,7 +119,7 @@ def test_a_token_endpoint_that_is_a_web_page_is_named(
 ) -> None:
     before = archive.listing()
     partners.order({"path": TOKEN, "status": 200, "body": "<html>Sign in", "content_type": "text/html"})
-    refused = assert_refused(pipeline, archive, inbox, pipeline.start(day=new_day()), before)
+    refused = assert_refused(pipeline, archive, inbox, pipeline.start(trigger_date=new_day()), before)
     assert "answered 200 without a usable access_token; check that token_url is right" in refused
 
 
@@ -145,7 +145,7 @@ def test_a_database_out_of_reach_and_a_missing_secret_are_named_and_once_mended_
             "database": "dex",
         },
     )
-    run_id = pipeline.start(day=day)
+    run_id = pipeline.start(trigger_date=day)
     attempt = wait_for_log(pipeline, run_id, "DatabaseUnavailableError")
     unreachable = pipeline.log(run_id, "list_clients", attempt=attempt)
     assert f"cannot read clients through connection 'dex_db' (mssql 127.0.0.1:{port}, database dex)" in unreachable
@@ -182,7 +182,7 @@ def wait_for_log(pipeline: Pipeline, run_id: str, text: str) -> int:
     """The number of the first attempt of ``list_clients`` that says ``text``."""
 
     def found() -> int:
-        tasks = pipeline.airflow.tasks(DAG_ID, run_id)
+        tasks = pipeline.tasks(run_id)
         attempts = next((task["try_number"] for task in tasks if task["task_id"] == "list_clients"), 0)
         return next((n for n in range(1, attempts + 1) if text in pipeline.log(run_id, "list_clients", attempt=n)), 0)
 

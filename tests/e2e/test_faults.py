@@ -11,10 +11,10 @@ import httpx
 
 from local.stack import Stack
 from tests.e2e.conftest import NewDay, UseClients
-from tests.e2e.kit.archive import Archive
+from tests.e2e.kit.archive import DAG_ID, Archive
 from tests.e2e.kit.inbox import Inbox
 from tests.e2e.kit.partners import Partners, begun
-from tests.e2e.kit.pipeline import DAG_ID, Pipeline
+from tests.e2e.kit.pipeline import Pipeline
 
 RETRY_AFTER, SERVER_ERRORS, CUT, CUT_IN_BODY, SLOW, EXPIRED, SOUND = range(1001, 1008)
 
@@ -53,7 +53,7 @@ def test_faults_that_pass_are_retried_only_as_far_as_needed(
     use_clients(clients)
     day = new_day()
     partners.order(*(fault | about(client, day) for client, (_, fault) in PASSING.items()))
-    run = pipeline.run(day=day)
+    run = pipeline.run(trigger_date=day)
 
     assert run.state == "success"
     attempts = {int(name): task["try_number"] for name, task in run.mapped.items()}
@@ -85,7 +85,7 @@ def test_faults_that_last_fail_their_client_at_once_and_people_hear_of_all_in_on
     use_clients([*LASTING, *UNHARMED])
     day = new_day()
     partners.order(*(fault | about(client, day) for client, (_, fault) in LASTING.items()))
-    run = pipeline.run(day=day)
+    run = pipeline.run(trigger_date=day)
 
     assert run.state == "failed"
     attempts = {int(name): (task["state"], task["try_number"]) for name, task in run.mapped.items()}

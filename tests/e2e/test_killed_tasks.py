@@ -8,10 +8,10 @@ import psutil
 
 from local.stack import Stack
 from tests.e2e.conftest import NewDay, UseClients
-from tests.e2e.kit.archive import Archive, key_of
+from tests.e2e.kit.archive import DAG_ID, Archive, key_of
 from tests.e2e.kit.inbox import Inbox
 from tests.e2e.kit.partners import Partners
-from tests.e2e.kit.pipeline import DAG_ID, Pipeline
+from tests.e2e.kit.pipeline import Pipeline
 from tests.e2e.kit.processes import running_tasks
 from tests.e2e.kit.secrets import Secrets
 from tests.e2e.kit.waiting import wait_until
@@ -33,7 +33,7 @@ def test_a_task_killed_in_the_middle_of_its_clients_resumes_where_it_was(
     secrets.change(stack.settings_variable, max_mapped_clients=2, clients_per_task=20, archive_concurrency=2)
     partners.order(latency_ms=1500)
     day = new_day()
-    run_id = pipeline.start(day=day)
+    run_id = pipeline.start(trigger_date=day)
 
     def settled_of_first_half() -> set[int]:
         kept = archive.outcomes(day, run_id)
@@ -41,7 +41,7 @@ def test_a_task_killed_in_the_middle_of_its_clients_resumes_where_it_was(
 
     # A task of 20 clients, two at a time, takes 15 s here and notes every 5 s what it has done.
     settled = wait_until(settled_of_first_half, what="a note of the first task")
-    (victim,) = (task for task in pipeline.airflow.tasks(DAG_ID, run_id) if task["map_index"] == 0)
+    (victim,) = (task for task in pipeline.tasks(run_id) if task["map_index"] == 0)
     running_tasks(stack)[victim["id"]].kill()
     partners.order()
     run = pipeline.ended(run_id)
@@ -67,7 +67,7 @@ def test_a_run_whose_summary_is_killed_every_time_still_tells_people_once(
 ) -> None:
     use_clients([1001])
     day = new_day()
-    run_id = pipeline.start(day=day)
+    run_id = pipeline.start(trigger_date=day)
     seen: set[str] = set()
     killed: list[str] = []
 
@@ -78,7 +78,7 @@ def test_a_run_whose_summary_is_killed_every_time_still_tells_people_once(
             seen.add(instance)
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.suspend()  # held while it is asked what it is
-                tasks = {task["id"]: task["task_id"] for task in pipeline.airflow.tasks(DAG_ID, run_id)}
+                tasks = {task["id"]: task["task_id"] for task in pipeline.tasks(run_id)}
                 if tasks.get(instance) == "summarize":
                     process.kill()
                     killed.append(instance)

@@ -1,4 +1,4 @@
-"""After all other tests: no secret in any log, in Airflow's database, in an alert, or in the working papers."""
+"""After all other tests: no secret and no payload in any log, in Airflow's database, in alerts or working papers."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 from sqlalchemy import create_engine, inspect, text
 
+from local.demo_orders import issue_token
 from local.environment import parse_shell_exports
 from local.partners.dex import TOKEN_PREFIX
 from local.stack import Stack
 from tests.e2e.conftest import NewDay, UseClients
 from tests.e2e.kit.archive import Archive
+from tests.e2e.kit.auction import PAYLOAD, orders, ready
+from tests.e2e.kit.functions import Functions
 from tests.e2e.kit.inbox import Inbox
 from tests.e2e.kit.partners import TOKEN, Partners
 from tests.e2e.kit.pipeline import Pipeline
@@ -48,14 +52,25 @@ def papers(archive: Archive) -> Iterator[Text]:
             yield version.key, found["Body"].decode() + json.dumps(found["Metadata"])
 
 
+def function_logs(stack: Stack) -> Iterator[Text]:
+    """What the Lambdas and the API have logged."""
+    client = stack.aws("logs")
+    for page in client.get_paginator("describe_log_groups").paginate():
+        for group in page["logGroups"]:
+            for events in client.get_paginator("filter_log_events").paginate(logGroupName=group["logGroupName"]):
+                yield from ((group["logGroupName"], event["message"]) for event in events["events"])
+
+
 def messages(inbox: Inbox) -> Iterator[Text]:
     yield from (("SNS", message) for message in inbox.sns())
     yield from (("Slack", message) for message in inbox.slack())
 
 
-def test_no_secret_is_in_anything_that_people_or_machines_can_read_later(
+def test_no_secret_and_no_payload_is_in_anything_that_people_or_machines_can_read_later(
     stack: Stack,
     pipeline: Pipeline,
+    auction: Pipeline,
+    functions: Functions,
     partners: Partners,
     archive: Archive,
     inbox: Inbox,
@@ -65,22 +80,39 @@ def test_no_secret_is_in_anything_that_people_or_machines_can_read_later(
 ) -> None:
     use_clients([1001, 1002])
     partners.order({"match": {"clientId": 1001}, "status": 404})
-    run = pipeline.run(day=new_day())
+    offered = functions.auction({"answer": ready([*orders(1), *orders(1, status="rejected")])})
+    auctioned = auction.start(function_a=offered.name)
+    run = pipeline.run(trigger_date=new_day())
     assert run.state == "failed"
     inbox.about(run.id)
+    assert auction.ended(auctioned).state == "success"
+    token = issue_token(stack)
+    record = [{"record_id": "secret-1", "parameter_1": PAYLOAD, "parameter_2": 1}]
+    for sent, status in ((token, 201), (f"{token}x", 403)):
+        headers = {"Authorization": f"Bearer {sent}"}
+        answer = httpx.post(f"{stack.orders_api_url}/orders", json=record, headers=headers, timeout=30)
+        assert answer.status_code == status
 
     client_secret = session_secrets.read(DEX_API)["password"]
     assert len(client_secret) > 20
     assert partners.token().startswith(TOKEN_PREFIX)
     assert PLANTED in session_secrets.read(SLACK)["password"]
     assert len(partners.calls(TOKEN)) > 3
-    secrets = {"client secret": client_secret, "planted secret": PLANTED, "access token": TOKEN_PREFIX}
+    secrets = {
+        "client secret": client_secret,
+        "planted secret": PLANTED,
+        "access token": TOKEN_PREFIX,
+        "key of the orders API": session_secrets.text(stack.orders_jwt_secret),
+        "token of the orders API": token,
+        "payload": PAYLOAD,
+    }
 
     sources = {
         "logs": (list(logs(stack)), 20_000),
         "database": (list(database_rows(stack)), 20_000),
         "papers": (list(papers(archive)), 500),
         "messages": (list(messages(inbox)), 300),
+        "function logs": (list(function_logs(stack)), 1000),
     }
     leaks = []
     for source, (texts, least) in sources.items():
@@ -91,3 +123,4 @@ def test_no_secret_is_in_anything_that_people_or_machines_can_read_later(
     assert leaks == []
     assert any(run.id in content for _, content in sources["database"][0])
     assert any("DEX API answered 404" in content for _, content in sources["logs"][0])
+    assert any("order stored" in content for _, content in sources["function logs"][0])

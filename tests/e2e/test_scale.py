@@ -25,7 +25,7 @@ def test_1200_clients_share_tasks_and_a_retry_asks_only_for_those_that_failed(
     secrets.change(stack.settings_variable, clients_per_task=250)
     partners.order({"share": 0.03, "seed": 7, "status": 500})
     day = new_day()
-    run = pipeline.run(day=day)
+    run = pipeline.run(trigger_date=day)
 
     assert run.state == "success"
     assert len(run.mapped) == 5

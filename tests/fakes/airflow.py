@@ -35,6 +35,12 @@ class FakeTaskInstance:
     states: dict[str, dict[str, str | None]] = field(default_factory=dict)
     dag_id: str = DAG_ID
     try_number: int = 1
+    runs: set[str] = field(default_factory=set)
+
+    def get_dr_count(self, dag_id: str, *, run_ids: list[str]) -> int:
+        """As the API server answers: how many of these runs there are."""
+        assert dag_id != self.dag_id
+        return len(self.runs & set(run_ids))
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms.values[self.task_id, str(key), self.map_index] = value
@@ -71,6 +77,7 @@ class FakeRun:
     outlet_events: dict[Any, Any] = field(default_factory=lambda: defaultdict(SimpleNamespace))
     states: dict[str, str | None] = field(default_factory=dict)
     dag_id: str = DAG_ID
+    other_runs: set[str] = field(default_factory=set)
 
     def context(self, task_id: str, map_index: int | None = None, *, try_number: int = 1) -> Context:
         """The context of one task."""
@@ -84,6 +91,7 @@ class FakeRun:
                     states={self.run_id: self.states},
                     dag_id=self.dag_id,
                     try_number=try_number,
+                    runs=self.other_runs,
                 ),
                 "dag": SimpleNamespace(dag_id=self.dag_id),
                 "dag_run": SimpleNamespace(

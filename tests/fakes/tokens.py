@@ -21,10 +21,11 @@ def claims(**changes: Any) -> dict[str, Any]:
     return {name: value for name, value in {**valid, **changes}.items() if value is not None}
 
 
-def forge(header: object, payload: object, key: str, *, digest: str = "sha256") -> str:
+def forge(header: object, payload: object, key: str | bytes, *, digest: str = "sha256") -> str:
     """A signed token, also one that PyJWT would not make; ``header`` and ``payload`` are JSON values or bytes."""
     signed = f"{_segment(header)}.{_segment(payload)}"
-    return f"{signed}.{_base64(hmac.digest(key.encode(), signed.encode(), digest))}"
+    secret = key.encode() if isinstance(key, str) else key
+    return f"{signed}.{_base64(hmac.digest(secret, signed.encode(), digest))}"
 
 
 def _segment(part: object) -> str:

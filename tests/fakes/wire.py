@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email.message import Message
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.parse import parse_qsl
 from urllib.request import Request
 
@@ -54,7 +54,8 @@ class _Answer(io.BytesIO):
 class Wire:
     """What went out, and which wire is cut.
 
-    ``sns_timeouts`` are the seconds to connect and to read, by attempt.
+    ``sns_timeouts`` are the seconds to connect and to read, by attempt. ``slack_retry_after`` are what Slack asks to
+    wait, one refused message after the other, before it takes one.
     """
 
     sns: list[dict[str, str]] = field(default_factory=list)
@@ -64,6 +65,7 @@ class Wire:
     sns_timeouts: list[tuple[float, float]] = field(default_factory=list)
     sns_is_down: bool = False
     slack_is_down: bool = False
+    slack_retry_after: list[str] = field(default_factory=list)
 
     def attach(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Catch what goes out for the rest of the test."""
@@ -94,6 +96,10 @@ class Wire:
     def _open_slack(self, request: Request, **options: Any) -> _Answer:
         if self.slack_is_down:
             raise URLError("no route to slack.test")
+        if self.slack_retry_after:
+            headers = Message()
+            headers["Retry-After"] = self.slack_retry_after.pop(0)
+            raise HTTPError(request.full_url, 429, "too many", headers, io.BytesIO(b"rate_limited"))
         assert isinstance(request.data, bytes)
         self.slack_urls.append(request.full_url)
         self.slack.append(json.loads(request.data))

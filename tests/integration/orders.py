@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hmac
 import json
 import os
 import ssl
@@ -21,6 +19,7 @@ import jsonschema
 from local.deployment import orders_api_url
 from local.environment import DUMMY_AWS_KEY, REGION
 from local.layout import PROJECT_ROOT
+from tests.fakes.tokens import HS256, claims, forge
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Aws
@@ -31,7 +30,6 @@ DOCUMENT: dict[str, Any] = json.loads(DOCUMENT_PATH.read_text(encoding="utf-8"))
 API_LOG = "/aws/lambda/orders-api"
 AUTHORIZER_LOG = "/aws/lambda/orders-api-authorizer"
 
-HS256 = {"alg": "HS256", "typ": "JWT"}
 WAIT_SECONDS = 20
 CALL_SECONDS = 60.0
 
@@ -42,28 +40,6 @@ TLS = ssl.create_default_context()
 def record(record_id: str, /, **fields: Any) -> dict[str, Any]:
     """A record that can be stored, but for ``fields``."""
     return {"record_id": record_id, "parameter_1": "abc", "parameter_2": 2.1, **fields}
-
-
-def claims(**changes: Any) -> dict[str, Any]:
-    """What a valid token says, but for ``changes``; a claim that is changed to None is left out."""
-    now = int(time.time())
-    valid = {"sub": "test-user", "aud": "orders-api", "iat": now, "exp": now + 300}
-    return {name: value for name, value in {**valid, **changes}.items() if value is not None}
-
-
-def forge(header: object, payload: object, key: str | bytes, *, digest: str = "sha256") -> str:
-    """A signed token, also one that PyJWT would not make; ``header`` and ``payload`` are JSON values or bytes."""
-    signed = f"{_segment(header)}.{_segment(payload)}"
-    secret = key.encode() if isinstance(key, str) else key
-    return f"{signed}.{_base64(hmac.digest(secret, signed.encode(), digest))}"
-
-
-def _segment(part: object) -> str:
-    return _base64(part if isinstance(part, bytes) else json.dumps(part).encode())
-
-
-def _base64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def eventually(what: str, condition: Callable[[], bool]) -> None:

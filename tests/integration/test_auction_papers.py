@@ -17,7 +17,9 @@ from include.auction.book import OrderBook, keep_book, slice_of
 from include.auction.keys import orders_key
 from include.auction.notices import DeliveryNotes
 from include.auction.outcomes import Outcome, Result
-from include.auction.run import AuctionRun, keep_summary
+from include.auction.run import AuctionRun
+from include.auction.summary import keep_summary
+from include.auction.times import RunClock
 from include.clients.functions import FunctionClient
 from tests.support.functions import AdHocFunction
 
@@ -57,7 +59,15 @@ class Night:
         run = AuctionRun.at(self.place, self.aws.s3)
         functions = FunctionClient(self.aws.functions)
         piece = slice_of(0, len(run.book.orders))
-        return run.process_slice(piece, functions, function_name, concurrency=3, clear_number=clear_number, resume=True)
+        return run.process_slice(
+            piece,
+            functions,
+            function_name,
+            clock=RunClock.of(None),
+            concurrency=3,
+            clear_number=clear_number,
+            resume=True,
+        )
 
     def versions(self, key: str) -> int:
         return len(self.aws.s3.list_object_versions(Bucket=self.bucket, Prefix=key).get("Versions", []))

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.integration.orders import AUTHORIZER_LOG, HS256, OrdersApi, claims, forge, record
+from tests.fakes.tokens import HS256, claims, forge
+from tests.integration.orders import AUTHORIZER_LOG, OrdersApi, record
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Aws

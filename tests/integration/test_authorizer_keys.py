@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lambdas.authorizer.keys import MIN_KEY_BYTES
-from tests.integration.orders import HS256, OrdersApi, claims, eventually, forge, record
+from tests.fakes.tokens import HS256, claims, forge
+from tests.integration.orders import OrdersApi, eventually, record
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Aws

@@ -11,7 +11,8 @@ import pytest
 
 from lambdas.orders_api.body import MAX_BODY_BYTES
 from lambdas.orders_api.models import MAX_RECORDS
-from tests.integration.orders import API_LOG, AUTHORIZER_LOG, HS256, OrdersApi, claims, eventually, forge, record
+from tests.fakes.tokens import HS256, claims, forge
+from tests.integration.orders import API_LOG, AUTHORIZER_LOG, OrdersApi, eventually, record
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Aws

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PUT_BY_A_PERSON = [
     "airflow/connections/dex_db",
     "airflow/connections/dex_api",
+    "airflow/connections/call_details_api",
     "airflow/connections/slack_alerts",
 ]
 
@@ -96,7 +97,13 @@ def test_settings_name_the_resources_of_the_stack(aws: Aws, outputs: Mapping[str
         "auction_results_timeout": 240,
         "max_mapped_orders": 100,
         "orders_per_task": 50,
-        "auction_concurrency": 10,
+        "auction_concurrency": 4,
+        "ingest_bucket": outputs["IngestBucketName"],
+        "ingest_ledger_table": outputs["IngestLedgerTableName"],
+        "call_details_dlq_url": outputs["CallDetailsDeadLettersUrl"],
+        "max_records_per_batch": 500,
+        "max_retries": 3,
+        "max_concurrent_calls": 50,
     }
     settings = parse_settings(json.dumps(_settings(aws)))
     assert settings.archive_bucket == outputs["ArchiveBucketName"]

@@ -12,11 +12,12 @@ import pytest
 from tests.packaging.template import ROOT, TEMPLATE, of_type, properties_of, read_template, resource
 
 CFN_LINT = ROOT / ".venv-aws" / "bin" / "cfn-lint"
-BUCKETS = ["ArchiveBucket", "OrderResultsBucket"]
+BUCKETS = ["ArchiveBucket", "OrderResultsBucket", "IngestBucket"]
 
 PUT_BY_A_PERSON = {
     "airflow/connections/dex_db",
     "airflow/connections/dex_api",
+    "airflow/connections/call_details_api",
     "airflow/connections/slack_alerts",
 }
 WRITTEN_BY_THE_STACK = {"airflow/variables/settings", "orders-api/jwt"}
@@ -56,7 +57,7 @@ def test_buckets_refuse_requests_without_tls() -> None:
     }
 
 
-@pytest.mark.parametrize("bucket", BUCKETS)
+@pytest.mark.parametrize("bucket", ["ArchiveBucket", "OrderResultsBucket"])
 def test_only_run_state_expires(bucket: str) -> None:
     rules = resource(bucket)["LifecycleConfiguration"]["Rules"]
     expiring = [rule for rule in rules if set(rule) - {"Id", "Status", "Prefix", "AbortIncompleteMultipartUpload"}]
@@ -68,17 +69,57 @@ def test_only_run_state_expires(bucket: str) -> None:
     assert by_id["abort-incomplete-uploads"]["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] <= 7
 
 
-def test_tables_forget_by_themselves_and_by_nothing_else() -> None:
-    (table,) = of_type("AWS::DynamoDB::Table").values()
-    properties = table["Properties"]
+def test_of_call_details_only_plans_and_what_was_moved_away_expire() -> None:
+    rules = {rule["Id"]: rule for rule in resource("IngestBucket")["LifecycleConfiguration"]["Rules"]}
+    assert {rule["Prefix"] for rule in rules.values() if "ExpirationInDays" in rule} == {"plans/"}
+    forgotten = {
+        rule["Prefix"]: rule["NoncurrentVersionExpiration"]["NoncurrentDays"]
+        for rule in rules.values()
+        if "NoncurrentVersionExpiration" in rule
+    }
+    assert forgotten == {"plans/": 7, "incoming/": 30, "processing/": 7}
+    markers = {rule["Prefix"] for rule in rules.values() if rule.get("ExpiredObjectDeleteMarker")}
+    assert markers == set(forgotten), "a marker of each file that ever was, and every listing slower"
+    assert rules["abort-incomplete-uploads"]["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] <= 7
+
+
+def test_tables_are_kept_encrypted_and_can_be_set_back() -> None:
+    assert set(of_type("AWS::DynamoDB::Table")) == {"OrdersTable", "IngestLedgerTable"}
+    for name, table in of_type("AWS::DynamoDB::Table").items():
+        properties = table["Properties"]
+        assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}, name
+        assert properties["SSESpecification"] == {"SSEEnabled": True}, name
+        assert properties["BillingMode"] == "PAY_PER_REQUEST", name
+        assert (table["DeletionPolicy"], table["UpdateReplacePolicy"]) == ("Retain", "Retain"), name
+
+
+def test_ledger_forgets_nothing() -> None:
+    properties = resource("IngestLedgerTable")
+    assert properties["TableName"] == {"Fn::Sub": "ingest-ledger-${Environment}"}
+    assert {key["AttributeName"]: key["KeyType"] for key in properties["KeySchema"]} == {"pk": "HASH", "sk": "RANGE"}
+    assert {item["AttributeType"] for item in properties["AttributeDefinitions"]} == {"S"}
+    assert "TimeToLiveSpecification" not in properties, "a file that comes again later would be posted again"
+
+
+def test_queue_of_dead_letters_keeps_them_as_long_as_it_can() -> None:
+    (item,) = of_type("AWS::SQS::Queue").values()
+    queue = item["Properties"]
+    assert queue["QueueName"] == {"Fn::Sub": "call-details-dlq-${Environment}"}
+    assert queue["MessageRetentionPeriod"] == 14 * 24 * 3600
+    assert queue["SqsManagedSseEnabled"] is True
+    assert (item["DeletionPolicy"], item["UpdateReplacePolicy"]) == ("Retain", "Retain")
+    (policy,) = properties_of("AWS::SQS::QueuePolicy").values()
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Action"]) == ("Deny", "sqs:*")
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_records_of_orders_are_forgotten_after_their_time() -> None:
+    properties = resource("OrdersTable")
     assert properties["TableName"] == {"Fn::Sub": "orders-${Environment}"}
     assert properties["KeySchema"] == [{"AttributeName": "record_id", "KeyType": "HASH"}]
     assert properties["AttributeDefinitions"] == [{"AttributeName": "record_id", "AttributeType": "S"}]
     assert properties["TimeToLiveSpecification"] == {"AttributeName": "ttl", "Enabled": True}
-    assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
-    assert properties["SSESpecification"] == {"SSEEnabled": True}
-    assert properties["BillingMode"] == "PAY_PER_REQUEST"
-    assert (table["DeletionPolicy"], table["UpdateReplacePolicy"]) == ("Retain", "Retain")
 
 
 def test_secrets_of_people_have_no_value_but_describe_one() -> None:
@@ -88,7 +129,8 @@ def test_secrets_of_people_have_no_value_but_describe_one() -> None:
         assert not {"SecretString", "GenerateSecretString"} & set(by_name[name]), name
         shape = re.search(r"\{.*\}", by_name[name]["Description"])
         assert shape, f"{name} does not say what to put"
-        assert {"conn_type", "host", "password"} <= set(json.loads(shape[0])), name
+        credentials = {"extra"} if name.endswith("/call_details_api") else {"password"}
+        assert {"conn_type", "host"} | credentials <= set(json.loads(shape[0])), name
 
 
 def test_key_of_the_tokens_is_generated_and_long_enough() -> None:

@@ -11,8 +11,23 @@ from tests.packaging.template import ROOT, properties_of, resource, statements_o
 
 ALARMS = properties_of("AWS::CloudWatch::Alarm")
 
-PUBLISHERS = {"dex_trigger_archive": "archive_*.py", "energy_auction": "auction_*.py"}
+PUBLISHERS = {
+    "dex_trigger_archive": "archive_*.py",
+    "energy_auction": "auction_*.py",
+    "call_details_watch": "ingest_watch.py",
+    "call_details_ingest": "ingest_report.py",
+}
 """Modules of ``airflow_ext`` that publish a pipeline's metrics, beside what run_report.py publishes for all."""
+
+WATCHED = {
+    "dex_trigger_archive": {"FailedRuns", "ScheduledRuns"},
+    "energy_auction": {"FailedRuns", "ScheduledRuns"},
+    # A round that fails is one that is missing, and the next one follows at once.
+    "call_details_watch": {"ScheduledRuns"},
+    # Without files it has no runs.
+    "call_details_ingest": {"FailedRuns"},
+}
+"""What must be noticed of each pipeline: that it failed, that it does not run."""
 
 METRICS_OF_AWS = {
     ("AWS/Lambda", ("FunctionName",)): {"Errors", "Duration"},
@@ -21,11 +36,12 @@ METRICS_OF_AWS = {
     ("AWS/ApiGateway", ("ApiName", "Stage")): {"5XXError"},
     ("AWS/DynamoDB", ("TableName",)): {"WriteThrottleEvents"},
     ("AWS/SNS", ("TopicName",)): {"NumberOfNotificationsFailed"},
+    ("AWS/SQS", ("QueueName",)): {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"},
 }
 """Metrics that AWS publishes, by namespace and dimensions: with others there is no data, and an alarm never rings."""
 
 EVENTS = {"FailedRuns", "UndeliveredAlerts", "Errors", "Duration", "Throttles", "5XXError", "WriteThrottleEvents"}
-EVENTS |= {"NumberOfNotificationsFailed"}
+EVENTS |= {"NumberOfNotificationsFailed", "ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"}
 """Metrics of which silence is good news. Of all others it is the bad news."""
 
 
@@ -73,18 +89,30 @@ def test_alarm_on_a_metric_of_aws_names_its_dimensions(name: str) -> None:
 
 
 def test_each_pipeline_is_watched_for_failure_and_for_silence() -> None:
-    for pipeline in PUBLISHERS:
+    assert set(WATCHED) == set(PUBLISHERS)
+    for pipeline, expected in WATCHED.items():
         watched = {
             alarm["MetricName"]
             for alarm in ALARMS.values()
             if alarm["Namespace"] == METRICS_NAMESPACE and _dimensions(alarm)["Pipeline"] == pipeline
         }
-        assert watched >= {"FailedRuns", "ScheduledRuns"}, pipeline
+        assert watched >= expected, pipeline
 
 
-def test_silence_of_the_auction_is_noticed_after_four_runs() -> None:
-    alarm = resource("AuctionNoRunAlarm")
-    assert (alarm["Period"], alarm["EvaluationPeriods"]) == (300, 4)
+@pytest.mark.parametrize(("name", "periods"), [("AuctionNoRunAlarm", 4), ("CallDetailsWatchNoRunAlarm", 8)])
+def test_silence_of_a_short_pipeline_is_noticed_after_some_runs(name: str, periods: int) -> None:
+    alarm = resource(name)
+    assert (alarm["Period"], alarm["EvaluationPeriods"]) == (300, periods)
+
+
+def test_dead_letters_are_noticed_at_once_and_again_before_they_are_lost() -> None:
+    queue = resource("CallDetailsDeadLetters")
+    of_queue = {alarm["MetricName"]: alarm for alarm in ALARMS.values() if alarm["Namespace"] == "AWS/SQS"}
+    assert {str(_dimensions(alarm)) for alarm in of_queue.values()} == {
+        str({"QueueName": {"Fn::GetAtt": "CallDetailsDeadLetters.QueueName"}})
+    }
+    assert of_queue["ApproximateNumberOfMessagesVisible"]["Threshold"] == 1
+    assert of_queue["ApproximateAgeOfOldestMessage"]["Threshold"] < queue["MessageRetentionPeriod"] == 14 * 86400
 
 
 def test_errors_of_each_function_are_watched_but_of_the_one_whose_errors_are_answers() -> None:
@@ -92,6 +120,13 @@ def test_errors_of_each_function_are_watched_but_of_the_one_whose_errors_are_ans
         _dimensions(alarm)["FunctionName"]["Ref"] for alarm in ALARMS.values() if alarm["MetricName"] == "Errors"
     }
     assert watched == set(properties_of("AWS::Serverless::Function")) - {"AuctionOrderFunction"}
+
+
+def test_slowness_of_each_function_is_watched() -> None:
+    watched = {
+        _dimensions(alarm)["FunctionName"]["Ref"] for alarm in ALARMS.values() if alarm["MetricName"] == "Duration"
+    }
+    assert watched == set(properties_of("AWS::Serverless::Function"))
 
 
 @pytest.mark.parametrize("name", [name for name, alarm in ALARMS.items() if alarm["MetricName"] == "Duration"])

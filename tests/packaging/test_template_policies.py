@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
-from tests.packaging.template import as_list, of_type, properties_of, read_template, statements, statements_of
+from tests.packaging.template import as_list, of_type, properties_of, read_template, resource, statements, statements_of
 
 ALLOWED_WILDCARDS = {
     ("AlertsKey", "AccountAdministersTheKey"): "a key policy must leave the key to its account; '*' is this key",
@@ -14,7 +15,7 @@ ALLOWED_WILDCARDS = {
 }
 """Statements that may allow ``*`` as a resource or within an action, each with the reason."""
 
-KEYS_BELOW_A_PREFIX = re.compile(r"\$\{\w+Bucket\.Arn\}/[a-z]+/\*")
+KEYS_BELOW_A_PREFIX = re.compile(r"\$\{\w+Bucket\.Arn\}/[a-z-]+/\*")
 """The only resources with a ``*`` in them that need no reason: keys are made of dates and ids."""
 
 ALLOWED_MANAGED_POLICIES = {
@@ -49,7 +50,48 @@ PIPELINE_MAY = {
     ("lambda:InvokeFunction", "AuctionResultsFunction.Arn"),
     ("lambda:InvokeFunction", "AuctionOrderFunction.Arn"),
 }
-"""What the pipelines may do with buckets and functions: nobody deletes, nobody lists functions."""
+"""What archive and auction may do with buckets and functions: nobody deletes, nobody lists functions."""
+
+FILES_MAY = {
+    "GetObject": {"incoming", "processing", "processed", "failed", "plans", "receipts", "dead-letter"},
+    "GetObjectVersion": {"incoming", "processing", "failed", "dead-letter"},
+    "PutObject": {"processing", "processed", "failed", "plans", "receipts", "dead-letter"},
+    "DeleteObject": {"incoming", "processing", "failed"},
+    "GetObjectTagging": {"incoming", "processing", "processed", "failed"},
+    "GetObjectVersionTagging": {"incoming", "processing", "processed", "failed"},
+    "PutObjectTagging": {"incoming", "processing", "processed", "failed"},
+}
+"""What the ingest may do below which prefixes: it moves files on, and deletes no version, result or receipt."""
+
+PARAMETER = "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter"
+
+INGEST_MAY = {
+    *(
+        (f"s3:{action}", f"${{IngestBucket.Arn}}/{prefix}/*")
+        for action, prefixes in FILES_MAY.items()
+        for prefix in prefixes
+    ),
+    ("s3:ListBucket", "IngestBucket.Arn"),
+    ("s3:ListBucketVersions", "IngestBucket.Arn"),
+    ("dynamodb:DeleteItem", "IngestLedgerTable.Arn"),
+    ("dynamodb:GetItem", "IngestLedgerTable.Arn"),
+    ("dynamodb:PutItem", "IngestLedgerTable.Arn"),
+    ("dynamodb:Query", "IngestLedgerTable.Arn"),
+    ("sqs:ChangeMessageVisibility", "CallDetailsDeadLetters.Arn"),
+    ("sqs:DeleteMessage", "CallDetailsDeadLetters.Arn"),
+    ("sqs:ReceiveMessage", "CallDetailsDeadLetters.Arn"),
+    ("sqs:SendMessage", "CallDetailsDeadLetters.Arn"),
+    *(
+        (
+            "ssm:GetParameters",
+            f"{PARAMETER}${{CallDetails{which}KeyParameter}}",
+        )
+        for which in ("Access", "Secret")
+    ),
+}
+
+MAX_POLICY = 6144
+"""IAM's limit for a managed policy, in characters without white space."""
 
 
 def _resource(value: Any) -> str:
@@ -114,11 +156,20 @@ def test_each_function_has_a_role_that_allows_what_it_does_and_no_more() -> None
         assert allowed == MAY[role.removesuffix(".Arn")], name
 
 
-def test_pipelines_may_use_buckets_and_functions_and_delete_nothing() -> None:
+def test_pipelines_may_do_what_they_do_and_no_more() -> None:
     found = statements_of("PipelinePolicy").values()
     assert all(statement["Effect"] == "Allow" for statement in found)
     pairs = set().union(*(_pairs(statement) for statement in found))
-    assert {pair for pair in pairs if pair[0].startswith(("s3:", "lambda:"))} == PIPELINE_MAY
+    others = {"secretsmanager:GetSecretValue", "sns:Publish", "kms:Decrypt", "kms:GenerateDataKey"}
+    others.add("cloudwatch:PutMetricData")
+    assert {pair for pair in pairs if pair[0] not in others} == PIPELINE_MAY | INGEST_MAY
+
+
+def test_policy_of_the_pipelines_fits_into_iam_s_limit() -> None:
+    text = json.dumps(resource("PipelinePolicy")["PolicyDocument"], separators=(",", ":"))
+    # An ARN is longer than its name here: a bucket's by some 30 characters, a secret's by twice as many.
+    arns = text.count("${") * 30 + text.count('"Ref"') * 60 + text.count("Fn::GetAtt") * 30
+    assert len(text) + arns < MAX_POLICY
 
 
 def test_pipelines_read_the_secrets_of_airflow_and_not_the_key_of_the_tokens() -> None:

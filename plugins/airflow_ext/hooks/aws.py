@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sns import SNSClient
 
-_TASK_SERVICES = ("s3", "lambda", "cloudwatch", "sns")
+_TASK_SERVICES = ("s3", "lambda", "cloudwatch", "sns", "dynamodb", "sqs", "ssm")
 
 
 class AwsSession:
@@ -72,15 +72,39 @@ def lambda_client(*, max_connections: int = 1, session: AwsSession | None = None
     return cast("LambdaClient", (session or AwsSession()).client("lambda", config))
 
 
-def sns_client(*, max_connections: int = 1) -> SNSClient:
-    """An SNS client for up to ``max_connections`` messages at once that waits for no more than half a minute."""
+def quick_client(service: str, *, session: AwsSession | None = None) -> Any:
+    """A client of DynamoDB, SQS or SSM, whose calls take milliseconds: one that does not answer is asked again soon.
+
+    Args:
+        service: its name for boto3.
+        session: see :class:`AwsSession`.
+    """
+    from botocore.config import Config
+
+    config = Config(
+        max_pool_connections=50,
+        connect_timeout=5,
+        # Above the longest poll of a queue.
+        read_timeout=10,
+        retries={"mode": "standard", "total_max_attempts": 4},
+    )
+    return (session or AwsSession()).client(service, config)
+
+
+def sns_client(*, max_connections: int = 1, attempts: int = 1) -> SNSClient:
+    """An SNS client that waits for no more than 15 s an attempt.
+
+    Args:
+        max_connections: messages at once.
+        attempts: how often a message is sent in all; one that SNS was slow to confirm is then there twice.
+    """
     from botocore.config import Config
 
     config = Config(
         max_pool_connections=max_connections,
         connect_timeout=5,
         read_timeout=10,
-        retries={"mode": "standard", "total_max_attempts": 2},
+        retries={"mode": "standard", "total_max_attempts": attempts},
     )
     return cast("SNSClient", AwsSession().client("sns", config))
 

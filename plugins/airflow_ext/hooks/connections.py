@@ -1,9 +1,10 @@
-"""Read an Airflow Connection with an error that says where it belongs."""
+"""Read an Airflow Connection, and the URLs in it, with errors that say what belongs where."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import httpx
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError, AirflowSecretsBackendAccessDenied
 
@@ -29,3 +30,34 @@ def get_connection(conn_id: str) -> Connection:
         ) from error
     except AirflowSecretsBackendAccessDenied as error:
         raise SettingsError(f"{where} may not be read: check the execution role's permissions") from error
+
+
+def absolute_url(conn: Connection, host: str) -> str:
+    """A connection's host as a URL: one made in the UI or from a URI holds scheme, host and port apart."""
+    if "://" in host:
+        return host
+    scheme = conn.schema if conn.schema in ("http", "https") else "https"
+    return f"{scheme}://{host}" + (f":{conn.port}" if conn.port else "")
+
+
+def check_url(conn_id: str, name: str, text: str) -> None:
+    """Refuse what is no URL, or holds a secret: URLs are quoted in errors.
+
+    Args:
+        conn_id: of the connection.
+        name: of the field.
+        text: its value.
+
+    Raises:
+        SettingsError: names the field.
+    """
+    where = f"connection '{conn_id}': {name}"
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL:
+        # The cause would be logged as well, and it quotes what it cannot read.
+        raise SettingsError(f"{where} is no URL; write one such as https://api.example.com") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise SettingsError(f"{where} must begin with https:// and name a host")
+    if url.userinfo or url.query:
+        raise SettingsError(f"{where} must hold no user, password or query; credentials go to fields of their own")

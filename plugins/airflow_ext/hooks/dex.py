@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
-from airflow_ext.hooks.connections import get_connection
+from airflow_ext.hooks.connections import absolute_url, check_url, get_connection
 from airflow_ext.ids import DEX_API_CONNECTION, DEX_DATABASE_CONNECTION
 from include.clients.dex import DexApi
 from include.clients.oauth2 import ClientCredentials
@@ -119,37 +117,15 @@ def api_access(conn: Connection, *, default_base_url: str) -> tuple[str, ClientC
     missing = [name for name, value in required.items() if not value]
     if missing:
         raise SettingsError(f"connection '{DEX_API_CONNECTION}': missing {', '.join(missing)}")
-    base_url = _with_scheme(conn, str(base_url or default_base_url))
+    base_url = absolute_url(conn, str(base_url or default_base_url))
     for name, url in {"extra.token_url": str(token_url), "host (base URL of the API)": base_url}.items():
-        _check_url(url, name)
+        check_url(DEX_API_CONNECTION, name, url)
     return base_url, ClientCredentials(
         token_url=str(token_url),
         client_id=str(conn.login),
         client_secret=str(conn.password),
         scope=str(extra.get("scope") or DEFAULT_SCOPE),
     )
-
-
-def _check_url(text: str, name: str) -> None:
-    """URLs are quoted in errors, so they must not carry a secret."""
-    where = f"connection '{DEX_API_CONNECTION}': {name}"
-    try:
-        url = httpx.URL(text)
-    except httpx.InvalidURL:
-        # The cause would be logged as well, and it quotes what it cannot read.
-        raise SettingsError(f"{where} is no URL; write one such as https://dex.example.com") from None
-    if url.scheme not in ("http", "https") or not url.host:
-        raise SettingsError(f"{where} must begin with https:// and name a host")
-    if url.userinfo or url.query:
-        raise SettingsError(f"{where} must hold no user, password or query; credentials go to login and password")
-
-
-def _with_scheme(conn: Connection, base_url: str) -> str:
-    """Connections made in the UI or from a URI hold scheme, host and port apart."""
-    if "://" in base_url:
-        return base_url
-    scheme = conn.schema if conn.schema in ("http", "https") else "https"
-    return f"{scheme}://{base_url}" + (f":{conn.port}" if conn.port else "")
 
 
 def _first_line(error: BaseException) -> str:

@@ -23,7 +23,7 @@ class LambdaResultSensor(BaseSensorOperator):
 
     Args:
         function_name: Lambda A, name or ARN; templated.
-        timeout: seconds after which a trigger that does not speak any more fails the task; beyond the setting.
+        timeout: after which a trigger that has not spoken fails the task, for good; beyond the setting.
         kwargs: of the base class.
     """
 
@@ -58,7 +58,12 @@ class LambdaResultSensor(BaseSensorOperator):
             the same as :meth:`execute`.
         """
         from airflow_ext import auction_wait
+
+        return auction_wait.end(context, event)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume, or fail because the trigger did not speak in time."""
         from airflow_ext.notifications.safety_net import failure_kept
 
         with failure_kept(context["ti"]):
-            return auction_wait.end(context, event)
+            return super().resume_execution(next_method, next_kwargs, context)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any
@@ -11,7 +11,9 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_ext.auction_wait import Event, Wait, event_of
-from include.errors import PipelineError
+from include.errors import PipelineError, TransientError
+
+log = logging.getLogger(__name__)
 
 
 class LambdaResultTrigger(BaseTrigger):
@@ -42,7 +44,7 @@ class LambdaResultTrigger(BaseTrigger):
             watch = await asyncio.to_thread(wait.watch)
             if await asyncio.to_thread(watch.find) is not None:
                 return event_of(wait, ready=True)
-            while (pause := wait.pause(time.time())) is not None:
+            while (pause := wait.pause(watch)) is not None:
                 await asyncio.sleep(pause)
                 waiting = await asyncio.to_thread(wait.look, watch)
                 if waiting is None:
@@ -50,4 +52,9 @@ class LambdaResultTrigger(BaseTrigger):
                 wait = waiting
         except PipelineError as error:
             return event_of(wait, error=error)
+        except Exception as error:  # noqa: BLE001 - the task would fail without a word of why, and without a retry
+            # The type only: what raised is not ours, and may quote anything.
+            what = f"waiting in the triggerer broke off: {type(error).__name__}"
+            log.error("%s", what)
+            return event_of(wait, error=TransientError(what))
         return event_of(wait)

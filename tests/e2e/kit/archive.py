@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 from local.stack import Stack
+from tests.e2e.kit.bucket import Bucket, Version
+
+DAG_ID = "dex_trigger_archive"
 
 
 def key_of(client: int, day: date) -> str:
@@ -16,28 +18,11 @@ def key_of(client: int, day: date) -> str:
     return f"trigger/{client}/{client}_trigger_{day:%Y%m%d}.json"
 
 
-@dataclass(frozen=True)
-class Version:
-    """One version of an object, newest first where there are several."""
-
-    key: str
-    id: str
-    etag: str
-
-
-class Archive:
-    """Reads one bucket."""
+class Archive(Bucket):
+    """Reads the archive."""
 
     def __init__(self, stack: Stack) -> None:
-        self.bucket = stack.archive_bucket
-        self.s3 = stack.aws("s3")
-
-    def listing(self, prefix: str = "") -> list[Version]:
-        """All versions of all objects below ``prefix``, in the order of their keys, newest first."""
-        pages = self.s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=prefix)
-        return [
-            Version(item["Key"], item["VersionId"], item["ETag"]) for page in pages for item in page.get("Versions", [])
-        ]
+        super().__init__(stack, stack.archive_bucket)
 
     def versions(self, client: int, day: date) -> list[Version]:
         """All versions of a client's answer of a day, newest first; none if it was never archived."""
@@ -50,12 +35,6 @@ class Archive:
             if version.key.endswith(f"_trigger_{day:%Y%m%d}.json"):
                 counts[version.key] = counts.get(version.key, 0) + 1
         return counts
-
-    def get(self, key: str, version: str | None = None) -> dict[str, Any]:
-        """What S3 answers for an object, ``Body`` read."""
-        asked = {"Bucket": self.bucket, "Key": key} | ({"VersionId": version} if version else {})
-        answer: dict[str, Any] = self.s3.get_object(**asked)
-        return answer | {"Body": answer["Body"].read()}
 
     def body(self, client: int, day: date, version: str | None = None) -> bytes:
         """A client's answer of a day."""

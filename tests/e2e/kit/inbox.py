@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from local.inbox import receive_alerts
-from local.stack import Stack
-from tests.e2e.kit.partners import Partners
-from tests.e2e.kit.pipeline import Pipeline
+from pathlib import Path
 
-SLACK_PATH = "/slack/services"
+from local.inbox import receive_alerts, slack_messages
+from local.stack import Stack
+from tests.e2e.kit.waiting import wait_until
 
 
 class Inbox:
     """Keeps what it takes off the queue, so that no message is lost between tests."""
 
-    def __init__(self, stack: Stack, partners: Partners, pipeline: Pipeline) -> None:
+    def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        self._partners = partners
-        self._pipeline = pipeline
         self._sns: list[str] = []
 
     def sns(self) -> list[str]:
@@ -26,7 +23,7 @@ class Inbox:
 
     def slack(self) -> list[str]:
         """All messages that Slack has taken until now, as JSON."""
-        return [str(call["body"]) for call in self._partners.calls(SLACK_PATH) if call["status"] == 200]
+        return slack_messages(self._stack, containing="")
 
     def about(self, run_id: str, *, failed: bool = True) -> tuple[list[str], list[str]]:
         """The SNS and Slack messages about one run that has ended, also those that come late.
@@ -35,8 +32,22 @@ class Inbox:
             failed: the run has failed, so that its failure callback is to be awaited.
         """
         if failed:
-            self._pipeline.wait_for_failure_callback(run_id)
+            self._wait_for_failure_callback(run_id)
         return (
             [text for text in self.sns() if run_id in text],
             [text for text in self.slack() if run_id in text],
         )
+
+    def _wait_for_failure_callback(self, run_id: str) -> None:
+        """Wait until the DAG's own failure callback, which might alert a second time, has done its work."""
+        logs = Path(self._stack.logs).parent / "airflow" / "logs" / "dag_processor"
+
+        def done() -> bool:
+            texts = (path.read_text(errors="replace") for path in logs.rglob("*.py.log"))
+            return any(
+                run_id in line and ("its summary has told people" in line or "delivered through" in line)
+                for text in texts
+                for line in text.splitlines()
+            )
+
+        wait_until(done, what=f"the failure callback of run {run_id}")

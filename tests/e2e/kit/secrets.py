@@ -25,8 +25,12 @@ class Secrets:
 
     def read(self, name: str) -> dict[str, Any]:
         """The secret's JSON object."""
-        document: dict[str, Any] = json.loads(self._text(name))
+        document: dict[str, Any] = json.loads(self.text(name))
         return document
+
+    def text(self, name: str) -> str:
+        """The secret as it is."""
+        return str(self._client.get_secret_value(SecretId=name)["SecretString"])
 
     def put(self, name: str, value: dict[str, Any] | str) -> None:
         """Replace the secret by a JSON object, or by a text as it is."""
@@ -53,12 +57,9 @@ class Secrets:
 
     def _keep(self, name: str) -> None:
         if name not in self._before:
-            self._before[name] = self._text(name)
+            self._before[name] = self.text(name)
 
     def _back(self, name: str) -> None:
         if name in self._deleted:
             self._client.restore_secret(SecretId=name)
             self._deleted.discard(name)
-
-    def _text(self, name: str) -> str:
-        return str(self._client.get_secret_value(SecretId=name)["SecretString"])

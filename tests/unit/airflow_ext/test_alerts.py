@@ -8,6 +8,8 @@ from typing import Any, cast
 
 import pytest
 from airflow.sdk import BaseHook, Context
+from airflow.sdk.exceptions import AirflowException
+from botocore.exceptions import EndpointConnectionError
 
 from airflow_ext.ids import SLACK_CONNECTION
 from airflow_ext.notifications.alerts import open_channels, send_alert
@@ -120,16 +122,20 @@ def test_malformed_slack_connection_does_not_stop_the_topic(
     assert "pl4nted" not in caplog.text
 
 
-def test_secrets_store_that_breaks_does_not_stop_the_topic(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_store_that_breaks_is_told_and_does_not_stop_the_topic(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     real = BaseHook.get_connection
 
     def broken(*arguments: Any) -> Any:
         if arguments[-1] == SLACK_CONNECTION:
-            raise RuntimeError("the store broke")
+            raise RuntimeError("the store broke at pl4nted")
         return real(arguments[-1])
 
     monkeypatch.setattr(BaseHook, "get_connection", broken)
     assert send() == ["sns"]
+    assert "not delivered through slack: SettingsError: connection 'slack_alerts' cannot be read" in caplog.text
+    assert "pl4nted" not in caplog.text
 
 
 def test_unknown_topic_leaves_slack(wire: Wire) -> None:
@@ -146,7 +152,7 @@ def test_webhook_address_is_not_logged(wire: Wire, caplog: pytest.LogCaptureFixt
 
 
 def test_many_alerts_look_their_connections_up_once(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    channels = open_channels(cast("Context", {}), topic_arn=TOPIC, at_once=4)
+    channels = open_channels(cast("Context", {}), topic_arn=TOPIC)
     for conn_id in ("AWS_DEFAULT", "SLACK_ALERTS"):
         monkeypatch.delenv(f"AIRFLOW_CONN_{conn_id}")
     with ThreadPoolExecutor(4) as pool:
@@ -171,3 +177,34 @@ def test_channel_that_cannot_be_opened_refuses_and_the_other_works(wire: Wire, m
 def test_longest_subject_is_cut(wire: Wire) -> None:
     send(Alert(Severity.WARNING, "p", "r", "ü" * 500))
     assert len(wire.sns[0]["Subject"]) == 100
+
+
+def test_sender_that_repeats_by_itself_has_one_attempt_at_a_time(wire: Wire) -> None:
+    """SNS may have taken a message whose confirmation is late."""
+    wire.sns_is_down = True
+    with pytest.raises(EndpointConnectionError):
+        open_channels(cast("Context", {}), topic_arn=TOPIC, attempts=1)["sns"](ALERT)
+    assert wire.sns_attempts == 1
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that Slack's library waits, which nobody does here."""
+    pauses: list[float] = []
+    monkeypatch.setattr("slack_sdk.http_retry.builtin_handlers.time.sleep", pauses.append)
+    return pauses
+
+
+def test_slack_is_given_the_time_that_it_asks_for(wire: Wire, pauses: list[float]) -> None:
+    wire.slack_retry_after = ["1", "3"]
+    open_channels(cast("Context", {}), topic_arn=None, seconds=30)["slack"](ALERT)
+    assert [int(pause) for pause in pauses] == [1, 3]
+    assert len(wire.slack) == 1
+
+
+@pytest.mark.parametrize("asked", ["30", "3600", "soon", "-1"])
+def test_slack_that_asks_for_more_time_than_there_is_refuses(asked: str, wire: Wire, pauses: list[float]) -> None:
+    wire.slack_retry_after = [asked]
+    with pytest.raises(AirflowException, match="429"):
+        open_channels(cast("Context", {}), topic_arn=None, seconds=30)["slack"](ALERT)
+    assert (pauses, wire.slack) == ([], [])

@@ -28,7 +28,7 @@ def test_lambda_client_calls_once_and_outwaits_the_function() -> None:
 
 
 def test_sns_client_is_bounded() -> None:
-    config = sns_client(max_connections=4).meta.config
+    config = sns_client(max_connections=4, attempts=2).meta.config
     assert (config.connect_timeout, config.read_timeout, config.max_pool_connections) == (5, 10, 4)
     assert config.retries == {"mode": "standard", "total_max_attempts": 2}
 

@@ -5,10 +5,17 @@ from typing import Any
 
 import pytest
 from airflow.sdk import Context, Variable
+from airflow.sdk.exceptions import AirflowSkipException
 from airflow.sdk.log import mask_secret
 
 from airflow_ext.ids import XComKey
-from airflow_ext.notifications.safety_net import SUMMARY_TASK, alert_unreported_failure, failure_kept, leave
+from airflow_ext.notifications.safety_net import (
+    SUMMARY_TASK,
+    alert_unreported_failure,
+    failure_kept,
+    leave,
+    leave_alerted,
+)
 from include.errors import SettingsError
 from tests.fakes.airflow import FakeRun, FakeTaskInstance, XComs
 from tests.fakes.wire import TOPIC, Wire
@@ -45,7 +52,8 @@ def pushed(run: FakeRun, key: XComKey, value: Any) -> None:
 
 
 def test_silent_when_the_summary_told_people(wire: Wire, run: FakeRun) -> None:
-    pushed(run, XComKey.ALERTED, ["sns"])
+    run.clear_number = 1
+    leave_alerted(run.context(SUMMARY_TASK), ["sns"])
     alert_unreported_failure(callback_context(run))
     assert (wire.sns, wire.slack) == ([], [])
 
@@ -53,13 +61,21 @@ def test_silent_when_the_summary_told_people(wire: Wire, run: FakeRun) -> None:
 @pytest.mark.parametrize("alerted", [None, []], ids=["never ran", "reached nobody"])
 def test_alerts_when_nobody_was_told(wire: Wire, run: FakeRun, alerted: list[str] | None) -> None:
     if alerted is not None:
-        pushed(run, XComKey.ALERTED, alerted)
+        leave_alerted(run.context(SUMMARY_TASK), alerted)
     alert_unreported_failure(callback_context(run))
     (message,) = wire.sns
     assert message["Subject"].startswith("[ERROR] dex_trigger_archive: ")
     for fact in (run.run_id, "reason: task_failure", "last task: archive_client", "http://airflow.test/log"):
         assert fact in message["Message"]
     assert len(wire.slack) == 1
+
+
+def test_word_of_an_earlier_life_of_the_run_silences_nobody(wire: Wire, run: FakeRun) -> None:
+    """A run that was cleared and then ended by its time-out still has what its first summary left."""
+    leave_alerted(run.context(SUMMARY_TASK), ["slack", "sns"])
+    run.clear_number += 1
+    alert_unreported_failure(callback_context(run))
+    assert (len(wire.sns), len(wire.slack)) == (1, 1)
 
 
 def test_tells_why_the_summary_failed(wire: Wire, run: FakeRun) -> None:
@@ -140,6 +156,13 @@ def test_masked_secret_is_not_in_the_reason(before: str) -> None:
     kept = ti.xcom_pull(task_ids="list_clients", key=XComKey.FAILURE)
     assert kept.startswith(f"ValueError: {before}login with")
     assert "masked" not in kept
+
+
+def test_skipped_task_has_not_failed() -> None:
+    ti = FakeTaskInstance(XComs(), "wait_for_results")
+    with pytest.raises(AirflowSkipException), failure_kept(ti):  # type: ignore[arg-type]
+        raise AirflowSkipException("no results")
+    assert ti.xcoms.values == {}
 
 
 def test_long_reason_is_cut_and_success_leaves_nothing() -> None:

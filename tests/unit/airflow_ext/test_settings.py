@@ -38,7 +38,9 @@ def test_defaults_are_those_of_the_contract() -> None:
         16,
     )
     assert settings.auction_results_timeout == 240
-    assert (settings.max_mapped_orders, settings.orders_per_task, settings.auction_concurrency) == (100, 50, 10)
+    assert (settings.max_mapped_orders, settings.orders_per_task, settings.auction_concurrency) == (100, 50, 4)
+    assert (settings.max_records_per_batch, settings.max_retries, settings.max_concurrent_calls) == (500, 3, 50)
+    assert (settings.ingest_bucket, settings.ingest_ledger_table, settings.call_details_dlq_url) == ("", "", "")
 
 
 def test_every_field_is_taken() -> None:
@@ -49,10 +51,16 @@ def test_every_field_is_taken() -> None:
         "max_mapped_clients": 1024,
         "clients_per_task": 1,
         "archive_concurrency": 64,
-        "auction_results_timeout": 270,
+        "auction_results_timeout": 240,
         "max_mapped_orders": 1024,
         "orders_per_task": 1,
         "auction_concurrency": 64,
+        "ingest_bucket": "ingest",
+        "ingest_ledger_table": "ingest-ledger-dev",
+        "call_details_dlq_url": "https://sqs.test/000000000000/queue",
+        "max_records_per_batch": 1,
+        "max_retries": 10,
+        "max_concurrent_calls": 1,
     }
     assert set(document) == set(Settings.model_fields), "a new field wants a line here and in the table below"
     assert parse(**document).model_dump() == document
@@ -87,10 +95,16 @@ NO_BUCKETS = [
         ("max_mapped_clients", [0, -1, 1025, "many", None]),
         ("clients_per_task", [0, -1, "many", None]),
         ("archive_concurrency", [0, 65, "many", None]),
-        ("auction_results_timeout", [0, -1, 271, "long", None]),
+        ("auction_results_timeout", [0, -1, 241, "long", None]),
         ("max_mapped_orders", [0, -1, 1025, "many", None]),
         ("orders_per_task", [0, -1, "many", None]),
         ("auction_concurrency", [0, 65, "many", None]),
+        ("ingest_bucket", [bucket for bucket in NO_BUCKETS if bucket not in (..., "")]),
+        ("ingest_ledger_table", ["a", "a b", "a/b", 5, None]),
+        ("call_details_dlq_url", ["queue", "arn:aws:sqs:us-east-1:0:queue", None]),
+        ("max_records_per_batch", [0, 501, "many", None]),
+        ("max_retries", [0, 11, "many", None]),
+        ("max_concurrent_calls", [0, 1001, "many", None]),
     ],
 )
 def test_each_fault_names_its_field(field: str, values: list[Any]) -> None:

@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.alerts import Alert, Severity
-from include.auction.notices import ATTEMPTS, MAX_FAILURES_IN_A_ROW, WORKERS, DeliveryNotes, Send, deliver
+from include.auction.notices import ATTEMPTS, MAX_FAILURES_IN_A_ROW, DeliveryNotes, Send, deliver
 from tests.fakes.s3 import FakeS3, s3_error
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 KEY = "runs/run/alerts.json"
+AT_ONCE = {"slack": 1, "sns": 4}
 
 
 class Channel:
@@ -47,7 +48,7 @@ def notes(s3: FakeS3) -> DeliveryNotes:
 def send(s3: FakeS3, count: int, clock: Callable[[], float] = lambda: 0.0, **channels: Send) -> int:
     """Deliver alerts ``0`` to ``count`` through the channels; nobody waits."""
     alerts = {f"{n}/rejected": Alert(Severity.WARNING, "p", "r", str(n)) for n in range(count)}
-    return deliver(alerts, channels, notes(s3), sleep=lambda seconds: None, clock=clock)
+    return deliver(alerts, channels, notes(s3), at_once=AT_ONCE, seconds=40, sleep=lambda seconds: None, clock=clock)
 
 
 def test_each_alert_goes_once_through_each_channel() -> None:
@@ -99,7 +100,8 @@ def test_alert_is_tried_a_few_times(caplog: pytest.LogCaptureFixture) -> None:
 
     slack = Channel(refuses)
     alerts = {order: Alert(Severity.ERROR, "p", "r", order) for order in ("0", "1", "2")}
-    assert deliver(alerts, {"slack": slack}, notes(FakeS3()), sleep=pauses.append) == 1
+    channels = {"slack": slack}
+    assert deliver(alerts, channels, notes(FakeS3()), at_once=AT_ONCE, seconds=40, sleep=pauses.append) == 1
     assert slack.attempts == {"0": 1, "1": ATTEMPTS, "2": ATTEMPTS}
     assert sorted(slack.taken) == ["0", "1"]
     assert len(pauses) == 2 * (ATTEMPTS - 1)
@@ -109,10 +111,10 @@ def test_alert_is_tried_a_few_times(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_channel_that_is_down_is_not_tried_for_every_alert() -> None:
-    slack = Channel(down)
-    assert send(FakeS3(), 600, slack=slack) == 600
+    sns = Channel(down)
+    assert send(FakeS3(), 600, sns=sns) == 600
     # Each worker may be at an alert when the last one that counts has failed.
-    assert len(slack.attempts) < MAX_FAILURES_IN_A_ROW + WORKERS
+    assert len(sns.attempts) < MAX_FAILURES_IN_A_ROW + AT_ONCE["sns"]
 
 
 def test_time_that_is_up_ends_the_telling() -> None:
@@ -163,3 +165,57 @@ def test_notes_that_cannot_be_kept_stop_nobody(caplog: pytest.LogCaptureFixture)
     assert send(s3, 3, slack=slack) == 0
     assert len(slack.taken) == 3
     assert "delivered alerts were not noted" in caplog.text
+
+
+@pytest.mark.parametrize("channel", AT_ONCE)
+def test_no_more_alerts_on_their_way_than_a_channel_takes(channel: str) -> None:
+    on_their_way, most, lock = 0, 0, threading.Lock()
+    # Nobody is sent off before as many are on their way as may be: fewer at once would break the barrier.
+    meeting = threading.Barrier(AT_ONCE[channel], timeout=10)
+
+    def take(alert: Alert) -> None:
+        nonlocal on_their_way, most
+        with lock:
+            on_their_way += 1
+            most = max(most, on_their_way)
+        meeting.wait()
+        with lock:
+            on_their_way -= 1
+
+    assert send(FakeS3(), 8, **{channel: take}) == 0
+    assert most == AT_ONCE[channel]
+
+
+def test_channel_that_does_not_answer_is_not_waited_for() -> None:
+    s3, sns, answer, answered = FakeS3(), Channel(), threading.Event(), threading.Event()
+
+    def stuck(alert: Alert) -> None:
+        answer.wait(10)
+        answered.set()
+
+    alerts = {"0/rejected": Alert(Severity.WARNING, "p", "r", "0")}
+    channels = {"slack": stuck, "sns": sns}
+    assert deliver(alerts, channels, notes(s3), at_once=AT_ONCE, seconds=0.2) == 1
+    assert not answered.is_set(), "the run waits for a channel"
+    answer.set()
+    assert sns.taken == ["0"]
+
+
+@pytest.mark.parametrize("body", [b"{not json", b"[1]", b"5", b'{"delivered": 5}', b'{"delivered": {"0/rejected": 5}}'])
+def test_damaged_notes_keep_nobody_silent(body: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    s3, slack = FakeS3(), Channel()
+    s3.put_object(Bucket="archive", Key=KEY, Body=body)
+    assert send(s3, 2, slack=slack) == 0
+    assert slack.taken == ["0", "1"]
+    assert "delivered alerts cannot be read and may be repeated" in caplog.text
+    assert notes(s3).channels_of("1/rejected") == ["slack"]
+
+
+def test_notes_that_cannot_be_read_or_kept_keep_nobody_silent() -> None:
+    def fail(request: object) -> None:
+        raise s3_error("AccessDenied")
+
+    s3, slack = FakeS3(), Channel()
+    s3.before |= {"GetObject": fail, "PutObject": fail}
+    assert send(s3, 2, slack=slack) == 0
+    assert slack.taken == ["0", "1"]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from include.auction.book import OrderBook
 from include.auction.outcomes import Outcome, Result
-from include.auction.processor import OrderProcessor
+from include.auction.processor import TIME_UP, OrderProcessor
+from include.auction.times import LAST_ANSWER, LAST_ORDER, RunClock
 from include.clients.functions import FunctionClient
 from include.errors import StorageUnavailableError
 from include.outcomes import OutcomeFile
@@ -29,19 +30,24 @@ INVALID = RaisedError("InvalidOrderError", "InvalidOrderError: order x has no st
 
 
 class Desk:
-    """One task's orders. ``says`` maps an order's index to what Lambda B does with it, one call after the other."""
+    """One task's orders, in a run that is ``age`` seconds old.
+
+    ``says`` maps an order's index to what Lambda B does with it, one call after the other.
+    """
 
     def __init__(self, count: int, says: dict[int, list[Any]] | None = None, **options: Any) -> None:
         self.book = OrderBook("run", date(2026, 3, 8), tuple({"n": n} for n in range(count)))
         self.says = says or {}
         self.options = {"concurrency": 4} | options
+        self.age = 0.0
         self.functions = FakeLambda({"b": self._order})
         self.s3 = FakeS3()
 
     def process(self, *, clear_number: int = 0, resume: bool = True) -> list[Outcome]:
         ledger = OutcomeFile(Outcome, cast("S3Client", self.s3), "archive", KEY, clear_number=clear_number)
         functions = FunctionClient(cast("LambdaClient", self.functions))
-        processor = OrderProcessor(self.book, functions, "b", ledger, **self.options)
+        clock = RunClock(0.0, lambda: self.age)
+        processor = OrderProcessor(self.book, functions, "b", ledger, clock=clock, **self.options)
         return processor.process(range(len(self.book.orders)), resume=resume)
 
     @property
@@ -86,6 +92,20 @@ def test_order_that_was_accepted_without_a_key_is_an_error(answer: Any) -> None:
     (outcome,) = Desk(1, {0: [answer]}).process()
     assert (outcome.result, outcome.key, outcome.retryable) == (Result.ERRORED, None, False)
     assert outcome.reason == "InvalidAnswerError: the answer to the order names no key under which it is stored"
+
+
+@pytest.mark.parametrize("key", ["k" * 1024, "é" * 512])
+def test_longest_key_is_taken(key: str) -> None:
+    (outcome,) = Desk(1, {0: [{"key": key}]}).process()
+    assert outcome.key == key
+
+
+@pytest.mark.parametrize("key", ["k" * 1025, "é" * 513, "orders/\ud800"], ids=ascii)
+def test_key_that_s3_cannot_have_is_an_error_of_its_order_alone(key: str) -> None:
+    first, second = Desk(2, {0: [{"key": key}]}).process()
+    assert (first.result, first.key, first.retryable) == (Result.ERRORED, None, False)
+    assert (first.reason or "").startswith("InvalidAnswerError: the answer to the order names a key that is no UTF-8")
+    assert second.result is Result.ACCEPTED
 
 
 @pytest.mark.parametrize("order", [None, 5, "accepted", []])
@@ -201,3 +221,60 @@ def test_outcomes_that_cannot_be_kept_fail_the_task() -> None:
     desk.s3.before["PutObject"] = fail
     with pytest.raises(StorageUnavailableError):
         desk.process()
+
+
+def test_no_order_begins_when_the_runs_time_is_up() -> None:
+    desk = Desk(3)
+    desk.age = LAST_ORDER
+    outcomes = desk.process()
+    assert [(outcome.result, outcome.reason, outcome.retryable) for outcome in outcomes] == [
+        (Result.ERRORED, TIME_UP, False)
+    ] * 3
+    assert desk.asked == {}
+
+
+def test_retry_that_comes_too_late_keeps_what_is_settled_and_why_the_rest_is_not() -> None:
+    desk = Desk(3, {1: [REJECTED], 2: [THROTTLED]})
+    desk.process()
+    desk.age = LAST_ORDER
+    for _ in range(2):
+        accepted, rejected, throttled = desk.process()
+        assert (accepted.result, rejected.result) == (Result.ACCEPTED, Result.REJECTED)
+        assert (throttled.result, throttled.retryable) == (Result.ERRORED, False)
+        assert "TooManyRequestsException" in (throttled.reason or "")
+        assert (throttled.reason or "").count(TIME_UP) == 1
+    assert desk.asked == {0: 1, 1: 1, 2: 1}
+
+
+def test_failure_after_which_a_retry_would_come_too_late_is_final() -> None:
+    desk = Desk(1)
+
+    def slow(payload: Any) -> Any:
+        desk.age = LAST_ORDER
+        raise THROTTLED
+
+    desk.functions.functions["b"] = slow
+    (outcome,) = desk.process()
+    assert not outcome.retryable
+    assert TIME_UP in (outcome.reason or "")
+
+
+def test_answers_are_not_waited_for_when_the_runs_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("include.auction.processor.SAVE_EVERY_SECONDS", 0.01)
+    desk = Desk(4, concurrency=2)
+    done, real = threading.Event(), desk.functions.functions["b"]
+
+    def order(payload: Any) -> Any:
+        if payload["n"] == 1:
+            desk.age = LAST_ANSWER
+            assert done.wait(10), "the task waits for an answer that comes too late"
+        return real(payload)
+
+    desk.functions.functions["b"] = order
+    outcomes = desk.process()
+    done.set()
+    assert [outcome.index for outcome in outcomes] == [0, 1, 2, 3]
+    late = outcomes[1]
+    assert (late.result, late.reason, late.retryable) == (Result.ERRORED, TIME_UP, False)
+    assert not any(outcome.retryable for outcome in outcomes)
+    assert TIME_UP.encode() in (desk.s3.bodies(KEY)[-1] or b""), "the summary is to know"

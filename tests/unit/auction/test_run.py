@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from include.auction.book import OrderBook, keep_book, slice_of
 from include.auction.outcomes import Outcome, Result
-from include.auction.run import AuctionRun, keep_summary, raise_for_failures
-from include.auction.summary import NO_OUTCOME, Summary, account
+from include.auction.run import AuctionRun, raise_for_failures
+from include.auction.summary import NO_OUTCOME, Summary, account, had_orders, keep_summary
+from include.auction.times import RunClock
 from include.clients.functions import FunctionClient
 from include.errors import OrdersFailedError, RetryableOrdersError
 from tests.fakes.functions import FakeLambda, RaisedError
@@ -52,7 +53,13 @@ class Night:
     def process(self, index: int, *, clear_number: int = 0) -> None:
         functions = FunctionClient(cast("LambdaClient", self.functions))
         self.run.process_slice(
-            self.slices[index], functions, "b", concurrency=1, clear_number=clear_number, resume=True
+            self.slices[index],
+            functions,
+            "b",
+            clock=RunClock.of(None),
+            concurrency=1,
+            clear_number=clear_number,
+            resume=True,
         )
 
     def account(self, *, clear_number: int = 0, planned_at: int = 0, succeeded: Sequence[int] = ()) -> list[Result]:
@@ -87,14 +94,20 @@ def test_task_that_left_nothing_has_failed() -> None:
     assert night.account() == [Result.ACCEPTED, Result.ERRORED]
 
 
-def test_cleared_task_that_left_nothing_new_is_not_counted_by_its_earlier_life() -> None:
+def test_accepted_order_counts_whatever_became_of_its_task_since() -> None:
     night = Night(1)
     night.process(0)
-    assert night.account(clear_number=1) == [Result.ERRORED]
-    assert night.account(clear_number=1, succeeded=[0]) == [Result.ACCEPTED], "it was not cleared"
-    assert night.account(clear_number=1, planned_at=1, succeeded=[0]) == [Result.ERRORED], "all were"
+    for planned_at in (0, 1):
+        assert night.account(clear_number=1, planned_at=planned_at) == [Result.ACCEPTED]
+
+
+def test_cleared_task_that_left_nothing_new_is_not_counted_by_its_earlier_life() -> None:
+    night = Night(1, bad=[0])
+    night.process(0)
+    assert night.account(clear_number=1) == [Result.REJECTED], "it names a failure"
+    assert night.account(clear_number=1, planned_at=1, succeeded=[0]) == [Result.ERRORED], "all were cleared"
     night.process(0, clear_number=1)
-    assert night.account(clear_number=1, planned_at=1) == [Result.ACCEPTED]
+    assert night.account(clear_number=1, planned_at=1) == [Result.REJECTED]
 
 
 @given(st.lists(RESULTS, max_size=30), st.data())
@@ -144,6 +157,17 @@ def test_summary_without_results_says_why() -> None:
     document = Summary("run", DAY, reason="no results within 240 s").to_document()
     assert (document["total"], document["keys"]) == (0, [])
     assert document["reason"] == "no results within 240 s"
+
+
+def test_summary_without_orders_does_not_replace_one_with_orders() -> None:
+    s3 = FakeS3()
+    bucket, with_orders = cast("S3Client", s3), Summary("run", DAY, (outcome(0, key="orders/0"),))
+    key = keep_summary(bucket, "archive", Summary("run", DAY, reason="no results"))
+    assert not had_orders(bucket, "archive", DAY, "run")
+    assert keep_summary(bucket, "archive", with_orders) == key
+    assert had_orders(bucket, "archive", DAY, "run")
+    assert keep_summary(bucket, "archive", Summary("run", DAY, reason="waiting failed")) == key
+    assert [json.loads(body or b"")["total"] for body in s3.bodies(key)] == [0, 1]
 
 
 def test_accepted_orders_raise_nothing() -> None:

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from include.auction.outcomes import Outcome, Result
+from include.auction.summary import Summary, keep_summary
 from include.auction.watch import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, ResultsWatch, RunPlace, pause_before
 from include.clients.functions import FunctionClient
 from include.errors import (
@@ -14,6 +16,7 @@ from include.errors import (
     FunctionRefusedError,
     FunctionUnavailableError,
     InvalidAnswerError,
+    StorageRefusedError,
     StorageUnavailableError,
 )
 from tests.fakes.functions import FakeLambda, RaisedError, lambda_error
@@ -63,6 +66,21 @@ def test_nothing_kept_is_nothing_found() -> None:
     assert Stage().watch().find() is None
 
 
+def test_orders_that_are_gone_are_not_looked_for_again() -> None:
+    """They expire before the summary does; other orders would get their ids, and pass for stored."""
+    stage = Stage()
+    summary = Summary("run", PLACE.day, (Outcome(0, "id", Result.ACCEPTED, key="k"),))
+    keep_summary(cast("S3Client", stage.s3), "archive", summary)
+    with pytest.raises(StorageRefusedError, match=r"are gone .* start a new run"):
+        stage.watch().find()
+
+
+def test_run_that_found_nothing_before_may_look_again() -> None:
+    stage = Stage()
+    keep_summary(cast("S3Client", stage.s3), "archive", Summary("run", PLACE.day, reason="no results"))
+    assert stage.watch().find() is None
+
+
 def test_function_is_given_nothing() -> None:
     stage = Stage(NOT_YET)
     stage.watch().look()
@@ -95,9 +113,11 @@ def test_orders_that_could_not_be_kept_are_not_asked_for_again() -> None:
         raise s3_error("SlowDown")
 
     stage.s3.before["PutObject"] = fail
+    assert not watch.holds_orders
     for _ in range(2):
         with pytest.raises(StorageUnavailableError):
             watch.look()
+        assert watch.holds_orders
     stage.s3.before.clear()
     assert watch.look() is not None
     assert len(stage.functions.invocations) == 1

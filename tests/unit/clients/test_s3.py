@@ -59,6 +59,12 @@ def test_document_is_read_as_it_was_written() -> None:
     assert json.loads(version.body or b"") == document
 
 
+def test_half_a_surrogate_pair_is_written_like_any_text() -> None:
+    fake = FakeS3()
+    put_json(cast("S3Client", fake), "archive", "papers/one.json", {"key": "\ud800"})
+    assert json.loads((fake.bodies("papers/one.json")[0] or b"").decode("utf-8")) == {"key": "\ud800"}
+
+
 def test_document_is_created_once() -> None:
     fake = FakeS3()
     s3 = cast("S3Client", fake)

@@ -65,7 +65,8 @@ def test_every_aws_client_of_airflow_goes_to_the_emulator() -> None:
 
 def test_secrets_differ_from_stack_to_stack_and_hide_in_messages() -> None:
     other = StackSecrets()
-    for name in ("fernet_key", "jwt_secret", "session_key", "dex_client_secret"):
+    names = ("fernet_key", "jwt_secret", "session_key", "dex_client_secret", "call_details_secret_key")
+    for name in names:
         assert getattr(SECRETS, name) != getattr(other, name)
         assert getattr(SECRETS, name) not in repr(SECRETS)
 

@@ -1,0 +1,111 @@
+"""# Call details: ingest a file
+
+**What.** Posts the records of one file version to the call-details API in batches, and accounts for every one. What
+happened to file X is told by the run of its name. `plan` claims the version and cuts it into chunks of whole batches,
+`post_chunk` posts one chunk, `reconcile` writes the receipt.
+
+**Schedule.** None: `call_details_watch` starts one run for each file version. Several files are ingested at a time.
+
+**Reads.** The file, by ranges; the API (connection `call_details_api`, keys in SSM Parameter Store); the ledger table;
+the Variable `settings`: `max_records_per_batch` (500), `max_retries` (3 attempts), `max_concurrent_calls` (50, over
+all files and replays).
+
+**Writes.** Batches to the API, each under an idempotency key of its own. In the ingest bucket
+`receipts/<key>.<etag>.json`, the file's next place (`processed/<yyyy>/<mm>/<dd>/<etag>/<name>`, or `failed/...` if it
+cannot be read), `dead-letter/<key>/<batch>.json` with a message in the queue `call-details-dlq-<env>`, and `plans/`,
+which expires. Updates the asset `call_details_ingest` when every record was accepted or is a dead letter.
+
+**When it fails.** Time-outs, lost connections, 408, 425, 429 and 5xx are repeated, and `Retry-After` is honoured; a
+batch that still is not accepted becomes a dead letter, and the others go on. A task that dies is retried and goes on
+after its last acknowledged batch. One alert goes to SNS and Slack if there are dead letters, if the file cannot be
+read, or if the receipt does not add up. In the last two cases the run fails.
+
+**Run again.** Clear a failed run: what is acknowledged is not posted again. To ingest a file by hand, trigger with its
+`key`; one that was ingested before posts nothing and says so, unless `force` is given. Then every batch is posted
+again, under the same idempotency keys. Dead letters: see `call_details_replay`.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pendulum
+from airflow.sdk import Asset, Param, dag, get_current_context, task
+
+from airflow_ext.defaults import TASK_DEFAULTS
+from airflow_ext.ids import CALL_DETAILS_INGEST, Tag
+from airflow_ext.notifications.safety_net import alert_unreported_failure
+
+PARAMS = {
+    "bucket": Param(
+        None,
+        type=["null", "string"],
+        title="Bucket",
+        description="Bucket of the file. Empty: the ingest bucket of the settings.",
+    ),
+    "key": Param(
+        "incoming/",
+        type="string",
+        title="Key",
+        description="Key under which the file was dropped (incoming/...), or that it was moved to.",
+    ),
+    "etag": Param(
+        None,
+        type=["null", "string"],
+        title="ETag",
+        description="Which version of a dropped file. Empty: the newest.",
+    ),
+    "force": Param(
+        False,
+        type="boolean",
+        title="Force",
+        description="Post a file again that was ingested before, under the same idempotency keys.",
+    ),
+}
+
+
+@dag(
+    dag_id=CALL_DETAILS_INGEST,
+    schedule=None,
+    start_date=pendulum.datetime(2020, 1, 1, tz="UTC"),
+    catchup=False,
+    max_active_runs=8,
+    dagrun_timeout=timedelta(hours=24),
+    params=PARAMS,
+    default_args=TASK_DEFAULTS,
+    on_failure_callback=alert_unreported_failure,
+    doc_md=__doc__,
+    tags=[Tag.CALL_DETAILS, Tag.ON_REQUEST],
+)
+def call_details_ingest() -> None:
+    """Plan the file, post its chunks, account for all."""
+
+    @task
+    def plan() -> list[int]:
+        from airflow_ext import ingest_tasks
+
+        return ingest_tasks.plan(get_current_context())
+
+    # As many at a time as share the calls: more would hold workers and wait. See include/ingest/posting.py.
+    @task(
+        map_index_template="{{ label }}",
+        multiple_outputs=False,
+        max_active_tis_per_dagrun=4,
+        execution_timeout=timedelta(hours=3),
+    )
+    def post_chunk(index: int) -> dict[str, int]:
+        from airflow_ext import ingest_tasks
+
+        return ingest_tasks.post_chunk(get_current_context(), index)
+
+    @task(multiple_outputs=False, trigger_rule="all_done", outlets=[Asset(CALL_DETAILS_INGEST)])
+    def reconcile() -> dict[str, Any]:
+        from airflow_ext import ingest_tasks
+
+        return ingest_tasks.reconcile(get_current_context())
+
+    post_chunk.expand(index=plan()) >> reconcile()
+
+
+call_details_ingest()

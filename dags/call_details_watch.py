@@ -1,0 +1,77 @@
+"""# Call details: watch for files
+
+**What.** Waits for files under `incoming/` of the ingest bucket, claims each file version (bucket, key, ETag) in the
+ledger, moves it to `processing/`, and starts one run of `call_details_ingest` for it. Then it waits again at once: a
+long file never delays the next.
+
+**Schedule.** Continuously, one round at a time. A round ends when files were dropped, or after ten minutes without
+any; it then looks after claims whose run never started.
+
+**Reads.** `incoming/` of the ingest bucket; the ledger table; the Variable `settings` (`ingest_bucket`,
+`ingest_ledger_table`, `max_records_per_batch`).
+
+**Writes.** Claims in the ledger; `processing/<etag>/<name>`. A file that was ingested before, the same bytes under the
+same key, is deleted from `incoming/` and gets no second run. The bucket keeps its version for a month.
+
+**When it fails.** A file that cannot be taken keeps no other from being taken: it stays under `incoming/` and is tried
+again. If there is nothing but such files, the round is retried for some minutes and then fails, which is told to SNS
+and Slack with the reasons; the next round tries again. A round takes some 200 files; the next one follows at once.
+
+**Run again.** Never needed: the next round does what this one has left. To have a file ingested whose run failed,
+clear that run of `call_details_ingest`, or trigger it with the file's key.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pendulum
+from airflow.sdk import dag, get_current_context, task
+
+from airflow_ext.defaults import WATCH_DEFAULTS
+from airflow_ext.ids import CALL_DETAILS_INGEST, CALL_DETAILS_WATCH, Tag
+from airflow_ext.notifications.safety_net import alert_unreported_failure
+from airflow_ext.operators.start_run import StartRunOperator
+from airflow_ext.sensors.dropped_files import DroppedFileSensor
+
+if TYPE_CHECKING:
+    from airflow_ext.ingest_watch import Start
+
+
+@dag(
+    dag_id=CALL_DETAILS_WATCH,
+    schedule="@continuous",
+    start_date=pendulum.datetime(2020, 1, 1, tz="UTC"),
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=3),
+    default_args=WATCH_DEFAULTS,
+    on_failure_callback=alert_unreported_failure,
+    doc_md=__doc__,
+    tags=[Tag.CALL_DETAILS, Tag.CONTINUOUS],
+)
+def call_details_watch() -> None:
+    """Wait for files, take them in, start a run for each."""
+    wait_for_file = DroppedFileSensor(task_id="wait_for_file", poke_interval=5, timeout=600)
+
+    @task
+    def claim_files() -> list[Start]:
+        from airflow_ext import ingest_watch
+
+        return ingest_watch.claim_files(get_current_context())
+
+    claimed = claim_files()
+    start_ingest = StartRunOperator.partial(
+        task_id="start_ingest",
+        trigger_dag_id=CALL_DETAILS_INGEST,
+        # Its default is the present time, and two runs of one time are taken for the same.
+        logical_date=None,
+        skip_when_already_exists=True,
+        map_index_template="{{ task.conf['key'] }}",
+    ).expand_kwargs(claimed)
+
+    wait_for_file >> claimed >> start_ingest
+
+
+call_details_watch()

@@ -1,0 +1,103 @@
+"""The call-details API of connection ``call_details_api``."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_ext.hooks.connections import absolute_url, check_url, get_connection
+from airflow_ext.ids import CALL_DETAILS_CONNECTION
+from include.clients.call_details import CallDetailsApi
+from include.clients.login import Keys, Login
+from include.clients.ssm import get_parameters
+from include.errors import SettingsError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+    from include.clients.call_details import Gate
+
+DEFAULT_ACCESS_KEY_PARAM = "/copyazure/accesskey"
+DEFAULT_SECRET_KEY_PARAM = "/copyazure/secretkey"  # noqa: S105 - the name of a parameter
+
+
+@dataclass(frozen=True)
+class Access:
+    """How the API is reached.
+
+    Args:
+        url: that batches are posted to.
+        auth_url: of the login.
+        access_key_param: SSM parameter that holds the access key.
+        secret_key_param: SSM parameter that holds the secret key.
+    """
+
+    url: str
+    auth_url: str
+    access_key_param: str
+    secret_key_param: str
+
+
+def call_details_access() -> Access:
+    """Read and check the connection.
+
+    Raises:
+        SettingsUnavailableError: there is no such connection.
+        SettingsError: a field is missing or no URL; it is named.
+    """
+    return access_of(get_connection(CALL_DETAILS_CONNECTION))
+
+
+def access_of(conn: Connection) -> Access:
+    """What connection ``call_details_api`` says.
+
+    Raises:
+        SettingsError: a field is missing or no URL; it is named.
+    """
+    extra = conn.extra_dejson
+    required = {"host (URL that batches are posted to)": conn.host, "extra.auth_url": extra.get("auth_url")}
+    missing = [name for name, value in required.items() if not value]
+    if missing:
+        raise SettingsError(f"connection '{CALL_DETAILS_CONNECTION}': missing {', '.join(missing)}")
+    url, auth_url = absolute_url(conn, str(conn.host)), str(extra["auth_url"])
+    for name, text in zip(required, (url, auth_url), strict=True):
+        check_url(CALL_DETAILS_CONNECTION, name, text)
+    return Access(
+        url,
+        auth_url,
+        str(extra.get("access_key_param") or DEFAULT_ACCESS_KEY_PARAM),
+        str(extra.get("secret_key_param") or DEFAULT_SECRET_KEY_PARAM),
+    )
+
+
+def call_details_login(access: Access, ssm: Any) -> Login:
+    """The login, which all of this process share, tokens included, for as long as the keys stay the same.
+
+    Args:
+        access: how the API is reached.
+        ssm: a boto3 client.
+
+    Raises:
+        AwsUnavailableError: SSM failed; a retry may work.
+        AwsRefusedError: a parameter does not exist, or SSM refused.
+    """
+    access_key, secret_key = get_parameters(ssm, access.access_key_param, access.secret_key_param)
+    return _shared_login(access.auth_url, Keys(access_key, secret_key))
+
+
+def call_details_api(access: Access, login: Login, *, attempts: int, gate: Gate) -> CallDetailsApi:
+    """The API, not yet connected.
+
+    Args:
+        access: how it is reached.
+        login: see :func:`call_details_login`.
+        attempts: how often a batch is sent in all.
+        gate: entered for each call.
+    """
+    return CallDetailsApi(access.url, login, attempts=attempts, gate=gate)
+
+
+@functools.cache
+def _shared_login(auth_url: str, keys: Keys) -> Login:
+    return Login(auth_url, keys)

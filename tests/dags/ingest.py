@@ -1,0 +1,68 @@
+"""The steps of the call-details DAGs, each as a task runs it, without Airflow around it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_ext import ingest_replay, ingest_tasks, ingest_watch
+from airflow_ext.ids import CALL_DETAILS_INGEST, CALL_DETAILS_REPLAY, CALL_DETAILS_WATCH
+from include.errors import PipelineError
+from include.ingest.alerts import PLAN_TASK, POST_TASK, REPLAY_TASK
+from tests.fakes.airflow import FakeRun
+
+RECONCILE_TASK = "reconcile"
+
+
+def watch_run() -> FakeRun:
+    """A round of the watcher."""
+    return FakeRun("scheduled__1", "scheduled", dag_id=CALL_DETAILS_WATCH)
+
+
+def ingest_run(key: str, *, run_id: str = "manual__1", **params: Any) -> FakeRun:
+    """A run for one file."""
+    found = {"bucket": None, "key": key, "etag": None, "force": False} | params
+    return FakeRun(run_id, dag_id=CALL_DETAILS_INGEST, params=found)
+
+
+def replay_run(*, limit: int = 100, dry_run: bool = False) -> FakeRun:
+    """A replay."""
+    return FakeRun(dag_id=CALL_DETAILS_REPLAY, params={"limit": limit, "dry_run": dry_run})
+
+
+def claim_files(run: FakeRun) -> list[ingest_watch.Start]:
+    """The watcher's second task."""
+    with run.task("claim_files") as context:
+        return ingest_watch.claim_files(context)
+
+
+def plan(run: FakeRun) -> list[int]:
+    """The first task."""
+    with run.task(PLAN_TASK) as context:
+        return ingest_tasks.plan(context)
+
+
+def post_chunk(run: FakeRun, index: int) -> dict[str, int]:
+    """One mapped task."""
+    with run.task(POST_TASK, index) as context:
+        return ingest_tasks.post_chunk(context, index)
+
+
+def reconcile(run: FakeRun) -> dict[str, Any]:
+    """The last task."""
+    return ingest_tasks.reconcile(run.context(RECONCILE_TASK))
+
+
+def ingest(run: FakeRun) -> dict[str, Any]:
+    """A whole run; failures before the last task stay in the run, as in Airflow."""
+    try:
+        for index in plan(run):
+            post_chunk(run, index)
+    except PipelineError:
+        pass
+    return reconcile(run)
+
+
+def replay(run: FakeRun) -> dict[str, Any]:
+    """The replay's task."""
+    with run.task(REPLAY_TASK) as context:
+        return ingest_replay.replay(context)

@@ -1,0 +1,242 @@
+"""Runs of ``energy_auction`` in trouble: storage that fails, time that is up, runs that are cleared late."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowSkipException
+
+from airflow_ext.auction_report import XCOM_ORDERS
+from airflow_ext.auction_wait import Wait
+from airflow_ext.ids import ENERGY_AUCTION, XComKey
+from airflow_ext.triggers.lambda_result import LambdaResultTrigger
+from include.auction.alerts import ORDER_TASK, WAIT_TASK
+from include.auction.notices import ATTEMPTS
+from include.auction.times import LAST_ALERT, LAST_ORDER
+from include.errors import OrdersFailedError, ResultsFailedError, StorageRefusedError
+from tests.dags.auction import SUMMARY_TASK, begin, process, process_all, summarize, wait_for_results
+from tests.fakes.airflow import FakeRun
+from tests.fakes.auction import A, AuctionWorld, B
+from tests.fakes.s3 import s3_error
+
+NOT_YET = {"results": False}
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> AuctionWorld:
+    """Both Lambdas, an empty bucket."""
+    world = AuctionWorld()
+    world.attach(monkeypatch)
+    return world
+
+
+@pytest.fixture
+def run() -> FakeRun:
+    """A run that has just begun."""
+    return begun(0)
+
+
+def begun(seconds_ago: float) -> FakeRun:
+    return FakeRun(dag_id=ENERGY_AUCTION, start_date=datetime.now(UTC) - timedelta(seconds=seconds_ago))
+
+
+def fail_papers(world: AuctionWorld, operation: str, name: str, *, times: int = 1000) -> None:
+    """Let S3 fail for the run's papers of this name."""
+    left = iter(range(times))
+
+    def fail(request: dict[str, Any]) -> None:
+        if request["Key"].endswith(name) and next(left, None) is not None:
+            raise s3_error("SlowDown")
+
+    world.s3.before[operation] = fail
+
+
+def test_orders_that_storage_refused_at_first_are_kept_by_the_worker_that_has_them(
+    world: AuctionWorld, run: FakeRun
+) -> None:
+    world.give("accepted", "rejected")
+    world.answer([*world.answers, NOT_YET])
+    fail_papers(world, "PutObject", "orders.json", times=3)
+    assert len(wait_for_results(run)) == 2, "they cannot travel to the triggerer, and Lambda A gives them once"
+    assert len(world.functions.asked(A)) == 1
+
+
+def test_wait_goes_on_in_the_triggerer_without_orders_to_lose(world: AuctionWorld, run: FakeRun) -> None:
+    world.answer([NOT_YET, {"results": True, "orders": [{"status": "accepted"}]}, NOT_YET])
+    fail_papers(world, "PutObject", "orders.json", times=3)
+    found = begin(run)
+    assert isinstance(found, Wait)
+    event = asyncio.run(LambdaResultTrigger(asdict(found))._outcome())
+    assert event["ready"]
+    assert len(world.functions.asked(A)) == 2
+
+
+def test_orders_that_storage_goes_on_to_refuse_fail_the_run(
+    world: AuctionWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ages = itertools.count(100, 50)
+    started = datetime.now(UTC).timestamp()
+    monkeypatch.setattr("airflow_ext.auction_wait.time", SimpleNamespace(time=lambda: started + next(ages)))
+    world.give("accepted")
+    fail_papers(world, "PutObject", "orders.json")
+    with pytest.raises(ResultsFailedError, match="StorageUnavailableError: cannot write"):
+        begin(run)
+    assert len(world.functions.asked(A)) == 1
+
+
+def test_first_look_that_comes_too_late_skips_the_run(world: AuctionWorld) -> None:
+    run = begun(241)
+    world.give("accepted")
+    with pytest.raises(AirflowSkipException, match=r"^no results within 240 s; .* at least 0$"):
+        begin(run)
+    assert world.functions.asked(A) == []
+    with pytest.raises(AirflowSkipException, match="no results within 240 s"):
+        summarize(run)
+
+
+def test_orders_that_are_kept_are_found_however_late(world: AuctionWorld, run: FakeRun) -> None:
+    world.give("accepted")
+    works = wait_for_results(run)
+    run.start_date = begun(241).start_date
+    assert wait_for_results(run) == works
+
+
+def test_orders_whose_time_is_up_fail_for_good_until_the_run_is_cleared(world: AuctionWorld, run: FakeRun) -> None:
+    world.give("accepted", "accepted")
+    works = wait_for_results(run)
+    process(run, 0, works[0])
+    run.start_date = begun(LAST_ORDER).start_date
+    with pytest.raises(OrdersFailedError, match="the run's time was up; clear the task to process the order"):
+        process(run, 1, works[1])
+    with pytest.raises(OrdersFailedError, match="1 of 2 orders failed"):
+        summarize(run)
+    assert "order 1 (id " in world.wire.sns[0]["Message"]
+    assert len(world.functions.asked(B)) == 1
+    run.clear_number += 1
+    run.start_date = begun(0).start_date
+    process(run, 1, works[1])
+    assert summarize(run)["accepted"] == 2
+
+
+@pytest.mark.parametrize(("age", "seconds"), [(0, 40), (LAST_ALERT - 20, 20), (LAST_ALERT + 60, 5)])
+def test_alerts_have_what_is_left_of_the_runs_time(
+    age: float, seconds: float, world: AuctionWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.give("rejected")
+    process_all(run, wait_for_results(run))
+    given = []
+
+    def deliver(*arguments: Any, seconds: float, **options: Any) -> int:
+        given.append(seconds)
+        return 0
+
+    monkeypatch.setattr("airflow_ext.auction_report.deliver", deliver)
+    run.start_date = begun(age).start_date
+    summarize(run)
+    assert given == [pytest.approx(seconds, abs=5)]
+
+
+def test_orders_that_have_expired_are_not_replaced_by_new_ones(world: AuctionWorld, run: FakeRun) -> None:
+    world.give("accepted")
+    process_all(run, wait_for_results(run))
+    summarize(run)
+    summary = world.paper("summaries/")
+    for key in world.s3.keys("runs/"):
+        world.s3.delete(key)
+    for _ in range(2):
+        run.clear_number += 1
+        with pytest.raises(StorageRefusedError, match=r"orders\.json are gone .* start a new run"):
+            begin(run)
+        with pytest.raises(OrdersFailedError):
+            summarize(run)
+    assert len(world.functions.asked(A)) == 1
+    assert world.paper("summaries/") == summary, "it is the one that tells of the orders"
+
+
+@pytest.mark.parametrize("storage_works", [True, False])
+def test_failed_wait_leaves_a_summary_where_it_can_and_is_told_once(
+    storage_works: bool, world: AuctionWorld, run: FakeRun
+) -> None:
+    if not storage_works:
+        fail_papers(world, "PutObject", ".json")
+    run.states[WAIT_TASK] = "failed"
+    with pytest.raises(OrdersFailedError, match="no order was processed: wait_for_results failed"):
+        summarize(run)
+    assert (len(world.wire.sns), len(world.wire.slack)) == (1, 1)
+    if storage_works:
+        summary = world.paper("summaries/")
+        assert summary["total"] == 0
+        assert "wait_for_results failed: the task was killed" in summary["reason"]
+        assert run.pushed(SUMMARY_TASK, "return_value")["reason"] == summary["reason"]
+
+
+def test_wait_that_somebody_marked_as_success_is_told(world: AuctionWorld, run: FakeRun) -> None:
+    run.states[WAIT_TASK] = "success"
+    with pytest.raises(OrdersFailedError, match="wait_for_results was marked as success, but has no results"):
+        summarize(run)
+    assert "marked as success" in world.wire.sns[0]["Message"]
+
+
+def test_accepted_order_counts_although_its_cleared_task_died(world: AuctionWorld, run: FakeRun) -> None:
+    world.give("accepted")
+    process_all(run, wait_for_results(run))
+    run.clear_number += 1
+    run.states[f"{ORDER_TASK}_0"] = "failed"
+    assert summarize(run)["accepted"] == 1
+
+
+@pytest.mark.parametrize("status", ["accepted", "rejected"])
+def test_notes_that_cannot_be_read_change_nothing(status: str, world: AuctionWorld, run: FakeRun) -> None:
+    world.give(status)
+    process_all(run, wait_for_results(run))
+    fail_papers(world, "GetObject", "alerts.json")
+    assert summarize(run)[status] == 1
+    assert len(world.wire.sns) == (status == "rejected")
+
+
+def test_slack_that_cannot_be_read_counts_as_a_channel_that_refused(
+    world: AuctionWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any) -> Any:
+        raise RuntimeError("the store broke")
+
+    world.give("rejected")
+    process_all(run, wait_for_results(run))
+    monkeypatch.setattr("airflow_ext.notifications.slack.BaseHook.get_connection", broken)
+    monkeypatch.setattr("airflow_ext.notifications.alerts._sns", lambda *arguments: lambda alert: None)
+    summarize(run)
+    assert world.metrics[0]["UndeliveredAlerts"] == 1.0
+
+
+def test_each_of_our_attempts_is_one_message_to_sns(world: AuctionWorld, run: FakeRun) -> None:
+    world.wire.sns_is_down = True
+    world.give("rejected")
+    process_all(run, wait_for_results(run))
+    summarize(run)
+    assert world.wire.sns_attempts == ATTEMPTS
+
+
+@pytest.mark.parametrize(("more", "truncated"), [(0, None), (1, True)])
+def test_summary_in_xcom_is_cut_and_says_so(
+    more: int, truncated: bool | None, world: AuctionWorld, run: FakeRun
+) -> None:
+    world.change_settings(max_mapped_orders=1, orders_per_task=2000)
+    world.give(*["accepted"] * (XCOM_ORDERS + more))
+    process_all(run, wait_for_results(run))
+    summary = summarize(run)
+    assert (summary["accepted"], len(summary["keys"])) == (XCOM_ORDERS + more, XCOM_ORDERS)
+    assert summary.get("truncated") is truncated
+    assert len(world.paper("summaries/")["keys"]) == XCOM_ORDERS + more
+
+
+def test_skipped_wait_leaves_no_failure(world: AuctionWorld) -> None:
+    run = begun(241)
+    with pytest.raises(AirflowSkipException):
+        begin(run)
+    assert run.pushed(WAIT_TASK, XComKey.FAILURE) is None

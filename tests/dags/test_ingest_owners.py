@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from airflow.sdk.exceptions import AirflowSkipException
+
+from include.errors import ClaimLostError, FileFailedError, FileHeldError
+from include.ingest.claim import FileVersion
+from include.ingest.identity import idempotency_key
+from tests.dags.ingest import ingest, ingest_run, plan, post_chunk, reconcile
+from tests.fakes.ingest import IngestWorld
+from tests.fakes.ingest_bucket import BUCKET
+
+KEY = "incoming/ä b+.txt"
+BODY = b'{"a":1}\nplain\n[2]\n'
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> IngestWorld:
+    world = IngestWorld()
+    world.attach(monkeypatch)
+    return world
+
+
+def drop(world: IngestWorld, body: bytes = BODY, key: str = KEY) -> FileVersion:
+    return FileVersion(BUCKET, key, world.s3.drop(key, body))
+
+
+def counts(document: dict[str, Any]) -> tuple[int, int, int]:
+    return document["records_read"], document["records_accepted"], document["records_dead_lettered"]
+
+
+def test_second_run_for_the_same_file_waits_and_then_finds_it_done(world: IngestWorld) -> None:
+    drop(world)
+    first, second = ingest_run(KEY), ingest_run(KEY, run_id="manual__2")
+    plan(first)
+    with pytest.raises(FileHeldError, match="run manual__1 works on"):
+        plan(second)
+    post_chunk(first, 0)
+    reconcile(first)
+    assert plan(second) == []
+    with pytest.raises(AirflowSkipException):
+        reconcile(second)
+
+
+def test_second_run_that_waits_in_vain_touches_nothing_of_the_first(world: IngestWorld) -> None:
+    drop(world)
+    first, second = ingest_run(KEY), ingest_run(KEY, run_id="manual__2")
+    plan(first)
+    with pytest.raises(FileFailedError, match="nothing was ingested: plan failed: FileHeldError"):
+        ingest(second)
+    assert world.s3.present("receipts/") == []
+    post_chunk(first, 0)
+    assert counts(reconcile(first)) == (3, 3, 0)
+
+
+def test_run_that_was_taken_over_stops(world: IngestWorld) -> None:
+    drop(world)
+    first, second = ingest_run(KEY), ingest_run(KEY, run_id="manual__2")
+    plan(first)
+    for item in world.table.items.values():
+        if "leased_until_ms" in item:
+            item["leased_until_ms"] = {"N": "0"}
+    assert plan(second) == [0]
+    with pytest.raises(ClaimLostError):
+        post_chunk(first, 0)
+    with pytest.raises(ClaimLostError, match="run manual__2 has taken over"):
+        reconcile(first)
+    assert world.api.posted == []
+    post_chunk(second, 0)
+    assert counts(reconcile(second)) == (3, 3, 0)
+
+
+def test_last_task_that_dies_after_the_file_was_closed_tells_people_when_it_is_retried(
+    world: IngestWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = drop(world)
+    world.api.answers[idempotency_key(file, 0)] = [httpx.Response(422)]
+    run = ingest_run(KEY)
+    plan(run)
+    post_chunk(run, 0)
+    with monkeypatch.context() as patch:
+
+        def die(*arguments: Any, **options: Any) -> None:
+            raise KeyboardInterrupt("killed")
+
+        patch.setattr("airflow_ext.run_report.publish_metrics", die)
+        with pytest.raises(KeyboardInterrupt):
+            reconcile(run)
+    assert world.wire.sns == []
+    assert reconcile(run)["outcome"] == "processed with dead letters"
+    assert len(world.wire.sns) == 1

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+
+import httpx
+import pytest
+
+from airflow_ext.hooks import call_details
+from airflow_ext.ids import XComKey
+from include.errors import AuthRefusedError, DeadLettersLeftError
+from include.ingest.claim import FileVersion
+from include.ingest.identity import idempotency_key
+from tests.dags.ingest import ingest, ingest_run, replay, replay_run
+from tests.fakes.ingest import IngestWorld
+from tests.fakes.ingest_bucket import BUCKET
+
+KEY = "incoming/ä b+.txt"
+REFUSED = httpx.Response(422)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> IngestWorld:
+    """Three dead letters."""
+    world = IngestWorld()
+    world.attach(monkeypatch)
+    file = FileVersion(BUCKET, KEY, world.s3.drop(KEY, b"1\n2\n3\n4\n5\n"))
+    world.api.answers |= {idempotency_key(file, number): [REFUSED] for number in range(3)}
+    ingest(ingest_run(KEY))
+    assert len(world.sqs.bodies) == 3
+    world.api.posted.clear()
+    world.metrics.clear()
+    world.wire.sns.clear()
+    return world
+
+
+def test_replay_empties_the_queue(world: IngestWorld) -> None:
+    world.api.answers.clear()
+    run = replay_run()
+    summary = replay(run)
+    assert summary == {"received": 3, "accepted": 3, "failed": 0, "unreadable": 0, "dry_run": False}
+    assert world.sqs.bodies == []
+    assert sorted(world.posted()) == [[1, 2], [3, 4], [5]]
+    assert world.metrics == [
+        ("call_details_replay", {"FailedRuns": 0.0, "ReplayedBatches": 3.0, "RefusedBatches": 0.0})
+    ]
+    assert world.wire.sns == []
+
+
+def test_dry_run_posts_and_deletes_nothing(world: IngestWorld) -> None:
+    assert replay(replay_run(dry_run=True))["received"] == 3
+    assert (world.api.posted, world.sqs.visible) == ([], 3)
+
+
+def test_limit_is_kept(world: IngestWorld) -> None:
+    world.api.answers.clear()
+    assert replay(replay_run(limit=2))["accepted"] == 2
+    assert len(world.sqs.bodies) == 1
+
+
+def test_what_is_refused_again_stays_and_is_told_once(world: IngestWorld) -> None:
+    (first, *_) = [json.loads(text)["idempotency_key"] for text in world.sqs.bodies]
+    world.api.answers = {first: [REFUSED]}
+    run = replay_run()
+    with pytest.raises(DeadLettersLeftError, match="1 of 3 dead letters stay in the queue"):
+        replay(run)
+    assert world.sqs.visible == 1
+    (message,) = world.wire.sns
+    assert message["Subject"] == "[ERROR] call_details_replay: 1 of 3 dead letters stay in the queue"
+    assert run.pushed("replay", "return_value")["accepted"] == 2
+    assert run.pushed("replay", XComKey.ALERTED)["channels"] == ["slack", "sns"]
+    assert world.metrics[0][1] == {"FailedRuns": 1.0, "ReplayedBatches": 2.0, "RefusedBatches": 1.0}
+
+
+def test_login_that_is_refused_leaves_the_queue_as_it_was(world: IngestWorld) -> None:
+    call_details._shared_login.cache_clear()
+    world.api._logins = [httpx.Response(401)]
+    run = replay_run()
+    with pytest.raises(AuthRefusedError):
+        replay(run)
+    assert world.sqs.visible == 3
+    assert "AuthRefusedError" in run.pushed("replay", XComKey.FAILURE)
+
+
+def test_permits_of_a_replay_are_given_back(world: IngestWorld) -> None:
+    world.api.answers.clear()
+    replay(replay_run())
+    (holders,) = [item["holders"] for item in world.table.items.values() if "holders" in item]
+    assert holders == {"M": {}}

@@ -1,0 +1,135 @@
+"""Whole runs of the call-details DAGs through Airflow's own task runner, against a world of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from airflow_ext.sensors.dropped_files import DroppedFileSensor
+from include.ingest.claim import FileVersion
+from include.ingest.identity import idempotency_key, run_id
+from tests.fakes.ingest import IngestWorld
+from tests.fakes.ingest_bucket import BUCKET
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.models.dagrun import DagRun
+
+pytestmark = pytest.mark.usefixtures("airflow_database")
+
+ROOT = Path(__file__).resolve().parents[2]
+KEY = "incoming/{{ 7 * 7 }} ä+.txt"
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> IngestWorld:
+    """An API that takes everything, an empty bucket."""
+    world = IngestWorld()
+    world.attach(monkeypatch)
+    return world
+
+
+def run(dag_id: str, conf: dict[str, Any] | None = None) -> DagRun:
+    """Run the DAG to its end, less its safety net (see tests/dags/test_runs.py)."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    dag = DagBag(dag_folder=str(ROOT / "dags")).dags[dag_id]
+    dag.on_failure_callback = None
+    dag_run: DagRun = dag.test(run_conf=conf)
+    return dag_run
+
+
+def states(dag_run: DagRun) -> Mapping[tuple[str, int], str]:
+    return {(ti.task_id, ti.map_index): str(ti.state) for ti in dag_run.get_task_instances()}
+
+
+def drop(world: IngestWorld, body: bytes = b"1\n2\n3\n", key: str = KEY) -> FileVersion:
+    return FileVersion(BUCKET, key, world.s3.drop(key, body))
+
+
+def test_file_is_ingested_in_named_chunks(world: IngestWorld) -> None:
+    drop(world)
+    dag_run = run("call_details_ingest", {"key": KEY})
+    assert dag_run.state == "success"
+    assert states(dag_run) == {("plan", -1): "success", ("post_chunk", 0): "success", ("reconcile", -1): "success"}
+    names = [ti.rendered_map_index for ti in dag_run.get_task_instances() if ti.map_index >= 0]
+    assert names == ["records 1-3"]
+    assert world.receipt()["records_accepted"] == 3
+    assert world.receipt()["run_id"] == dag_run.run_id
+
+
+def test_second_run_is_skipped_and_says_so(world: IngestWorld) -> None:
+    drop(world)
+    run("call_details_ingest", {"key": KEY})
+    dag_run = run("call_details_ingest", {"key": KEY})
+    assert dag_run.state == "success"
+    assert states(dag_run) == {("plan", -1): "success", ("post_chunk", -1): "skipped", ("reconcile", -1): "skipped"}
+    assert len(world.api.posted) == 2
+
+
+def test_file_without_records_is_a_success(world: IngestWorld) -> None:
+    drop(world, b"\n")
+    dag_run = run("call_details_ingest", {"key": KEY})
+    assert dag_run.state == "success"
+    assert states(dag_run) == {("plan", -1): "success", ("post_chunk", -1): "skipped", ("reconcile", -1): "success"}
+    assert world.receipt()["outcome"] == "processed"
+
+
+def test_unreadable_file_fails_at_once_and_is_told_once(world: IngestWorld) -> None:
+    drop(world, b"no gzip", "incoming/x.gz")
+    dag_run = run("call_details_ingest", {"key": "incoming/x.gz"})
+    assert dag_run.state == "failed"
+    assert states(dag_run)["plan", -1] == states(dag_run)["reconcile", -1] == "failed"
+    assert {ti.task_id: ti.try_number for ti in dag_run.get_task_instances() if ti.task_id == "plan"} == {"plan": 1}
+    assert (len(world.wire.sns), len(world.wire.slack)) == (1, 1)
+
+
+def test_replay_delivers_what_was_refused(world: IngestWorld) -> None:
+    file = drop(world)
+    world.api.answers[idempotency_key(file, 1)] = [httpx.Response(422), httpx.Response(200)]
+    run("call_details_ingest", {"key": KEY})
+    assert world.receipt()["outcome"] == "processed with dead letters"
+    dag_run = run("call_details_replay")
+    assert dag_run.state == "success"
+    assert world.sqs.bodies == []
+
+
+def test_watcher_starts_a_run_for_each_file_and_none_twice(world: IngestWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.models.dagrun import DagRun
+    from airflow.settings import Session
+    from sqlalchemy import select
+
+    monkeypatch.setattr(DroppedFileSensor, "poke", lambda self, context: True)
+    files = [drop(world), drop(world, key="incoming/b.txt")]
+    dag_run = run("call_details_watch")
+    assert dag_run.state == "success"
+    assert states(dag_run) == {
+        ("wait_for_file", -1): "success",
+        ("claim_files", -1): "success",
+        ("start_ingest", 0): "success",
+        ("start_ingest", 1): "success",
+    }
+    with Session() as session:
+        query = select(DagRun).where(
+            DagRun.dag_id == "call_details_ingest", DagRun.run_id.startswith("file__", autoescape=True)
+        )
+        started = {found.run_id: found.conf for found in session.scalars(query)}
+    keys = {name: conf["key"] for name, conf in started.items()}
+    assert keys == {run_id(file): file.key for file in files}, "a key that looks like a template is no template"
+    names = {ti.rendered_map_index for ti in dag_run.get_task_instances() if ti.map_index >= 0}
+    assert names == {file.key for file in files}
+    drop(world)
+    again = run("call_details_watch")
+    assert states(again)["start_ingest", 0] == "skipped"
+    assert again.state == "success"
+
+
+def test_round_without_files_starts_nothing(world: IngestWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DroppedFileSensor, "poke", lambda self, context: True)
+    dag_run = run("call_details_watch")
+    assert dag_run.state == "success"
+    assert states(dag_run)["start_ingest", -1] == "skipped"

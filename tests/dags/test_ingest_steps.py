@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import httpx
+import pytest
+from airflow.sdk import Asset
+from airflow.sdk.exceptions import AirflowSkipException
+
+from airflow_ext import ingest_tasks
+from airflow_ext.hooks import call_details
+from airflow_ext.ids import CALL_DETAILS_INGEST, XComKey
+from include.errors import (
+    AuthRefusedError,
+    AwsRefusedError,
+    FileChangedError,
+    FileFailedError,
+    InvalidFileError,
+    InvalidInputError,
+    SettingsError,
+    StorageUnavailableError,
+)
+from include.ingest.alerts import PLAN_TASK, POST_TASK
+from include.ingest.claim import FileVersion
+from include.ingest.identity import idempotency_key
+from include.ingest.keys import processing_key
+from tests.dags.ingest import RECONCILE_TASK, ingest, ingest_run, plan, post_chunk, reconcile
+from tests.fakes.airflow import FakeRun
+from tests.fakes.call_details import ACCESS, SECRET, TOKEN
+from tests.fakes.ingest import IngestWorld
+from tests.fakes.ingest_bucket import BUCKET
+from tests.fakes.s3 import s3_error
+
+KEY = "incoming/ä b+.txt"
+BODY = b'{"a":1}\nplain\n[2]\n'
+PLANTED = "pl4nted-record"
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> IngestWorld:
+    world = IngestWorld()
+    world.attach(monkeypatch)
+    return world
+
+
+def drop(world: IngestWorld, body: bytes = BODY, key: str = KEY) -> FileVersion:
+    return FileVersion(BUCKET, key, world.s3.drop(key, body))
+
+
+def counts(document: dict[str, Any]) -> tuple[int, int, int]:
+    return document["records_read"], document["records_accepted"], document["records_dead_lettered"]
+
+
+def test_good_run_ends_quietly_and_updates_the_asset(world: IngestWorld) -> None:
+    file = drop(world)
+    run = ingest_run(KEY)
+    summary = ingest(run)
+    assert sorted(world.posted(), key=str) == [[[2]], [{"a": 1}, {"data": "plain", "lineNumber": 2}]]
+    assert counts(summary) == counts(world.receipt()) == (3, 3, 0)
+    assert "ranges" not in summary
+    assert world.s3.present("incoming/") + world.s3.present("processing/") == []
+    (place,) = world.s3.present("processed/")
+    assert world.receipt()["stored_as"] == place
+    assert run.outlet_events[Asset(CALL_DETAILS_INGEST)].extra == {
+        "bucket": BUCKET,
+        "key": KEY,
+        "etag": file.etag,
+        "outcome": "processed",
+        "records_read": 3,
+        "records_accepted": 3,
+        "records_dead_lettered": 0,
+        "receipt": f"receipts/{KEY}.{file.etag}.json",
+    }
+    values = {"FailedRuns": 0.0, "AcceptedRecords": 3.0, "DeadLetteredRecords": 0.0}
+    assert world.metrics == [("call_details_ingest", values)]
+    assert (world.wire.sns, world.wire.slack) == ([], [])
+
+
+def test_mapped_tasks_get_numbers_and_a_name(world: IngestWorld) -> None:
+    drop(world)
+    run = ingest_run(KEY)
+    assert plan(run) == [0]
+    context = run.context(POST_TASK, 0)
+    assert ingest_tasks.post_chunk(context, 0) == {"accepted": 2, "dead_lettered": 0}
+    assert context["label"] == "records 1-3"  # type: ignore[typeddict-item]
+
+
+def test_refused_batch_is_a_warning_and_the_run_a_success(world: IngestWorld) -> None:
+    file = drop(world)
+    world.api.answers[idempotency_key(file, 0)] = [httpx.Response(422)]
+    run = ingest_run(KEY)
+    summary = ingest(run)
+    assert (summary["outcome"], counts(summary)) == ("processed with dead letters", (3, 1, 2))
+    (message,), (post,) = world.wire.sns, world.wire.slack
+    assert (
+        message["Subject"]
+        == "[WARNING] call_details_ingest: 1 of 2 batches of incoming/? b+.txt could not be delivered"
+    )
+    assert "call_details_replay" in post["text"]
+    assert run.pushed(RECONCILE_TASK, XComKey.ALERTED)["channels"] == ["slack", "sns"]
+    assert world.metrics[0][1] == {"FailedRuns": 0.0, "AcceptedRecords": 1.0, "DeadLetteredRecords": 2.0}
+
+
+def test_settings_reach_the_api(world: IngestWorld) -> None:
+    world.change_settings(max_retries=2, max_records_per_batch=1)
+    file = drop(world)
+    world.api.answers[idempotency_key(file, 1)] = [httpx.Response(503)]
+    ingest(ingest_run(KEY))
+    assert world.api.keys == {idempotency_key(file, number): 2 if number == 1 else 1 for number in range(3)}
+
+
+def test_file_that_cannot_be_read_fails_with_one_alert(world: IngestWorld) -> None:
+    drop(world, b"no gzip", "incoming/x.gz")
+    run = ingest_run("incoming/x.gz")
+    with pytest.raises(InvalidFileError):
+        plan(run)
+    with pytest.raises(FileFailedError, match=r"incoming/x\.gz ended unreadable: see receipts/"):
+        reconcile(run)
+    assert len(world.s3.present("failed/")) == 1
+    assert "not gzip" in world.receipt()["error"]
+    (message,) = world.wire.sns
+    assert message["Subject"] == "[ERROR] call_details_ingest: nothing of incoming/x.gz was posted"
+    assert run.pushed(RECONCILE_TASK, "return_value")["outcome"] == "unreadable"
+    assert run.outlet_events == {}
+    assert world.metrics[0][1]["FailedRuns"] == 1.0
+    with pytest.raises(AirflowSkipException, match="run manual__1 has ingested this file"):
+        ingest(ingest_run("incoming/x.gz", run_id="manual__2"))
+
+
+def test_file_that_was_ingested_before_posts_nothing_and_says_so(
+    world: IngestWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    file = drop(world)
+    ingest(ingest_run(KEY))
+    again = ingest_run(KEY, run_id="manual__2")
+    with pytest.raises(AirflowSkipException, match=r"nothing was posted: run manual__1 .* give the param force"):
+        ingest(again)
+    assert len(world.api.posted) == 2
+    assert again.pushed(RECONCILE_TASK, "return_value") == {
+        "run_id": "manual__1",
+        "receipt": f"receipts/{KEY}.{file.etag}.json",
+    }
+    assert again.pushed(RECONCILE_TASK, XComKey.FAILURE) is None
+    assert again.outlet_events == {}
+    assert "was ingested by run manual__1: nothing is posted" in caplog.text
+
+
+@pytest.mark.parametrize("by", ["key", "place"])
+def test_force_posts_again_under_the_same_keys(by: str, world: IngestWorld) -> None:
+    drop(world)
+    place = ingest(ingest_run(KEY))["stored_as"]
+    summary = ingest(ingest_run(KEY if by == "key" else place, run_id="manual__2", force=True))
+    assert counts(summary) == (3, 3, 0)
+    assert list(world.api.keys.values()) == [2, 2]
+    bodies = {request.content for request in world.api.posted}
+    assert len(bodies) == 4, "each round has its own timestamp"
+    assert summary["stored_as"] == place
+
+
+def test_cleared_run_posts_nothing_that_is_acknowledged(world: IngestWorld) -> None:
+    file = drop(world)
+    run = ingest_run(KEY)
+    plan(run)
+    world.api._logins = [httpx.Response(401)]
+    with pytest.raises(AuthRefusedError):
+        post_chunk(run, 0)
+    with pytest.raises(FileFailedError, match="ended incomplete"):
+        reconcile(run)
+    assert world.receipt()["outcome"] == "incomplete"
+    assert world.s3.present("processing/") == [processing_key(file)]
+    text = world.wire.slack[0]["text"]
+    assert "only 0 of 3 records of incoming/ä b+.txt are accounted for" in text
+    assert "- records 1 to 3 in post_chunk[0]: AuthRefusedError: login https://calls.test/api/login refused" in text
+    # The next attempt is another process, which does not know that the keys were refused.
+    call_details._shared_login.cache_clear()
+    assert counts(ingest(run)) == (3, 3, 0)
+    assert sorted(world.api.keys.values()) == [1, 1]
+
+
+def test_killed_task_is_in_the_alert(world: IngestWorld) -> None:
+    drop(world)
+    run = ingest_run(KEY)
+    plan(run)
+    with pytest.raises(FileFailedError):
+        reconcile(run)
+    assert "the task was killed or never ran" in world.wire.sns[0]["Message"]
+
+
+def test_deleted_file_fails_clearly(world: IngestWorld) -> None:
+    file = drop(world)
+    run = ingest_run(KEY)
+    plan(run)
+    world.s3.delete(processing_key(file))
+    with pytest.raises(FileChangedError):
+        post_chunk(run, 0)
+    with pytest.raises(FileFailedError):
+        reconcile(run)
+    assert "FileChangedError: s3://ingest/processing/" in world.wire.sns[0]["Message"]
+    assert world.api.posted == []
+
+
+@pytest.mark.parametrize(
+    ("params", "error"),
+    [
+        ({"key": "incoming/"}, InvalidInputError),
+        ({"key": "incoming/absent.txt"}, InvalidInputError),
+        ({"key": KEY, "etag": "other"}, FileChangedError),
+    ],
+)
+def test_params_that_name_no_file_are_told_once(
+    params: dict[str, Any], error: type[Exception], world: IngestWorld
+) -> None:
+    drop(world)
+    run = ingest_run(**params)
+    with pytest.raises(error):
+        plan(run)
+    with pytest.raises(FileFailedError):
+        reconcile(run)
+    (message,) = world.wire.sns
+    assert error.__name__ in message["Message"] or "is nowhere in bucket" in message["Message"]
+    assert world.metrics[0][1]["FailedRuns"] == 1.0
+
+
+@pytest.mark.parametrize("state", ["failed", "upstream_failed", None])
+def test_killed_plan_is_told(state: str | None, world: IngestWorld) -> None:
+    run = ingest_run(KEY)
+    run.states[PLAN_TASK] = state
+    with pytest.raises(FileFailedError, match="nothing was ingested: plan failed: the task was killed"):
+        reconcile(run)
+    assert len(world.wire.sns) == 1
+
+
+def test_plan_that_fails_for_a_while_leaves_the_file_to_its_retry(world: IngestWorld) -> None:
+    file = drop(world)
+
+    def fail(request: dict[str, Any]) -> None:
+        raise s3_error("SlowDown", "GetObject")
+
+    run = ingest_run(KEY)
+    world.s3.before["GetObject"] = fail
+    with pytest.raises(StorageUnavailableError):
+        plan(run)
+    del world.s3.before["GetObject"]
+    with pytest.raises(FileFailedError, match="ended unreadable"):
+        reconcile(run)
+    assert world.s3.present("processing/") == [processing_key(file)], "not under failed/: it was never looked at"
+    assert counts(ingest(run)) == (3, 3, 0)
+
+
+@pytest.mark.parametrize("missing", ["parameter", "connection"])
+def test_missing_access_is_named(missing: str, world: IngestWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    drop(world)
+    run = ingest_run(KEY)
+    plan(run)
+    if missing == "parameter":
+        del world.ssm.parameters["/copyazure/secretkey"]
+        with pytest.raises(AwsRefusedError, match="SSM parameter /copyazure/secretkey"):
+            post_chunk(run, 0)
+    else:
+        monkeypatch.setenv("AIRFLOW_CONN_CALL_DETAILS_API", '{"conn_type": "http"}')
+        with pytest.raises(SettingsError, match=r"missing host .*, extra\.auth_url"):
+            post_chunk(run, 0)
+
+
+def test_records_and_secrets_are_nowhere_to_be_seen(world: IngestWorld, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    file = drop(world, b'{"a":"%b"}\n%b\n3\n' % (PLANTED.encode(), PLANTED.encode()))
+    world.api.answers[idempotency_key(file, 0)] = [httpx.Response(422, text=PLANTED)]
+    run = ingest_run(KEY)
+    ingest(run)
+    papers = {
+        key: world.s3.body(key).decode() for key in world.s3.present() if key.split("/")[0] in ("plans", "receipts")
+    }
+    assert len(papers) == 2
+    everything = {
+        "log": caplog.text,
+        "sns": str(world.wire.sns),
+        "slack": str(world.wire.slack),
+        "queue": str(world.sqs.bodies),
+        "ledger": str(world.table.items),
+        "xcom": str(run.xcoms.values),
+        **papers,
+    }
+    assert all(everything.values()), "or nothing was looked at"
+    for secret in (PLANTED, ACCESS, SECRET, TOKEN):
+        assert [where for where, text in everything.items() if secret in text] == []
+
+
+def test_empty_file_has_a_receipt_and_no_call(world: IngestWorld) -> None:
+    drop(world, b"\n\n")
+    run: FakeRun = ingest_run(KEY)
+    assert plan(run) == []
+    assert counts(reconcile(run)) == (0, 0, 0)
+    assert (world.api.posted, world.ssm.calls) == ([], 0)

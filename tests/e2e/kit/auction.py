@@ -1,0 +1,75 @@
+"""The order results bucket, and the auction's names, as the specification gives them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from typing import Any
+
+from local.stack import Stack
+from tests.e2e.kit.bucket import Bucket
+from tests.e2e.kit.pipeline import Pipeline
+
+DAG_ID = "energy_auction"
+WAIT_TASK, ORDER_TASK, SUMMARY_TASK = "wait_for_results", "process_order", "summarize"
+
+PAYLOAD = "payload-5be2d90c"
+"""Part of every order: whoever finds it in a log, an alert or Airflow's database has found a payload."""
+
+Order = dict[str, Any]
+
+
+def orders(number: int, *, status: str = "accepted") -> list[Order]:
+    """Orders that differ in their ``power``."""
+    return [{"status": status, "power": power, "note": PAYLOAD} for power in range(number)]
+
+
+def ready(found: list[Order]) -> dict[str, Any]:
+    """What Lambda A answers when there are results."""
+    return {"results": True, "orders": found}
+
+
+NOT_YET = {"results": False}
+"""What it answers until then."""
+
+
+def order_id(run_id: str, index: int) -> str:
+    """The id of a run's order."""
+    return hashlib.sha256(f"{run_id}/{index}".encode()).hexdigest()
+
+
+class Results(Bucket):
+    """Reads what auctions have left."""
+
+    def __init__(self, stack: Stack, pipeline: Pipeline) -> None:
+        super().__init__(stack, stack.order_results_bucket)
+        self._pipeline = pipeline
+
+    def versions(self) -> Counter[str]:
+        """How often each order was ever stored, by its key."""
+        return Counter(version.key for version in self.listing("orders/"))
+
+    def stored(self, run_id: str, number: int) -> dict[int, int]:
+        """How often each of a run's orders was ever stored, by index; those that were not are left out."""
+        versions, day = self.versions(), self._day(run_id)
+        found = {index: versions[f"orders/{day}/order_{order_id(run_id, index)}.json"] for index in range(number)}
+        return {index: count for index, count in found.items() if count}
+
+    def order(self, run_id: str, index: int) -> Order:
+        """A stored order."""
+        document: Order = json.loads(self.get(self.key(run_id, index))["Body"])
+        return document
+
+    def key(self, run_id: str, index: int) -> str:
+        """Where the specification wants an accepted order."""
+        return f"orders/{self._day(run_id)}/order_{order_id(run_id, index)}.json"
+
+    def summary(self, run_id: str) -> dict[str, Any]:
+        """The summary of a run, as it lies in S3."""
+        document: dict[str, Any] = json.loads(self.get(f"summaries/{self._day(run_id)}/{run_id}.json")["Body"])
+        return document
+
+    def _day(self, run_id: str) -> str:
+        run = self._pipeline.airflow.run(DAG_ID, run_id)
+        return str(run["logical_date"] or run["run_after"])[:10].replace("-", "/")

@@ -1,0 +1,94 @@
+"""People who cannot be told: the auction's result does not depend on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from local.stack import Stack
+from tests.e2e.kit.auction import ORDER_TASK, SUMMARY_TASK, Results, order_id, orders, ready
+from tests.e2e.kit.functions import Functions
+from tests.e2e.kit.inbox import Inbox
+from tests.e2e.kit.partners import Partners
+from tests.e2e.kit.pipeline import Ended, Pipeline
+from tests.e2e.kit.secrets import Secrets
+
+SLACK = "/slack/services"
+REJECTED = [1, 2]
+
+
+@pytest.fixture(scope="module")
+def offered(functions: Functions) -> str:
+    """Lambda A with two orders that are rejected beside one that is accepted."""
+    return functions.auction({"answer": ready(orders(1) + orders(2, status="rejected"))}).name
+
+
+def assert_result(run: Ended, results: Results) -> None:
+    """The run ended as it does when everybody can be told."""
+    assert run.state == "success"
+    assert {name: task["state"] for name, task in run.mapped.items()} == {
+        "order 0": "success",
+        "order 1": "failed",
+        "order 2": "failed",
+    }
+    assert results.summary(run.id).items() >= {"total": 3, "accepted": 1, "rejected": 2, "errored": 0}.items()
+
+
+def assert_told(messages: list[str], run: Ended) -> None:
+    assert [sum(order_id(run.id, index) in text for text in messages) for index in REJECTED] == [1, 1]
+    assert len(messages) == 2
+
+
+def test_slack_is_down_and_sns_tells(
+    auction: Pipeline, results: Results, inbox: Inbox, partners: Partners, offered: str
+) -> None:
+    broken: list[dict[str, Any]] = [{"count": 2, "status": 500}, {"count": 2, "latency_ms": 60_000}, {"cut": "before"}]
+    partners.order(*({"path": SLACK, **fault} for fault in broken))
+    run = auction.run(function_a=offered)
+    assert_result(run, results)
+    sns, slack = inbox.about(run.id, failed=False)
+    assert slack == []
+    assert_told(sns, run)
+    assert "not delivered through slack" in auction.log(run.id, SUMMARY_TASK)
+    seen = {(call["status"], call["end"]) for call in partners.calls(SLACK)}
+    assert seen >= {(500, "answered"), (None, "client left"), (None, "cut before")}
+
+
+def test_sns_is_down_and_slack_tells(
+    stack: Stack, auction: Pipeline, results: Results, inbox: Inbox, secrets: Secrets, offered: str
+) -> None:
+    topic = secrets.read(stack.settings_variable)["alerts_topic_arn"]
+    secrets.change(stack.settings_variable, alerts_topic_arn=f"{topic}-gone")
+    run = auction.run(function_a=offered)
+    assert_result(run, results)
+    sns, slack = inbox.about(run.id, failed=False)
+    assert sns == []
+    assert_told(slack, run)
+    assert "not delivered through sns" in auction.log(run.id, SUMMARY_TASK)
+
+
+def test_both_are_down_and_the_first_error_is_still_the_one_that_is_shown(
+    stack: Stack,
+    auction: Pipeline,
+    functions: Functions,
+    results: Results,
+    inbox: Inbox,
+    partners: Partners,
+    secrets: Secrets,
+) -> None:
+    topic = secrets.read(stack.settings_variable)["alerts_topic_arn"]
+    secrets.change(stack.settings_variable, alerts_topic_arn=f"{topic}-gone")
+    partners.order({"path": SLACK, "cut": "before"})
+    offered = functions.auction({"answer": ready([*orders(1), *orders(1, status="rejected"), {"status": "odd"}])})
+    run = auction.run(function_a=offered.name)
+
+    assert run.state == "failed"
+    assert results.summary(run.id).items() >= {"accepted": 1, "rejected": 1, "errored": 1}.items()
+    assert "InvalidOrderError" in auction.log(run.id, ORDER_TASK, map_index=2)
+    log = auction.log(run.id, SUMMARY_TASK)
+    assert "OrdersFailedError" in log
+    assert "not delivered through sns" in log
+    assert "not delivered through slack" in log
+    # Nor does the DAG's own callback, which tries once more, get through.
+    assert inbox.about(run.id) == ([], [])

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from airflow.sdk import Connection
+
+from airflow_ext.hooks.call_details import Access, _shared_login, access_of, call_details_access, call_details_login
+from include.errors import AwsRefusedError, SettingsError, SettingsUnavailableError
+from tests.fakes.call_details import ACCESS, SECRET
+from tests.fakes.ingest import FakeSsm
+
+POST = "https://calls.test/api/batches"
+LOGIN = "https://calls.test/api/login"
+
+
+def connection(**fields: Any) -> Connection:
+    values: dict[str, Any] = {"conn_type": "http", "host": POST, "extra": {"auth_url": LOGIN}} | fields
+    return Connection.from_json(json.dumps(values), conn_id="call_details_api")
+
+
+def test_connection_needs_two_urls_and_knows_where_the_keys_are() -> None:
+    assert access_of(connection()) == Access(POST, LOGIN, "/copyazure/accesskey", "/copyazure/secretkey")
+
+
+def test_connection_may_name_other_parameters() -> None:
+    extra = {"auth_url": LOGIN, "access_key_param": "/a", "secret_key_param": "/b"}
+    found = access_of(connection(extra=extra))
+    assert (found.access_key_param, found.secret_key_param) == ("/a", "/b")
+
+
+def test_connection_from_the_form_holds_its_url_in_parts() -> None:
+    assert access_of(connection(host="calls.test", schema="http", port=81)).url == "http://calls.test:81"
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"host": ""}, "missing host"),
+        ({"extra": {}}, "missing extra.auth_url"),
+        ({"host": "", "extra": {}}, "missing host .* extra.auth_url"),
+        ({"host": "ftp://calls.test"}, "host .* must begin with https://"),
+        ({"host": f"https://user:{SECRET}@calls.test"}, "host .* must hold no user"),
+        ({"extra": {"auth_url": "/login"}}, "extra.auth_url must begin with https://"),
+        ({"extra": {"auth_url": f"https://calls.test/?key={SECRET}"}}, "extra.auth_url must hold no user"),
+        ({"extra": {"auth_url": f"https://calls.test:{SECRET}/"}}, "extra.auth_url is no URL"),
+    ],
+)
+def test_field_that_cannot_be_used_is_named_and_not_shown(fields: dict[str, Any], named: str) -> None:
+    with pytest.raises(SettingsError, match=f"'call_details_api': {named}") as caught:
+        access_of(connection(**fields))
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.usefixtures("airflow_database")
+def test_absent_connection_is_worth_a_retry() -> None:
+    with pytest.raises(SettingsUnavailableError, match="call_details_api"):
+        call_details_access()
+
+
+def test_connection_is_read_where_airflow_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = {"conn_type": "http", "host": POST, "extra": {"auth_url": LOGIN}}
+    monkeypatch.setenv("AIRFLOW_CONN_CALL_DETAILS_API", json.dumps(value))
+    assert call_details_access().url == POST
+
+
+def test_login_is_shared_by_the_process_until_the_keys_change() -> None:
+    _shared_login.cache_clear()
+    ssm, access = FakeSsm(), access_of(connection())
+    first = call_details_login(access, ssm)
+    assert call_details_login(access, ssm) is first
+    assert ssm.calls == 2, "one call for both keys, each time"
+    ssm.parameters["/copyazure/secretkey"] = "another"
+    assert call_details_login(access, ssm) is not first
+    assert ACCESS not in repr(first) + repr(vars(first))
+
+
+def test_missing_parameter_is_named() -> None:
+    ssm = FakeSsm()
+    del ssm.parameters["/copyazure/accesskey"]
+    with pytest.raises(AwsRefusedError, match="SSM parameter /copyazure/accesskey does not exist"):
+        call_details_login(access_of(connection()), ssm)

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from include.clients.items import ItemTable
+from include.errors import StorageUnavailableError
+from include.ingest.claim import Claim, FileVersion
+from include.ingest.claims import Claims
+from include.ingest.files import FileStore
+from include.ingest.identity import run_id
+from include.ingest.intake import Intake, Left
+from include.ingest.keys import processing_key
+from tests.fakes.call_details import FakeTime
+from tests.fakes.ingest_bucket import BUCKET, FakeIngestBucket
+from tests.fakes.ledger_table import TABLE, FakeLedgerTable
+from tests.fakes.s3 import s3_error
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_s3 import S3Client
+
+KEYS = ["incoming/a +ä.txt", "incoming/b%20.txt", "incoming/sub/{{ 7 * 7 }}.txt"]
+
+
+class Watch:
+    """A watcher and its world."""
+
+    def __init__(self) -> None:
+        self.s3 = FakeIngestBucket()
+        self.time = FakeTime()
+        self.store = FileStore(cast("S3Client", self.s3), BUCKET)
+        table = ItemTable(cast("DynamoDBClient", FakeLedgerTable()), TABLE)
+        self.claims = Claims(table, clock=self.time, lease_seconds=900)
+        self.intake = Intake(self.store, self.claims, records_per_batch=500)
+
+    def drop(self, *keys: str, body: bytes = b"x\n") -> list[FileVersion]:
+        return [FileVersion(BUCKET, key, self.s3.drop(key, body)) for key in keys]
+
+    def claim(self, file: FileVersion, owner: str) -> Claim:
+        claim = self.claims.claim(file, owner, records_per_batch=500)
+        assert isinstance(claim, Claim)
+        return claim
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+def test_dropped_files_are_claimed_for_their_runs_and_moved(watch: Watch) -> None:
+    files = watch.drop(*KEYS)
+    taken = watch.intake.take()
+    assert (sorted(taken.files, key=str), taken.left) == (sorted(files, key=str), ())
+    assert watch.s3.present() == sorted(map(processing_key, files))
+    for file in files:
+        assert watch.claims.current(file, run_id(file)).records_per_batch == 500
+
+
+def test_nothing_dropped_is_nothing_taken(watch: Watch) -> None:
+    assert watch.intake.take().files == ()
+    watch.drop("incoming/", "incoming/folder/")
+    assert watch.intake.take().files == ()
+    assert watch.s3.present("processing/") == []
+
+
+def test_round_ends_when_it_has_enough(watch: Watch) -> None:
+    watch.drop(*(f"incoming/{number:02}.txt" for number in range(25)))
+    first = watch.intake.take(limit=5)
+    assert 5 <= len(first.files) < 25
+    assert len(first.files) + len(watch.intake.take().files) == 25
+
+
+def test_file_that_cannot_be_moved_keeps_no_other_from_it(watch: Watch) -> None:
+    watch.drop(*KEYS)
+
+    def refuse(request: dict[str, Any]) -> None:
+        if request["CopySource"]["Key"] == KEYS[1]:
+            raise s3_error("AccessDenied", "CopyObject")
+
+    watch.s3.before["CopyObject"] = refuse
+    taken = watch.intake.take()
+    assert {file.key for file in taken.files} == {KEYS[0], KEYS[2]}
+    ((left),) = taken.left
+    assert left.key == KEYS[1]
+    assert "AccessDenied" in left.reason
+    assert watch.s3.present("incoming/") == [KEYS[1]]
+
+
+def test_listing_that_fails_is_told(watch: Watch) -> None:
+    def fail(request: dict[str, Any]) -> None:
+        raise s3_error("SlowDown", "ListObjectsV2")
+
+    watch.s3.before["ListObjectsV2"] = fail
+    with pytest.raises(StorageUnavailableError):
+        watch.intake.take()
+
+
+def test_file_in_other_hands_stays(watch: Watch) -> None:
+    (file,) = watch.drop(KEYS[0])
+    watch.claim(file, "manual__1")
+    assert watch.intake.take().left == (Left(KEYS[0], f"{KEYS[0]} is in the hands of run manual__1"),)
+    assert watch.s3.present() == [KEYS[0]]
+
+
+def test_version_that_was_done_before_is_only_removed(watch: Watch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    (file,) = watch.drop(KEYS[0])
+    watch.claims.complete(watch.claim(file, "manual__1"), "receipts/1.json")
+    assert watch.intake.take().files == ()
+    assert watch.s3.present() == []
+    assert "was ingested before by run manual__1, see receipts/1.json" in caplog.text
+
+
+def test_new_content_under_an_old_key_is_another_file(watch: Watch) -> None:
+    (old,) = watch.drop(KEYS[0])
+    watch.intake.take()
+    (new,) = watch.drop(KEYS[0], body=b"y\n")
+    assert watch.intake.take().files == (new,)
+    assert watch.s3.present() == sorted([processing_key(old), processing_key(new)])
+
+
+def test_file_dropped_again_while_it_is_worked_on_leaves_no_second_copy(watch: Watch) -> None:
+    (file,) = watch.drop(KEYS[0])
+    watch.intake.take()
+    watch.drop(KEYS[0])
+    assert watch.intake.take().files == (file,)
+    assert watch.s3.present() == [processing_key(file)]
+    assert watch.s3.calls["CopyObject"] == 1
+
+
+def test_overwritten_between_claim_and_move_loses_neither_version(watch: Watch) -> None:
+    (old,) = watch.drop(KEYS[0])
+    dropped: list[FileVersion] = []
+
+    def overwrite(request: dict[str, Any]) -> None:
+        del watch.s3.before["CopyObject"]
+        dropped.extend(watch.drop(KEYS[0], body=b"newer\n"))
+
+    watch.s3.before["CopyObject"] = overwrite
+    assert watch.intake.take().files == (old,)
+    assert watch.intake.take().files == tuple(dropped)
+    assert watch.s3.body(processing_key(old)) == b"x\n"
+
+
+def test_owed_are_claims_for_runs_and_those_that_lapsed(watch: Watch) -> None:
+    mine, done, manual = watch.drop(*KEYS)
+    watch.claim(mine, run_id(mine))
+    watch.claims.complete(watch.claim(done, run_id(done)), "receipts/done.json")
+    watch.claim(manual, "manual__1")
+    elsewhere = FileVersion("another-bucket", KEYS[0], "e")
+    watch.claim(elsewhere, run_id(elsewhere))
+    assert list(watch.intake.owed()) == [mine]
+    watch.time.now += 901
+    assert set(watch.intake.owed()) == {mine, manual}
