@@ -96,6 +96,8 @@ def airflow_environment(
         # A worker that loads its plugins as it starts imports for all its tasks: see
         # plugins/pipelines_plugin.py.
         "CORE__LAZY_LOAD_PLUGINS": "False",
+        # Airflow's supervisor holds a task's slot for up to this long after the task has ended (default: 5 s).
+        "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         "CORE__EXECUTOR": "LocalExecutor",
         "CORE__PARALLELISM": "8",
         "CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",

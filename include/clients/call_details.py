@@ -15,8 +15,8 @@ import httpx
 
 from include.clients.backoff import MAX_SECONDS, retry_delay
 from include.clients.delivery import Delivery, Failure, failure_of
+from include.clients.lines import Lines
 from include.clients.login import Login, Token
-from include.clients.rest import tls_context
 
 POST_SECONDS = 60.0
 """Deadline of one whole exchange, connection to last byte (spec: ingest, API)."""
@@ -69,14 +69,13 @@ class CallDetailsApi:
         self._ask_again_at = 0.0
 
     async def __aenter__(self) -> Self:
-        self._idle: list[httpx.AsyncClient] = []
+        self._lines = Lines(timeout=POST_SECONDS, transport=self._transport)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for http in self._idle:
-            await http.aclose()
+        await self._lines.close()
 
     @property
     def logins(self) -> int:
@@ -138,31 +137,22 @@ class CallDetailsApi:
                     return await self._exchange(body, headers)
 
     async def _exchange(self, body: bytes, headers: dict[str, str]) -> Failure | None:
-        # A client for each call at once, used again: see DexApi.
-        http = self._idle.pop() if self._idle else self._connect()
-        http.cookies.clear()
         try:
-            async with (
-                asyncio.timeout(POST_SECONDS),
-                http.stream("POST", self._url, content=body, headers=headers) as response,
-            ):
-                read = 0
-                async for piece in response.aiter_raw():
-                    read += len(piece)
-                    if read > _MAX_ANSWER_BYTES:
-                        break
-                return failure_of(response, now=self._now())
+            with self._lines.line() as http:
+                return await self._answer(http, body, headers)
         except (TimeoutError, httpx.TimeoutException):
             return Failure(None, f"no answer within {POST_SECONDS:g} s", retryable=True)
         except httpx.TransportError as error:
             return Failure(None, f"connection failed: {type(error).__name__}", retryable=True)
-        finally:
-            self._idle.append(http)
 
-    def _connect(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            limits=httpx.Limits(max_connections=1),
-            timeout=POST_SECONDS,
-            transport=self._transport,
-            verify=tls_context(),
-        )
+    async def _answer(self, http: httpx.AsyncClient, body: bytes, headers: dict[str, str]) -> Failure | None:
+        async with (
+            asyncio.timeout(POST_SECONDS),
+            http.stream("POST", self._url, content=body, headers=headers) as response,
+        ):
+            read = 0
+            async for piece in response.aiter_raw():
+                read += len(piece)
+                if read > _MAX_ANSWER_BYTES:
+                    break
+            return failure_of(response, now=self._now())

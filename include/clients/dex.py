@@ -8,8 +8,9 @@ from typing import Self
 
 import httpx
 
+from include.clients.lines import Lines
 from include.clients.oauth2 import ClientCredentials, ClientCredentialsAuth
-from include.clients.rest import TIMEOUT_SECONDS, get_body, tls_context
+from include.clients.rest import TIMEOUT_SECONDS, get_body
 
 
 class DexApi:
@@ -34,14 +35,13 @@ class DexApi:
 
     async def __aenter__(self) -> Self:
         self._auth = ClientCredentialsAuth(self._credentials, transport=self._transport)
-        self._idle: list[httpx.AsyncClient] = []
+        self._lines = Lines(timeout=TIMEOUT_SECONDS, transport=self._transport, auth=self._auth)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for http in self._idle:
-            await http.aclose()
+        await self._lines.close()
 
     async def log_in(self) -> None:
         """Fetch a token now, so that wrong credentials fail here and once.
@@ -62,23 +62,7 @@ class DexApi:
             ApiRefusedError: any other status than 200.
         """
         params = {"clientId": str(client_id), "triggerDate": day.isoformat()}
-        # A client for each call at once, used again: one client's pool looks at all its connections on every
-        # call, which costs more than the call from some thirty connections on.
-        http = self._idle.pop() if self._idle else self._connect()
-        # What an answer sets for one client must not be sent along with another's question.
-        http.cookies.clear()
-        try:
+        with self._lines.line() as http:
             # First, so that a slow token endpoint is not taken for a slow API.
             await self._auth.log_in()
             return await get_body(http, self._url, params=params, what="DEX API")
-        finally:
-            self._idle.append(http)
-
-    def _connect(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            auth=self._auth,
-            limits=httpx.Limits(max_connections=1),
-            timeout=TIMEOUT_SECONDS,
-            transport=self._transport,
-            verify=tls_context(),
-        )

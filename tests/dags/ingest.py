@@ -8,9 +8,24 @@ from airflow_ext import ingest_replay, ingest_tasks, ingest_watch
 from airflow_ext.ids import CALL_DETAILS_INGEST, CALL_DETAILS_REPLAY, CALL_DETAILS_WATCH
 from include.errors import PipelineError
 from include.ingest.alerts import PLAN_TASK, POST_TASK, REPLAY_TASK
+from include.ingest.claim import FileVersion
 from tests.fakes.airflow import FakeRun
+from tests.fakes.ingest import IngestWorld
+from tests.fakes.ingest_bucket import BUCKET
 
 RECONCILE_TASK = "reconcile"
+KEY = "incoming/ä b+.txt"
+BODY = b'{"a":1}\nplain\n[2]\n'
+
+
+def drop(world: IngestWorld, body: bytes = BODY, key: str = KEY) -> FileVersion:
+    """A file of three records, unless the test wants another, in the bucket."""
+    return FileVersion(BUCKET, key, world.s3.drop(key, body))
+
+
+def counts(document: dict[str, Any]) -> tuple[int, int, int]:
+    """Records read, accepted, dead-lettered."""
+    return document["records_read"], document["records_accepted"], document["records_dead_lettered"]
 
 
 def watch_run() -> FakeRun:

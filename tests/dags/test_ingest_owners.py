@@ -7,14 +7,9 @@ import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
 from include.errors import ClaimLostError, FileFailedError, FileHeldError
-from include.ingest.claim import FileVersion
 from include.ingest.identity import idempotency_key
-from tests.dags.ingest import ingest, ingest_run, plan, post_chunk, reconcile
+from tests.dags.ingest import KEY, counts, drop, ingest, ingest_run, plan, post_chunk, reconcile
 from tests.fakes.ingest import IngestWorld
-from tests.fakes.ingest_bucket import BUCKET
-
-KEY = "incoming/ä b+.txt"
-BODY = b'{"a":1}\nplain\n[2]\n'
 
 
 @pytest.fixture
@@ -22,14 +17,6 @@ def world(monkeypatch: pytest.MonkeyPatch) -> IngestWorld:
     world = IngestWorld()
     world.attach(monkeypatch)
     return world
-
-
-def drop(world: IngestWorld, body: bytes = BODY, key: str = KEY) -> FileVersion:
-    return FileVersion(BUCKET, key, world.s3.drop(key, body))
-
-
-def counts(document: dict[str, Any]) -> tuple[int, int, int]:
-    return document["records_read"], document["records_accepted"], document["records_dead_lettered"]
 
 
 def test_second_run_for_the_same_file_waits_and_then_finds_it_done(world: IngestWorld) -> None:

@@ -22,18 +22,15 @@ from include.errors import (
     StorageUnavailableError,
 )
 from include.ingest.alerts import PLAN_TASK, POST_TASK
-from include.ingest.claim import FileVersion
 from include.ingest.identity import idempotency_key
 from include.ingest.keys import processing_key
-from tests.dags.ingest import RECONCILE_TASK, ingest, ingest_run, plan, post_chunk, reconcile
+from tests.dags.ingest import KEY, RECONCILE_TASK, counts, drop, ingest, ingest_run, plan, post_chunk, reconcile
 from tests.fakes.airflow import FakeRun
 from tests.fakes.call_details import ACCESS, SECRET, TOKEN
 from tests.fakes.ingest import IngestWorld
 from tests.fakes.ingest_bucket import BUCKET
 from tests.fakes.s3 import s3_error
 
-KEY = "incoming/ä b+.txt"
-BODY = b'{"a":1}\nplain\n[2]\n'
 PLANTED = "pl4nted-record"
 
 
@@ -42,14 +39,6 @@ def world(monkeypatch: pytest.MonkeyPatch) -> IngestWorld:
     world = IngestWorld()
     world.attach(monkeypatch)
     return world
-
-
-def drop(world: IngestWorld, body: bytes = BODY, key: str = KEY) -> FileVersion:
-    return FileVersion(BUCKET, key, world.s3.drop(key, body))
-
-
-def counts(document: dict[str, Any]) -> tuple[int, int, int]:
-    return document["records_read"], document["records_accepted"], document["records_dead_lettered"]
 
 
 def test_good_run_ends_quietly_and_updates_the_asset(world: IngestWorld) -> None:

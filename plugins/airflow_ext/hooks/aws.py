@@ -116,17 +116,14 @@ def preload() -> None:
     Done once, as Airflow loads its plugins in the worker and again in each of its tasks.
     """
     import botocore.session
-    from botocore.config import Config
 
     session = botocore.session.Session()
     session.register_component("data_loader", _loader())
     # Otherwise each client would log where the local stack's endpoint was found, in every Airflow command.
-    quiet = Config(ignore_configured_endpoint_urls=True)
+    session.set_config_variable("ignore_configured_endpoint_urls", True)
     for service in _TASK_SERVICES:
         # Made for what it loads, and thrown away: it can sign nothing and calls nobody.
-        session.create_client(
-            service, region_name="us-east-1", aws_access_key_id="", aws_secret_access_key="", config=quiet
-        )
+        session.create_client(service, region_name="us-east-1", aws_access_key_id="", aws_secret_access_key="")
 
 
 @functools.cache
