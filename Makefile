@@ -93,7 +93,7 @@ lock: setup-dev ## derive requirements/*.txt again from requirements/*.in
 	cd requirements && ../$(COMPILE) local.in -o local.txt
 	cd requirements && ../$(COMPILE) -c local.txt dev.in -o dev.txt
 	cd requirements && ../$(COMPILE) emulator.in -o emulator.txt
-	for function in auction authorizer orders_api; do \
+	for function in auction authorizer events_api orders_api; do \
 	  $(COMPILE) -c requirements/constraints.txt lambdas/$$function/requirements.in -o lambdas/$$function/requirements.txt || exit 1; \
 	done
 

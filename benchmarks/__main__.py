@@ -14,6 +14,8 @@ from rich.markdown import Markdown
 
 from benchmarks.auction import measure_auction
 from benchmarks.bench import Bench, BenchmarkError, bench
+from benchmarks.delivery import measure_delivery
+from benchmarks.ingest import measure_ingest
 from benchmarks.mapped import measure_mapped
 from benchmarks.memory import measure_memory
 from benchmarks.orders_api import measure_orders_api
@@ -51,6 +53,16 @@ _PARTS: dict[str, tuple[str, Callable[[Bench, argparse.Namespace], Part]]] = {
     "planning": (
         "planning",
         lambda bench, options: measure_planning(records=1_000_000, repeat=options.repeat),
+    ),
+    "ingest": (
+        "ingest",
+        lambda bench, options: measure_ingest(bench, records=options.records, latency_ms=50.0, repeat=options.repeat),
+    ),
+    "delivery": (
+        "event_delivery",
+        lambda bench, options: measure_delivery(
+            bench, events=options.events, owners=200, latency_ms=50.0, repeat=options.repeat
+        ),
     ),
     "throughput": (
         "archive_throughput",
@@ -118,6 +130,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--orders", nargs="+", type=int, default=[1, 10, 100, 500], metavar="N",
         help="auction: numbers of orders (default: 1 10 100 500)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--records", type=int, default=1_000_000, metavar="N",
+        help="ingest: records of the file; another one has ten times as many (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--events", type=int, default=10_000, metavar="N",
+        help="delivery: pending events, of 200 owners (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--latency", type=float, default=100.0, metavar="MS", help="DEX latency (default: 100 ms)")
     parser.add_argument("--tasks", type=int, default=60, help="mapped: mapped tasks (default: %(default)s)")

@@ -26,6 +26,8 @@ from local.stack import Stack
 
 ARCHIVE_DAG, ARCHIVE_TASK = "dex_trigger_archive", "archive_client"
 AUCTION_DAG = "energy_auction"
+INGEST_DAG = "call_details_ingest"
+DELIVERY_DAG = "event_delivery"
 EMPTY_DAG, EMPTY_TASK = "benchmark_nothing", "do_nothing"
 EMPTY_DAG_FILE = PROJECT_ROOT / "benchmarks" / "dags" / f"{EMPTY_DAG}.py"
 TRIGGER_PATH = "/data-exchange/trigger"
@@ -49,7 +51,7 @@ class Run:
         wall: seconds from the trigger to the run's end, as Airflow recorded it.
         tasks: task instances as Airflow's API describes them.
         cpu: CPU used meanwhile.
-        peak_calls: most calls of the DEX API at once, as its stub saw them.
+        peak_calls: most calls of the partner's API at once, as its stub saw them.
     """
 
     dag_id: str
@@ -119,8 +121,8 @@ class Bench:
         rules = [{"path": TRIGGER_PATH, "latency_ms": milliseconds}]
         httpx.put(f"{self.stack.partners_url}/control", json={"rules": rules}).raise_for_status()
 
-    def run(self, dag_id: str, conf: dict[str, Any]) -> Run:
-        """Run a DAG to its end.
+    def run(self, dag_id: str, conf: dict[str, Any], *, api: str = TRIGGER_PATH) -> Run:
+        """Run a DAG to its end; the calls at once of the partners' ``api`` path are counted.
 
         Raises:
             BenchmarkError: the run failed.
@@ -137,7 +139,7 @@ class Bench:
             tasks = airflow.tasks(dag_id, run_id)
         peak = httpx.get(journal, params={"limit": 1}).raise_for_status().json()["max_concurrent"]
         wall = seconds(run["end_date"]) - triggered
-        return Run(dag_id, run_id, wall, triggered, tasks, meter.use, peak.get(TRIGGER_PATH, 0))
+        return Run(dag_id, run_id, wall, triggered, tasks, meter.use, peak.get(api, 0))
 
     def archive(self, clients: int, day: date) -> Run:
         """Archive a day that nothing was archived for; all clients of the database.
@@ -173,7 +175,7 @@ def bench(state_directory: Path, *, on_event: Callable[[Event], None]) -> Iterat
         airflow_port=choose_ports([PortRequest("airflow", "", "")])["airflow"],
         airflow_options={
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
-            f"AIRFLOW__PIPELINES__{AUCTION_DAG.upper()}_SCHEDULE": _HARDLY_EVER,
+            **{f"AIRFLOW__PIPELINES__{each.upper()}_SCHEDULE": _HARDLY_EVER for each in (AUCTION_DAG, DELIVERY_DAG)},
         },
     )
     with running_stack(options, on_event=on_event) as stack:

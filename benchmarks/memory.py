@@ -27,8 +27,8 @@ def measure_memory(bench: Bench, *, clients: int, latency_ms: float) -> Part:
         empty = bench.nothing(_IDLE_TASKS, idle_seconds=1.0)
     with PeakMemory(bench.stack) as busy:
         archive = bench.archive(clients, bench.fresh_day())
-    baseline = sorted(_of(empty, EMPTY_TASK, idle.peaks))
-    peaks = sorted(_of(archive, ARCHIVE_TASK, busy.peaks))
+    baseline = sorted(peaks_of(empty, EMPTY_TASK, idle.peaks))
+    peaks = sorted(peaks_of(archive, ARCHIVE_TASK, busy.peaks))
     above = peaks[-1] - statistics.median(baseline)
     size = clients // len(archive.of(ARCHIVE_TASK))
     return Part(
@@ -86,6 +86,7 @@ class PeakMemory:
             self.peaks[instance] = int(peak) / 1024
 
 
-def _of(run: Run, task_id: str, peaks: dict[str, float]) -> list[float]:
+def peaks_of(run: Run, task_id: str, peaks: dict[str, float]) -> list[float]:
+    """Peaks of the instances of one task, in MB."""
     instances: list[dict[str, Any]] = run.of(task_id)
     return [peaks[task["id"]] for task in instances if task["id"] in peaks]

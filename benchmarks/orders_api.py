@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 
 from benchmarks.bench import Bench
-from benchmarks.results import Comparison, Part, median_and_range
+from benchmarks.results import Comparison, Part, median_and_range, percentile
 from local.environment import aws_environment, clean_environment
 from local.layout import PROJECT_ROOT, PYTHON
 
@@ -74,18 +74,13 @@ def _cold(what: str, values: dict[str, list[float]], *, aim: float | None = None
 
 
 def _warm(what: str, ours: Sequence[float], bare: Sequence[float], share: int, *, aim: float) -> Comparison:
-    mine, theirs = _percentile(ours, share), _percentile(bare, share)
+    mine, theirs = percentile(ours, share), percentile(bare, share)
     return _comparison(what, f"{mine:.1f} ms", f"{theirs:.1f} ms", mine / theirs, aim)
 
 
 def _comparison(what: str, ours: str, bare: str, ratio: float, aim: float | None) -> Comparison:
     met = None if aim is None else ratio <= aim
     return Comparison(what, ours, bare, f"{ratio:.2f} times", f"at most {aim:g} times" if aim else "", met)
-
-
-def _percentile(values: Sequence[float], share: int) -> float:
-    """The value that ``share`` percent of the calls do not exceed; the slowest, where there are too few for that."""
-    return sorted(values)[min(len(values) - 1, len(values) * share // 100)]
 
 
 def _python(environment: dict[str, str], *arguments: str) -> str:

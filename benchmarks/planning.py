@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.results import Comparison, Part, median_and_range
-from include.ingest.batches import read_batches, timestamp
+from include.ingest.batches import Batch, read_batches, timestamp
 from include.ingest.claim import FileVersion
 from include.ingest.plan import Plan
 from include.ingest.planner import make_plan
@@ -89,7 +89,8 @@ def _blocks(path: Path, start: int, stop: int) -> Iterator[bytes]:
             yield block
 
 
-def _plan(path: Path) -> Plan:
+def plan_of(path: Path) -> Plan:
+    """The plan of a file on the local disk."""
     size = path.stat().st_size
     return make_plan(
         FileVersion("bucket", "incoming/calls.txt", "etag"),
@@ -102,13 +103,15 @@ def _plan(path: Path) -> Plan:
     )
 
 
+def batches_of(path: Path, plan: Plan) -> Iterator[Batch]:
+    """The batches of a file on the local disk."""
+    for chunk in plan.chunks:
+        yield from read_batches(_blocks(path, chunk.start, chunk.stop), plan, chunk)
+
+
 def _batches(path: Path) -> Callable[[], object]:
-    plan = _plan(path)
-    return lambda: sum(
-        len(batch.body)
-        for chunk in plan.chunks
-        for batch in read_batches(_blocks(path, chunk.start, chunk.stop), plan, chunk)
-    )
+    plan = plan_of(path)
+    return lambda: sum(len(batch.body) for batch in batches_of(path, plan))
 
 
 def _count(path: Path) -> None:
@@ -135,7 +138,7 @@ def _json(path: Path) -> None:
 
 _WAYS: dict[str, Callable[[Path], Callable[[], object]]] = {
     "count": lambda path: lambda: _count(path),
-    "plan": lambda path: lambda: _plan(path),
+    "plan": lambda path: lambda: plan_of(path),
     "json": lambda path: lambda: _json(path),
     "batches": _batches,
 }

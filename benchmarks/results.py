@@ -76,5 +76,10 @@ def median_and_range(values: Sequence[float], unit: str, *, digits: int = 1) -> 
     return f"{text} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"
 
 
+def percentile(values: Sequence[float], share: int) -> float:
+    """The value that ``share`` percent of them do not exceed; the greatest, where there are too few for that."""
+    return sorted(values)[min(len(values) - 1, len(values) * share // 100)]
+
+
 def _file(name: str) -> Path:
     return OUT / f"{name}.json"

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.bench import ARCHIVE_TASK, Bench, Run
-from benchmarks.cpu import TASKS
 from benchmarks.one_at_a_time import Loop, archive_one_at_a_time
 from benchmarks.results import Comparison, Part, median_and_range
+from benchmarks.timeline import where_the_time_goes
 
 _AIMS = {1_000: 5.0, 10_000: 20.0}
 
@@ -37,7 +37,9 @@ def measure_throughput(
                 ratio >= aim if aim else None,
             )
         )
-        notes.append(_where_the_time_goes(size, sorted(runs, key=lambda run: run.wall)[len(runs) // 2]))
+        median = sorted(runs, key=lambda run: run.wall)[len(runs) // 2]
+        steps = ("list_clients", ARCHIVE_TASK, "summarize")
+        notes.append(where_the_time_goes(f"{size:,} clients, the median run", median, steps, calls="DEX calls"))
         raw_runs[str(size)] = [_raw(run) for run in runs]
     return Part(
         "archive_throughput",
@@ -50,31 +52,6 @@ def measure_throughput(
         rows,
         {"loop": _raw_loop(loop), "runs": raw_runs},
         notes,
-    )
-
-
-def _where_the_time_goes(size: int, run: Run) -> str:
-    list_start, list_end = run.span("list_clients")
-    map_start, map_end = run.span(ARCHIVE_TASK)
-    end_start, end_end = run.span("summarize")
-    durations = run.durations(ARCHIVE_TASK)
-    steps = {
-        "trigger to first task": list_start,
-        "list_clients": list_end - list_start,
-        "scheduling": map_start - list_end,
-        f"{len(durations)} archive tasks": map_end - map_start,
-        "scheduling ": end_start - map_end,
-        "summarize": end_end - end_start,
-        "end of run": run.wall - end_end,
-    }
-    cpu = sorted(run.cpu.by_service.items(), key=lambda item: -item[1])
-    shown = ", ".join(f"{'tasks (with their workers)' if name == TASKS else name} {used:.1f} s" for name, used in cpu)
-    return (
-        f"**{size:,} clients, the median run ({run.wall:.1f} s).** "
-        + ", ".join(f"{name.strip()} {spent:.1f} s" for name, spent in steps.items())
-        + f". One archive task took {statistics.median(durations):.1f} s (median). At most {run.peak_calls} DEX calls "
-        f"at once. CPU seconds: {shown}; other processes of the machine {run.cpu.others:.1f} s "
-        f"({run.cpu.busy_elsewhere:.0%} of it)."
     )
 
 

@@ -17,12 +17,14 @@ which expires. Updates the asset `call_details_ingest` when every record was acc
 
 **When it fails.** Time-outs, lost connections, 408, 425, 429 and 5xx are repeated, and `Retry-After` is honoured; a
 batch that still is not accepted becomes a dead letter, and the others go on. A task that dies is retried and goes on
-after its last acknowledged batch. One alert goes to SNS and Slack if there are dead letters, if the file cannot be
-read, or if the receipt does not add up. In the last two cases the run fails.
+after its last acknowledged batch. If the API asks to wait for more than a minute, the task waits as long, and then
+goes on. One alert goes to SNS and Slack if there are dead letters, if the file cannot be read or planned, or if the
+receipt does not add up. In all but the first case the run fails.
 
-**Run again.** Clear a failed run: what is acknowledged is not posted again. To ingest a file by hand, trigger with its
-`key`; one that was ingested before posts nothing and says so, unless `force` is given. Then every batch is posted
-again, under the same idempotency keys. Dead letters: see `call_details_replay`.
+**Run again.** Clear a failed run, or deliver its file again: what is acknowledged is not posted again. A file that
+could not be read is tried again when it is delivered again, or triggered by hand. To ingest a file by hand, trigger
+with its `key`; one that was ingested before posts nothing and says so, unless `force` is given. Then every batch is
+posted again: the same bodies under the same idempotency keys. Dead letters: see `call_details_replay`.
 """
 
 from __future__ import annotations

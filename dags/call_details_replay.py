@@ -12,7 +12,9 @@ idempotency key, and deletes the message after the API has accepted it.
 what the ingest did.
 
 **When it fails.** What is refused again stays in the queue, as does a message that cannot be read: the run then fails
-and tells SNS and Slack how many; its log names each. A login, queue or bucket that fails is retried.
+and tells SNS and Slack how many; its log names each. Such a message is sent anew before the old one is deleted, so that
+the 14 days after which SQS drops it begin again. A login, queue or bucket that fails is retried, as is a replay that
+the API asks to wait for more than a minute.
 
 **Run again.** As often as you like: a batch that was accepted has no message any more, and should one come twice, the
 API knows its idempotency key. Try `dry_run` first to see what would be posted.
@@ -35,9 +37,10 @@ PARAMS = {
         1000,
         type="integer",
         minimum=1,
-        maximum=100_000,
+        # Each is kept hidden from others until the end, which takes SQS a call for every ten, all the time.
+        maximum=10_000,
         title="Limit",
-        description="How many messages to take at most.",
+        description="How many messages to take at most; run it again for the rest.",
     ),
     "dry_run": Param(
         False,

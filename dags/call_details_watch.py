@@ -8,17 +8,19 @@ long file never delays the next.
 any; it then looks after claims whose run never started.
 
 **Reads.** `incoming/` of the ingest bucket; the ledger table; the Variable `settings` (`ingest_bucket`,
-`ingest_ledger_table`, `max_records_per_batch`).
+`ingest_ledger_table`).
 
 **Writes.** Claims in the ledger; `processing/<etag>/<name>`. A file that was ingested before, the same bytes under the
-same key, is deleted from `incoming/` and gets no second run. The bucket keeps its version for a month.
+same key, is deleted from `incoming/` and gets no second run; the bucket keeps its version for a month. If that run
+failed, or could not read the file, it is started anew: it goes on after what was acknowledged.
 
 **When it fails.** A file that cannot be taken keeps no other from being taken: it stays under `incoming/` and is tried
-again. If there is nothing but such files, the round is retried for some minutes and then fails, which is told to SNS
-and Slack with the reasons; the next round tries again. A round takes some 200 files; the next one follows at once.
+again. SNS and Slack are told of it, with the reason, after five minutes and then once a day. If there is nothing but
+such files, the round is retried for some minutes, as a pause, and ends well. A file that is in the hands of a run stays
+until that has ended, which is told to nobody. A round takes some 200 files; the next one follows at once.
 
 **Run again.** Never needed: the next round does what this one has left. To have a file ingested whose run failed,
-clear that run of `call_details_ingest`, or trigger it with the file's key.
+clear that run of `call_details_ingest`, or trigger it with the file's key, or deliver the file again.
 """
 
 from __future__ import annotations
@@ -68,7 +70,7 @@ def call_details_watch() -> None:
         # Its default is the present time, and two runs of one time are taken for the same.
         logical_date=None,
         skip_when_already_exists=True,
-        map_index_template="{{ task.conf['key'] }}",
+        map_index_template="{{ task.label }}",
     ).expand_kwargs(claimed)
 
     wait_for_file >> claimed >> start_ingest

@@ -1,6 +1,6 @@
-"""Writes docs/openapi/orders_api.json from the orders API's code.
+"""Writes docs/openapi/*.json from the code of the APIs.
 
-``python docs/generate_openapi.py`` writes the file; with ``--check`` it exits 1 when the file is not current.
+``python docs/generate_openapi.py`` writes the files; with ``--check`` it exits 1 when one is not current.
 """
 
 from __future__ import annotations
@@ -8,35 +8,40 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-OUTPUT = ROOT / "docs" / "openapi" / "orders_api.json"
+OUTPUT = ROOT / "docs" / "openapi"
 
 
-def render() -> str:
-    """The file's text."""
+def render() -> Mapping[Path, str]:
+    """The files' texts."""
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
-    from lambdas.tools.orders_openapi import document
+    from lambdas.tools import events_openapi, orders_openapi
 
-    return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
+    documents = {"events_api": events_openapi.document(), "orders_api": orders_openapi.document()}
+    return {
+        OUTPUT / f"{name}.json": json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        for name, document in documents.items()
+    }
 
 
 def main() -> int:
-    """Write the file or check it; returns the exit code."""
+    """Write the files or check them; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the file is not current")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a file is not current")
     options = parser.parse_args()
-    text = render()
-    if not options.check:
-        OUTPUT.parent.mkdir(exist_ok=True)
-        OUTPUT.write_text(text, encoding="utf-8")
-        return 0
-    if OUTPUT.exists() and OUTPUT.read_text(encoding="utf-8") == text:
-        return 0
-    print(f"{OUTPUT.relative_to(ROOT)} is not current: run `make docs`", file=sys.stderr)
-    return 1
+    stale = 0
+    for path, text in render().items():
+        if not options.check:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            print(f"{path.relative_to(ROOT)} is not current: run `make docs`", file=sys.stderr)
+            stale = 1
+    return stale
 
 
 if __name__ == "__main__":

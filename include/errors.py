@@ -33,6 +33,7 @@
         ├── DeadLettersLeftError      dead letters were refused again
         ├── FunctionRefusedError      Lambda refuses: no such function, no permission, request too large
         ├── ResultsFailedError        results could not be asked for until the time for them was up
+        ├── DeliveriesFailedError     tasks of a delivery run gave up
         ├── ClientsFailedError        clients of a task or of a run failed for good
         └── OrdersFailedError         orders of a task or of a run were not accepted, and no retry mends it
 
@@ -51,7 +52,6 @@ class TransientError(PipelineError):
     """The same call may work later.
 
     Args:
-        message: what happened.
         retry_after: seconds that the other side asked to wait, if it did.
     """
 
@@ -103,7 +103,6 @@ class FunctionFailedError(TransientError):
     """The function raised an error, crashed, or ran out of time.
 
     Args:
-        message: what happened.
         error_type: class name of the function's error, such as ``OrderRejectedError``: a caller may know better than
             to retry it.
     """
@@ -187,6 +186,10 @@ class FunctionRefusedError(PermanentError):
 
 class ResultsFailedError(PermanentError):
     """Asking for results, or keeping them, still failed when the time for it was up; a retry would have none either."""
+
+
+class DeliveriesFailedError(PermanentError):
+    """Tasks of a delivery run gave up; what they left is due still, and the next run takes it."""
 
 
 class ClientsFailedError(PermanentError):

@@ -44,6 +44,7 @@ def _up(options: argparse.Namespace, console: Console) -> int:
     console.print(f"partner stubs  {stack.partners_url}/journal")
     console.print(f"AWS emulator   {stack.aws_endpoint_url}")
     console.print(f"orders API     {stack.orders_api_url}/orders", soft_wrap=True)
+    console.print(f"events API     {stack.events_api_url}/events", soft_wrap=True)
     state = _shown(options.state_dir)
     console.print(f"for scripts    {state}/stack.json, logs in {state}/logs")
     console.print("next           make status, make down, .venv/bin/python -m local airflow --help", soft_wrap=True)

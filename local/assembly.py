@@ -34,6 +34,8 @@ _TEMPLATE_PARAMETERS = {
     # One machine has one caller: a limit made for many would only get in its way.
     "OrdersApiRateLimit": "1000",
     "OrdersApiBurstLimit": "1000",
+    "EventsApiRateLimit": "1000",
+    "EventsApiBurstLimit": "1000",
 }
 
 

@@ -14,6 +14,8 @@ from rich.table import Table
 
 from local.demo_archive import run_archive
 from local.demo_auction import run_auction
+from local.demo_events import run_events
+from local.demo_ingest import run_ingest
 from local.demo_orders import run_orders_api
 from local.demo_report import Report, Tell
 from local.layout import write_private_json
@@ -45,6 +47,8 @@ _PARTS: dict[str, Callable[[Stack, Tell], Report]] = {
     "dex_trigger_archive": run_archive,
     "energy_auction": run_auction,
     "orders API": run_orders_api,
+    "call details": run_ingest,
+    "events API": run_events,
 }
 
 

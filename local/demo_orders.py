@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,10 +10,8 @@ from typing import Any
 import httpx
 import jwt
 
+from local.demo_kit import json_of, run_tool, shown
 from local.demo_report import Exhibit, Report, Tell
-from local.environment import aws_environment, clean_environment
-from local.layout import PROJECT_ROOT, PYTHON
-from local.processes import StackError
 from local.stack import Stack
 
 RECORDS = (
@@ -67,17 +64,7 @@ def issue_token(stack: Stack) -> str:
     Raises:
         StackError: the tool failed; the message is the tool's own.
     """
-    done = subprocess.run(
-        [PYTHON, "-m", "lambdas.tools.issue_token", "--subject", "demo", "--ttl", "5m"],
-        cwd=PROJECT_ROOT,
-        env=clean_environment() | aws_environment(stack.aws_endpoint_url),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise StackError(f"the token tool failed: {done.stderr.strip()}")
-    return done.stdout.strip()
+    return run_tool(stack, "issue_token", "--subject", "demo", "--ttl", "5m")
 
 
 def _report(stack: Stack, answers: dict[str, httpx.Response], seconds: float) -> Report:
@@ -89,24 +76,24 @@ def _report(stack: Stack, answers: dict[str, httpx.Response], seconds: float) ->
         f"POST {stack.orders_api_url}/orders",
         ", ".join(str(answer.status_code) for answer in answers.values()),
         seconds,
-        f"{len(written)} records stored until {_json(accepted).get('expires_at')}",
+        f"{len(written)} records stored until {json_of(accepted).get('expires_at')}",
         written,
         [
-            *(Exhibit(f"the answer to {name}", _shown(answer)) for name, answer in answers.items()),
+            *(Exhibit(f"the answer to {name}", shown(answer)) for name, answer in answers.items()),
             Exhibit("demo-2, read back from DynamoDB", json.dumps(items["demo-2"], indent=2, ensure_ascii=False)),
         ],
         "The records lie in DynamoDB exactly as they were sent, and expire after a day. Nobody gets in without a token "
         "that was signed with the stack's own secret, and of a body with one broken record nothing is stored.",
     )
-    report.check("with a token: 201 and two records", accepted.status_code == 201 and _json(accepted)["stored"] == 2)
+    report.check("with a token: 201 and two records", accepted.status_code == 201 and json_of(accepted)["stored"] == 2)
     report.check(
         "both read back with every digit of their numbers, and with the expiry that the answer gave",
-        all(_is_kept(items[name], name, _json(accepted)) for name in STORED),
+        all(_is_kept(items[name], name, json_of(accepted)) for name in STORED),
     )
     report.check("without a token: 401", answers["no token"].status_code == 401)
     report.check("with a forged token: 403", answers["a forged token"].status_code == 403)
     refused = answers["a number sent as text"]
-    details = (_json(refused).get("error") or {}).get("details") or []
+    details = (json_of(refused).get("error") or {}).get("details") or []
     report.check(
         "a number sent as text: 422 that names the record's index and the field, and neither record is stored",
         refused.status_code == 422
@@ -131,18 +118,3 @@ def _item(stack: Stack, record_id: str) -> dict[str, Any]:
     answer = stack.aws("dynamodb").get_item(TableName=stack.orders_table, Key=key, ConsistentRead=True)
     item: dict[str, Any] = answer.get("Item", {})
     return item
-
-
-def _json(answer: httpx.Response) -> dict[str, Any]:
-    """The answer's JSON object, empty if there is none: the checks then say what is missing."""
-    try:
-        document = answer.json()
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def _shown(answer: httpx.Response) -> str:
-    document = _json(answer)
-    body = json.dumps(document, indent=2, ensure_ascii=False) if document else answer.text
-    return f"{answer.status_code} {answer.reason_phrase}\n{body}"

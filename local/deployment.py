@@ -34,6 +34,12 @@ class Deployment:
     ingest_bucket: str
     ingest_ledger_table: str
     call_details_dlq_url: str
+    events_api_url: str
+    events_table: str
+    api_keys_table: str
+    subscriptions_table: str
+    event_queue_url: str
+    event_dlq_url: str
 
 
 def finish_deployment(
@@ -62,6 +68,12 @@ def finish_deployment(
             ingest_bucket=outputs["IngestBucketName"],
             ingest_ledger_table=outputs["IngestLedgerTableName"],
             call_details_dlq_url=outputs["CallDetailsDeadLettersUrl"],
+            events_api_url=events_api_url(endpoint_url, outputs["EventsApiId"]),
+            events_table=outputs["EventsTableName"],
+            api_keys_table=outputs["ApiKeysTableName"],
+            subscriptions_table=outputs["SubscriptionsTableName"],
+            event_queue_url=outputs["EventQueueUrl"],
+            event_dlq_url=outputs["EventDeadLettersUrl"],
         )
     except KeyError as error:
         raise StackError(f"infra/template.yaml has no output {error}: add it") from None
@@ -92,6 +104,14 @@ def stack_outputs(cloudformation: Any) -> Mapping[str, str]:
 def orders_api_url(endpoint_url: str, api_id: str) -> str:
     """Address of the orders API's stage on the emulator, which serves no host names as AWS does."""
     return f"{endpoint_url}/restapis/{api_id}/{_ORDERS_API_STAGE}/_user_request_"
+
+
+def events_api_url(endpoint_url: str, api_id: str) -> str:
+    """Address of the events API on the emulator, where the name of the stage `$default` is part of it.
+
+    Its `$` is quoted, or shells would take it for a variable.
+    """
+    return f"{endpoint_url}/_aws/execute-api/{api_id}/%24default"
 
 
 def put_gateway_responses(cloudformation: Any, apigateway: Any, api_id: str) -> None:

@@ -38,6 +38,12 @@ class Stack:
     ingest_bucket: str
     ingest_ledger_table: str
     call_details_dlq_url: str
+    events_api_url: str
+    events_table: str
+    api_keys_table: str
+    subscriptions_table: str
+    event_queue_url: str
+    event_dlq_url: str
     client_database: str
     settings_variable: str
     pids: dict[str, int]

@@ -38,6 +38,7 @@ def print_status(layout: Layout, console: Console) -> int:
         table.add_row(service, str(service_pid), _state(service_pid), urls.get(service, ""))
     console.print(table)
     console.print(f"orders API: {stack.orders_api_url}/orders", soft_wrap=True)
+    console.print(f"events API: {stack.events_api_url}/events", soft_wrap=True)
     return 0
 
 

@@ -27,6 +27,7 @@ class PipelinesPlugin(AirflowPlugin):
         importlib.import_module("airflow_ext.auction_tasks")
         importlib.import_module("airflow_ext.ingest_tasks")
         importlib.import_module("airflow_ext.sensors.dropped_files")
+        importlib.import_module("airflow_ext.delivery_tasks")
         importlib.import_module("airflow.providers.amazon.aws.hooks.base_aws")
         importlib.import_module("airflow_ext.hooks.aws").preload()
         importlib.import_module("include.clients.rest").tls_context()

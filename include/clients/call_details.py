@@ -13,10 +13,11 @@ from typing import Self
 
 import httpx
 
+from include.clients.aiohttp_transport import AiohttpTransport
 from include.clients.backoff import MAX_SECONDS, retry_delay
 from include.clients.delivery import Delivery, Failure, failure_of
-from include.clients.lines import Lines
 from include.clients.login import Login, Token
+from include.errors import ApiUnavailableError
 
 POST_SECONDS = 60.0
 """Deadline of one whole exchange, connection to last byte (spec: ingest, API)."""
@@ -69,13 +70,13 @@ class CallDetailsApi:
         self._ask_again_at = 0.0
 
     async def __aenter__(self) -> Self:
-        self._lines = Lines(timeout=POST_SECONDS, transport=self._transport)
+        self._wire = self._transport or AiohttpTransport()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._lines.close()
+        await self._wire.aclose()
 
     @property
     def logins(self) -> int:
@@ -90,6 +91,7 @@ class CallDetailsApi:
             idempotency_key: the same for the same batch, always.
 
         Raises:
+            ApiUnavailableError: the API asks to wait for longer than a task should; the batch may be sent again then.
             PipelineError: of the login, see :meth:`Login.token`; it says nothing about the batch.
         """
         first_failed_at = None
@@ -100,13 +102,21 @@ class CallDetailsApi:
             if failure is None:
                 return Delivery(True, attempt, first_failed_at=first_failed_at)
             first_failed_at = first_failed_at or self._now()
-            if not failure.retryable or attempt >= self._attempts:
-                return Delivery(False, attempt, failure.status, failure.error, first_failed_at)
             if failure.retry_after is not None:
                 # A limit that one call is told of is a limit for all: they need not find out by failing.
-                pause = min(failure.retry_after, MAX_SECONDS)
-                self._ask_again_at = max(self._ask_again_at, self._clock() + pause)
+                self._ask_again_at = max(self._ask_again_at, self._clock() + failure.retry_after)
+                self._check_patience()
+            if not failure.retryable or attempt >= self._attempts:
+                return Delivery(False, attempt, failure.status, failure.error, first_failed_at)
             await self._sleep(retry_delay(attempt, failure.retry_after))
+
+    def _check_patience(self) -> float:
+        """Seconds to wait before the next call of all."""
+        pause = self._ask_again_at - self._clock()
+        if pause > MAX_SECONDS:
+            # Attempts would be spent, and batches buried, while the API has said that it takes none.
+            raise ApiUnavailableError(f"the API asks to wait for {pause:.0f} s", retry_after=pause)
+        return pause
 
     async def _try(self, body: bytes, idempotency_key: str) -> Failure | None:
         """Send once, and once more with a new token after a 401."""
@@ -129,7 +139,7 @@ class CallDetailsApi:
             "Accept-Encoding": "identity",
         }
         while True:
-            while (pause := self._ask_again_at - self._clock()) > 0:
+            while (pause := self._check_patience()) > 0:
                 await self._sleep(pause)
             async with self._gate():
                 # Another call may have been told to wait while this one waited for its turn.
@@ -138,21 +148,22 @@ class CallDetailsApi:
 
     async def _exchange(self, body: bytes, headers: dict[str, str]) -> Failure | None:
         try:
-            with self._lines.line() as http:
-                return await self._answer(http, body, headers)
+            return await self._answer(httpx.Request("POST", self._url, content=body, headers=headers))
         except (TimeoutError, httpx.TimeoutException):
             return Failure(None, f"no answer within {POST_SECONDS:g} s", retryable=True)
         except httpx.TransportError as error:
             return Failure(None, f"connection failed: {type(error).__name__}", retryable=True)
 
-    async def _answer(self, http: httpx.AsyncClient, body: bytes, headers: dict[str, str]) -> Failure | None:
-        async with (
-            asyncio.timeout(POST_SECONDS),
-            http.stream("POST", self._url, content=body, headers=headers) as response,
-        ):
-            read = 0
-            async for piece in response.aiter_raw():
-                read += len(piece)
-                if read > _MAX_ANSWER_BYTES:
-                    break
-            return failure_of(response, now=self._now())
+    async def _answer(self, request: httpx.Request) -> Failure | None:
+        async with asyncio.timeout(POST_SECONDS):
+            # Without httpx's client around it, which costs as much as all the rest, and does nothing needed here.
+            response = await self._wire.handle_async_request(request)
+            try:
+                read = 0
+                async for piece in response.aiter_raw():
+                    read += len(piece)
+                    if read > _MAX_ANSWER_BYTES:
+                        break
+                return failure_of(response, now=self._now())
+            finally:
+                await response.aclose()

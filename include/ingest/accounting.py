@@ -6,13 +6,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from include.ingest.chunk import ChunkState
-from include.ingest.claim import FileVersion
 from include.ingest.plan import Chunk, Plan
 from include.ingest.receipt import Range, Receipt
 
 
 def account(
-    plan: Plan, states: Iterable[ChunkState], *, run_id: str, started_at: datetime, finished_at: datetime
+    plan: Plan,
+    states: Iterable[ChunkState],
+    *,
+    run_id: str,
+    started_at: datetime,
+    finished_at: datetime,
+    error: str | None = None,
 ) -> Receipt:
     """The receipt of a file version that was planned.
 
@@ -22,6 +27,7 @@ def account(
         run_id: of the run that accounts.
         started_at: an aware time.
         finished_at: an aware time.
+        error: why the run did not come as far as the plan, which an earlier one had made.
     """
     by_index = {state.index: state for state in states}
     ranges = tuple(_range(chunk, by_index.get(chunk.index)) for chunk in plan.chunks)
@@ -30,6 +36,7 @@ def account(
         run_id=run_id,
         started_at=started_at,
         finished_at=finished_at,
+        error=error,
         bytes=plan.size,
         text_bytes=plan.text_bytes,
         invalid_bytes=plan.invalid_bytes,
@@ -40,11 +47,6 @@ def account(
         auth_calls=sum(state.logins for state in by_index.values()),
         retries=sum(state.retries for state in by_index.values()),
     )
-
-
-def unreadable(file: FileVersion, error: str, *, run_id: str, started_at: datetime, finished_at: datetime) -> Receipt:
-    """The receipt of a file that could not be planned: nothing was read, nothing was posted."""
-    return Receipt(file, run_id, started_at, finished_at, error=error)
 
 
 def _range(chunk: Chunk, state: ChunkState | None) -> Range:

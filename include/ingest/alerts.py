@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from include.alerts import MAX_FAILURES, Alert, Failure, Severity
 from include.ingest.closing import KeptReceipt
+from include.ingest.intake import Left
+from include.ingest.receipt import Outcome
 from include.ingest.replay import ReplayResult
 
+CLAIM_TASK = "claim_files"
 PLAN_TASK = "plan"
 POST_TASK = "post_chunk"
 REPLAY_TASK = "replay"
@@ -40,8 +44,7 @@ def receipt_alert(
     if found["stored_as"] is not None:
         facts.append(f"it lies now at: {found['stored_as']}")
     if found["error"] is not None:
-        failure = Failure(f"file {file}", found["error"], PLAN_TASK, None, log_url(PLAN_TASK, None))
-        return Alert(Severity.ERROR, pipeline, found["run_id"], f"nothing of {file} was posted", facts, [failure])
+        return _not_planned(kept, pipeline, facts, log_url)
     if found["problems"]:
         return _incomplete(kept, pipeline, facts, log_url, why_failed)
     if not found["batches_dead_lettered"]:
@@ -62,6 +65,14 @@ def no_receipt(*, pipeline: str, run_id: str, reason: str, log_url: LogUrl) -> A
     return Alert(Severity.ERROR, pipeline, run_id, "nothing was ingested by this run", (), [failure])
 
 
+def left_alert(left: Sequence[Left], *, pipeline: str, run_id: str, log_url: LogUrl) -> Alert:
+    """The alert of files that cannot be taken in."""
+    failures = [Failure(f"file {each.key}", each.reason, CLAIM_TASK, None, log_url(CLAIM_TASK, None)) for each in left]
+    headline = f"{len(left):,} files stay under incoming/, as they cannot be taken in"
+    facts = ["they are tried again all the time; whoever is not helped is told again after a day"]
+    return Alert(Severity.ERROR, pipeline, run_id, headline, facts, failures)
+
+
 def replay_alert(result: ReplayResult, *, pipeline: str, run_id: str, log_url: LogUrl) -> Alert:
     """The alert of a replay that left messages in the queue."""
     left = result.failed + result.unreadable
@@ -69,6 +80,25 @@ def replay_alert(result: ReplayResult, *, pipeline: str, run_id: str, log_url: L
     failure = Failure(f"{left:,} dead letters", reason, REPLAY_TASK, None, log_url(REPLAY_TASK, None))
     headline = f"{left:,} of {result.received:,} dead letters stay in the queue"
     return Alert(Severity.ERROR, pipeline, run_id, headline, (), [failure])
+
+
+def _not_planned(kept: KeptReceipt, pipeline: str, facts: list[str], log_url: LogUrl) -> Alert:
+    found = kept.document
+    headline = f"nothing of {found['key']} was posted"
+    if kept.outcome is Outcome.INCOMPLETE:
+        headline = (
+            f"{found['key']} could not be planned again; {_accounted(found):,} of its {found['records_read']:,} "
+            "records are accounted for"
+        )
+    if kept.outcome is not Outcome.UNREADABLE and found["stored_as"] is not None:
+        facts = [*facts, "nothing is lost: clear the run when the cause is mended"]
+    failure = Failure(f"file {found['key']}", found["error"], PLAN_TASK, None, log_url(PLAN_TASK, None))
+    return Alert(Severity.ERROR, pipeline, found["run_id"], headline, facts, [failure])
+
+
+def _accounted(found: dict[str, Any]) -> int:
+    accounted: int = found["records_accepted"] + found["records_dead_lettered"]
+    return accounted
 
 
 def _incomplete(kept: KeptReceipt, pipeline: str, facts: list[str], log_url: LogUrl, why_failed: WhyFailed) -> Alert:
@@ -84,6 +114,5 @@ def _incomplete(kept: KeptReceipt, pipeline: str, facts: list[str], log_url: Log
     if not failures:
         # The chunks are complete, and yet it does not add up.
         facts = [*facts, *found["problems"]]
-    accounted = found["records_accepted"] + found["records_dead_lettered"]
-    headline = f"only {accounted:,} of {found['records_read']:,} records of {found['key']} are accounted for"
+    headline = f"only {_accounted(found):,} of {found['records_read']:,} records of {found['key']} are accounted for"
     return Alert(Severity.ERROR, pipeline, found["run_id"], headline, facts, failures)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import batched, chain
@@ -14,7 +14,7 @@ from include.ingest.gunzip import gunzip
 from include.ingest.identity import idempotency_key
 from include.ingest.lines import exactly, texts_of, whole_lines
 from include.ingest.plan import Chunk, Plan
-from include.ingest.records import record
+from include.ingest.records import records
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,9 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def read_batches(blocks: Iterable[bytes], plan: Plan, chunk: Chunk) -> Iterator[Batch]:
+def read_batches(
+    blocks: Iterable[bytes], plan: Plan, chunk: Chunk, *, settled: Callable[[int], bool] = lambda number: False
+) -> Iterator[Batch]:
     """Cut a chunk into its batches, holding one at a time.
 
     The same plan and chunk give the same bodies, byte for byte, so that a batch may be posted again.
@@ -50,6 +52,7 @@ def read_batches(blocks: Iterable[bytes], plan: Plan, chunk: Chunk) -> Iterator[
         blocks: the stored object's bytes from ``chunk.start`` to ``chunk.stop``, cut anywhere.
         plan: see :func:`include.ingest.planner.make_plan`.
         chunk: one of the plan's.
+        settled: whether nobody needs the batch of a number any more, so that it need not be made.
 
     Raises:
         InvalidFileError: the object is not the one that was planned.
@@ -62,6 +65,8 @@ def read_batches(blocks: Iterable[bytes], plan: Plan, chunk: Chunk) -> Iterator[
     for number, group in enumerate(batched(texts, plan.records_per_batch), chunk.first_batch):
         first_record = chunk.first_record + seen
         seen += len(group)
+        if settled(number):
+            continue
         body = _body(group, first_record, plan.timestamp)
         yield Batch(number, first_record, len(group), idempotency_key(plan.file, number), body)
     if seen != chunk.records:
@@ -70,5 +75,5 @@ def read_batches(blocks: Iterable[bytes], plan: Plan, chunk: Chunk) -> Iterator[
 
 def _body(texts: Sequence[bytes], first_record: int, timestamp: str) -> bytes:
     # Joined from the records as they are: to parse and write them again would cost time, and digits of numbers.
-    records = b",".join(record(text, number) for number, text in enumerate(texts, first_record))
-    return b'{"records":[%b],"timestamp":%b,"batchSize":%d}' % (records, msgspec.json.encode(timestamp), len(texts))
+    joined = b",".join(records(texts, first_record))
+    return b'{"records":[%b],"timestamp":%b,"batchSize":%d}' % (joined, msgspec.json.encode(timestamp), len(texts))

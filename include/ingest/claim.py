@@ -29,6 +29,21 @@ class FileVersion:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """What the bodies of a file version's batches depend on beside its bytes. Its first plan fixes them for ever.
+
+    The same batch is then the same body under the same idempotency key, however often the version is planned or posted.
+
+    Args:
+        records_per_batch: 1 to 500; the last batch of the file may have fewer.
+        timestamp: the ``timestamp`` of every batch.
+    """
+
+    records_per_batch: int
+    timestamp: str
+
+
+@dataclass(frozen=True)
 class Claim:
     """A file version in the hands of its owner.
 
@@ -37,16 +52,18 @@ class Claim:
         owner: the run that works on it.
         fence: higher than that of every owner before.
         round: 1, and one more each time that a version which was done is posted again.
-        records_per_batch: as the first owner of all fixed it: the same batch number must always mean the same records.
+        terms: None if it was never planned.
         plan: where this round's plan lies, once there is one.
+        begun: its run has set to work since the file was delivered last; otherwise one has to be started for it.
     """
 
     file: FileVersion
     owner: str
     fence: int
     round: int
-    records_per_batch: int
+    terms: Terms | None = None
     plan: str | None = None
+    begun: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,3 +90,18 @@ class Done:
 
     receipt: str
     owner: str
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A file version that was claimed and is not done.
+
+    Args:
+        file: the file version.
+        begun: see :class:`Claim`.
+        lapsed: its lease ran out: the owner died, as nobody let go of it.
+    """
+
+    file: FileVersion
+    begun: bool
+    lapsed: bool

@@ -131,7 +131,8 @@ class DeadLetters:
 
 def to_message(letter: DeadLetter, pointer: BodyPointer) -> str:
     """The queue's message, JSON."""
-    return json.dumps({"body": asdict(pointer), **asdict(letter)}, ensure_ascii=False)
+    # ASCII: a file's key may hold characters that SQS does not take.
+    return json.dumps({"body": asdict(pointer), **asdict(letter)})
 
 
 def from_message(text: str) -> tuple[DeadLetter, BodyPointer]:

@@ -101,9 +101,37 @@ class FileStore:
         """
         if source.key == key:
             return source
-        moved = self._copy(source, key)
+        moved = self.copy(source, key)
         self.remove(source)
         return moved
+
+    def copy(self, source: StoredFile, key: str) -> StoredFile:
+        """Copy a version, with its metadata.
+
+        Raises:
+            FileChangedError: the version is gone.
+        """
+        # By its version, so that a file which was overwritten after it had been claimed is not lost.
+        version: Any = {"VersionId": source.version_id} if source.version_id else {}
+        origin: Any = {"Bucket": self.bucket, "Key": source.key, **version}
+        with typed_errors(f"move {self._place(source.key)} to {key}"):
+            try:
+                if source.size > self._largest_copy:
+                    return self._copy_parts(source, origin, version, key)
+                made = self._s3.copy_object(
+                    Bucket=self.bucket,
+                    Key=key,
+                    CopySource=origin,
+                    CopySourceIfMatch=source.etag,
+                    ServerSideEncryption="AES256",
+                )
+            except ClientError as error:
+                if error_code(error) in _NOT_THIS_ONE:
+                    raise FileChangedError(
+                        f"{self._place(source.key)} was deleted or replaced before it could be moved to {key}"
+                    ) from error
+                raise
+        return StoredFile(key, made["CopyObjectResult"]["ETag"], source.size, made.get("VersionId"))
 
     def remove(self, source: StoredFile) -> None:
         """Delete an object, unless its key holds another one by now."""
@@ -142,29 +170,6 @@ class FileStore:
                         f"{self._place(key)} was deleted or replaced while it was being read: put it back as it was"
                     ) from error
                 raise
-
-    def _copy(self, source: StoredFile, key: str) -> StoredFile:
-        # By its version, so that a file which was overwritten after it had been claimed is not lost.
-        version: Any = {"VersionId": source.version_id} if source.version_id else {}
-        origin: Any = {"Bucket": self.bucket, "Key": source.key, **version}
-        with typed_errors(f"move {self._place(source.key)} to {key}"):
-            try:
-                if source.size > self._largest_copy:
-                    return self._copy_parts(source, origin, version, key)
-                made = self._s3.copy_object(
-                    Bucket=self.bucket,
-                    Key=key,
-                    CopySource=origin,
-                    CopySourceIfMatch=source.etag,
-                    ServerSideEncryption="AES256",
-                )
-            except ClientError as error:
-                if error_code(error) in _NOT_THIS_ONE:
-                    raise FileChangedError(
-                        f"{self._place(source.key)} was deleted or replaced before it could be moved to {key}"
-                    ) from error
-                raise
-        return StoredFile(key, made["CopyObjectResult"]["ETag"], source.size, made.get("VersionId"))
 
     def _copy_parts(self, source: StoredFile, origin: Any, version: Any, key: str) -> StoredFile:
         # A copy in parts is a new upload: what describes the file has to be told again.

@@ -25,7 +25,7 @@ def idempotency_key(file: FileVersion, batch: int) -> str:
     Args:
         file: the version that the batch is of.
         batch: its number, from 0. It must stand for the same records whenever the version is posted again, so the
-            records per batch of a version never change (see :class:`include.ingest.claim.Claim`).
+            records per batch of a version never change (see :class:`include.ingest.claim.Terms`).
     """
     return _digest(file.bucket, file.key, file.etag, batch)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import batched
 
 from include.errors import PipelineError
-from include.ingest.claim import Claim, FileVersion, Held
+from include.ingest.claim import Claim, Done, FileVersion, Held, Unfinished
 from include.ingest.claims import Claims
 from include.ingest.files import FileStore, StoredFile
 from include.ingest.identity import file_version, run_id
@@ -29,11 +29,15 @@ class Left:
 
     Args:
         key: where it lies.
+        etag: which version of it; None if S3 would not tell.
         reason: why it could not be taken.
+        busy: it has an owner who is at work, so all is well.
     """
 
     key: str
+    etag: str | None
     reason: str
+    busy: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,11 @@ class Intake:
     Args:
         store: the ingest bucket.
         claims: of the ledger table.
-        records_per_batch: for files that nobody has claimed before.
     """
 
-    def __init__(self, store: FileStore, claims: Claims, *, records_per_batch: int) -> None:
+    def __init__(self, store: FileStore, claims: Claims) -> None:
         self._store = store
         self._claims = claims
-        self._records_per_batch = records_per_batch
 
     def take(self, limit: int = MAX_FILES) -> Taken:
         """Claim dropped files and move them to ``processing/``.
@@ -87,45 +89,51 @@ class Intake:
                     break
         return Taken(tuple(files), tuple(left))
 
-    def owed(self) -> Iterator[FileVersion]:
-        """Files that were claimed for a run, by this round or an earlier one, and are not accounted for.
+    def owed(self) -> Iterator[Unfinished]:
+        """Files that were claimed for a run which has not begun since, by this round or an earlier one.
 
-        A claim that some other run has let lapse is among them: nobody works on it any more.
+        A claim that was let lapse is among them: nobody works on it any more, and nobody was told.
 
         Raises:
             AwsUnavailableError: a retry may work.
             AwsRefusedError: it will not.
         """
-        for file, held in self._claims.unfinished():
-            if file.bucket == self._store.bucket and (held is None or held.owner == run_id(file)):
-                yield file
+        for each in self._claims.unfinished():
+            if each.file.bucket == self._store.bucket and (each.lapsed or not each.begun):
+                yield each
 
     def _try(self, key: str) -> FileVersion | Left | None:
+        etag = None
         try:
-            return self._take(key)
+            found = self._store.look(key)
+            if found is None:
+                return None
+            etag = found.etag
+            return self._take(file_version(self._store.bucket, key, etag), found)
         except PipelineError as error:
             log.warning("a file stays under incoming/: %s", error)
-            return Left(key, str(error))
+            return Left(key, etag, str(error))
 
-    def _take(self, key: str) -> FileVersion | Left | None:
-        found = self._store.look(key)
-        if found is None:
-            return None
-        file = file_version(self._store.bucket, key, found.etag)
-        answer = self._claims.claim(file, run_id(file), records_per_batch=self._records_per_batch)
+    def _take(self, file: FileVersion, found: StoredFile) -> FileVersion | Left | None:
+        answer = self._claims.claim(file, run_id(file))
         if isinstance(answer, Held):
-            return Left(key, f"{key} is in the hands of run {answer.owner}")
+            reason = f"{file.key} is in the hands of run {answer.owner}"
+            log.info("%s: it stays under incoming/ until that has ended", reason)
+            return Left(file.key, found.etag, reason, busy=True)
         if isinstance(answer, Claim):
-            self._move(file, found)
-            return file
-        log.info("%s (%s) was ingested before by run %s, see %s", key, file.etag, answer.owner, answer.receipt)
+            answer = self._bring(file, found)
+        if isinstance(answer, Done):
+            log.info("%s (%s) was ingested before by run %s, see %s", file.key, file.etag, answer.owner, answer.receipt)
         self._store.remove(found)
-        return None
+        return file if isinstance(answer, Claim) else None
 
-    def _move(self, file: FileVersion, found: StoredFile) -> None:
+    def _bring(self, file: FileVersion, found: StoredFile) -> Claim | Held | Done:
+        """Copy a file to where it is worked on, then ask for its run: a round that dies is made good by the next."""
         target = processing_key(file)
-        if self._store.look(target) is not None:
-            # Dropped again while it is being worked on: a second copy could outlive the run that has the first.
-            self._store.remove(found)
-        else:
-            self._store.move(found, target)
+        # Dropped again while it is being worked on: a second copy could outlive the run that has the first.
+        copied = None if self._store.look(target) else self._store.copy(found, target)
+        answer = self._claims.claim(file, run_id(file), begun=False)
+        if isinstance(answer, Done) and copied is not None:
+            # The run that had the first copy has closed the file in between: nobody would take this one away.
+            self._store.remove(copied)
+        return answer

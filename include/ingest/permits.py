@@ -4,6 +4,9 @@ A permit allows one call at a time. All permits lie in one item of the ledger ta
 until when; a holder renews them, and what a dead one held can be taken when its lease is over. A holder that was
 stopped for longer than its lease (a paused machine, a frozen process) finds that out before its next call, because it
 may begin one only while its lease outlasts the longest call.
+
+Who waits is in the item too, with no permits. So everybody sees how many each may have at most for all to have their
+share, takes no more, and gives back what is beyond it, as far as no call needs it any more.
 """
 
 from __future__ import annotations
@@ -15,9 +18,11 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from include.clients.items import Item, ItemTable
 from include.errors import NoPermitError, PipelineError, TransientError
+from include.ingest.shares import Grant, fair_share
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +36,7 @@ SKEW_SECONDS = 5.0
 """Clocks of two machines differ by less than this; also, how long a call may be held up between check and start."""
 
 POLL_SECONDS = 1.0
-"""How often somebody who would like to have more asks."""
+"""How often somebody asks who would like to have more, or has to give some back."""
 
 WAIT_SECONDS = 900.0
 """How long a task may be without any permit before it leaves its worker to others."""
@@ -65,11 +70,13 @@ class Permits:
         self._clock = clock
         self._sleep = sleep
 
-    def refresh(self, holder: str, wish: int) -> tuple[int, float]:
-        """Take, renew, add or give back permits: as many as are free, up to ``wish``; 0 gives all back.
+    def refresh(self, holder: str, wish: int, *, at_most: int | None = None) -> Grant:
+        """Take, renew, add or give back permits: as many as are free, but beyond one's share no more than one has.
 
-        Returns:
-            how many the holder has now, and until when (seconds since the epoch).
+        Args:
+            holder: who asks.
+            wish: how many it would like to have; 0 gives all back.
+            at_most: how many it would take now; so it gives some back.
 
         Raises:
             AwsUnavailableError: a retry may work.
@@ -79,18 +86,20 @@ class Permits:
             seen = self._table.get(_PARTITION, self._name)
             # Before the write: the lease must not seem longer to its holder than to the others.
             now = self._clock()
-            others = {
+            live = {
                 name: entry
                 for name, entry in seen.content.get("holders", {}).items()
-                if name != holder and entry["until_ms"] / 1000 + SKEW_SECONDS > now
+                if entry["until_ms"] / 1000 + SKEW_SECONDS > now
             }
-            count = max(0, min(wish, self._limit - sum(entry["permits"] for entry in others.values())))
+            had = live.pop(holder, {"permits": 0})["permits"]
+            wishes = {name: entry["wish"] for name, entry in live.items()} | {holder: wish}
+            share = fair_share(self._limit, holder, wishes)
+            free = self._limit - sum(entry["permits"] for entry in live.values())
+            count = max(0, min(wish, wish if at_most is None else at_most, max(share, had), free))
             until_ms = int((now + LEASE_SECONDS) * 1000)
-            mine = {holder: {"permits": count, "until_ms": until_ms}} if count else {}
-            if not count and holder not in seen.content.get("holders", {}):
-                return 0, now
-            if self._table.replace(Item(seen.pk, seen.sk, seen.version), {"holders": others | mine}) is not None:
-                return count, until_ms / 1000
+            mine = {holder: {"permits": count, "wish": wish, "until_ms": until_ms}} if wish else {}
+            if self._table.replace(Item(seen.pk, seen.sk, seen.version), {"holders": live | mine}) is not None:
+                return Grant(count, share, until_ms / 1000)
 
     @asynccontextmanager
     async def hold(self, wish: int) -> AsyncIterator[Held]:
@@ -128,11 +137,17 @@ class Held:
         self._clock = clock
         self._sleep = sleep
         self._count = 0
+        self._share = wish
         self._until = self._had_some_at = clock()
         self._in_use = 0
         self._failure: Exception | None = None
-        self._pending: asyncio.Task[tuple[int, float]] | None = None
+        self._pending: asyncio.Task[Grant] | None = None
         self._changed = asyncio.Condition()
+
+    @property
+    def count(self) -> int:
+        """How many there are at the moment, in use or not."""
+        return self._count
 
     @asynccontextmanager
     async def permit(self) -> AsyncIterator[None]:
@@ -160,24 +175,32 @@ class Held:
     async def keep(self) -> None:
         """Take permits, renew them, and take more until the wish is met; ends only by an error that lasts."""
         while self._failure is None:
-            try:
-                self._count, self._until = await self._refresh(self._wish)
-            except TransientError as error:
-                # What is held stays held until its lease is over.
-                log.warning("permits could not be renewed: %s", error)
-            except Exception as error:
-                # Those who wait for a permit raise it; here nobody would see it.
-                log.exception("permits cannot be renewed")
-                self._failure = error
-            now = self._clock()
-            if self._until > now and self._count:
-                self._had_some_at = now
-            elif now - self._had_some_at > WAIT_SECONDS:
-                self._failure = NoPermitError(f"no permit to call the API within {WAIT_SECONDS:g} s")
-            async with self._changed:
-                self._changed.notify_all()
+            await self.renew()
+            content = self._count == self._share == self._wish
             # Jitter, so that those who wait do not all ask at the same instant.
-            await self._sleep(RENEW_SECONDS if self._count == self._wish else random.uniform(0.5, 1.5) * POLL_SECONDS)  # noqa: S311
+            await self._sleep(RENEW_SECONDS if content else random.uniform(0.5, 1.5) * POLL_SECONDS)  # noqa: S311
+
+    async def renew(self) -> None:
+        """Ask once; an error is kept for those who wait for a permit."""
+        # What is given back must not be used from here on, and what is in use cannot be given back.
+        self._count = min(self._count, max(self._share, self._in_use))
+        try:
+            grant = await self._refresh(self._wish, at_most=max(self._share, self._in_use))
+            self._count, self._share, self._until = grant.count, grant.share, grant.until
+        except TransientError as error:
+            # What is held stays held until its lease is over.
+            log.warning("permits could not be renewed: %s", error)
+        except Exception as error:
+            # Those who wait for a permit raise it; here nobody would see it.
+            log.exception("permits cannot be renewed")
+            self._failure = error
+        now = self._clock()
+        if self._until > now and self._count:
+            self._had_some_at = now
+        elif now - self._had_some_at > WAIT_SECONDS:
+            self._failure = NoPermitError(f"no permit to call the API within {WAIT_SECONDS:g} s")
+        async with self._changed:
+            self._changed.notify_all()
 
     async def give_back(self) -> None:
         """Give all permits back, so that others need not wait for the end of the lease."""
@@ -189,6 +212,7 @@ class Held:
         except PipelineError as error:
             log.warning("permits could not be given back, their lease will end: %s", error)
 
-    async def _refresh(self, wish: int) -> tuple[int, float]:
-        self._pending = asyncio.create_task(asyncio.to_thread(self._permits.refresh, self._holder, wish))
+    async def _refresh(self, wish: int, *, at_most: int | None = None) -> Grant:
+        ask = partial(self._permits.refresh, self._holder, wish, at_most=at_most)
+        self._pending = asyncio.create_task(asyncio.to_thread(ask))
         return await asyncio.shield(self._pending)

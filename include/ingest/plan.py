@@ -41,8 +41,8 @@ class Plan:
         etag: its ETag there, for ``If-Match``; a move may change it.
         size: its bytes.
         gzip: it is compressed; its one chunk is the whole object.
-        records_per_batch: 1 to 500; the last batch of the file may have fewer.
-        timestamp: the ``timestamp`` of every batch: fixed, so that a batch that is posted again has the same body.
+        records_per_batch: see :class:`~include.ingest.claim.Terms`.
+        timestamp: see there.
         records: lines that are not blank.
         text_bytes: bytes after decompression.
         invalid_bytes: bytes of the text that are not valid UTF-8.

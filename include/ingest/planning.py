@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from include.errors import FileChangedError, FileHeldError, InvalidInputError
 from include.ingest.batches import timestamp
-from include.ingest.claim import Claim, Done, FileVersion, Held
+from include.ingest.claim import Claim, Done, FileVersion, Held, Terms
 from include.ingest.claims import Claims
 from include.ingest.files import FileStore, StoredFile
 from include.ingest.identity import file_version
@@ -68,23 +68,29 @@ class Planning:
     Args:
         store: the bucket.
         claims: of the ledger table.
+        records_per_batch: of files that were never planned before.
         now: the time, aware.
     """
 
     def __init__(
-        self, store: FileStore, claims: Claims, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        store: FileStore,
+        claims: Claims,
+        *,
+        records_per_batch: int,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store
         self._claims = claims
+        self._records_per_batch = records_per_batch
         self._now = now
 
-    def claim(self, file: FileVersion, owner: str, *, records_per_batch: int, force: bool) -> Claim | Done:
+    def claim(self, file: FileVersion, owner: str, *, force: bool) -> Claim | Done:
         """Claim the version, or learn that it is done.
 
         Args:
             file: the version.
             owner: the run.
-            records_per_batch: if nobody has claimed it before.
             force: post it again if it is done.
 
         Raises:
@@ -92,7 +98,7 @@ class Planning:
             AwsUnavailableError: a retry may work.
             AwsRefusedError: it will not.
         """
-        answer = self._claims.claim(file, owner, records_per_batch=records_per_batch, force=force)
+        answer = self._claims.claim(file, owner, force=force, begun=True)
         if isinstance(answer, Held):
             until = datetime.fromtimestamp(answer.until, UTC)
             raise FileHeldError(
@@ -119,30 +125,31 @@ class Planning:
             )
         if stored.key == claim.file.key:
             stored = self._store.move(stored, processing_key(claim.file))
-        known = self._known(claim)
+        known = known_plan(self._store, claim)
         if known is not None and (known.key, known.etag) == (stored.key, stored.etag):
             return known
-        # The same bytes at another place keep their chunks and their time.
+        # The same bytes at another place keep their chunks.
         plan = self._made(claim, stored) if known is None else replace(known, key=stored.key, etag=stored.etag)
         place = plan_key(claim.file, claim.round)
         self._store.keep_paper(place, plan.to_document())
         self._claims.note_plan(claim, place)
         return plan
 
-    def _known(self, claim: Claim) -> Plan | None:
-        document = self._store.paper(claim.plan) if claim.plan else None
-        return None if document is None else Plan.from_document(document)
-
     def _made(self, claim: Claim, stored: StoredFile) -> Plan:
-        return make_plan(
+        terms = claim.terms or Terms(self._records_per_batch, timestamp(self._now()))
+        plan = make_plan(
             claim.file,
             self._store.blocks(stored.key, stored.etag, 0, stored.size),
             key=stored.key,
             etag=stored.etag,
             size=stored.size,
-            records_per_batch=claim.records_per_batch,
-            timestamp=timestamp(self._now()),
+            records_per_batch=terms.records_per_batch,
+            timestamp=terms.timestamp,
         )
+        # Only now: terms by which the file cannot be cut must not bind those who come later. And before the plan is
+        # kept: whoever was faster has planned by other terms, and may have posted.
+        fixed = self._claims.fix(claim, terms)
+        return plan if fixed.terms == terms else self._made(fixed, stored)
 
 
 def read_plan(store: FileStore, claim: Claim) -> Plan:
@@ -153,10 +160,21 @@ def read_plan(store: FileStore, claim: Claim) -> Plan:
         StorageUnavailableError: a retry may work.
         StorageRefusedError: it will not.
     """
-    document = store.paper(claim.plan) if claim.plan else None
-    if document is None:
+    plan = known_plan(store, claim)
+    if plan is None:
         raise FileChangedError(f"the plan of {claim.file.key} ({claim.file.etag}) is gone: clear the task 'plan'")
-    return Plan.from_document(document)
+    return plan
+
+
+def known_plan(store: FileStore, claim: Claim) -> Plan | None:
+    """The plan that was noted in a claim, or None if there is none (any more).
+
+    Raises:
+        StorageUnavailableError: a retry may work.
+        StorageRefusedError: it will not.
+    """
+    document = store.paper(claim.plan) if claim.plan else None
+    return None if document is None else Plan.from_document(document)
 
 
 def _places(store: FileStore, file: FileVersion) -> Iterator[str]:

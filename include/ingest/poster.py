@@ -7,18 +7,27 @@ next write takes them all. A task that dies leaves no more batches posted and no
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Protocol
 
 from include.clients.call_details import CallDetailsApi
 from include.clients.delivery import Delivery
+from include.errors import PipelineError
+from include.ingest.budget import Budget
 from include.ingest.chunk import ChunkState, Settled
 from include.ingest.claim import FileVersion
 from include.ingest.dead_letters import DeadLetter, DeadLetters
 from include.ingest.ledger import ChunkLedger
 
-GATHER_SECONDS = 0.01
+log = logging.getLogger(__name__)
+
+MAX_BYTES = 128 * 1024 * 1024
+"""Of bodies in memory: several tasks share a machine. A batch of common size has some 50 KB."""
+
+GATHER_SECONDS = 0.025
 """How long acknowledgements wait for company: a write costs more than a call of the API, so few are better."""
 
 
@@ -55,22 +64,31 @@ class Poster:
         dead_letters: where batches go that cannot be delivered.
         file: the file version that the chunk is of.
         workers: how many batches are under way at once, from reading to acknowledgement.
+        max_bytes: of all bodies that are; a body that is larger is under way alone.
     """
 
     def __init__(
-        self, api: CallDetailsApi, ledger: ChunkLedger, dead_letters: DeadLetters, *, file: FileVersion, workers: int
+        self,
+        api: CallDetailsApi,
+        ledger: ChunkLedger,
+        dead_letters: DeadLetters,
+        *,
+        file: FileVersion,
+        workers: int,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         self._api = api
         self._ledger = ledger
         self._dead_letters = dead_letters
         self._file = file
         self._workers = workers
+        self._max_bytes = max_bytes
 
     async def post(self, batches: Iterator[Batch]) -> ChunkState:
-        """Post the batches that are not settled yet; no more of them are read ahead than there are workers.
+        """Post batches; no more of them are read ahead than there are workers.
 
         Args:
-            batches: of the chunk, in order. Read in a thread, one after the other.
+            batches: those of the chunk that are not settled yet, in order. Read in a thread, one after the other.
 
         Returns:
             how far the chunk has come.
@@ -81,14 +99,15 @@ class Poster:
                 acknowledged before stays settled.
         """
         queue: asyncio.Queue[Batch | None] = asyncio.Queue(self._workers)
+        budget = Budget(self._max_bytes)
         # As many as can be busy at once: every worker's dead letter, the reading, and the writing of the ledger.
         with ThreadPoolExecutor(self._workers + 2) as threads:
             desk = _Desk(self._ledger, self._api, threads, enough=self._workers / 2)
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._read(batches, queue, threads))
+                    tasks.create_task(self._read(batches, queue, budget, threads))
                     for _ in range(self._workers):
-                        tasks.create_task(self._work(queue, desk, threads))
+                        tasks.create_task(self._work(queue, budget, desk, threads))
             except ExceptionGroup as group:
                 # Retry policy, log and alert are to see the error itself: its type decides, its text tells.
                 error = group.exceptions[0]
@@ -98,17 +117,18 @@ class Poster:
         return self._ledger.state
 
     async def _read(
-        self, batches: Iterator[Batch], queue: asyncio.Queue[Batch | None], threads: ThreadPoolExecutor
+        self, batches: Iterator[Batch], queue: asyncio.Queue[Batch | None], budget: Budget, threads: ThreadPoolExecutor
     ) -> None:
         loop = asyncio.get_running_loop()
-        settled_before = self._ledger.state
         while (batch := await loop.run_in_executor(threads, next, batches, None)) is not None:
-            if not settled_before.is_settled(batch.number):
-                await queue.put(batch)
+            await budget.take(len(batch.body))
+            await queue.put(batch)
         for _ in range(self._workers):
             await queue.put(None)
 
-    async def _work(self, queue: asyncio.Queue[Batch | None], desk: _Desk, threads: ThreadPoolExecutor) -> None:
+    async def _work(
+        self, queue: asyncio.Queue[Batch | None], budget: Budget, desk: _Desk, threads: ThreadPoolExecutor
+    ) -> None:
         while (batch := await queue.get()) is not None:
             delivery = await self._api.post(batch.body, batch.idempotency_key)
             if not delivery.accepted:
@@ -116,6 +136,7 @@ class Poster:
             await desk.acknowledge(
                 Settled(batch.number, batch.count, accepted=delivery.accepted, retries=delivery.attempts - 1)
             )
+            budget.give_back(len(batch.body))
 
     def _bury(self, batch: Batch, delivery: Delivery) -> None:
         letter = DeadLetter(
@@ -153,22 +174,23 @@ class _Desk:
         await done
 
     async def close(self) -> None:
-        """Let what was posted be acknowledged, also when the posting has failed."""
+        """Let what was posted be acknowledged, and logins that led to nothing be counted, though posting has failed."""
         if self._committing is not None:
             await self._committing
+        if self._api.logins > self._logins:
+            try:
+                await self._write([])
+            except PipelineError as error:
+                log.warning("the receipt will not count some logins: %s", error)
 
     async def _commit(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
                 if len(self._waiting) < self._enough:
                     await asyncio.sleep(GATHER_SECONDS)
                 group, self._waiting = self._waiting, []
-                logins, self._logins = self._api.logins - self._logins, self._api.logins
                 try:
-                    await loop.run_in_executor(
-                        self._threads, self._acknowledge, [settled for settled, _ in group], logins
-                    )
+                    await self._write([settled for settled, _ in group])
                 except Exception as error:  # noqa: BLE001 - whoever waits raises it
                     for _, done in group:
                         if not done.done():
@@ -180,5 +202,7 @@ class _Desk:
         finally:
             self._committing = None
 
-    def _acknowledge(self, settled: list[Settled], logins: int) -> None:
-        self._ledger.acknowledge(settled, logins=logins)
+    async def _write(self, settled: list[Settled]) -> None:
+        logins, self._logins = self._api.logins - self._logins, self._api.logins
+        acknowledge = partial(self._ledger.acknowledge, settled, logins=logins)
+        await asyncio.get_running_loop().run_in_executor(self._threads, acknowledge)

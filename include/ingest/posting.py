@@ -91,7 +91,7 @@ async def post_chunk(desk: Desk, claim: Claim, plan: Plan, chunk: Chunk) -> Chun
         # Half as many again as may be sent at once: while these wait for their acknowledgement, others are sent.
         workers = share + share // 2
         poster = Poster(api, ledger, desk.dead_letters, file=plan.file, workers=workers)
-        return await poster.post(read_batches(blocks, plan, chunk))
+        return await poster.post(read_batches(blocks, plan, chunk, settled=ledger.state.is_settled))
 
 
 @asynccontextmanager

@@ -19,8 +19,15 @@ class Outcome(StrEnum):
     """Every record was accepted or kept for a replay."""
     INCOMPLETE = "incomplete"
     """Some records are neither: the run failed, and the file can be taken up again."""
+    NOT_PLANNED = "not planned"
+    """The run failed before it could cut the file: nothing was posted, and the file can be taken up again."""
     UNREADABLE = "unreadable"
-    """The file could not be planned; nothing was posted."""
+    """The file cannot be read, whoever tries: nothing was posted."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the run that ends so has failed."""
+        return self in (Outcome.INCOMPLETE, Outcome.NOT_PLANNED, Outcome.UNREADABLE)
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,8 @@ class Receipt:
     Args:
         file: the version as it was announced.
         run_id: of the run that made this account.
-        error: why the file could not be read.
+        error: why the file could not be read, or not be planned by this run.
+        nothing_read: how a file version ended of which there are no numbers.
         bytes: of the object as it was delivered.
         text_bytes: after decompression.
         invalid_bytes: of the text, that U+FFFD stands for.
@@ -78,6 +86,7 @@ class Receipt:
     started_at: datetime
     finished_at: datetime
     error: str | None = None
+    nothing_read: Outcome | None = None
     bytes: int = 0
     text_bytes: int = 0
     invalid_bytes: int = 0
@@ -103,9 +112,9 @@ class Receipt:
     @property
     def outcome(self) -> Outcome:
         """How the file version ended."""
-        if self.error is not None:
-            return Outcome.UNREADABLE
-        if self.problems:
+        if self.nothing_read is not None:
+            return self.nothing_read
+        if self.error is not None or self.problems:
             return Outcome.INCOMPLETE
         return Outcome.PROCESSED_WITH_DEAD_LETTERS if self.totals["batches_dead_lettered"] else Outcome.PROCESSED
 

@@ -1,4 +1,8 @@
-"""Posts dead letters again: a message leaves the queue only after its batch was accepted."""
+"""Posts dead letters again: a message leaves the queue only after its batch was accepted.
+
+What is refused again is sent anew in the end, and only then is the old message deleted: SQS drops a message 14 days
+after it was sent, and no longer counts one as the oldest that was received several times.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +41,8 @@ class ReplayResult:
     Args:
         received: taken off the queue.
         accepted: posted and deleted.
-        failed: refused again; they stay in the queue.
-        unreadable: not a dead letter, or its body is gone; they stay in the queue.
+        failed: refused again; they are in the queue still.
+        unreadable: not a dead letter, or its body is gone; they are in the queue still.
     """
 
     received: int = 0
@@ -76,6 +80,7 @@ class Replay:
         self._workers = workers
         self._sleep = sleep
         self._in_hand: dict[str, str] = {}
+        self._kept: dict[str, str] = {}
         self._ended: Counter[str] = Counter()
 
     async def run(self, limit: int, *, dry_run: bool) -> ReplayResult:
@@ -86,7 +91,9 @@ class Replay:
             dry_run: read the messages only, and log what would be posted.
 
         Raises:
-            PipelineError: of the login, SQS or S3. What was accepted before is deleted; the others stay.
+            ApiUnavailableError: the API asks to wait for long.
+            PipelineError: any other of the login, SQS or S3. Whatever it is, what was accepted before is deleted, and
+                the others stay.
         """
         queue: asyncio.Queue[MessageTypeDef | None] = asyncio.Queue(self._workers)
         with ThreadPoolExecutor(self._workers + 2) as threads:
@@ -96,6 +103,10 @@ class Replay:
                         tasks.create_task(self._receive(limit, queue, threads))
                         for _ in range(self._workers):
                             tasks.create_task(self._work(queue, threads, dry_run=dry_run))
+                    # Not earlier, or this run would receive them again.
+                    async with asyncio.TaskGroup() as tasks:
+                        for message, body in self._kept.items():
+                            tasks.create_task(self._renew(message, body, threads))
                 except ExceptionGroup as group:
                     # The error itself is to be seen: its type decides, its text tells.
                     error = group.exceptions[0]
@@ -108,15 +119,15 @@ class Replay:
         loop = asyncio.get_running_loop()
         while (left := limit - self._ended["received"]) > 0:
             messages = await loop.run_in_executor(threads, self._take, min(left, _SQS_BATCH))
-            if not messages:
+            # A queue may deliver a message twice, with another receipt.
+            fresh = [message for message in messages if message["MessageId"] not in self._in_hand]
+            self._in_hand |= {message["MessageId"]: message["ReceiptHandle"] for message in messages}
+            if not fresh:
+                # Empty, or it has nothing else any more.
                 break
-            for message in messages:
-                # A queue may deliver a message twice, with another receipt.
-                known = message["MessageId"] in self._in_hand
-                self._in_hand[message["MessageId"]] = message["ReceiptHandle"]
-                if not known:
-                    self._ended["received"] += 1
-                    await queue.put(message)
+            for message in fresh:
+                self._ended["received"] += 1
+                await queue.put(message)
         for _ in range(self._workers):
             await queue.put(None)
 
@@ -135,6 +146,7 @@ class Replay:
             except InvalidInputError as error:
                 log.warning("message %s stays in the queue: %s", message["MessageId"], error)
                 self._ended["unreadable"] += 1
+                self._kept[message["MessageId"]] = message["Body"]
                 continue
             delivery = await self._api.post(body, letter.idempotency_key)
             if delivery.accepted:
@@ -144,7 +156,16 @@ class Replay:
                 log.info("accepted: %s", what)
             else:
                 self._ended["failed"] += 1
+                self._kept[message["MessageId"]] = message["Body"]
                 log.warning("%s stays in the queue: %s", what, delivery.error)
+
+    async def _renew(self, message: str, body: str, threads: ThreadPoolExecutor) -> None:
+        """Put a message in the place of one that says the same, so that its time begins anew."""
+        loop = asyncio.get_running_loop()
+        # In this order: two messages of a batch do no harm, none would lose it.
+        await loop.run_in_executor(threads, self._send, body)
+        await loop.run_in_executor(threads, self._delete, self._in_hand[message])
+        del self._in_hand[message]
 
     @asynccontextmanager
     async def _hidden(self, threads: ThreadPoolExecutor) -> AsyncIterator[None]:
@@ -176,6 +197,10 @@ class Replay:
                 WaitTimeSeconds=_WAIT_SECONDS,
             )
         return answer.get("Messages", [])
+
+    def _send(self, body: str) -> None:
+        with aws_errors("SQS", f"send to {self._queue_url}"):
+            self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=body)
 
     def _delete(self, receipt: str) -> None:
         with aws_errors("SQS", f"delete a message of {self._queue_url}"):

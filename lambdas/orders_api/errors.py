@@ -1,9 +1,12 @@
-"""Why a request is not answered with 201. None of these knows HTTP: answers.py gives each its status."""
+"""Why records are not stored. None of these knows HTTP: answers.py gives each its status."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lambdas.common.errors import ApiError, UnavailableError
 
 
 @dataclass(frozen=True)
@@ -21,31 +24,7 @@ class Fault:
     message: str
 
 
-class OrdersError(Exception):
-    """Base of the errors that a caller is told about; the message goes into the answer."""
-
-
-class EmptyBodyError(OrdersError):
-    """There is no body, or nothing but white space in it."""
-
-
-class NotJsonError(OrdersError):
-    """The body is no JSON document."""
-
-
-class TooLargeError(OrdersError):
-    """The body is larger than any that could be stored."""
-
-
-class NotFoundError(OrdersError):
-    """The API has no such path."""
-
-
-class MethodNotAllowedError(OrdersError):
-    """The path exists, and does not take this method."""
-
-
-class InvalidRecordsError(OrdersError):
+class InvalidRecordsError(ApiError):
     """The body breaks the schema.
 
     Args:
@@ -59,8 +38,13 @@ class InvalidRecordsError(OrdersError):
         super().__init__(f"nothing was stored: the body has {total} {noun}{listed}")
         self.faults = tuple(faults)
 
+    @property
+    def details(self) -> Any:
+        """The faults."""
+        return [asdict(fault) for fault in self.faults]
 
-class NotStoredError(OrdersError):
+
+class NotStoredError(UnavailableError):
     """The table took some records, or none, within the time there was.
 
     Args:
@@ -75,8 +59,15 @@ class NotStoredError(OrdersError):
         self, *, stored: int, not_stored: Sequence[str], reasons: Sequence[str], worth_repeating: bool
     ) -> None:
         advice = "send those again later" if worth_repeating else "the service must be repaired before it takes those"
-        super().__init__(f"records stored: {stored}, not stored: {len(not_stored)}; {advice}")
+        super().__init__(
+            f"records stored: {stored}, not stored: {len(not_stored)}; {advice}",
+            reasons=tuple(reasons),
+            worth_repeating=worth_repeating,
+        )
         self.stored = stored
         self.not_stored = tuple(not_stored)
-        self.reasons = tuple(reasons)
-        self.worth_repeating = worth_repeating
+
+    @property
+    def details(self) -> Any:
+        """What is stored and what is not."""
+        return {"stored": self.stored, "not_stored": list(self.not_stored)}

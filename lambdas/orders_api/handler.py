@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import time
-import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -15,9 +13,12 @@ from aws_lambda_powertools.metrics import Metrics, MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from lambdas.common import environment
-from lambdas.orders_api.answers import Answer, error_answer
+from lambdas.common.answers import Answer
+from lambdas.common.errors import MethodNotAllowedError, NotFoundError
+from lambdas.common.gateway import log_unexpected, methods_but, request_id, response
+from lambdas.orders_api.answers import error_answer
 from lambdas.orders_api.body import parse, text_of
-from lambdas.orders_api.errors import MethodNotAllowedError, NotFoundError, NotStoredError, OrdersError
+from lambdas.orders_api.errors import NotStoredError
 from lambdas.orders_api.records import read_records
 from lambdas.orders_api.store import CALL_SECONDS, OrderStore, dynamodb_client
 
@@ -38,7 +39,7 @@ store = OrderStore(dynamodb_client(), environment.text("ORDERS_TABLE"))
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer one request of API Gateway; logs ids, counts and times."""
     started = time.perf_counter()
-    logger.append_keys(request_id=_request_id(event, context), subject=_subject(event))
+    logger.append_keys(request_id=request_id(event, context), subject=_subject(event))
     answer = app.resolve(event, context)
     logger.info("answered", status=answer["statusCode"], duration_ms=round((time.perf_counter() - started) * 1000, 1))
     return answer
@@ -59,13 +60,13 @@ def post_orders() -> Response[str]:
         raise
     _count(StoredRecords=len(records))
     expires_at = datetime.fromtimestamp(ttl, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return _response(Answer(201, {"stored": len(records), "expires_at": expires_at}))
+    return response(Answer(201, {"stored": len(records), "expires_at": expires_at}))
 
 
-@app.route("/orders", method=["GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"])
+@app.route("/orders", method=methods_but("POST"))
 def other_methods() -> Response[str]:
     """API Gateway sends none of these on; whoever calls the function directly learns the same."""
-    raise MethodNotAllowedError("the method is not POST")
+    raise MethodNotAllowedError("POST")
 
 
 def other_paths(_: Exception) -> Response[str]:
@@ -75,32 +76,18 @@ def other_paths(_: Exception) -> Response[str]:
 
 def failed(error: Exception) -> Response[str]:
     """Tell the caller what is the caller's business, and the log where anything else came from."""
-    if not isinstance(error, OrdersError):
-        # Lines of source only: an error's message may quote the request.
-        stack = traceback.format_tb(error.__traceback__)
-        logger.error("unexpected error", error=type(error).__name__, stack=stack)
-    return _response(error_answer(error, _request_id(app.current_event.raw_event, app.lambda_context)))
+    log_unexpected(logger, error)
+    return response(error_answer(error, request_id(app.current_event.raw_event, app.lambda_context)))
 
 
 app.not_found(other_paths)
 app.exception_handler(Exception)(failed)
 
 
-def _response(answer: Answer) -> Response[str]:
-    body = json.dumps(answer.body, separators=(",", ":"))
-    return Response(answer.status, "application/json", body, dict(answer.headers))
-
-
 def _count(**values: int) -> None:
     for name, value in values.items():
         metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
     metrics.flush_metrics()
-
-
-def _request_id(event: Mapping[str, Any], context: LambdaContext) -> str:
-    """API Gateway's id, which its access log and the caller have too; else the invocation's."""
-    gateway: Mapping[str, Any] = event.get("requestContext") or {}
-    return str(gateway.get("requestId") or context.aws_request_id)
 
 
 def _subject(event: Mapping[str, Any]) -> str | None:

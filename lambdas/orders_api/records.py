@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from pydantic import ValidationError
 
-from lambdas.orders_api.body import AmbiguousObject
+from lambdas.common.body import AmbiguousObject
+from lambdas.common.fields import MAX_FAULTS, field_faults, shown, sorted_out
 from lambdas.orders_api.errors import Fault, InvalidRecordsError
 from lambdas.orders_api.models import MAX_RECORDS, NUMBER_RULE, OrderRecord
-
-MAX_FAULTS = 20
-"""Listed in an answer. Who sends so many wrong records repeats one mistake."""
-
-_SHOWN_CHARACTERS = 64
 
 _MESSAGES = {
     "is_instance_of": "must be a number",
@@ -44,43 +39,20 @@ def read_records(document: Any) -> list[OrderRecord]:
     first_index: dict[str, int] = {}
     for index, item in enumerate(document):
         if isinstance(item, AmbiguousObject):
-            faults.append(Fault(index, _shown(item.name), "is given twice"))
+            faults.append(Fault(index, shown(item.name), "is given twice"))
             continue
-        known, unknown = _sorted_out(item)
+        known, unknown = sorted_out(item, OrderRecord.model_fields)
         try:
             record = OrderRecord.model_validate(known)
         except ValidationError as error:
-            faults.extend(_faults(index, error))
+            faults.extend(Fault(index, field, message) for field, message in field_faults(error, _MESSAGES))
         else:
             earlier = first_index.setdefault(record.record_id, index)
             if earlier != index:
                 faults.append(Fault(index, "record_id", f"is that of the record with index {earlier}"))
             records.append(record)
-        faults.extend(Fault(index, _shown(name), "is not a field of a record") for name in unknown[:MAX_FAULTS])
+        faults.extend(Fault(index, shown(name), "is not a field of a record") for name in unknown[:MAX_FAULTS])
         unlisted += len(unknown[MAX_FAULTS:])
     if faults:
         raise InvalidRecordsError(faults[:MAX_FAULTS], total=len(faults) + unlisted)
     return records
-
-
-def _sorted_out(item: Any) -> tuple[Any, list[str]]:
-    """The item without the fields that a record does not have, and the names of those.
-
-    A body has room for half a million of them, and pydantic would make an error of each.
-    """
-    if not isinstance(item, dict):
-        return item, []
-    known = {name: item[name] for name in OrderRecord.model_fields if name in item}
-    return known, [name for name in item if name not in known]
-
-
-def _faults(index: int, error: ValidationError) -> Iterator[Fault]:
-    for found in error.errors(include_url=False, include_context=False, include_input=False):
-        field = _shown(str(found["loc"][0])) if found["loc"] else None
-        yield Fault(index, field, _MESSAGES.get(found["type"], found["msg"].removeprefix("Value error, ")))
-
-
-def _shown(name: str) -> str:
-    """A field's name as an answer may hold it: short, and Unicode."""
-    whole = name.encode(errors="replace").decode()
-    return whole if len(whole) <= _SHOWN_CHARACTERS else f"{whole[:_SHOWN_CHARACTERS]}…"

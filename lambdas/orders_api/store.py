@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.exceptions import BotoCoreError, ClientError
 
+from lambdas.common.aws import error_code, may_pass
 from lambdas.orders_api.errors import NotStoredError
 from lambdas.orders_api.models import OrderRecord
 
@@ -35,8 +35,6 @@ CALL_SECONDS = 4.0
 _CONNECT_SECONDS = 1.0
 _FIRST_DELAY_SECONDS = 0.05
 _LONGEST_DELAY_SECONDS = 2.0
-_SERVER_ERROR = 500
-_THROTTLED = frozenset({"ProvisionedThroughputExceededException", "RequestLimitExceeded", "ThrottlingException"})
 
 
 def dynamodb_client() -> DynamoDBClient:
@@ -127,13 +125,9 @@ class OrderStore:
         """Send a batch once."""
         try:
             answer = self.dynamodb.batch_write_item(RequestItems={self.table: [_put(record, ttl) for record in batch]})
-        except ClientError as error:
-            code = str(error.response.get("Error", {}).get("Code", ""))
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            return _Rest(batch, code, code in _THROTTLED or status >= _SERVER_ERROR)
-        except BotoCoreError as error:
+        except (ClientError, BotoCoreError) as error:
             # Without an answer nobody knows whether the batch was stored; a second time does no harm.
-            return _Rest(batch, type(error).__name__, isinstance(error, BotoConnectionError | HTTPClientError))
+            return _Rest(batch, error_code(error), may_pass(error))
         unprocessed: Sequence[Any] = answer.get("UnprocessedItems", {}).get(self.table, [])
         ids = {request["PutRequest"]["Item"]["record_id"]["S"] for request in unprocessed}
         return _Rest([record for record in batch if record.record_id in ids], "UnprocessedItems", bool(ids))

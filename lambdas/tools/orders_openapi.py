@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lambdas.common.errors import ApiError
+from lambdas.common.fields import MAX_FAULTS
 from lambdas.orders_api.answers import STATUS_AND_CODE, error_answer
 from lambdas.orders_api.body import MAX_BODY_BYTES, parse, text_of
-from lambdas.orders_api.errors import NotStoredError, OrdersError
+from lambdas.orders_api.errors import NotStoredError
 from lambdas.orders_api.models import MAX_RECORDS, OrderRecord
-from lambdas.orders_api.records import MAX_FAULTS, read_records
-
-REQUEST_ID = "2f9a6b1c-6b1e-4a51-9a43-0d1b6c2f7e10"
+from lambdas.orders_api.records import read_records
+from lambdas.tools.openapi import NO_DETAILS, REQUEST_ID, TEXT, array, error_schema, headers, json_content, json_object
 
 GATEWAY_ANSWERS = {
     400: ("bad_request", "the request was refused"),
@@ -41,16 +42,7 @@ DESCRIPTIONS = {
     "all of them again does no harm. Without a Retry-After it will not help before the service is repaired.",
 }
 
-TEXT = {"type": "string"}
 COUNT = {"type": "integer", "minimum": 0, "maximum": MAX_RECORDS}
-
-
-def _object(**members: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "required": list(members), "additionalProperties": False, "properties": members}
-
-
-def _array(items: Mapping[str, Any], *, most: int) -> dict[str, Any]:
-    return {"type": "array", "minItems": 1, "maxItems": most, "items": items}
 
 
 TOKEN = {
@@ -60,7 +52,7 @@ TOKEN = {
     "description": "Signed with HS256; exp, iat and sub are required, aud is orders-api. "
     "`python -m lambdas.tools.issue_token` makes one.",
 }
-FAULT = _object(
+FAULT = json_object(
     index={
         "type": ["integer", "null"],
         "minimum": 0,
@@ -72,20 +64,19 @@ FAULT = _object(
     },
     message=TEXT,
 )
-STORED = _object(
+STORED = json_object(
     stored={**COUNT, "minimum": 1},
     expires_at={"type": "string", "format": "date-time", "description": "24 hours from now, in UTC."},
 )
-STORED_AND_NOT = _object(
+STORED_AND_NOT = json_object(
     stored={**COUNT, "description": "Records that are known to be stored."},
     not_stored={
-        **_array(TEXT, most=MAX_RECORDS),
+        **array(TEXT, most=MAX_RECORDS),
         "description": "The record_id of each other record. One may be stored all the same when the table's answer got "
         "lost.",
     },
 )
-NO_DETAILS = {"type": "array", "maxItems": 0}
-DETAILS = {422: _array({"$ref": "#/components/schemas/Fault"}, most=MAX_FAULTS), 503: STORED_AND_NOT}
+DETAILS = {422: array({"$ref": "#/components/schemas/Fault"}, most=MAX_FAULTS), 503: STORED_AND_NOT}
 
 
 def document() -> dict[str, Any]:
@@ -124,15 +115,13 @@ def _post_orders() -> dict[str, Any]:
         "replaces the one before, so that any request may be repeated.",
         "requestBody": {
             "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {
-                        **_array({"$ref": "#/components/schemas/OrderRecord"}, most=MAX_RECORDS),
-                        "description": "The record_id of each is unique among them.",
-                    },
-                    "example": [{"record_id": "unique_id_1", "parameter_1": "abc", "parameter_2": 2.1}],
-                }
-            },
+            "content": json_content(
+                {
+                    **array({"$ref": "#/components/schemas/OrderRecord"}, most=MAX_RECORDS),
+                    "description": "The record_id of each is unique among them.",
+                },
+                example=[{"record_id": "unique_id_1", "parameter_1": "abc", "parameter_2": 2.1}],
+            ),
         },
         "responses": {"201": _stored(), **{str(status): _error(status) for status in statuses}},
     }
@@ -140,27 +129,22 @@ def _post_orders() -> dict[str, Any]:
 
 def _stored() -> dict[str, Any]:
     example = {"stored": 1, "expires_at": "2026-03-02T09:30:00Z"}
-    return {
-        "description": "All records are stored.",
-        "content": {"application/json": {"schema": STORED, "example": example}},
-    }
+    return {"description": "All records are stored.", "content": json_content(STORED, example=example)}
 
 
 def _error(status: int) -> dict[str, Any]:
     examples = {body["error"]["code"]: {"value": body} for body in _example_bodies(status)}
     answer: dict[str, Any] = {
         "description": DESCRIPTIONS[status],
-        "content": {
-            "application/json": {
-                # Every code has an example, so the examples' codes are all that there are.
-                "schema": _error_schema(sorted(examples), DETAILS.get(status, NO_DETAILS)),
-                "examples": examples,
-            }
-        },
+        # Every code has an example, so the examples' codes are all that there are.
+        "content": json_content(
+            error_schema(sorted(examples), DETAILS.get(status, NO_DETAILS)),
+            examples=examples,
+        ),
     }
-    headers = {401: {"WWW-Authenticate": TEXT}, 429: {"Retry-After": TEXT}, 503: {"Retry-After": TEXT}}
-    if status in headers:
-        answer["headers"] = {name: {"schema": schema} for name, schema in headers[status].items()}
+    names = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
+    if status in names:
+        answer["headers"] = headers(names[status])
     return answer
 
 
@@ -179,22 +163,11 @@ def _example_errors() -> Iterator[Exception]:
     for body in ("", '[{"record_id": "a",}]', '[{"record_id": "a b", "parameter_2": "2.1"}]'):
         try:
             read_records(parse(text_of({"body": body})))
-        except OrdersError as error:
+        except ApiError as error:
             yield error
     try:
         text_of({"body": " " * (MAX_BODY_BYTES + 1)})
-    except OrdersError as error:
+    except ApiError as error:
         yield error
     yield NotStoredError(stored=0, not_stored=["unique_id_1"], reasons=[], worth_repeating=False)
     yield NotStoredError(stored=475, not_stored=["unique_id_476", "unique_id_477"], reasons=[], worth_repeating=True)
-
-
-def _error_schema(codes: Sequence[str], details: Mapping[str, Any]) -> dict[str, Any]:
-    return _object(
-        error=_object(
-            code={"type": "string", "enum": codes},
-            message=TEXT,
-            details=details,
-            request_id={**TEXT, "description": "By which the logs find the request."},
-        )
-    )

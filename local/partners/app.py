@@ -9,7 +9,7 @@ Connections are kept for long, so that one that a caller left idle is still ther
 
 Partners: `POST /oauth2/token` and `GET /data-exchange/trigger` (module `dex`), `POST /call-details/login` and
 `POST /call-details/batches` (module `call_details`; CALL_DETAILS_ACCESS_KEY and CALL_DETAILS_SECRET_KEY are its
-keys), `POST /slack/services/…` (module `slack`). Beside them:
+keys), `POST /slack/services/…` (module `slack`), `POST /receivers/<name>` (module `receivers`). Beside them:
 
 `GET /health`
     200 `{"status": "ok"}` when the stubs answer.
@@ -51,6 +51,12 @@ keys), `POST /slack/services/…` (module `slack`). Beside them:
 
 `GET /journal/call-details?batches=true`, `DELETE /journal/call-details`
     Read, or forget, the batches that were taken: see `CallDetails.received`.
+
+`PUT /control/receivers`, `GET /control/receivers`, `DELETE /control/receivers`
+    Add secrets by receiver's name (`{"acme": "whsec_…"}`), show whose are known, or forget them all.
+
+`GET /journal/receivers?receiver=&since=`, `DELETE /journal/receivers`
+    Read, or forget, what arrived at the receivers: see `Receivers.arrived`.
 """
 
 from __future__ import annotations
@@ -70,6 +76,7 @@ from local.partners.faults import End, altered, deliver
 from local.partners.journal import Journal
 from local.partners.management import MANAGEMENT_PATHS, management
 from local.partners.partner import Answer, Endpoint, Partner, error_answer
+from local.partners.receivers import Receivers
 from local.partners.rules import ActiveRule
 from local.partners.slack import Slack
 
@@ -81,12 +88,14 @@ class PartnerStubs:
         self._credentials = credentials
         self._control = Control()
         calls = CallDetails(self._control, clock=clock)
-        self._partners: tuple[Partner, ...] = (Dex(self._control, credentials, clock=clock), Slack(), calls)
+        receivers = Receivers()
+        dex = Dex(self._control, credentials, clock=clock)
+        self._partners: tuple[Partner, ...] = (dex, Slack(), calls, receivers)
         self._endpoints = tuple(each for partner in self._partners for each in partner.endpoints())
         self._control.paths = frozenset(each.path for each in self._endpoints)
         self._control.parameters = frozenset().union(*(each.parameters for each in self._endpoints))
         self._journal = Journal()
-        self._management = management(self._control, self._journal, calls)
+        self._management = management(self._control, self._journal, calls, receivers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event of ASGI."""

@@ -7,6 +7,8 @@ import re
 from hashlib import sha256
 from typing import Any
 
+import msgspec
+
 MAX_RECORDS = 500
 
 TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z")
@@ -19,6 +21,15 @@ class BadBatchError(ValueError):
     """A body is no batch; the text says why."""
 
 
+class _Batch(msgspec.Struct):
+    records: list[msgspec.Raw]
+    timestamp: str
+    batchSize: int  # noqa: N815 - the API's own name
+
+
+_PARSER = msgspec.json.Decoder(_Batch)
+
+
 def read_batch(body: bytes) -> tuple[int, str]:
     """Return how many records a body holds, and the SHA-256 of them as they were sent, without the brackets around.
 
@@ -26,6 +37,8 @@ def read_batch(body: bytes) -> tuple[int, str]:
     written anew. Raises BadBatchError saying what is wrong with the body.
     """
     found = AS_WE_WRITE_IT.fullmatch(body)
+    if found and _is_batch(body):
+        return int(found["size"]), sha256(found["records"]).hexdigest()
     try:
         # Numbers as text, because Python reads none of more than 4,300 digits.
         batch = json.loads(body, parse_int=str, parse_float=str, parse_constant=_refuse)
@@ -48,6 +61,23 @@ def read_batch(body: bytes) -> tuple[int, str]:
         raise BadBatchError("timestamp must be YYYY-MM-DDThh:mm:ss.sssZ")
     raw = found["records"] if found else json.dumps(records, separators=(",", ":"))[1:-1].encode()
     return len(records), sha256(raw).hexdigest()
+
+
+def _is_batch(body: bytes) -> bool:
+    """Whether a body is surely a batch: a parser ten times as fast as json's sees what nearly all are, and no more.
+
+    The stub shares its machine with those whose speed is measured.
+    """
+    try:
+        body.decode()
+        batch = _PARSER.decode(body)
+    except (ValueError, RecursionError):
+        return False
+    return (
+        1 <= len(batch.records) <= MAX_RECORDS
+        and batch.batchSize == len(batch.records)
+        and bool(TIMESTAMP.fullmatch(batch.timestamp))
+    )
 
 
 def _refuse(name: str) -> Any:

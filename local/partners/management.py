@@ -12,14 +12,17 @@ from starlette.routing import Route
 from local.partners.call_details import CallDetails
 from local.partners.control import Control, InvalidControlError
 from local.partners.journal import DEFAULT_LIMIT, Journal
+from local.partners.receivers import Receivers
 
 RECEIVED_PATH = "/journal/call-details"
-MANAGEMENT_PATHS = frozenset({"/health", "/control", "/journal", RECEIVED_PATH})
+ARRIVALS_PATH = "/journal/receivers"
+SECRETS_PATH = "/control/receivers"
+MANAGEMENT_PATHS = frozenset({"/health", "/control", "/journal", RECEIVED_PATH, ARRIVALS_PATH, SECRETS_PATH})
 JOURNAL_FILTERS = ("path", "since", "limit")
 
 
-def management(control: Control, journal: Journal, calls: CallDetails) -> Starlette:
-    """Return the app that serves MANAGEMENT_PATHS for this control, this journal and this receiver of batches."""
+def management(control: Control, journal: Journal, calls: CallDetails, receivers: Receivers) -> Starlette:
+    """Return the app that serves MANAGEMENT_PATHS for this control, this journal and these receivers."""
 
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -71,6 +74,34 @@ def management(control: Control, journal: Journal, calls: CallDetails) -> Starle
         calls.forget()
         return Response(status_code=204)
 
+    async def show_secrets(_: Request) -> Response:
+        return JSONResponse({"receivers": receivers.known()})
+
+    async def put_secrets(request: Request) -> Response:
+        try:
+            problems = receivers.know(json.loads(await request.body()))
+        except ValueError as error:
+            problems = [f"document: not JSON ({error})"]
+        return _refused(problems) if problems else await show_secrets(request)
+
+    async def forget_secrets(_: Request) -> Response:
+        receivers.forget_secrets()
+        return Response(status_code=204)
+
+    async def show_arrivals(request: Request) -> Response:
+        query = request.query_params
+        problems = [f"{name}: unknown; allowed: receiver, since" for name in query if name not in ("receiver", "since")]
+        since = query.get("since", "0")
+        if not (since.isascii() and since.isdigit()):
+            problems.append(f"since: must be a whole number, 0 or more, not {since!r}")
+        if problems:
+            return _refused(problems)
+        return JSONResponse(receivers.arrived(receiver=query.get("receiver"), since=int(since)))
+
+    async def forget_arrivals(_: Request) -> Response:
+        receivers.forget()
+        return Response(status_code=204)
+
     return Starlette(
         routes=[
             Route("/health", health),
@@ -81,6 +112,11 @@ def management(control: Control, journal: Journal, calls: CallDetails) -> Starle
             Route("/journal", clear_journal, methods=["DELETE"]),
             Route(RECEIVED_PATH, show_received, methods=["GET"]),
             Route(RECEIVED_PATH, forget_received, methods=["DELETE"]),
+            Route(SECRETS_PATH, show_secrets, methods=["GET"]),
+            Route(SECRETS_PATH, put_secrets, methods=["PUT"]),
+            Route(SECRETS_PATH, forget_secrets, methods=["DELETE"]),
+            Route(ARRIVALS_PATH, show_arrivals, methods=["GET"]),
+            Route(ARRIVALS_PATH, forget_arrivals, methods=["DELETE"]),
         ]
     )
 

@@ -12,6 +12,7 @@ import argparse
 import gzip
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from itertools import batched
@@ -64,9 +65,15 @@ def write_call_details(
         unfinished.unlink(missing_ok=True)
 
 
-def _opened(path: Path, *, compressed: bool) -> IO[bytes]:
-    # Without a time in the header, so that the same arguments give the same bytes.
-    return cast("IO[bytes]", gzip.GzipFile(path, "wb", compresslevel=6, mtime=0)) if compressed else path.open("wb")
+@contextmanager
+def _opened(path: Path, *, compressed: bool) -> Iterator[IO[bytes]]:
+    with path.open("wb") as file:
+        if not compressed:
+            yield file
+            return
+        # Without name and time in the header, so that the same arguments give the same bytes.
+        with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as text:
+            yield cast("IO[bytes]", text)
 
 
 def _lines(records: int, line: Callable[[int], bytes], broken_share: float) -> Iterator[bytes]:

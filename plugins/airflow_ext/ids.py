@@ -9,12 +9,16 @@ ENERGY_AUCTION = "energy_auction"
 CALL_DETAILS_WATCH = "call_details_watch"
 CALL_DETAILS_INGEST = "call_details_ingest"
 CALL_DETAILS_REPLAY = "call_details_replay"
+EVENT_DELIVERY = "event_delivery"
 
 AWS_CONNECTION = "aws_default"
 DEX_DATABASE_CONNECTION = "dex_db"
 DEX_API_CONNECTION = "dex_api"
 CALL_DETAILS_CONNECTION = "call_details_api"
 SLACK_CONNECTION = "slack_alerts"
+
+EVENT_QUEUE_ASSET = "event_queue"
+"""What wakes the delivery."""
 
 SETTINGS_VARIABLE = "settings"
 
@@ -30,6 +34,8 @@ class Tag(StrEnum):
     CONTINUOUS = "continuous"
     DAILY = "daily"
     DEX = "dex"
+    EVENTS = "events"
+    EVERY_MINUTE = "every-minute"
     FIVE_MINUTES = "five-minutes"
     ON_REQUEST = "on-request"
 
@@ -49,6 +55,8 @@ class XComKey(StrEnum):
     """Which file version the run is about."""
     UNREADABLE = "unreadable"
     """Why the run's file cannot be read, whoever tries."""
+    DUE = "due"
+    """How much a run has to do."""
     DONE = "done"
     """Which run has done this one's work before, and where its receipt lies."""
     ALERTED = "alerted"

@@ -9,7 +9,6 @@ from airflow_ext.notifications.alerts import send_alert
 from airflow_ext.notifications.safety_net import leave_alerted
 from airflow_ext.run_report import count_run, log_links
 from include.ingest.alerts import POST_TASK, no_receipt, receipt_alert
-from include.ingest.receipt import Outcome
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -31,8 +30,7 @@ def report_receipt(context: Context, settings: Settings, kept: KeptReceipt, *, b
         kept: the run's receipt.
         bucket: where it lies.
     """
-    failed = kept.outcome in (Outcome.INCOMPLETE, Outcome.UNREADABLE)
-    count(context, settings, kept, failed=failed)
+    count(context, settings, kept, failed=kept.outcome.failed)
     ti = context["ti"]
     alert = receipt_alert(
         kept,

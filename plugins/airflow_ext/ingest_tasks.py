@@ -22,7 +22,6 @@ from include.ingest.claim import Done, FileVersion
 from include.ingest.closing import Closing
 from include.ingest.planning import Planning, read_plan, resolve
 from include.ingest.posting import post_chunk as post
-from include.ingest.receipt import Outcome
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -60,10 +59,8 @@ def plan(context: Context) -> list[int]:
         desk = IngestDesk(params["bucket"])
         file = resolve(desk.store, params["key"], params["etag"])
         ti.xcom_push(key=XComKey.FILE, value=asdict(file))
-        planning = Planning(desk.store, desk.claims)
-        claim = planning.claim(
-            file, run_id, records_per_batch=desk.settings.max_records_per_batch, force=params["force"]
-        )
+        planning = Planning(desk.store, desk.claims, records_per_batch=desk.settings.max_records_per_batch)
+        claim = planning.claim(file, run_id, force=params["force"])
         if isinstance(claim, Done):
             ti.xcom_push(key=XComKey.DONE, value={"run_id": claim.owner, "receipt": claim.receipt})
             log.info("%s (%s) was ingested by run %s: nothing is posted", file.key, file.etag, claim.owner)
@@ -140,7 +137,7 @@ def _close(context: Context, *, planned: bool) -> dict[str, Any]:
     # The return value of a task that fails is not kept otherwise.
     ti.xcom_push(key="return_value", value=summary)
     report_receipt(context, desk.settings, kept, bucket=desk.bucket)
-    if kept.outcome in (Outcome.INCOMPLETE, Outcome.UNREADABLE):
+    if kept.outcome.failed:
         raise FileFailedError(f"{kept.document['key']} ended {kept.outcome.value}: see {kept.key}")
     context["outlet_events"][Asset(CALL_DETAILS_INGEST)].extra = {name: summary[name] for name in _ASSET_FACTS}
     return summary
@@ -157,7 +154,6 @@ def _receipt(context: Context, desk: IngestDesk, file: FileVersion, reason: str 
         run_id=dag_run.run_id,
         started_at=dag_run.start_date or dag_run.run_after,
         now=datetime.now(UTC),
-        records_per_batch=desk.settings.max_records_per_batch,
     )
     if reason is None:
         return closing.planned()

@@ -27,6 +27,8 @@ def _known_zone(name: str) -> str:
     return name
 
 
+_TableName = Annotated[str, Field(pattern=r"^([a-zA-Z0-9_.-]{3,255})?$")]
+_QueueUrl = Annotated[str, Field(pattern=r"^(https?://\S+)?$")]
 _BucketName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 
 
@@ -54,6 +56,13 @@ class Settings(BaseModel):
         max_records_per_batch: of a file that is ingested for the first time; the API takes no more than 500.
         max_retries: how often a batch is sent in all.
         max_concurrent_calls: of the call-details API, over all tasks, files and replays.
+        events_table: table of the events API.
+        subscriptions_table: table of the addresses that events are delivered to.
+        event_queue_url: queue that wakes the delivery.
+        event_dlq_url: queue of the events that could not be delivered.
+        max_delivery_attempts: how often an event is posted in all.
+        delivery_tasks: tasks that a delivery run maps at most.
+        delivery_concurrency: posts that one task makes at once.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -75,11 +84,19 @@ class Settings(BaseModel):
     auction_concurrency: Annotated[int, Field(ge=1, le=64)] = 4
     # The next three are required by the call-details DAGs alone, which say so: see ingest_desk.py.
     ingest_bucket: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$")] = ""
-    ingest_ledger_table: Annotated[str, Field(pattern=r"^([a-zA-Z0-9_.-]{3,255})?$")] = ""
-    call_details_dlq_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
+    ingest_ledger_table: _TableName = ""
+    call_details_dlq_url: _QueueUrl = ""
     max_records_per_batch: Annotated[int, Field(ge=1, le=500)] = 500
     max_retries: Annotated[int, Field(ge=1, le=10)] = 3
     max_concurrent_calls: Annotated[int, Field(ge=1, le=1000)] = 50
+    # The next four are required by the delivery alone, which says so: see delivery_desk.py.
+    events_table: _TableName = ""
+    subscriptions_table: _TableName = ""
+    event_queue_url: _QueueUrl = ""
+    event_dlq_url: _QueueUrl = ""
+    max_delivery_attempts: Annotated[int, Field(ge=1, le=100)] = 11
+    delivery_tasks: Annotated[int, Field(ge=1, le=64)] = 4
+    delivery_concurrency: Annotated[int, Field(ge=1, le=256)] = 64
 
     @property
     def zone(self) -> ZoneInfo:

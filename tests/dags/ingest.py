@@ -44,9 +44,9 @@ def replay_run(*, limit: int = 100, dry_run: bool = False) -> FakeRun:
     return FakeRun(dag_id=CALL_DETAILS_REPLAY, params={"limit": limit, "dry_run": dry_run})
 
 
-def claim_files(run: FakeRun) -> list[ingest_watch.Start]:
+def claim_files(run: FakeRun, *, try_number: int = 1) -> list[ingest_watch.Start]:
     """The watcher's second task."""
-    with run.task("claim_files") as context:
+    with run.task("claim_files", try_number=try_number) as context:
         return ingest_watch.claim_files(context)
 
 

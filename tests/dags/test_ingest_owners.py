@@ -32,6 +32,15 @@ def test_second_run_for_the_same_file_waits_and_then_finds_it_done(world: Ingest
         reconcile(second)
 
 
+def test_run_that_failed_is_followed_by_the_next_at_once(world: IngestWorld) -> None:
+    drop(world)
+    first = ingest_run(KEY)
+    plan(first)
+    with pytest.raises(FileFailedError, match="ended incomplete"):
+        reconcile(first)
+    assert counts(ingest(ingest_run(KEY, run_id="manual__2"))) == (3, 3, 0)
+
+
 def test_second_run_that_waits_in_vain_touches_nothing_of_the_first(world: IngestWorld) -> None:
     drop(world)
     first, second = ingest_run(KEY), ingest_run(KEY, run_id="manual__2")

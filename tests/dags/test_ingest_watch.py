@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from airflow_ext.ids import XComKey
-from include.errors import FilesLeftError, SettingsError, StorageUnavailableError
+from include.errors import FileFailedError, FilesLeftError, SettingsError, StorageUnavailableError
 from include.ingest.claim import FileVersion
 from include.ingest.identity import run_id
 from include.ingest.keys import processing_key
-from tests.dags.ingest import claim_files, ingest, ingest_run, watch_run
+from tests.dags.ingest import claim_files, ingest, ingest_run, plan, reconcile, watch_run
+from tests.fakes.airflow import FakeRun
 from tests.fakes.ingest import IngestWorld
 from tests.fakes.ingest_bucket import BUCKET
 from tests.fakes.s3 import s3_error
@@ -28,10 +28,11 @@ def drop(world: IngestWorld, *keys: str) -> list[FileVersion]:
     return [FileVersion(BUCKET, key, world.s3.drop(key, b"1\n2\n3\n")) for key in keys]
 
 
-def start_of(file: FileVersion) -> dict[str, Any]:
+def start_of(file: FileVersion, *, anew: bool = False) -> dict[str, Any]:
     return {
         "trigger_run_id": run_id(file),
         "conf": {"bucket": BUCKET, "key": file.key, "etag": file.etag, "force": False},
+        "reset_dag_run": anew,
     }
 
 
@@ -71,15 +72,16 @@ def test_claim_that_never_got_its_run_is_taken_up_at_once(world: IngestWorld) ->
     claim_files(watch_run())
     assert claim_files(watch_run()) == [start_of(file)]
     started = watch_run()
-    started.other_runs.add(run_id(file))
-    assert claim_files(started) == [], "it has its run, whatever became of that"
+    for state in ("queued", "running"):
+        started.other_runs[run_id(file)] = state
+        assert claim_files(started) == [], "it has its run"
 
 
 def test_one_missing_run_among_many_is_found(world: IngestWorld) -> None:
     files = drop(world, *(f"incoming/{number:03}.txt" for number in range(90)))
     claim_files(watch_run())
     later = watch_run()
-    later.other_runs.update(run_id(file) for file in files if file is not files[70])
+    later.other_runs |= {run_id(file): "running" for file in files if file is not files[70]}
     assert claim_files(later) == [start_of(files[70])]
 
 
@@ -89,23 +91,117 @@ def test_file_that_cannot_be_taken_does_not_keep_others_from_their_runs(world: I
     run = watch_run()
     # Its claim is there, and its run finds the file where it lies.
     assert claim_files(run) == [start_of(fine), start_of(refused)]
-    run.other_runs |= {run_id(refused), run_id(fine)}
+    run.other_runs |= {run_id(refused): "running", run_id(fine): "running"}
     drop(world, "incoming/c.txt")
     (start,) = claim_files(run)
     assert start["conf"]["key"] == "incoming/c.txt"
 
 
-def test_round_of_nothing_but_files_that_cannot_be_taken_is_retried(world: IngestWorld) -> None:
+def left_over(world: IngestWorld) -> FakeRun:
+    """A round that has nothing but a file that cannot be taken, whose run has failed over it."""
     (file,) = drop(world, KEYS[0])
     refuse(world, file.key)
     run = watch_run()
-    run.other_runs.add(run_id(file))
-    with pytest.raises(FilesLeftError, match=r"1 files stay under incoming/.*AccessDenied"):
-        claim_files(run)
-    assert "FilesLeftError" in run.pushed("claim_files", XComKey.FAILURE), "for the alert of the run"
-    assert world.metrics == []
+    (start,) = claim_files(run)
+    with pytest.raises(FileFailedError):
+        ingest(ingest_run(**start["conf"], run_id=start["trigger_run_id"]))
+    run.other_runs[run_id(file)] = "failed"
+    world.metrics.clear()
+    world.wire.sns.clear()
+    return run
+
+
+def test_round_of_nothing_but_files_that_cannot_be_taken_pauses_and_ends_well(world: IngestWorld) -> None:
+    run = left_over(world)
+    for number in range(1, 6):
+        with pytest.raises(FilesLeftError, match=r"1 files stay under incoming/.*AccessDenied"):
+            claim_files(run, try_number=number)
+    assert claim_files(run, try_number=6) == []
+    values = {"FailedRuns": 0.0, "TakenFiles": 0.0, "LeftFiles": 1.0, "ScheduledRuns": 1.0}
+    assert world.metrics == [("call_details_watch", values)] * 6, "or the alarm on missing rounds would ring"
     drop(world, KEYS[1])
     assert len(claim_files(run)) == 1
+
+
+def test_file_that_cannot_be_taken_is_told_once_however_many_rounds_find_it(
+    world: IngestWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = left_over(world)
+    monkeypatch.setattr("include.ingest.left_files.PATIENCE_SECONDS", 0)
+    for _ in range(4):
+        assert claim_files(run, try_number=6) == []
+    assert len(world.wire.sns) == 1
+    text = world.wire.slack[-1]["text"]
+    assert KEYS[0] in text
+    assert "AccessDenied" in text
+
+
+def test_file_in_the_hands_of_a_run_is_waited_for_in_silence(
+    world: IngestWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("include.ingest.left_files.PATIENCE_SECONDS", 0)
+    drop(world, KEYS[0])
+    plan(ingest_run(KEYS[0]))
+    drop(world, KEYS[0])
+    for _ in range(3):
+        with pytest.raises(FilesLeftError, match="in the hands of run manual__1"):
+            claim_files(watch_run())
+    assert world.wire.sns == []
+
+
+def test_file_whose_run_failed_is_taken_up_when_it_is_delivered_again(world: IngestWorld) -> None:
+    (file,) = drop(world, KEYS[0])
+    run = watch_run()
+    (start,) = claim_files(run)
+    first = ingest_run(**start["conf"], run_id=start["trigger_run_id"])
+    with pytest.raises(FileFailedError):
+        reconcile(planned(first))
+    run.other_runs[run_id(file)] = "failed"
+    assert claim_files(run) == [], "people were told"
+    drop(world, KEYS[0])
+    assert claim_files(run) == [start_of(file, anew=True)]
+    # The next round comes before the run has set to work.
+    run.other_runs[run_id(file)] = "queued"
+    assert claim_files(run) == []
+    assert ingest(first)["outcome"] == "processed"
+
+
+def test_round_that_dies_before_it_started_the_run_anew_is_made_good(world: IngestWorld) -> None:
+    (file,) = drop(world, KEYS[0])
+    run = watch_run()
+    (start,) = claim_files(run)
+    with pytest.raises(FileFailedError):
+        reconcile(planned(ingest_run(**start["conf"], run_id=start["trigger_run_id"])))
+    run.other_runs[run_id(file)] = "failed"
+    drop(world, KEYS[0])
+    claim_files(run)
+    assert claim_files(run) == [start_of(file, anew=True)]
+
+
+def planned(run: FakeRun) -> FakeRun:
+    """The run after its first task."""
+    plan(run)
+    return run
+
+
+@pytest.mark.parametrize("by", ["delivery", "hand"])
+def test_file_that_could_not_be_read_is_tried_again(by: str, world: IngestWorld) -> None:
+    key = "incoming/x.gz"
+    file = FileVersion(BUCKET, key, world.s3.drop(key, b"no gzip"))
+    run = watch_run()
+    (start,) = claim_files(run)
+    with pytest.raises(FileFailedError, match="ended unreadable"):
+        ingest(ingest_run(**start["conf"], run_id=start["trigger_run_id"]))
+    run.other_runs[run_id(file)] = "failed"
+    if by == "delivery":
+        world.s3.drop(key, b"no gzip")
+        assert claim_files(run) == [start_of(file, anew=True)]
+    again = ingest_run(**start["conf"], run_id=start["trigger_run_id"] if by == "delivery" else "manual__2")
+    with pytest.raises(FileFailedError, match="ended unreadable"):
+        ingest(again)
+    assert len(world.wire.sns) == 2
+    assert len(world.s3.present("failed/")) == 1
+    assert world.s3.present("processing/") + world.s3.present("incoming/") == []
 
 
 @pytest.mark.parametrize("name", ["ingest_bucket", "ingest_ledger_table", "call_details_dlq_url"])

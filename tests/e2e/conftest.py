@@ -14,14 +14,19 @@ import pytest
 
 from local.airflow_api import AirflowApi
 from local.control import StackOptions, running_stack
+from local.demo_events import pause_when_idle
 from local.ports import LOOPBACK
 from local.stack import Stack
 from tests.e2e.kit import archive as archive_kit
 from tests.e2e.kit import auction as auction_kit
+from tests.e2e.kit import delivery as delivery_kit
+from tests.e2e.kit import ingest as ingest_kit
 from tests.e2e.kit.archive import Archive
 from tests.e2e.kit.auction import Results
+from tests.e2e.kit.delivery import Delivery
 from tests.e2e.kit.functions import Functions
 from tests.e2e.kit.inbox import Inbox
+from tests.e2e.kit.ingest import Ingest
 from tests.e2e.kit.partners import Partners
 from tests.e2e.kit.pipeline import Pipeline
 from tests.e2e.kit.processes import family
@@ -104,12 +109,26 @@ def auction(airflow: AirflowApi) -> Pipeline:
     return pipeline
 
 
+@pytest.fixture(scope="session")
+def ingest_runs(airflow: AirflowApi) -> Pipeline:
+    """The ingest of call details, switched on; the watcher is not, so what is dropped waits for a trigger."""
+    airflow.unpause(ingest_kit.DAG_ID)
+    return Pipeline(ingest_kit.DAG_ID, airflow)
+
+
+@pytest.fixture(scope="session")
+def replay(airflow: AirflowApi) -> Pipeline:
+    """The replay of dead letters, switched on."""
+    airflow.unpause(ingest_kit.REPLAY_DAG_ID)
+    return Pipeline(ingest_kit.REPLAY_DAG_ID, airflow)
+
+
 @pytest.fixture(autouse=True)
-def no_run_left(pipeline: Pipeline, auction: Pipeline) -> Iterator[None]:
+def no_run_left(pipeline: Pipeline, auction: Pipeline, ingest_runs: Pipeline, replay: Pipeline) -> Iterator[None]:
     """No run reaches into the next test: not one that a failed test left, nor one that the schedule started."""
     yield
-    pipeline.wait_until_idle()
-    auction.wait_until_idle()
+    for each in (pipeline, auction, ingest_runs, replay):
+        each.wait_until_idle()
 
 
 @pytest.fixture(scope="session")
@@ -122,6 +141,28 @@ def archive(stack: Stack) -> Archive:
 def results(stack: Stack, auction: Pipeline) -> Results:
     """The order results bucket."""
     return Results(stack, auction)
+
+
+@pytest.fixture(scope="session")
+def ingest(stack: Stack, all_partners: Partners, ingest_runs: Pipeline) -> Ingest:
+    """The ingest bucket and the API."""
+    return Ingest(stack, all_partners, ingest_runs)
+
+
+@pytest.fixture(scope="session")
+def events_api(stack: Stack, airflow: AirflowApi, all_partners: Partners) -> Iterator[Delivery]:
+    """The events API and its users."""
+    api = Delivery(stack, Pipeline(delivery_kit.DAG_ID, airflow))
+    yield api
+    api.close()
+
+
+@pytest.fixture(scope="module")
+def delivery(events_api: Delivery, airflow: AirflowApi) -> Iterator[Delivery]:
+    """The same, with the delivery switched on: it runs every minute, and only while a module needs it."""
+    airflow.unpause(delivery_kit.DAG_ID)
+    yield events_api
+    pause_when_idle(airflow)
 
 
 @pytest.fixture(scope="session")

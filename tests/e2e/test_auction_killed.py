@@ -4,54 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import psutil
 
-from local.layout import PROJECT_ROOT, PYTHON
 from local.stack import Stack
 from tests.e2e.kit.auction import NOT_YET, WAIT_TASK, Results, orders, ready
 from tests.e2e.kit.functions import Functions
 from tests.e2e.kit.pipeline import Pipeline
+from tests.e2e.kit.processes import another, standing_still
 from tests.e2e.kit.waiting import wait_until
 
 POLLS = 5
-
-
-@contextmanager
-def standing_still(service: psutil.Process) -> Iterator[None]:
-    """The service and its children do nothing for the duration of a ``with`` block."""
-    processes = [service, *service.children(recursive=True)]
-    for process in processes:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in reversed(processes):
-            process.resume()
-
-
-@contextmanager
-def another_triggerer(stack: Stack) -> Iterator[subprocess.Popen[bytes]]:
-    """A triggerer beside the stack's own, in a session of its own; killed at the latest at the end."""
-    with (Path(stack.logs) / "another-triggerer.log").open("wb") as log:
-        process = subprocess.Popen(
-            [PYTHON, "-m", "airflow", "triggerer", "--skip-serve-logs"],
-            cwd=PROJECT_ROOT,
-            env=stack.airflow_environment(),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def test_another_triggerer_goes_on_polling_and_no_order_is_taken_twice(
@@ -59,7 +22,7 @@ def test_another_triggerer_goes_on_polling_and_no_order_is_taken_twice(
 ) -> None:
     """The stack ends when its own triggerer does: so that one stands still while a second one waits and is killed."""
     function = functions.auction(*[{"answer": NOT_YET}] * (POLLS - 1), {"answer": ready(orders(2))})
-    with standing_still(psutil.Process(stack.pids["triggerer"])), another_triggerer(stack) as triggerer:
+    with standing_still(psutil.Process(stack.pids["triggerer"])), another("triggerer", stack) as triggerer:
         run_id = auction.start(function_a=function.name)
         wait_until(lambda: len(function.calls()) > 1, what="a poll by the second triggerer")
         os.killpg(triggerer.pid, signal.SIGKILL)

@@ -16,8 +16,10 @@ from local.stack import Stack
 from tests.e2e.conftest import NewDay, UseClients
 from tests.e2e.kit.archive import Archive
 from tests.e2e.kit.auction import PAYLOAD, orders, ready
+from tests.e2e.kit.delivery import Delivery
 from tests.e2e.kit.functions import Functions
 from tests.e2e.kit.inbox import Inbox
+from tests.e2e.kit.ingest import BATCHES, Ingest, lines
 from tests.e2e.kit.partners import TOKEN, Partners
 from tests.e2e.kit.pipeline import Pipeline
 from tests.e2e.kit.secrets import DEX_API, PLANTED, SLACK, Secrets
@@ -45,11 +47,17 @@ def database_rows(stack: Stack) -> Iterator[Text]:
         engine.dispose()
 
 
-def papers(archive: Archive) -> Iterator[Text]:
-    for prefix in ("runs/", "manifests/"):
-        for version in archive.listing(prefix):
-            found = archive.get(version.key, version.id)
+def papers(archive: Archive, ingest: Ingest) -> Iterator[Text]:
+    """What the pipelines note, beside the data that they are there to keep."""
+    for bucket, prefixes in ((archive, ("runs/", "manifests/")), (ingest, ("plans/", "receipts/"))):
+        for version in (version for prefix in prefixes for version in bucket.listing(prefix)):
+            found = bucket.get(version.key, version.id)
             yield version.key, found["Body"].decode() + json.dumps(found["Metadata"])
+
+
+def ledger(stack: Stack) -> Iterator[Text]:
+    pages = stack.aws("dynamodb").get_paginator("scan").paginate(TableName=stack.ingest_ledger_table)
+    yield from ((f"ledger {item['pk']['S']}", json.dumps(item)) for page in pages for item in page["Items"])
 
 
 def function_logs(stack: Stack) -> Iterator[Text]:
@@ -61,16 +69,38 @@ def function_logs(stack: Stack) -> Iterator[Text]:
                 yield from ((group["logGroupName"], event["message"]) for event in events["events"])
 
 
-def messages(inbox: Inbox) -> Iterator[Text]:
+def messages(inbox: Inbox, ingest: Ingest) -> Iterator[Text]:
     yield from (("SNS", message) for message in inbox.sns())
     yield from (("Slack", message) for message in inbox.slack())
+    yield from (("queue of dead letters", json.dumps(message)) for message in ingest.dead_letters())
+
+
+def call_details_keys(stack: Stack) -> dict[str, str]:
+    """The keys of the API, as its login takes them."""
+    parameters = {"accessKey": "/copyazure/accesskey", "secretKey": "/copyazure/secretkey"}
+    ssm = stack.aws("ssm")
+    return {
+        field: ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
+        for field, name in parameters.items()
+    }
+
+
+def refuse_call_details(ingest: Ingest, replay: Pipeline) -> None:
+    """A file whose only batch the API refuses, twice: it is in a dead letter, in two runs' logs, and told of."""
+    file = ingest.drop("secret.txt", lines(20, text=PAYLOAD))
+    assert ingest.pipeline.ended(ingest.start(file)).state == "success"
+    ingest.assert_processed(file, dead=[0])
+    assert replay.run().state == "failed"
 
 
 def test_no_secret_and_no_payload_is_in_anything_that_people_or_machines_can_read_later(
     stack: Stack,
     pipeline: Pipeline,
     auction: Pipeline,
+    ingest: Ingest,
+    replay: Pipeline,
     functions: Functions,
+    delivery: Delivery,
     partners: Partners,
     archive: Archive,
     inbox: Inbox,
@@ -79,12 +109,16 @@ def test_no_secret_and_no_payload_is_in_anything_that_people_or_machines_can_rea
     new_day: NewDay,
 ) -> None:
     use_clients([1001, 1002])
-    partners.order({"match": {"clientId": 1001}, "status": 404})
+    owner = delivery.owner("secretive")
+    faults = {"match": {"clientId": 1001}, "status": 404}, {"path": BATCHES, "status": 422}
+    partners.order(*faults, owner.rule(count=1, status=500))
+    delivered = delivery.post(owner)
     offered = functions.auction({"answer": ready([*orders(1), *orders(1, status="rejected")])})
     auctioned = auction.start(function_a=offered.name)
     run = pipeline.run(trigger_date=new_day())
     assert run.state == "failed"
     inbox.about(run.id)
+    refuse_call_details(ingest, replay)
     assert auction.ended(auctioned).state == "success"
     token = issue_token(stack)
     record = [{"record_id": "secret-1", "parameter_1": PAYLOAD, "parameter_2": 1}]
@@ -93,25 +127,37 @@ def test_no_secret_and_no_payload_is_in_anything_that_people_or_machines_can_rea
         answer = httpx.post(f"{stack.orders_api_url}/orders", json=record, headers=headers, timeout=30)
         assert answer.status_code == status
 
+    delivery.wait_for("delivered", delivered)
+    delivery.pipeline.wait_until_idle()
+
     client_secret = session_secrets.read(DEX_API)["password"]
     assert len(client_secret) > 20
     assert partners.token().startswith(TOKEN_PREFIX)
     assert PLANTED in session_secrets.read(SLACK)["password"]
     assert len(partners.calls(TOKEN)) > 3
+    keys = call_details_keys(stack)
+    assert min(map(len, keys.values())) >= 20
+    # The beginning of the claims, which all of the API's tokens have in common.
+    call_details_token = partners.call_details_token(keys).split(".")[1][:32]
     secrets = {
+        **keys,
+        "token of the call-details API": call_details_token,
         "client secret": client_secret,
         "planted secret": PLANTED,
         "access token": TOKEN_PREFIX,
         "key of the orders API": session_secrets.text(stack.orders_jwt_secret),
         "token of the orders API": token,
         "payload": PAYLOAD,
+        **{f"key of {each.name}": each.key for each in delivery.owners},
+        **{f"webhook secret of {each.name}": each.secret for each in delivery.owners},
     }
 
     sources = {
         "logs": (list(logs(stack)), 20_000),
         "database": (list(database_rows(stack)), 20_000),
-        "papers": (list(papers(archive)), 500),
-        "messages": (list(messages(inbox)), 300),
+        "papers": (list(papers(archive, ingest)), 1500),
+        "ledger": (list(ledger(stack)), 500),
+        "messages": (list(messages(inbox, ingest)), 1000),
         "function logs": (list(function_logs(stack)), 1000),
     }
     leaks = []
@@ -123,4 +169,5 @@ def test_no_secret_and_no_payload_is_in_anything_that_people_or_machines_can_rea
     assert leaks == []
     assert any(run.id in content for _, content in sources["database"][0])
     assert any("DEX API answered 404" in content for _, content in sources["logs"][0])
+    assert any(f"{delivered} was not accepted" in content for _, content in sources["logs"][0])
     assert any("order stored" in content for _, content in sources["function logs"][0])

@@ -35,12 +35,13 @@ class FakeTaskInstance:
     states: dict[str, dict[str, str | None]] = field(default_factory=dict)
     dag_id: str = DAG_ID
     try_number: int = 1
-    runs: set[str] = field(default_factory=set)
+    max_tries: int = 5
+    runs: dict[str, str] = field(default_factory=dict)
 
-    def get_dr_count(self, dag_id: str, *, run_ids: list[str]) -> int:
-        """As the API server answers: how many of these runs there are."""
+    def get_dr_count(self, dag_id: str, *, run_ids: list[str], states: list[str] | None = None) -> int:
+        """As the API server answers: how many of these runs there are, in these states."""
         assert dag_id != self.dag_id
-        return len(self.runs & set(run_ids))
+        return sum(run_id in run_ids and state in (states or [state]) for run_id, state in self.runs.items())
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms.values[self.task_id, str(key), self.map_index] = value
@@ -77,7 +78,7 @@ class FakeRun:
     outlet_events: dict[Any, Any] = field(default_factory=lambda: defaultdict(SimpleNamespace))
     states: dict[str, str | None] = field(default_factory=dict)
     dag_id: str = DAG_ID
-    other_runs: set[str] = field(default_factory=set)
+    other_runs: dict[str, str] = field(default_factory=dict)
 
     def context(self, task_id: str, map_index: int | None = None, *, try_number: int = 1) -> Context:
         """The context of one task."""

@@ -52,7 +52,7 @@ class FakeSqs:
 
     def receive_message(self, **request: Any) -> dict[str, Any]:
         assert 1 <= request["MaxNumberOfMessages"] <= 10
-        assert request["VisibilityTimeout"] > 0
+        assert request.get("VisibilityTimeout", 30) > 0
         with self._enter("receive_message", request):
             visible = [(name, each) for name, each in self.messages.items() if not each.hidden]
             answer = []
@@ -66,6 +66,15 @@ class FakeSqs:
         with self._enter("delete_message", request):
             self.messages.pop(request["ReceiptHandle"].partition("/")[0], None)
             return {}
+
+    def delete_message_batch(self, **request: Any) -> dict[str, Any]:
+        entries = request["Entries"]
+        assert 1 <= len(entries) <= 10
+        assert len({entry["Id"] for entry in entries}) == len(entries)
+        with self._enter("delete_message_batch", request):
+            for entry in entries:
+                self.messages.pop(entry["ReceiptHandle"].partition("/")[0], None)
+            return {"Successful": [], "Failed": []}
 
     def change_message_visibility_batch(self, **request: Any) -> dict[str, Any]:
         entries = request["Entries"]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
 import boto3
+import httpx
 import pytest
 
 from local.aws import build_command, deploy_command, emulator_command
@@ -23,6 +24,8 @@ from local.environment import DUMMY_AWS_KEY, REGION
 from local.layout import PROJECT_ROOT
 from local.ports import LOOPBACK, PortRequest, choose_ports
 from local.processes import Command, describe_log
+from tests.integration.deployed_api import CALL_SECONDS, TLS
+from tests.integration.events import EventsApi
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -194,9 +197,10 @@ def empty_account(emulator: str, build: Path) -> Aws:
 def outputs(aws: Aws) -> Mapping[str, str]:
     """Outputs of the template, deployed into the shared account.
 
-    With its defaults, but for the API's limit: it is made for many callers, and tests call as fast as they can.
+    With its defaults, but for the APIs' limits: they are made for many callers, and tests call as fast as they can.
     """
-    return aws.deploy(OrdersApiRateLimit="1000", OrdersApiBurstLimit="1000")
+    limits = [f"{api}Api{kind}Limit" for api in ("Orders", "Events") for kind in ("Rate", "Burst")]
+    return aws.deploy(**dict.fromkeys(limits, "1000"))
 
 
 @pytest.fixture
@@ -215,3 +219,10 @@ def order_results_bucket(outputs: Mapping[str, str]) -> str:
 def orders_api_url(aws: Aws, outputs: Mapping[str, str]) -> str:
     """Address of the orders API's stage; records go to ``<address>/orders``."""
     return stage_url(aws.endpoint, outputs["OrdersApiId"])
+
+
+@pytest.fixture(scope="session")
+def events_api(aws: Aws, outputs: Mapping[str, str]) -> Iterator[EventsApi]:
+    """The events API of the shared account."""
+    with httpx.Client(timeout=CALL_SECONDS, verify=TLS) as client:
+        yield EventsApi(aws, outputs, client)

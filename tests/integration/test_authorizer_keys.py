@@ -10,7 +10,8 @@ import pytest
 
 from lambdas.authorizer.keys import MIN_KEY_BYTES
 from tests.fakes.tokens import HS256, claims, forge
-from tests.integration.orders import OrdersApi, eventually, record
+from tests.integration.deployed_api import eventually
+from tests.integration.orders import OrdersApi, record
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Aws

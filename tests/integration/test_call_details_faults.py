@@ -85,7 +85,7 @@ class World:
         """Post one chunk, as a task of its own does."""
         url = str(self.stubs.client.base_url)
         login = Login(f"{url}/call-details/login", KEYS)
-        claim = Claim(FILE, "run", 1, 1, 2)
+        claim = Claim(FILE, "run", 1, 1)
         first = index * NUMBER
         ledger = ChunkLedger.open(self.items, claim, index, first=first, batches=NUMBER)
         async with (
@@ -169,7 +169,7 @@ def test_stub_that_is_gone_ends_in_dead_letters_or_a_failed_login_not_in_silence
 
     async def lost() -> ChunkState:
         login = Login(f"{stubs.client.base_url}/call-details/login", KEYS)
-        ledger = ChunkLedger.open(world.items, Claim(FILE, "run", 1, 1, 2), 0, first=0, batches=3)
+        ledger = ChunkLedger.open(world.items, Claim(FILE, "run", 1, 1), 0, first=0, batches=3)
         async with CallDetailsApi("http://127.0.0.1:1/", login) as api:
             poster = Poster(api, ledger, world.dead_letters, file=FILE, workers=2)
             return await poster.post(map(RealBatch, range(3)))

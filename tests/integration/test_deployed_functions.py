@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +100,23 @@ def test_no_method_of_the_api_is_open(aws: Aws, outputs: Mapping[str, str]) -> N
     assert authorizer["identitySource"] == "method.request.header.Authorization"
     for method in methods.values():
         assert (method["authorizationType"], method["authorizerId"]) == ("CUSTOM", authorizer["id"])
+
+
+def test_no_route_of_the_events_api_is_open_but_health_and_what_is_not_there(
+    aws: Aws, outputs: Mapping[str, str]
+) -> None:
+    create: Callable[..., Any] = aws.session().client
+    gateway = create("apigatewayv2", endpoint_url=aws.endpoint)
+    api = outputs["EventsApiId"]
+    (authorizer,) = gateway.get_authorizers(ApiId=api)["Items"]
+    assert authorizer["AuthorizerResultTtlInSeconds"] == 0
+    routes = {route["RouteKey"]: route for route in gateway.get_routes(ApiId=api)["Items"]}
+    assert len(routes) == 9
+    for key, route in routes.items():
+        if key in ("GET /health", "$default"):
+            assert route["AuthorizationType"] == "NONE"
+        else:
+            assert (route["AuthorizationType"], route["AuthorizerId"]) == ("CUSTOM", authorizer["AuthorizerId"])
 
 
 @pytest.fixture

@@ -85,13 +85,13 @@ def at_once[T](action: Callable[[int], T], number: int = AT_ONCE) -> list[T]:
 
 
 def claimed(table: ItemTable, file: FileVersion, owner: str = "run-0") -> Claim:
-    claim = Claims(table).claim(file, owner, records_per_batch=500)
+    claim = Claims(table).claim(file, owner)
     assert isinstance(claim, Claim)
     return claim
 
 
 def test_of_several_claimers_at_once_exactly_one_wins(table: ItemTable, file: FileVersion) -> None:
-    answers = at_once(lambda index: Claims(table).claim(file, f"run-{index}", records_per_batch=500))
+    answers = at_once(lambda index: Claims(table).claim(file, f"run-{index}"))
     (winner,) = [answer for answer in answers if isinstance(answer, Claim)]
     held = [answer for answer in answers if isinstance(answer, Held)]
     assert {answer.owner for answer in held} == {winner.owner}
@@ -99,9 +99,9 @@ def test_of_several_claimers_at_once_exactly_one_wins(table: ItemTable, file: Fi
 
 
 def test_of_several_that_take_over_at_once_exactly_one_wins(table: ItemTable, file: FileVersion) -> None:
-    dead = Claims(table, lease_seconds=-1).claim(file, "dead", records_per_batch=500)
+    dead = Claims(table, lease_seconds=-1).claim(file, "dead")
     assert isinstance(dead, Claim)
-    answers = at_once(lambda index: Claims(table).claim(file, f"run-{index}", records_per_batch=500))
+    answers = at_once(lambda index: Claims(table).claim(file, f"run-{index}"))
     (winner,) = [answer for answer in answers if isinstance(answer, Claim)]
     assert winner.fence == dead.fence + 1
     with pytest.raises(ClaimLostError):
@@ -117,12 +117,12 @@ def test_tasks_of_one_owner_that_renew_at_once_all_succeed(table: ItemTable, fil
 def test_claim_lives_through_its_whole_life(table: ItemTable, file: FileVersion) -> None:
     claims = Claims(table)
     claim = claims.note_plan(claimed(table, file), "plans/1.json")
-    assert file in [found for found, _ in claims.unfinished()]
+    assert file in [each.file for each in claims.unfinished()]
     claims.complete(claim, "receipts/1.json")
-    assert file not in [found for found, _ in claims.unfinished()]
-    assert claims.claim(file, "run-1", records_per_batch=500) == Done("receipts/1.json", "run-0")
-    again = claims.claim(file, "run-1", records_per_batch=100, force=True)
-    assert again == Claim(file, "run-1", 2, 2, 500)
+    assert file not in [each.file for each in claims.unfinished()]
+    assert claims.claim(file, "run-1") == Done("receipts/1.json", "run-0")
+    again = claims.claim(file, "run-1", force=True)
+    assert again == Claim(file, "run-1", 2, 2)
     claims.complete(again, "receipts/2.json")
 
 
@@ -169,7 +169,7 @@ def test_permits_never_exceed_the_limit_over_many_takers(table: ItemTable) -> No
     def taker(index: int) -> None:
         permits = Permits(table, name, 10)
         for turn in range(6):
-            count, _ = permits.refresh(f"task-{index}", 1 + (index + turn) % 5)
+            count = permits.refresh(f"task-{index}", 1 + (index + turn) % 5).count
             with lock:
                 held[index] = count
                 assert sum(held.values()) <= 10

@@ -12,7 +12,8 @@ import pytest
 from lambdas.orders_api.body import MAX_BODY_BYTES
 from lambdas.orders_api.models import MAX_RECORDS
 from tests.fakes.tokens import HS256, claims, forge
-from tests.integration.orders import API_LOG, AUTHORIZER_LOG, OrdersApi, eventually, record
+from tests.integration.deployed_api import eventually
+from tests.integration.orders import API_LOG, AUTHORIZER_LOG, OrdersApi, record
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Aws
@@ -154,12 +155,8 @@ def test_answers_lead_to_the_log(api: OrdersApi) -> None:
 @pytest.fixture
 def api_without_table(api: OrdersApi) -> Iterator[OrdersApi]:
     """The function is pointed to a table that does not exist."""
-    functions = api.aws.functions
-    before = functions.get_function_configuration(FunctionName="orders-api")["Environment"]["Variables"]
-    variables = {**before, "ORDERS_TABLE": "orders-missing"}
-    functions.update_function_configuration(FunctionName="orders-api", Environment={"Variables": variables})
-    yield api
-    functions.update_function_configuration(FunctionName="orders-api", Environment={"Variables": before})
+    with api.variables("orders-api", ORDERS_TABLE="orders-missing"):
+        yield api
     eventually("records can be stored again", lambda: api.post([record("stored")]).status_code == 201)
 
 

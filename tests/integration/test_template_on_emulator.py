@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_ext.hooks.aws import publish_metrics
-from airflow_ext.ids import DEX_TRIGGER_ARCHIVE, ENERGY_AUCTION, METRICS_NAMESPACE
+from airflow_ext.ids import DEX_TRIGGER_ARCHIVE, ENERGY_AUCTION, EVENT_DELIVERY, METRICS_NAMESPACE
 from airflow_ext.settings import parse_settings
 
 if TYPE_CHECKING:
@@ -23,6 +23,24 @@ PUT_BY_A_PERSON = [
     "airflow/connections/call_details_api",
     "airflow/connections/slack_alerts",
 ]
+
+
+FUNCTIONS = [
+    "auction-results",
+    "auction-order",
+    "orders-api",
+    "orders-api-authorizer",
+    "events-api",
+    "events-api-authorizer",
+]
+
+TABLES = {
+    "OrdersTableName": "record_id",
+    "EventsTableName": "event_id",
+    "ApiKeysTableName": "key_id",
+    "SubscriptionsTableName": "owner",
+}
+"""Tables of the APIs by the output that names them, with their key."""
 
 
 def _dimensions(pipeline: str) -> list[DimensionTypeDef]:
@@ -104,6 +122,13 @@ def test_settings_name_the_resources_of_the_stack(aws: Aws, outputs: Mapping[str
         "max_records_per_batch": 500,
         "max_retries": 3,
         "max_concurrent_calls": 50,
+        "events_table": outputs["EventsTableName"],
+        "subscriptions_table": outputs["SubscriptionsTableName"],
+        "event_queue_url": outputs["EventQueueUrl"],
+        "event_dlq_url": outputs["EventDeadLettersUrl"],
+        "max_delivery_attempts": 11,
+        "delivery_tasks": 4,
+        "delivery_concurrency": 64,
     }
     settings = parse_settings(json.dumps(_settings(aws)))
     assert settings.archive_bucket == outputs["ArchiveBucketName"]
@@ -131,7 +156,8 @@ def test_update_changes_settings_and_keeps_what_people_and_pipelines_wrote(aws: 
     key = _jwt_key(aws)
     assert len(key) == 64
     assert key != other_key, "generated, and not the same for everybody"
-    aws.dynamodb.put_item(TableName=outputs["OrdersTableName"], Item={"record_id": {"S": "kept"}})
+    for output, key in TABLES.items():
+        aws.dynamodb.put_item(TableName=outputs[output], Item={key: {"S": "kept"}})
 
     assert aws.deploy() == outputs, "deploying the same again changes nothing"
     aws.deploy(
@@ -151,7 +177,8 @@ def test_update_changes_settings_and_keeps_what_people_and_pipelines_wrote(aws: 
         assert json.loads(value) == {"password": name}
     assert aws.s3.get_object(Bucket=bucket, Key="trigger/1/kept.json")["Body"].read() == b"[1]"
     assert _jwt_key(aws) == key, "a new key would refuse every token that is out there"
-    assert "Item" in aws.dynamodb.get_item(TableName=outputs["OrdersTableName"], Key={"record_id": {"S": "kept"}})
+    for output, key in TABLES.items():
+        assert "Item" in aws.dynamodb.get_item(TableName=outputs[output], Key={key: {"S": "kept"}})
     assert _environment(aws, "auction-results")["SEED"] == "7"
     subscribed = aws.sns.list_subscriptions()["Subscriptions"]
     assert [(item["Protocol"], item["Endpoint"]) for item in subscribed] == [("email", "oncall@example.com")]
@@ -176,7 +203,7 @@ def test_failed_run_rings_the_alarm_and_the_topic_carries_it(
 def test_alarms_come_out_as_they_were_meant(aws: Aws, outputs: Mapping[str, str]) -> None:
     alarms = {alarm["AlarmName"]: alarm for alarm in aws.cloudwatch.describe_alarms()["MetricAlarms"]}
     assert all(alarm["AlarmActions"] == [outputs["AlertsTopicArn"]] for alarm in alarms.values())
-    for pipeline, hours in ((DEX_TRIGGER_ARCHIVE, 26.0), (ENERGY_AUCTION, 1 / 3)):
+    for pipeline, hours in ((DEX_TRIGGER_ARCHIVE, 26.0), (ENERGY_AUCTION, 1 / 3), (EVENT_DELIVERY, 1 / 3)):
         name = f"pipelines-local-{pipeline.replace('_', '-')}"
         failed, silent = alarms[f"{name}-failed-run"], alarms[f"{name}-no-run"]
         for alarm in (failed, silent):
@@ -186,23 +213,53 @@ def test_alarms_come_out_as_they_were_meant(aws: Aws, outputs: Mapping[str, str]
         assert silent["Period"] * silent["EvaluationPeriods"] == hours * 3600
     watched = alarms["pipelines-local-orders-api-errors"]["Dimensions"]
     assert watched == [{"Name": "ApiName", "Value": "orders-api-local"}, {"Name": "Stage", "Value": "prod"}]
+    watched = alarms["pipelines-local-events-api-errors"]["Dimensions"]
+    assert watched == [{"Name": "ApiId", "Value": outputs["EventsApiId"]}, {"Name": "Stage", "Value": "$default"}]
+    watched = alarms["pipelines-local-event-delivery-dead-letters"]["Dimensions"]
+    assert watched == [{"Name": "QueueName", "Value": "event-delivery-dlq-local"}]
 
 
 def test_functions_log_to_groups_that_forget(aws: Aws, outputs: Mapping[str, str]) -> None:
     create: Any = aws.session().client
     groups = create("logs", endpoint_url=aws.endpoint).describe_log_groups()["logGroups"]
     kept = {group["logGroupName"]: group.get("retentionInDays") for group in groups}
-    for function in ("auction-results", "auction-order", "orders-api", "orders-api-authorizer"):
+    for function in FUNCTIONS:
         assert kept[f"/aws/lambda/{function}"] == 30
         configuration = aws.functions.get_function_configuration(FunctionName=function)
         assert configuration["LoggingConfig"]["LogGroup"] == f"/aws/lambda/{function}"
         assert configuration["Architectures"] == ["arm64"]
-    assert kept["/aws/apigateway/orders-api-local"] == 30
+    assert kept["/aws/apigateway/orders-api-local"] == kept["/aws/apigateway/events-api-local"] == 30
     assert outputs["AuctionOrderFunctionName"] == "auction-order"
 
 
-def test_table_is_as_the_api_wants_it(aws: Aws, outputs: Mapping[str, str]) -> None:
-    table = aws.dynamodb.describe_table(TableName=outputs["OrdersTableName"])["Table"]
-    assert table["TableName"] == "orders-local"
-    assert table["KeySchema"] == [{"AttributeName": "record_id", "KeyType": "HASH"}]
+@pytest.mark.parametrize(("output", "key"), TABLES.items())
+def test_tables_are_as_the_apis_want_them(aws: Aws, outputs: Mapping[str, str], output: str, key: str) -> None:
+    table = aws.dynamodb.describe_table(TableName=outputs[output])["Table"]
+    assert table["TableName"].endswith("-local")
+    assert table["KeySchema"] == [{"AttributeName": key, "KeyType": "HASH"}]
     assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
+
+
+def test_indexes_of_events_hold_what_is_read_from_them(aws: Aws, outputs: Mapping[str, str]) -> None:
+    table = aws.dynamodb.describe_table(TableName=outputs["EventsTableName"])["Table"]
+    indexes = {index["IndexName"]: index for index in table["GlobalSecondaryIndexes"]}
+    found = {
+        name: ([key["AttributeName"] for key in index["KeySchema"]], index["Projection"]["ProjectionType"])
+        for name, index in indexes.items()
+    }
+    assert found == {
+        "by-status": (["status", "next_attempt_at"], "INCLUDE"),
+        "by-owner": (["owner", "position"], "ALL"),
+        "by-owner-status": (["owner_status", "position"], "ALL"),
+        "by-idempotency-key": (["owner", "idempotency_key"], "KEYS_ONLY"),
+    }
+
+
+def test_queues_keep_their_messages_as_long_as_they_should(aws: Aws, outputs: Mapping[str, str]) -> None:
+    kept = {
+        output: aws.sqs.get_queue_attributes(QueueUrl=outputs[output], AttributeNames=["MessageRetentionPeriod"])[
+            "Attributes"
+        ]["MessageRetentionPeriod"]
+        for output in ("EventQueueUrl", "EventDeadLettersUrl", "CallDetailsDeadLettersUrl")
+    }
+    assert kept == {"EventQueueUrl": "3600", "EventDeadLettersUrl": "1209600", "CallDetailsDeadLettersUrl": "1209600"}

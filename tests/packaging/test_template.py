@@ -9,10 +9,23 @@ import tomllib
 
 import pytest
 
+from airflow_ext.settings import Settings
 from tests.packaging.template import ROOT, TEMPLATE, of_type, properties_of, read_template, resource
 
 CFN_LINT = ROOT / ".venv-aws" / "bin" / "cfn-lint"
 BUCKETS = ["ArchiveBucket", "OrderResultsBucket", "IngestBucket"]
+TABLES = {
+    "OrdersTable": "orders",
+    "IngestLedgerTable": "ingest-ledger",
+    "EventsTable": "events",
+    "ApiKeysTable": "api-keys",
+    "SubscriptionsTable": "subscriptions",
+}
+QUEUES = {
+    "CallDetailsDeadLetters": "call-details-dlq",
+    "EventQueue": "event-delivery",
+    "EventDeadLetters": "event-delivery-dlq",
+}
 
 PUT_BY_A_PERSON = {
     "airflow/connections/dex_db",
@@ -84,39 +97,52 @@ def test_of_call_details_only_plans_and_what_was_moved_away_expire() -> None:
 
 
 def test_tables_are_kept_encrypted_and_can_be_set_back() -> None:
-    assert set(of_type("AWS::DynamoDB::Table")) == {"OrdersTable", "IngestLedgerTable"}
+    assert set(of_type("AWS::DynamoDB::Table")) == set(TABLES)
     for name, table in of_type("AWS::DynamoDB::Table").items():
         properties = table["Properties"]
         assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}, name
         assert properties["SSESpecification"] == {"SSEEnabled": True}, name
         assert properties["BillingMode"] == "PAY_PER_REQUEST", name
+        assert properties["TableName"] == {"Fn::Sub": f"{TABLES[name]}-${{Environment}}"}
         assert (table["DeletionPolicy"], table["UpdateReplacePolicy"]) == ("Retain", "Retain"), name
 
 
 def test_ledger_forgets_nothing() -> None:
     properties = resource("IngestLedgerTable")
-    assert properties["TableName"] == {"Fn::Sub": "ingest-ledger-${Environment}"}
     assert {key["AttributeName"]: key["KeyType"] for key in properties["KeySchema"]} == {"pk": "HASH", "sk": "RANGE"}
     assert {item["AttributeType"] for item in properties["AttributeDefinitions"]} == {"S"}
     assert "TimeToLiveSpecification" not in properties, "a file that comes again later would be posted again"
 
 
-def test_queue_of_dead_letters_keeps_them_as_long_as_it_can() -> None:
-    (item,) = of_type("AWS::SQS::Queue").values()
-    queue = item["Properties"]
-    assert queue["QueueName"] == {"Fn::Sub": "call-details-dlq-${Environment}"}
-    assert queue["MessageRetentionPeriod"] == 14 * 24 * 3600
-    assert queue["SqsManagedSseEnabled"] is True
-    assert (item["DeletionPolicy"], item["UpdateReplacePolicy"]) == ("Retain", "Retain")
-    (policy,) = properties_of("AWS::SQS::QueuePolicy").values()
-    (statement,) = policy["PolicyDocument"]["Statement"]
-    assert (statement["Effect"], statement["Action"]) == ("Deny", "sqs:*")
-    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+def test_queues_are_kept_encrypted_and_refuse_requests_without_tls() -> None:
+    assert set(of_type("AWS::SQS::Queue")) == set(QUEUES)
+    for name, item in of_type("AWS::SQS::Queue").items():
+        assert item["Properties"]["QueueName"] == {"Fn::Sub": f"{QUEUES[name]}-${{Environment}}"}
+        assert item["Properties"]["SqsManagedSseEnabled"] is True, name
+        assert (item["DeletionPolicy"], item["UpdateReplacePolicy"]) == ("Retain", "Retain"), name
+    protected = []
+    for policy in properties_of("AWS::SQS::QueuePolicy").values():
+        (queue,) = policy["Queues"]
+        (statement,) = policy["PolicyDocument"]["Statement"]
+        assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "sqs:*")
+        assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+        assert statement["Resource"] == {"Fn::GetAtt": f"{queue['Ref']}.Arn"}
+        protected.append(queue["Ref"])
+    assert sorted(protected) == sorted(QUEUES)
+
+
+def test_queues_of_dead_letters_keep_them_as_long_as_they_can() -> None:
+    for name in ("CallDetailsDeadLetters", "EventDeadLetters"):
+        assert resource(name)["MessageRetentionPeriod"] == 14 * 24 * 3600, name
+
+
+def test_wake_up_is_forgotten_when_the_timed_runs_have_long_done_its_work() -> None:
+    assert resource("EventQueue")["MessageRetentionPeriod"] == 3600
+    assert "RedrivePolicy" not in resource("EventQueue"), "the table says what is due; a message alone is worth nothing"
 
 
 def test_records_of_orders_are_forgotten_after_their_time() -> None:
     properties = resource("OrdersTable")
-    assert properties["TableName"] == {"Fn::Sub": "orders-${Environment}"}
     assert properties["KeySchema"] == [{"AttributeName": "record_id", "KeyType": "HASH"}]
     assert properties["AttributeDefinitions"] == [{"AttributeName": "record_id", "AttributeType": "S"}]
     assert properties["TimeToLiveSpecification"] == {"AttributeName": "ttl", "Enabled": True}
@@ -138,6 +164,18 @@ def test_key_of_the_tokens_is_generated_and_long_enough() -> None:
     assert "SecretString" not in key
     # HS256 wants at least 256 bits; 64 letters and digits hold 381.
     assert key["GenerateSecretString"] == {"PasswordLength": 64, "ExcludePunctuation": True}
+
+
+def test_settings_are_those_that_the_pipelines_read() -> None:
+    text, fields = resource("SettingsSecret")["SecretString"]["Fn::Sub"]
+    assert set(fields) == {"DexApiBaseUrlField"}
+    optional = fields["DexApiBaseUrlField"]["Fn::If"][1]["Fn::Sub"]
+    written = json.loads(re.sub(r"\$\{\w+\}", "0", text.replace("${DexApiBaseUrlField}", optional)))
+    assert set(written) == set(Settings.model_fields)
+    for name, field in Settings.model_fields.items():
+        # Numbers and the zone; names of resources have no default, or an empty one.
+        if name != "trigger_date_offset_days" and isinstance(field.default, int):
+            assert written[name] == field.default, name
 
 
 def test_every_parameter_and_output_is_described() -> None:

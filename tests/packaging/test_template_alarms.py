@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from airflow_ext.ids import METRICS_NAMESPACE
+from include.delivery.changes import LONGEST_PAUSE_SECONDS
+from include.delivery.due import Due
+from include.delivery.summary import Tally, metrics
 from tests.packaging.template import ROOT, properties_of, resource, statements_of
 
 ALARMS = properties_of("AWS::CloudWatch::Alarm")
@@ -16,8 +19,12 @@ PUBLISHERS = {
     "energy_auction": "auction_*.py",
     "call_details_watch": "ingest_watch.py",
     "call_details_ingest": "ingest_report.py",
+    "event_delivery": "delivery_report.py",
 }
 """Modules of ``airflow_ext`` that publish a pipeline's metrics, beside what run_report.py publishes for all."""
+
+DELIVERY_METRICS = metrics(Due((), 0, 0, 0.0), Tally(attempts=1))
+"""What the delivery publishes of its own; its names are in the domain."""
 
 WATCHED = {
     "dex_trigger_archive": {"FailedRuns", "ScheduledRuns"},
@@ -26,6 +33,7 @@ WATCHED = {
     "call_details_watch": {"ScheduledRuns"},
     # Without files it has no runs.
     "call_details_ingest": {"FailedRuns"},
+    "event_delivery": {"FailedRuns", "ScheduledRuns", "OldestPendingSeconds", "DeliverySuccessRate"},
 }
 """What must be noticed of each pipeline: that it failed, that it does not run."""
 
@@ -33,7 +41,9 @@ METRICS_OF_AWS = {
     ("AWS/Lambda", ("FunctionName",)): {"Errors", "Duration"},
     # Without a dimension: of all functions together.
     ("AWS/Lambda", ()): {"Throttles"},
+    # Of a REST API, and of an HTTP API.
     ("AWS/ApiGateway", ("ApiName", "Stage")): {"5XXError"},
+    ("AWS/ApiGateway", ("ApiId", "Stage")): {"5xx"},
     ("AWS/DynamoDB", ("TableName",)): {"WriteThrottleEvents"},
     ("AWS/SNS", ("TopicName",)): {"NumberOfNotificationsFailed"},
     ("AWS/SQS", ("QueueName",)): {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"},
@@ -41,7 +51,9 @@ METRICS_OF_AWS = {
 """Metrics that AWS publishes, by namespace and dimensions: with others there is no data, and an alarm never rings."""
 
 EVENTS = {"FailedRuns", "UndeliveredAlerts", "Errors", "Duration", "Throttles", "5XXError", "WriteThrottleEvents"}
-EVENTS |= {"NumberOfNotificationsFailed", "ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"}
+EVENTS |= {"NumberOfNotificationsFailed", "ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage", "5xx"}
+# No run, which has an alarm of its own; nothing was posted.
+EVENTS |= {"OldestPendingSeconds", "DeliverySuccessRate"}
 """Metrics of which silence is good news. Of all others it is the bad news."""
 
 
@@ -78,6 +90,9 @@ def test_alarm_of_a_pipeline_watches_what_the_pipeline_publishes(name: str) -> N
     folder = ROOT / "plugins" / "airflow_ext"
     own = "".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob(PUBLISHERS[pipeline])))
     assert "count_run(" in own, f"{pipeline} publishes nothing"
+    if pipeline == "event_delivery" and alarm["MetricName"] in DELIVERY_METRICS:
+        assert "metrics(" in own, "nothing publishes them"
+        return
     published = own + (folder / "run_report.py").read_text(encoding="utf-8")
     assert f'"{alarm["MetricName"]}"' in published, f"nothing publishes what {name} watches"
 
@@ -99,20 +114,40 @@ def test_each_pipeline_is_watched_for_failure_and_for_silence() -> None:
         assert watched >= expected, pipeline
 
 
-@pytest.mark.parametrize(("name", "periods"), [("AuctionNoRunAlarm", 4), ("CallDetailsWatchNoRunAlarm", 8)])
+@pytest.mark.parametrize(
+    ("name", "periods"), [("AuctionNoRunAlarm", 4), ("CallDetailsWatchNoRunAlarm", 8), ("DeliveryNoRunAlarm", 4)]
+)
 def test_silence_of_a_short_pipeline_is_noticed_after_some_runs(name: str, periods: int) -> None:
     alarm = resource(name)
     assert (alarm["Period"], alarm["EvaluationPeriods"]) == (300, periods)
 
 
-def test_dead_letters_are_noticed_at_once_and_again_before_they_are_lost() -> None:
+def _of_queue(name: str) -> dict[str, dict[str, Any]]:
+    """The alarms of a queue by their metrics."""
+    dimensions = {"QueueName": {"Fn::GetAtt": f"{name}.QueueName"}}
+    return {alarm["MetricName"]: alarm for alarm in ALARMS.values() if _dimensions(alarm) == dimensions}
+
+
+@pytest.mark.parametrize("name", ["CallDetailsDeadLetters", "EventDeadLetters"])
+def test_dead_letters_are_noticed_at_once(name: str) -> None:
+    assert _of_queue(name)["ApproximateNumberOfMessagesVisible"]["Threshold"] == 1
+
+
+def test_dead_letters_of_call_details_are_noticed_again_before_they_are_lost() -> None:
     queue = resource("CallDetailsDeadLetters")
-    of_queue = {alarm["MetricName"]: alarm for alarm in ALARMS.values() if alarm["Namespace"] == "AWS/SQS"}
-    assert {str(_dimensions(alarm)) for alarm in of_queue.values()} == {
-        str({"QueueName": {"Fn::GetAtt": "CallDetailsDeadLetters.QueueName"}})
-    }
-    assert of_queue["ApproximateNumberOfMessagesVisible"]["Threshold"] == 1
-    assert of_queue["ApproximateAgeOfOldestMessage"]["Threshold"] < queue["MessageRetentionPeriod"] == 14 * 86400
+    oldest = _of_queue("CallDetailsDeadLetters")["ApproximateAgeOfOldestMessage"]
+    assert oldest["Threshold"] < queue["MessageRetentionPeriod"] == 14 * 86400
+    # An event stays in its table, failed: its dead letter is only a note.
+    assert set(_of_queue("EventDeadLetters")) == {"ApproximateNumberOfMessagesVisible"}
+
+
+def test_delivery_that_fails_mostly_or_late_is_noticed() -> None:
+    rate, oldest = resource("DeliveryFailureRateAlarm"), resource("DeliveryOldestPendingAlarm")
+    assert (rate["Statistic"], rate["ComparisonOperator"]) == ("Average", "LessThanThreshold")
+    assert 0 < rate["Threshold"] < 1
+    assert (oldest["Statistic"], oldest["ComparisonOperator"]) == ("Maximum", "GreaterThanThreshold")
+    # A single receiver that is down for a moment wakes nobody.
+    assert oldest["Threshold"] >= LONGEST_PAUSE_SECONDS
 
 
 def test_errors_of_each_function_are_watched_but_of_the_one_whose_errors_are_answers() -> None:

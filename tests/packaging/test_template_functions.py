@@ -16,15 +16,20 @@ LAMBDAS = ROOT / "lambdas"
 SECONDS = {
     "AuctionResultsFunction": 30,
     "AuctionOrderFunction": 30,
-    # API Gateway gives up after 29 s, the time to start a function included, and after 10 s on an authorizer.
+    # API Gateway gives up after 29 s, an HTTP API after 30, the time to start a function included, and after 10 s on an
+    # authorizer.
     "OrdersApiFunction": 27,
     "OrdersApiAuthorizerFunction": 10,
+    "EventsApiFunction": 27,
+    "EventsApiAuthorizerFunction": 10,
 }
 NAMES = {
     "AuctionResultsFunction": "auction-results",
     "AuctionOrderFunction": "auction-order",
     "OrdersApiFunction": "orders-api",
     "OrdersApiAuthorizerFunction": "orders-api-authorizer",
+    "EventsApiFunction": "events-api",
+    "EventsApiAuthorizerFunction": "events-api-authorizer",
 }
 READS = re.compile(r'environment\.\w+\(\s*"(\w+)"')
 
@@ -111,7 +116,7 @@ def test_every_log_group_forgets_after_the_same_time() -> None:
     for name, function in FUNCTIONS.items():
         group = groups.pop(function["LoggingConfig"]["LogGroup"]["Ref"])
         assert group["LogGroupName"] == f"/aws/lambda/{NAMES[name]}", "a group of its own, of the usual name"
-    assert set(groups) == {"OrdersApiAccessLogs"}
+    assert set(groups) == {"OrdersApiAccessLogs", "EventsApiAccessLogs"}
 
 
 def test_every_path_of_the_api_asks_the_authorizer() -> None:

@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+import pytest
+
 from tests.packaging.template import as_list, of_type, properties_of, read_template, resource, statements, statements_of
 
 ALLOWED_WILDCARDS = {
@@ -31,6 +33,16 @@ MAY = {
     "AuctionOrderRole": {("s3:PutObject", "${OrderResultsBucket.Arn}/orders/*")},
     "OrdersApiRole": {("dynamodb:BatchWriteItem", "OrdersTable.Arn")},
     "OrdersApiAuthorizerRole": {("secretsmanager:GetSecretValue", "OrdersJwtSecret")},
+    "EventsApiFunctionRole": {
+        ("dynamodb:DeleteItem", "EventsTable.Arn"),
+        ("dynamodb:GetItem", "EventsTable.Arn"),
+        ("dynamodb:PutItem", "EventsTable.Arn"),
+        ("dynamodb:UpdateItem", "EventsTable.Arn"),
+        ("dynamodb:Query", "${EventsTable.Arn}/index/by-owner"),
+        ("dynamodb:Query", "${EventsTable.Arn}/index/by-owner-status"),
+        ("sqs:SendMessage", "EventQueue.Arn"),
+    },
+    "EventsApiAuthorizerFunctionRole": {("dynamodb:GetItem", "ApiKeysTable.Arn")},
 }
 """All that a function may do beside writing its log: action and resource."""
 
@@ -89,6 +101,19 @@ INGEST_MAY = {
         for which in ("Access", "Secret")
     ),
 }
+
+DELIVERY_MAY = {
+    ("dynamodb:Query", "${EventsTable.Arn}/index/by-status"),
+    ("dynamodb:Query", "${EventsTable.Arn}/index/by-owner-status"),
+    ("dynamodb:PartiQLUpdate", "EventsTable.Arn"),
+    ("dynamodb:BatchGetItem", "SubscriptionsTable.Arn"),
+    ("dynamodb:Scan", "SubscriptionsTable.Arn"),
+    ("dynamodb:UpdateItem", "SubscriptionsTable.Arn"),
+    ("sqs:DeleteMessage", "EventQueue.Arn"),
+    ("sqs:ReceiveMessage", "EventQueue.Arn"),
+    ("sqs:SendMessage", "EventDeadLetters.Arn"),
+}
+"""What the delivery may do: it neither makes nor deletes events, and does not know the keys of the API."""
 
 MAX_POLICY = 6144
 """IAM's limit for a managed policy, in characters without white space."""
@@ -165,8 +190,15 @@ def test_pipelines_may_do_what_they_do_and_no_more() -> None:
     assert {pair for pair in pairs if pair[0] not in others} == PIPELINE_MAY | INGEST_MAY
 
 
-def test_policy_of_the_pipelines_fits_into_iam_s_limit() -> None:
-    text = json.dumps(resource("PipelinePolicy")["PolicyDocument"], separators=(",", ":"))
+def test_delivery_may_do_what_it_does_and_no_more() -> None:
+    found = statements_of("EventDeliveryPolicy").values()
+    assert all(statement["Effect"] == "Allow" for statement in found)
+    assert set().union(*(_pairs(statement) for statement in found)) == DELIVERY_MAY
+
+
+@pytest.mark.parametrize("name", ["PipelinePolicy", "EventDeliveryPolicy"])
+def test_policy_of_the_pipelines_fits_into_iam_s_limit(name: str) -> None:
+    text = json.dumps(resource(name)["PolicyDocument"], separators=(",", ":"))
     # An ARN is longer than its name here: a bucket's by some 30 characters, a secret's by twice as many.
     arns = text.count("${") * 30 + text.count('"Ref"') * 60 + text.count("Fn::GetAtt") * 30
     assert len(text) + arns < MAX_POLICY

@@ -46,6 +46,17 @@ class Partners:
                 by_client.setdefault(int(call["query"]["clientId"]), []).append(call)
         return by_client
 
+    def most_at_once(self, path: str) -> int:
+        """How many calls of ``path`` the stub has ever had under way at once."""
+        found = self._http.get("/journal", params={"limit": 0}).raise_for_status().json()
+        return int(found["max_concurrent"][path])
+
+    def received(self) -> dict[str, Any]:
+        """What the call-details API has taken: totals, and each batch by its idempotency key."""
+        asked = {"batches": "true"}
+        found: dict[str, Any] = self._http.get("/journal/call-details", params=asked).raise_for_status().json()
+        return found
+
     def last(self) -> int:
         """Number of the latest call."""
         return int(self._http.get("/journal", params={"limit": 0}).raise_for_status().json()["last"])
@@ -60,6 +71,10 @@ class Partners:
             "scope": "dex/trigger:all",
         }
         return str(self._http.post(TOKEN, data=form).raise_for_status().json()["access_token"])
+
+    def call_details_token(self, keys: dict[str, str]) -> str:
+        """A fresh token of the call-details API."""
+        return str(self._http.post("/call-details/login", json=keys).raise_for_status().json()["token"])
 
     def answers(self, clients: list[int], day: date) -> dict[int, bytes]:
         """What the API answers now, byte for byte."""

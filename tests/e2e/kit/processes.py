@@ -1,13 +1,18 @@
-"""The processes of a stack: all of them, and those that run a task at this moment."""
+"""The processes of a stack: all of them, those that run a task at this moment, and how they come to harm."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 
-from local.layout import Layout
+from local.layout import PROJECT_ROOT, PYTHON, Layout
 from local.stack import Stack, running_supervisor
 
 _TASK_TITLE = "airflow worker -- "
@@ -30,3 +35,47 @@ def running_tasks(stack: Stack) -> dict[str, psutil.Process]:
             if title.startswith(_TASK_TITLE):
                 found[title.removeprefix(_TASK_TITLE)] = process
     return found
+
+
+@contextmanager
+def standing_still(service: psutil.Process) -> Iterator[None]:
+    """The service and its children do nothing for the duration of a ``with`` block."""
+    processes = [service, *service.children(recursive=True)]
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in reversed(processes):
+            process.resume()
+
+
+@contextmanager
+def another(service: str, stack: Stack, **options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A service beside the stack's own, in a session of its own; killed at the latest at the end.
+
+    Args:
+        service: ``scheduler`` or ``triggerer``.
+        stack: what it belongs to.
+        options: Airflow configuration options of this one alone, as environment variables.
+    """
+    with another_log(service, stack).open("wb") as log:
+        process = subprocess.Popen(
+            [PYTHON, "-m", "airflow", service, "--skip-serve-logs"],
+            cwd=PROJECT_ROOT,
+            env=stack.airflow_environment() | options,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def another_log(service: str, stack: Stack) -> Path:
+    """Where the service of :func:`another` logs."""
+    return Path(stack.logs) / f"another-{service}.log"

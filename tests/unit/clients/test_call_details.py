@@ -15,7 +15,7 @@ from include.clients.backoff import MAX_SECONDS, retry_delay
 from include.clients.call_details import CallDetailsApi, Gate
 from include.clients.delivery import Delivery
 from include.clients.login import MAX_REFUSED, Login
-from include.errors import AuthRefusedError
+from include.errors import ApiUnavailableError, AuthRefusedError
 from tests.fakes.call_details import KEYS, LOGIN_URL, POST_URL, TOKEN, FakeCallDetails, FakeTime, Reply
 
 NOW = datetime(2026, 3, 8, 12, tzinfo=UTC)
@@ -151,11 +151,44 @@ def test_retry_after_is_honoured(asked: str) -> None:
     assert 7 <= sum(time.slept) <= 8
 
 
-@pytest.mark.parametrize("asked", ["86400", "9" * 400, "soon", "-5"])
-def test_retry_after_has_a_limit(asked: str) -> None:
+@pytest.mark.parametrize("asked", ["soon", "-5"])
+def test_retry_after_that_makes_no_sense_is_ignored(asked: str) -> None:
     time = FakeTime()
     assert post(scripted(httpx.Response(503, headers={"Retry-After": asked}), ACCEPTED), time=time)[0].accepted
-    assert sum(time.slept) <= MAX_SECONDS + 1
+    assert sum(time.slept) <= 2
+
+
+@pytest.mark.parametrize("attempts", [1, 3])
+@pytest.mark.parametrize("asked", ["61", "86400", "9" * 400])
+def test_api_that_asks_for_a_long_wait_is_left_alone_and_the_batch_not_given_up(asked: str, attempts: int) -> None:
+    time, fake = FakeTime(), scripted(httpx.Response(429, headers={"Retry-After": asked}))
+    with pytest.raises(ApiUnavailableError, match="asks to wait for") as raised:
+        post(fake, time=time, attempts=attempts)
+    assert raised.value.retry_after is not None
+    assert raised.value.retry_after > MAX_SECONDS
+    assert (len(fake.posted), time.slept) == (1, [])
+
+
+def test_wait_that_the_last_attempt_is_told_is_one_for_all() -> None:
+    time, posted_at = FakeTime(), list[float]()
+
+    def note(_: httpx.Request) -> httpx.Response:
+        posted_at.append(time.now)
+        return ACCEPTED
+
+    fake = FakeCallDetails(answers={"a": [httpx.Response(429, headers={"Retry-After": "50"})], "b": [note]})
+
+    async def run() -> None:
+        login = Login(LOGIN_URL, KEYS, transport=fake, clock=time, sleep=time.sleep)
+        async with CallDetailsApi(
+            POST_URL, login, attempts=1, transport=fake, sleep=time.sleep, clock=time, now=lambda: NOW
+        ) as api:
+            assert not (await api.post(BODY, "a")).accepted
+            assert (await api.post(BODY, "b")).accepted
+
+    started = time.now
+    asyncio.run(run())
+    assert posted_at[0] >= started + 50
 
 
 def test_what_one_call_is_told_to_wait_all_wait() -> None:

@@ -14,7 +14,7 @@ from include.ingest.chunk import ChunkState
 from include.ingest.claim import Claim, FileVersion
 from include.ingest.dead_letters import DeadLetters
 from include.ingest.ledger import ChunkLedger
-from include.ingest.poster import Poster
+from include.ingest.poster import MAX_BYTES, Poster
 from tests.fakes.call_details import KEYS, LOGIN_URL, POST_URL, FakeCallDetails, FakeTime
 from tests.fakes.ledger_table import TABLE, FakeLedgerTable
 from tests.fakes.s3 import FakeS3
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 FILE = FileVersion("ingest", "incoming/calls.txt", '"e1"')
-CLAIM = Claim(FILE, "run-1", 1, 1, 10)
+CLAIM = Claim(FILE, "run-1", 1, 1)
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,21 @@ class Desk:
         login = Login(LOGIN_URL, KEYS, transport=self.api, clock=self.time, sleep=self.time.sleep)
         return CallDetailsApi(POST_URL, login, transport=self.api, sleep=self.time.sleep, clock=self.time)
 
-    def post(self, batches: Iterator[SomeBatch] | Sequence[SomeBatch], *, size: int, workers: int = 4) -> ChunkState:
-        """Post a chunk of ``size`` batches."""
+    def post(
+        self,
+        batches: Iterator[SomeBatch] | Sequence[SomeBatch],
+        *,
+        size: int,
+        workers: int = 4,
+        max_bytes: int = MAX_BYTES,
+    ) -> ChunkState:
+        """Post what is left of a chunk of ``size`` batches."""
 
         async def run() -> ChunkState:
             async with self.client() as api:
-                poster = Poster(api, self.open(size), self.dead_letters, file=FILE, workers=workers)
-                return await poster.post(iter(batches))
+                ledger = self.open(size)
+                left = (batch for batch in batches if not ledger.state.is_settled(batch.number))
+                poster = Poster(api, ledger, self.dead_letters, file=FILE, workers=workers, max_bytes=max_bytes)
+                return await poster.post(left)
 
         return asyncio.run(run())

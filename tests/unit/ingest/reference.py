@@ -19,11 +19,15 @@ def reference_texts(content: bytes) -> list[str]:
 
 
 def reference_records(content: bytes) -> list[str]:
-    """The records of a file as JSON texts."""
+    """The records of a file as JSON texts, those that are made without needless spaces."""
     return [
-        text if json_accepts(text) else json.dumps({"data": text, "lineNumber": number}, ensure_ascii=False)
+        text if json_accepts(text) else _wrapped(text, number)
         for number, text in enumerate(reference_texts(content), 1)
     ]
+
+
+def _wrapped(text: str, number: int) -> str:
+    return json.dumps({"data": text, "lineNumber": number}, ensure_ascii=False, separators=(",", ":"))
 
 
 def in_blocks(content: bytes, size: int) -> Iterator[bytes]:

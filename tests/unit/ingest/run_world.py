@@ -53,13 +53,13 @@ class RunWorld:
         return FileVersion(BUCKET, key, self.s3.drop(key, body))
 
     def claim(self, file: FileVersion, owner: str = RUN, *, force: bool = False) -> Claim:
-        claim = self.claims.claim(file, owner, records_per_batch=2, force=force)
+        claim = self.claims.claim(file, owner, force=force, begun=True)
         assert isinstance(claim, Claim)
         return claim
 
     def plan(self, file: FileVersion, owner: str = RUN, *, force: bool = False) -> tuple[Claim, Plan]:
         claim = self.claim(file, owner, force=force)
-        return claim, Planning(self.store, self.claims, now=lambda: STARTED).plan(claim)
+        return claim, Planning(self.store, self.claims, records_per_batch=2, now=lambda: STARTED).plan(claim)
 
     def desk(self, *, limit: int = 50, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> Desk:
         def open_api(gate: Gate) -> CallDetailsApi:
@@ -81,4 +81,4 @@ class RunWorld:
         return asyncio.run(post_chunk(self.desk(), claim, plan, plan.chunks[index]))
 
     def closing(self, file: FileVersion, run_id: str = RUN, now: datetime = ENDED) -> Closing:
-        return Closing(self.store, self.items, self.claims, file, run_id, STARTED, now, records_per_batch=2)
+        return Closing(self.store, self.items, self.claims, file, run_id, STARTED, now)

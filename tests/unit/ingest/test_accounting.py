@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.ingest.accounting import account, unreadable
+from include.ingest.accounting import account
 from include.ingest.chunk import ChunkState, Settled
 from include.ingest.claim import FileVersion
 from include.ingest.plan import Plan
@@ -160,8 +160,27 @@ def test_a_file_without_records_is_processed() -> None:
     assert receipt.bytes == 3
 
 
-def test_a_file_that_cannot_be_read_has_a_receipt_that_adds_up() -> None:
-    receipt = unreadable(FILE, "the gzip file is cut off", run_id="run", started_at=STARTED, finished_at=STARTED)
-    assert receipt.outcome is Outcome.UNREADABLE
+@pytest.mark.parametrize("outcome", [Outcome.UNREADABLE, Outcome.NOT_PLANNED])
+def test_a_file_of_which_nothing_was_read_has_a_receipt_that_adds_up(outcome: Outcome) -> None:
+    receipt = Receipt(FILE, "run", STARTED, STARTED, error="the gzip file is cut off", nothing_read=outcome)
+    assert receipt.outcome is outcome
     assert set(receipt.totals.values()) == {0}
     assert receipt.to_document()["error"] == "the gzip file is cut off"
+    assert receipt.to_document()["outcome"] == outcome.value
+
+
+def test_a_run_that_did_not_come_as_far_as_its_plan_is_incomplete_whatever_adds_up() -> None:
+    plan = plan_of()
+    states = [
+        ChunkState.fresh(chunk.index, chunk.first_batch, chunk.batches).settle(
+            Settled(number, min(3, plan.records - 3 * number), accepted=True)
+            for number in range(chunk.first_batch, chunk.first_batch + chunk.batches)
+        )
+        for chunk in plan.chunks
+    ]
+    receipts = [
+        account(plan, states, run_id="run", started_at=STARTED, finished_at=STARTED, error=error)
+        for error in (None, "S3 was down")
+    ]
+    assert [receipt.outcome for receipt in receipts] == [Outcome.PROCESSED, Outcome.INCOMPLETE]
+    assert receipts[1].totals["records_accepted"] == plan.records

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from include.alerts import MAX_FAILURES, Alert, Severity
-from include.ingest.alerts import KILLED, no_receipt, receipt_alert, replay_alert
+from include.ingest.alerts import KILLED, left_alert, no_receipt, receipt_alert, replay_alert
 from include.ingest.closing import KeptReceipt
+from include.ingest.intake import Left
 from include.ingest.replay import ReplayResult
 
 RANGE = {
@@ -72,6 +73,36 @@ def test_unreadable_file_is_an_error_with_its_reason() -> None:
         assert fact in alert.text
 
 
+def test_file_that_was_not_planned_is_not_called_unreadable() -> None:
+    alert = alert_of(outcome="not planned", error="S3 was down", stored_as="processing/e1/ä +.txt")
+    assert alert is not None
+    for fact in (
+        "nothing of incoming/ä +.txt was posted",
+        "S3 was down",
+        "nothing is lost: clear the run",
+        "plan/None",
+    ):
+        assert fact in alert.text
+    gone = alert_of(outcome="not planned", error="it is nowhere", stored_as=None)
+    assert gone is not None
+    assert "nothing is lost" not in gone.text
+
+
+def test_file_that_could_not_be_planned_again_is_not_said_to_be_unposted() -> None:
+    alert = alert_of(outcome="incomplete", error="S3 was down", records_accepted=1500)
+    assert alert is not None
+    assert "could not be planned again; 1,500 of its 2,000 records are accounted for" in alert.text
+    assert "S3 was down" in alert.text
+    assert "was posted" not in alert.text
+
+
+def test_files_that_cannot_be_taken_are_named_with_their_reasons() -> None:
+    left = [Left("incoming/ä.txt", "e1", "cannot move it: S3 answered AccessDenied")]
+    text = left_alert(left, pipeline="p", run_id="run-1", log_url=log_url).text
+    for fact in ("1 files stay under incoming/", "incoming/ä.txt", "AccessDenied", "test/claim_files/None"):
+        assert fact in text
+
+
 def test_chunks_that_are_not_complete_are_named_with_their_reasons() -> None:
     broken = RANGE | {"batches_accepted": 1, "records_accepted": 500}
     alert = alert_of(
@@ -100,7 +131,10 @@ def test_sum_that_is_wrong_though_all_chunks_are_complete_is_told() -> None:
 def test_only_the_reasons_that_are_shown_are_asked_for() -> None:
     asked: list[int] = []
     alert = receipt_alert(
-        KeptReceipt("k", DOCUMENT | {"problems": ["x"], "ranges": [RANGE | {"batches_accepted": 0}] * 900}),
+        KeptReceipt(
+            "k",
+            DOCUMENT | {"outcome": "incomplete", "problems": ["x"], "ranges": [RANGE | {"batches_accepted": 0}] * 900},
+        ),
         pipeline="p",
         location="l",
         log_url=log_url,

@@ -158,3 +158,12 @@ def test_one_batch_is_held_at_a_time() -> None:
 def test_timestamps_are_in_utc_with_milliseconds() -> None:
     assert timestamp(datetime(2026, 3, 8, 10, 0, 0, 999_999, tzinfo=UTC)) == "2026-03-08T10:00:00.999Z"
     assert timestamp(datetime(2026, 3, 8, 1, tzinfo=timezone(timedelta(hours=2)))) == "2026-03-07T23:00:00.000Z"
+
+
+def test_batches_that_nobody_needs_are_passed_over_and_change_no_other() -> None:
+    content = b"".join(b"line %d\n" % number for number in range(25))
+    plan = planned(content, per_batch=4)
+    (chunk,) = plan.chunks
+    whole = list(read_batches([content], plan, chunk))
+    made = list(read_batches([content], plan, chunk, settled=lambda number: number in (0, 2, 5)))
+    assert made == [batch for batch in whole if batch.number not in (0, 2, 5)]

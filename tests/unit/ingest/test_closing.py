@@ -35,7 +35,7 @@ def test_file_that_was_posted_is_filed_under_its_day(world: RunWorld) -> None:
     assert json.loads(world.s3.body(receipt_key(file))) == kept.document
     assert (kept.document["records_read"], kept.document["records_accepted"]) == (3, 3)
     assert kept.document["duration_seconds"] == 120
-    assert world.claims.claim(file, "run-2", records_per_batch=2) == Done(receipt_key(file), RUN)
+    assert world.claims.claim(file, "run-2") == Done(receipt_key(file), RUN)
 
 
 def test_dead_letters_are_accounted_for(world: RunWorld) -> None:
@@ -67,6 +67,14 @@ def test_file_that_does_not_add_up_stays_for_the_next_attempt(world: RunWorld) -
     assert world.closing(file).planned().outcome is Outcome.PROCESSED
 
 
+def test_receipt_of_a_file_that_is_gone_names_no_place(world: RunWorld) -> None:
+    file = world.drop(BODY)
+    world.plan(file)
+    world.s3.delete(processing_key(file))
+    kept = world.closing(file).planned()
+    assert (kept.outcome, kept.document["stored_as"]) == (Outcome.INCOMPLETE, None)
+
+
 @pytest.mark.parametrize("broken", ["PutObject", "CopyObject", "DeleteObject", "put_item"])
 def test_run_that_dies_while_it_closes_is_closed_by_its_retry(broken: str, world: RunWorld) -> None:
     file = world.drop(BODY)
@@ -93,7 +101,7 @@ def test_run_that_dies_while_it_closes_is_closed_by_its_retry(broken: str, world
     assert kept.outcome is Outcome.PROCESSED
     assert world.s3.present("processing/") == []
     assert world.s3.present("processed/") == [kept.document["stored_as"]], "filed once, whatever the day"
-    assert isinstance(world.claims.claim(file, "run-2", records_per_batch=2), Done)
+    assert isinstance(world.claims.claim(file, "run-2"), Done)
 
 
 def test_run_that_dies_after_it_closed_gets_its_receipt_again(world: RunWorld) -> None:
@@ -144,8 +152,30 @@ def test_file_that_cannot_be_read_goes_to_failed(world: RunWorld) -> None:
     kept = world.closing(file).unreadable("the file is not gzip")
     assert (kept.outcome, kept.document["error"]) == (Outcome.UNREADABLE, "the file is not gzip")
     assert world.s3.present("failed/") == [kept.document["stored_as"]] == [failed_key(file)]
-    assert world.closing(file).unreadable("the file is not gzip") == kept, "a retry finds it done"
-    assert isinstance(world.claims.claim(file, "run-2", records_per_batch=2), Done)
+    assert world.closing(file).unreadable("the file is not gzip") == kept, "a retry does it again"
+    assert world.claims.unfinished() == []
+
+
+def test_file_that_could_not_be_read_is_tried_again_without_force(world: RunWorld) -> None:
+    file = world.drop(b"no gzip", "incoming/x.gz")
+    world.claim(file)
+    world.closing(file).unreadable("not gzip")
+    assert world.claim(file, "run-2").round == 1
+    with pytest.raises(InvalidFileError):
+        world.plan(file, "run-2")
+
+
+def test_forced_round_that_cannot_read_its_file_leaves_all_as_the_first_left_it(world: RunWorld) -> None:
+    file = world.drop(BODY)
+    world.post(*world.plan(file))
+    before = world.closing(file).planned()
+    world.claim(file, "run-2", force=True)
+    for _ in range(2):
+        assert world.closing(file, "run-2").unreadable("a batch is too large") is None
+    assert world.s3.present("processed/") == [before.document["stored_as"]]
+    assert world.s3.present("failed/") == []
+    assert json.loads(world.s3.body(before.key)) == before.document
+    assert isinstance(world.claims.claim(file, "run-3"), Done)
 
 
 def test_run_that_never_planned_leaves_word_and_the_file(world: RunWorld) -> None:
@@ -153,9 +183,46 @@ def test_run_that_never_planned_leaves_word_and_the_file(world: RunWorld) -> Non
     world.claim(file)
     kept = world.closing(file).given_up("S3 was down")
     assert kept is not None
-    assert (kept.outcome, kept.document["stored_as"]) == (Outcome.UNREADABLE, file.key)
+    assert (kept.outcome, kept.document["stored_as"]) == (Outcome.NOT_PLANNED, file.key)
     world.post(*world.plan(file))
     assert world.closing(file).planned().outcome is Outcome.PROCESSED
+
+
+def test_run_that_could_not_plan_again_accounts_for_what_was_posted(world: RunWorld) -> None:
+    file = world.drop(BODY)
+    world.post(*world.plan(file))
+    kept = world.closing(file).given_up("S3 was down")
+    assert kept is not None
+    assert (kept.outcome, kept.document["error"]) == (Outcome.INCOMPLETE, "S3 was down")
+    assert (kept.document["records_read"], kept.document["records_accepted"]) == (3, 3)
+
+
+def test_forced_run_that_could_not_plan_keeps_the_receipt_of_the_first_round(world: RunWorld) -> None:
+    file = world.drop(BODY)
+    world.post(*world.plan(file))
+    before = world.closing(file).planned()
+    world.claim(file, "run-2", force=True)
+    assert world.closing(file, "run-2").given_up("S3 was down") is None
+    assert json.loads(world.s3.body(before.key)) == before.document
+    assert world.claim(file, "run-3").round == 2, "without waiting for the lease"
+
+
+def test_run_that_failed_leaves_its_file_to_the_next_at_once(world: RunWorld) -> None:
+    file = world.drop(BODY)
+    world.claim(file)
+    world.closing(file).given_up("S3 was down")
+    world.plan(file, "run-2")
+    assert world.closing(file, "run-2").planned().outcome is Outcome.INCOMPLETE
+    world.post(*world.plan(file, "run-3"))
+    assert world.closing(file, "run-3").planned().outcome is Outcome.PROCESSED
+
+
+def test_file_that_is_delivered_again_while_its_run_fails_is_not_forgotten(world: RunWorld) -> None:
+    file = world.drop(BODY)
+    world.plan(file)
+    world.claims.claim(file, RUN, begun=False)
+    assert world.closing(file).planned().outcome is Outcome.INCOMPLETE
+    assert [each.begun for each in world.claims.unfinished()] == [False]
 
 
 def test_missing_plan_is_told(world: RunWorld) -> None:

@@ -11,7 +11,14 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from include.errors import AuthRefusedError, AwsUnavailableError, InvalidInputError, PipelineError, StorageRefusedError
+from include.errors import (
+    ApiUnavailableError,
+    AuthRefusedError,
+    AwsUnavailableError,
+    InvalidInputError,
+    PipelineError,
+    StorageRefusedError,
+)
 from include.ingest.dead_letters import BodyPointer, DeadLetter, from_message, to_message
 from include.ingest.keys import dead_letter_key
 from include.ingest.replay import VISIBILITY_SECONDS, Replay, ReplayResult
@@ -94,6 +101,13 @@ def test_message_reads_back_what_was_written() -> None:
             assert from_message(to_message(letter, pointer)) == (letter, pointer)
 
 
+def test_message_is_ascii_whatever_the_key_holds() -> None:
+    odd_key = replace(LETTER, file=replace(FILE, key="incoming/ä\uffff\ud800.txt"))
+    text = to_message(odd_key, POINTER)
+    assert text.isascii(), "SQS refuses U+FFFF, and half a surrogate pair cannot be sent"
+    assert from_message(text) == (odd_key, POINTER)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "7", "{}", '{"body": {}}', '{"body": 1, "file": 2}', "[" * 100_000])
 def test_message_that_is_no_dead_letter_is_told_apart(text: str) -> None:
     with pytest.raises(InvalidInputError, match="no dead letter"):
@@ -124,6 +138,51 @@ def test_what_is_refused_again_stays_and_can_be_seen_at_once() -> None:
     assert replay(desk) == ReplayResult(received=3, accepted=2, failed=1)
     assert (len(desk.sqs.bodies), desk.sqs.visible) == (1, 1)
     assert desk.api.keys == {"1": 1, "2": 1, "3": 1}, "each message once"
+
+
+@pytest.mark.parametrize("body", [None, "hello"])
+def test_message_that_stays_begins_its_time_anew(body: str | None) -> None:
+    desk = Desk()
+    bury(desk, 1)
+    desk.api.answers = {"1": [REFUSED]}
+    ((old, message),) = desk.sqs.messages.items()
+    message.body = body or message.body
+    there: list[int] = []
+    desk.sqs.before["delete_message"] = lambda: there.append(len(desk.sqs.messages))
+    replay(desk)
+    ((kept, copy),) = desk.sqs.messages.items()
+    assert kept != old
+    assert copy.body == message.body
+    assert there == [2], "whoever dies in between leaves two, and not none"
+
+
+def test_queue_that_only_repeats_itself_ends_the_replay() -> None:
+    desk = Desk()
+    bury(desk, 1, 2)
+    desk.api.answers = {"1": [REFUSED], "2": [REFUSED]}
+
+    def show() -> None:
+        # As a queue does whose visibility time-outs end too early.
+        assert desk.sqs.calls["receive_message"] < 5, "it would go on for ever"
+        desk.sqs.show_all()
+
+    desk.sqs.before["receive_message"] = show
+    assert replay(desk) == ReplayResult(received=2, failed=2)
+    assert len(desk.sqs.bodies) == 2
+
+
+def test_refused_message_whose_copy_cannot_be_sent_stays() -> None:
+    desk = Desk()
+    bury(desk, 1)
+    desk.api.answers = {"1": [REFUSED]}
+
+    def fail() -> None:
+        raise table_error("InternalServerError", 500)
+
+    desk.sqs.before["send_message"] = fail
+    with pytest.raises(AwsUnavailableError):
+        replay(desk)
+    assert desk.sqs.visible == 1
 
 
 def test_dry_run_posts_nothing_and_leaves_everything(caplog: pytest.LogCaptureFixture) -> None:
@@ -170,6 +229,7 @@ def test_unreadable_message_stays_and_does_not_block_the_others(harm: str) -> No
     ("harm", "error"),
     [
         ("login", AuthRefusedError),
+        ("long wait", ApiUnavailableError),
         ("receive", AwsUnavailableError),
         ("delete", AwsUnavailableError),
         ("s3", StorageRefusedError),
@@ -187,6 +247,9 @@ def test_failure_that_is_not_the_batchs_shows_all_messages_again(harm: str, erro
 
     if harm == "login":
         desk.api = FakeCallDetails(logins=[httpx.Response(401)])
+    elif harm == "long wait":
+        asked = httpx.Response(429, headers={"Retry-After": "3600"})
+        desk.api.answers = {str(number): [asked] for number in range(5)}
     elif harm == "receive":
         desk.sqs.before["receive_message"] = fail
     elif harm == "delete":

@@ -11,7 +11,7 @@ from include.ingest.claim import Claim, FileVersion
 from include.ingest.claims import Claims
 from include.ingest.files import FileStore
 from include.ingest.identity import run_id
-from include.ingest.intake import Intake, Left
+from include.ingest.intake import Intake
 from include.ingest.keys import processing_key
 from tests.fakes.call_details import FakeTime
 from tests.fakes.ingest_bucket import BUCKET, FakeIngestBucket
@@ -32,15 +32,16 @@ class Watch:
         self.s3 = FakeIngestBucket()
         self.time = FakeTime()
         self.store = FileStore(cast("S3Client", self.s3), BUCKET)
-        table = ItemTable(cast("DynamoDBClient", FakeLedgerTable()), TABLE)
+        self.table = FakeLedgerTable()
+        table = ItemTable(cast("DynamoDBClient", self.table), TABLE)
         self.claims = Claims(table, clock=self.time, lease_seconds=900)
-        self.intake = Intake(self.store, self.claims, records_per_batch=500)
+        self.intake = Intake(self.store, self.claims)
 
     def drop(self, *keys: str, body: bytes = b"x\n") -> list[FileVersion]:
         return [FileVersion(BUCKET, key, self.s3.drop(key, body)) for key in keys]
 
-    def claim(self, file: FileVersion, owner: str) -> Claim:
-        claim = self.claims.claim(file, owner, records_per_batch=500)
+    def claim(self, file: FileVersion, owner: str, *, begun: bool = True) -> Claim:
+        claim = self.claims.claim(file, owner, begun=begun)
         assert isinstance(claim, Claim)
         return claim
 
@@ -56,7 +57,7 @@ def test_dropped_files_are_claimed_for_their_runs_and_moved(watch: Watch) -> Non
     assert (sorted(taken.files, key=str), taken.left) == (sorted(files, key=str), ())
     assert watch.s3.present() == sorted(map(processing_key, files))
     for file in files:
-        assert watch.claims.current(file, run_id(file)).records_per_batch == 500
+        assert not watch.claims.current(file, run_id(file)).begun
 
 
 def test_nothing_dropped_is_nothing_taken(watch: Watch) -> None:
@@ -83,8 +84,8 @@ def test_file_that_cannot_be_moved_keeps_no_other_from_it(watch: Watch) -> None:
     watch.s3.before["CopyObject"] = refuse
     taken = watch.intake.take()
     assert {file.key for file in taken.files} == {KEYS[0], KEYS[2]}
-    ((left),) = taken.left
-    assert left.key == KEYS[1]
+    (left,) = taken.left
+    assert (left.key, left.busy) == (KEYS[1], False)
     assert "AccessDenied" in left.reason
     assert watch.s3.present("incoming/") == [KEYS[1]]
 
@@ -101,7 +102,8 @@ def test_listing_that_fails_is_told(watch: Watch) -> None:
 def test_file_in_other_hands_stays(watch: Watch) -> None:
     (file,) = watch.drop(KEYS[0])
     watch.claim(file, "manual__1")
-    assert watch.intake.take().left == (Left(KEYS[0], f"{KEYS[0]} is in the hands of run manual__1"),)
+    (left,) = watch.intake.take().left
+    assert (left.busy, left.reason) == (True, f"{KEYS[0]} is in the hands of run manual__1")
     assert watch.s3.present() == [KEYS[0]]
 
 
@@ -145,13 +147,78 @@ def test_overwritten_between_claim_and_move_loses_neither_version(watch: Watch) 
     assert watch.s3.body(processing_key(old)) == b"x\n"
 
 
+def owed(watch: Watch) -> set[FileVersion]:
+    return {each.file for each in watch.intake.owed()}
+
+
 def test_owed_are_claims_for_runs_and_those_that_lapsed(watch: Watch) -> None:
     mine, done, manual = watch.drop(*KEYS)
-    watch.claim(mine, run_id(mine))
-    watch.claims.complete(watch.claim(done, run_id(done)), "receipts/done.json")
+    watch.claim(mine, run_id(mine), begun=False)
+    watch.claims.complete(watch.claim(done, run_id(done), begun=False), "receipts/done.json")
     watch.claim(manual, "manual__1")
     elsewhere = FileVersion("another-bucket", KEYS[0], "e")
-    watch.claim(elsewhere, run_id(elsewhere))
-    assert list(watch.intake.owed()) == [mine]
+    watch.claim(elsewhere, run_id(elsewhere), begun=False)
+    assert owed(watch) == {mine}
     watch.time.now += 901
-    assert set(watch.intake.owed()) == {mine, manual}
+    assert owed(watch) == {mine, manual}
+
+
+def test_file_whose_run_let_go_of_it_is_owed_only_when_it_is_delivered_again(watch: Watch) -> None:
+    (file,) = watch.drop(KEYS[0])
+    watch.intake.take()
+    watch.claims.release(watch.claim(file, run_id(file)))
+    assert owed(watch) == set(), "people were told, and it is theirs"
+    watch.time.now += 901
+    assert owed(watch) == set()
+    watch.drop(KEYS[0])
+    assert watch.intake.take().files == (file,)
+    assert owed(watch) == {file}
+    assert watch.s3.present() == [processing_key(file)]
+
+
+def test_file_that_cannot_be_moved_is_not_delivered_again_by_each_round(watch: Watch) -> None:
+    (file,) = watch.drop(KEYS[0])
+
+    def refuse(request: dict[str, Any]) -> None:
+        raise s3_error("AccessDenied", "CopyObject")
+
+    watch.s3.before["CopyObject"] = refuse
+    watch.intake.take()
+    assert owed(watch) == {file}, "a run may find it where it lies"
+    watch.claim(file, run_id(file))
+    watch.intake.take()
+    assert owed(watch) == set(), "or its run would be started anew for ever"
+
+
+@pytest.mark.parametrize("broken", ["put_item", "DeleteObject"])
+def test_round_that_dies_with_a_file_in_its_hands_is_made_good_by_the_next(broken: str, watch: Watch) -> None:
+    (file,) = watch.drop(KEYS[0])
+    watch.claims.release(watch.claim(file, run_id(file)))
+
+    def die(*request: Any) -> None:
+        raise KeyboardInterrupt("killed")
+
+    def copied(request: dict[str, Any]) -> None:
+        watch.table.before["put_item"] = die
+
+    watch.s3.before[broken if broken == "DeleteObject" else "CopyObject"] = die if broken == "DeleteObject" else copied
+    with pytest.raises(KeyboardInterrupt):
+        watch.intake.take()
+    watch.s3.before.clear()
+    watch.table.before.clear()
+    assert watch.intake.take().files == (file,)
+    assert owed(watch) == {file}
+    assert watch.s3.present() == [processing_key(file)]
+
+
+def test_file_that_its_run_closes_in_the_same_moment_leaves_no_stray_copy(watch: Watch) -> None:
+    (file,) = watch.drop(KEYS[0])
+    claim = watch.claim(file, run_id(file))
+
+    def close(request: dict[str, Any]) -> None:
+        watch.s3.before.clear()
+        watch.claims.complete(claim, "receipts/1.json")
+
+    watch.s3.before["CopyObject"] = close
+    assert watch.intake.take().files == ()
+    assert watch.s3.present() == []

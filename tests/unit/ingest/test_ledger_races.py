@@ -78,7 +78,7 @@ class Model:
         self.fake.before.clear()
 
     def _claim(self, owner: Owner) -> None:
-        answer = self.claims.claim(FILE, owner.name, records_per_batch=500)
+        answer = self.claims.claim(FILE, owner.name)
         if isinstance(answer, Claim):
             assert self.done_by is None
             owner.claim = answer
@@ -110,7 +110,7 @@ class Model:
         assert len(current) <= 1, "two owners under one fence"
 
     def _chunk(self) -> ChunkState:
-        claim = Claim(FILE, "reader", 0, 1, 500)
+        claim = Claim(FILE, "reader", 0, 1)
         return next(iter(read_chunks(self.table, claim)), ChunkState.fresh(0, 0, BATCHES))
 
     def _fence(self) -> int:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from include.clients.items import ItemTable
 from include.errors import AwsRefusedError, NoPermitError
 from include.ingest.permits import CALL_SECONDS, LEASE_SECONDS, SKEW_SECONDS, WAIT_SECONDS, Held, Permits
+from include.ingest.shares import Grant
 from tests.fakes.call_details import FakeTime
 from tests.fakes.ledger_table import TABLE, FakeLedgerTable, table_error
 
@@ -37,32 +38,37 @@ def raising(code: str, status: int = 400) -> Callable[[], None]:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(["a", "b", "c", "d"]), st.integers(0, 9), st.floats(0, 60)), max_size=40),
+    st.lists(
+        st.tuples(st.sampled_from("abcd"), st.integers(0, 9), st.none() | st.integers(0, 9), st.floats(0, 60)),
+        max_size=40,
+    ),
     st.integers(1, 12),
 )
 def test_holders_that_heed_their_leases_never_have_more_than_the_limit(
-    steps: list[tuple[str, int, float]], limit: int
+    steps: list[tuple[str, int, int | None, float]], limit: int
 ) -> None:
     time = FakeTime()
     permits = permits_of(FakeLedgerTable(), limit, time)
-    held: dict[str, tuple[int, float]] = {}
-    for holder, wish, pause in steps:
-        held[holder] = permits.refresh(holder, wish)
-        count, until = held[holder]
-        assert count <= wish
-        assert until <= time.now + LEASE_SECONDS
-        assert sum(count for count, until in held.values() if until + SKEW_SECONDS > time.now) <= limit
+    held: dict[str, Grant] = {}
+    for holder, wish, at_most, pause in steps:
+        held[holder] = permits.refresh(holder, wish, at_most=at_most)
+        assert held[holder].count <= wish
+        assert held[holder].until <= time.now + LEASE_SECONDS
+        assert sum(grant.count for grant in held.values() if grant.until + SKEW_SECONDS > time.now) <= limit
         time.now += pause
 
 
-def test_what_is_free_is_given_up_to_the_wish() -> None:
+def test_what_is_free_is_given_up_to_the_share() -> None:
     time = FakeTime()
     permits = permits_of(FakeLedgerTable(), 50, time)
-    assert [permits.refresh(name, 20)[0] for name in "abc"] == [20, 20, 10]
-    assert permits.refresh("d", 20)[0] == 0
+    assert [permits.refresh(name, 25).count for name in "ab"] == [25, 25]
+    waiting = permits.refresh("c", 25)
+    assert (waiting.count, waiting.share) == (0, 17)
+    assert [permits.refresh(name, 25).share for name in "ab"] == [16, 17], "they see who waits"
+    assert [permits.refresh(name, 25, at_most=17).count for name in "ab"] == [17, 17]
+    assert permits.refresh("c", 25).count == 16
     permits.refresh("a", 0)
-    assert permits.refresh("c", 20)[0] == 20
-    assert permits.refresh("d", 20)[0] == 10
+    assert [permits.refresh(name, 25).count for name in "bc"] == [25, 25]
 
 
 def test_permits_of_a_dead_holder_come_back_when_its_lease_is_over_for_sure() -> None:
@@ -70,9 +76,20 @@ def test_permits_of_a_dead_holder_come_back_when_its_lease_is_over_for_sure() ->
     permits = permits_of(FakeLedgerTable(), 50, time)
     permits.refresh("dead", 50)
     time.now += LEASE_SECONDS
-    assert permits.refresh("next", 50)[0] == 0, "the dead one's clock may be behind"
+    assert permits.refresh("next", 50).count == 0, "the dead one's clock may be behind"
     time.now += SKEW_SECONDS
-    assert permits.refresh("next", 50)[0] == 50
+    assert permits.refresh("next", 50).count == 50
+
+
+def test_one_that_died_waiting_keeps_nothing_from_the_others() -> None:
+    time = FakeTime()
+    permits = permits_of(FakeLedgerTable(), 50, time)
+    permits.refresh("a", 50)
+    assert permits.refresh("dead", 50).count == 0
+    time.now += LEASE_SECONDS - 1
+    assert permits.refresh("a", 50).share == 25
+    time.now += SKEW_SECONDS + 1
+    assert permits.refresh("a", 50).share == 50
 
 
 def test_lower_limit_holds_for_what_is_renewed() -> None:
@@ -81,9 +98,9 @@ def test_lower_limit_holds_for_what_is_renewed() -> None:
     before.refresh("a", 30)
     before.refresh("b", 20)
     after = permits_of(fake, 25, time)
-    assert after.refresh("b", 20)[0] == 0
-    assert after.refresh("a", 30)[0] == 25
-    assert after.refresh("b", 20)[0] == 0
+    assert after.refresh("b", 20).count == 0
+    assert after.refresh("a", 30).count == 25
+    assert after.refresh("b", 20).count == 0
 
 
 def test_holder_that_was_stopped_for_longer_than_its_lease_begins_no_call() -> None:

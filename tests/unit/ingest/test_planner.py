@@ -92,8 +92,9 @@ def test_a_large_file_has_larger_chunks(line: bytes) -> None:
 def test_a_file_of_a_million_records_is_cut_for_several_tasks() -> None:
     line = b'{"from":"+4912345678","to":"+4987654321","start":"2026-03-08T10:00:00Z","seconds":61,"cell":"%06d"}\n'
     plan = planned((line * 10_000 for _ in range(100)), size=len(line) * 1_000_000)
-    assert (plan.records, plan.batches, len(plan.chunks)) == (1_000_000, 2_000, 6)
+    assert (plan.records, plan.batches, len(plan.chunks)) == (1_000_000, 2_000, 2)
     assert all(chunk.records % 500 == 0 for chunk in plan.chunks)
+    assert abs(plan.chunks[0].batches - plan.chunks[1].batches) < 100, "so that both tasks end at about the same time"
 
 
 @pytest.mark.parametrize("size", [10**6, 10**9, 10**12, 5 * 2**40])
@@ -159,6 +160,14 @@ def test_more_batches_than_can_be_accounted_for_are_refused(content: bytes, key:
         planned(content, key=key, per_batch=1, limits=limits)
 
 
+def test_more_batches_than_any_setting_helps_against_are_the_files_own_fault() -> None:
+    content = gzip.compress(b"1\n" * 5_000)
+    with pytest.raises(InvalidFileError, match="5,000 records make too many batches of 500: split the file"):
+        planned(content, key="incoming/a.gz", per_batch=500, limits=Limits(max_chunk_batches=9))
+    with pytest.raises(InvalidInputError, match="raise max_records_per_batch"):
+        planned(content, key="incoming/a.gz", per_batch=499, limits=Limits(max_chunk_batches=9))
+
+
 def test_a_file_that_arrives_in_part_is_not_planned() -> None:
     with pytest.raises(StorageUnavailableError, match="sent 5 bytes of the file instead of 6"):
         planned([b"line\n"], size=6)
@@ -169,8 +178,31 @@ def test_a_batch_that_would_not_fit_into_memory_is_refused(block: int) -> None:
     limits = Limits(chunk_bytes=10, max_batch_bytes=100)
     fits = b"x" * 24 + b"\n"
     assert planned(fits * 8, per_batch=4, block=block, limits=limits).records == 8
-    with pytest.raises(InvalidFileError, match=r"the batch of record \d+ has more than 100 bytes"):
+    with pytest.raises(InvalidFileError, match=r"the batch of record \d+ may have more than 100 bytes"):
         planned(fits * 4 + (b"x" * 40 + b"\n") * 4, per_batch=4, block=block, limits=limits)
+
+
+@pytest.mark.parametrize("block", [50, 1000])
+def test_a_large_batch_is_refused_far_from_the_end_of_a_chunk(block: int) -> None:
+    limits = Limits(chunk_bytes=100_000, max_batch_bytes=5_000, counted_bytes=100)
+    content = b"1\n" * 9 + b"x" * 40 * 1000 + b"\n"
+    lines = b"x" * 45 + b"\n"
+    assert planned(lines * 400, per_batch=100, block=block, limits=limits).records == 400
+    with pytest.raises(InvalidFileError, match="may have more than 5,000 bytes"):
+        planned(lines * 400, per_batch=200, block=block, limits=limits)
+    with pytest.raises(InvalidFileError, match="may have more than 5,000 bytes"):
+        planned(content, per_batch=100, block=block, limits=limits)
+
+
+@pytest.mark.parametrize(("line", "becomes"), [(b"\x01", 6), (b"\xff", 3), (b"a\tb", 4), (b"'\"'", 4), (b"xy", 2)])
+@pytest.mark.parametrize("block", [1, 1000])
+def test_a_batch_weighs_what_it_becomes(line: bytes, becomes: int, block: int) -> None:
+    content = (line * 20 + b"\n") * 10
+    most = 10 * 20 * becomes
+    limits = [Limits(chunk_bytes=10, max_batch_bytes=size) for size in (most, most - 1)]
+    assert planned(content, per_batch=10, block=block, limits=limits[0]).records == 10
+    with pytest.raises(InvalidFileError, match="as JSON"):
+        planned(content, per_batch=10, block=block, limits=limits[1])
 
 
 def test_bytes_of_two_batches_are_not_added_up() -> None:

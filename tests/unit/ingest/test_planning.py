@@ -43,14 +43,14 @@ class Run:
         self.time = FakeTime()
         self.store = FileStore(cast("S3Client", self.s3), BUCKET)
         self.claims = Claims(ItemTable(cast("DynamoDBClient", FakeLedgerTable()), TABLE), clock=self.time)
-        self.planning = Planning(self.store, self.claims, now=self._now)
+        self.planning = Planning(self.store, self.claims, records_per_batch=2, now=self._now)
         self._second = 0
 
     def drop(self, body: bytes = BODY, key: str = KEY) -> FileVersion:
         return FileVersion(BUCKET, key, self.s3.drop(key, body))
 
     def claim(self, file: FileVersion, owner: str = "run-1", *, force: bool = False) -> Claim:
-        claim = self.planning.claim(file, owner, records_per_batch=2, force=force)
+        claim = self.planning.claim(file, owner, force=force)
         assert isinstance(claim, Claim)
         return claim
 
@@ -151,7 +151,7 @@ def test_plan_that_has_expired_is_made_anew(run: Run) -> None:
     run.s3.delete(plan_key(file, 1))
     with pytest.raises(FileChangedError, match="clear the task 'plan'"):
         read_plan(run.store, run.claims.current(file, "run-1"))
-    assert run.planning.plan(run.claim(file)).chunks == plan.chunks
+    assert run.planning.plan(run.claim(file)) == plan
 
 
 def test_version_that_is_done_is_claimed_again_only_by_force(run: Run) -> None:
@@ -159,12 +159,38 @@ def test_version_that_is_done_is_claimed_again_only_by_force(run: Run) -> None:
     claim = run.claim(file)
     first = run.planning.plan(claim)
     run.claims.complete(claim, "receipts/1.json")
-    done = run.planning.claim(file, "run-2", records_per_batch=2, force=False)
+    done = run.planning.claim(file, "run-2", force=False)
     assert done == Done("receipts/1.json", "run-1")
     forced = run.claim(file, "run-2", force=True)
     second = run.planning.plan(forced)
     assert (forced.round, second.chunks) == (2, first.chunks)
+    assert second.timestamp == first.timestamp, "the same bodies under the same idempotency keys"
     assert run.s3.present("plans/") == [plan_key(file, 1), plan_key(file, 2)]
+
+
+def test_setting_counts_until_there_is_a_plan_and_not_after(run: Run) -> None:
+    file = run.drop()
+    refused = Planning(run.store, run.claims, records_per_batch=501)
+    with pytest.raises(InvalidInputError, match="max_records_per_batch"):
+        refused.plan(run.claim(file))
+    assert run.planning.plan(run.claim(file)).records_per_batch == 2
+    run.s3.delete(plan_key(file, 1))
+    later = Planning(run.store, run.claims, records_per_batch=1)
+    assert later.plan(run.claim(file)).records_per_batch == 2
+
+
+def test_plan_of_a_faster_attempt_is_made_again_by_its_terms(run: Run) -> None:
+    file = run.drop()
+    claim = run.claim(file)
+    faster: list[Plan] = []
+
+    def overtake(request: dict[str, Any]) -> None:
+        run.s3.before.clear()
+        faster.append(Planning(run.store, run.claims, records_per_batch=1, now=run._now).plan(claim))
+
+    run.s3.before["GetObject"] = overtake
+    assert run.planning.plan(claim) == faster[0]
+    assert read_plan(run.store, run.claims.current(file, "run-1")) == faster[0]
 
 
 def test_file_in_other_hands_is_waited_for(run: Run) -> None:

@@ -53,6 +53,15 @@ def test_no_more_are_under_way_than_there_are_workers() -> None:
     assert desk.api.most_in_flight == 5
 
 
+@pytest.mark.parametrize(("max_bytes", "at_once"), [(44, 2), (29, 1), (1, 1), (10_000, 6)])
+def test_no_more_bytes_are_under_way_than_there_is_memory(max_bytes: int, at_once: int) -> None:
+    desk = Desk()
+    assert len(SomeBatch(0).body) == 15
+    desk.api.pause = lambda: asyncio.sleep(0.002)
+    assert desk.post(batches(10), size=10, workers=6, max_bytes=max_bytes).finished
+    assert desk.api.most_in_flight == at_once
+
+
 def test_no_more_are_read_than_can_be_posted() -> None:
     desk = Desk()
     read = 0
@@ -176,7 +185,21 @@ def test_refused_login_fails_the_task_and_buries_nothing(workers: int) -> None:
         desk.post(batches(20), size=20, workers=workers)
     assert desk.sqs.bodies == []
     assert len(desk.api.login_requests) == 1
-    assert desk.open(20).state.settled_batches == 0
+    state = desk.open(20).state
+    assert (state.settled_batches, state.logins) == (0, 1)
+
+
+def test_logins_that_cannot_be_counted_do_not_hide_why_the_posting_failed() -> None:
+    desk = Desk(FakeCallDetails(logins=[httpx.Response(403)]))
+
+    def fail_after_the_opening() -> None:
+        if desk.table.calls["put_item"] > 1:
+            raise table_error("RequestThrottled")
+
+    desk.table.before["put_item"] = fail_after_the_opening
+    with pytest.raises(AuthRefusedError):
+        desk.post(batches(20), size=20)
+    assert desk.table.calls["put_item"] == 2
 
 
 @pytest.mark.parametrize(("where", "error"), [("s3", StorageUnavailableError), ("sqs", AwsUnavailableError)])

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from include.errors import ClaimLostError, FileChangedError, InvalidInputError
+from include.errors import ApiUnavailableError, ClaimLostError, FileChangedError, InvalidInputError
 from include.ingest.chunk import ChunkState
 from include.ingest.claims import LEASE_SECONDS
 from include.ingest.identity import idempotency_key
@@ -137,8 +137,8 @@ def test_claim_is_renewed_while_a_chunk_is_posted(world: RunWorld) -> None:
         assert slow.renewed == [LEASE_SECONDS / 3] * 2
         assert world.table.calls["put_item"] > writes
         world.time.now += LEASE_SECONDS * 2 / 3
-        ((_, held),) = world.claims.unfinished()
-        assert held is not None, "the lease would be over if it had not been renewed"
+        (claimed,) = world.claims.unfinished()
+        assert not claimed.lapsed, "the lease would be over if it had not been renewed"
         slow.go_on.set()
         return await posting
 
@@ -191,6 +191,20 @@ def test_chunk_of_an_owner_that_was_taken_over_begins_nothing(world: RunWorld) -
     with pytest.raises(ClaimLostError):
         world.post(claim, plan)
     assert (world.api.posted, world.api.login_requests) == ([], [])
+
+
+def test_api_that_asks_for_a_long_wait_gets_it_and_no_batch_is_given_up(world: RunWorld) -> None:
+    file = world.drop(BODY)
+    claim, plan = world.plan(file)
+    asked = httpx.Response(503, headers={"Retry-After": "600"})
+    world.api.answers = {idempotency_key(file, number): [asked] for number in range(plan.batches)}
+    with pytest.raises(ApiUnavailableError) as raised:
+        world.post(claim, plan)
+    assert raised.value.retry_after == pytest.approx(600, abs=5), "the retry policy waits as long"
+    assert world.sqs.bodies == []
+    world.api.answers.clear()
+    state = world.post(claim, plan)
+    assert (state.accepted_batches, state.dead) == (plan.batches, ())
 
 
 def test_error_of_the_login_is_seen_as_it_is(world: RunWorld) -> None:

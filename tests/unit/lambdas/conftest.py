@@ -14,6 +14,11 @@ import pytest
 LoadHandler = Callable[..., ModuleType]
 
 VARIABLES = (
+    "API_KEYS_TABLE",
+    "API_VERSION",
+    "ENVIRONMENT",
+    "EVENTS_TABLE",
+    "EVENT_QUEUE_URL",
     "JWT_AUDIENCE",
     "JWT_ISSUER",
     "JWT_SECRET_ID",

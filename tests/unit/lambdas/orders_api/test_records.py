@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lambdas.common.fields import MAX_FAULTS
 from lambdas.orders_api.body import parse
 from lambdas.orders_api.errors import Fault, InvalidRecordsError
 from lambdas.orders_api.models import MAX_RECORDS, NUMBER_RULE, OrderRecord
-from lambdas.orders_api.records import MAX_FAULTS, read_records
+from lambdas.orders_api.records import read_records
 
 GOOD = {"record_id": "unique_id_1", "parameter_1": "abc", "parameter_2": 2.1}
 

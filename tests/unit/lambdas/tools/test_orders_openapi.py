@@ -1,12 +1,9 @@
-"""docs/openapi/orders_api.json is generated, and proven current, valid and true here."""
+"""docs/openapi/orders_api.json is proven valid and true here."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -35,29 +32,6 @@ def examples() -> Iterator[tuple[str, Any]]:
         media = answer["content"]["application/json"]
         yield from ((status, example["value"]) for example in media.get("examples", {}).values())
         yield from ((status, example) for example in [media.get("example")] if example)
-
-
-def test_committed_document_is_current(root: Path) -> None:
-    command = [sys.executable, "docs/generate_openapi.py", "--check"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def test_stale_document_is_found(root: Path, tmp_path: Path) -> None:
-    """The generator, in a copy of the project whose committed document says something else."""
-    for part in ("docs/generate_openapi.py", "lambdas"):
-        target = tmp_path / part
-        target.parent.mkdir(exist_ok=True)
-        if not (root / part).is_dir():
-            target.write_bytes((root / part).read_bytes())
-        else:
-            target.symlink_to(root / part)
-    command = [sys.executable, "docs/generate_openapi.py"]
-    stale = subprocess.run([*command, "--check"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert stale.returncode == 1
-    assert "docs/openapi/orders_api.json is not current: run `make docs`" in stale.stderr
-    assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 0
-    assert subprocess.run([*command, "--check"], cwd=tmp_path, check=False).returncode == 0
 
 
 def test_document_is_valid_openapi() -> None:

@@ -1,0 +1,136 @@
+"""The delivery of events: draining a backlog beside a bare poster, and how soon an event is posted when idle."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from benchmarks.bench import DELIVERY_DAG, Bench, BenchmarkError, Run
+from benchmarks.cpu import TASKS
+from benchmarks.delivery_backlog import Backlog, Posting, Receivers
+from benchmarks.delivery_bare import BarePosting, post_bare
+from benchmarks.delivery_idle import seconds_to_first_post
+from benchmarks.results import Comparison, Part, median_and_range, percentile
+from benchmarks.timeline import where_the_time_goes
+from local.airflow_api import AirflowApi
+from local.demo_events import pause_when_idle
+from local.partners.receivers import PATH
+
+_STEPS = ("select_due", "deliver", "summarize")
+_AT_ONCE = 4 * 64
+"""Posts that a run makes at the most: the settings ``delivery_tasks`` and ``delivery_concurrency`` as shipped."""
+
+_RATE_AIM = 0.7
+_IDLE_AIM_SECONDS = 10.0
+_IDLE_POSTS = 20
+
+
+@dataclass(frozen=True)
+class _Drained:
+    """One backlog delivered by Airflow: the run, and what the receivers saw."""
+
+    run: Run
+    posting: Posting
+
+
+def measure_delivery(bench: Bench, *, events: int, owners: int, latency_ms: float, repeat: int) -> Part:
+    """Post single events to the idle stack; then drain a backlog as often as told, in turns with the bare poster."""
+    receivers = Receivers(bench.stack, latency_ms=latency_ms)
+    bench.switch_on(DELIVERY_DAG)
+    with AirflowApi(bench.stack) as airflow:
+        airflow.parse(DELIVERY_DAG)
+        idle = seconds_to_first_post(bench, receivers, _IDLE_POSTS)
+        backlog = Backlog(bench.stack, receivers, events=events, owners=owners)
+        bare, ours = [], []
+        for _ in range(repeat):
+            bare.append(post_bare(bench.stack, backlog, receivers, at_once=_AT_ONCE))
+            ours.append(_drain(bench, backlog, receivers, events))
+        # It would listen to its queue while others are measured.
+        pause_when_idle(airflow)
+    rates, bare_rates = [each.posting.rate for each in ours], [each.posting.rate for each in bare]
+    share = statistics.median(rates) / statistics.median(bare_rates)
+    median = sorted((each.run for each in ours), key=lambda run: run.wall)[len(ours) // 2]
+    return Part(
+        "event_delivery",
+        f"{events:,} pending events of {owners} owners, delivered by one run of `{DELIVERY_DAG}`, settings as shipped, "
+        f"warm stack. The receivers are the partner stubs: they check every signature, and answer after "
+        f"{latency_ms:.0f} ms. Timed there, on both sides from the arrival of the first post to that of the last one. "
+        "The bare poster (aiohttp, no table, no Airflow) has the same posts ready in memory, signed, and makes up to "
+        f"{_AT_ONCE} at once, as a run may, but like it one at a time for each owner: more than "
+        f"{min(owners, _AT_ONCE) / latency_ms * 1e3:,.0f} a second are not possible. On both sides every event must "
+        f"arrive once, and in its owner's order. In turns; median of {repeat} (range). On AWS the table, which is most "
+        "of the stack's CPU here, would take none of the tasks' machine. When idle: from the API's `201` to the "
+        "arrival of the event's first post, through the queue and a run that it wakes (the timed runs are off); posts "
+        "come one by one, each some time after the run of the one before has ended.",
+        [
+            Comparison(
+                f"draining {events:,} events",
+                median_and_range(rates, "events/s", digits=0),
+                median_and_range(bare_rates, "events/s", digits=0),
+                f"{share:.0%}",
+                f"at least {_RATE_AIM:.0%}",
+                share >= _RATE_AIM,
+            ),
+            _cpu_row(
+                "who posts",
+                [each.run.cpu.by_service[TASKS] for each in ours],
+                [each.poster_cpu for each in bare],
+                events,
+            ),
+            _cpu_row(
+                "the whole stack, emulator and receivers as well",
+                [each.run.cpu.stack for each in ours],
+                [each.poster_cpu + each.cpu.stack for each in bare],
+                events,
+            ),
+            _idle_row(idle, 50, aim=None),
+            _idle_row(idle, 95, aim=_IDLE_AIM_SECONDS),
+        ],
+        {"ours": [_raw(each) for each in ours], "bare": [_raw_bare(each) for each in bare], "idle_seconds": idle},
+        [where_the_time_goes(f"{events:,} events, the median run", median, _STEPS, calls="posts")],
+    )
+
+
+def _drain(bench: Bench, backlog: Backlog, receivers: Receivers, events: int) -> _Drained:
+    backlog.store()
+    receivers.forget()
+    run = bench.run(DELIVERY_DAG, {}, api=PATH)
+    with AirflowApi(bench.stack) as airflow:
+        summary = airflow.xcom(DELIVERY_DAG, run.run_id, "summarize")
+    if summary["delivered"] != events:
+        raise BenchmarkError(f"run {run.run_id} was to deliver {events} events, and delivered {summary['delivered']}")
+    return _Drained(run, backlog.posting())
+
+
+def _cpu_row(whose: str, ours: Sequence[float], bare: Sequence[float], events: int) -> Comparison:
+    mine, theirs = ([1000 * used / events for used in side] for side in (ours, bare))
+    return Comparison(
+        f"CPU per event: {whose}",
+        median_and_range(mine, "ms", digits=2),
+        median_and_range(theirs, "ms", digits=2),
+        f"{statistics.median(mine) / statistics.median(theirs):.1f} times",
+    )
+
+
+def _idle_row(values: Sequence[float], share: int, *, aim: float | None) -> Comparison:
+    found = percentile(values, share)
+    what = f"idle: from 201 to the first post ({len(values)} events), p{share}"
+    below, met = (f"below {aim:g} s", found < aim) if aim else ("", None)
+    return Comparison(what, f"{found:.1f} s", "-", "-", below, met)
+
+
+def _raw(each: _Drained) -> dict[str, Any]:
+    return {
+        "wall": each.run.wall,
+        "posting": asdict(each.posting),
+        "peak_posts": each.run.peak_calls,
+        "cpu": each.run.cpu.to_document(),
+        "spans": {task: each.run.span(task) for task in _STEPS},
+        "task_seconds": sorted(each.run.durations("deliver")),
+    }
+
+
+def _raw_bare(each: BarePosting) -> dict[str, Any]:
+    return {"posting": asdict(each.posting), "poster_cpu": each.poster_cpu, "cpu": each.cpu.to_document()}

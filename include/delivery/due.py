@@ -1,0 +1,102 @@
+"""Whose events are due, cut into shares for mapped tasks."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from include.delivery.event import seconds_of
+from include.delivery.events import EventTable
+from include.delivery.subscriptions import Subscriptions
+
+MAX_PAGES = 20
+"""Pages of 1 MB that are read of what is due, some 100,000 events. Beyond, every active owner is asked instead: events
+that nobody wants delivered stay pending for good, and must not hide the others."""
+
+MAX_OWNERS = 4000
+"""In one run; more would make its XCom large."""
+
+_READERS = 16
+
+
+@dataclass(frozen=True)
+class Due:
+    """What a run has to do.
+
+    Args:
+        shares: owners, each in one share; none if nothing is due.
+        owners: how many they are.
+        events: how many of their events were seen to be due; there may be more.
+        oldest_seconds: age of the oldest of them, from its creation.
+    """
+
+    shares: tuple[tuple[str, ...], ...]
+    owners: int
+    events: int
+    oldest_seconds: float
+
+
+def select_due(
+    events: EventTable,
+    subscriptions: Subscriptions,
+    *,
+    now: float,
+    tasks: int,
+    max_pages: int = MAX_PAGES,
+    max_owners: int = MAX_OWNERS,
+) -> Due:
+    """Find the owners whose events are due and wanted.
+
+    An owner is found also when its oldest event waits for another attempt and only those behind it are due: to know
+    that takes one query, which its task makes.
+
+    Args:
+        events: the table of events.
+        subscriptions: the table of subscriptions.
+        now: seconds since the epoch.
+        tasks: most shares.
+        max_pages: see ``MAX_PAGES``.
+        max_owners: of more than so many, some are left to later runs, by chance, so that nobody always waits.
+
+    Raises:
+        AwsUnavailableError: a retry may work.
+        AwsRefusedError: it will not.
+    """
+    counts: Counter[str] = Counter()
+    oldest: dict[str, str] = {}
+    complete = True
+    for number, page in enumerate(events.due(now)):
+        if number == max_pages:
+            complete = False
+            break
+        for owner, created_at in page:
+            counts[owner] += 1
+            oldest[owner] = min(created_at, oldest.get(owner, created_at))
+    if not complete:
+        unseen = [owner for owner in subscriptions.all_active() if owner not in counts]
+        with ThreadPoolExecutor(_READERS) as readers:
+            heads = readers.map(lambda owner: events.pending(owner, now, limit=1), unseen)
+        for owner, head in zip(unseen, heads, strict=True):
+            if head and head[0].free_at() <= now:
+                counts[owner], oldest[owner] = 1, head[0].created_at
+    wanted = list(subscriptions.active(list(counts)))
+    seen, first = sum(counts[owner] for owner in wanted), min((oldest[owner] for owner in wanted), default=None)
+    if len(wanted) > max_owners:
+        wanted = random.sample(wanted, max_owners)
+    shares = _balanced({owner: counts[owner] for owner in wanted}, tasks)
+    return Due(shares, len(wanted), seen, max(0.0, now - seconds_of(first)) if first else 0.0)
+
+
+def _balanced(counts: Mapping[str, int], tasks: int) -> tuple[tuple[str, ...], ...]:
+    """Owners in at most ``tasks`` shares of about as many events each."""
+    shares: list[list[str]] = [[] for _ in range(min(tasks, len(counts)))]
+    loads = [(0, index) for index in range(len(shares))]
+    for owner in sorted(counts, key=lambda each: (-counts[each], each)):
+        load, index = loads[0]
+        shares[index].append(owner)
+        heapq.heapreplace(loads, (load + counts[owner], index))
+    return tuple(tuple(share) for share in shares)

@@ -1,0 +1,134 @@
+"""Where an owner wants its events posted: the table of subscriptions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from botocore.exceptions import ClientError
+
+from include.clients.aws import aws_error_code, aws_errors
+from include.delivery.event import timestamp
+from include.errors import AwsUnavailableError
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+log = logging.getLogger(__name__)
+
+_GROUP = 100
+"""Most keys in one call."""
+
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """A webhook that is to get its owner's events.
+
+    Args:
+        url: as the owner gave it.
+        secret: what posts are signed with, ``whsec_`` and base64.
+    """
+
+    owner: str
+    url: str
+    secret: str = field(repr=False)
+
+    @classmethod
+    def of(cls, item: Mapping[str, Any]) -> Self:
+        """The subscription of an item of the table."""
+        return cls(item["owner"]["S"], item["url"]["S"], item["secret"]["S"])
+
+
+class Subscriptions:
+    """One table.
+
+    Args:
+        dynamodb: a boto3 client; safe to share between threads.
+        name: the table.
+        sleep: as ``time.sleep``.
+    """
+
+    def __init__(self, dynamodb: DynamoDBClient, name: str, *, sleep: Callable[[float], object]) -> None:
+        self._dynamodb = dynamodb
+        self._name = name
+        self._sleep = sleep
+
+    def active(self, owners: Collection[str]) -> dict[str, Subscription]:
+        """The active subscriptions of some owners, by owner, as they are at this moment.
+
+        Raises:
+            AwsUnavailableError: a retry may work.
+            AwsRefusedError: it will not.
+        """
+        keys = [{"owner": {"S": owner}} for owner in dict.fromkeys(owners)]
+        found: dict[str, Subscription] = {}
+        failures = 0
+        while keys:
+            group, keys = keys[:_GROUP], keys[_GROUP:]
+            with aws_errors("DynamoDB", f"read from table {self._name}"):
+                answer: Any = self._dynamodb.batch_get_item(
+                    RequestItems={self._name: {"Keys": group, "ConsistentRead": True}}
+                )
+            for item in filter(_is_active, answer["Responses"].get(self._name, ())):
+                found[item["owner"]["S"]] = Subscription.of(item)
+            left = answer.get("UnprocessedKeys", {}).get(self._name, {}).get("Keys", [])
+            keys = [*left, *keys]
+            failures = failures + 1 if len(left) == len(group) else 0
+            if failures == _ATTEMPTS:
+                raise AwsUnavailableError(f"cannot read from table {self._name}: DynamoDB goes on processing no key")
+            if left:
+                self._sleep(0.1 * 2.0**failures)
+        return found
+
+    def all_active(self) -> Iterator[str]:
+        """Every owner with an active subscription.
+
+        Raises:
+            AwsUnavailableError: a retry may work.
+            AwsRefusedError: it will not.
+        """
+        request: dict[str, Any] = {"TableName": self._name}
+        while True:
+            with aws_errors("DynamoDB", f"read table {self._name}"):
+                page: Any = self._dynamodb.scan(**request)
+            yield from (item["owner"]["S"] for item in filter(_is_active, page["Items"]))
+            if "LastEvaluatedKey" not in page:
+                return
+            request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+
+    def turn_off(self, subscription: Subscription, reason: str, now: float) -> None:
+        """Post to this webhook no more; nothing happens if the owner has named another meanwhile.
+
+        Raises:
+            AwsUnavailableError: a retry may work.
+            AwsRefusedError: it will not.
+        """
+        with aws_errors("DynamoDB", f"write to table {self._name}"):
+            try:
+                self._dynamodb.update_item(
+                    TableName=self._name,
+                    Key={"owner": {"S": subscription.owner}},
+                    UpdateExpression="SET active = :off, updated_at = :now, deactivated_reason = :reason",
+                    ConditionExpression="active = :on AND #url = :url",
+                    ExpressionAttributeNames={"#url": "url"},
+                    ExpressionAttributeValues={
+                        ":off": {"BOOL": False},
+                        ":on": {"BOOL": True},
+                        ":now": {"S": timestamp(now)},
+                        ":reason": {"S": reason},
+                        ":url": {"S": subscription.url},
+                    },
+                )
+            except ClientError as error:
+                if aws_error_code(error) != "ConditionalCheckFailedException":
+                    raise
+                return
+        log.warning("the subscription of %s is off: %s", subscription.owner, reason)
+
+
+def _is_active(item: Mapping[str, Any]) -> bool:
+    return item.get("active") == {"BOOL": True} and "url" in item and "secret" in item

@@ -1,0 +1,95 @@
+"""Why a request is not answered as the caller hoped. None of these knows HTTP: answers.py gives each its status."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lambdas.common.errors import ApiError, UnavailableError
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a request.
+
+    Args:
+        field: name of the body's field or of the query's parameter; None when the fault is the body's own.
+        message: what is wrong, without what was sent.
+    """
+
+    field: str | None
+    message: str
+
+
+class InvalidRequestError(ApiError):
+    """The body or the query breaks its schema.
+
+    Args:
+        faults: what is wrong, in the order of the request; at least one.
+        total: number of faults found, which may be more than are listed; by default, those that are.
+    """
+
+    def __init__(self, *faults: Fault, total: int | None = None) -> None:
+        found = total or len(faults)
+        noun = "fault" if found == 1 else "faults"
+        listed = f"; the first {len(faults)} are listed" if found > len(faults) else ""
+        super().__init__(f"nothing was done: the request has {found} {noun}{listed}")
+        self.faults = faults
+
+    @property
+    def details(self) -> Any:
+        """The faults."""
+        return [asdict(fault) for fault in self.faults]
+
+
+class KeyMissingError(ApiError):
+    """The request has no API key."""
+
+    def __init__(self) -> None:
+        super().__init__("an API key is required")
+
+
+class KeyRefusedError(ApiError):
+    """The request has an API key that opens nothing; why not, is nobody's business but ours."""
+
+    def __init__(self) -> None:
+        super().__init__("the API key was not accepted")
+
+
+class NoSuchEventError(ApiError):
+    """The owner has no event of this id; somebody else may have, which is not the caller's business."""
+
+    def __init__(self) -> None:
+        super().__init__("there is no such event")
+
+
+class EventIdTakenError(ApiError):
+    """The ids that an event could have had belong to other events."""
+
+    def __init__(self) -> None:
+        super().__init__("the event's id is taken: send the request again, with another idempotency_key if it has one")
+
+
+class StoreUnavailableError(UnavailableError):
+    """The table did not answer, or refused.
+
+    Args:
+        reason: what it said, as AWS's error code; for the log.
+        worth_repeating: it may answer later; else it refuses until somebody repairs the service.
+    """
+
+    def __init__(self, reason: str, *, worth_repeating: bool) -> None:
+        advice = "send the request again later" if worth_repeating else "the service must be repaired first"
+        super().__init__(f"the events cannot be reached; {advice}", reasons=(reason,), worth_repeating=worth_repeating)
+
+
+class QueueUnavailableError(Exception):
+    """The delivery could not be woken. No caller is told: what is stored is delivered, only later.
+
+    Args:
+        reason: what the queue said, as AWS's error code.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -1,0 +1,114 @@
+"""Whose key a key is: asked of the table, and remembered for a minute."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from lambdas.common.aws import error_code
+from lambdas.events_api.keys import NOBODY, Fingerprint, id_of, is_key
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+MAX_AGE_SECONDS = 60.0
+"""So long may a key still be taken after it was revoked, in a function that has seen it before."""
+
+MAX_REMEMBERED = 1_000
+"""Keys that a function remembers at once."""
+
+
+class DeniedError(Exception):
+    """The request has no key that opens anything; the message names the reason in a word and quotes nothing."""
+
+
+class NoKeyError(DeniedError):
+    """The request has no key at all."""
+
+
+class KeysUnavailableError(Exception):
+    """The table of keys does not answer: nobody can be let in, and nobody was found wanting."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who has a key.
+
+    Args:
+        owner: of events.
+        key_id: of the key; no secret.
+    """
+
+    owner: str
+    key_id: str
+
+
+def dynamodb_client() -> DynamoDBClient:
+    """A client so quick to give up that two tries end within five seconds.
+
+    botocore's, not boto3's: the same calls, and less to import during a cold start.
+    """
+    config = Config(connect_timeout=0.5, read_timeout=1, retries={"mode": "standard", "total_max_attempts": 2})
+    return cast("DynamoDBClient", botocore.session.get_session().create_client("dynamodb", config=config))
+
+
+class KeyRing:
+    """Checks keys against one table.
+
+    Args:
+        dynamodb: a client.
+        table: its name.
+        clock: seconds; a wall clock, because another may stand still while a function is frozen between two calls.
+    """
+
+    def __init__(self, dynamodb: DynamoDBClient, table: str, *, clock: Callable[[], float]) -> None:
+        self._dynamodb = dynamodb
+        self._table = table
+        self._clock = clock
+        # By a digest of the key, so that the key itself is not kept. Only of keys that were let in: others come in any
+        # number, and must not be let in late when they are made.
+        self._remembered: dict[bytes, tuple[float, Holder]] = {}
+
+    def holder(self, key: str) -> Holder:
+        """Who has this key.
+
+        Raises:
+            DeniedError: nobody has, or not any more.
+            KeysUnavailableError: nobody knows.
+        """
+        if not is_key(key):
+            raise DeniedError("malformed")
+        digest = hashlib.sha256(key.encode()).digest()
+        now = self._clock()
+        if digest in self._remembered:
+            seen_at, holder = self._remembered[digest]
+            if 0 <= now - seen_at < MAX_AGE_SECONDS:
+                return holder
+            del self._remembered[digest]
+        holder = self._ask(key)
+        if len(self._remembered) >= MAX_REMEMBERED:
+            self._remembered.clear()
+        # As old as the question: the key may have been revoked while the answer was on its way.
+        self._remembered[digest] = (now, holder)
+        return holder
+
+    def _ask(self, key: str) -> Holder:
+        key_id = id_of(key)
+        try:
+            found = self._dynamodb.get_item(TableName=self._table, Key={"key_id": {"S": key_id}}, ConsistentRead=True)
+        except (ClientError, BotoCoreError) as error:
+            raise KeysUnavailableError(error_code(error)) from None
+        item = found.get("Item")
+        kept = Fingerprint(item["salt"]["S"], item["hash"]["S"], int(item["iterations"]["N"])) if item else NOBODY
+        # In this order: whether an id is known, or its key was revoked, does not show in the time either.
+        if not kept.fits(key) or item is None:
+            raise DeniedError("unknown")
+        if "revoked_at" in item:
+            raise DeniedError("revoked")
+        return Holder(item["owner"]["S"], key_id)

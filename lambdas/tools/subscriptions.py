@@ -1,0 +1,163 @@
+"""`python -m lambdas.tools.subscriptions put|show|off`: where an owner's events are delivered."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from lambdas.common.aws import error_code
+from lambdas.events_api.event import timestamp
+from lambdas.tools.tables import (
+    EPILOG,
+    ToolError,
+    add_table_options,
+    dynamodb_client,
+    owner,
+    table_errors,
+    told,
+)
+from lambdas.tools.webhooks import SECRET_PREFIX, check_url, new_secret, secret
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+PROGRAM = "python -m lambdas.tools.subscriptions"
+TABLE_PREFIX = "subscriptions"
+SWITCHED_OFF = "switched off by hand"
+
+
+class SubscriptionTable:
+    """The table of subscriptions, one for each owner that has a webhook."""
+
+    def __init__(self, dynamodb: DynamoDBClient, name: str) -> None:
+        self._dynamodb = dynamodb
+        self._name = name
+
+    def put(self, owner: str, url: str, secret: str | None, now: str) -> str | None:
+        """Have the owner's events delivered from now on.
+
+        Args:
+            owner: whose.
+            url: of the webhook.
+            secret: that deliveries are signed with; None = the one that the owner has, or else a new one.
+            now: the time.
+
+        Returns:
+            the secret, if it is new.
+        """
+        made = new_secret()
+        # One expression for both, or two that are called at once could each print a secret.
+        kept = "#secret = :secret" if secret else "#secret = if_not_exists(#secret, :secret)"
+        values: dict[str, AttributeValueTypeDef] = {
+            ":url": {"S": url},
+            ":secret": {"S": secret or made},
+            ":active": {"BOOL": True},
+            ":now": {"S": now},
+        }
+        answer = self._dynamodb.update_item(
+            TableName=self._name,
+            Key={"owner": {"S": owner}},
+            UpdateExpression=f"SET #url = :url, {kept}, #active = :active, updated_at = :now REMOVE deactivated_reason",
+            ExpressionAttributeNames={"#url": "url", "#secret": "secret", "#active": "active"},
+            ExpressionAttributeValues=values,
+            ReturnValues="ALL_NEW",
+        )
+        return made if answer["Attributes"]["secret"] == {"S": made} else None
+
+    def get(self, owner: str) -> Mapping[str, Any]:
+        """The owner's subscription, without its secret.
+
+        Raises:
+            ToolError: there is none.
+        """
+        found = self._dynamodb.get_item(TableName=self._name, Key={"owner": {"S": owner}}, ConsistentRead=True)
+        if "Item" not in found:
+            raise self._none(owner)
+        values = {name: next(iter(value.values())) for name, value in found["Item"].items()}
+        return {name: value for name, value in values.items() if name != "secret"}
+
+    def switch_off(self, owner: str, now: str) -> None:
+        """Have the owner's events delivered no more; they wait in the inbox.
+
+        Raises:
+            ToolError: there is none.
+        """
+        try:
+            self._dynamodb.update_item(
+                TableName=self._name,
+                Key={"owner": {"S": owner}},
+                UpdateExpression="SET #active = :active, updated_at = :now, deactivated_reason = :reason",
+                ConditionExpression="attribute_exists(#owner)",
+                ExpressionAttributeNames={"#active": "active", "#owner": "owner"},
+                ExpressionAttributeValues={
+                    ":active": {"BOOL": False},
+                    ":now": {"S": now},
+                    ":reason": {"S": SWITCHED_OFF},
+                },
+            )
+        except ClientError as error:
+            if error_code(error) != "ConditionalCheckFailedException":
+                raise
+            raise self._none(owner) from None
+
+    def _none(self, owner: str) -> ToolError:
+        return ToolError(f"{owner} has no subscription in table {self._name}: `{PROGRAM} put` makes one")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command; returns the exit code: 1 when it could not be done. Wrong arguments exit with 2."""
+    options = _parser().parse_args(arguments)
+    now = timestamp(datetime.now(UTC))
+    try:
+        with table_errors(options.table):
+            table = SubscriptionTable(dynamodb_client(), options.table)
+            if options.command == "put":
+                check_url(options.url, allow_http=options.allow_http)
+                made = table.put(options.owner, options.url, options.secret, now)
+                print(f"subscribed: {options.owner}", file=sys.stderr)
+                if made:
+                    print("deliveries are signed with this secret, shown this once:", file=sys.stderr)
+                    print(made)
+            elif options.command == "show":
+                for name, value in sorted(table.get(options.owner).items()):
+                    print(f"{name}: {str(value).lower() if isinstance(value, bool) else value}")
+            else:
+                table.switch_off(options.owner, now)
+                print(f"off: {options.owner}; events wait in the inbox until `put` switches it on again")
+    except ToolError as error:
+        return told(error)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Say where an owner's events are delivered.",
+        epilog=EPILOG.format(command=f"{PROGRAM} show --owner test-user"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    put = commands.add_parser("put", help="deliver to this webhook from now on; a new secret is printed, this once")
+    put.add_argument("--url", required=True, help="of the webhook")
+    put.add_argument(
+        "--secret",
+        type=secret,
+        help=f"{SECRET_PREFIX} and base64 of 24 to 64 bytes (default: the one there is, or else a new one)",
+    )
+    put.add_argument("--allow-http", action="store_true", help="for receivers of the local stack")
+    show = commands.add_parser("show", help="show the subscription but for its secret")
+    off = commands.add_parser("off", help="deliver no more; events wait in the inbox")
+    for command in (put, show, off):
+        command.add_argument("--owner", required=True, type=owner, help="whose events")
+        add_table_options(command, TABLE_PREFIX)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""What the command lines have in common that keep something in a table of DynamoDB."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from lambdas.common.aws import error_code
+from lambdas.events_api.keys import is_owner
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+EPILOG = """\
+Region, address and credentials come from where every AWS tool takes them: AWS_DEFAULT_REGION, AWS_ENDPOINT_URL,
+AWS_PROFILE and so on. For the local stack:
+
+  . .local/airflow.env
+  {command} --environment local
+"""
+
+
+class ToolError(Exception):
+    """The command cannot be carried out; the message says what to do."""
+
+
+def dynamodb_client() -> DynamoDBClient:
+    """A client that a person at a terminal waits for."""
+    config = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
+    return cast("DynamoDBClient", botocore.session.get_session().create_client("dynamodb", config=config))
+
+
+def add_table_options(parser: argparse.ArgumentParser, prefix: str) -> None:
+    """``--environment`` and ``--table``, one of which names the table.
+
+    Args:
+        parser: of a subcommand.
+        prefix: of the table's name, before ``-<environment>``.
+    """
+    environment = os.environ.get("ENVIRONMENT")
+    which = parser.add_mutually_exclusive_group(required=environment is None)
+    which.add_argument(
+        "--environment",
+        dest="table",
+        type=lambda name: f"{prefix}-{name}",
+        # argparse makes of a default that is a text what it makes of an argument.
+        default=environment,
+        metavar="ENV",
+        help=f"dev, staging, prod or local: the table {prefix}-ENV (default: the variable ENVIRONMENT)",
+    )
+    which.add_argument("--table", dest="table", default=argparse.SUPPRESS, help="the table by its whole name")
+
+
+def owner(text: str) -> str:
+    """The argument ``--owner``."""
+    if not is_owner(text):
+        raise argparse.ArgumentTypeError("must be 1 to 100 characters of A-Z a-z 0-9 . _ @ -, beginning with the first")
+    return text
+
+
+@contextmanager
+def table_errors(table: str) -> Iterator[None]:
+    """Translate botocore's errors inside the block.
+
+    Raises:
+        ToolError: of every one.
+    """
+    try:
+        yield
+    except ClientError as error:
+        code = error_code(error)
+        advice = {
+            "ResourceNotFoundException": "there is no such table here: check --environment and AWS_DEFAULT_REGION",
+            "AccessDeniedException": "these credentials may not: check AWS_PROFILE",
+        }.get(code, "see that AWS works for these credentials")
+        raise ToolError(f"table {table}: {code}; {advice}") from None
+    # botocore's ValueError: AWS_ENDPOINT_URL is no address.
+    except (BotoCoreError, ValueError) as error:
+        raise ToolError(f"table {table}: {error}") from None
+
+
+def told(error: ToolError) -> int:
+    """Say what went wrong; returns the exit code."""
+    print(f"error: {error}", file=sys.stderr)
+    return 1

@@ -1,0 +1,117 @@
+"""Webhooks of the Events API's users (spec: events): `POST /receivers/<name>`, for any name.
+
+A post to a receiver whose secret is known must be signed as Standard Webhooks has it, otherwise it is answered 401; one
+without a secret takes everything. What arrived is remembered in its order, also when a rule then spoils the answer.
+"""
+
+from __future__ import annotations
+
+import binascii
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook, WebhookVerificationError
+
+from local.partners.journal import CAPACITY
+from local.partners.partner import Answer, Call, Endpoint, error_answer, json_answer
+
+PATH = "/receivers"
+
+
+@dataclass(slots=True)
+class Arrival:
+    """One post: `n` counts those of all receivers, `at` is in seconds since the epoch.
+
+    `verified` is None where no secret is known; `accepted` tells whether the receiver took it.
+    """
+
+    n: int
+    receiver: str
+    webhook_id: str
+    timestamp: str
+    at: float
+    verified: bool | None
+    accepted: bool = False
+
+
+class Receivers:
+    """The stub; secrets and arrivals live in memory, the oldest of these are dropped first."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._secrets: dict[str, Webhook] = {}
+        self._arrivals: deque[Arrival] = deque(maxlen=CAPACITY)
+        self._last = 0
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Return the one that takes posts."""
+        headers = {"webhook-id": "webhookId"}
+        return (Endpoint("POST", PATH, frozenset({"webhookId"}), self._take, tail=True, headers=headers),)
+
+    def expire_tokens(self) -> None:
+        """Do nothing: a secret does not expire."""
+
+    def know(self, secrets: object) -> list[str]:
+        """Add secrets by receiver's name, parsed JSON; return what is wrong with them, and then nothing changes."""
+        if not isinstance(secrets, dict):
+            return ["document: must be an object of secrets by receiver's name"]
+        problems, known = [], {}
+        for name, secret in secrets.items():
+            try:
+                known[name] = Webhook(secret if isinstance(secret, str) else "")
+            except (binascii.Error, EmptyWebhookSecretError, ValueError):
+                problems.append(f"{name}: must be whsec_ and base64")
+        if not problems:
+            self._secrets |= known
+        return problems
+
+    def known(self) -> list[str]:
+        """Return the names of the receivers whose secret is known."""
+        return sorted(self._secrets)
+
+    def forget_secrets(self) -> None:
+        """Forget all secrets."""
+        self._secrets.clear()
+
+    def arrived(self, *, receiver: str | None, since: int) -> dict[str, Any]:
+        """Return the arrivals numbered above `since`, of one receiver or of all, and the newest number."""
+        found = [each for each in self._arrivals if each.n > since and receiver in (None, each.receiver)]
+        return {"arrivals": [asdict(each) for each in found], "last": self._last}
+
+    def forget(self) -> None:
+        """Forget all arrivals; numbering goes on."""
+        self._arrivals.clear()
+
+    def _take(self, call: Call) -> Answer:
+        name = call.path.removeprefix(PATH).strip("/")
+        if not name or "/" in name:
+            return error_answer(404, f"post to {PATH}/<name>", authorized=False)
+        self._last += 1
+        arrival = Arrival(
+            n=self._last,
+            receiver=name,
+            webhook_id=call.headers.get("webhook-id", ""),
+            timestamp=call.headers.get("webhook-timestamp", ""),
+            at=self._clock(),
+            verified=self._verified(name, call.headers, call.body),
+        )
+        self._arrivals.append(arrival)
+        if arrival.verified is False:
+            return error_answer(401, "the signature does not fit", authorized=False)
+
+        def accept() -> None:
+            arrival.accepted = True
+
+        return json_answer(200, {"received": arrival.n}, effect=accept)
+
+    def _verified(self, name: str, headers: Mapping[str, str], body: bytes) -> bool | None:
+        if name not in self._secrets:
+            return None
+        try:
+            self._secrets[name].verify(body, dict(headers), json_parse=False)
+        except (WebhookVerificationError, ValueError):
+            return False
+        return True

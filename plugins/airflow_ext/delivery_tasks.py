@@ -1,0 +1,133 @@
+"""The tasks of ``event_delivery``: Airflow's context on one side, :mod:`include.delivery` on the other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Asset
+
+from airflow_ext.delivery_desk import DeliveryDesk
+from airflow_ext.delivery_report import report
+from airflow_ext.ids import EVENT_DELIVERY, XComKey
+from airflow_ext.notifications.safety_net import failure_kept
+from include.delivery import due
+from include.delivery.alerts import DELIVER_TASK, KILLED, SELECT_TASK, untold
+from include.delivery.due import Due
+from include.delivery.summary import Tally
+from include.delivery.summary import summarize as add_up
+from include.errors import DeliveriesFailedError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from include.delivery.events import EventTable
+
+log = logging.getLogger(__name__)
+
+
+def select_due(context: Context) -> list[list[str]]:
+    """Find whose events are due.
+
+    Returns:
+        the owners in shares, one for each task; none if nothing is due.
+
+    Raises:
+        PipelineError: the settings or the tables cannot be read.
+    """
+    ti = context["ti"]
+    with failure_kept(ti):
+        desk = DeliveryDesk()
+        found = due.select_due(desk.events, desk.subscriptions, now=time.time(), tasks=desk.settings.delivery_tasks)
+        log.info("%d events of %d owners are due", found.events, found.owners)
+        ti.xcom_push(key=XComKey.DUE, value={**asdict(found), "shares": []})
+        return [list(share) for share in found.shares]
+
+
+def deliver(context: Context, owners: list[str]) -> dict[str, Any]:
+    """Post what is due of some owners.
+
+    Returns:
+        numbers, and the events that failed for good: see :meth:`include.delivery.summary.Tally.to_document`.
+
+    Raises:
+        PipelineError: the settings, the tables or the dead letters' queue cannot be used.
+    """
+    with failure_kept(context["ti"]):
+        context["label"] = _label(owners)  # type: ignore[typeddict-unknown-key] # read by map_index_template
+        desk = DeliveryDesk()
+        tally = asyncio.run(desk.courier().deliver(owners))
+        if context["ti"].try_number > 1:
+            # An attempt that died has told nobody of the events that failed in it.
+            known = {letter.event_id for letter in tally.dead}
+            found = untold(desk.events, owners, since=_began(context))
+            earlier = [letter for letter in found if letter.event_id not in known]
+            tally.failed += len(earlier)
+            tally.dead += earlier
+        return tally.to_document()
+
+
+def summarize(context: Context) -> dict[str, Any]:
+    """Count what the tasks did, and tell people of events that failed for good, and of tasks that did.
+
+    Returns:
+        the numbers; they are in XCom also when the run fails.
+
+    Raises:
+        DeliveriesFailedError: what is due is not known, or a task gave up; the next run goes on.
+    """
+    ti = context["ti"]
+    with failure_kept(ti):
+        desk = DeliveryDesk()
+        seen = ti.xcom_pull(task_ids=SELECT_TASK, key=XComKey.DUE)
+        found = Due(**seen) if seen else None
+        tallies, troubles = _outcomes(context, desk.events)
+        numbers = {name: value for name, value in asdict(add_up(tallies)).items() if name != "dead"}
+        due_now = {"due": found.events, "owners": found.owners} if found else {}
+        summary = {**due_now, **numbers, "failed_tasks": len(troubles)}
+        ti.xcom_push(key="return_value", value=summary)
+        report(context, desk.settings, found, tallies, troubles)
+        if troubles:
+            raise DeliveriesFailedError(
+                f"{len(troubles)} tasks failed; what is due stays due, and the next run takes it"
+            )
+        context["outlet_events"][Asset(EVENT_DELIVERY)].extra = summary
+        return summary
+
+
+def _outcomes(context: Context, events: EventTable) -> tuple[list[Tally], dict[int | None, str]]:
+    """What the run's tasks did, by map index, and why some failed; None is the task that finds what is due."""
+    ti, states = context["ti"], _task_states(context)
+    tallies: list[Tally] = []
+    troubles: dict[int | None, str] = {}
+    if states.get(SELECT_TASK) != "success":
+        troubles[None] = ti.xcom_pull(task_ids=SELECT_TASK, key=XComKey.FAILURE) or KILLED
+    for index, owners in enumerate(ti.xcom_pull(task_ids=SELECT_TASK, key="return_value") or []):
+        document = ti.xcom_pull(task_ids=DELIVER_TASK, key="return_value", map_indexes=index)
+        if states.get(f"{DELIVER_TASK}_{index}") == "success" and document:
+            tallies.append(Tally.from_document(document))
+        else:
+            troubles[index] = ti.xcom_pull(task_ids=DELIVER_TASK, key=XComKey.FAILURE, map_indexes=index) or KILLED
+            dead = untold(events, owners, since=_began(context))
+            tallies.append(Tally(failed=len(dead), dead=dead))
+    return tallies, troubles
+
+
+def _began(context: Context) -> float:
+    dag_run = context["dag_run"]
+    return (dag_run.start_date or dag_run.run_after).timestamp()
+
+
+def _label(owners: list[str]) -> str:
+    return owners[0] if len(owners) == 1 else f"{len(owners):,} owners"
+
+
+def _task_states(context: Context) -> dict[str, str | None]:
+    """States of the run's tasks by task id, those of mapped ones by ``<task id>_<map index>``."""
+    run_id = context["dag_run"].run_id
+    found = context["ti"].get_task_states(dag_id=EVENT_DELIVERY, task_ids=[SELECT_TASK, DELIVER_TASK], run_ids=[run_id])
+    states: dict[str, str | None] = found.get(run_id, {})
+    return states

@@ -1,0 +1,143 @@
+"""The steps of ``event_delivery``, each as a task runs it, without Airflow around it, and all that surrounds them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from airflow_ext import delivery_tasks
+from airflow_ext.ids import EVENT_DELIVERY
+from include.clients.public_address import PublicNetwork
+from include.delivery.alerts import DELIVER_TASK, SELECT_TASK
+from include.errors import PipelineError
+from tests.fakes.airflow import FakeRun
+from tests.fakes.event_table import EVENTS, SUBSCRIPTIONS, FakeEventTables, event_item
+from tests.fakes.network import OK, PUBLIC, FakeNames, FakeNetwork
+from tests.fakes.sqs import QUEUE_URL, FakeSqs
+from tests.fakes.wire import TOPIC, Wire
+
+SUMMARY_TASK = "summarize"
+DOWN = b"HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n"
+GONE = b"HTTP/1.1 410 x\r\nContent-Length: 0\r\n\r\n"
+
+
+@dataclass
+class DeliveryRuns:
+    """Set it up by changing its parts before a task runs; look at them afterwards.
+
+    Every webhook lies at one public address. ``network.servers[PUBLIC]`` is what answers there.
+    """
+
+    tables: FakeEventTables = field(default_factory=FakeEventTables)
+    sqs: FakeSqs = field(default_factory=FakeSqs)
+    network: FakeNetwork = field(default_factory=FakeNetwork)
+    names: FakeNames = field(default_factory=lambda: FakeNames({}))
+    wire: Wire = field(default_factory=Wire)
+    metrics: list[tuple[str, dict[str, float]]] = field(default_factory=list)
+    settings: dict[str, Any] = field(
+        default_factory=lambda: {
+            "environment": "local",
+            "archive_bucket": "archive",
+            "order_results_bucket": "order-results",
+            "alerts_topic_arn": TOPIC,
+            "events_table": EVENTS,
+            "subscriptions_table": SUBSCRIPTIONS,
+            "event_queue_url": "https://sqs.test/000000000000/event-delivery-test",
+            "event_dlq_url": QUEUE_URL,
+            "delivery_tasks": 2,
+            # An event that is refused then has failed, and nobody waits for another attempt.
+            "max_delivery_attempts": 1,
+        }
+    )
+
+    def attach(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Stand in for the outside for the rest of the test."""
+        self._monkeypatch = monkeypatch
+        self.wire.attach(monkeypatch)
+        self.change_settings()
+        clients = {"dynamodb": self.tables, "sqs": self.sqs}
+        monkeypatch.setattr("airflow_ext.delivery_desk.quick_client", lambda service, **options: clients[service])
+        network = functools.partial(PublicNetwork, resolve=self.names, network=self.network)
+        monkeypatch.setattr("airflow_ext.delivery_desk.PublicNetwork", network)
+        monkeypatch.setattr("airflow_ext.run_report.publish_metrics", self._publish)
+
+    def change_settings(self, **changes: Any) -> None:
+        """Put the settings, with changes, where Airflow finds them."""
+        self.settings |= changes
+        self._monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", json.dumps(self.settings))
+
+    def add(self, count: int, owner: str = "acme", *, first: int = 1, scheme: str = "https", **changes: Any) -> None:
+        """Store so many due events of an owner, and its subscription."""
+        created, numbers = time.time() - 60, range(first, first + count)
+        self.tables.add(*(event_item(n, owner, created=created + n / 1000, **changes) for n in numbers))
+        self.tables.subscribe(owner, f"{scheme}://{owner}.test/hook")
+        self.names.answers[f"{owner}.test"] = [[PUBLIC]]
+
+    def answer(self, *replies: bytes) -> None:
+        """Let the webhooks answer so; the last reply stays."""
+        self.network.servers[PUBLIC] = list(replies or (OK,))
+
+    def posted(self) -> list[bytes]:
+        """Every post of each connection, as it was written."""
+        return [b"POST " + each for stream in self.network.streams for each in stream.written.split(b"POST ")[1:]]
+
+    def dead(self) -> list[str]:
+        """The events that the dead-letter queue tells of."""
+        return [json.loads(body)["event_id"] for body in self.sqs.bodies]
+
+    def told(self) -> list[str]:
+        """The subjects of all alerts, each of which went through both channels."""
+        assert len(self.wire.sns) == len(self.wire.slack)
+        return [message["Subject"] for message in self.wire.sns]
+
+    def _publish(self, values: dict[str, float], *, environment: str, pipeline: str) -> None:
+        assert environment == self.settings["environment"]
+        self.metrics.append((pipeline, values))
+
+
+def event_id(number: int) -> str:
+    """The id of an event by the number that it was stored under."""
+    return f"evt_{number:012d}"
+
+
+def delivery_run(run_type: str = "asset_triggered") -> FakeRun:
+    """A run that has just begun."""
+    return FakeRun(f"{run_type}__1", run_type, dag_id=EVENT_DELIVERY, start_date=datetime.now(UTC))
+
+
+def select_due(run: FakeRun) -> list[list[str]]:
+    """The first task."""
+    with run.task(SELECT_TASK) as context:
+        shares = delivery_tasks.select_due(context)
+        # As Airflow pushes what a task returns.
+        context["ti"].xcom_push(key="return_value", value=shares)
+        return shares
+
+
+def deliver(run: FakeRun, index: int, owners: list[str], *, try_number: int = 1) -> dict[str, Any]:
+    """One mapped task."""
+    with run.task(DELIVER_TASK, index, try_number=try_number) as context:
+        document = delivery_tasks.deliver(context, owners)
+        context["ti"].xcom_push(key="return_value", value=document)
+        return document
+
+
+def summarize(run: FakeRun) -> dict[str, Any]:
+    """The last task."""
+    return delivery_tasks.summarize(run.context(SUMMARY_TASK))
+
+
+def whole_run(run: FakeRun) -> dict[str, Any]:
+    """All tasks; failures before the last one stay in the run, as in Airflow."""
+    try:
+        for index, owners in enumerate(select_due(run)):
+            deliver(run, index, owners)
+    except PipelineError:
+        pass
+    return summarize(run)

@@ -1,0 +1,140 @@
+"""Whole runs of ``event_delivery`` through Airflow's own task runner, against a world of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from airflow.sdk import Asset
+
+from airflow_ext.ids import EVENT_DELIVERY, EVENT_QUEUE_ASSET
+from airflow_ext.triggers.event_queue import EventQueueTrigger
+from tests.dags.delivery import DOWN, DeliveryRuns, event_id
+from tests.dags.kept import kept_by_airflow
+from tests.fakes.event_table import SECRET
+from tests.fakes.ledger_table import table_error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.dag_processing.dagbag import DagBag
+    from airflow.models.dagrun import DagRun
+
+pytestmark = pytest.mark.usefixtures("airflow_database")
+
+ROOT = Path(__file__).resolve().parents[2]
+PLANTED = "pl4nted-payload"
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> DeliveryRuns:
+    """Webhooks that take everything, no event."""
+    world = DeliveryRuns()
+    world.attach(monkeypatch)
+    return world
+
+
+def run() -> DagRun:
+    """Run the DAG to its end, less its safety net (see tests/dags/test_runs.py)."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    dag = DagBag(dag_folder=str(ROOT / "dags")).dags[EVENT_DELIVERY]
+    dag.on_failure_callback = None
+    dag_run: DagRun = dag.test()
+    return dag_run
+
+
+def states(dag_run: DagRun) -> Mapping[tuple[str, int], str]:
+    return {(ti.task_id, ti.map_index): str(ti.state) for ti in dag_run.get_task_instances()}
+
+
+def test_queue_and_clock_wake_it(dagbag: DagBag) -> None:
+    timetable = dagbag.dags[EVENT_DELIVERY].timetable
+    assert timetable.timetable.expression == "* * * * *"
+    (asset,) = timetable.asset_condition.objects
+    assert isinstance(asset, Asset)
+    assert asset.name == EVENT_QUEUE_ASSET
+    (watcher,) = asset.watchers
+    assert isinstance(watcher.trigger, EventQueueTrigger)
+
+
+def test_events_are_delivered_in_named_tasks(world: DeliveryRuns) -> None:
+    world.add(3, "big")
+    world.add(1, "one", first=10)
+    world.add(1, "two", first=11)
+    dag_run = run()
+    assert dag_run.state == "success"
+    assert states(dag_run) == {
+        ("select_due", -1): "success",
+        ("deliver", 0): "success",
+        ("deliver", 1): "success",
+        ("summarize", -1): "success",
+    }
+    names = {ti.map_index: ti.rendered_map_index for ti in dag_run.get_task_instances() if ti.map_index >= 0}
+    assert names == {0: "big", 1: "2 owners"}
+    assert set(world.tables.statuses()) == {"delivered"}
+    assert world.metrics[0][1]["DeliveredEvents"] == 5.0
+
+
+def test_run_with_nothing_due_is_a_success(world: DeliveryRuns) -> None:
+    dag_run = run()
+    assert dag_run.state == "success"
+    assert states(dag_run) == {
+        ("select_due", -1): "success",
+        ("deliver", -1): "skipped",
+        ("summarize", -1): "success",
+    }
+    assert len(world.metrics) == 1
+
+
+def test_tables_that_fail_for_a_moment_are_asked_again(world: DeliveryRuns) -> None:
+    world.add(1)
+    errors = iter([table_error("ThrottlingException")])
+
+    def fail(operation: str) -> None:
+        if operation == "query" and (error := next(errors, None)):
+            raise error
+
+    world.tables.before = fail
+    assert run().state == "success"
+    assert world.tables.statuses() == ["delivered"]
+    assert world.wire.sns == []
+
+
+def test_tables_that_refuse_fail_the_run_which_is_told_once(world: DeliveryRuns) -> None:
+    world.add(1)
+
+    def fail(operation: str) -> None:
+        raise table_error("AccessDeniedException")
+
+    world.tables.before = fail
+    dag_run = run()
+    assert dag_run.state == "failed"
+    assert states(dag_run)["select_due", -1] == states(dag_run)["summarize", -1] == "failed"
+    assert (len(world.wire.sns), len(world.wire.slack)) == (1, 1)
+    assert "AwsRefusedError: cannot read from table events" in world.wire.sns[0]["Message"]
+
+
+def test_payloads_and_secrets_are_nowhere_to_be_seen(
+    world: DeliveryRuns, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level("DEBUG", logger="airflow_ext")
+    world.add(2, payload=f'{{"a":"{PLANTED}"}}')
+    world.answer(DOWN)
+    dag_run = run()
+    assert dag_run.state == "success", "an event that failed is the receiver's matter"
+    assert len(world.told()) == 2
+    out, err = capfd.readouterr()
+    everything = {
+        "log": caplog.text,
+        "stdout": out,
+        "stderr": err,
+        "sns": str(world.wire.sns),
+        "slack": str(world.wire.slack),
+        "queue": str(world.sqs.bodies),
+        **kept_by_airflow(dag_run),
+    }
+    assert event_id(1) in everything["log"] + out + err
+    for secret in (PLANTED, SECRET.removeprefix("whsec_")):
+        assert [where for where, text in everything.items() if secret in text] == []

@@ -1,0 +1,42 @@
+"""A task that dies in the middle of a post, and a wake-up that gets lost: the table has what is to be done."""
+
+from __future__ import annotations
+
+import time
+
+from include.delivery.event import SKEW_SECONDS
+from local.stack import Stack
+from tests.e2e.kit.delivery import DELIVER_TASK, Delivery
+from tests.e2e.kit.inbox import Inbox
+from tests.e2e.kit.partners import Partners
+from tests.e2e.kit.processes import running_tasks
+from tests.e2e.kit.waiting import wait_until
+
+SWEEP_SECONDS = 60
+
+
+def test_killed_task_and_lost_wake_up_leave_nothing_behind(
+    stack: Stack, delivery: Delivery, partners: Partners, inbox: Inbox
+) -> None:
+    owner, other = delivery.owner("killed"), delivery.owner("unnoticed")
+    partners.order(owner.rule(latency_ms=60_000))
+    first, second = (delivery.post(owner) for _ in range(2))
+    delivery.wait_for_arrival(first, owner)
+    victim = delivery.task_of(owner)
+    running_tasks(stack)[victim["id"]].kill()
+    partners.order()
+    free_at = delivery.event(first)["lease_until"] + SKEW_SECONDS
+
+    # Both wait for the clock: this one for the next run of the schedule, the other one for the end of its lease.
+    unnoticed = delivery.keep(other)
+    delivery.wait_for("delivered", unnoticed, timeout=SWEEP_SECONDS + 30)
+
+    run = delivery.pipeline.ended(victim["dag_run_id"])
+    assert run.state == "success"
+    tries = {task["map_index"]: task["try_number"] for task in run.tasks if task["task_id"] == DELIVER_TASK}
+    assert tries[victim["map_index"]] == 2
+    wait_until(lambda: time.time() > free_at, what="the end of the lease", timeout=90)
+    third = delivery.post(owner)
+    delivery.wait_for("delivered", first, second, third)
+    assert delivery.arrived(owner) == [first, first, second, third]
+    assert [text for text in inbox.sns() if victim["dag_run_id"] in text] == []

@@ -1,0 +1,224 @@
+"""The delivery on the emulator's tables and queue, with events as the events API stores them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from include.clients.webhooks import Receiver, Reply
+from include.delivery.changes import claim, delivered, failed, release, retry
+from include.delivery.courier import Courier
+from include.delivery.dead_letters import DeadLetters
+from include.delivery.due import select_due
+from include.delivery.event import Event, Status
+from include.delivery.events import SETTLE_SECONDS, EventTable, Lost
+from include.delivery.subscriptions import Subscriptions
+from include.delivery.summary import Tally
+from include.errors import AwsRefusedError
+from lambdas.events_api.dynamodb_store import DynamoEventStore
+from tests.fakes.delivery import ACCEPTED, refused
+from tests.fakes.event_table import SECRET, event_item
+from tests.integration.test_events_store import INDEXES, create_table
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Aws
+
+EVENTS, SUBSCRIPTIONS = "events-to-deliver", "subscriptions-to-deliver"
+AT_ONCE = 8
+OWNERS = (f"owner-{number}" for number in itertools.count())
+NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def tables(aws: Aws) -> Iterator[Aws]:
+    create_table(aws.dynamodb, EVENTS, "event_id", INDEXES)
+    create_table(aws.dynamodb, SUBSCRIPTIONS, "owner", {})
+    yield aws
+    for name in (EVENTS, SUBSCRIPTIONS):
+        aws.dynamodb.delete_table(TableName=name)
+
+
+@pytest.fixture(scope="module")
+def queue_url(aws: Aws) -> Iterator[str]:
+    url = aws.sqs.create_queue(QueueName="event-delivery-dlq-of-this-test")["QueueUrl"]
+    yield url
+    aws.sqs.delete_queue(QueueUrl=url)
+
+
+@pytest.fixture
+def events(tables: Aws) -> EventTable:
+    return EventTable(tables.dynamodb, EVENTS)
+
+
+@pytest.fixture
+def subscriptions(tables: Aws) -> Subscriptions:
+    return Subscriptions(tables.dynamodb, SUBSCRIPTIONS, sleep=time.sleep)
+
+
+def store(aws: Aws, count: int, *, active: bool = True, **changes: Any) -> str:
+    """Events of a new owner that are a minute old, and its subscription."""
+    owner, began = next(OWNERS), time.time() - 60
+    for number in range(count):
+        item = event_item(next(NUMBERS), owner, created=began + number / 1000, **changes)
+        aws.dynamodb.put_item(TableName=EVENTS, Item=item)
+    subscription = {"owner": {"S": owner}, "url": {"S": f"https://{owner}.test/"}, "secret": {"S": SECRET}}
+    aws.dynamodb.put_item(TableName=SUBSCRIPTIONS, Item=subscription | {"active": {"BOOL": active}})
+    return owner
+
+
+def current(aws: Aws, event: Event) -> dict[str, Any]:
+    key = {"event_id": {"S": event.event_id}}
+    return dict(aws.dynamodb.get_item(TableName=EVENTS, Key=key, ConsistentRead=True)["Item"])
+
+
+def test_of_several_claimers_at_once_exactly_one_wins(tables: Aws, events: EventTable) -> None:
+    (seen,) = events.pending(store(tables, 1), time.time())
+
+    def attempt(number: int) -> Lost | None:
+        return events.change([claim(seen, f"worker-{number}", int(time.time()) + 60)[0]])[0]
+
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        results = list(threads.map(attempt, range(AT_ONCE)))
+    assert results.count(None) == 1
+    winner = f"worker-{results.index(None)}"
+    assert {lost.now.lease_owner for lost in results if lost and lost.now} == {winner}
+
+
+def test_a_claim_sent_twice_is_known_as_one_s_own(tables: Aws, events: EventTable) -> None:
+    (seen,) = events.pending(store(tables, 1), time.time())
+    mine, _ = claim(seen, "me", 9)
+    assert events.change([mine]) == [None]
+    assert events.change([mine]) == [None]
+
+
+def test_every_outcome_leaves_an_event_that_the_api_can_read(tables: Aws, events: EventTable) -> None:
+    owner, now = store(tables, 4), time.time()
+    seen = events.pending(owner, now)
+    claims = [claim(event, "me", int(now) + 60) for event in seen]
+    assert events.change([change for change, _ in claims]) == [None] * 4
+    first, second, third, fourth = (held for _, held in claims)
+    again, at = retry(third, refused(503), now)
+    outcomes = [delivered(first, Reply(204), now), failed(second, refused(None), now), again, release(fourth)]
+    assert events.change(outcomes) == [None] * 4
+    api = DynamoEventStore(tables.dynamodb, EVENTS)
+    found = [api.get(owner, event.event_id) for event in seen]
+    assert [event.status.value for event in found] == ["delivered", "failed", "pending", "pending"]
+    assert [event.delivery_attempts for event in found] == [1, 1, 1, 0]
+    assert [event.last_status for event in found] == [204, "no answer", 503, None]
+    assert [bool(event.next_attempt_at) for event in found] == [False, False, True, True]
+    assert not any("lease_owner" in current(tables, event) for event in seen)
+    assert [event.event_id for event in events.pending(owner, now)] == [third.event_id, fourth.event_id]
+    assert [event.event_id for event in events.failed(owner, now - 1)] == [second.event_id]
+    assert events.pending(owner, now)[0].free_at() == pytest.approx(at, abs=0.002)
+
+
+def test_an_outcome_does_not_undo_what_the_api_has_done(tables: Aws, events: EventTable) -> None:
+    owner, now = store(tables, 3), time.time()
+    api = DynamoEventStore(tables.dynamodb, EVENTS)
+    seen = events.pending(owner, now)
+    held = [claim(event, "me", int(now) + 60) for event in seen]
+    events.change([change for change, _ in held])
+    api.acknowledge(owner, seen[0].event_id, "2026-01-01T00:00:00.000Z")
+    api.replay(owner, seen[1].event_id, "2026-01-01T00:00:00.000Z")
+    api.delete(owner, seen[2].event_id)
+    lost = events.change([delivered(event, Reply(200), now) for _, event in held])
+    assert [each and each.now and each.now.status for each in lost] == [Status.ACKNOWLEDGED, Status.PENDING, None]
+    assert [api.get(owner, event.event_id).status.value for event in seen[:2]] == ["acknowledged", "pending"]
+
+
+def test_pages_follow_each_other_without_gap(tables: Aws, events: EventTable) -> None:
+    owner = store(tables, 23)
+    found: list[Event] = []
+    while page := events.pending(owner, time.time(), after=found[-1] if found else None, limit=5):
+        found += page
+    assert [event.position for event in found] == sorted({event.position for event in found})
+    assert len(found) == 23
+    assert events.pending(owner, time.time() - 60 - SETTLE_SECONDS) == []
+
+
+def test_whoever_has_something_due_is_found(tables: Aws, events: EventTable, subscriptions: Subscriptions) -> None:
+    wanted = {store(tables, 3), store(tables, 1)}
+    others = {store(tables, 2, active=False), store(tables, 2, next_attempt_at="2999-01-01T00:00:00.000Z")}
+    # Without reading what is due, every active owner is asked.
+    for max_pages in (20, 0):
+        due = select_due(events, subscriptions, now=time.time(), tasks=2, max_pages=max_pages)
+        found = {owner for share in due.shares for owner in share}
+        assert wanted <= found
+        assert not others & found
+
+
+def test_a_gone_webhook_is_turned_off_unless_it_was_replaced(tables: Aws, subscriptions: Subscriptions) -> None:
+    owner = store(tables, 0)
+    found = subscriptions.active([owner])[owner]
+    replaced = {"owner": {"S": owner}, "url": {"S": "https://new.test/"}, "secret": {"S": SECRET}}
+    tables.dynamodb.put_item(TableName=SUBSCRIPTIONS, Item=replaced | {"active": {"BOOL": True}})
+    subscriptions.turn_off(found, "gone", time.time())
+    assert owner in subscriptions.active([owner])
+    subscriptions.turn_off(subscriptions.active([owner])[owner], "gone", time.time())
+    assert subscriptions.active([owner]) == {}
+    assert owner not in set(subscriptions.all_active())
+
+
+class Memory:
+    """A receiver that refuses some events, for as often as told."""
+
+    def __init__(self, refusals: dict[str, int]) -> None:
+        self.refusals = refusals
+        self.arrivals: list[str] = []
+
+    async def post(self, body: bytes, headers: dict[str, str]) -> Reply:
+        self.arrivals.append(headers["Webhook-Id"])
+        left = self.refusals.get(headers["Webhook-Id"], 0)
+        self.refusals[headers["Webhook-Id"]] = left - 1
+        return refused() if left > 0 else ACCEPTED
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_couriers_at_once_deliver_everything_in_order(
+    tables: Aws, events: EventTable, subscriptions: Subscriptions, queue_url: str
+) -> None:
+    owners = [store(tables, 30) for _ in range(5)]
+    lanes = {owner: [event.event_id for event in events.pending(owner, time.time())] for owner in owners}
+    fails = lanes[owners[0]][7]
+    memory = Memory({fails: 99, lanes[owners[1]][3]: 1})
+
+    def work(number: int) -> Tally:
+        courier = Courier(
+            events=events,
+            subscriptions=subscriptions,
+            dead_letters=DeadLetters(tables.sqs, queue_url),
+            open_receiver=lambda url: cast("Receiver", memory),
+            concurrency=4,
+            max_attempts=2,
+        )
+        return asyncio.run(courier.deliver(owners))
+
+    with ThreadPoolExecutor(2) as threads:
+        tallies = list(threads.map(work, range(2)))
+    assert (sum(tally.delivered for tally in tallies), sum(tally.failed for tally in tallies)) == (149, 1)
+    for lane in lanes.values():
+        arrived = dict.fromkeys(each for each in memory.arrivals if each in lane)
+        assert list(arrived) == lane
+    assert len(memory.arrivals) == 150 + 2, "each once, but for the two that were refused"
+    message = tables.sqs.receive_message(QueueUrl=queue_url, WaitTimeSeconds=1)["Messages"][0]
+    letter = json.loads(message["Body"])
+    assert (letter["event_id"], letter["owner"], letter["attempts"]) == (fails, owners[0], 2)
+
+
+def test_a_missing_table_is_a_refusal(tables: Aws) -> None:
+    missing = EventTable(tables.dynamodb, "no-such-table")
+    for ask in (lambda: list(missing.due(0)), lambda: missing.pending("acme", 0.0)):
+        with pytest.raises(AwsRefusedError, match="ResourceNotFoundException"):
+            ask()
+    event = Event.of(event_item(1, created=0.0))
+    with pytest.raises(AwsRefusedError, match="ResourceNotFound"):
+        missing.change([claim(event, "me", 9)[0]])

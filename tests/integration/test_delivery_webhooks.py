@@ -1,0 +1,159 @@
+"""Posts to receivers over real sockets: what they may do to us, and what reaches them."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from include.clients.public_address import PublicNetwork
+from include.clients.webhooks import Receiver, Reply
+from include.delivery.event import Event
+from include.delivery.letter import write_letter
+from local.ports import LOOPBACK
+from tests.fakes.event_table import SECRET, event_item
+from tests.integration.test_partner_stubs import Stubs, serving
+
+ARRIVALS = "/journal/receivers"
+EVENT = Event.of(event_item(1, created=1_767_225_600.0, payload='{"n":1.50,"t":"ü"}'))
+
+
+@pytest.fixture(scope="module")
+def stubs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stubs]:
+    with serving(tmp_path_factory.mktemp("receivers") / "stubs.log", "httptools") as running:
+        running.client.put("/control/receivers", json={"acme": SECRET}).raise_for_status()
+        yield running
+
+
+def post(stubs: Stubs, *rules: dict[str, Any], times: int = 1, seconds: float = 5.0) -> list[Reply]:
+    """Post one event some times to a receiver that the rules are for."""
+    stubs.rules(*({"path": "/receivers/acme", **rule} for rule in rules))
+    stubs.client.delete(ARRIVALS)
+
+    async def run() -> list[Reply]:
+        url = str(stubs.client.base_url.join("/receivers/acme"))
+        network = PublicNetwork(public_only=False)
+        async with Receiver(url, network, https_only=False, seconds=seconds) as receiver:
+            letter = write_letter(EVENT, SECRET, time.time())
+            return [await receiver.post(letter.body, letter.headers) for _ in range(times)]
+
+    return asyncio.run(run())
+
+
+def arrivals(stubs: Stubs) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = stubs.client.get(ARRIVALS).json()["arrivals"]
+    return found
+
+
+def test_a_post_arrives_with_a_signature_that_fits(stubs: Stubs) -> None:
+    assert post(stubs, times=3) == [Reply(200)] * 3
+    assert [(each["webhook_id"], each["verified"]) for each in arrivals(stubs)] == [("evt_000000000001", True)] * 3
+
+
+def test_a_redirect_is_not_followed(stubs: Stubs) -> None:
+    elsewhere = str(stubs.client.base_url.join("/receivers/other"))
+    (reply,) = post(stubs, {"status": 307, "headers": {"Location": elsewhere}})
+    assert (reply.accepted, reply.status) == (False, 307)
+    assert [each["receiver"] for each in arrivals(stubs)] == ["acme"]
+
+
+@pytest.mark.parametrize("cut", ["before", "mid"])
+def test_a_cut_connection_is_followed_by_a_new_one(stubs: Stubs, cut: str) -> None:
+    replies = post(stubs, {"cut": cut, "count": 1}, times=2)
+    # Cut in the middle of the body, the status has been seen.
+    assert [reply.accepted for reply in replies] == [cut == "mid", True]
+
+
+def test_a_receiver_that_hangs_is_cut_off(stubs: Stubs) -> None:
+    replies = post(stubs, {"latency_ms": 60_000, "count": 1}, times=2, seconds=0.5)
+    assert [reply.failure and reply.failure.error for reply in replies] == ["no answer within 0.5 s", None]
+
+
+def test_a_body_that_drips_holds_nothing_up(stubs: Stubs) -> None:
+    assert post(stubs, {"drip_ms": 10_000, "count": 1}, times=2, seconds=0.5) == [Reply(200), Reply(200)]
+
+
+def test_a_body_of_ten_megabytes_is_not_waited_for(stubs: Stubs) -> None:
+    assert post(stubs, {"body": "x" * 10_485_760}, times=3) == [Reply(200)] * 3
+    assert len(arrivals(stubs)) == 3
+
+
+def test_nothing_reaches_this_machine_under_whatever_name(stubs: Stubs) -> None:
+    stubs.client.delete(ARRIVALS)
+    port = stubs.client.base_url.port
+
+    async def run() -> list[Reply]:
+        replies = []
+        for host in ("localhost", LOOPBACK, "[::1]", "2130706433", "[::ffff:127.0.0.1]"):
+            async with Receiver(f"http://{host}:{port}/receivers/acme", PublicNetwork(), https_only=False) as receiver:
+                replies.append(await receiver.post(b"{}", {}))
+        return replies
+
+    for reply in asyncio.run(run()):
+        assert reply.failure is not None
+        assert reply.failure.error == "the host's address is not public"
+    assert arrivals(stubs) == []
+
+
+def certificate(directory: Path, name: str) -> ssl.SSLContext:
+    """A server's TLS settings, with a certificate for ``name`` that nobody vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (directory / "key.pem").write_bytes(private)
+    (directory / "certificate.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(directory / "certificate.pem", directory / "key.pem")
+    return context
+
+
+def test_a_certificate_that_nobody_vouches_for_is_not_trusted_and_the_name_is_asked_for(tmp_path: Path) -> None:
+    context, names = certificate(tmp_path, "receiver.test"), list[str | None]()
+    context.sni_callback = lambda connection, name, _: names.append(name)
+
+    async def loopback(host: str, port: int) -> list[str]:
+        return [LOOPBACK]
+
+    async def run() -> Reply:
+        served = list[bytes]()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            served.append(await reader.read(1))
+            writer.close()
+
+        async with await asyncio.start_server(serve, LOOPBACK, 0, ssl=context) as server:
+            port = server.sockets[0].getsockname()[1]
+            network = PublicNetwork(public_only=False, resolve=loopback)
+            async with Receiver(f"https://receiver.test:{port}/", network) as receiver:
+                reply = await receiver.post(b"{}", {})
+        assert served in ([], [b""])
+        return reply
+
+    reply = asyncio.run(run())
+    assert reply.failure is not None
+    assert reply.failure.error == "connection failed: ConnectError"
+    assert names == ["receiver.test"]

@@ -1,0 +1,191 @@
+"""The events API's tables and queue on the emulator: what the fakes only claim to do."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lambdas.events_api.clients import dynamodb_client, sqs_client
+from lambdas.events_api.dynamodb_store import DynamoEventStore
+from lambdas.events_api.errors import QueueUnavailableError, StoreUnavailableError
+from lambdas.events_api.events import Events
+from lambdas.events_api.key_ring import DeniedError, Holder, KeyRing
+from lambdas.events_api.keys import id_of
+from lambdas.events_api.models import MAX_PAYLOAD_BYTES, NewEvent
+from lambdas.events_api.query import read_inbox_query
+from lambdas.events_api.queue import SqsDeliveryQueue
+from lambdas.events_api.store import INBOX, EventStore
+from lambdas.tools.api_keys import KeyTable
+from lambdas.tools.subscriptions import SubscriptionTable
+from lambdas.tools.tables import ToolError
+from local.environment import DUMMY_AWS_KEY, REGION
+from tests.support.event_store import LATER, EventStoreContract, at_once, new_event, walk
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_sqs import SQSClient
+
+    from tests.integration.conftest import Aws
+
+EVENTS, KEYS, SUBSCRIPTIONS = (f"{name}-of-this-test" for name in ("events", "api-keys", "subscriptions"))
+INDEXES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "by-status": (
+        "status",
+        "next_attempt_at",
+        {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["owner", "position"]},
+    ),
+    "by-owner": ("owner", "position", {"ProjectionType": "ALL"}),
+    "by-owner-status": ("owner_status", "position", {"ProjectionType": "ALL"}),
+    "by-idempotency-key": ("owner", "idempotency_key", {"ProjectionType": "KEYS_ONLY"}),
+}
+NOW = "2026-03-02T09:30:00.000Z"
+
+
+def create_table(client: DynamoDBClient, name: str, key: str, indexes: dict[str, Any]) -> None:
+    names = sorted({key, *(name for first, second, _ in indexes.values() for name in (first, second))})
+    more: dict[str, Any] = {}
+    if indexes:
+        more["GlobalSecondaryIndexes"] = [
+            {
+                "IndexName": index,
+                "KeySchema": [
+                    {"AttributeName": first, "KeyType": "HASH"},
+                    {"AttributeName": second, "KeyType": "RANGE"},
+                ],
+                "Projection": projection,
+            }
+            for index, (first, second, projection) in indexes.items()
+        ]
+    client.create_table(
+        TableName=name,
+        KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": each, "AttributeType": "S"} for each in names],
+        BillingMode="PAY_PER_REQUEST",
+        **more,
+    )
+
+
+@pytest.fixture(scope="module")
+def environment(aws: Aws) -> Iterator[None]:
+    """What a function on the emulator has, and the tables."""
+    for name, key, indexes in ((EVENTS, "event_id", INDEXES), (KEYS, "key_id", {}), (SUBSCRIPTIONS, "owner", {})):
+        create_table(aws.dynamodb, name, key, indexes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", aws.endpoint)
+        patch.setenv("AWS_ACCESS_KEY_ID", aws.account)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", DUMMY_AWS_KEY)
+        patch.setenv("AWS_DEFAULT_REGION", REGION)
+        yield
+    for name in (EVENTS, KEYS, SUBSCRIPTIONS):
+        aws.dynamodb.delete_table(TableName=name)
+
+
+@pytest.fixture(scope="module")
+def dynamodb(environment: None) -> DynamoDBClient:
+    """The functions' own client: botocore's, with their time-outs."""
+    return dynamodb_client()
+
+
+@pytest.fixture(scope="module")
+def sqs(environment: None) -> SQSClient:
+    return sqs_client()
+
+
+@pytest.fixture
+def store(dynamodb: DynamoDBClient) -> EventStore:
+    return DynamoEventStore(dynamodb, EVENTS)
+
+
+@pytest.fixture
+def owner() -> str:
+    return f"owner-{secrets.token_hex(6)}"
+
+
+class TestOnTheEmulator(EventStoreContract):
+    """The store does there what it does in memory."""
+
+
+def test_largest_event_is_kept_as_it_is(store: EventStore, owner: str) -> None:
+    payload = json.dumps({"k": "🏭" * ((MAX_PAYLOAD_BYTES - 8) // 4)}, ensure_ascii=False, separators=(",", ":"))
+    assert len(payload.encode()) == MAX_PAYLOAD_BYTES
+    event = new_event(owner, payload=payload, metadata='{"k":"' + "y" * 16_376 + '"}', idempotency_key="k" * 255)
+    assert store.put(event) is None
+    assert store.get(owner, event.event_id) == event
+
+
+def test_listing_of_large_events_is_whole(store: EventStore, owner: str) -> None:
+    """Three megabytes: more than DynamoDB reads at once."""
+    payload = json.dumps({"k": "x" * 250_000}, separators=(",", ":"))
+    events = [new_event(owner, payload=payload) for _ in range(12)]
+    for event in events:
+        store.put(event)
+    assert list(walk(store, owner, INBOX, 100)) == events
+    assert 1 <= len(store.page(owner, INBOX, after=None, limit=100).events) < len(events)
+
+
+def test_same_post_several_times_at_once_is_one_event_and_wakes_the_delivery(
+    aws: Aws, store: EventStore, sqs: SQSClient, owner: str
+) -> None:
+    url = aws.sqs.create_queue(QueueName=f"event-delivery-{owner}")["QueueUrl"]
+    events = Events(store, SqsDeliveryQueue(sqs, url))
+    new = NewEvent.model_construct(event_type="a", payload='{"a":1}', metadata=None, idempotency_key="k")
+    answers = at_once(lambda _: events.post(owner, new))
+    (event,), cursor = events.page(owner, read_inbox_query({}, owner))
+    assert cursor is None
+    assert [answer.event for answer in answers] == [event] * len(answers)
+    assert [answer.created for answer in answers].count(True) == 1
+    assert {answer.not_woken for answer in answers} == {None}
+    (message,) = aws.sqs.receive_message(QueueUrl=url, WaitTimeSeconds=5)["Messages"]
+    assert json.loads(message["Body"]) == {"event_id": event.event_id}
+    aws.sqs.delete_queue(QueueUrl=url)
+
+
+def test_what_is_not_there_is_named(dynamodb: DynamoDBClient, sqs: SQSClient, owner: str) -> None:
+    with pytest.raises(StoreUnavailableError) as caught:
+        DynamoEventStore(dynamodb, "no-such-table").put(new_event(owner))
+    assert (caught.value.reasons, caught.value.worth_repeating) == (("ResourceNotFoundException",), False)
+    with pytest.raises(QueueUnavailableError, match="NonExistentQueue"):
+        SqsDeliveryQueue(sqs, f"http://sqs.invalid/000000000000/no-such-{owner}").wake("evt_0123456789ab")
+
+
+def test_key_is_created_found_listed_and_revoked(dynamodb: DynamoDBClient, owner: str) -> None:
+    now = [0.0]
+    table, ring = KeyTable(dynamodb, KEYS), KeyRing(dynamodb, KEYS, clock=lambda: now[0])
+    key, other = table.create(owner, "for a test", NOW), table.create(f"{owner}-2", None, NOW)
+    assert ring.holder(key) == Holder(owner, id_of(key))
+    listed = {item["key_id"]: item for item in table.all()}
+    assert listed[id_of(key)] == {"key_id": id_of(key), "owner": owner, "created_at": NOW, "label": "for a test"}
+    for at in (LATER, NOW):
+        table.revoke(id_of(key), at)
+    assert {item["key_id"]: item.get("revoked_at") for item in table.all()} == {id_of(key): LATER, id_of(other): None}
+    now[0] += 60
+    with pytest.raises(DeniedError, match="revoked"):
+        ring.holder(key)
+    assert ring.holder(other).owner == f"{owner}-2"
+    with pytest.raises(ToolError, match="no key"):
+        table.revoke("aaaaaaaa", NOW)
+
+
+def test_subscription_is_put_shown_and_switched_off(dynamodb: DynamoDBClient, owner: str) -> None:
+    table = SubscriptionTable(dynamodb, SUBSCRIPTIONS)
+    for action in (table.get, lambda name: table.switch_off(name, NOW)):
+        with pytest.raises(ToolError, match="has no subscription"):
+            action(owner)
+    assert [bool(secret) for secret in at_once(lambda _: table.put(owner, "https://a.example", None, NOW))].count(
+        True
+    ) == 1
+    assert table.put(owner, "https://b.example", None, NOW) is None
+    table.switch_off(owner, LATER)
+    assert table.get(owner) == {
+        "owner": owner,
+        "url": "https://b.example",
+        "active": False,
+        "updated_at": LATER,
+        "deactivated_reason": "switched off by hand",
+    }
+    assert table.put(owner, "https://b.example", "whsec_given", NOW) is None
+    assert table.get(owner) == {"owner": owner, "url": "https://b.example", "active": True, "updated_at": NOW}

@@ -1,0 +1,203 @@
+"""The events API of the application template: its parts are named one by one, so each could be forgotten."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.packaging.template import ROOT, as_list, properties_of, read_template, resource, statements
+
+ROUTES = {route["RouteKey"]: route for route in properties_of("AWS::ApiGatewayV2::Route").values()}
+CODE = ROOT / "lambdas" / "events_api"
+DOCUMENT = json.loads((ROOT / "docs" / "openapi" / "events_api.json").read_text(encoding="utf-8"))
+
+OPEN = {"GET /health", "$default"}
+"""Routes that ask for no key; the second is for what the API does not have."""
+
+LOGGED = {
+    "request_id": "$context.requestId",
+    "time": "$context.requestTimeEpoch",
+    "ip": "$context.identity.sourceIp",
+    "route": "$context.routeKey",
+    "status": "$context.status",
+    "error": "$context.error.responseType",
+    "owner": "$context.authorizer.owner",
+    "denied": "$context.authorizer.denied",
+    "latency_ms": "$context.responseLatency",
+    "function_status": "$context.integration.status",
+    "function_latency_ms": "$context.integrationLatency",
+    "response_bytes": "$context.responseLength",
+}
+"""The access log: nothing that a caller can choose."""
+
+OPEN_ROUTE = re.compile(r'^@app\.(get|post|put|patch|delete)\("([^"]+)"\)', re.MULTILINE)
+GUARDED_ROUTE = re.compile(r'^@for_owner\("([A-Z]+)", "([^"]+)"\)', re.MULTILINE)
+CALLED = re.compile(r"\b_(dynamodb|sqs)\.(\w+)\(")
+INDEX = re.compile(r'"(by-[a-z-]+)"')
+
+ACTIONS = {
+    # The delivery's statements are all updates: see its test on the emulator.
+    ("dynamodb", "batch_execute_statement"): "dynamodb:PartiQLUpdate",
+    ("dynamodb", "batch_get_item"): "dynamodb:BatchGetItem",
+    ("dynamodb", "delete_item"): "dynamodb:DeleteItem",
+    ("dynamodb", "get_item"): "dynamodb:GetItem",
+    ("dynamodb", "put_item"): "dynamodb:PutItem",
+    ("dynamodb", "query"): "dynamodb:Query",
+    ("dynamodb", "scan"): "dynamodb:Scan",
+    ("dynamodb", "update_item"): "dynamodb:UpdateItem",
+    ("sqs", "delete_message_batch"): "sqs:DeleteMessage",
+    ("sqs", "receive_message"): "sqs:ReceiveMessage",
+    ("sqs", "send_message"): "sqs:SendMessage",
+}
+"""What IAM calls the calls."""
+
+CALLERS = {
+    "EventsApiFunctionRole": [path for path in sorted(CODE.glob("*.py")) if path.name != "key_ring.py"],
+    "EventsApiAuthorizerFunctionRole": [CODE / "key_ring.py"],
+    "EventDeliveryPolicy": [
+        *sorted((ROOT / "include" / "delivery").glob("*.py")),
+        ROOT / "plugins" / "airflow_ext" / "triggers" / "event_queue.py",
+    ],
+}
+"""The code that each policy is for."""
+
+
+def _source(paths: list[Path]) -> str:
+    return "\n".join(path.read_text(encoding="utf-8") for path in paths)
+
+
+def _allowed(name: str) -> set[tuple[str, str]]:
+    """Action and resource of what a policy allows on tables and queues."""
+    return {
+        (action, next(iter(item.values())))
+        for owner, statement in statements()
+        if owner == name
+        for action in as_list(statement["Action"])
+        for item in as_list(statement.get("Resource", []))
+        if action.startswith(("dynamodb:", "sqs:"))
+    }
+
+
+def _routes_in_code(decorator: re.Pattern[str]) -> set[str]:
+    found = decorator.findall((CODE / "handler.py").read_text(encoding="utf-8"))
+    return {f"{method.upper()} {path.replace('<', '{').replace('>', '}')}" for method, path in found}
+
+
+def test_routes_are_those_of_the_code_and_of_the_document() -> None:
+    in_code = _routes_in_code(OPEN_ROUTE) | _routes_in_code(GUARDED_ROUTE)
+    documented = {
+        f"{method.upper()} {path}"
+        for path, item in DOCUMENT["paths"].items()
+        for method, operation in item.items()
+        if "operationId" in operation
+    }
+    assert set(ROUTES) - {"$default"} == in_code == documented
+
+
+def test_every_route_leads_to_the_function() -> None:
+    integration = resource("EventsApiIntegration")
+    assert integration["IntegrationUri"] == {"Fn::GetAtt": "EventsApiFunction.Arn"}
+    assert (integration["IntegrationType"], integration["PayloadFormatVersion"]) == ("AWS_PROXY", "2.0")
+    for key, route in ROUTES.items():
+        assert route["Target"] == {"Fn::Sub": "integrations/${EventsApiIntegration}"}, key
+        assert route["ApiId"] == {"Ref": "EventsApi"}, key
+
+
+def test_every_route_but_the_open_ones_asks_the_authorizer() -> None:
+    guarded = {key: route for key, route in ROUTES.items() if key not in OPEN}
+    assert set(guarded) == _routes_in_code(GUARDED_ROUTE), "the function asks for an owner, and nobody tells it of one"
+    assert _routes_in_code(OPEN_ROUTE) | {"$default"} == OPEN
+    for key, route in guarded.items():
+        assert route["AuthorizationType"] == "CUSTOM", key
+        assert route["AuthorizerId"] == {"Ref": "EventsApiAuthorizer"}, key
+    for key in OPEN:
+        assert ROUTES[key]["AuthorizationType"] == "NONE", key
+
+
+def test_no_answer_of_the_authorizer_is_kept_for_another_request() -> None:
+    authorizer = resource("EventsApiAuthorizer")
+    assert "${EventsApiAuthorizerFunction.Arn}" in authorizer["AuthorizerUri"]["Fn::Sub"]
+    assert (authorizer["AuthorizerPayloadFormatVersion"], authorizer["EnableSimpleResponses"]) == ("2.0", True)
+    # With a source, API Gateway would answer by itself, and keep what it is told of one key under another's.
+    assert (authorizer["IdentitySource"], authorizer["AuthorizerResultTtlInSeconds"]) == ([], 0)
+
+
+def test_api_gateway_may_call_both_functions_for_this_api_only() -> None:
+    permissions = properties_of("AWS::Lambda::Permission").values()
+    by_function = {item["FunctionName"]["Ref"]: item for item in permissions}
+    assert set(by_function) == {"EventsApiFunction", "EventsApiAuthorizerFunction"}
+    for item in by_function.values():
+        assert item["Principal"] == "apigateway.amazonaws.com"
+        assert ":${EventsApi}/" in item["SourceArn"]["Fn::Sub"]
+    assert by_function["EventsApiAuthorizerFunction"]["SourceArn"]["Fn::Sub"].endswith(
+        "/authorizers/${EventsApiAuthorizer}"
+    )
+
+
+def test_stage_is_throttled() -> None:
+    stage = resource("EventsApiStage")
+    # Any other name would be a part of every path.
+    assert (stage["StageName"], stage["AutoDeploy"]) == ("$default", True)
+    assert "RouteSettings" not in stage, "a route with limits of its own"
+    settings = stage["DefaultRouteSettings"]
+    assert settings["ThrottlingRateLimit"] == {"Ref": "EventsApiRateLimit"}
+    assert settings["ThrottlingBurstLimit"] == {"Ref": "EventsApiBurstLimit"}
+
+
+def test_access_is_logged_without_what_callers_send() -> None:
+    log = resource("EventsApiStage")["AccessLogSettings"]
+    assert log["DestinationArn"] == {"Fn::GetAtt": "EventsApiAccessLogs.Arn"}
+    assert json.loads(log["Format"]) == LOGGED
+    assert "\n" not in log["Format"], "API Gateway takes one line"
+
+
+def test_pages_of_other_origins_may_call_only_where_somebody_said_so() -> None:
+    template = read_template()
+    assert template["Parameters"]["EventsApiCorsOrigins"]["Default"] == ""
+    conditions = template["Conditions"]
+    assert conditions["IsDev"] == {"Fn::Equals": [{"Ref": "Environment"}, "dev"]}
+    assert conditions["AllowsOtherOrigins"] == {
+        "Fn::Or": [{"Condition": "HasEventsApiCorsOrigins"}, {"Condition": "IsDev"}]
+    }
+    name, cors, otherwise = resource("EventsApi")["CorsConfiguration"]["Fn::If"]
+    assert (name, otherwise) == ("AllowsOtherOrigins", {"Ref": "AWS::NoValue"})
+    assert cors["AllowOrigins"] == {"Fn::If": ["HasEventsApiCorsOrigins", {"Ref": "EventsApiCorsOrigins"}, ["*"]]}
+    assert set(cors["AllowMethods"]) == {key.split()[0] for key in ROUTES if key != "$default"}
+    assert set(cors["AllowHeaders"]) == {"authorization", "content-type", "x-api-key"}
+    assert not cors.get("AllowCredentials"), "keys are sent by the page's code, nothing by the browser itself"
+
+
+def test_version_is_the_document_s() -> None:
+    variables = resource("EventsApiFunction")["Environment"]["Variables"]
+    assert variables["API_VERSION"] == DOCUMENT["info"]["version"]
+
+
+@pytest.mark.parametrize("name", CALLERS)
+def test_policy_allows_each_call_that_the_code_makes_and_no_other(name: str) -> None:
+    called = {ACTIONS[call] for call in CALLED.findall(_source(CALLERS[name]))}
+    assert {action for action, _ in _allowed(name)} == called
+
+
+def test_indexes_are_those_that_are_asked() -> None:
+    by_name: dict[str, dict[str, Any]] = {
+        index["IndexName"]: index for index in resource("EventsTable")["GlobalSecondaryIndexes"]
+    }
+    keys = {name: [key["AttributeName"] for key in index["KeySchema"]] for name, index in by_name.items()}
+    assert keys == {
+        "by-status": ["status", "next_attempt_at"],
+        "by-owner": ["owner", "position"],
+        "by-owner-status": ["owner_status", "position"],
+        "by-idempotency-key": ["owner", "idempotency_key"],
+    }
+    for name in ("EventsApiFunctionRole", "EventDeliveryPolicy"):
+        asked = set(INDEX.findall(_source(CALLERS[name])))
+        queried = {resource.rpartition("/")[2] for action, resource in _allowed(name) if action == "dynamodb:Query"}
+        assert asked == queried <= set(keys), name
+    due = by_name["by-status"]["Projection"]
+    assert set(due["NonKeyAttributes"]) == {"owner", "position"}, "payloads would be read to find out who is due"
+    for name in ("by-owner", "by-owner-status"):
+        assert by_name[name]["Projection"] == {"ProjectionType": "ALL"}, "what is shown of an event is all of it"

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import httpcore
+import pytest
+
+from include.clients.delivery import Failure
+from include.clients.public_address import PublicNetwork
+from include.clients.webhooks import Receiver, Reply, usable_url
+from tests.fakes.network import OK, PUBLIC, FakeNames, FakeNetwork, Hang
+
+URL = "https://receiver.test/hook?a=b"
+BODY = b'{"id":"evt_1"}'
+HEADERS = {"Content-Type": "application/json", "Webhook-Id": "evt_1"}
+NOW = datetime(2026, 3, 8, 12, tzinfo=UTC)
+
+
+def post(
+    network: FakeNetwork,
+    *,
+    url: str = URL,
+    addresses: tuple[str, ...] = (PUBLIC,),
+    times: int = 1,
+    seconds: float = 10.0,
+    https_only: bool = True,
+    names: FakeNames | None = None,
+) -> list[Reply]:
+    """Post some times, one after the other, to a receiver at these addresses."""
+
+    async def run() -> list[Reply]:
+        found = names or FakeNames({"receiver.test": [list(addresses)]})
+        backend = PublicNetwork(resolve=found, network=network)
+        async with Receiver(url, backend, seconds=seconds, https_only=https_only, clock=NOW.timestamp) as receiver:
+            return [await receiver.post(BODY, HEADERS) for _ in range(times)]
+
+    replies = asyncio.run(run())
+    assert all(stream.closed for stream in network.streams)
+    return replies
+
+
+def serving(*replies: Any, pause: float = 0.0) -> FakeNetwork:
+    return FakeNetwork({PUBLIC: list(replies)}, pause=pause)
+
+
+def answer(status: int, *headers: str, body: bytes = b"{}") -> bytes:
+    head = "\r\n".join([f"HTTP/1.1 {status} x", f"Content-Length: {len(body)}", *headers])
+    return head.encode() + b"\r\n\r\n" + body
+
+
+def test_the_request_is_the_one_that_was_asked_for_and_tls_and_host_see_the_name() -> None:
+    network = FakeNetwork()
+    assert post(network) == [Reply(200)]
+    (stream,) = network.streams
+    assert network.asked == [(PUBLIC, 443)]
+    assert stream.tls_name == "receiver.test"
+    head, _, body = bytes(stream.written).partition(b"\r\n\r\n")
+    assert body == BODY
+    assert head.split(b"\r\n")[0] == b"POST /hook?a=b HTTP/1.1"
+    assert set(head.split(b"\r\n")[1:]) == {
+        b"Host: receiver.test",
+        b"Content-Length: 14",
+        b"User-Agent: webhooks",
+        b"Content-Type: application/json",
+        b"Webhook-Id: evt_1",
+    }
+
+
+def test_one_connection_serves_many_posts() -> None:
+    network = FakeNetwork()
+    assert post(network, times=5) == [Reply(200)] * 5
+    assert len(network.streams) == 1
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
+def test_any_2xx_is_an_acceptance(status: int) -> None:
+    (reply,) = post(serving(answer(status, body=b"" if status == 204 else b"<html>")))
+    assert reply.accepted
+    assert reply.status == status
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirects_are_not_followed(status: int) -> None:
+    network = serving(answer(status, "Location: http://169.254.169.254/latest/meta-data/"))
+    (reply,) = post(network)
+    assert (reply.accepted, reply.status) == (False, status)
+    assert network.asked == [(PUBLIC, 443)]
+
+
+@pytest.mark.parametrize("status", [400, 404, 410, 429, 500, 503, 599])
+def test_any_other_status_is_a_refusal_and_nothing_of_its_body_is_told(status: int) -> None:
+    (reply,) = post(serving(answer(status, body=b"pl4nted")))
+    assert (reply.accepted, reply.status) == (False, status)
+    assert "pl4nted" not in repr(reply)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("value", ["7", format_datetime(NOW + timedelta(seconds=7), usegmt=True)])
+def test_what_the_receiver_asks_to_wait_is_told(status: int, value: str) -> None:
+    (reply,) = post(serving(answer(status, f"Retry-After: {value}")))
+    assert reply.failure is not None
+    assert reply.failure.retry_after == 7
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param([Hang()], id="headers never come"),
+        pytest.param([[b"HTTP/1.1 200 OK\r\n", Hang()]], id="headers stop"),
+        pytest.param([[bytes([byte]) for byte in b"HTTP/1.1 200 OK\r\nX-Long: " + b"a" * 10_000]], id="slow headers"),
+        pytest.param([[b"HTTP/1.1 103 Early Hints\r\n\r\n"] * 10_000], id="hints without end"),
+    ],
+)
+def test_a_receiver_that_takes_its_time_is_cut_off(script: list[Any]) -> None:
+    network = FakeNetwork({PUBLIC: script}, pause=0.001)
+    assert post(network, seconds=0.05) == [Reply(None, Failure(None, "no answer within 0.05 s", retryable=True))]
+
+
+def test_an_address_that_does_not_connect_is_cut_off() -> None:
+    # The fake's first reply says how it connects.
+    assert post(serving(Hang()), seconds=0.05)[0].status is None
+
+
+def test_a_name_server_that_hangs_is_cut_off() -> None:
+    names = FakeNames({"receiver.test": [[PUBLIC]]}, wait=lambda: asyncio.sleep(3600))
+    network = FakeNetwork()
+    (reply,) = post(network, seconds=0.05, names=names)
+    assert not reply.accepted
+    assert network.asked == []
+
+
+def test_a_body_that_drips_does_not_take_back_the_acceptance_nor_hold_up_the_next_post() -> None:
+    dripping = [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", b"a", Hang()]
+    network = serving(dripping, OK)
+    assert post(network, times=2, seconds=0.1) == [Reply(200), Reply(200)]
+    assert len(network.streams) == 2, "the first connection is of no use any more"
+
+
+def test_ten_megabytes_cost_nothing() -> None:
+    piece = b"x" * 65_536
+    network = serving([b"HTTP/1.1 200 OK\r\nContent-Length: 10485760\r\n\r\n", *[piece] * 160])
+    assert post(network) == [Reply(200)]
+    (stream,) = network.streams
+    assert stream.read_bytes <= 2 * 65_536
+
+
+def test_a_body_without_end_costs_nothing() -> None:
+    chunks = [b"400\r\n" + b"x" * 1024 + b"\r\n"] * 1000
+    network = serving([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", *chunks])
+    assert post(network) == [Reply(200)]
+    assert network.streams[0].read_bytes < 4096
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        httpcore.ReadError("pl4nted"),
+        b"",
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        [b"HTTP/1.1 200 OK\r\nX: " + b"a" * 60_000, *[b"a" * 60_000] * 9],
+    ],
+)
+def test_a_connection_that_breaks_is_a_refusal_that_tells_nothing(reply: Any) -> None:
+    (told,) = post(serving(reply))
+    assert told.status is None
+    assert told.failure is not None
+    assert told.failure.error.startswith("connection failed: ")
+    assert "pl4nted" not in told.failure.error
+
+
+def test_a_new_connection_is_made_after_one_that_broke() -> None:
+    network = serving(httpcore.ReadError("gone"), OK)
+    assert [reply.accepted for reply in post(network, times=3)] == [False, True, True]
+    assert len(network.streams) == 2
+
+
+def test_a_host_inside_is_refused_and_nothing_is_connected_to() -> None:
+    network = FakeNetwork({"10.0.0.1": [OK]})
+    (reply,) = post(network, addresses=("10.0.0.1",))
+    assert reply.failure is not None
+    assert reply.failure.error == "the host's address is not public"
+    assert network.asked == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://receiver.test/hook",
+        "ftp://receiver.test/hook",
+        "file:///etc/passwd",
+        "https://",
+        "receiver.test/hook",
+        "https://user:pl4nted@receiver.test/hook",
+        "https://receiver.test:99999/hook",
+        "https://[::1/hook",
+        "",
+        "https://receiver.test/\nX-Injected: 1",
+    ],
+)
+def test_urls_that_are_not_posted_to(url: str) -> None:
+    network = FakeNetwork()
+    (reply,) = post(network, url=url)
+    assert reply == Reply(None, Failure(None, "the URL cannot be used", retryable=True))
+    assert network.asked == []
+
+
+def test_http_is_for_the_local_stack() -> None:
+    network = FakeNetwork()
+    assert post(network, url="http://receiver.test/hook", https_only=False) == [Reply(200)]
+    assert network.asked == [(PUBLIC, 80)]
+    assert network.streams[0].tls_name is None
+    assert usable_url("http://receiver.test/hook", https_only=True) is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1"])
+def test_addresses_in_the_url_are_checked_like_any_other(host: str) -> None:
+    plain = {"2130706433": "127.0.0.1", "0x7f.1": "127.0.0.1"}.get(host, host.strip("[]"))
+    names = FakeNames({host.strip("[]"): [[plain]]})
+    network = FakeNetwork()
+    (reply,) = post(network, url=f"https://{host}/hook", names=names)
+    assert not reply.accepted
+    assert network.asked == []
+
+
+def test_the_environment_s_proxies_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://proxy.test:3128")
+    network = FakeNetwork()
+    assert post(network) == [Reply(200)]
+    assert network.asked == [(PUBLIC, 443)]
+
+
+def test_nothing_of_a_post_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    post(serving(answer(500, body=b"pl4nted"), OK), times=2)
+    assert caplog.text == ""

@@ -1,0 +1,111 @@
+"""The events API's function, called as API Gateway does."""
+
+from __future__ import annotations
+
+import json
+from itertools import chain
+from types import ModuleType
+from typing import Any
+
+import jsonschema
+
+from lambdas.events_api.events import Events
+from lambdas.events_api.ids import random_id
+from lambdas.tools.events_openapi import document
+from tests.fakes.events import MemoryEvents, MemoryQueue
+
+HANDLER = "lambdas.events_api.handler"
+ENVIRONMENT = {
+    "EVENTS_TABLE": "events",
+    "EVENT_QUEUE_URL": "https://sqs.invalid/event-delivery",
+    "API_VERSION": "1.2.3",
+    "ENVIRONMENT": "test",
+    "POWERTOOLS_METRICS_NAMESPACE": "Pipelines",
+}
+REQUEST_ID = "J5Yx3iP0IAMEV-Q="
+DOCUMENT = document()
+NEW = {"event_type": "order.created", "payload": {"note": "planted-secret", "total": 12.5}}
+ID = "evt_0123456789ab"
+
+
+OF_ONE_EVENT = ("GET /events/{}", "DELETE /events/{}", "POST /events/{}/acknowledge", "POST /events/{}/replay")
+GUARDED = ("POST /events", "GET /events", "GET /inbox", *(route.format(ID) for route in OF_ONE_EVENT))
+
+
+class Api:
+    """The function, called as API Gateway does; every answer that the document has is held against it."""
+
+    def __init__(self, module: ModuleType, context: Any) -> None:
+        self.module = module
+        self.context = context
+        self.store = MemoryEvents()
+        self.queue = MemoryQueue()
+        self.headers: dict[str, str] = {}
+        ids = chain([ID], iter(random_id, ""))
+        self.events = Events(self.store, self.queue, draw_id=lambda: next(ids))
+
+    def call(
+        self,
+        route: str,
+        body: str | None = None,
+        *,
+        owner: str | None = "owner-1",
+        authorizer: dict[str, Any] | None = None,
+        **query: str,
+    ) -> tuple[int, Any]:
+        """Status and body of the answer.
+
+        Args:
+            route: method and path.
+            body: of the request.
+            owner: whom the authorizer names; None = the route has no authorizer.
+            authorizer: instead of that, all of what the authorizer says.
+            query: parameters.
+        """
+        method, path = route.split(" ", 1)
+        if authorizer is None and owner:
+            authorizer = {"lambda": {"owner": owner, "key_id": "abcdefgh"}}
+        answer = self.module.handler(
+            {
+                "version": "2.0",
+                "routeKey": "$default",
+                "rawPath": path,
+                "rawQueryString": "",
+                "headers": {"authorization": "Bearer planted-secret", "x-api-key": "planted-secret"},
+                **({"queryStringParameters": query} if query else {}),
+                "requestContext": {
+                    "requestId": REQUEST_ID,
+                    "stage": "$default",
+                    "http": {"method": method, "path": path},
+                    **({} if authorizer is None else {"authorizer": authorizer}),
+                },
+                **({"body": body} if body is not None else {}),
+                "isBase64Encoded": False,
+            },
+            self.context,
+        )
+        self.headers = answer["headers"]
+        hold_against_document(method, path, answer)
+        return answer["statusCode"], json.loads(answer["body"]) if answer["body"] else None
+
+    def post(self, **changes: Any) -> tuple[int, Any]:
+        return self.call("POST /events", json.dumps(NEW | changes))
+
+
+def hold_against_document(method: str, path: str, answer: dict[str, Any]) -> None:
+    for template, operations in DOCUMENT["paths"].items():
+        if path.replace(ID, "{event_id}") == template and method.lower() in operations:
+            response = operations[method.lower()]["responses"][str(answer["statusCode"])]
+            if "$ref" in response:
+                response = DOCUMENT["components"]["responses"][response["$ref"].rpartition("/")[2]]
+            if "content" not in response:
+                assert answer["body"] == ""
+                assert "Content-Type" not in answer["headers"]
+                return
+            assert answer["headers"]["Content-Type"] == "application/json"
+            schema = response["content"]["application/json"]["schema"]
+            jsonschema.validate(json.loads(answer["body"]), {**schema, "components": DOCUMENT["components"]})
+
+
+def lines(output: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.splitlines()]

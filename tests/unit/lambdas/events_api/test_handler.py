@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+
+from lambdas.events_api.errors import QueueUnavailableError
+from lambdas.events_api.event import Status
+from tests.unit.lambdas.events_api.calling import ID, NEW, OF_ONE_EVENT, Api, lines
+
+Divert = Callable[[ModuleType], io.StringIO]
+
+
+def test_health_is_open(api: Api) -> None:
+    assert api.call("GET /health", owner=None) == (
+        200,
+        {"status": "ok", "message": "Triggers API is healthy", "version": "1.2.3", "environment": "test"},
+    )
+
+
+def test_event_is_stored_queued_and_shown_as_it_was_sent(api: Api) -> None:
+    body = '{"event_type": "a", "payload": {"n": [1.50, 1e400]}, "metadata": {"b": 0.10}, "idempotency_key": "k"}'
+    status, receipt = api.call("POST /events", body)
+    assert (status, receipt["status"]) == (201, "pending")
+    event = api.store.events[receipt["event_id"]]
+    assert (event.owner, event.payload) == ("owner-1", '{"n":[1.50,1e400]}')
+    assert receipt["created_at"] == event.created_at
+    assert api.queue.woken == [event.event_id]
+    _, shown = api.call("GET /events", limit="1")
+    assert shown["events"][0]["event_id"] == event.event_id
+
+
+def test_numbers_of_a_payload_come_back_digit_by_digit(api: Api) -> None:
+    api.call("POST /events", '{"event_type": "a", "payload": {"n": [1.50, 1e400]}, "metadata": {"b": 0.10}}')
+    for path in (f"/events/{ID}", "/events", "/inbox"):
+        event = {"rawPath": path, "requestContext": {"stage": "$default", "http": {"method": "GET", "path": path}}}
+        event["requestContext"]["authorizer"] = {"lambda": {"owner": "owner-1"}}  # type: ignore[index]
+        text = api.module.handler(event, api.context)["body"]
+        assert '"payload":{"n":[1.50,1e400]},"metadata":{"b":0.10}' in text
+
+
+def test_same_idempotency_key_again_is_the_first_event(api: Api) -> None:
+    (first, receipt), (again, known) = api.post(idempotency_key="k"), api.post(idempotency_key="k", event_type="b")
+    assert (first, again) == (201, 200)
+    assert {**known, "message": ""} == {**receipt, "message": ""}
+    assert len(api.store.events) == 1
+
+
+def test_event_is_stored_though_the_queue_does_not_answer(
+    api: Api, log: Divert, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = log(api.module)
+    api.queue.failure = QueueUnavailableError("ReadTimeoutError")
+    assert api.post()[0] == 201
+    warning, _ = lines(output.getvalue())
+    assert (warning["level"], warning["reason"], warning["event_id"]) == ("WARNING", "ReadTimeoutError", ID)
+    (metrics,) = lines(capsys.readouterr().out)
+    assert (metrics["EventsPosted"], metrics["DeliveryNotWoken"]) == ([1.0], [1.0])
+
+
+def test_one_event(api: Api, posted: str) -> None:
+    status, event = api.call(f"GET /events/{posted}")
+    assert status == 200
+    assert event["payload"] == NEW["payload"]
+    assert (event["metadata"], event["delivery_attempts"], event["delivered_at"]) == (None, 0, None)
+    assert "owner" not in event
+
+
+def test_acknowledge_replay_delete(api: Api, posted: str) -> None:
+    for _ in range(2):
+        assert api.call(f"POST /events/{posted}/acknowledge") == (204, None)
+        assert api.call(f"GET /events/{posted}")[1]["status"] == "acknowledged"
+        assert api.call("GET /inbox")[1]["events"] == []
+    status, receipt = api.call(f"POST /events/{posted}/replay")
+    assert (status, receipt["event_id"], receipt["status"]) == (202, posted, "pending")
+    assert len(api.call("GET /inbox")[1]["events"]) == 1
+    assert api.queue.woken == [posted] * 2
+    assert api.call(f"DELETE /events/{posted}") == (204, None)
+    assert api.call(f"DELETE /events/{posted}")[0] == 404
+
+
+@pytest.mark.parametrize("route", OF_ONE_EVENT)
+def test_event_of_somebody_else_is_like_none(api: Api, posted: str, route: str) -> None:
+    before = dict(api.store.events)
+    answers = [api.call(route.format(posted), owner="owner-2"), api.call(route.format("evt_zzzzzzzzzzzz"))]
+    for unusable in ("x", "evt_", "EVT_0123456789ab", "é", "evt_0123456789ab%0A", "x" * 5_000, "a b", "'"):
+        answers.append(api.call(route.format(unusable)))
+    assert {status for status, _ in answers} == {404}
+    assert {json.dumps(answer) for status, answer in answers} == {json.dumps(answers[0][1])}
+    assert api.store.events == before
+
+
+def test_listings_show_an_owner_only_the_own_events(api: Api, posted: str) -> None:
+    for path in ("/events", "/inbox"):
+        assert api.call(f"GET {path}", owner="owner-2") == (200, {"events": [], "next_cursor": None})
+        assert [event["event_id"] for event in api.call(f"GET {path}")[1]["events"]] == [posted]
+
+
+def test_listing_goes_on_behind_a_cursor(api: Api) -> None:
+    ids = [api.post()[1]["event_id"] for _ in range(5)]
+    api.store.acknowledge("owner-1", ids[4], "2026-03-02T10:00:00.000Z")
+    _, first = api.call("GET /inbox", limit="3")
+    _, second = api.call("GET /inbox", limit="3", cursor=first["next_cursor"])
+    assert [[event["event_id"] for event in page["events"]] for page in (first, second)] == [
+        sorted(ids[:4], key=lambda event_id: api.store.events[event_id].position)[:3],
+        sorted(ids[:4], key=lambda event_id: api.store.events[event_id].position)[3:],
+    ]
+    assert second["next_cursor"] is None
+    for route, owner in (("GET /events", "owner-1"), ("GET /inbox", "owner-2")):
+        status, answer = api.call(route, owner=owner, cursor=first["next_cursor"])
+        assert (status, [fault["field"] for fault in answer["error"]["details"]]) == (422, ["cursor"])
+
+
+def test_filter_by_status(api: Api, posted: str) -> None:
+    for status in Status:
+        events = api.call("GET /events", status=str(status))[1]["events"]
+        assert len(events) == (1 if status is Status.PENDING else 0)

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from lambdas.common.errors import ApiError, UnavailableError
+from lambdas.events_api.answers import STATUS_AND_CODE
+from lambdas.events_api.body import MAX_BODY_BYTES
+from lambdas.events_api.errors import StoreUnavailableError
+from lambdas.events_api.models import MAX_PAYLOAD_BYTES
+from tests.unit.lambdas.events_api.calling import ENVIRONMENT, GUARDED, HANDLER, ID, NEW, REQUEST_ID, Api, lines
+
+LoadHandler = Callable[..., ModuleType]
+Divert = Callable[[ModuleType], io.StringIO]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (None, 400, "empty_body"),
+        (" ", 400, "empty_body"),
+        ("planted-secret", 400, "not_json"),
+        (json.dumps(NEW) + " " * MAX_BODY_BYTES, 413, "too_large"),
+        (json.dumps(NEW | {"payload": {"k": "planted-secret" * (MAX_PAYLOAD_BYTES // 10)}}), 413, "too_large"),
+        ("[]", 422, "invalid_request"),
+        (json.dumps(NEW | {"planted": "planted-secret"}), 422, "invalid_request"),
+        (json.dumps(NEW | {"event_type": "planted-secret"}), 422, "invalid_request"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_request_that_is_refused_stores_nothing(api: Api, body: str | None, status: int, code: str) -> None:
+    answered, answer = api.call("POST /events", body)
+    assert (answered, answer["error"]["code"], answer["error"]["request_id"]) == (status, code, REQUEST_ID)
+    assert "planted-secret" not in json.dumps(answer)
+    assert (api.store.events, api.queue.woken) == ({}, [])
+
+
+MISSING = (401, "unauthorized", "Bearer")
+REFUSED = (403, "forbidden", None)
+
+
+@pytest.mark.parametrize("route", GUARDED)
+@pytest.mark.parametrize(
+    ("authorizer", "expected"),
+    [
+        # As from a route that has no authorizer.
+        (None, MISSING),
+        ({}, MISSING),
+        ({"lambda": None}, MISSING),
+        ({"jwt": {"claims": {"owner": "owner-1"}}}, MISSING),
+        ({"owner": "owner-1"}, MISSING),
+        ({"lambda": {"owner": "", "denied": "missing"}}, MISSING),
+        ({"lambda": {"owner": "owner-1", "denied": "missing"}}, MISSING),
+        ({"lambda": {"owner": "", "denied": "refused"}}, REFUSED),
+        ({"lambda": {"owner": "owner-1", "denied": "refused"}}, REFUSED),
+        ({"lambda": {"owner": "owner-1", "denied": None}}, REFUSED),
+        ({"lambda": {"owner": "owner-1", "denied": ""}}, REFUSED),
+        ({"lambda": {"owner": ""}}, REFUSED),
+        ({"lambda": {"owner": None}}, REFUSED),
+        ({"lambda": {"key_id": "abcdefgh"}}, REFUSED),
+    ],
+)
+def test_without_an_owner_nothing_is_done(
+    api: Api, posted: str, route: str, authorizer: dict[str, Any] | None, expected: tuple[int, str, str | None]
+) -> None:
+    before = dict(api.store.events)
+    # What it was called with is not looked at.
+    for body, query in ((json.dumps(NEW), {}), ("{", {"limit": "x"})):
+        status, answer = api.call(route, body, owner=None, authorizer=authorizer, **query)
+        assert (status, answer["error"]["code"], api.headers.get("WWW-Authenticate")) == expected
+        assert answer["error"]["details"] == []
+    assert api.store.events == before
+
+
+def test_refused_key_changes_nothing_where_none_is_needed(api: Api) -> None:
+    denied = {"lambda": {"owner": "", "denied": "refused"}}
+    assert api.call("GET /health", authorizer=denied)[0] == 200
+    assert api.call("GET /elsewhere", authorizer=denied)[0] == 404
+    assert api.call("PUT /events", authorizer=denied)[0] == 405
+
+
+@pytest.mark.parametrize(
+    ("route", "allowed"),
+    [
+        ("POST /health", "GET"),
+        ("PUT /events", "GET, POST"),
+        ("OPTIONS /events", "GET, POST"),
+        ("POST /inbox", "GET"),
+        (f"PATCH /events/{ID}", "GET, DELETE"),
+        (f"GET /events/{ID}/acknowledge", "POST"),
+        (f"DELETE /events/{ID}/replay", "POST"),
+    ],
+)
+def test_other_methods(api: Api, route: str, allowed: str) -> None:
+    status, answer = api.call(route)
+    assert (status, answer["error"]["code"], api.headers["Allow"]) == (405, "method_not_allowed", allowed)
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/planted-secret", "/events/", "/events/a/b", "/events/a/replay/b", "/Events", "//events", ""]
+)
+def test_other_paths(api: Api, path: str) -> None:
+    for owner in (None, "owner-1"):
+        status, answer = api.call(f"GET {path}", owner=owner)
+        assert (status, answer["error"]["code"]) == (404, "not_found")
+        assert "planted-secret" not in json.dumps(answer)
+
+
+@pytest.mark.parametrize("worth_repeating", [True, False])
+@pytest.mark.parametrize("route", GUARDED)
+def test_table_that_does_not_answer_is_a_503(api: Api, log: Divert, route: str, worth_repeating: bool) -> None:
+    output = log(api.module)
+    api.store.failure = StoreUnavailableError("PlantedException", worth_repeating=worth_repeating)
+    status, answer = api.call(route, json.dumps(NEW))
+    assert (status, answer["error"]["code"]) == (503, "unavailable")
+    assert api.headers.get("Retry-After") == ("5" if worth_repeating else None)
+    assert "Planted" not in json.dumps(answer)
+    assert lines(output.getvalue())[0]["reasons"] == ["PlantedException"]
+
+
+@pytest.mark.parametrize("route", GUARDED)
+def test_mistake_of_ours_is_a_500_without_internals(api: Api, log: Divert, route: str) -> None:
+    output = log(api.module)
+    api.store.failure = KeyError("planted-secret")
+    status, answer = api.call(route, json.dumps(NEW))
+    assert (status, answer["error"]["code"], answer["error"]["request_id"]) == (500, "internal_error", REQUEST_ID)
+    assert "planted-secret" not in json.dumps(answer) + output.getvalue()
+    assert lines(output.getvalue())[0]["error"] == "KeyError"
+
+
+def test_request_without_an_id_of_api_gateway_takes_the_invocations(api: Api) -> None:
+    event = {"rawPath": "/x", "requestContext": {"stage": "$default", "http": {"method": "GET", "path": "/x"}}}
+    answer = json.loads(api.module.handler(event, api.context)["body"])
+    assert answer["error"]["request_id"] == api.context.aws_request_id
+
+
+def test_log_holds_ids_and_counts(
+    api: Api, log: Divert, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("POWERTOOLS_LOGGER_LOG_EVENT", "true")
+    output = log(api.module)
+    api.post()
+    api.call("POST /events", "planted-secret")
+    api.call("GET /health", owner=None)
+    first, second, third = lines(output.getvalue())
+    assert (first["request_id"], first["owner"], first["key_id"]) == (REQUEST_ID, "owner-1", "abcdefgh")
+    assert (first["status"], first["event_id"]) == (201, ID)
+    assert first["duration_ms"] > 0
+    # What was noted of one request is not told of the next.
+    assert second["status"] == 400
+    assert "event_id" not in second
+    assert third.get("owner") is None
+    printed = capsys.readouterr().out
+    (metrics,) = lines(printed)
+    assert (metrics["EventsPosted"], metrics["EventsRepeated"], metrics["DeliveryNotWoken"]) == ([1.0], [0.0], [0.0])
+    assert metrics["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Pipelines"
+    assert "planted-secret" not in output.getvalue() + printed
+
+
+def test_nothing_is_printed_in_development_mode(
+    load: LoadHandler, context: Any, log: Divert, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Left to itself, the resolver would print events then."""
+    monkeypatch.setenv("POWERTOOLS_DEV", "true")
+    api = Api(load(HANDLER, **ENVIRONMENT), context)
+    output = log(api.module)
+    api.call("POST /events", "planted-secret")
+    assert "planted-secret" not in output.getvalue() + capsys.readouterr().out
+
+
+@pytest.mark.parametrize("missing", sorted(ENVIRONMENT))
+def test_missing_variable_is_named_while_the_function_starts(load: LoadHandler, missing: str) -> None:
+    environment = {name: value for name, value in ENVIRONMENT.items() if name != missing}
+    with pytest.raises(Exception, match=missing) as caught:
+        load(HANDLER, **environment)
+    assert type(caught.value).__name__ == "EnvironmentVariableError"
+
+
+def test_every_error_has_a_status() -> None:
+    def below(kind: type[ApiError]) -> Iterator[type[ApiError]]:
+        for each in kind.__subclasses__():
+            yield from (each, *below(each))
+
+    ours = {
+        kind for kind in below(ApiError) if kind.__module__ in ("lambdas.common.errors", "lambdas.events_api.errors")
+    }
+    assert ours - set(STATUS_AND_CODE) == {UnavailableError}
+
+
+def test_function_loads_nothing_that_it_does_not_need(root: Path) -> None:
+    """Each module costs at every cold start."""
+    code = f"import sys, {HANDLER}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    command = [sys.executable, "-c", code]
+    environment = {**ENVIRONMENT, "AWS_DEFAULT_REGION": "us-east-1"}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert {"botocore", "aws_lambda_powertools", "pydantic"} <= loaded
+    assert loaded.isdisjoint({"boto3", "s3transfer", "requests", "httpx", "jwt"})

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from botocore.exceptions import EndpointConnectionError, NoCredentialsError, ReadTimeoutError
+
+from lambdas.events_api.clients import dynamodb_client, sqs_client
+from lambdas.events_api.dynamodb_store import DynamoEventStore
+from lambdas.events_api.errors import NoSuchEventError, StoreUnavailableError
+from lambdas.events_api.event import Status
+from lambdas.events_api.store import INBOX, EventStore
+from tests.fakes.dynamodb import Lose, dynamodb_error
+from tests.fakes.events import INDEXES, MemoryEvents
+from tests.fakes.items import FakeTable, Fault, Repeat
+from tests.support.event_store import LATER, EventStoreContract, new_event
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+TIMED_OUT = ReadTimeoutError(endpoint_url="https://dynamodb.invalid")
+OWNER = "owner-1"
+
+
+def table_with(*faults: Fault) -> FakeTable:
+    return FakeTable("events", "event_id", INDEXES, faults=faults)
+
+
+def store_on(table: FakeTable, name: str = "events") -> DynamoEventStore:
+    return DynamoEventStore(cast("DynamoDBClient", table), name)
+
+
+class TestInMemory(EventStoreContract):
+    @pytest.fixture
+    def store(self) -> EventStore:
+        return MemoryEvents()
+
+
+class TestOnATable(EventStoreContract):
+    @pytest.fixture
+    def store(self) -> EventStore:
+        return store_on(table_with())
+
+
+Call = Callable[[EventStore], object]
+CALLS: dict[str, Call] = {
+    "put": lambda store: store.put(new_event(OWNER)),
+    "get": lambda store: store.get(OWNER, "evt_000000000000"),
+    "page": lambda store: store.page(OWNER, INBOX, after=None, limit=1),
+    "acknowledge": lambda store: store.acknowledge(OWNER, "evt_000000000000", LATER),
+    "replay": lambda store: store.replay(OWNER, "evt_000000000000", LATER),
+    "delete": lambda store: store.delete(OWNER, "evt_000000000000"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+@pytest.mark.parametrize(
+    ("failure", "reason", "worth_repeating"),
+    [
+        (dynamodb_error("ThrottlingException"), "ThrottlingException", True),
+        (dynamodb_error("ProvisionedThroughputExceededException"), "ProvisionedThroughputExceededException", True),
+        (dynamodb_error("InternalServerError"), "InternalServerError", True),
+        (TIMED_OUT, "ReadTimeoutError", True),
+        (EndpointConnectionError(endpoint_url="https://dynamodb.invalid"), "EndpointConnectionError", True),
+        (dynamodb_error("AccessDeniedException"), "AccessDeniedException", False),
+        (dynamodb_error("ResourceNotFoundException"), "ResourceNotFoundException", False),
+        (NoCredentialsError(), "NoCredentialsError", False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_table_that_does_not_do_it_is_named_as_such(
+    call: Call, failure: Exception, reason: str, worth_repeating: bool
+) -> None:
+    with pytest.raises(StoreUnavailableError) as caught:
+        call(store_on(table_with(failure)))
+    assert (caught.value.reasons, caught.value.worth_repeating) == ((reason,), worth_repeating)
+    assert reason not in str(caught.value)
+
+
+def test_table_of_another_name_is_not_there() -> None:
+    with pytest.raises(StoreUnavailableError):
+        store_on(table_with(), "other").get(OWNER, "evt_000000000000")
+
+
+def test_put_whose_answer_got_lost_is_known_as_our_own() -> None:
+    """Else an event without an idempotency key would be stored twice."""
+    table = table_with(Repeat())
+    event = new_event(OWNER)
+    assert store_on(table).put(event) is None
+    assert list(table.items) == [event.event_id]
+
+
+def test_put_that_nobody_repeats_is_told() -> None:
+    table = table_with(Lose(TIMED_OUT))
+    with pytest.raises(StoreUnavailableError):
+        store_on(table).put(new_event(OWNER))
+    assert len(table.items) == 1
+
+
+def test_changes_may_be_repeated_by_the_client() -> None:
+    event = new_event(OWNER)
+    for change in (CALLS["acknowledge"], CALLS["replay"]):
+        store = store_on(table_with(None, Repeat()))
+        store.put(new_event(OWNER, event_id="evt_000000000000"))
+        change(store)
+    store = store_on(table_with(None, Repeat()))
+    store.put(event)
+    with pytest.raises(NoSuchEventError):
+        store.delete(OWNER, event.event_id)
+
+
+def test_item_has_the_attributes_of_the_indexes() -> None:
+    table = table_with()
+    store = store_on(table)
+    event = new_event(OWNER)
+    store.put(event)
+    (item,) = table.items.values()
+    assert item["owner_status"] == {"S": "owner-1#pending"}
+    assert item["position"] == {"S": f"{event.created_at}#{event.event_id}"}
+    assert item["next_attempt_at"] == {"S": event.created_at}
+    assert "idempotency_key" not in item, "an index has only those that have one"
+    store.acknowledge(OWNER, event.event_id, LATER)
+    (item,) = table.items.values()
+    assert item["owner_status"] == {"S": "owner-1#acknowledged"}
+    assert "next_attempt_at" not in item, "the index of due events has only pending ones"
+
+
+@pytest.mark.parametrize("change", ["acknowledge", "replay"])
+def test_change_takes_the_event_away_from_whoever_delivers_it(change: str) -> None:
+    table = table_with()
+    store = store_on(table)
+    store.put(new_event(OWNER, event_id="evt_000000000000", version=4))
+    table.items["evt_000000000000"] |= {"lease_owner": {"S": "run-1"}, "lease_until": {"N": "9999999999"}}
+    CALLS[change](store)
+    item = table.items["evt_000000000000"]
+    assert item["version"] == {"N": "5"}
+    assert not {"lease_owner", "lease_until"} & set(item)
+
+
+def test_large_events_make_short_pages() -> None:
+    """DynamoDB stops at a megabyte, and says that there is more."""
+
+    class Stingy(FakeTable):
+        def query(self, **request: object) -> dict[str, object]:
+            return super().query(**{**request, "Limit": 2})
+
+    store = store_on(Stingy("events", "event_id", INDEXES))
+    events = [new_event(OWNER, status=Status.PENDING) for _ in range(3)]
+    for event in events:
+        store.put(event)
+    page = store.page(OWNER, INBOX, after=None, limit=50)
+    assert (page.events, page.more) == (events[:2], True)
+
+
+def test_clients_give_up_before_the_function_has_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    seconds = 0.0
+    for client in (dynamodb_client(), sqs_client()):
+        config = client.meta.config
+        tries = config.retries["total_max_attempts"]
+        # Before the n-th repetition, botocore waits for at most 2^(n-1) seconds.
+        seconds += tries * (config.connect_timeout + config.read_timeout) + 2 ** (tries - 1) - 1
+    assert seconds <= 15

@@ -1,0 +1,139 @@
+"""docs/openapi/events_api.json is proven valid and true here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from types import ModuleType
+from typing import Any
+
+import jsonschema
+import pytest
+import schemathesis
+
+from lambdas.common.errors import MethodNotAllowedError
+from lambdas.events_api.answers import STATUS_AND_CODE
+from lambdas.events_api.body import read_new_event
+from lambdas.events_api.errors import InvalidRequestError
+from lambdas.events_api.event import Event, Status
+from lambdas.events_api.models import NewEvent
+from lambdas.events_api.views import event_view, page_view
+from lambdas.tools.events_errors import GATEWAY_ANSWERS
+from lambdas.tools.events_openapi import document
+from lambdas.tools.events_schemas import EXAMPLE_EVENT, PAGE
+from tests.support.event_store import new_event
+from tests.unit.lambdas.events_api.calling import ENVIRONMENT, HANDLER
+
+DOCUMENT = document()
+POST = DOCUMENT["paths"]["/events"]["post"]
+UNDECLARED = {MethodNotAllowedError}
+"""For requests that declared routes do not let happen."""
+
+NOT_SHOWN = {"owner", "version"}
+
+
+def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, item in DOCUMENT["paths"].items():
+        yield from ((path, name.upper(), item[name]) for name in item if name != "parameters")
+
+
+def answers() -> Iterator[dict[str, Any]]:
+    yield from DOCUMENT["components"]["responses"].values()
+    for _, _, operation in operations():
+        yield from (answer for answer in operation["responses"].values() if "content" in answer)
+
+
+def validate(value: object, schema: dict[str, Any]) -> None:
+    jsonschema.validate(value, {**schema, "components": DOCUMENT["components"]})
+
+
+def test_document_is_valid_openapi() -> None:
+    schemathesis.openapi.from_dict(DOCUMENT).validate()
+
+
+def test_paths_and_methods_are_those_of_the_function(load: Callable[..., ModuleType]) -> None:
+    served = load(HANDLER, **ENVIRONMENT).METHODS_OF_PATHS
+    declared: dict[str, set[str]] = {}
+    for path, method, _ in operations():
+        declared.setdefault(path.replace("{", "<").replace("}", ">"), set()).add(method)
+    assert declared == {path: set(methods) for path, methods in served.items()}
+
+
+def test_every_operation_but_health_needs_a_key() -> None:
+    assert DOCUMENT["security"]
+    assert [path for path, _, operation in operations() if "security" in operation] == ["/health"]
+    for path, _, operation in operations():
+        assert {"401", "403"} & set(operation["responses"]) == (set() if path == "/health" else {"401", "403"})
+
+
+def test_every_error_of_the_code_is_documented_with_an_example() -> None:
+    shown = {
+        (int(status), name)
+        for status, answer in DOCUMENT["components"]["responses"].items()
+        for name in answer["content"]["application/json"]["examples"]
+    }
+    known = {answer for kind, answer in STATUS_AND_CODE.items() if kind not in UNDECLARED}
+    assert known | {(500, "internal_error")} | {(status, "api_gateway") for status in GATEWAY_ANSWERS} == shown
+
+
+def test_every_example_is_as_its_schema_says() -> None:
+    checked = 0
+    for answer in answers():
+        media = answer["content"]["application/json"]
+        examples = [example["value"] for example in media.get("examples", {}).values()]
+        for example in examples or [media["example"]]:
+            validate(example, media["schema"])
+            checked += 1
+    assert checked > 20
+
+
+def test_every_answer_refers_to_something_that_is_there() -> None:
+    for _, _, operation in operations():
+        for answer in operation["responses"].values():
+            name = answer.get("$ref", "/500").rpartition("/")[2]
+            assert name in DOCUMENT["components"]["responses"]
+
+
+def test_request_example_is_a_request_that_is_taken() -> None:
+    media = POST["requestBody"]["content"]["application/json"]
+    validate(media["example"], media["schema"])
+    assert read_new_event({"body": json.dumps(media["example"])}).idempotency_key
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        [],
+        {"event_type": "a"},
+        {"event_type": "A", "payload": {"a": 1}},
+        {"event_type": "x" * 101, "payload": {"a": 1}},
+        {"event_type": "a", "payload": {}},
+        {"event_type": "a", "payload": [1]},
+        {"event_type": "a", "payload": {"a": 1}, "metadata": None},
+        {"event_type": "a", "payload": {"a": 1}, "idempotency_key": None},
+        {"event_type": "a", "payload": {"a": 1}, "idempotency_key": "x" * 256},
+        {"event_type": "a", "payload": {"a": 1}, "extra": 1},
+    ],
+    ids=lambda body: str(body)[:60],
+)
+def test_schema_refuses_what_the_code_refuses(body: object) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        validate(body, POST["requestBody"]["content"]["application/json"]["schema"])
+    with pytest.raises(InvalidRequestError):
+        read_new_event({"body": json.dumps(body)})
+
+
+def test_every_field_of_an_event_is_shown_but_for_what_is_ours() -> None:
+    shown = json.loads(event_view(new_event("owner-1")))
+    assert set(shown) == {field.name for field in fields(Event)} - NOT_SHOWN
+    assert set(shown) == set(EXAMPLE_EVENT)
+    assert set(DOCUMENT["components"]["schemas"]["NewEvent"]["properties"]) == set(NewEvent.model_fields)
+
+
+def test_views_are_as_their_schema_says() -> None:
+    tried = new_event("owner-1", metadata="{}", idempotency_key="k", last_status="no answer", delivery_attempts=2)
+    events = [new_event("owner-1"), tried, new_event("owner-1", status=Status.DELIVERED, last_status=200)]
+    for cursor in (None, "x"):
+        validate(json.loads(page_view(events, cursor)), PAGE)

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+
+import pytest
+
+from lambdas.tools import subscriptions
+from tests.fakes.dynamodb import dynamodb_error
+from tests.fakes.items import FakeTable
+
+HERE = ["--environment", "test", "--owner", "test-user"]
+URL = "https://example.com/hooks?a=b"
+SECRET = "whsec_" + base64.b64encode(b"s" * 24).decode()
+
+NO_ADDRESSES = (
+    *("", "x", "example.com", "https://", "https:///x", "ftp://a.example", "file:///etc/passwd", "//a.example"),
+    *("https://a.example/\n", "https://a b/", "https://ż.pl", "https://a.example:x/", "https://a:99999/", "https://["),
+)
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> FakeTable:
+    """The table that the tool's client reads."""
+    table = FakeTable("subscriptions-test", "owner")
+    monkeypatch.setattr(subscriptions, "dynamodb_client", lambda: table)
+    monkeypatch.delenv("ENVIRONMENT", raising=False)
+    return table
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], table: FakeTable) -> Run:
+    """Runs the tool and returns what it printed on standard output."""
+
+    def run(*arguments: str) -> str:
+        assert subscriptions.main([*arguments, *HERE]) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_first_subscription_gets_a_secret_that_is_printed_alone(table: FakeTable, run: Run) -> None:
+    secret = run("put", "--url", URL).removesuffix("\n")
+    item = table.items["test-user"]
+    assert item["secret"] == {"S": secret}
+    assert len(base64.b64decode(secret.removeprefix("whsec_"), validate=True)) == 32
+    assert (item["url"], item["active"], set(item)) == (
+        {"S": URL},
+        {"BOOL": True},
+        {"owner", "url", "secret", "active", "updated_at"},
+    )
+
+
+def test_another_address_leaves_the_secret(table: FakeTable, run: Run) -> None:
+    """Else the receiver would refuse every delivery from now on."""
+    secret = run("put", "--url", URL).strip()
+    assert run("put", "--url", "https://example.com/other") == ""
+    assert table.items["test-user"]["secret"] == {"S": secret}
+    assert table.items["test-user"]["url"] == {"S": "https://example.com/other"}
+
+
+def test_secret_that_is_given_is_taken_and_not_printed(table: FakeTable, run: Run) -> None:
+    run("put", "--url", URL)
+    assert run("put", "--url", URL, "--secret", SECRET) == ""
+    assert table.items["test-user"]["secret"] == {"S": SECRET}
+
+
+def test_show_has_everything_but_the_secret(run: Run) -> None:
+    secret = run("put", "--url", URL).strip()
+    shown = run("show")
+    assert f"url: {URL}\n" in shown
+    assert "active: true\n" in shown
+    assert secret not in shown
+
+
+def test_off_and_on_again(table: FakeTable, run: Run) -> None:
+    run("put", "--url", URL, "--secret", SECRET)
+    run("off")
+    assert "active: false\ndeactivated_reason: switched off by hand\n" in run("show")
+    run("put", "--url", URL)
+    assert "active: true\nowner: " in run("show")
+    assert "deactivated_reason" not in table.items["test-user"]
+
+
+@pytest.mark.parametrize("command", ["show", "off"])
+def test_owner_without_a_subscription_is_said(
+    table: FakeTable, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert subscriptions.main([command, *HERE]) == 1
+    assert capsys.readouterr().err.startswith("error: test-user has no subscription in table subscriptions-test: ")
+    assert table.items == {}
+
+
+@pytest.mark.parametrize("command", [["put", "--url", URL], ["show"], ["off"]], ids=lambda command: command[0])
+def test_table_that_does_not_answer_is_named(
+    table: FakeTable, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    table.faults = iter([dynamodb_error("ResourceNotFoundException")])
+    assert subscriptions.main([*command, *HERE]) == 1
+    assert "check --environment and AWS_DEFAULT_REGION" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "url", ["https://a.example", "https://a.example:8443/x/y?z=1", "HTTPS://A.example/", "https://[2001:db8::1]/"]
+)
+def test_address_of_a_webhook(table: FakeTable, run: Run, url: str) -> None:
+    run("put", "--url", url)
+    assert table.items["test-user"]["url"] == {"S": url}
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        *((url, "--url must be an address such as ") for url in NO_ADDRESSES),
+        ("http://a.example/", "--url must begin with https://"),
+        *((url, "--url must have neither a user") for url in ("https://u:planted@a.example", "https://a.example/#x")),
+        ("https://a.example/" + "x" * 2_048, "--url must have at most 2048 characters"),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_address_that_could_never_be_delivered_to(
+    table: FakeTable, capsys: pytest.CaptureFixture[str], url: str, says: str
+) -> None:
+    assert subscriptions.main(["put", "--url", url, *HERE]) == 1
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert errors.startswith(f"error: {says}")
+    assert "planted" not in errors
+    assert table.calls == []
+
+
+def test_http_is_for_the_local_stack(table: FakeTable, run: Run) -> None:
+    run("put", "--url", "http://127.0.0.1:8081/receivers/a", "--allow-http")
+    assert table.items["test-user"]["url"] == {"S": "http://127.0.0.1:8081/receivers/a"}
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        *("", "whsec_", "planted", "whsec_*", SECRET.removeprefix("whsec_"), SECRET[:-1]),
+        *("whsec_" + base64.b64encode(b"s" * size).decode() for size in (23, 65)),
+    ],
+    ids=lambda secret: secret[:20],
+)
+def test_no_secret(table: FakeTable, capsys: pytest.CaptureFixture[str], secret: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        subscriptions.main(["put", "--url", URL, "--secret", secret, *HERE])
+    assert caught.value.code == 2
+    assert "must be whsec_ and base64 of 24 to 64 bytes" in capsys.readouterr().err
+    assert table.calls == []
