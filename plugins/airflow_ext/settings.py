@@ -53,7 +53,7 @@ class Settings(BaseModel):
         ingest_bucket: bucket of the call-details files.
         ingest_ledger_table: table of the ingest's claims, acknowledgements and permits.
         call_details_dlq_url: queue of the dead letters.
-        max_records_per_batch: of a file that is ingested for the first time; the API takes no more than 500.
+        max_records_per_batch: of a file that was never planned before; the API takes no more than 500.
         max_retries: how often a batch is sent in all.
         max_concurrent_calls: of the call-details API, over all tasks, files and replays.
         events_table: table of the events API.

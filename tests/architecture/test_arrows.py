@@ -34,7 +34,7 @@ nothing with Airflow but the formats in S3, this starts everything as commands."
 COMMAND_LINES = {"local", "tools"}
 """Folders whose modules talk to people on a terminal."""
 
-HEAVY = {"authlib", "boto3", "botocore", "httpx", "numpy", "pandas", "pymssql", "requests", "slack_sdk"}
+HEAVY = {"aiohttp", "authlib", "boto3", "botocore", "httpx", "numpy", "pandas", "pymssql", "requests", "slack_sdk"}
 """Not at module level of what is imported while a DAG file is parsed."""
 
 PARSE_TIME_PROVIDERS = {

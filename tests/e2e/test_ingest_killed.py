@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import psutil
+import pytest
 
 from local.stack import Stack
 from tests.e2e.kit.ingest import BATCHES, POST_TASK, File, Ingest, lines
@@ -20,6 +22,13 @@ IN_FLIGHT = 37
 SILENT_SECONDS = 15
 """After so long without a sign of life a scheduler counts as dead."""
 OUTAGE_SECONDS = 12.0
+
+
+@pytest.fixture(autouse=True)
+def no_permit_left(ingest: Ingest) -> Iterator[None]:
+    """No dead task keeps calls from the next test."""
+    yield
+    ingest.forget_permits()
 
 
 def posting_task(ingest: Ingest, run_id: str) -> str:

@@ -61,7 +61,7 @@ def test_replay_empties_the_queue_while_files_are_ingested_and_fifty_calls_are_t
         assert set(ingest.taken(file)) == {1}
     assert ingest.taken(refused) == [1] * REFUSED
     assert ingest.dead_letters() == []
-    # All of them wish for more than twice as many; tasks of earlier tests that were killed may still have a lease.
-    assert AT_ONCE / 2 < most_at_once(partners.calls(BATCHES, since=before)) <= AT_ONCE
+    # They wish for more than twice as many.
+    assert AT_ONCE - 5 < most_at_once(partners.calls(BATCHES, since=before)) <= AT_ONCE
     assert partners.most_at_once(BATCHES) <= AT_ONCE, "in the whole session"
     assert ingest.listing("receipts/incoming/refused.txt") == [each for each in receipts if "refused.txt" in each.key]

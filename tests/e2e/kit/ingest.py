@@ -92,6 +92,7 @@ class Ingest(Bucket):
         self.pipeline = pipeline
         self._partners = partners
         self._sqs, self._queue = stack.aws("sqs"), stack.call_details_dlq_url
+        self._dynamodb, self._ledger = stack.aws("dynamodb"), stack.ingest_ledger_table
 
     def drop(self, name: str, content: bytes, *, size: int = 500, told: Sequence[str] | None = None) -> File:
         """Drop a file under ``incoming/``; see :class:`File`."""
@@ -169,6 +170,12 @@ class Ingest(Bucket):
         while messages := self._receive():
             for message in messages:
                 self._sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=message["ReceiptHandle"])
+
+    def forget_permits(self) -> None:
+        """Free the permits of tasks that were killed, for whose leases the next test would have to wait."""
+        asked = {"KeyConditionExpression": "pk = :pk", "ExpressionAttributeValues": {":pk": {"S": "permits"}}}
+        for item in self._dynamodb.query(TableName=self._ledger, **asked)["Items"]:
+            self._dynamodb.delete_item(TableName=self._ledger, Key={name: item[name] for name in ("pk", "sk")})
 
     def _receive(self) -> list[dict[str, Any]]:
         answer = self._sqs.receive_message(QueueUrl=self._queue, MaxNumberOfMessages=10, VisibilityTimeout=60)
