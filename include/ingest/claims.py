@@ -18,6 +18,9 @@ from include.ingest.claim_item import LET_GO, StoredClaim
 LEASE_SECONDS = 900.0
 """Longer than any pause between two renewals of a healthy run: its tasks may wait for a worker."""
 
+MAX_PAUSE_SECONDS = 3600.0
+"""Longest pause that a run makes because the API asks for it: as long as a task's retry waits at most."""
+
 _CLAIM = "claim"
 _UNFINISHED = "unfinished"
 """Partition of pointers to the claims that are not completed: one would have to read the whole table otherwise."""
@@ -77,13 +80,18 @@ class Claims:
             return mine
         return Held(now.claim.owner, now.until) if now.until > self._clock() else taken_over
 
-    def renew(self, claim: Claim) -> None:
+    def renew(self, claim: Claim, *, pause: float = 0.0) -> None:
         """Extend the lease; it may have run out, as long as nobody has taken over.
+
+        Args:
+            claim: what to keep.
+            pause: seconds in which its owner will do nothing, up to :data:`MAX_PAUSE_SECONDS`.
 
         Raises:
             ClaimLostError: somebody has taken over.
         """
-        self._change(claim, lambda current: current)
+        until = self._clock() + self._lease_seconds + min(pause, MAX_PAUSE_SECONDS)
+        self._change(claim, lambda current: current, lease=lambda current: max(current, until))
 
     def fix(self, claim: Claim, terms: Terms) -> Claim:
         """Fix the terms of the version's batches, unless that was done before.
@@ -117,7 +125,7 @@ class Claims:
         Raises:
             ClaimLostError: somebody has taken over.
         """
-        self._change(claim, lambda current: current, leased=False)
+        self._change(claim, lambda current: current, lease=lambda current: LET_GO)
 
     def forget(self, claim: Claim) -> None:
         """Let go of a version that nobody has to finish. Whoever claims it after all may try.
@@ -158,7 +166,12 @@ class Claims:
         return found
 
     def _change(
-        self, claim: Claim, change: Callable[[Claim], Claim], *, receipt: str | None = None, leased: bool = True
+        self,
+        claim: Claim,
+        change: Callable[[Claim], Claim],
+        *,
+        receipt: str | None = None,
+        lease: Callable[[float], float] | None = None,
     ) -> Claim:
         while True:
             seen = self._table.get(claim.file.partition, _CLAIM)
@@ -170,12 +183,12 @@ class Claims:
                     return now.claim
                 raise ClaimLostError(f"{claim.file.key} ({claim.file.etag}) is done: {now.receipt}")
             changed = change(now.claim)
-            if self._write(seen, changed, receipt=receipt, leased=leased):
+            if self._write(seen, changed, receipt=receipt, until=lease(now.until) if lease else None):
                 return changed
             # Another task of the same owner was faster, and may have changed something else.
 
-    def _write(self, seen: Item, claim: Claim, *, receipt: str | None = None, leased: bool = True) -> bool:
-        until = self._clock() + self._lease_seconds if leased else LET_GO
+    def _write(self, seen: Item, claim: Claim, *, receipt: str | None = None, until: float | None = None) -> bool:
+        until = self._clock() + self._lease_seconds if until is None else until
         return self._table.replace(seen, StoredClaim(claim, until, receipt).content()) is not None
 
     def _point_to(self, file: FileVersion) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from include.clients.call_details import CallDetailsApi, Gate
 from include.clients.items import ItemTable
-from include.errors import TransientError
+from include.errors import ApiUnavailableError, TransientError
 from include.ingest.batches import read_batches
 from include.ingest.chunk import ChunkState
 from include.ingest.claim import Claim
@@ -87,11 +87,16 @@ async def post_chunk(desk: Desk, claim: Claim, plan: Plan, chunk: Chunk) -> Chun
         return ledger.state
     share = share_of(desk.limit, plan, chunk)
     blocks = desk.store.blocks(plan.key, plan.etag, chunk.start, chunk.stop)
-    async with _kept(desk, claim), desk.permits.hold(share) as held, desk.open_api(held.permit) as api:
-        # Half as many again as may be sent at once: while these wait for their acknowledgement, others are sent.
-        workers = share + share // 2
-        poster = Poster(api, ledger, desk.dead_letters, file=plan.file, workers=workers)
-        return await poster.post(read_batches(blocks, plan, chunk, settled=ledger.state.is_settled))
+    try:
+        async with _kept(desk, claim), desk.permits.hold(share) as held, desk.open_api(held.permit) as api:
+            # Half as many again as may be sent at once: while these wait for their acknowledgement, others are sent.
+            workers = share + share // 2
+            poster = Poster(api, ledger, desk.dead_letters, file=plan.file, workers=workers)
+            return await poster.post(read_batches(blocks, plan, chunk, settled=ledger.state.is_settled))
+    except ApiUnavailableError as error:
+        # The next attempt waits for as long as the API asks, and is to find the claim still its own.
+        await asyncio.to_thread(desk.claims.renew, claim, pause=error.retry_after or 0.0)
+        raise
 
 
 @asynccontextmanager

@@ -9,29 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import batched
 from typing import TYPE_CHECKING
 
-from include.clients.aws import aws_errors
 from include.clients.call_details import CallDetailsApi
 from include.errors import InvalidInputError, TransientError
 from include.ingest.dead_letters import DeadLetters, from_message
+from include.ingest.letter_queue import VISIBILITY_SECONDS, LetterQueue
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 log = logging.getLogger(__name__)
-
-VISIBILITY_SECONDS = 120
-"""How long a message stays hidden from others unless that is extended, which happens three times as often."""
-
-_WAIT_SECONDS = 2
-_SQS_BATCH = 10
 
 
 @dataclass(frozen=True)
@@ -73,8 +66,7 @@ class Replay:
         workers: int,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self._sqs = sqs
-        self._queue_url = queue_url
+        self._queue = LetterQueue(sqs, queue_url)
         self._dead_letters = dead_letters
         self._api = api
         self._workers = workers
@@ -118,7 +110,7 @@ class Replay:
     ) -> None:
         loop = asyncio.get_running_loop()
         while (left := limit - self._ended["received"]) > 0:
-            messages = await loop.run_in_executor(threads, self._take, min(left, _SQS_BATCH))
+            messages = await loop.run_in_executor(threads, self._queue.take, left)
             # A queue may deliver a message twice, with another receipt.
             fresh = [message for message in messages if message["MessageId"] not in self._in_hand]
             self._in_hand |= {message["MessageId"]: message["ReceiptHandle"] for message in messages}
@@ -146,11 +138,12 @@ class Replay:
             except InvalidInputError as error:
                 log.warning("message %s stays in the queue: %s", message["MessageId"], error)
                 self._ended["unreadable"] += 1
-                self._kept[message["MessageId"]] = message["Body"]
+                if not dry_run:
+                    self._kept[message["MessageId"]] = message["Body"]
                 continue
             delivery = await self._api.post(body, letter.idempotency_key)
             if delivery.accepted:
-                await loop.run_in_executor(threads, self._delete, self._in_hand[message["MessageId"]])
+                await loop.run_in_executor(threads, self._queue.delete, self._in_hand[message["MessageId"]])
                 del self._in_hand[message["MessageId"]]
                 self._ended["accepted"] += 1
                 log.info("accepted: %s", what)
@@ -163,8 +156,8 @@ class Replay:
         """Put a message in the place of one that says the same, so that its time begins anew."""
         loop = asyncio.get_running_loop()
         # In this order: two messages of a batch do no harm, none would lose it.
-        await loop.run_in_executor(threads, self._send, body)
-        await loop.run_in_executor(threads, self._delete, self._in_hand[message])
+        await loop.run_in_executor(threads, self._queue.send, body)
+        await loop.run_in_executor(threads, self._queue.delete, self._in_hand[message])
         del self._in_hand[message]
 
     @asynccontextmanager
@@ -176,7 +169,9 @@ class Replay:
             while True:
                 await self._sleep(VISIBILITY_SECONDS / 3)
                 try:
-                    await loop.run_in_executor(threads, self._hide, list(self._in_hand.items()), VISIBILITY_SECONDS)
+                    await loop.run_in_executor(
+                        threads, self._queue.hide, list(self._in_hand.items()), VISIBILITY_SECONDS
+                    )
                 except TransientError as error:
                     log.warning("messages could not be kept hidden, they may be posted twice: %s", error)
 
@@ -186,34 +181,4 @@ class Replay:
         finally:
             extending.cancel()
             await asyncio.gather(extending, return_exceptions=True)
-            await loop.run_in_executor(threads, self._hide, list(self._in_hand.items()), 0)
-
-    def _take(self, number: int) -> list[MessageTypeDef]:
-        with aws_errors("SQS", f"receive from {self._queue_url}"):
-            answer = self._sqs.receive_message(
-                QueueUrl=self._queue_url,
-                MaxNumberOfMessages=number,
-                VisibilityTimeout=VISIBILITY_SECONDS,
-                WaitTimeSeconds=_WAIT_SECONDS,
-            )
-        return answer.get("Messages", [])
-
-    def _send(self, body: str) -> None:
-        with aws_errors("SQS", f"send to {self._queue_url}"):
-            self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=body)
-
-    def _delete(self, receipt: str) -> None:
-        with aws_errors("SQS", f"delete a message of {self._queue_url}"):
-            self._sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=receipt)
-
-    def _hide(self, in_hand: Iterable[tuple[str, str]], seconds: int) -> None:
-        for some in batched(in_hand, _SQS_BATCH):
-            with aws_errors("SQS", f"hide messages of {self._queue_url}"):
-                # Single ones may be refused, because they have been deleted in the meantime.
-                self._sqs.change_message_visibility_batch(
-                    QueueUrl=self._queue_url,
-                    Entries=[
-                        {"Id": str(index), "ReceiptHandle": receipt, "VisibilityTimeout": seconds}
-                        for index, (_, receipt) in enumerate(some)
-                    ],
-                )
+            await loop.run_in_executor(threads, self._queue.hide, list(self._in_hand.items()), 0)

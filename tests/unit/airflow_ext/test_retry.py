@@ -13,6 +13,7 @@ from airflow_ext.retry import (
     backoff_seconds,
 )
 from include import errors
+from include.ingest.claims import MAX_PAUSE_SECONDS
 
 
 def evaluate(error: BaseException, try_number: int = 1) -> float:
@@ -21,6 +22,10 @@ def evaluate(error: BaseException, try_number: int = 1) -> float:
     assert decision.action is RetryAction.RETRY
     assert decision.retry_delay is not None
     return decision.retry_delay.total_seconds()
+
+
+def test_claim_of_a_file_outlasts_the_longest_wait_that_an_api_can_ask_for() -> None:
+    assert MAX_PAUSE_SECONDS >= MAX_RETRY_AFTER_SECONDS
 
 
 def leaves(branch: type[errors.PipelineError]) -> list[type[errors.PipelineError]]:

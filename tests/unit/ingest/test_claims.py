@@ -9,6 +9,7 @@ import pytest
 
 from include.errors import AwsUnavailableError, ClaimLostError
 from include.ingest.claim import Claim, Done, FileVersion, Held, Terms, Unfinished
+from include.ingest.claims import MAX_PAUSE_SECONDS
 from include.ingest.ledger import read_chunks
 from tests.fakes.ledger_table import table_error
 from tests.unit.ingest.ledger_world import FILE, LEASE, World, accepted
@@ -61,6 +62,18 @@ def test_claim_that_ran_out_still_holds_if_nobody_took_it() -> None:
     world.time.now += 10 * LEASE
     world.claims.renew(claim)
     assert isinstance(world.claim("run-2"), Held)
+
+
+def test_claim_of_an_owner_that_pauses_lasts_as_long_and_no_longer_than_a_retry_waits() -> None:
+    world = World()
+    claim = world.claimed()
+    for pause, lasts in ((1000.0, 1000.0), (float("inf"), MAX_PAUSE_SECONDS)):
+        world.claims.renew(claim, pause=pause)
+        until = world.time.now + LEASE + lasts
+        world.time.now += 1
+        # Another of its tasks, which does not pause.
+        world.claims.renew(claim)
+        assert world.claim("run-2") == Held("run-1", until)
 
 
 def test_renewing_keeps_what_another_task_of_the_owner_noted() -> None:

@@ -21,7 +21,8 @@ from include.errors import (
 )
 from include.ingest.dead_letters import BodyPointer, DeadLetter, from_message, to_message
 from include.ingest.keys import dead_letter_key
-from include.ingest.replay import VISIBILITY_SECONDS, Replay, ReplayResult
+from include.ingest.letter_queue import VISIBILITY_SECONDS
+from include.ingest.replay import Replay, ReplayResult
 from tests.fakes.call_details import FakeCallDetails
 from tests.fakes.ledger_table import table_error
 from tests.fakes.s3 import s3_error
@@ -188,10 +189,12 @@ def test_refused_message_whose_copy_cannot_be_sent_stays() -> None:
 def test_dry_run_posts_nothing_and_leaves_everything(caplog: pytest.LogCaptureFixture) -> None:
     desk = Desk()
     bury(desk, 1, 2)
-    logins = len(desk.api.login_requests)
+    desk.sqs.send_message(QueueUrl=QUEUE_URL, MessageBody="no dead letter")
+    messages, logins = list(desk.sqs.messages), len(desk.api.login_requests)
     with caplog.at_level(logging.INFO):
-        assert replay(desk, dry_run=True) == ReplayResult(received=2)
-    assert (desk.api.posted, len(desk.api.login_requests), desk.sqs.visible) == ([], logins, 2)
+        assert replay(desk, dry_run=True) == ReplayResult(received=3, unreadable=1)
+    assert (desk.api.posted, len(desk.api.login_requests), desk.sqs.visible) == ([], logins, 3)
+    assert list(desk.sqs.messages) == messages
     assert "batch 2 of incoming/calls.txt" in caplog.text
     assert "{" not in caplog.text, "no bodies in the log"
 

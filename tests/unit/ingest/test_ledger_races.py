@@ -25,7 +25,9 @@ LEASE = 10.0
 BATCHES = 4
 OWNERS = 2
 
-ACTIONS = st.sampled_from(["claim", "open", "acknowledge", "acknowledge", "renew", "complete", "wait", "wait"])
+ACTIONS = st.sampled_from(
+    ["claim", "open", "acknowledge", "acknowledge", "renew", "release", "complete", "wait", "wait"]
+)
 STEP = st.tuples(ACTIONS, st.integers(0, OWNERS - 1), st.integers(0, BATCHES - 1))
 """What happens, who does it, and to which batch; ``wait`` lets time pass."""
 
@@ -96,6 +98,9 @@ class Model:
             self.acknowledged.add(batch)
         elif action == "renew":
             self.claims.renew(claim)
+            assert self._fence() == claim.fence
+        elif action == "release":
+            self.claims.release(claim)
             assert self._fence() == claim.fence
         elif action == "complete":
             self.claims.complete(claim, f"receipts/{owner.name}")

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from include.clients.items import ItemTable
 from include.errors import AwsRefusedError, NoPermitError
-from include.ingest.permits import CALL_SECONDS, LEASE_SECONDS, SKEW_SECONDS, WAIT_SECONDS, Held, Permits
+from include.ingest.holding import CALL_SECONDS, SKEW_SECONDS, WAIT_SECONDS, Held
+from include.ingest.permits import LEASE_SECONDS, Permits
 from include.ingest.shares import Grant
 from tests.fakes.call_details import FakeTime
 from tests.fakes.ledger_table import TABLE, FakeLedgerTable, table_error

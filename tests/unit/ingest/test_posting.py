@@ -196,12 +196,14 @@ def test_chunk_of_an_owner_that_was_taken_over_begins_nothing(world: RunWorld) -
 def test_api_that_asks_for_a_long_wait_gets_it_and_no_batch_is_given_up(world: RunWorld) -> None:
     file = world.drop(BODY)
     claim, plan = world.plan(file)
-    asked = httpx.Response(503, headers={"Retry-After": "600"})
+    asked = httpx.Response(503, headers={"Retry-After": "1800"})
     world.api.answers = {idempotency_key(file, number): [asked] for number in range(plan.batches)}
     with pytest.raises(ApiUnavailableError) as raised:
         world.post(claim, plan)
-    assert raised.value.retry_after == pytest.approx(600, abs=5), "the retry policy waits as long"
+    assert raised.value.retry_after == pytest.approx(1800, abs=5), "the retry policy waits as long"
     assert world.sqs.bodies == []
+    world.time.now += 1800 + LEASE_SECONDS - 10
+    assert [each.lapsed for each in world.claims.unfinished()] == [False], "or another run would take over"
     world.api.answers.clear()
     state = world.post(claim, plan)
     assert (state.accepted_batches, state.dead) == (plan.batches, ())

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from include.clients.items import ItemTable
-from include.ingest.permits import CALL_SECONDS, RENEW_SECONDS, Held, Permits
+from include.ingest.holding import CALL_SECONDS, RENEW_SECONDS, Held
+from include.ingest.permits import Permits
 from include.ingest.shares import fair_share
 from tests.fakes.call_details import FakeTime
 from tests.fakes.ledger_table import TABLE, FakeLedgerTable
