@@ -109,11 +109,11 @@ class Backlog:
                 raise BenchmarkError(f"DynamoDB did not take all of {len(puts)} events")
 
     def letters(self) -> dict[str, list[Letter]]:
-        """The posts that deliver the events, written and signed now: by URL, in their order."""
+        """The posts that deliver the events, written and signed now: by owner, in their order."""
         now = datetime.now(UTC).timestamp()
         found: dict[str, list[Letter]] = defaultdict(list)
         for event in map(DueEvent.of, self._items):
-            found[self._receivers.url(event.owner)].append(write_letter(event, self._secrets[event.owner], now))
+            found[event.owner].append(write_letter(event, self._secrets[event.owner], now))
         return found
 
     def posting(self) -> Posting:

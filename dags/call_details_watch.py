@@ -21,6 +21,9 @@ until that has ended, which is told to nobody. A round takes some 200 files; the
 
 **Run again.** Never needed: the next round does what this one has left. To have a file ingested whose run failed,
 clear that run of `call_details_ingest`, or trigger it with the file's key, or deliver the file again.
+
+**Switch off.** Pause the DAG and mark the round that waits as a success. A paused round neither goes on nor ends, and
+one that is older than three hours fails, with an alert, when the DAG is switched on again.
 """
 
 from __future__ import annotations
