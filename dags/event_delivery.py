@@ -5,7 +5,7 @@ of their creation. `select_due` finds the owners, `deliver` works through the ev
 counts and tells.
 
 **Schedule.** Whenever the events API says that there is a new event (queue `event-delivery-<env>`), and every minute,
-which also finds the events whose next attempt has come. Up to three runs at a time: while one waits for slow receivers,
+which also finds the events whose next attempt has come. Up to eight runs at a time: while one waits for slow receivers,
 another delivers to the rest. No two post events of the same owner at once.
 
 **Reads.** The tables `events-<env>`, which alone decides what is due, and `subscriptions-<env>`; the Variable
@@ -15,12 +15,13 @@ another delivers to the rest. No two post events of the same owner at once.
 of each into its event. For one that failed for good, a message in the queue `event-delivery-dlq-<env>`. A webhook that
 answers 410 is turned off.
 
-**When it fails.** A post that is not answered with 2xx is repeated after a second, then two, then four and so on, up
-to an hour; from the fourth time on the run of the next minute does it. `Retry-After` is honoured. The owner's later
-events wait, other owners' do not. After the last attempt the event is `failed`, and an alert tells of it. A task that
-dies leaves its events to a later run, as soon as their leases have ended, which takes a minute: receivers may get an
-event twice, with the same `Webhook-Id`. The run fails if it could not find out what is due, or a task gave up; nothing
-is lost by that.
+**When it fails.** A post that is not answered with 2xx is repeated after a second, then two, then four and so on, up to
+an hour; from the fourth time on, or if the receiver took more than three seconds to refuse it, the run of the next
+minute does it. A receiver that stays slow for 20 seconds is left to it too. `Retry-After` is honoured. The owner's
+later events wait, other owners' do not. After the last attempt the event is `failed`, and an alert tells of it. A task
+that dies leaves its events to a later run, as soon as their leases have ended, which takes a minute: receivers may get
+an event twice, with the same `Webhook-Id`. The run fails if it could not find out what is due, or a task gave up;
+nothing is lost by that.
 
 **Run again.** Never needed: the next run takes what is due. An event that failed is posted again after `POST
 /events/<id>/replay`.
@@ -50,7 +51,7 @@ WAKE = Asset(EVENT_QUEUE_ASSET, watchers=[AssetWatcher(name=EVENT_QUEUE_ASSET, t
     ),
     start_date=pendulum.datetime(2020, 1, 1, tz="UTC"),
     catchup=False,
-    max_active_runs=3,
+    max_active_runs=8,
     dagrun_timeout=timedelta(minutes=30),
     default_args=SHORT_RUN_DEFAULTS,
     on_failure_callback=alert_unreported_failure,

@@ -28,8 +28,10 @@ _PROTOCOLS = IPv4Network("192.0.0.0/24")
 
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
-_LOOKUPS = ThreadPoolExecutor(32, thread_name_prefix="lookup")
-"""Lookups of their own threads: a name server that hangs must not take those that other work waits for."""
+_LOOKUPS = ThreadPoolExecutor(256, thread_name_prefix="lookup")
+"""Lookups of their own threads: a name server that hangs must not take those that other work waits for. A lookup goes
+on for up to half a minute when its post has given up after ten seconds; so there are four times the 64 posts that a
+task makes at once."""
 
 
 class NotPublicError(httpcore.ConnectError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -29,6 +29,10 @@ _BODY_SECONDS = 1.0
 
 _KEEP_SECONDS = 3.0
 """How long a connection is kept between two posts: less than servers keep theirs, so that none is used half closed."""
+
+_BROKEN = (OSError, httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
+"""How a connection ends badly. ``OSError`` has the time-outs, and also the errors of TLS after its handshake, which the
+libraries below httpcore hand on as they are."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,8 @@ class Receiver:
         """Close the connection; the next post makes another."""
         if self._connection is not None:
             connection, self._connection = self._connection, None
-            await connection.aclose()
+            with suppress(*_BROKEN):
+                await connection.aclose()
 
     async def post(self, body: bytes, headers: Mapping[str, str]) -> Reply:
         """Post once.
@@ -120,7 +125,7 @@ class Receiver:
         except TimeoutError:
             await self.close()
             return _failed(f"no answer within {self._seconds:g} s")
-        except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
+        except _BROKEN as error:
             await self.close()
             known = isinstance(error, NotPublicError)
             return _failed(str(error) if known else f"connection failed: {type(error).__name__}")
@@ -155,7 +160,7 @@ class Receiver:
                         break
             # Closes the connection too if the body was not read to its end.
             await response.aclose()
-        except (TimeoutError, httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError):
+        except _BROKEN:
             await self.close()
 
 
@@ -171,7 +176,8 @@ def usable_url(text: str, *, https_only: bool) -> httpx.URL | None:
     except (httpx.InvalidURL, ValueError):
         return None
     schemes = ("https",) if https_only else ("https", "http")
-    usable = url.scheme in schemes and url.host and 0 < (url.port or 1) < 2**16
+    # Not `host`, which decodes names in Punycode and raises at some that name servers know.
+    usable = url.scheme in schemes and url.raw_host and 0 < (url.port or 1) < 2**16
     # The signature authenticates us; whatever stands in a URL is shown where URLs are shown.
     return url if usable and not url.userinfo else None
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from include.alerts import Alert, Failure, Severity
 from include.delivery.dead_letters import DeadLetter
 from include.delivery.events import EventTable
-from include.delivery.summary import Tally
+from include.delivery.summary import Tally, summarize
 
 SELECT_TASK = "select_due"
 DELIVER_TASK = "deliver"
@@ -37,14 +37,19 @@ def failure_alerts(tallies: Sequence[Tally | None], *, pipeline: str, run_id: st
         if tally is not None
         for letter in tally.dead
     }
-    count = max(len(failures), sum(tally.failed for tally in tallies if tally is not None))
+    total = summarize(tally for tally in tallies if tally is not None)
+    count = max(len(failures), total.failed)
+    unqueued = f"failed events of this run that the dead-letter queue did not take: {total.unqueued:,}; see the log"
+    missing = [unqueued] if total.unqueued else []
     if count <= MAX_SINGLE:
         return {
-            event_id: Alert(Severity.ERROR, pipeline, run_id, f"event {event_id} could not be delivered", (), [failure])
+            event_id: Alert(
+                Severity.ERROR, pipeline, run_id, f"event {event_id} could not be delivered", missing, [failure]
+            )
             for event_id, failure in failures.items()
         }
     headline = f"{count:,} events could not be delivered"
-    facts = ["each is in the dead-letter queue of the delivery, and can be replayed"]
+    facts = missing or ["each is in the dead-letter queue of the delivery, and can be replayed"]
     return {f"{run_id}/failed": Alert(Severity.ERROR, pipeline, run_id, headline, facts, list(failures.values()))}
 
 
@@ -69,6 +74,8 @@ def trouble_alert(troubles: Mapping[int | None, str], *, pipeline: str, run_id: 
 
 def untold(events: EventTable, owners: Iterable[str], *, since: float) -> list[DeadLetter]:
     """The failed events of owners whose task was killed, and so told nobody.
+
+    Events that another run saw fail at the same time are among them, and are told twice.
 
     Args:
         events: the table of events.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Self
 
 from include.clients.backoff import retry_delay
 from include.clients.webhooks import Reply
@@ -21,20 +22,43 @@ class Change:
 
     Args:
         event_id: of the event.
+        created_at: of the event: one that was deleted and posted anew has the same id, and the same versions again.
         seen: its version.
         sets: attributes with their new values.
         removes: attributes; all are there in the version that was seen.
     """
 
     event_id: str
+    created_at: str
     seen: int
     sets: Mapping[str, str | int]
     removes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, event: Event, sets: Mapping[str, str | int], removes: tuple[str, ...] = ()) -> Self:
+        """A change of an event as it was seen."""
+        return cls(event.event_id, event.created_at, event.version, sets, removes)
 
     @property
     def written(self) -> Mapping[str, str | int]:
         """All attributes that the event has by it: whoever finds them all there finds this very change."""
         return {**self.sets, "version": self.seen + 1}
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A change was not made, as somebody else had changed the event.
+
+    Args:
+        now: the event as it is; None if it is gone.
+    """
+
+    now: Event | None
+
+    @property
+    def pending(self) -> Event | None:
+        """The event as it is, if it is still to be delivered."""
+        return self.now if self.now is not None and self.now.status is Status.PENDING else None
 
 
 def claim(event: Event, worker: str, until: int) -> tuple[Change, Event]:
@@ -48,13 +72,13 @@ def claim(event: Event, worker: str, until: int) -> tuple[Change, Event]:
     Returns:
         the change, and the event as it is then.
     """
-    change = Change(event.event_id, event.version, {"lease_owner": worker, "lease_until": until})
+    change = Change.of(event, {"lease_owner": worker, "lease_until": until})
     return change, replace(event, version=event.version + 1, lease_owner=worker, lease_until=float(until))
 
 
 def release(event: Event) -> Change:
     """Give a claimed event back unposted, so that nobody has to wait for the lease's end."""
-    return Change(event.event_id, event.version, {}, _lease(event))
+    return Change.of(event, {}, _lease(event))
 
 
 def delivered(event: Event, reply: Reply, now: float) -> Change:
@@ -66,13 +90,13 @@ def delivered(event: Event, reply: Reply, now: float) -> Change:
         now: seconds since the epoch.
     """
     sets = {**_ended(event, Status.DELIVERED), "last_status": reply.status or 0, "delivered_at": timestamp(now)}
-    return Change(event.event_id, event.version, sets, (*_ends(event), *(("last_error",) if event.last_error else ())))
+    return Change.of(event, sets, (*_ends(event), *(("last_error",) if event.last_error else ())))
 
 
 def failed(event: Event, reply: Reply, now: float) -> Change:
     """An event was refused for the last time; arguments as of :func:`delivered`."""
     sets = {**_ended(event, Status.FAILED), **_refusal(event, reply, now), "failed_at": timestamp(now)}
-    return Change(event.event_id, event.version, sets, _ends(event))
+    return Change.of(event, sets, _ends(event))
 
 
 def retry(event: Event, reply: Reply, now: float) -> tuple[Change, float]:
@@ -88,7 +112,7 @@ def retry(event: Event, reply: Reply, now: float) -> tuple[Change, float]:
         "next_attempt_at": timestamp(at),
         **_refusal(event, reply, now),
     }
-    return Change(event.event_id, event.version, sets, _lease(event)), at
+    return Change.of(event, sets, _lease(event)), at
 
 
 def _ended(event: Event, status: Status) -> dict[str, str | int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from include.delivery.dead_letters import DeadLetters
 from include.delivery.events import EventTable
 from include.delivery.subscriptions import Subscriptions
 from include.delivery.writer import Writer
+from include.errors import AwsRefusedError, AwsUnavailableError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,3 +52,12 @@ class Desk:
     async def blocking[**P, T](self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Make a call that waits for AWS, in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, partial(call, *args, **kwargs))
+
+    async def tried[**P](self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Make a call that no event has to wait for; False if AWS failed, which the log tells."""
+        try:
+            await self.blocking(call, *args, **kwargs)
+        except (AwsUnavailableError, AwsRefusedError) as error:
+            log.error("%s: %s", type(error).__name__, error)
+            return False
+        return True

@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.types import TypeSerializer
 
 from include.clients.aws import aws_errors
-from include.delivery.changes import Change
+from include.delivery.changes import Change, Lost
 from include.delivery.event import Event, Status, timestamp
 from include.errors import AwsRefusedError, AwsUnavailableError
 
@@ -24,6 +24,9 @@ GROUP = 25
 
 PAGE = 50
 """Most events of an owner that are read at once; fewer when they are large."""
+
+MAX_FAILED_PAGES = 4
+"""Of an owner, whose failed events are kept and may be many."""
 
 SETTLE_SECONDS = 1.0
 """An event is not looked at before this age: until then an older one may be missing in an index still."""
@@ -38,23 +41,8 @@ _PASSING = frozenset(
         "TransactionConflict",
     }
 )
+_AS_SEEN = 'WHERE "event_id"=? AND "version"=? AND "created_at"=?'
 _serialize = TypeSerializer().serialize
-
-
-@dataclass(frozen=True)
-class Lost:
-    """A change was not made, as somebody else had changed the event.
-
-    Args:
-        now: the event as it is; None if it is gone.
-    """
-
-    now: Event | None
-
-    @property
-    def pending(self) -> Event | None:
-        """The event as it is, if it is still to be delivered."""
-        return self.now if self.now is not None and self.now.status is Status.PENDING else None
 
 
 class EventTable:
@@ -118,6 +106,9 @@ class EventTable:
     def failed(self, owner: str, since: float) -> list[Event]:
         """An owner's events that failed for good since then: for when nobody is left to tell of them.
 
+        The newest ones are looked at, ``MAX_FAILED_PAGES`` of 1 MB: as events are posted in their order, those of a
+        moment ago are among them, however many failed before.
+
         Raises:
             AwsUnavailableError: a retry may work.
             AwsRefusedError: it will not.
@@ -130,8 +121,10 @@ class EventTable:
                 ":failed": {"S": f"{owner}#{Status.FAILED}"},
                 ":since": {"S": timestamp(since)},
             },
+            ScanIndexForward=False,
         )
-        return [Event.of(item) for page in pages for item in page["Items"]]
+        found = [Event.of(item) for page in islice(pages, MAX_FAILED_PAGES) for item in page["Items"]]
+        return found[::-1]
 
     def change(self, changes: Sequence[Change]) -> list[Lost | None]:
         """Make up to ``GROUP`` changes of different events in one call, each by itself.
@@ -172,9 +165,10 @@ class EventTable:
     def _statement(self, change: Change) -> BatchStatementRequestTypeDef:
         sets = " ".join(f'SET "{name}"=?' for name in change.written)
         removes = " ".join(f'REMOVE "{name}"' for name in change.removes)
+        seen = (change.event_id, change.seen, change.created_at)
         return {
-            "Statement": f'UPDATE "{self._name}" {sets} {removes} WHERE "event_id"=? AND "version"=?',
-            "Parameters": [_serialize(value) for value in (*change.written.values(), change.event_id, change.seen)],
+            "Statement": f'UPDATE "{self._name}" {sets} {removes} {_AS_SEEN}',
+            "Parameters": [_serialize(value) for value in (*change.written.values(), *seen)],
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
 
@@ -190,7 +184,8 @@ class EventTable:
 
 def _lost(change: Change, there: Mapping[str, Any] | None) -> Lost | None:
     # botocore repeats a call whose answer got lost, and is then told of what it wrote itself.
-    if there and all(there.get(name) == _serialize(value) for name, value in change.written.items()):
+    mine = {**change.written, "created_at": change.created_at}
+    if there and all(there.get(name) == _serialize(value) for name, value in mine.items()):
         return None
     return Lost(Event.of(there) if there else None)
 

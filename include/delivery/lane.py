@@ -16,16 +16,12 @@ import asyncio
 import logging
 import math
 from collections import deque
-from http import HTTPStatus
 
-from include.clients.delivery import Failure
-from include.clients.webhooks import POST_SECONDS, Reply
-from include.delivery.changes import Change, claim, delivered, failed, release, retry
-from include.delivery.dead_letters import DeadLetter
+from include.delivery.changes import claim, release
 from include.delivery.desk import Desk
-from include.delivery.event import SKEW_SECONDS, Event
+from include.delivery.event import Event
 from include.delivery.events import SETTLE_SECONDS
-from include.delivery.letter import write_letter
+from include.delivery.postman import Outcome, Postman
 from include.delivery.subscriptions import Subscription
 from include.delivery.summary import Tally
 
@@ -53,21 +49,21 @@ class Lane:
     def __init__(self, desk: Desk, subscription: Subscription, tally: Tally) -> None:
         self.subscription = subscription
         self._desk = desk
-        self._receiver = desk.open_receiver(subscription.url)
+        self._postman = Postman(desk, subscription, tally)
         self._tally = tally
         self._after: Event | None = None
         self._at_once = 1
-        self._off = False
 
     async def close(self) -> None:
         """Close the connection; another turn makes a new one."""
-        await self._receiver.close()
+        await self._postman.close()
 
     async def turn(self) -> float | None:
         """Post what one page of the index shows.
 
         Returns:
-            from when on another turn makes sense, seconds since the epoch; None if there is nothing left to do.
+            from when on another turn makes sense, seconds since the epoch; None if there is nothing left to do in
+            this run.
 
         Raises:
             AwsUnavailableError: a retry may work.
@@ -93,7 +89,7 @@ class Lane:
                 behind = self._behind(todo, now)
                 again_at = await self._post_all(head, behind)
                 todo.extendleft(reversed(behind))
-                if again_at is not None or self._off:
+                if again_at is not None or self._postman.over:
                     return again_at
         self._after = page[-1]
         return desk.clock()
@@ -115,21 +111,22 @@ class Lane:
         Returns:
             when to look at the lane again, if one was not accepted or is in other hands; None if all are settled.
         """
-        began, again_at, of_head, accepted = self._desk.clock(), None, release(head), True
+        began, again_at, of_head, accepted = self._desk.clock(), None, Outcome(release(head)), True
         notes: list[asyncio.Task[float | None]] = []
         event = head
         while True:
-            reply = await self._post(event, head.lease_until)
+            reply = await self._postman.post(event, head.lease_until)
             if reply is None:
                 again_at, accepted = self._desk.clock(), False
                 break
-            outcome, again_at = await self._outcome(event, reply)
+            outcome = await self._postman.outcome(event, reply)
+            again_at = outcome.again_at
             if event is head:
                 of_head = outcome
             else:
                 notes.append(asyncio.create_task(self._note(outcome)))
             accepted = reply.accepted
-            if not accepted or not behind:
+            if not accepted or not behind or self._postman.over:
                 break
             event = behind.popleft()
         found = [*await asyncio.gather(*notes), await self._note(of_head), again_at]
@@ -137,44 +134,18 @@ class Lane:
         self._at_once = min(2 * self._at_once, MAX_AT_ONCE) if quick else max(1, self._at_once // 2)
         if not accepted:
             self._at_once = 1
-        return None if self._off else max((at for at in found if at is not None), default=None)
+        return None if self._postman.over else max((at for at in found if at is not None), default=None)
 
-    async def _post(self, event: Event, lease_until: float) -> Reply | None:
-        """Post once; None if the lease might end before the post does."""
-        async with self._desk.permits:
-            now = self._desk.clock()
-            if now + POST_SECONDS + SKEW_SECONDS > lease_until:
-                return None
-            self._tally.attempts += 1
-            try:
-                letter = write_letter(event, self.subscription.secret, now)
-            except ValueError as error:
-                return Reply(None, Failure(None, str(error), retryable=True))
-            return await self._receiver.post(letter.body, letter.headers)
-
-    async def _outcome(self, event: Event, reply: Reply) -> tuple[Change, float | None]:
-        """What to write of a post, and when to post again, if at all; whoever else is to know is told first."""
-        desk, now = self._desk, self._desk.clock()
-        if reply.accepted:
-            return delivered(event, reply, now), None
-        log.info("%s was not accepted: %s", event.event_id, reply.failure.error if reply.failure else reply.status)
-        if reply.status == HTTPStatus.GONE:
-            self._off = True
-            await desk.blocking(desk.subscriptions.turn_off, self.subscription, "the receiver answered 410 Gone", now)
-        if event.attempts + 1 < desk.max_attempts:
-            return retry(event, reply, now)
-        letter = DeadLetter.of(event, reply, now)
-        await desk.blocking(desk.dead_letters.send, letter)
-        self._tally.dead.append(letter)
-        return failed(event, reply, now), None
-
-    async def _note(self, outcome: Change) -> float | None:
+    async def _note(self, outcome: Outcome) -> float | None:
         """Write an outcome; when to look at the lane again, if the event is in other hands."""
-        (lost,) = await self._desk.writer.write([outcome])
+        (lost,) = await self._desk.writer.write([outcome.change])
         if lost is None:
-            self._tally.count(outcome)
+            self._tally.count(outcome.change)
+            if outcome.dead is not None:
+                self._tally.dead.append(outcome.dead)
+                self._tally.unqueued += not outcome.queued
             return None
         # Acknowledged, replayed or deleted meanwhile, or another worker has taken over.
         self._tally.lost += 1
-        log.info("%s was posted, but has been changed meanwhile", outcome.event_id)
+        log.info("%s was posted, but has been changed meanwhile", outcome.change.event_id)
         return None if lost.pending is None else max(lost.pending.free_at(), self._desk.clock() + SETTLE_SECONDS)

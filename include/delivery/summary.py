@@ -25,6 +25,7 @@ class Tally:
         postponed: posts that were refused and are to be repeated.
         failed: events that were refused for the last time.
         lost: posts of events that somebody else changed before the outcome could be written.
+        unqueued: failed events that the dead-letter queue did not take.
         dead: the failed events; at most ``MAX_NAMED`` of a task.
     """
 
@@ -33,6 +34,7 @@ class Tally:
     postponed: int = 0
     failed: int = 0
     lost: int = 0
+    unqueued: int = 0
     dead: list[DeadLetter] = field(default_factory=list)
 
     def count(self, outcome: Change) -> None:
@@ -64,6 +66,7 @@ def summarize(tallies: Iterable[Tally]) -> Tally:
         total.postponed += each.postponed
         total.failed += each.failed
         total.lost += each.lost
+        total.unqueued += each.unqueued
         total.dead += each.dead
     return total
 

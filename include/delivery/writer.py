@@ -6,9 +6,10 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
+from typing import cast
 
-from include.delivery.changes import Change
-from include.delivery.events import GROUP, EventTable, Lost
+from include.delivery.changes import Change, Lost
+from include.delivery.events import GROUP, EventTable
 
 GATHER_SECONDS = 0.03
 """How long a change waits for company. Only claims, and the last outcome of each, are waited for in their turn."""
@@ -52,9 +53,7 @@ class Writer:
         mine = [(change, loop.create_future()) for change in changes]
         self._waiting.extend(mine)
         if len(self._calls) < CALLS_AT_ONCE:
-            call = asyncio.create_task(self._write())
-            self._calls.add(call)
-            call.add_done_callback(self._calls.discard)
+            self._calls.add(asyncio.create_task(self._write()))
         return list(await asyncio.gather(*(done for _, done in mine)))
 
     async def close(self) -> None:
@@ -62,6 +61,13 @@ class Writer:
         await asyncio.gather(*self._calls, return_exceptions=True)
 
     async def _write(self) -> None:
+        try:
+            await self._write_waiting()
+        finally:
+            # Not when the task is done, which is a moment later: a change that came between would wait for nobody.
+            self._calls.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    async def _write_waiting(self) -> None:
         while self._waiting:
             if len(self._waiting) < GROUP:
                 await self._sleep(GATHER_SECONDS)

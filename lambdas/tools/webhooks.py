@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import base64
+import re
 import secrets
-from urllib.parse import urlsplit
+from ipaddress import ip_address
+from urllib.parse import SplitResult, urlsplit
 
 from lambdas.tools.tables import ToolError
 
@@ -13,6 +15,8 @@ SECRET_PREFIX = "whsec_"  # noqa: S105 - what a secret of Standard Webhooks begi
 NEW_SECRET_BYTES = 32
 MAX_URL_CHARACTERS = 2_048
 
+_NAME = re.compile(r"[a-z0-9._-]+")
+_IPV4_LIKE = re.compile(r"[0-9]+(\.[0-9]+){3}")
 _SECRET_BYTES = range(24, 65)
 """As Standard Webhooks has it."""
 
@@ -41,11 +45,11 @@ def check_url(url: str, *, allow_http: bool) -> None:
     """
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
+        usable = _is_host(parts) and parts.port != 0
     except ValueError:
-        parts, host = urlsplit(""), None
+        parts, usable = urlsplit(""), False
     # urlsplit() overlooks line breaks and the like.
-    if not host or parts.scheme not in ("http", "https") or not url.isascii() or not url.isprintable() or " " in url:
+    if not usable or parts.scheme not in ("http", "https") or not url.isascii() or not url.isprintable() or " " in url:
         raise ToolError("--url must be an address such as https://example.com/hooks")
     if parts.scheme == "http" and not allow_http:
         raise ToolError("--url must begin with https:// (--allow-http is for the local stack)")
@@ -53,3 +57,12 @@ def check_url(url: str, *, allow_http: bool) -> None:
         raise ToolError("--url must have neither a user nor a password nor a fragment")
     if len(url) > MAX_URL_CHARACTERS:
         raise ToolError(f"--url must have at most {MAX_URL_CHARACTERS} characters")
+
+
+def _is_host(parts: SplitResult) -> bool:
+    """Whether its host is a name or an address, in a form that the delivery takes too; an address may raise."""
+    text = parts.hostname or ""
+    if "[" in parts.netloc or _IPV4_LIKE.fullmatch(text):
+        ip_address(text)
+        return True
+    return _NAME.fullmatch(text) is not None

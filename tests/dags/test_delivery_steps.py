@@ -55,7 +55,7 @@ def test_due_events_are_posted_signed_and_counted(world: DeliveryRuns, run: Fake
         bodies.append(json.loads(body)["id"])
         assert headers["Webhook-Id"] == bodies[-1]
     assert bodies == [event_id(1), event_id(2)]
-    counts = {"attempts": 2, "delivered": 2, "postponed": 0, "failed": 0, "lost": 0}
+    counts = {"attempts": 2, "delivered": 2, "postponed": 0, "failed": 0, "lost": 0, "unqueued": 0}
     assert summary == {"due": 2, "owners": 1, **counts, "failed_tasks": 0}
     assert run.outlet_events[Asset(EVENT_DELIVERY)].extra == summary
     ((pipeline, metrics),) = world.metrics

@@ -17,7 +17,8 @@ EVENTS = "events-test"
 SUBSCRIPTIONS = "subscriptions-test"
 SECRET = "whsec_cGw0bnRlZC1zM2NyZXQtb2YtMzItYnl0ZXMtbG9uZyE="
 
-_STATEMENT = re.compile(r'UPDATE "(?P<table>[^"]+)" (?P<changes>.*?) WHERE "event_id"=\? AND "version"=\?')
+_STATEMENT = re.compile(r'UPDATE "(?P<table>[^"]+)" (?P<changes>.*?) (?P<condition>WHERE .*)')
+_CONDITION = 'WHERE "event_id"=? AND "version"=? AND "created_at"=?'
 
 
 def event_item(number: int, owner: str = "acme", *, created: float, **changes: Any) -> dict[str, Any]:
@@ -104,11 +105,11 @@ class FakeEventTables:
             return {"Error": {"Code": self.passing.pop(0)}}
         found = _STATEMENT.fullmatch(request["Statement"])
         assert found, request["Statement"]
-        assert found["table"] == EVENTS
+        assert (found["table"], found["condition"]) == (EVENTS, _CONDITION)
         sets, removes = re.findall(r'SET "(\w+)"=\?', found["changes"]), re.findall(r'REMOVE "(\w+)"', found["changes"])
-        *values, event_id, version = request["Parameters"]
+        *values, event_id, version, created_at = request["Parameters"]
         item = self.events.get(event_id["S"])
-        if item is None or item["version"] != version:
+        if item is None or (item["version"], item["created_at"]) != (version, created_at):
             tell = {"Item": copy.deepcopy(item)} if item else {}
             return {"Error": {"Code": "ConditionalCheckFailed", **tell}}
         assert all(name in item for name in removes), "AWS may refuse to remove what is not there"
@@ -131,9 +132,11 @@ class FakeEventTables:
                 found = [each for each in found if each[sort]["S"] <= values[":now"]]
             if ":settled" in values:
                 found = [each for each in found if each[sort]["S"] < values[":settled"]]
-            found.sort(key=lambda each: str(each[sort]["S"]))
+            backwards = not request.get("ScanIndexForward", True)
+            found.sort(key=lambda each: str(each[sort]["S"]), reverse=backwards)
             if "ExclusiveStartKey" in request:
-                found = [each for each in found if each[sort]["S"] > request["ExclusiveStartKey"][sort]["S"]]
+                start = request["ExclusiveStartKey"][sort]["S"]
+                found = [each for each in found if each[sort]["S"] != start and (each[sort]["S"] < start) is backwards]
             page = copy.deepcopy(found[: min(request.get("Limit", self.page_size), self.page_size)])
             more = {"LastEvaluatedKey": page[-1]} if len(page) < len(found) else {}
             if ":since" in values:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from include.clients.webhooks import Receiver, Reply
-from include.delivery.changes import claim, delivered, failed, release, retry
+from include.delivery.changes import Lost, claim, delivered, failed, release, retry
 from include.delivery.courier import Courier
 from include.delivery.dead_letters import DeadLetters
 from include.delivery.due import select_due
 from include.delivery.event import Event, Status
-from include.delivery.events import SETTLE_SECONDS, EventTable, Lost
+from include.delivery.events import SETTLE_SECONDS, EventTable
 from include.delivery.subscriptions import Subscriptions
 from include.delivery.summary import Tally
 from include.errors import AwsRefusedError
@@ -96,6 +96,16 @@ def test_a_claim_sent_twice_is_known_as_one_s_own(tables: Aws, events: EventTabl
     mine, _ = claim(seen, "me", 9)
     assert events.change([mine]) == [None]
     assert events.change([mine]) == [None]
+
+
+def test_an_event_that_was_deleted_and_posted_anew_is_another_one(tables: Aws, events: EventTable) -> None:
+    (seen,) = events.pending(store(tables, 1), time.time())
+    tables.dynamodb.put_item(
+        TableName=EVENTS, Item=event_item(int(seen.event_id[4:]), seen.owner, created=time.time() - 9)
+    )
+    anew = current(tables, seen)
+    assert events.change([claim(seen, "me", 9)[0]]) == [Lost(Event.of(anew))]
+    assert current(tables, seen) == anew
 
 
 def test_every_outcome_leaves_an_event_that_the_api_can_read(tables: Aws, events: EventTable) -> None:

@@ -40,6 +40,8 @@ def run(*arguments: str, state: Path) -> subprocess.CompletedProcess[str]:
 @contextlib.contextmanager
 def starting(state: Path) -> Iterator[subprocess.Popen[str]]:
     """A starter (`up`) whose supervisor has begun to work."""
+    # A shell that runs the tests in the background has them ignore interrupts, which children would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     starter = subprocess.Popen(stack_command("up", state=state), cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True)
     with starter:
         try:

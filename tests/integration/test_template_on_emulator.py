@@ -156,8 +156,8 @@ def test_update_changes_settings_and_keeps_what_people_and_pipelines_wrote(aws: 
     key = _jwt_key(aws)
     assert len(key) == 64
     assert key != other_key, "generated, and not the same for everybody"
-    for output, key in TABLES.items():
-        aws.dynamodb.put_item(TableName=outputs[output], Item={key: {"S": "kept"}})
+    for output, name in TABLES.items():
+        aws.dynamodb.put_item(TableName=outputs[output], Item={name: {"S": "kept"}})
 
     assert aws.deploy() == outputs, "deploying the same again changes nothing"
     aws.deploy(
@@ -177,8 +177,8 @@ def test_update_changes_settings_and_keeps_what_people_and_pipelines_wrote(aws: 
         assert json.loads(value) == {"password": name}
     assert aws.s3.get_object(Bucket=bucket, Key="trigger/1/kept.json")["Body"].read() == b"[1]"
     assert _jwt_key(aws) == key, "a new key would refuse every token that is out there"
-    for output, key in TABLES.items():
-        assert "Item" in aws.dynamodb.get_item(TableName=outputs[output], Key={key: {"S": "kept"}})
+    for output, name in TABLES.items():
+        assert "Item" in aws.dynamodb.get_item(TableName=outputs[output], Key={name: {"S": "kept"}})
     assert _environment(aws, "auction-results")["SEED"] == "7"
     subscribed = aws.sns.list_subscriptions()["Subscriptions"]
     assert [(item["Protocol"], item["Endpoint"]) for item in subscribed] == [("email", "oncall@example.com")]

@@ -141,6 +141,12 @@ def test_dead_letters_of_call_details_are_noticed_again_before_they_are_lost() -
     assert set(_of_queue("EventDeadLetters")) == {"ApproximateNumberOfMessagesVisible"}
 
 
+def test_wake_ups_that_nobody_takes_are_noticed_before_they_are_gone() -> None:
+    oldest = _of_queue("EventQueue")["ApproximateAgeOfOldestMessage"]
+    assert (oldest["Statistic"], oldest["ComparisonOperator"]) == ("Maximum", "GreaterThanThreshold")
+    assert oldest["Threshold"] + oldest["Period"] < resource("EventQueue")["MessageRetentionPeriod"]
+
+
 def test_delivery_that_fails_mostly_or_late_is_noticed() -> None:
     rate, oldest = resource("DeliveryFailureRateAlarm"), resource("DeliveryOldestPendingAlarm")
     assert (rate["Statistic"], rate["ComparisonOperator"]) == ("Average", "LessThanThreshold")

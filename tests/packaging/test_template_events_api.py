@@ -142,10 +142,20 @@ def test_stage_is_throttled() -> None:
     stage = resource("EventsApiStage")
     # Any other name would be a part of every path.
     assert (stage["StageName"], stage["AutoDeploy"]) == ("$default", True)
-    assert "RouteSettings" not in stage, "a route with limits of its own"
     settings = stage["DefaultRouteSettings"]
     assert settings["ThrottlingRateLimit"] == {"Ref": "EventsApiRateLimit"}
     assert settings["ThrottlingBurstLimit"] == {"Ref": "EventsApiBurstLimit"}
+
+
+def test_routes_that_ask_for_no_key_have_smaller_limits_of_their_own() -> None:
+    everybody, stage = read_template()["Parameters"], resource("EventsApiStage")
+    assert set(stage["RouteSettings"]) == OPEN, "the limit of all others together is the stage's"
+    for settings in stage["RouteSettings"].values():
+        assert settings["ThrottlingRateLimit"] < everybody["EventsApiRateLimit"]["Default"]
+        assert settings["ThrottlingBurstLimit"] < everybody["EventsApiBurstLimit"]["Default"]
+        assert settings["DetailedMetricsEnabled"], "else its errors are not among those that are watched"
+    routes = {name: route["RouteKey"] for name, route in properties_of("AWS::ApiGatewayV2::Route").items()}
+    assert {routes[name] for name in read_template()["Resources"]["EventsApiStage"]["DependsOn"]} == OPEN
 
 
 def test_access_is_logged_without_what_callers_send() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import httpcore
@@ -8,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.clients.public_address import MAX_ADDRESSES, NotPublicError, PublicNetwork, is_public
+from include.clients.public_address import MAX_ADDRESSES, NotPublicError, PublicNetwork, is_public, resolve
 from tests.fakes.network import OK, PUBLIC, FakeNames, FakeNetwork
 
 METADATA = "169.254.169.254"
@@ -127,6 +129,30 @@ def test_a_host_that_nobody_answers_at_is_an_error_of_the_connection(addresses: 
     with pytest.raises(httpcore.ConnectError):
         connect(network, FakeNames({"receiver.test": [addresses]}))
     assert len(network.asked) == tries
+
+
+def test_names_that_hang_do_not_hold_up_the_lookup_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As many as the posts of a task at once, some times over: a lookup goes on when its post has given up.
+    hanging, answered = 3 * 64, threading.Event()
+
+    def look_up(host: str, port: int, **options: int) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        if host == "hangs.test":
+            answered.wait()
+            raise OSError("unknown")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (PUBLIC, port))]
+
+    async def run() -> list[str]:
+        lost = [asyncio.create_task(resolve("hangs.test", 443)) for _ in range(hanging)]
+        await asyncio.sleep(0)
+        try:
+            async with asyncio.timeout(30):
+                return await resolve("receiver.test", 443)
+        finally:
+            answered.set()
+            await asyncio.gather(*lost, return_exceptions=True)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    assert asyncio.run(run()) == [PUBLIC]
 
 
 def test_an_unknown_host_is_an_error_of_the_connection() -> None:

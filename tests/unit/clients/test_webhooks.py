@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -159,6 +160,7 @@ def test_a_body_without_end_costs_nothing() -> None:
     "reply",
     [
         httpcore.ReadError("pl4nted"),
+        ssl.SSLError("pl4nted"),
         b"",
         b"SSH-2.0-OpenSSH\r\n\r\n",
         [b"HTTP/1.1 200 OK\r\nX: " + b"a" * 60_000, *[b"a" * 60_000] * 9],
@@ -170,6 +172,17 @@ def test_a_connection_that_breaks_is_a_refusal_that_tells_nothing(reply: Any) ->
     assert told.failure is not None
     assert told.failure.error.startswith("connection failed: ")
     assert "pl4nted" not in told.failure.error
+
+
+def test_tls_that_breaks_in_the_body_does_not_take_back_the_acceptance() -> None:
+    breaking = [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", b"a", ssl.SSLError("pl4nted")]
+    assert post(serving(breaking, OK), times=2) == [Reply(200), Reply(200)]
+
+
+@pytest.mark.parametrize("host", ["xn--a", "xn--zzzzzz99.example.com", "xn--.test", "a" * 70 + ".test"])
+def test_a_name_that_is_no_idna_is_left_to_the_name_server(host: str) -> None:
+    (reply,) = post(FakeNetwork(), url=f"https://{host}/hook", names=FakeNames({}))
+    assert reply == Reply(None, Failure(None, "connection failed: ConnectError", retryable=True))
 
 
 def test_a_new_connection_is_made_after_one_that_broke() -> None:

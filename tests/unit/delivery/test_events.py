@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from include.delivery.changes import claim
+from include.delivery.changes import Lost, claim
 from include.delivery.event import Event, Status, timestamp
-from include.delivery.events import PAGE, SETTLE_SECONDS, Lost
+from include.delivery.events import MAX_FAILED_PAGES, PAGE, SETTLE_SECONDS
 from include.errors import AwsRefusedError, AwsUnavailableError
 from tests.fakes.delivery import START, DeliveryWorld
 from tests.fakes.event_table import event_item
@@ -122,3 +122,28 @@ def test_failed_events_of_a_time_are_found() -> None:
         world.tables.change(number, status="failed", failed_at=timestamp(at), next_attempt_at=None)
     world.tables.page_size = 1
     assert [event.event_id[-1] for event in world.events.failed("acme", START)] == ["2", "3"]
+
+
+def test_of_many_failed_events_the_newest_are_looked_at() -> None:
+    world = DeliveryWorld()
+    world.add(20)
+    for number in range(1, 21):
+        world.tables.change(number, status="failed", failed_at=timestamp(START), next_attempt_at=None)
+    world.tables.page_size = 2
+    found = world.events.failed("acme", START)
+    assert [int(event.event_id[4:]) for event in found] == list(range(21 - 2 * MAX_FAILED_PAGES, 21))
+    assert world.tables.calls["query"] == MAX_FAILED_PAGES
+
+
+def test_an_event_that_was_deleted_and_posted_anew_is_another_one() -> None:
+    world = DeliveryWorld()
+    world.add(2)
+    seen = world.events.pending("acme", START)
+    mine = [claim(event, "me", 9)[0] for event in seen]
+    assert world.events.change(mine[:1]) == [None]
+    # Both have the id and the version of the one before; the first also the same lease.
+    anew = event_item(1, created=START, version=2, lease_owner="me", lease_until=9), event_item(2, created=START)
+    world.tables.add(*anew)
+    for lost, item in zip(world.events.change(mine), anew, strict=True):
+        assert lost == Lost(Event.of(item))
+    assert list(world.tables.events.values()) == list(anew), "untouched"

@@ -212,9 +212,9 @@ def test_a_slow_receiver_s_events_are_not_posted_beyond_their_lease_and_keep_the
         return 0.01 if arrivals <= 20 else 9.0
 
     world.latency = latency
-    tally = world.deliver()
+    runs = [world.deliver() for _ in range(10)]
     assert world.arrived() == list(range(1, 41))
-    assert tally.lost == 0
+    assert sum(tally.lost for tally in runs) == 0
     assert world.time() - START > 2 * LEASE_SECONDS
 
 
@@ -233,7 +233,8 @@ def test_no_post_begins_that_could_outlast_the_lease() -> None:
         return 0.01
 
     world.latency = latency
-    world.deliver()
+    for _ in range(2):
+        world.deliver()
     assert world.arrived() == list(range(1, 41))
 
 

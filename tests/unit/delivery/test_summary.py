@@ -26,11 +26,11 @@ def letters(count: int) -> list[DeadLetter]:
 def test_what_tasks_did_adds_up_after_its_way_through_json() -> None:
     tallies = [
         Tally(attempts=5, delivered=3, postponed=1, failed=1, dead=letters(1)),
-        Tally(attempts=2, delivered=1, lost=1),
+        Tally(attempts=2, delivered=1, lost=1, unqueued=1),
     ]
     travelled = [Tally.from_document(json.loads(json.dumps(tally.to_document()))) for tally in tallies]
     assert travelled == tallies
-    assert summarize(travelled) == Tally(attempts=7, delivered=4, postponed=1, failed=1, lost=1, dead=letters(1))
+    assert summarize(travelled) == Tally(7, delivered=4, postponed=1, failed=1, lost=1, unqueued=1, dead=letters(1))
     assert summarize([]) == Tally()
 
 
@@ -70,6 +70,15 @@ def test_many_failed_events_have_one_alert(named: int, failed: int) -> None:
     (alert,) = failure_alerts([tally], pipeline="p", run_id="r", log_url=log_url).values()
     assert alert.headline == f"{failed:,} events could not be delivered"
     assert "evt_000000000000" in alert.text
+
+
+@pytest.mark.parametrize("failed", [1, MAX_SINGLE + 1])
+def test_what_the_dead_letter_queue_did_not_take_is_told(failed: int) -> None:
+    said = "the dead-letter queue did not take: 1"
+    for unqueued in (0, 1):
+        tally = Tally(failed=failed, unqueued=unqueued, dead=letters(failed))
+        alerts = failure_alerts([tally], pipeline="p", run_id="r", log_url=log_url)
+        assert all((said in alert.text) == bool(unqueued) for alert in alerts.values())
 
 
 def test_no_failed_event_is_no_alert() -> None:

@@ -4,8 +4,13 @@ import base64
 from collections.abc import Callable
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from include.clients.webhooks import usable_url
 from lambdas.tools import subscriptions
+from lambdas.tools.tables import ToolError
+from lambdas.tools.webhooks import check_url
 from tests.fakes.dynamodb import dynamodb_error
 from tests.fakes.items import FakeTable
 
@@ -129,6 +134,18 @@ def test_address_that_could_never_be_delivered_to(
     assert errors.startswith(f"error: {says}")
     assert "planted" not in errors
     assert table.calls == []
+
+
+@given(
+    st.from_regex(r"https?://[!-~]{0,30}(:[0-9]{0,6})?(/[!-~]{0,9})?", fullmatch=True)
+    | st.from_regex(r"https://\[?[0-9a-fv.:]{1,20}\]?/", fullmatch=True)
+)
+@example("https://[v1.a]/")
+@example("https://999.1.1.1/")
+def test_what_the_delivery_could_not_post_to_is_refused(url: str) -> None:
+    if usable_url(url, https_only=True) is None:
+        with pytest.raises(ToolError):
+            check_url(url, allow_http=False)
 
 
 def test_http_is_for_the_local_stack(table: FakeTable, run: Run) -> None:
