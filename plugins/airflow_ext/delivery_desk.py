@@ -13,7 +13,6 @@ from include.delivery.courier import Courier
 from include.delivery.dead_letters import DeadLetters
 from include.delivery.events import EventTable
 from include.delivery.subscriptions import Subscriptions
-from include.errors import SettingsError
 
 if TYPE_CHECKING:
     import httpcore
@@ -60,8 +59,4 @@ def delivery_settings() -> Settings:
         SettingsUnavailableError: there are none.
         SettingsError: they are malformed, or one that is needed is missing; it is named.
     """
-    settings = load_settings()
-    missing = [name for name in _REQUIRED if not getattr(settings, name)]
-    if missing:
-        raise SettingsError(f"settings: {', '.join(missing)} missing: deploy the application stack")
-    return settings
+    return load_settings(*_REQUIRED)

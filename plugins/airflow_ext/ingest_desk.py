@@ -9,7 +9,6 @@ from airflow_ext.hooks.aws import AwsSession, quick_client, s3_client
 from airflow_ext.hooks.call_details import call_details_access, call_details_api, call_details_login
 from airflow_ext.settings import Settings, load_settings
 from include.clients.items import ItemTable
-from include.errors import SettingsError
 from include.ingest.claims import Claims
 from include.ingest.dead_letters import DeadLetters
 from include.ingest.files import FileStore
@@ -88,8 +87,4 @@ def ingest_settings() -> Settings:
         SettingsUnavailableError: there are none.
         SettingsError: they are malformed, or one that is needed is missing; it is named.
     """
-    settings = load_settings()
-    missing = [name for name in _REQUIRED if not getattr(settings, name)]
-    if missing:
-        raise SettingsError(f"settings: {', '.join(missing)} missing: deploy the application stack")
-    return settings
+    return load_settings(*_REQUIRED)

@@ -104,8 +104,11 @@ class Settings(BaseModel):
         return ZoneInfo(self.business_timezone)
 
 
-def load_settings() -> Settings:
+def load_settings(*required: str) -> Settings:
     """Read and check the settings.
+
+    Args:
+        required: fields that must not be empty, beside those that no pipeline can do without.
 
     Raises:
         SettingsUnavailableError: there is no such Variable, or its store cannot be reached.
@@ -119,7 +122,11 @@ def load_settings() -> Settings:
         raise SettingsUnavailableError(
             f"{_WHERE} was not found, or its store could not be reached; deploy the application stack or put it there"
         ) from error
-    return parse_settings(text)
+    settings = parse_settings(text)
+    missing = [name for name in required if not getattr(settings, name)]
+    if missing:
+        raise SettingsError(f"settings: {', '.join(missing)} missing: deploy the application stack")
+    return settings
 
 
 def parse_settings(text: str) -> Settings:

@@ -41,6 +41,16 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert (settings.max_mapped_orders, settings.orders_per_task, settings.auction_concurrency) == (100, 50, 4)
     assert (settings.max_records_per_batch, settings.max_retries, settings.max_concurrent_calls) == (500, 3, 50)
     assert (settings.ingest_bucket, settings.ingest_ledger_table, settings.call_details_dlq_url) == ("", "", "")
+    assert (settings.max_delivery_attempts, settings.delivery_tasks, settings.delivery_concurrency) == (11, 4, 64)
+    assert (settings.events_table, settings.subscriptions_table) == ("", "")
+    assert (settings.event_queue_url, settings.event_dlq_url) == ("", "")
+
+
+def test_fields_that_a_pipeline_wants_are_named_if_they_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", json.dumps({**GOOD, "event_dlq_url": "https://sqs.test/0/failed"}))
+    assert load_settings("event_dlq_url").event_dlq_url == "https://sqs.test/0/failed"
+    with pytest.raises(SettingsError, match=r"^settings: events_table, ingest_bucket missing: deploy the application"):
+        load_settings("event_dlq_url", "events_table", "ingest_bucket")
 
 
 def test_every_field_is_taken() -> None:
@@ -61,6 +71,13 @@ def test_every_field_is_taken() -> None:
         "max_records_per_batch": 1,
         "max_retries": 10,
         "max_concurrent_calls": 1,
+        "events_table": "events-dev",
+        "subscriptions_table": "subscriptions-dev",
+        "event_queue_url": "https://sqs.test/000000000000/events",
+        "event_dlq_url": "https://sqs.test/000000000000/failed-events",
+        "max_delivery_attempts": 1,
+        "delivery_tasks": 64,
+        "delivery_concurrency": 256,
     }
     assert set(document) == set(Settings.model_fields), "a new field wants a line here and in the table below"
     assert parse(**document).model_dump() == document
@@ -105,6 +122,13 @@ NO_BUCKETS = [
         ("max_records_per_batch", [0, 501, "many", None]),
         ("max_retries", [0, 11, "many", None]),
         ("max_concurrent_calls", [0, 1001, "many", None]),
+        ("events_table", ["a", "a b", "a/b", 5, None]),
+        ("subscriptions_table", ["a", "a b", "a/b", 5, None]),
+        ("event_queue_url", ["queue", "arn:aws:sqs:us-east-1:0:queue", None]),
+        ("event_dlq_url", ["queue", "arn:aws:sqs:us-east-1:0:queue", None]),
+        ("max_delivery_attempts", [0, 101, "many", None]),
+        ("delivery_tasks", [0, 65, "many", None]),
+        ("delivery_concurrency", [0, 257, "many", None]),
     ],
 )
 def test_each_fault_names_its_field(field: str, values: list[Any]) -> None:

@@ -85,7 +85,7 @@ def _pending(attempts: int, due_in: float) -> list[dict[str, Any]]:
     ("airflow", "before", "triggered"),
     [
         (Airflow(WOKEN), _pending(3, -1.0), ["trigger"]),
-        (Airflow(WOKEN), _pending(3, 60.0), []),
+        (Airflow(WOKEN), _pending(3, 3600.0), []),
         (Airflow(WOKEN), _pending(0, -1.0), []),
         (Airflow({**WOKEN, "scheduled__1": "queued"}), _pending(3, -1.0), []),
         (Airflow({}, WOKEN), [{"status": "delivered"}], []),
