@@ -18,8 +18,8 @@ RESULTS = Path(__file__).parent / "RESULTS.md"
 _INTRODUCTION = """\
 # Benchmark results
 
-Written by `make bench` (about twenty minutes); do not edit. What is compared was measured on one local stack in one
-run, in turns where the runs are short. On that stack Airflow, PostgreSQL, the DEX stub, the AWS emulator with its
+Written by `make bench` (more than half an hour); do not edit. What is compared was measured on one local stack in one
+run, in turns where the runs are short. On that stack Airflow, PostgreSQL, the stubs, the AWS emulator with its
 functions and the benchmark itself share one machine, so that absolute times say less than the comparisons.
 
 To repeat: `make bench`. One part: `.venv/bin/python -m benchmarks --only mapped`; other sizes: `--clients 2000`;
@@ -61,7 +61,7 @@ def _machine() -> str:
         "Python": platform.python_version(),
         "Airflow": f"{version('apache-airflow')}, LocalExecutor, PostgreSQL",
         "emulator": f"ministack {_emulator_version()}",
-        "clients": ", ".join(f"{name} {version(name)}" for name in ("httpx", "boto3", "requests")),
+        "clients": ", ".join(f"{name} {version(name)}" for name in ("aiohttp", "httpx", "boto3", "requests")),
     }
     lines = [_line(["machine", ""]), _line(["---", "---"]), *(_line([name, text]) for name, text in facts.items())]
     return "\n".join(lines) + "\n"
