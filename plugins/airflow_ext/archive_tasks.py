@@ -16,6 +16,7 @@ from airflow_ext.hooks.aws import s3_client
 from airflow_ext.hooks.dex import dex_api, read_rows
 from airflow_ext.ids import DEX_TRIGGER_ARCHIVE, XComKey
 from airflow_ext.notifications.safety_net import failure_kept
+from airflow_ext.run_report import task_states
 from airflow_ext.settings import load_settings
 from include.archive.dates import trigger_date
 from include.archive.digest import ARCHIVE_TASK, LIST_TASK
@@ -106,7 +107,7 @@ def summarize(context: Context) -> dict[str, Any]:
     ti, dag_run = context["ti"], context["dag_run"]
     with failure_kept(ti):
         settings = load_settings()
-        states = _task_states(context)
+        states = task_states(context, LIST_TASK, ARCHIVE_TASK)
         # A list_clients that failed when it was run again has left the plan of its earlier life.
         listed = states.get(LIST_TASK) == "success"
         plan_at = ti.xcom_pull(task_ids=LIST_TASK, key=XComKey.PLAN) if listed else None
@@ -133,16 +134,6 @@ def summarize(context: Context) -> dict[str, Any]:
             "manifest": key,
         }
         return summary
-
-
-def _task_states(context: Context) -> dict[str, str | None]:
-    """States of the run's tasks by task id, those of mapped ones by ``<task id>_<map index>``."""
-    run_id = context["dag_run"].run_id
-    found = context["ti"].get_task_states(
-        dag_id=DEX_TRIGGER_ARCHIVE, task_ids=[LIST_TASK, ARCHIVE_TASK], run_ids=[run_id]
-    )
-    states: dict[str, str | None] = found.get(run_id, {})
-    return states
 
 
 async def _log_in(dex: DexApi) -> None:

@@ -12,6 +12,7 @@ from airflow_ext.auction_report import count, report_no_orders, report_orders, x
 from airflow_ext.hooks.aws import AwsSession, lambda_client, s3_client
 from airflow_ext.ids import ENERGY_AUCTION, XComKey
 from airflow_ext.notifications.safety_net import failure_kept
+from airflow_ext.run_report import task_states
 from airflow_ext.settings import load_settings
 from include.auction.alerts import ORDER_TASK, WAIT_TASK
 from include.auction.book import slice_of
@@ -70,7 +71,7 @@ def summarize(context: Context) -> dict[str, Any]:
     """
     with failure_kept(context["ti"]):
         settings = load_settings()
-        waited = _task_states(context).get(WAIT_TASK)
+        waited = task_states(context, WAIT_TASK).get(WAIT_TASK)
         works = _pull(context, WAIT_TASK, "return_value")
         if waited == "success" and works is not None:
             return _account(context, settings, works)
@@ -109,7 +110,7 @@ def _account(context: Context, settings: Settings, works: Sequence[Work]) -> dic
     ti, clear_number = context["ti"], context["dag_run"].clear_number or 0
     orders = _pull(context, WAIT_TASK, XComKey.ORDERS)
     slices = [slice_of(work["start"], work["stop"]) for work in works]
-    states = _task_states(context)
+    states = task_states(context, ORDER_TASK)
     run = AuctionRun.at(orders["place"], s3_client())
     summary = run.account(
         slices,
@@ -136,14 +137,6 @@ def _keep(context: Context, settings: Settings, summary: Summary) -> dict[str, A
     context["ti"].xcom_push(key="return_value", value=document)
     log.info("orders: %s", ", ".join(f"{number} {what}" for what, number in summary.counts.items()))
     return document
-
-
-def _task_states(context: Context) -> dict[str, str | None]:
-    """States of the run's tasks by task id, those of mapped ones by ``<task id>_<map index>``."""
-    run_id = context["dag_run"].run_id
-    found = context["ti"].get_task_states(dag_id=ENERGY_AUCTION, task_ids=[WAIT_TASK, ORDER_TASK], run_ids=[run_id])
-    states: dict[str, str | None] = found.get(run_id, {})
-    return states
 
 
 def _pull(context: Context, task_id: str, key: str) -> Any:

@@ -14,6 +14,7 @@ from airflow_ext.delivery_desk import DeliveryDesk
 from airflow_ext.delivery_report import report
 from airflow_ext.ids import EVENT_DELIVERY, XComKey
 from airflow_ext.notifications.safety_net import failure_kept
+from airflow_ext.run_report import task_states
 from include.delivery import due
 from include.delivery.alerts import DELIVER_TASK, KILLED, SELECT_TASK, untold
 from include.delivery.due import Due
@@ -100,7 +101,7 @@ def summarize(context: Context) -> dict[str, Any]:
 
 def _outcomes(context: Context, events: EventTable) -> tuple[list[Tally], dict[int | None, str]]:
     """What the run's tasks did, by map index, and why some failed; None is the task that finds what is due."""
-    ti, states = context["ti"], _task_states(context)
+    ti, states = context["ti"], task_states(context, SELECT_TASK, DELIVER_TASK)
     tallies: list[Tally] = []
     troubles: dict[int | None, str] = {}
     if states.get(SELECT_TASK) != "success":
@@ -123,11 +124,3 @@ def _began(context: Context) -> float:
 
 def _label(owners: list[str]) -> str:
     return owners[0] if len(owners) == 1 else f"{len(owners):,} owners"
-
-
-def _task_states(context: Context) -> dict[str, str | None]:
-    """States of the run's tasks by task id, those of mapped ones by ``<task id>_<map index>``."""
-    run_id = context["dag_run"].run_id
-    found = context["ti"].get_task_states(dag_id=EVENT_DELIVERY, task_ids=[SELECT_TASK, DELIVER_TASK], run_ids=[run_id])
-    states: dict[str, str | None] = found.get(run_id, {})
-    return states

@@ -16,6 +16,7 @@ from airflow_ext.ids import CALL_DETAILS_INGEST, XComKey
 from airflow_ext.ingest_desk import IngestDesk
 from airflow_ext.ingest_report import count, report_no_receipt, report_receipt, xcom_summary
 from airflow_ext.notifications.safety_net import failure_kept, leave
+from airflow_ext.run_report import task_states
 from include.errors import FileFailedError, InvalidFileError
 from include.ingest.alerts import KILLED, PLAN_TASK
 from include.ingest.claim import Done, FileVersion
@@ -111,7 +112,7 @@ def reconcile(context: Context) -> dict[str, Any]:
     """
     ti = context["ti"]
     with failure_kept(ti):
-        planned = _plan_state(context) == "success"
+        planned = task_states(context, PLAN_TASK).get(PLAN_TASK) == "success"
         done = ti.xcom_pull(task_ids=PLAN_TASK, key=XComKey.DONE) if planned else None
         if done is None:
             return _close(context, planned=planned)
@@ -163,10 +164,3 @@ def _receipt(context: Context, desk: IngestDesk, file: FileVersion, reason: str 
 
 def _file(context: Context) -> FileVersion:
     return FileVersion(**context["ti"].xcom_pull(task_ids=PLAN_TASK, key=XComKey.FILE))
-
-
-def _plan_state(context: Context) -> str | None:
-    run_id = context["dag_run"].run_id
-    found = context["ti"].get_task_states(dag_id=CALL_DETAILS_INGEST, task_ids=[PLAN_TASK], run_ids=[run_id])
-    state: str | None = found.get(run_id, {}).get(PLAN_TASK)
-    return state

@@ -1,4 +1,4 @@
-"""What the summaries of all pipelines report in the same way: metrics and links to logs."""
+"""What the summaries of all pipelines ask and report in the same way: states of tasks, metrics, and links to logs."""
 
 from __future__ import annotations
 
@@ -38,6 +38,19 @@ def count_run(context: Context, counts: Mapping[str, float], *, failed: bool, en
         publish_metrics(values, environment=environment, pipeline=context["dag"].dag_id)
     except (BotoCoreError, ClientError) as error:
         log.error("metrics were not published: %s: %s", type(error).__name__, error)
+
+
+def task_states(context: Context, *task_ids: str) -> dict[str, str | None]:
+    """States of some of the run's tasks by task id, those of mapped ones by ``<task id>_<map index>``.
+
+    Args:
+        context: that of the summary task.
+        task_ids: of the tasks before it.
+    """
+    run_id = context["dag_run"].run_id
+    found = context["ti"].get_task_states(dag_id=context["dag"].dag_id, task_ids=list(task_ids), run_ids=[run_id])
+    states: dict[str, str | None] = found.get(run_id, {})
+    return states
 
 
 def log_links(context: Context) -> Callable[[str, int | None], str]:
