@@ -2,6 +2,7 @@
 PYTHON ?= python3.12
 VENV := .venv
 VENV_AWS := .venv-aws
+VENV_MWAA := .venv-mwaa
 PY := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
 # The installer is bootstrapped by pip into the virtual environment, at the version Airflow's constraints name.
@@ -14,7 +15,7 @@ export SAM_CLI_TELEMETRY := 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo up down status test lint bench docs lock clean
+.PHONY: help setup setup-dev demo up down status test lint bench docs prove lock clean bundle preflight deploy
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,7 +24,7 @@ help: ## list the commands
 
 setup: $(VENV)/.ready-local $(VENV_AWS)/.ready ## install all that the local stack needs (again: instant)
 
-setup-dev: setup $(VENV)/.ready-dev
+setup-dev: setup $(VENV)/.ready-dev $(VENV_MWAA)/.ready
 
 # A sentinel is written by the last command of its recipe only: an interrupted installation is done again.
 $(UV):
@@ -53,6 +54,12 @@ $(VENV_AWS)/.ready: requirements/emulator.txt | $(UV)
 	$(call install,$(VENV_AWS),the AWS emulator and the SAM CLI,emulator)
 	@touch $@
 
+# What MWAA's image brings and requirements.txt adds, for the test of the bundle.
+$(VENV_MWAA)/.ready: infra/release/mwaa_image.txt requirements.txt requirements/constraints.txt | $(UV)
+	@echo "==> installing MWAA's image and requirements.txt into $(VENV_MWAA)"
+	@$(PY) -m infra.release.mwaa_image --venv $(VENV_MWAA)
+	@touch $@
+
 # ---- the local stack ------------------------------------------------------------------------------------
 
 demo: setup ## set-up from nothing, run the pipelines once on sample data, print a summary, stop
@@ -70,15 +77,17 @@ status: setup ## show the services of the local stack
 # ---- quality --------------------------------------------------------------------------------------------
 
 test: setup-dev lint ## set-up from nothing, linters, and the whole test suite
-	$(PY) -m pytest tests/unit tests/dags tests/architecture tests/packaging
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup tests/unit tests/dags tests/architecture tests/packaging
 	$(PY) -m pytest tests/integration
 	$(PY) -m pytest tests/e2e
 
-lint: setup-dev ## ruff, mypy and cfn-lint
+lint: setup-dev ## ruff, mypy, cfn-lint, and the schemas of workflows and compose file
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(PY) -m mypy
-	$(VENV_AWS)/bin/cfn-lint infra/template.yaml
+	$(VENV_AWS)/bin/cfn-lint infra/*.yaml
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yaml
 
 bench: setup-dev ## run the benchmarks and print their tables
 	$(PY) -m benchmarks
@@ -86,6 +95,9 @@ bench: setup-dev ## run the benchmarks and print their tables
 docs: setup-dev ## write docs/DAGS.md and docs/openapi again from the code
 	$(PY) docs/generate.py
 	$(PY) docs/generate_openapi.py
+
+prove: setup-dev ## run every command of the documents on the local stack
+	@$(PY) docs/prove.py
 
 # Existing pins are kept where they still fit; delete a .txt first to move everything.
 COMPILE = $(UV) pip compile --quiet --python-version 3.12 --no-header --no-annotate --no-emit-index-url --no-emit-find-links
@@ -99,5 +111,16 @@ lock: setup-dev ## derive requirements/*.txt again from requirements/*.in
 
 clean: ## remove the virtual environments and the state of stopped stacks
 	@if [ -x $(PY) ] && [ -d .local ]; then $(PY) -m local down; fi
-	rm -rf $(VENV) $(VENV_AWS) .local .local-* .aws-sam infra/.aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV_AWS) $(VENV_MWAA) dist .local .local-* .aws-sam infra/.aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- release ---------------------------------------------------------------------------------------------
+
+bundle: | $(UV) ## write dist/: what MWAA takes of a release, the same bytes each time
+	@$(PY) -m infra.release.bundle
+
+preflight: setup ## check what makes an update of the environment fail on AWS; says what to change
+	@$(PY) -m infra.release.preflight
+
+deploy: setup ## deploy an environment: make deploy ENV=dev|staging|prod [DRY_RUN=1] [APPROVED=1]
+	@$(PY) -m infra.release.deploy "$(ENV)" $(if $(DRY_RUN),--dry-run) $(if $(APPROVED),--approved)

@@ -8,9 +8,12 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
+import httpx
+
 from local.processes import StackError
 from local.stack import Stack
 
+_READ_ATTEMPTS = 3
 _FINISHED = ("success", "failed")
 _ENDED = ["success", "failed", "skipped", "upstream_failed"]
 
@@ -33,12 +36,23 @@ class AirflowApi:
         """The JSON answer of ``/api/v2<path>``, None where there is no body.
 
         Raises:
-            StackError: any status but 2xx; the message holds what Airflow said.
+            StackError: no answer, or any status but 2xx; the message holds what Airflow said.
         """
-        answer = self._http.request(method, f"/api/v2{path}", **options)
+        answer = self._answer(method, f"/api/v2{path}", options)
         if not answer.is_success:
             raise StackError(f"Airflow answered {answer.status_code} to {method} {path}: {answer.text[:500]}")
         return answer.json() if answer.content else None
+
+    def _answer(self, method: str, path: str, options: dict[str, Any]) -> httpx.Response:
+        # A machine that is busy may let the API wait for longer than the time-out: what only reads is asked again.
+        attempts = _READ_ATTEMPTS if method == "GET" else 1
+        while True:
+            attempts -= 1
+            try:
+                return self._http.request(method, path, **options)
+            except httpx.TransportError as error:
+                if not attempts:
+                    raise StackError(f"Airflow did not answer {method} {path}: {error}") from error
 
     def unpause(self, dag_id: str, *, paused: bool = False) -> None:
         """Let a DAG run, or pause it."""

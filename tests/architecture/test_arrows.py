@@ -18,6 +18,7 @@ LAYERS = {
     "include": "include",
     "lambdas": "lambdas",
     "local": "local",
+    "infra": "infra/release",
 }
 """Name by which a layer is imported, and where it lies."""
 
@@ -27,11 +28,12 @@ MUST_NOT_IMPORT = {
     "include": {"airflow", "airflow_ext", "dags", "lambdas", "local", "plugins", "tests"},
     "lambdas": {"airflow", "airflow_ext", "dags", "include", "local", "plugins", "tests"},
     "local": {"airflow_ext", "dags", "lambdas", "plugins", "tests"},
+    "infra": {"dags", "lambdas", "local", "plugins", "tests"},
 }
-"""Arrows: dags -> airflow_ext -> include -> libraries. The Lambdas and the local stack stand beside them: those share
-nothing with Airflow but the formats in S3, this starts everything as commands."""
+"""Arrows: dags -> airflow_ext -> include -> libraries. The Lambdas, the local stack and the release's tools stand beside
+them: those share nothing with Airflow but the formats in S3, these look at everything as files and commands."""
 
-COMMAND_LINES = {"local", "tools"}
+COMMAND_LINES = {"local", "release", "tools"}
 """Folders whose modules talk to people on a terminal."""
 
 HEAVY = {"aiohttp", "authlib", "boto3", "botocore", "httpx", "numpy", "pandas", "pymssql", "requests", "slack_sdk"}

@@ -1,0 +1,1 @@
+"""The checks of the preflight, a module for each family: functions from a project to findings."""

@@ -1,0 +1,123 @@
+"""The preflight: this project passes; one with anything broken fails at that, and is told what to change."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from include.auction import times
+from include.ingest import permits
+from infra.release.preflight import main, report, run_checks
+from infra.release.project import FOLDERS, TEXTS, Project, read_project
+from tests.packaging import broken_limits, broken_projects
+from tests.packaging.breaking import Case
+
+CASES = (*broken_projects.CASES, *broken_limits.CASES)
+DOUBTS = "preflight/facts"
+
+# Where tests run side by side, one process loads the project.
+pytestmark = pytest.mark.xdist_group("preflight")
+
+
+@pytest.fixture(scope="module")
+def project(root: Path) -> Project:
+    """This project, loaded once."""
+    return read_project(root, "dev")
+
+
+def test_this_project_passes(project: Project) -> None:
+    wrong = [finding for finding in run_checks(project) if not finding.ok]
+    assert wrong == []
+
+
+def test_numbers_are_those_of_the_code(project: Project) -> None:
+    assert project.constant("include.auction.times.RUN", "a run").value == times.RUN
+    assert project.constant("include.ingest.permits.LEASE_SECONDS", "a lease").value == permits.LEASE_SECONDS
+    assert project.dag("energy_auction", "dagrun_timeout", "a run").value == times.RUN
+    assert project.dag("energy_auction", "interval", "schedule").value == 300
+    assert project.dag("dex_trigger_archive", "interval", "schedule").value == 23 * 3600, (
+        "the day the clocks go forward"
+    )
+    assert project.setting("delivery_tasks", "tasks").where.startswith("setting delivery_tasks (SettingsSecret")
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.what)
+def test_broken_project_fails_at_what_is_broken(project: Project, case: Case) -> None:
+    wrong = [finding for finding in run_checks(case.broken(project)) if not finding.ok]
+    assert {finding.check for finding in wrong} == {case.check}
+    told = "\n".join(f"{finding.where}: {finding.message} -> {finding.change}" for finding in wrong)
+    assert [words for words in case.says if words not in told] == [], told
+    assert all(finding.change for finding in wrong)
+
+
+def test_every_check_has_a_project_that_fails_it(project: Project) -> None:
+    assert {case.check for case in CASES} - {DOUBTS} == {finding.check for finding in run_checks(project)}
+
+
+def test_report_names_file_fault_and_remedy(project: Project) -> None:
+    case = next(case for case in CASES if case.check == "plugins/ignored")
+    told = report(run_checks(case.broken(project)), verbose=False).splitlines()
+    at = told.index("WRONG plugins/ignored")
+    assert told[at + 1].startswith("      plugins/.airflowignore: does not cover include/")
+    assert told[at + 2] == "      -> add a line include/"
+    assert told[-1].startswith("1 of ")
+
+
+def test_command_ends_well_for_this_project(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--project", str(root), "--environment", "prod"]) == 0
+    told = capsys.readouterr().out
+    assert "WRONG" not in told
+    assert "ok    requirements/pins" in told
+
+
+def test_command_fails_for_a_project_whose_files_are_broken(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = _copy(root, tmp_path / "broken")
+    _edit(broken / "dags/call_details_replay.py", "import pendulum\n", "import pendulum\nimport not_on_mwaa\n")
+    _edit(broken / "plugins/.airflowignore", "airflow_ext/\n", "")
+    _edit(broken / "include/ingest/permits.py", "LEASE_SECONDS = 90.0", "LEASE_SECONDS = 60.0")
+    _edit(broken / "dags/event_delivery.py", "minutes=4", "minutes=2")
+    _edit(
+        broken / "dags/call_details_watch.py",
+        "import pendulum\n",
+        "import pendulum\nimport time\nwhile time.process_time() < 3:\n    pass\n",
+    )
+    assert main(["--project", str(broken)]) == 1
+    told = capsys.readouterr().out
+    wrong = {line.removeprefix("WRONG ") for line in told.splitlines() if line.startswith("WRONG")}
+    assert wrong == {
+        "imports/dags",
+        "imports/packages",
+        "leases/delivery",
+        "leases/permits",
+        "parsing/time",
+        "plugins/ignored",
+        "plugins/scan",
+    }, told
+    assert "No module named 'not_on_mwaa'" in told
+    assert "under the bare name" in told
+
+
+def test_command_says_where_it_looked_in_vain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--project", str(tmp_path)]) == 2
+    told = capsys.readouterr()
+    assert f"{tmp_path}/infra/template.yaml cannot be read" in told.err
+    assert told.out == ""
+
+
+def _copy(root: Path, target: Path) -> Path:
+    for folder in FOLDERS:
+        shutil.copytree(root / folder, target / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in TEXTS:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / name, target / name)
+    return target
+
+
+def _edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text, f"{path} has no {old!r} to break"
+    path.write_text(text.replace(old, new, 1))
