@@ -30,8 +30,8 @@ MUST_NOT_IMPORT = {
     "local": {"airflow_ext", "dags", "lambdas", "plugins", "tests"},
     "infra": {"dags", "lambdas", "local", "plugins", "tests"},
 }
-"""Arrows: dags -> airflow_ext -> include -> libraries. The Lambdas, the local stack and the release's tools stand beside
-them: those share nothing with Airflow but the formats in S3, these look at everything as files and commands."""
+"""Arrows: dags -> airflow_ext -> include -> libraries. The Lambdas, the local stack and the release's tools stand
+beside them: the first share nothing with Airflow but the formats in S3, the others look at files and start commands."""
 
 COMMAND_LINES = {"local", "release", "tools"}
 """Folders whose modules talk to people on a terminal."""

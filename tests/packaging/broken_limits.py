@@ -41,7 +41,7 @@ CASES = (
     Case(
         "deliveries that take every slot",
         "concurrency/slots",
-        ("delivery_tasks", "8 runs of event_delivery times 5", "core.parallelism"),
+        ("delivery_tasks", "8 runs of event_delivery times 5", "EnvironmentClass and MaxWorkers"),
         setting("delivery_tasks", 5),
     ),
     Case(

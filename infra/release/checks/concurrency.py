@@ -97,7 +97,7 @@ def slots(project: Project) -> Iterator[Finding]:
         f"{runs.value:g} runs of event_delivery times {tasks.value:g} tasks",
         f"{runs.where}, or {tasks.where}",
     )
-    yield at_most(check, total, parallelism, "slow receivers take every slot of the environment")
+    yield at_most(check, total, workers, "slow receivers take every slot of the environment")
 
 
 CHECKS = (call_details, dex, functions, connections, slots)

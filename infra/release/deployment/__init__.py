@@ -1,0 +1,1 @@
+"""What `make deploy` is made of; see :mod:`infra.release.deploy`."""

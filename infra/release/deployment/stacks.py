@@ -1,0 +1,180 @@
+"""Stacks of CloudFormation: changed by change sets, waited for, and explained when they fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from botocore.exceptions import ClientError
+
+from infra.release.errors import ReleaseError
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_cloudformation.type_defs import StackTypeDef
+
+_NOTHING_TO_DO = ("didn't contain changes", "No updates are to be performed")
+"""How CloudFormation words that a change set would change nothing."""
+
+_GOOD = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE"})
+_NEVER_MADE = frozenset({"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED"})
+_POLL_SECONDS = 10.0
+_SILENCE_SECONDS = 60.0
+"""After so long without an event, a line says that it goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stacks:
+    """Deploys stacks, in one account and region.
+
+    Args:
+        cloudformation: client of CloudFormation.
+        say: takes a line for the person who waits.
+        confirm: asks that person; a change of a stack is made only if it returns True.
+        clock: seconds, from any start.
+        sleep: waits for so many seconds.
+    """
+
+    cloudformation: CloudFormationClient
+    say: Callable[[str], None]
+    confirm: Callable[[str], bool]
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
+
+    def outputs(self, name: str) -> dict[str, str] | None:
+        """Outputs of a stack, {name: value}; None if it was never made."""
+        stack = self._describe(name)
+        if stack is None or stack["StackStatus"] == "REVIEW_IN_PROGRESS":
+            return None
+        return {item["OutputKey"]: item["OutputValue"] for item in stack.get("Outputs", [])}
+
+    def parameters(self, name: str) -> dict[str, str]:
+        """Values of a stack's parameters, {name: value}; of a stack that is not there, none."""
+        stack = self._describe(name)
+        given = stack.get("Parameters", []) if stack else []
+        return {item["ParameterKey"]: item["ParameterValue"] for item in given}
+
+    def last_change(self, name: str) -> datetime | None:
+        """When a stack was made or last changed; None if it was never made."""
+        stack = self._describe(name)
+        return stack and (stack.get("LastUpdatedTime") or stack["CreationTime"])
+
+    def deploy(self, name: str, template: str, parameters: Mapping[str, str], *, timeout: float) -> bool:
+        """Make a stack what a template and its parameters say, and wait until it is (at most `timeout` seconds).
+
+        Returns:
+            Whether anything was changed.
+
+        Raises:
+            ReleaseError: the stack is being changed by somebody else, was never made, cannot be changed, failed, or is
+                not done in time; or the person said no.
+        """
+        stack = self._describe(name)
+        status = stack["StackStatus"] if stack else None
+        new = status in (None, "REVIEW_IN_PROGRESS")
+        if status in _NEVER_MADE:
+            raise ReleaseError(
+                f"the stack {name} was never made ({status}). Delete it, then deploy again:\n"
+                f"    aws cloudformation delete-stack --stack-name {name}"
+            )
+        if not new and status and status.endswith("_IN_PROGRESS"):
+            raise ReleaseError(
+                f"the stack {name} is being changed ({status}): wait until that is done, then deploy again"
+            )
+        change_set = self._propose(name, template, parameters, new=new, deadline=self.clock() + timeout)
+        if change_set is None:
+            return False
+        if not self.confirm(f"Change the stack {name} like this?"):
+            self.cloudformation.delete_change_set(ChangeSetName=change_set)
+            raise ReleaseError(f"the stack {name} was left as it is: nobody agreed to its changes")
+        seen = {event_id for event_id, _, _ in self._events(name)}
+        self.cloudformation.execute_change_set(ChangeSetName=change_set)
+        self._wait(name, seen, timeout)
+        return True
+
+    def _propose(
+        self, name: str, template: str, parameters: Mapping[str, str], *, new: bool, deadline: float
+    ) -> str | None:
+        """Id of a change set; None if there is nothing to change."""
+        change_set = self.cloudformation.create_change_set(
+            StackName=name,
+            ChangeSetName=f"deploy-{uuid4().hex}",
+            ChangeSetType="CREATE" if new else "UPDATE",
+            TemplateBody=template,
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+            Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
+        )["Id"]
+        while True:
+            found = self.cloudformation.describe_change_set(ChangeSetName=change_set)
+            if found["Status"] == "CREATE_COMPLETE":
+                break
+            reason = found.get("StatusReason", "")
+            if found["Status"] == "FAILED":
+                self.cloudformation.delete_change_set(ChangeSetName=change_set)
+                if any(text in reason for text in _NOTHING_TO_DO):
+                    return None
+                raise ReleaseError(f"the stack {name} cannot be changed: {reason}")
+            if self.clock() > deadline:
+                raise ReleaseError(f"the changes of the stack {name} are not known in time; deploy again")
+            self.sleep(_POLL_SECONDS / 5)
+        for change in found.get("Changes", []):
+            item = change.get("ResourceChange", {})
+            replaced = " (replaced!)" if item.get("Replacement") == "True" else ""
+            what = f"{item.get('LogicalResourceId', '')} {item.get('ResourceType', '')}"
+            self.say(f"    {item.get('Action', '')} {what}{replaced}")
+        return change_set
+
+    def _wait(self, name: str, seen: set[str], timeout: float) -> None:
+        """Tell what happens to a stack until it is done; `seen` are ids of events that belong to earlier changes."""
+        started = said = self.clock()
+        failures: list[str] = []
+        while True:
+            stack = self._describe(name)
+            status = stack["StackStatus"] if stack else "DELETE_COMPLETE"
+            now = self.clock()
+            for event_id, text, failed in reversed(self._events(name) if stack else []):
+                if event_id not in seen:
+                    seen.add(event_id)
+                    said = now
+                    self.say(f"    {int(now - started):>5} s  {text}")
+                    if failed:
+                        failures.append(text)
+            if now - said >= _SILENCE_SECONDS:
+                said = now
+                self.say(f"    {int(now - started):>5} s  {status}")
+            if status in _GOOD:
+                return
+            if not status.endswith("_IN_PROGRESS"):
+                failures = failures or [stack.get("StackStatusReason", "") if stack else ""]
+                reasons = "".join(f"\n    {text}" for text in failures)
+                raise ReleaseError(f"the stack {name} failed ({status}):{reasons}")
+            if self.clock() - started > timeout:
+                raise ReleaseError(
+                    f"the stack {name} is not done after {timeout / 60:.0f} minutes ({status}). AWS goes on with it; "
+                    "once it is done, deploy again: what is done already is not done twice"
+                )
+            self.sleep(_POLL_SECONDS)
+
+    def _events(self, name: str) -> list[tuple[str, str, bool]]:
+        """Id, text and failure of a stack's latest events, latest first."""
+        events = self.cloudformation.describe_stack_events(StackName=name)["StackEvents"]
+        return [
+            (
+                event["EventId"],
+                f"{event.get('ResourceStatus', '')} {event.get('LogicalResourceId', '')} "
+                f"{event.get('ResourceStatusReason', '')}".rstrip(),
+                event.get("ResourceStatus", "").endswith("_FAILED"),
+            )
+            for event in events
+        ]
+
+    def _describe(self, name: str) -> StackTypeDef | None:
+        try:
+            return self.cloudformation.describe_stacks(StackName=name)["Stacks"][0]
+        except ClientError as error:
+            if "does not exist" in error.response["Error"].get("Message", ""):
+                return None
+            raise

@@ -1,0 +1,177 @@
+"""The deployment as a list of steps, in the order in which each can rely on those before it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from infra.release.deployment.commands import Commands
+from infra.release.deployment.environment import Airflow
+from infra.release.deployment.plan import Places, Step, name_of, pairs, shown
+from infra.release.deployment.shelf import Shelf
+from infra.release.deployment.stacks import Stacks
+from infra.release.deployment.target import Target
+from infra.release.errors import ReleaseError
+
+AIRFLOW_SECONDS = 120 * 60.0
+"""How long the stack of Airflow may take: a new environment takes 20 to 40 minutes, an update 10 to 30, a rollback as
+long again."""
+
+VERSIONED = {"plugins.zip": "PluginsS3ObjectVersion", "requirements.txt": "RequirementsS3ObjectVersion"}
+"""Files that MWAA takes by version id, with the parameters of infra/mwaa.yaml that hold these."""
+
+_DAGS = "dags/"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """Deploys the application, then Airflow, to one environment.
+
+    The bucket of the bundle belongs to the stack of Airflow, whose environment in turn names versions of objects in
+    that bucket. So the very first deployment makes that stack without the environment, which the template leaves out
+    while it is given no version; all later ones find the bucket.
+
+    Args:
+        target: where to.
+        account: account id (12 digits), or a placeholder for a dry run.
+        places: files and programs.
+        commands: runs commands.
+        stacks: deploys stacks.
+        shelf: the bucket that infra/mwaa.yaml makes.
+        airflow: the environment that infra/mwaa.yaml makes.
+        approved: whether a person has agreed to all changes already.
+        say: takes a line for the person who waits.
+        changed: names of what was changed, filled by the steps.
+        versions: version ids of the uploaded files by the parameters that take them, filled by the steps.
+    """
+
+    target: Target
+    account: str
+    places: Places
+    commands: Commands
+    stacks: Stacks
+    shelf: Shelf
+    airflow: Airflow
+    approved: bool
+    say: Callable[[str], None]
+    changed: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def steps(self) -> list[Step]:
+        """All steps, in their order."""
+        target, places = self.target, self.places
+        preflight = [sys.executable, "-m", "infra.release.preflight"]
+        bundle = [sys.executable, "-m", "infra.release.bundle", "--output", str(places.bundle)]
+        build = [
+            *(str(places.sam), "build", "--template-file", str(places.application_template)),
+            *("--config-file", str(places.sam_config), "--build-dir", str(places.build)),
+        ]
+        deploy = [
+            *(str(places.sam), "deploy", "--template-file", str(places.build / "template.yaml")),
+            *("--config-file", str(places.sam_config), "--config-env", target.environment, "--no-progressbar"),
+            *(["--no-confirm-changeset"] if self.approved else []),
+        ]
+        bucket = self.shelf.bucket
+        versions = ", ".join(f"{parameter}=<version of {key}>" for key, parameter in VERSIONED.items())
+        return [
+            Step("Preflight: what makes a slow update fail", [shown(preflight)], lambda: self.commands.run(preflight)),
+            Step("Bundle: what MWAA runs", [shown(bundle)], lambda: self.commands.run(bundle)),
+            Step("Build the functions", [shown(build)], lambda: self.commands.run(build)),
+            Step(
+                "Deploy the application",
+                [shown(deploy), f"stack {target.application_stack} in account {self.account}, {target.region}"],
+                lambda: self._deploy_application(deploy),
+            ),
+            Step(
+                "Make the bucket of the bundle, at the first deployment",
+                [f"{name_of(places.airflow_template)} as stack {target.airflow_stack}, without an environment yet"],
+                self._make_bucket,
+            ),
+            Step(
+                "Upload the bundle, where it differs",
+                [f"{places.bundle.name}/{key} to s3://{bucket}/{key}" for key in VERSIONED],
+                self._upload,
+            ),
+            Step(
+                "Update the environment, and wait",
+                [
+                    f"{name_of(places.airflow_template)} as stack {target.airflow_stack}",
+                    f"with {versions}",
+                    *([f"and {pairs(target.airflow_parameters)}"] if target.airflow_parameters else []),
+                    f"at most {AIRFLOW_SECONDS / 60:.0f} minutes",
+                ],
+                self._update_environment,
+            ),
+            Step(
+                "Make sure that the environment has its requirements",
+                [f"log group {target.scheduler_log_group}, streams requirements_install*"],
+                self.airflow.check,
+            ),
+            # Last: a DAG that is picked up before its plugins is broken until they are there.
+            Step(
+                "Sync the DAGs",
+                [f"{places.bundle.name}/{_DAGS} to s3://{bucket}/{_DAGS}, deleting there what is not here"],
+                self._sync,
+            ),
+        ]
+
+    def _deploy_application(self, command: Sequence[str]) -> None:
+        before = self.stacks.last_change(self.target.application_stack)
+        self.commands.run(command)
+        if self.stacks.last_change(self.target.application_stack) != before:
+            self.changed.append("the application")
+
+    def _make_bucket(self) -> None:
+        if self.stacks.outputs(self.target.airflow_stack) is not None:
+            self.say("    it is there")
+            return
+        self._deploy_airflow({})
+        self.changed.append("the network and the bucket")
+
+    def _upload(self) -> None:
+        for key, parameter in VERSIONED.items():
+            upload = self.shelf.put(key, self.places.bundle / key)
+            self.say(f"    {key}: {'uploaded as' if upload.changed else 'unchanged,'} version {upload.version}")
+            self.versions[parameter] = upload.version
+            if upload.changed:
+                self.changed.append(key)
+
+    def _update_environment(self) -> None:
+        if self._deploy_airflow(self.versions):
+            self.changed.append("the environment")
+        else:
+            self.say("    it is up to date")
+
+    def _deploy_airflow(self, versions: Mapping[str, str]) -> bool:
+        application = self.stacks.outputs(self.target.application_stack)
+        if application is None:
+            raise ReleaseError(f"there is no stack {self.target.application_stack}: it must be deployed before Airflow")
+        parameters = {
+            **self.target.airflow_parameters,
+            "Environment": self.target.environment,
+            **{name: application[name] for name in ("PipelinePolicyArn", "EventDeliveryPolicyArn", "AlertsTopicArn")},
+            # The day that a run archives and the time at which it runs go by the same zone.
+            "BusinessTimezone": self.stacks.parameters(self.target.application_stack)["BusinessTimezone"],
+            **versions,
+        }
+        template = self.places.airflow_template.read_text(encoding="utf-8")
+        try:
+            return self.stacks.deploy(self.target.airflow_stack, template, parameters, timeout=AIRFLOW_SECONDS)
+        except ReleaseError as error:
+            why = self.airflow.why_failed() if versions else ""
+            if not why:
+                raise
+            raise ReleaseError(
+                f"{error}\nMWAA says: {why}\nIts log group: {self.target.scheduler_log_group}"
+            ) from error
+
+    def _sync(self) -> None:
+        done = self.shelf.sync(self.places.bundle / _DAGS, _DAGS)
+        for key in done.uploaded:
+            self.say(f"    uploaded {key}")
+        for key in done.deleted:
+            self.say(f"    deleted {key}")
+        self.say(f"    {done.unchanged} unchanged")
+        if done.uploaded or done.deleted:
+            self.changed.append("the DAGs")

@@ -1,0 +1,152 @@
+"""`make deploy` on the emulator, as far as it goes: a parameter stands in for the environment."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import boto3
+import pytest
+
+from infra.release.deploy import PLACES, ROOT, check_account
+from infra.release.deployment.environment import Airflow
+from infra.release.deployment.shelf import Shelf
+from infra.release.deployment.target import read_target
+from infra.release.errors import ReleaseError
+from tests.integration.conftest import Aws
+from tests.integration.deployments import Project, new_account
+
+
+@pytest.fixture
+def account(emulator: str) -> Aws:
+    return new_account(emulator)
+
+
+@pytest.fixture
+def project(account: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", account.endpoint)
+    # MWAA is called at api.<address>, which is no name here.
+    monkeypatch.setenv("AWS_DISABLE_HOST_PREFIX_INJECTION", "true")
+    project = Project(account, tmp_path)
+    project.mwaa.create_environment(
+        Name="pipelines-dev",
+        SourceBucketArn=f"arn:aws:s3:::{project.bucket}",
+        DagS3Path="dags",
+        ExecutionRoleArn=f"arn:aws:iam::{account.account}:role/any",
+        NetworkConfiguration={},
+    )
+    return project
+
+
+@pytest.mark.timeout(900)  # two deployments, each with preflight and build
+def test_deployment_brings_all_of_it_there_and_a_second_one_changes_nothing(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = project.deploy()
+    assert first == [
+        "the application",
+        "the network and the bucket",
+        "plugins.zip",
+        "requirements.txt",
+        "the environment",
+        "the DAGs",
+    ]
+    dags = {f"dags/{path.name}" for path in (ROOT / "dags").glob("*.py")}
+    assert dags
+    assert {key for key in project.listed() if key.endswith(".py")} == dags
+    assert {"plugins.zip", "requirements.txt"} <= project.listed()
+    for key, version in zip(("plugins.zip", "requirements.txt"), project.environment_runs(), strict=True):
+        head = project.account.s3.head_object(Bucket=project.bucket, Key=key, VersionId=version)
+        content = (project.places.bundle / key).read_bytes()
+        assert head["Metadata"]["sha256"] == hashlib.sha256(content).hexdigest()
+    alarms = {item["AlarmName"] for item in project.account.cloudwatch.describe_alarms()["MetricAlarms"]}
+    assert "pipelines-dev-airflow-scheduler-silent" in alarms
+    parameters = project.parameters()
+    assert parameters["AlertsTopicArn"].endswith(":pipelines-alerts-dev")
+    assert parameters["BusinessTimezone"] == "America/New_York"
+
+    capsys.readouterr()
+    assert project.deploy() == []
+    assert "Nothing to do: dev has all of this already." in capsys.readouterr().out
+
+
+def test_files_are_uploaded_where_their_content_differs_and_removed_where_they_are_gone(
+    account: Aws, tmp_path: Path
+) -> None:
+    bucket = "pipelines-mwaa-dev-anything"
+    account.s3.create_bucket(Bucket=bucket)
+    shelf = Shelf(account.s3, bucket)
+    archive, dags = tmp_path / "plugins.zip", tmp_path / "dags"
+    archive.write_bytes(b"one")
+    with pytest.raises(ReleaseError, match="keeps no versions"):
+        shelf.put("plugins.zip", archive)
+    account.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    account.s3.put_object(Bucket=bucket, Key="plugins.zip", Body=b"somebody's own")
+
+    first = shelf.put("plugins.zip", archive)
+    assert first.changed
+    assert shelf.put("plugins.zip", archive) == replace(first, changed=False)
+    archive.write_bytes(b"two")
+    second = shelf.put("plugins.zip", archive)
+    assert second.changed
+    assert second.version != first.version
+    old = account.s3.get_object(Bucket=bucket, Key="plugins.zip", VersionId=first.version)["Body"].read()
+    assert old == b"one", "an update that fails goes on with it"
+
+    with pytest.raises(ReleaseError, match="has no file"):
+        shelf.sync(dags, "dags/")
+    (dags / "common").mkdir(parents=True)
+    for name in ("a.py", "common/b.py"):
+        (dags / name).write_text(name)
+    account.s3.put_object(Bucket=bucket, Key="dags/removed_since.py", Body=b"")
+    account.s3.put_object(Bucket=bucket, Key="dags/a.py", Body=b"somebody's own")
+    done = shelf.sync(dags, "dags/")
+    assert (done.uploaded, done.deleted, done.unchanged) == (
+        ("dags/a.py", "dags/common/b.py"),
+        ("dags/removed_since.py",),
+        0,
+    )
+    assert shelf.sync(dags, "dags/").unchanged == 2
+    listed = {item["Key"] for item in account.s3.list_objects_v2(Bucket=bucket)["Contents"]}
+    assert listed == {"plugins.zip", "dags/a.py", "dags/common/b.py"}
+
+
+def test_requirements_that_were_not_installed_are_found_in_the_log(project: Project) -> None:
+    airflow = Airflow(project.mwaa, project.logs, "pipelines-dev", "airflow-pipelines-dev-Scheduler")
+    airflow.check()
+    stream = {"logGroupName": airflow.log_group, "logStreamName": "requirements_install_ip-10-42-8-1"}
+    project.logs.create_log_group(logGroupName=airflow.log_group)
+    project.logs.create_log_stream(**stream)
+    now = int(time.time() * 1000)
+    lines = ["Collecting pymssql==2.3.8", "WARNING: Running pip as another user"]
+    project.logs.put_log_events(**stream, logEvents=[{"timestamp": now, "message": line} for line in lines])
+    airflow.check()
+    wrong = "ERROR: Could not find a version that satisfies the requirement pymssql==99"
+    project.logs.put_log_events(**stream, logEvents=[{"timestamp": now + 1, "message": wrong}])
+    with pytest.raises(ReleaseError, match="without all of its requirements:\n    ERROR: Could not find a version"):
+        airflow.check()
+
+
+def test_environment_that_is_not_there_is_told(project: Project) -> None:
+    airflow = Airflow(project.mwaa, project.logs, "pipelines-staging", "airflow-pipelines-staging-Scheduler")
+    with pytest.raises(ReleaseError, match="MWAA has no environment pipelines-staging"):
+        airflow.check()
+
+
+def test_account_is_that_of_the_credentials_and_must_be_the_targets(project: Project) -> None:
+    session = project.account.session()
+    assert check_account(session, project.target) == project.account.account
+    with pytest.raises(
+        ReleaseError, match=r"these credentials are for account \d{12}, and dev is account 999999999999"
+    ):
+        check_account(session, replace(project.target, account="999999999999"))
+
+
+def test_missing_credentials_are_told_before_anything_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    with pytest.raises(ReleaseError, match="there are no AWS credentials: sign in"):
+        check_account(boto3.Session(region_name="us-east-1"), read_target(PLACES.sam_config, "dev"))
