@@ -1,0 +1,121 @@
+"""The documents: `make prove` can run their commands, their links lead somewhere, no alarm is missing."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from docs import prove
+from tests.packaging.template import ROOT
+from tests.support.cloudformation import load, properties_of
+
+RUNBOOK = ROOT / "docs" / "RUNBOOK.md"
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("infra/*.md"), ROOT / "benchmarks/RESULTS.md"]
+)
+ALARM_PREFIX = "pipelines-${Environment}-"
+LINK = re.compile(r"\[[^\]]+\]\((?!https?:)(?P<path>[^)#\s]*)(?:#(?P<anchor>[^)\s]+))?\)")
+FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+
+
+def anchors(document: Path) -> set[str]:
+    """The headings of a document as GitHub links to them."""
+    text = FENCE.sub("", document.read_text(encoding="utf-8"))
+    titles = re.findall(r"^#{1,6} (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def run(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/RUNBOOK.md", "infra/README.md"])
+def test_every_block_of_commands_can_be_parsed_and_most_are_run(name: str) -> None:
+    blocks = prove.blocks_of(name, (ROOT / name).read_text(encoding="utf-8"))
+    assert blocks
+    assert {block.where: prove.syntax_error(block) for block in blocks} == {block.where: "" for block in blocks}
+    assert (ROOT / name).read_text(encoding="utf-8").count("```sh\n") == len(blocks)
+
+
+def test_documents_with_commands_are_all_proven() -> None:
+    with_commands = {str(path.relative_to(ROOT)) for path in DOCUMENTS if "```sh\n" in path.read_text(encoding="utf-8")}
+    assert with_commands <= set(prove.DOCUMENTS)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_stand_in_blocks_that_are_proven(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert re.findall(r"^```(bash|shell|console|)$\n(?!```)(?=[a-z.]+ )", text, re.MULTILINE) == []
+    assert re.findall(r"^\n    (?:aws|make|cd|python|sam|curl) .*$", text, re.MULTILINE) == []
+
+
+def test_a_command_that_fails_ends_the_document_and_is_named() -> None:
+    text = "# Title\n\n```sh\necho one\nfalse\necho two\n```\n\n```sh\necho three\n```\n"
+    done = run(prove.script_of(prove.blocks_of("page.md", text)))
+    assert done.returncode != 0
+    assert done.stdout == "==> page.md:4\none\n"
+    assert "error: page.md:4: this command failed: false" in done.stderr
+
+
+def test_a_command_that_fails_inside_a_function_or_a_pipe_is_noticed_too() -> None:
+    for commands in ("look() { false; true; }\nlook", "false | cat", 'name=$(false)\necho "$name"'):
+        assert run(prove.script_of(prove.blocks_of("page.md", f"```sh\n{commands}\n```\n"))).returncode != 0, commands
+
+
+def test_blocks_share_a_shell_and_what_needs_an_account_is_left_out() -> None:
+    not_run = "<!-- not run by make prove: needs an account -->\n```sh\nfalse\n```\n"
+    text = f"```sh\nname=ada\n```\n\n{not_run}\n```sh\necho $name\n```\n"
+    blocks = prove.blocks_of("page.md", text)
+    assert [block.reason for block in blocks] == ["", "needs an account", ""]
+    done = run(prove.script_of(blocks))
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == "ada"
+
+
+def test_commands_that_bash_cannot_parse_are_told() -> None:
+    (block,) = prove.blocks_of("page.md", "```sh\nif true; then\n```\n")
+    assert "syntax error" in prove.syntax_error(block)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    text = FENCE.sub("", path.read_text(encoding="utf-8"))
+    for link in LINK.finditer(text):
+        target = (path.parent / link["path"]).resolve() if link["path"] else path
+        assert target.exists(), link[0]
+        if link["anchor"]:
+            assert link["anchor"] in anchors(target), link[0]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_make_targets_that_are_named_exist(path: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:^|`)make ([a-z][a-z-]+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+    assert {target for target in named if not re.search(rf"^{target}:", makefile, re.MULTILINE)} == set()
+
+
+def alarms() -> set[str]:
+    found = [properties_of(load(name), "AWS::CloudWatch::Alarm") for name in ("template.yaml", "mwaa.yaml")]
+    names = [properties["AlarmName"]["Fn::Sub"] for each in found for properties in each.values()]
+    assert all(name.startswith(ALARM_PREFIX) for name in names)
+    return {name.removeprefix(ALARM_PREFIX) for name in names}
+
+
+def entries() -> dict[str, str]:
+    """The runbook's entries of alarms by name."""
+    part = RUNBOOK.read_text(encoding="utf-8").partition("\n## Alarms\n")[2].partition("\n## ")[0]
+    pieces = re.split(r"^### (.+)$", part, flags=re.MULTILINE)
+    return dict(zip(pieces[1::2], pieces[2::2], strict=True))
+
+
+def test_every_alarm_has_an_entry_in_the_runbook_and_no_entry_lacks_its_alarm() -> None:
+    assert set(entries()) == alarms()
+
+
+def test_every_entry_says_what_the_alarm_means_what_to_check_and_how_to_act() -> None:
+    for name, text in entries().items():
+        for word in ("**Means.**", "**check", "**act"):
+            assert word.lower() in text.lower(), name
