@@ -55,7 +55,7 @@ def test_each_stage_deploys_its_environment_as_that_environment_s_role(environme
 
 def test_builds_call_the_same_commands_as_a_person_and_as_github() -> None:
     test, deploy = buildspec("TestProject"), buildspec("DeployProject")
-    assert test["phases"]["build"]["commands"] == [".ci/run", "make preflight", "make bundle"]
+    assert test["phases"]["build"]["commands"] == [".ci/run", "make preflight", "make bundle", "make prove"]
     assert deploy["phases"]["build"]["commands"] == [
         'AWS_PROFILE=target make deploy ENV="$DEPLOY_ENVIRONMENT" APPROVED=1'
     ]

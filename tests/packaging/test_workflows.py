@@ -51,7 +51,12 @@ def test_every_push_and_pull_request_is_tested_once() -> None:
 
 
 def test_tests_are_those_of_every_other_place() -> None:
-    assert [step["run"] for step in steps("test.yml") if "run" in step] == [".ci/run", "make preflight", "make bundle"]
+    assert [step["run"] for step in steps("test.yml") if "run" in step] == [
+        ".ci/run",
+        "make preflight",
+        "make bundle",
+        "make prove",
+    ]
     assert "make deploy ENV=dev" in [step.get("run") for step in steps("deploy.yml")]
 
 
