@@ -17,8 +17,8 @@ from include.ingest.ledger import ChunkLedger
 
 log = logging.getLogger(__name__)
 
-GATHER_SECONDS = 0.025
-"""How long acknowledgements wait for company: a write costs more than a call of the API, so few are better."""
+GATHER_SECONDS = 0.04
+"""How long acknowledgements wait for company: a write costs as much CPU as four calls of the API, so few are better."""
 
 
 class Acknowledger:

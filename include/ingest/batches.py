@@ -16,6 +16,9 @@ from include.ingest.lines import exactly, texts_of, whole_lines
 from include.ingest.plan import Chunk, Plan
 from include.ingest.records import records
 
+_SLICE_BYTES = 256 * 1024
+"""Of text that is cut into lines at once: these stay in the processor's cache, and posting is not held up for long."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -60,7 +63,7 @@ def read_batches(
     """
     checked = exactly(blocks, chunk.stop - chunk.start)
     text = gunzip(checked, size=plan.size) if plan.gzip else checked
-    texts = chain.from_iterable(map(texts_of, whole_lines(text, start=chunk.start)))
+    texts = chain.from_iterable(map(texts_of, whole_lines(_slices(text), start=chunk.start)))
     seen = 0
     for number, group in enumerate(batched(texts, plan.records_per_batch), chunk.first_batch):
         first_record = chunk.first_record + seen
@@ -71,6 +74,12 @@ def read_batches(
         yield Batch(number, first_record, len(group), idempotency_key(plan.file, number), body)
     if seen != chunk.records:
         raise InvalidFileError(f"chunk {chunk.index} has {seen:,} records instead of the {chunk.records:,} planned")
+
+
+def _slices(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    for block in blocks:
+        for start in range(0, len(block), _SLICE_BYTES):
+            yield block[start : start + _SLICE_BYTES]
 
 
 def _body(texts: Sequence[bytes], first_record: int, timestamp: str) -> bytes:

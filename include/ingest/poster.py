@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 from typing import Protocol
 
 from include.clients.call_details import CallDetailsApi
@@ -21,6 +23,9 @@ from include.ingest.ledger import ChunkLedger
 
 MAX_BYTES = 128 * 1024 * 1024
 """Of bodies in memory: several tasks share a machine. A batch of common size has some 50 KB."""
+
+_READ_BYTES = 1024 * 1024
+"""Of bodies that are made at once: if it were one, posting and reading would wait for each other at every batch."""
 
 
 class Batch(Protocol):
@@ -77,7 +82,7 @@ class Poster:
         self._max_bytes = max_bytes
 
     async def post(self, batches: Iterator[Batch]) -> ChunkState:
-        """Post batches; no more of them are read ahead than there are workers.
+        """Post batches; no more of them are read ahead than there are workers, and a quarter as many again.
 
         Args:
             batches: those of the chunk that are not settled yet, in order. Read in a thread, one after the other.
@@ -112,9 +117,11 @@ class Poster:
         self, batches: Iterator[Batch], queue: asyncio.Queue[Batch | None], budget: Budget, threads: ThreadPoolExecutor
     ) -> None:
         loop = asyncio.get_running_loop()
-        while (batch := await loop.run_in_executor(threads, next, batches, None)) is not None:
-            await budget.take(len(batch.body))
-            await queue.put(batch)
+        some = partial(_some, batches, max(1, self._workers // 4))
+        while group := await loop.run_in_executor(threads, some):
+            for batch in group:
+                await budget.take(len(batch.body))
+                await queue.put(batch)
         for _ in range(self._workers):
             await queue.put(None)
 
@@ -143,3 +150,15 @@ class Poster:
             first_failed_at=delivery.first_failed_at.isoformat() if delivery.first_failed_at else None,
         )
         self._dead_letters.keep(letter, batch.body)
+
+
+def _some(batches: Iterator[Batch], most: int) -> list[Batch]:
+    """The next batches: at least one if there is any, and no further than memory allows."""
+    group: list[Batch] = []
+    size = 0
+    for batch in islice(batches, most):
+        group.append(batch)
+        size += len(batch.body)
+        if size >= _READ_BYTES:
+            break
+    return group

@@ -89,9 +89,9 @@ async def post_chunk(desk: Desk, claim: Claim, plan: Plan, chunk: Chunk) -> Chun
     blocks = desk.store.blocks(plan.key, plan.etag, chunk.start, chunk.stop)
     try:
         async with _kept(desk, claim), desk.permits.hold(share) as held, desk.open_api(held.permit) as api:
-            # Half as many again as may be sent at once: while these wait for their acknowledgement, others are sent.
-            workers = share + share // 2
-            poster = Poster(api, ledger, desk.dead_letters, file=plan.file, workers=workers)
+            # Twice as many as may be sent at once: while some wait for their acknowledgement, which takes about as long
+            # as a call, the others are sent.
+            poster = Poster(api, ledger, desk.dead_letters, file=plan.file, workers=2 * share)
             return await poster.post(read_batches(blocks, plan, chunk, settled=ledger.state.is_settled))
     except ApiUnavailableError as error:
         # The next attempt waits for as long as the API asks, and is to find the claim still its own.

@@ -42,6 +42,7 @@ def outcome(call: Call) -> int | str:
 def test_faults_that_pass_and_faults_that_last(
     stack: Stack, ingest: Ingest, partners: Partners, inbox: Inbox, secrets: Secrets
 ) -> None:
+    ingest.forget_dead_letters()
     secrets.change(stack.settings_variable, max_records_per_batch=SIZE)
     file = ingest.drop("faults.txt", lines(len(FAULTS) * SIZE - 3, text="of-a-record"), size=SIZE)
     before = partners.last()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
 import psutil
 import pytest
@@ -11,13 +13,14 @@ import pytest
 from local.stack import Stack
 from tests.e2e.kit.ingest import BATCHES, POST_TASK, File, Ingest, lines
 from tests.e2e.kit.partners import Partners
+from tests.e2e.kit.pipeline import Ended
 from tests.e2e.kit.processes import another, another_log, running_tasks, standing_still
 from tests.e2e.kit.secrets import Secrets
 from tests.e2e.kit.waiting import wait_until
 
 SIZE = 10
-IN_FLIGHT = 37
-"""Of a file of one chunk, which may have half of the 50 calls, and half as many again waits for its acknowledgement."""
+IN_FLIGHT = 50
+"""Of a file of one chunk, which may have half of the 50 calls, and as many again wait for their acknowledgement."""
 
 SILENT_SECONDS = 15
 """After so long without a sign of life a scheduler counts as dead."""
@@ -37,42 +40,63 @@ def posting_task(ingest: Ingest, run_id: str) -> str:
     return str(task["id"])
 
 
-def wait_for_batches(ingest: Ingest, file: File, number: int) -> None:
-    """Wait until the API has taken so many batches."""
-    wait_until(lambda: sum(ingest.taken(file)) >= number, what=f"{number} batches of {file.key}", poll=0.05)
+@dataclass(frozen=True)
+class Posted:
+    """A file of one chunk, of which some batches are posted, and many of these are not acknowledged yet."""
+
+    file: File
+    run_id: str
 
 
-def test_a_killed_task_goes_on_after_its_last_acknowledged_batch(
-    stack: Stack, ingest: Ingest, partners: Partners, secrets: Secrets
-) -> None:
-    secrets.change(stack.settings_variable, max_records_per_batch=SIZE)
-    file = ingest.drop("killed.txt", lines(300 * SIZE), size=SIZE)
-    # The API takes a batch as it comes in, and answers later: many are posted and not acknowledged.
-    partners.order({"path": BATCHES, "latency_ms": 900})
-    run_id = ingest.start(file)
-    wait_for_batches(ingest, file, 3 * IN_FLIGHT)
-    running_tasks(stack)[posting_task(ingest, run_id)].kill()
-    partners.order()
-    run = ingest.pipeline.ended(run_id)
+class HalfWay(Protocol):
+    """Starts a run of a file of so many batches, and waits until the API has taken some of them."""
 
+    def __call__(self, name: str, *, batches: int, posted: int, latency_ms: float) -> Posted: ...
+
+
+@pytest.fixture
+def half_way(stack: Stack, ingest: Ingest, partners: Partners, secrets: Secrets) -> HalfWay:
+    """See :class:`HalfWay`."""
+
+    def start(name: str, *, batches: int, posted: int, latency_ms: float) -> Posted:
+        secrets.change(stack.settings_variable, max_records_per_batch=SIZE)
+        file = ingest.drop(name, lines(batches * SIZE), size=SIZE)
+        # The API takes a batch as it comes in, and answers later: many are posted and not acknowledged.
+        partners.order({"path": BATCHES, "latency_ms": latency_ms})
+        run_id = ingest.start(file)
+        wait_until(lambda: sum(ingest.taken(file)) >= posted, what=f"{posted} batches of {file.key}", poll=0.05)
+        return Posted(file, run_id)
+
+    return start
+
+
+def assert_repeated(ingest: Ingest, posted: Posted, run: Ended) -> None:
+    """All is accounted for, and no more batches came twice than had been under way."""
     assert run.state == "success"
-    assert [task["try_number"] for task in run.mapped.values()] == [2]
-    ingest.assert_processed(file)
-    times = ingest.taken(file)
+    ingest.assert_processed(posted.file)
+    times = ingest.taken(posted.file)
     assert set(times) == {1, 2}
     assert times.count(2) <= IN_FLIGHT
 
 
+def test_a_killed_task_goes_on_after_its_last_acknowledged_batch(
+    stack: Stack, ingest: Ingest, partners: Partners, half_way: HalfWay
+) -> None:
+    posted = half_way("killed.txt", batches=300, posted=3 * IN_FLIGHT, latency_ms=900)
+    running_tasks(stack)[posting_task(ingest, posted.run_id)].kill()
+    partners.order()
+    run = ingest.pipeline.ended(posted.run_id)
+
+    assert [task["try_number"] for task in run.mapped.values()] == [2]
+    assert_repeated(ingest, posted, run)
+
+
 def test_another_scheduler_takes_over_and_the_tasks_of_the_first_one_find_out(
-    stack: Stack, ingest: Ingest, partners: Partners, secrets: Secrets
+    stack: Stack, ingest: Ingest, partners: Partners, half_way: HalfWay
 ) -> None:
     """The stack ends when its own scheduler does: so that one stands still, and wakes when the work is done."""
-    secrets.change(stack.settings_variable, max_records_per_batch=SIZE)
-    file = ingest.drop("taken over.txt", lines(1_800 * SIZE), size=SIZE)
-    partners.order({"path": BATCHES, "latency_ms": 900})
-    run_id = ingest.start(file)
-    wait_for_batches(ingest, file, IN_FLIGHT)
-    first = posting_task(ingest, run_id)
+    posted = half_way("taken over.txt", batches=1_800, posted=IN_FLIGHT, latency_ms=900)
+    first = posting_task(ingest, posted.run_id)
     options = {
         "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": str(SILENT_SECONDS),
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "2",
@@ -83,32 +107,24 @@ def test_another_scheduler_takes_over_and_the_tasks_of_the_first_one_find_out(
         assert first in running_tasks(stack)
         with standing_still(psutil.Process(stack.pids["scheduler"])):
             partners.order()
-            run = ingest.pipeline.ended(run_id, timeout=180)
+            run = ingest.pipeline.ended(posted.run_id, timeout=180)
         wait_until(lambda: first not in running_tasks(stack), what="the end of the task that stood still")
 
-    assert run.state == "success"
-    ingest.assert_processed(file)
-    times = ingest.taken(file)
-    assert set(times) == {1, 2}
-    assert times.count(2) <= IN_FLIGHT
+    assert_repeated(ingest, posted, run)
 
 
 def test_an_emulator_that_stands_still_costs_time_and_nothing_else(
-    stack: Stack, ingest: Ingest, partners: Partners, secrets: Secrets
+    stack: Stack, ingest: Ingest, half_way: HalfWay
 ) -> None:
     """As long as no call of AWS is answered, nothing is acknowledged, and so nothing more is posted."""
-    secrets.change(stack.settings_variable, max_records_per_batch=SIZE)
-    file = ingest.drop("stood still.txt", lines(200 * SIZE), size=SIZE)
-    partners.order({"path": BATCHES, "latency_ms": 200})
-    run_id = ingest.start(file)
-    wait_for_batches(ingest, file, IN_FLIGHT)
+    posted = half_way("stood still.txt", batches=200, posted=IN_FLIGHT, latency_ms=200)
     with standing_still(psutil.Process(stack.pids["emulator"])):
         # The outage itself: longer than a client waits before it asks again.
         time.sleep(OUTAGE_SECONDS)
-        assert sum(ingest.taken(file)) < len(file.batches)
-    run = ingest.pipeline.ended(run_id)
+        assert sum(ingest.taken(posted.file)) < len(posted.file.batches)
+    run = ingest.pipeline.ended(posted.run_id)
 
     assert run.state == "success"
     assert [task["try_number"] for task in run.mapped.values()] == [1]
-    ingest.assert_processed(file)
-    assert set(ingest.taken(file)) == {1}
+    ingest.assert_processed(posted.file)
+    assert set(ingest.taken(posted.file)) == {1}

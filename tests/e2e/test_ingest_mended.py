@@ -9,8 +9,9 @@ from tests.e2e.kit.partners import Partners
 from tests.e2e.kit.secrets import Secrets
 from tests.e2e.kit.waiting import wait_until
 
-BATCHES_IN_FLIGHT = 3
-"""Of one task, where four calls are allowed at once."""
+BATCHES_IN_FLIGHT = 4
+"""Of one task, where four calls are allowed at once: it may make two of them, and two batches more wait for their
+acknowledgement."""
 REFUSED = 1
 
 

@@ -16,6 +16,10 @@ from tests.e2e.kit.partners import Partners
 from tests.e2e.kit.secrets import Secrets
 from tests.e2e.kit.waiting import wait_until
 
+REFUSED = 7
+IN_FLIGHT = 50
+"""Batches of a file of one chunk that are posted and not acknowledged."""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def watcher(airflow: AirflowApi) -> Iterator[None]:
@@ -83,6 +87,33 @@ def test_later_files_overtake_a_long_one_and_only_one_of_three_runs_gets_a_file(
     for run in claimants:
         told = run.id == owner or f"was ingested by run {owner}" in last_log(ingest, run.id, run.task(PLAN_TASK))
         assert told, run.id
+    assert ingest.keys("incoming/") == ingest.keys("processing/") == []
+
+
+def test_a_file_delivered_again_after_its_run_failed_has_the_rest_posted_by_the_same_run(
+    stack: Stack, ingest: Ingest, partners: Partners, secrets: Secrets
+) -> None:
+    ingest.forget_dead_letters()
+    queue = stack.call_details_dlq_url
+    # Without its queue, a refused batch is no dead letter, and the run cannot account for it.
+    secrets.change(stack.settings_variable, max_records_per_batch=1, call_details_dlq_url=f"{queue}-gone")
+    file = ingest.drop("delivered again.txt", lines(60), size=1)
+    partners.order(file.rule(REFUSED, status=422))
+    run_id = ingest.run_of(file)
+    assert ingest.pipeline.ended(run_id).state == "failed"
+    assert ingest.receipt(file)["outcome"] == "incomplete"
+
+    partners.order()
+    secrets.change(stack.settings_variable, call_details_dlq_url=queue)
+    ingest.drop("delivered again.txt", file.content)
+    wait_until(lambda: ingest.receipt(file)["outcome"] == "processed", what="the receipt of the second delivery")
+    assert ingest.pipeline.ended(run_id).state == "success"
+    ingest.assert_processed(file)
+    times = ingest.taken(file)
+    assert set(times) <= {1, 2}
+    assert times.count(2) <= IN_FLIGHT
+    assert ingest.runs_of(file) == [run_id]
+    assert ingest.dead_letters() == []
     assert ingest.keys("incoming/") == ingest.keys("processing/") == []
 
 

@@ -31,10 +31,11 @@ CLAIM = Claim(FILE, "run-1", 1, 1)
 
 @dataclass(frozen=True)
 class SomeBatch:
-    """A batch of ten records; its key is its number."""
+    """A batch of ten records; its key is its number. ``padding`` makes its body longer by so many bytes."""
 
     number: int
     count: int = 10
+    padding: int = 0
 
     @property
     def first_record(self) -> int:
@@ -42,7 +43,7 @@ class SomeBatch:
 
     @property
     def body(self) -> bytes:
-        return b'{"records":[%d]}' % self.number
+        return b'{"records":[%d]}' % self.number + b" " * self.padding
 
     @property
     def idempotency_key(self) -> str:

@@ -100,6 +100,17 @@ def test_body_is_put_together_from_the_lines_as_they_are() -> None:
     assert "NaN" not in repr(batch), "records stay out of logs"
 
 
+def test_lines_of_a_large_block_are_the_same_wherever_it_is_cut_inside() -> None:
+    megabyte = 1024 * 1024
+    long = "\u20ac" * (megabyte // 3)
+    content = "".join(
+        f"{number} \u00e4\u2028\U0001f600{long if number % 7_000 == 3 else ''}\r\n\r\n" for number in range(20_000)
+    )
+    made = read(content.encode(), planned(content.encode(), per_batch=500, block=megabyte), block=4 * megabyte)
+    found = [record["data"] for batch in made for record in json.loads(batch.body)["records"]]
+    assert found == [line.strip() for line in content.split("\n") if line.strip()]
+
+
 def test_numbers_of_lines_go_on_through_the_chunks() -> None:
     content = b"".join(b"line %d\n\n" % number for number in range(1, 26))
     plan = planned(content, per_batch=2, chunk_bytes=40)

@@ -85,6 +85,25 @@ def test_no_more_are_read_than_can_be_posted() -> None:
     assert read == 200
 
 
+def test_large_bodies_are_read_one_at_a_time() -> None:
+    """Small ones are read several at once, which would take memory that nobody has counted."""
+    desk = Desk()
+    megabyte, allowed = 1024 * 1024, 3
+    most_ahead = read = 0
+
+    def reading() -> Iterator[SomeBatch]:
+        nonlocal most_ahead, read
+        for number in range(30):
+            read += 1
+            settled = sum(state.settled_batches for state in read_chunks(desk.items, CLAIM))
+            most_ahead = max(most_ahead, read - settled)
+            yield SomeBatch(number, padding=megabyte)
+
+    assert desk.post(reading(), size=30, workers=40, max_bytes=allowed * (megabyte + 100)).finished
+    # Those under way, and the one that waits for its place.
+    assert most_ahead == allowed + 1
+
+
 def test_reading_does_not_hold_up_the_posting() -> None:
     desk = Desk()
     first_was_posted = threading.Event()

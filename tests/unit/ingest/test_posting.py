@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from include.ingest.chunk import ChunkState
 from include.ingest.claims import LEASE_SECONDS
 from include.ingest.identity import idempotency_key
 from include.ingest.keys import processing_key
+from include.ingest.ledger import read_chunks
 from include.ingest.plan import Chunk
 from include.ingest.posting import post_chunk, share_of
 from tests.fakes.ledger_table import table_error
@@ -82,6 +84,23 @@ def test_no_chunk_asks_for_more_than_half_of_the_calls(limit: int, chunks: int, 
     _, plan = world.plan(world.drop(BODY))
     chunk = Chunk(0, 0, 1, 1, batches, 0, batches)
     assert share_of(limit, replace(plan, chunks=(chunk,) * chunks), chunk) == share
+
+
+def test_as_many_as_are_sent_may_wait_for_their_acknowledgement_and_no_more(world: RunWorld) -> None:
+    calls = 5
+    claim, plan = world.plan(world.drop(b"1\n" * 100))
+    unacknowledged: list[int] = []
+
+    def look() -> None:
+        settled = sum(state.settled_batches for state in read_chunks(world.items, claim))
+        unacknowledged.append(len(world.api.posted) - settled)
+
+    # So slow that everything waits for it which may.
+    world.table.after["put_item"] = lambda: time.sleep(0.05)
+    world.table.before["put_item"] = look
+    assert asyncio.run(post_chunk(world.desk(limit=2 * calls), claim, plan, plan.chunks[0])).finished
+    assert world.api.most_in_flight <= calls
+    assert max(unacknowledged) == 2 * calls
 
 
 @pytest.mark.parametrize("change", ["deleted", "replaced"])
