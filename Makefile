@@ -15,10 +15,10 @@ export SAM_CLI_TELEMETRY := 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo up down status test lint bench docs prove lock clean bundle preflight deploy
+.PHONY: help setup setup-dev demo up down status test test-celery lint bench docs prove lock clean bundle preflight deploy
 
 help: ## list the commands
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # ---- set-up ---------------------------------------------------------------------------------------------
 
@@ -65,8 +65,8 @@ $(VENV_MWAA)/.ready: infra/release/mwaa_image.txt requirements.txt requirements/
 demo: setup ## set-up from nothing, run the pipelines once on sample data, print a summary, stop
 	@$(PY) -m local demo
 
-up: setup ## start the local stack and keep it running (AIRFLOW_PORT, AWS_PORT, PARTNERS_PORT fix the ports)
-	@$(PY) -m local up
+up: setup ## start the local stack and keep it running (AIRFLOW_PORT, AWS_PORT, PARTNERS_PORT fix the ports; EXECUTOR=CeleryExecutor)
+	@$(PY) -m local up $(if $(EXECUTOR),--executor $(EXECUTOR))
 
 down: setup ## stop the local stack
 	@$(PY) -m local down
@@ -80,6 +80,10 @@ test: setup-dev lint ## set-up from nothing, linters, and the whole test suite
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup tests/unit tests/dags tests/architecture tests/packaging
 	$(PY) -m pytest tests/integration
 	$(PY) -m pytest tests/e2e
+	$(PY) -m pytest tests/e2e/test_celery_workers.py --executor CeleryExecutor
+
+test-celery: setup-dev ## all end-to-end tests on Celery: two workers and a Redis (about 20 minutes)
+	$(PY) -m pytest tests/e2e --executor CeleryExecutor
 
 lint: setup-dev ## ruff, mypy, cfn-lint, and the schemas of workflows and compose file
 	$(VENV)/bin/ruff check .
@@ -120,7 +124,7 @@ bundle: | $(UV) ## write dist/: what MWAA takes of a release, the same bytes eac
 	@$(PY) -m infra.release.bundle
 
 preflight: setup ## check what makes an update of the environment fail on AWS; says what to change
-	@$(PY) -m infra.release.preflight
+	@$(PY) -m infra.release.preflight --environment $(or $(ENV),dev)
 
 deploy: setup ## deploy an environment: make deploy ENV=dev|staging|prod [DRY_RUN=1] [APPROVED=1]
 	@$(PY) -m infra.release.deploy "$(ENV)" $(if $(DRY_RUN),--dry-run) $(if $(APPROVED),--approved)

@@ -19,15 +19,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/CONFIGURATION.md", "docs/RUNBOOK.md", "infra/README.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/LOCAL.md",
+    "docs/RUNBOOK.md",
+    "docs/CONFIGURATION.md",
+    "infra/README.md",
+    "CONTRIBUTING.md",
+)
 
 _BLOCK = re.compile(
     r"(?:^<!-- not run by make prove: (?P<reason>.+?) -->\n\s*)?^```sh\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
-# Version 1 of the AWS CLI, which PyPI has, asks AWS for queues unless the endpoint is an argument. Version 2 does not.
+# An answer like 404 is a failure here, whatever a reader's curl makes of it. Version 1 of the AWS CLI, which PyPI has,
+# asks AWS for queues unless the endpoint is an argument; version 2 does not.
 _HEAD = """\
 set -Eeuo pipefail
 trap 'echo "error: $block: this command failed: $BASH_COMMAND" >&2' ERR
+curl() { command curl --fail-with-body "$@"; }
 aws() { command aws ${AWS_ENDPOINT_URL:+--endpoint-url "$AWS_ENDPOINT_URL"} "$@"; }"""
 
 _TOOLS = (".venv/bin", ".venv-aws/bin")

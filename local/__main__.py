@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from local.airflow_options import DEFAULT_EXECUTOR, EXECUTORS
 from local.control import StackOptions, running_stack, start_detached, stop
 from local.layout import DEFAULT_STATE_DIRECTORY, PROJECT_ROOT, PYTHON, Layout
 from local.ports import PREFERRED_AIRFLOW_PORT, PortError
@@ -90,6 +91,7 @@ def _stack_options(options: argparse.Namespace) -> StackOptions:
         airflow_port=options.airflow_port,
         aws_port=options.aws_port,
         partners_port=options.partners_port,
+        executor=options.executor,
     )
 
 
@@ -104,23 +106,27 @@ def _parser() -> argparse.ArgumentParser:
         "--state-dir", type=Path, default=DEFAULT_STATE_DIRECTORY,
         help="where the stack keeps its state (default: .local); several run side by side",
     )  # fmt: skip
-    ports = argparse.ArgumentParser(add_help=False)
+    start = argparse.ArgumentParser(add_help=False)
     for service, text in (
         ("airflow", "for up 8080 if free, else a free one"),
         ("aws", "a free one"),
         ("partners", "a free one"),
     ):
         variable = f"{service.upper()}_PORT"
-        ports.add_argument(
+        start.add_argument(
             f"--{service}-port", type=int, metavar="PORT", default=os.environ.get(variable) or None,
             help=f"fixed port on 127.0.0.1 (default: {variable} from the environment, else {text})",
         )  # fmt: skip
+    start.add_argument(
+        "--executor", choices=EXECUTORS, default=DEFAULT_EXECUTOR,
+        help="what runs the tasks; Celery has two workers and a Redis (default: %(default)s)",
+    )  # fmt: skip
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("up", parents=[common, ports], help="start the stack and keep it running")
+    commands.add_parser("up", parents=[common, start], help="start the stack and keep it running")
     commands.add_parser("down", parents=[common], help="stop the stack; nothing is left")
     commands.add_parser("status", parents=[common], help="show services, process ids and addresses")
-    commands.add_parser("demo", parents=[common, ports], help="start a stack, run the pipelines once, stop")
+    commands.add_parser("demo", parents=[common, start], help="start a stack, run the pipelines once, stop")
     airflow = commands.add_parser("airflow", parents=[common], help="run Airflow's commands on the stack")
     airflow.add_argument("arguments", nargs=argparse.REMAINDER, help="for example: dags list")
     return parser

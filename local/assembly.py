@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import httpx
 
-from local import airflow_services, aws, postgres
-from local.deployment import ALERTS_QUEUE, Deployment, finish_deployment
+from local import airflow_services, aws, broker, celery_workers, postgres
+from local.airflow_options import Executor, Places, airflow_environment
+from local.deployment import ALERTS_QUEUE, TEMPLATE_PARAMETERS, Deployment, finish_deployment
 from local.environment import (
     ENVIRONMENT_NAME,
     REGION,
     SETTINGS_VARIABLE,
     StackSecrets,
-    airflow_environment,
     clean_environment,
     shell_exports,
 )
-from local.layout import PYTHON, write_private
+from local.layout import PROJECT_ROOT, PYTHON, write_private
 from local.ports import LOOPBACK
 from local.processes import Command, StackError
 from local.stack import Stack
@@ -28,18 +28,11 @@ from local.supervisor import Supervisor
 _POLL_SECONDS = 0.1
 _SERVICE_SECONDS = 60.0
 _READY_SECONDS = 180.0
-_TEMPLATE_PARAMETERS = {
-    # Nobody waits long for an auction here, and still a sensor is seen that has to ask again.
-    "AuctionResultsProbability": "0.6",
-    # One machine has one caller: a limit made for many would only get in its way.
-    "OrdersApiRateLimit": "1000",
-    "OrdersApiBurstLimit": "1000",
-    "EventsApiRateLimit": "1000",
-    "EventsApiBurstLimit": "1000",
-}
 
 
-async def assemble(supervisor: Supervisor, ports: dict[str, int], airflow_options: Mapping[str, str]) -> Stack:
+async def assemble(
+    supervisor: Supervisor, ports: dict[str, int], executor: Executor, airflow_options: Mapping[str, str]
+) -> Stack:
     """Start every service, deploy, and wait until all is ready; stack.json exists when this returns.
 
     `airflow_options` come last and win over the stack's own: see `StackOptions`.
@@ -51,26 +44,41 @@ async def assemble(supervisor: Supervisor, ports: dict[str, int], airflow_option
     urls = {service: f"http://{LOOPBACK}:{port}" for service, port in ports.items()}
     stack_secrets = StackSecrets()
 
+    def process_ids() -> dict[str, int]:
+        return {name: process.service_pid for name, process in supervisor.processes.items()}
+
+    def republish() -> None:
+        if layout.stack_file.exists():
+            replace(Stack.read(layout.root), pids=process_ids()).write(layout)
+
     async def database_and_airflow() -> None:
         async with supervisor.step("postgres"):
             base = clean_environment()
             server = await postgres.prepare()
             await supervisor.start(server.server_command(base))
             await _until(server.is_ready, "postgres")
-        environment = airflow_environment(
-            layout,
+        redis = await _redis(supervisor) if executor == "CeleryExecutor" else None
+        places = Places(
+            project=PROJECT_ROOT,
             airflow_url=urls["airflow"],
+            execution_url=f"{urls['airflow']}/execution/",
             aws_endpoint_url=urls["aws"],
             database_url=server.url,
             async_database_url=server.async_url,
-            stack_secrets=stack_secrets,
-        ) | dict(airflow_options)
+            broker_url=redis.url if redis else None,
+        )
+        environment = airflow_environment(layout.airflow_home, places, stack_secrets) | dict(airflow_options)
         write_private(layout.environment_file, shell_exports(environment))
         await supervisor.start(airflow_services.api_server_command(environment, host=LOOPBACK, port=ports["airflow"]))
         async with supervisor.step("database migration"):
             await supervisor.execute(airflow_services.migrate_command(environment))
         for command in airflow_services.background_commands(environment):
             await supervisor.start(command)
+        if redis:
+            for command in celery_workers.worker_commands(environment):
+                await supervisor.keep(command, replaced=republish)
+            async with supervisor.step("Celery workers"):
+                await celery_workers.wait_for_workers(redis.url, timeout=_READY_SECONDS)
 
     async def emulator() -> None:
         async with supervisor.step("AWS emulator"):
@@ -87,13 +95,13 @@ async def assemble(supervisor: Supervisor, ports: dict[str, int], airflow_option
             before.create_task(functions())
         async with supervisor.step("deployment"):
             await supervisor.execute(
-                aws.deploy_command(urls["aws"], layout.build, DexApiBaseUrl=urls["partners"], **_TEMPLATE_PARAMETERS)
+                aws.deploy_command(urls["aws"], layout.build, DexApiBaseUrl=urls["partners"], **TEMPLATE_PARAMETERS)
             )
             return await asyncio.to_thread(
                 finish_deployment,
                 urls["aws"],
                 partners_url=urls["partners"],
-                client_database=layout.client_database,
+                client_database={"conn_type": "sqlite", "host": str(layout.client_database)},
                 stack_secrets=stack_secrets,
             )
 
@@ -124,7 +132,7 @@ async def assemble(supervisor: Supervisor, ports: dict[str, int], airflow_option
         alerts_queue_name=ALERTS_QUEUE,
         client_database=str(layout.client_database),
         settings_variable=SETTINGS_VARIABLE,
-        pids={name: process.service_pid for name, process in supervisor.processes.items()},
+        pids=process_ids(),
         logs=str(layout.logs),
         env_file=str(layout.environment_file),
     )
@@ -143,6 +151,14 @@ async def _wait_for_airflow(supervisor: Supervisor, url: str) -> None:
         raise StackError(
             f"Airflow was not ready after {_READY_SECONDS:.0f} s: see the logs in {supervisor.layout.logs}"
         ) from None
+
+
+async def _redis(supervisor: Supervisor) -> broker.Broker:
+    async with supervisor.step("redis"):
+        redis = broker.prepare()
+        await supervisor.start(redis.server_command(clean_environment()))
+        await _until(redis.is_ready, "redis")
+    return redis
 
 
 def _partners_command(port: int, stack_secrets: StackSecrets) -> Command:

@@ -14,6 +14,8 @@ from typing import Any
 
 import psutil
 
+from local.airflow_options import DEFAULT_EXECUTOR, Executor
+from local.broker import require_packages
 from local.environment import clean_environment
 from local.layout import DEFAULT_STATE_DIRECTORY, PROJECT_ROOT, PYTHON, Layout
 from local.ports import PortRequest, choose_ports
@@ -32,6 +34,7 @@ class StackOptions:
 
     Ports that are None are chosen: for Airflow `preferred_airflow_port` if it is given and free, else any free port.
     A preference is for stacks that people start one at a time: of two that start together, both may find it free.
+    `executor` is what runs the tasks: Airflow's scheduler itself, or two Celery workers that a Redis gives them to.
     `airflow_options` are Airflow configuration options of this stack alone, as environment variables
     (`AIRFLOW__SECTION__OPTION`).
     """
@@ -40,6 +43,7 @@ class StackOptions:
     airflow_port: int | None = None
     aws_port: int | None = None
     partners_port: int | None = None
+    executor: Executor = DEFAULT_EXECUTOR
     preferred_airflow_port: int | None = None
     airflow_options: Mapping[str, str] = field(default_factory=dict)
 
@@ -122,13 +126,15 @@ def _start(options: StackOptions, on_event: Callable[[Event], None]) -> subproce
     if running_supervisor(layout) is not None:
         url = f" at {_airflow_url(layout)}" if layout.stack_file.exists() else " (still starting)"
         raise StackError(f"a stack is already running in {layout.root}{url}: 'make down' stops it")
+    if options.executor == "CeleryExecutor":
+        require_packages()
     ports = choose_ports(options.port_requests())
     _clear(layout)
     with layout.log("supervisor").open("ab") as log:
         supervisor = subprocess.Popen(
             [
                 PYTHON, "-m", "local.supervise", "--state-dir", layout.root, "--ports", json.dumps(ports),
-                "--airflow-options", json.dumps(dict(options.airflow_options)),
+                "--executor", options.executor, "--airflow-options", json.dumps(dict(options.airflow_options)),
             ],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
             cwd=PROJECT_ROOT, env=clean_environment(), start_new_session=True,

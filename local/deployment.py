@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from local.aws import CLOUDFORMATION_STACK, aws_client
@@ -13,6 +12,17 @@ from local.environment import StackSecrets
 from local.processes import StackError
 
 ALERTS_QUEUE = "alerts-inbox-local"
+
+TEMPLATE_PARAMETERS = {
+    # Nobody waits long for an auction here, and still a sensor is seen that has to ask again.
+    "AuctionResultsProbability": "0.6",
+    # One machine has one caller: a limit made for many would only get in its way.
+    "OrdersApiRateLimit": "1000",
+    "OrdersApiBurstLimit": "1000",
+    "EventsApiRateLimit": "1000",
+    "EventsApiBurstLimit": "1000",
+}
+"""The template's parameters on the emulator, beside the DEX API's address."""
 
 _ORDERS_API = "OrdersApi"
 _ORDERS_API_STAGE = "prod"
@@ -43,9 +53,11 @@ class Deployment:
 
 
 def finish_deployment(
-    endpoint_url: str, *, partners_url: str, client_database: Path, stack_secrets: StackSecrets
+    endpoint_url: str, *, partners_url: str, client_database: Mapping[str, Any], stack_secrets: StackSecrets
 ) -> Deployment:
     """Put connections and keys in place; subscribe a queue to the alerts topic to read them back.
+
+    `client_database` is the connection `dex_db` in Airflow's JSON form.
 
     Raises:
         StackError: the deployed stack lacks an output or a secret that is needed here.
@@ -147,10 +159,12 @@ def _silence_alarms_of_aws(cloudwatch: Any) -> None:
     )
 
 
-def _connections(partners_url: str, client_database: Path, stack_secrets: StackSecrets) -> dict[str, dict[str, Any]]:
+def _connections(
+    partners_url: str, client_database: Mapping[str, Any], stack_secrets: StackSecrets
+) -> dict[str, Mapping[str, Any]]:
     """Airflow connections by id, in Airflow's JSON form, pointing at the partner stubs."""
     return {
-        "dex_db": {"conn_type": "sqlite", "host": str(client_database)},
+        "dex_db": client_database,
         "dex_api": {
             "conn_type": "http",
             "host": partners_url,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shlex
@@ -11,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from local.layout import PROJECT_ROOT, PYTHON, Layout
+from local.layout import PYTHON
 
 REGION = "us-east-1"
 ENVIRONMENT_NAME = "local"
 SETTINGS_VARIABLE = "airflow/variables/settings"
 DUMMY_AWS_KEY = "test"
 
-_DROPPED_PREFIXES = ("AWS_", "AIRFLOW", "PYTHON", "DEX_", "CALL_DETAILS_", "SAM_", "OTEL_", "PG")
+_DROPPED_PREFIXES = ("AWS_", "AIRFLOW", "PYTHON", "DEX_", "CALL_DETAILS_", "SAM_", "OTEL_", "PG", "CELERY_")
 _DROPPED_NAMES = frozenset({"VIRTUAL_ENV", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY"})
 
 
@@ -61,77 +60,6 @@ def aws_environment(endpoint_url: str) -> dict[str, str]:
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
-    }
-
-
-def airflow_environment(
-    layout: Layout,
-    *,
-    airflow_url: str,
-    aws_endpoint_url: str,
-    database_url: str,
-    async_database_url: str,
-    stack_secrets: StackSecrets,
-) -> dict[str, str]:
-    """All that makes the Airflow commands of this project talk to this stack; no airflow.cfg is edited."""
-    aws_default = {
-        "conn_type": "aws",
-        "login": DUMMY_AWS_KEY,
-        "password": DUMMY_AWS_KEY,
-        "extra": {"endpoint_url": aws_endpoint_url, "region_name": REGION},
-    }
-    secrets_backend = {
-        "connections_prefix": "airflow/connections",
-        "connections_lookup_pattern": "^(?!aws_default$)",
-        "variables_prefix": "airflow/variables",
-        "variables_lookup_pattern": "^settings$",
-        "extra_conn_words": {"host": ["token_url"], "login": ["client_id"], "password": ["client_secret"]},
-        "endpoint_url": aws_endpoint_url,
-        "region_name": REGION,
-    }
-    options = {
-        "CORE__DAGS_FOLDER": str(PROJECT_ROOT / "dags"),
-        "CORE__PLUGINS_FOLDER": str(PROJECT_ROOT / "plugins"),
-        "CORE__LOAD_EXAMPLES": "False",
-        # A worker that loads its plugins as it starts imports for all its tasks: see
-        # plugins/pipelines_plugin.py.
-        "CORE__LAZY_LOAD_PLUGINS": "False",
-        # Airflow's supervisor holds a task's slot for up to this long after the task has ended (default: 5 s).
-        "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
-        "CORE__EXECUTOR": "LocalExecutor",
-        "CORE__PARALLELISM": "8",
-        "CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
-        "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-        "CORE__EXECUTION_API_SERVER_URL": f"{airflow_url}/execution/",
-        # The default asks DNS for the machine's full name, which may take seconds without a network.
-        "CORE__HOSTNAME_CALLABLE": "socket.gethostname",
-        "CORE__FERNET_KEY": stack_secrets.fernet_key,
-        # An edited DAG shows up within seconds.
-        "CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "5",
-        "DATABASE__SQL_ALCHEMY_CONN": database_url,
-        "DATABASE__SQL_ALCHEMY_CONN_ASYNC": async_database_url,
-        # The stack migrates the database itself, while the api-server already builds its routes.
-        "DATABASE__CHECK_MIGRATIONS": "False",
-        "API__BASE_URL": airflow_url,
-        "API__SECRET_KEY": stack_secrets.session_key,
-        "API_AUTH__JWT_SECRET": stack_secrets.jwt_secret,
-        "SECRETS__BACKEND": "airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend",
-        "SECRETS__BACKEND_KWARGS": json.dumps(secrets_backend),
-        "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
-        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
-        "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
-        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "20",
-        "TRIGGERER__JOB_HEARTBEAT_SEC": "2",
-        # Ours: short delays, so that a retry can be watched.
-        "PIPELINES__RETRY_BASE_SECONDS": "1",
-    }
-    return {
-        **clean_environment(),
-        **aws_environment(aws_endpoint_url),
-        **{f"AIRFLOW__{name}": value for name, value in options.items()},
-        "AIRFLOW_HOME": str(layout.airflow_home),
-        "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws_default),
-        "PYTHONPATH": str(PROJECT_ROOT),
     }
 
 

@@ -16,6 +16,7 @@ from local.layout import PROJECT_ROOT, PYTHON
 _TAIL_LINES = 25
 _TAIL_BYTES = 16_384
 _GUARD_EXTRA_SECONDS = 10.0
+_POLL_SECONDS = 0.05
 
 
 class StackError(Exception):
@@ -89,6 +90,11 @@ class GuardedProcess:
         """Process id of the command itself: the guard's first child."""
         children = psutil.Process(self.pid).children()
         return min(children, key=psutil.Process.create_time).pid if children else self.pid
+
+    async def begun(self) -> None:
+        """Wait until the guard has started the command, or has ended."""
+        while self._process.returncode is None and self.service_pid == self.pid:
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def wait(self) -> int:
         """Wait for the command to end; returns its exit code."""

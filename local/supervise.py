@@ -18,11 +18,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+from local.airflow_options import EXECUTORS
 from local.assembly import assemble
 from local.guard import become_subreaper
 from local.layout import Layout, write_private_json
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m local.supervise")
     parser.add_argument("--state-dir", type=Path, required=True)
     parser.add_argument("--ports", type=json.loads, required=True, help='JSON: {"airflow": 8080, ...}')
+    parser.add_argument("--executor", choices=EXECUTORS, required=True)
     parser.add_argument(
         "--airflow-options", type=json.loads, default={}, help='JSON: {"AIRFLOW__CORE__PARALLELISM": "4", ...}'
     )
@@ -53,13 +55,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        return asyncio.run(_supervise(layout, options.ports, options.airflow_options, report))
+        supervisor = Supervisor(layout, report)
+
+        def start(owner: Supervisor) -> Awaitable[object]:
+            return assemble(owner, options.ports, options.executor, options.airflow_options)
+
+        return asyncio.run(_supervise(supervisor, start))
 
 
-async def _supervise(layout: Layout, ports: dict[str, int], airflow_options: dict[str, str], report: TextIO) -> int:
+async def _supervise(supervisor: Supervisor, start: Callable[[Supervisor], Awaitable[object]]) -> int:
     loop = asyncio.get_running_loop()
-    supervisor = Supervisor(layout, report)
-    main_task = asyncio.ensure_future(supervisor.run(lambda owner: assemble(owner, ports, airflow_options)))
+    main_task = asyncio.ensure_future(supervisor.run(start))
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, main_task.cancel)
     leash = asyncio.create_task(_hold_leash(main_task))
@@ -69,7 +75,7 @@ async def _supervise(layout: Layout, ports: dict[str, int], airflow_options: dic
         return 0
     except Exception as error:
         failure = str(error) if isinstance(error, StackError) else f"{type(error).__name__}: {error}"
-        write_private_json(layout.failed_file, {"at": datetime.now(UTC).isoformat(), "error": failure})
+        write_private_json(supervisor.layout.failed_file, {"at": datetime.now(UTC).isoformat(), "error": failure})
         supervisor.tell("failed", error=failure)
         if isinstance(error, StackError):
             return 1

@@ -1,6 +1,7 @@
 """The owner of a stack's processes: starts them, notices when one dies, and leaves nothing behind.
 
-There is no half-alive stack: when a service ends by itself, everything is stopped.
+There is no half-alive stack: when a service ends by itself, everything is stopped. Only a service of which there are
+several is replaced.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import Any, TextIO
 
 from local.guard import end_tree
 from local.layout import Layout
-from local.processes import Command, GuardedProcess, StackError, run_step
+from local.processes import Command, GuardedProcess, ServiceDiedError, StackError, run_step
+
+HOPELESS_SECONDS = 15.0
 
 
 class Supervisor:
@@ -62,25 +65,48 @@ class Supervisor:
 
     async def start(self, command: Command) -> GuardedProcess:
         """Start a service; from now on its end is the end of the stack."""
-        process = await GuardedProcess.start(command, self.layout.log(command.name))
-        self.processes[command.name] = process
+        process = await self._launch(command)
         self._watches.create_task(process.watch())
         return process
+
+    async def keep(self, command: Command, *, replaced: Callable[[], None]) -> None:
+        """Start a service of which others have the like: one that is lost is replaced, as a cluster does.
+
+        `replaced` is called whenever another process has taken its place. One that ends within
+        `HOPELESS_SECONDS` of its start will do so again: its end is the end of the stack.
+        """
+        await self._launch(command)
+        self._watches.create_task(self._replace(command, replaced))
 
     async def execute(self, command: Command) -> None:
         """Run a command of the start-up to its end; raises StackError if it fails."""
         await run_step(command, self.layout.log(command.name))
+
+    async def _launch(self, command: Command) -> GuardedProcess:
+        process = await GuardedProcess.start(command, self.layout.log(command.name))
+        self.processes[command.name] = process
+        return process
+
+    async def _replace(self, command: Command, replaced: Callable[[], None]) -> None:
+        while True:
+            process = self.processes[command.name]
+            began = time.monotonic()
+            code = await process.wait()
+            if time.monotonic() - began < HOPELESS_SECONDS:
+                raise ServiceDiedError(command.name, code, process.log)
+            self.tell("replaced", service=command.name, code=code)
+            await (await self._launch(command)).begun()
+            replaced()
 
     async def _stop_all(self) -> None:
         """Stop in the reverse order of starting: what was started together is stopped together."""
         self.layout.stack_file.unlink(missing_ok=True)
         self.layout.environment_file.unlink(missing_ok=True)
         self.tell("stopping")
-        # Airflow first, the database it writes to last.
-        last = self.processes.pop("postgres", None)
+        # Airflow first, what it writes to last.
+        last = [self.processes.pop(name) for name in ("redis", "postgres") if name in self.processes]
         await asyncio.gather(*(process.stop() for process in self.processes.values()))
-        if last is not None:
-            await last.stop()
+        await asyncio.gather(*(process.stop() for process in last))
         # What a killed guard may have left was handed to this process.
         end_tree(None, stop_signal=signal.SIGTERM, grace=1.0)
         self.tell("stopped")

@@ -8,14 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
 
 from local.airflow_api import AirflowApi
+from local.airflow_options import DEFAULT_EXECUTOR, EXECUTORS, Executor
 from local.control import StackOptions, running_stack
 from local.demo_events import pause_when_idle
 from local.ports import LOOPBACK
+from local.sample import create_client_database
 from local.stack import Stack
 from tests.e2e.kit import archive as archive_kit
 from tests.e2e.kit import auction as auction_kit
@@ -35,11 +38,41 @@ from tests.e2e.kit.waiting import wait_until
 
 HERE = Path(__file__).parent
 LAST = "test_no_secret_anywhere.py"
+ON_CELERY_ONLY = "test_celery_"
+"""Files that begin so are about what other executors do not have."""
 TEST_SECONDS = 300
 GONE_WITHIN_SECONDS = 5.0
+FEW_CLIENTS = 20
 
 UseClients = Callable[[Sequence[int]], None]
 NewDay = Callable[[], date]
+
+
+CELERY_OPTIONS = {
+    # A lost worker is missed after so many seconds without a heartbeat (Airflow's default: 300) ...
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+    # ... and what it had not acknowledged is given out again after so many: tasks that take longer meet it, too.
+    "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "10",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Which executor the stack has."""
+    parser.addoption(
+        "--executor", choices=EXECUTORS, default=DEFAULT_EXECUTOR, help="executor of the stack (default: %(default)s)"
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out what is about another executor; None leaves the decision to others."""
+    about_celery = collection_path.parent == HERE and collection_path.name.startswith(ON_CELERY_ONLY)
+    return True if about_celery and executor_of(config) != "CeleryExecutor" else None
+
+
+def executor_of(config: pytest.Config) -> Executor:
+    """The executor that was asked for; the option is unknown where pytest was not started on this directory."""
+    return cast("Executor", config.getoption("--executor", default=DEFAULT_EXECUTOR))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -52,7 +85,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def executor(pytestconfig: pytest.Config) -> Executor:
+    """What runs the tasks of the stack."""
+    return executor_of(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, executor: Executor) -> Iterator[Stack]:
     """A stack with a state directory of its own; when it has stopped, none of its processes is left."""
     state = tmp_path_factory.mktemp("stack")
     # Five months from now: no auction but those of the tests, and the one that makes up for the last slot.
@@ -60,8 +99,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     options = {
         "AIRFLOW__PIPELINES__ENERGY_AUCTION_SCHEDULE": schedule,
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
-    }
-    with running_stack(StackOptions(state_directory=state, airflow_options=options)) as running:
+    } | (CELERY_OPTIONS if executor == "CeleryExecutor" else {})
+    with running_stack(StackOptions(state_directory=state, executor=executor, airflow_options=options)) as running:
         yield running
         processes = family(state)
     assert len(processes) > len(running.pids)
@@ -93,8 +132,11 @@ def airflow(stack: Stack) -> Iterator[AirflowApi]:
 
 
 @pytest.fixture(scope="session")
-def pipeline(airflow: AirflowApi) -> Pipeline:
-    """The archive, switched on."""
+def pipeline(airflow: AirflowApi, session_secrets: Secrets, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """The archive, switched on; that makes it run for the day that has passed, here with few clients."""
+    few = tmp_path_factory.mktemp("clients") / "few.sqlite"
+    create_client_database(few, clients=FEW_CLIENTS)
+    session_secrets.put(DEX_DB, {"conn_type": "sqlite", "host": str(few)})
     airflow.unpause(archive_kit.DAG_ID)
     return Pipeline(archive_kit.DAG_ID, airflow)
 

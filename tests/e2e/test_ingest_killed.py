@@ -10,6 +10,7 @@ from typing import Protocol
 import psutil
 import pytest
 
+from local.airflow_options import Executor
 from local.stack import Stack
 from tests.e2e.kit.ingest import BATCHES, POST_TASK, File, Ingest, lines
 from tests.e2e.kit.partners import Partners
@@ -79,6 +80,13 @@ def assert_repeated(ingest: Ingest, posted: Posted, run: Ended) -> None:
     assert times.count(2) <= IN_FLIGHT
 
 
+def assert_once(ingest: Ingest, posted: Posted, run: Ended) -> None:
+    """All is accounted for, and nothing came twice."""
+    assert run.state == "success"
+    ingest.assert_processed(posted.file)
+    assert set(ingest.taken(posted.file)) == {1}
+
+
 def test_a_killed_task_goes_on_after_its_last_acknowledged_batch(
     stack: Stack, ingest: Ingest, partners: Partners, half_way: HalfWay
 ) -> None:
@@ -92,7 +100,7 @@ def test_a_killed_task_goes_on_after_its_last_acknowledged_batch(
 
 
 def test_another_scheduler_takes_over_and_the_tasks_of_the_first_one_find_out(
-    stack: Stack, ingest: Ingest, partners: Partners, half_way: HalfWay
+    stack: Stack, ingest: Ingest, partners: Partners, half_way: HalfWay, executor: Executor
 ) -> None:
     """The stack ends when its own scheduler does: so that one stands still, and wakes when the work is done."""
     posted = half_way("taken over.txt", batches=1_800, posted=IN_FLIGHT, latency_ms=900)
@@ -110,7 +118,8 @@ def test_another_scheduler_takes_over_and_the_tasks_of_the_first_one_find_out(
             run = ingest.pipeline.ended(posted.run_id, timeout=180)
         wait_until(lambda: first not in running_tasks(stack), what="the end of the task that stood still")
 
-    assert_repeated(ingest, posted, run)
+    # Tasks on Celery's workers do not stand still with their scheduler: the other one adopts them.
+    (assert_once if executor == "CeleryExecutor" else assert_repeated)(ingest, posted, run)
 
 
 def test_an_emulator_that_stands_still_costs_time_and_nothing_else(
@@ -124,7 +133,5 @@ def test_an_emulator_that_stands_still_costs_time_and_nothing_else(
         assert sum(ingest.taken(posted.file)) < len(posted.file.batches)
     run = ingest.pipeline.ended(posted.run_id)
 
-    assert run.state == "success"
     assert [task["try_number"] for task in run.mapped.values()] == [1]
-    ingest.assert_processed(posted.file)
-    assert set(ingest.taken(posted.file)) == {1}
+    assert_once(ingest, posted, run)

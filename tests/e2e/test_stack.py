@@ -14,9 +14,9 @@ from tests.e2e.kit.processes import family
 
 def test_a_second_stack_in_the_same_directory_is_refused_and_harms_nothing(stack: Stack) -> None:
     state = Path(stack.logs).parent
-    processes = family(state)
+    before, processes = Stack.read(state), family(state)
     second = running_stack(StackOptions(state_directory=state))
     with pytest.raises(StackError, match=f"already running in {state} at {stack.airflow_url}"), second:
         pass
-    assert all(process.is_running() for process in processes if process.pid in stack.pids.values())
-    assert Stack.read(state) == stack
+    assert all(process.is_running() for process in processes if process.pid in before.pids.values())
+    assert Stack.read(state) == before

@@ -27,14 +27,35 @@ def family(state_directory: Path) -> list[psutil.Process]:
 
 
 def running_tasks(stack: Stack) -> dict[str, psutil.Process]:
-    """The processes that run tasks of this stack, by the id of the task instance."""
+    """The processes that run tasks of this stack, by the id of the task instance.
+
+    Which service they belong to depends on the executor: the scheduler or a Celery worker.
+    """
     found = {}
-    for process in psutil.Process(stack.pids["scheduler"]).children(recursive=True):
+    for process in family(_state_directory(stack)):
         with contextlib.suppress(psutil.NoSuchProcess):
             title = " ".join(process.cmdline()).strip()
             if title.startswith(_TASK_TITLE):
                 found[title.removeprefix(_TASK_TITLE)] = process
     return found
+
+
+def lose(service: psutil.Process) -> None:
+    """Kill a service and all that it has started, at one moment, as if its machine had burned down."""
+    processes = [service, *service.children(recursive=True)]
+    for process in processes:
+        process.suspend()  # nobody sees another die
+    for process in processes:
+        process.kill()
+
+
+def worker(stack: Stack, name: str) -> psutil.Process:
+    """The process that is this Celery worker now."""
+    return psutil.Process(Stack.read(_state_directory(stack)).pids[name])
+
+
+def _state_directory(stack: Stack) -> Path:
+    return Path(stack.logs).parent
 
 
 @contextmanager

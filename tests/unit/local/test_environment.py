@@ -4,31 +4,30 @@ import json
 import os
 import stat
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from local.environment import (
-    StackSecrets,
-    airflow_environment,
-    clean_environment,
-    parse_shell_exports,
-    shell_exports,
-)
-from local.layout import Layout, write_private, write_private_json
+from local.airflow_options import Places, airflow_environment
+from local.environment import StackSecrets, clean_environment, parse_shell_exports, shell_exports
+from local.layout import write_private, write_private_json
 
 SECRETS = StackSecrets()
 
 
-def airflow_variables() -> dict[str, str]:
-    return airflow_environment(
-        Layout(Path("/state dir")),
-        airflow_url="http://127.0.0.1:8080",
-        aws_endpoint_url="http://127.0.0.1:4566",
-        database_url="postgresql+psycopg2://postgres@/postgres?host=/run",
-        async_database_url="postgresql+asyncpg://postgres@/postgres?host=/run",
-        stack_secrets=SECRETS,
-    )
+PLACES = Places(
+    project=Path("/the project"),
+    airflow_url="http://127.0.0.1:8080",
+    execution_url="http://127.0.0.1:8080/execution/",
+    aws_endpoint_url="http://127.0.0.1:4566",
+    database_url="postgresql+psycopg2://postgres@/postgres?host=/run",
+    async_database_url="postgresql+asyncpg://postgres@/postgres?host=/run",
+)
+
+
+def airflow_variables(places: Places = PLACES) -> dict[str, str]:
+    return airflow_environment(Path("/state dir/airflow"), places, SECRETS)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +37,7 @@ def airflow_variables() -> dict[str, str]:
         "AIRFLOW__CORE__EXECUTOR",
         "PYTHONDONTWRITEBYTECODE",
         "PYTHONPATH",
+        "CELERY_BROKER_URL",
         "https_proxy",
     ],
 )
@@ -61,6 +61,17 @@ def test_every_aws_client_of_airflow_goes_to_the_emulator() -> None:
     assert json.loads(variables["AIRFLOW_CONN_AWS_DEFAULT"])["extra"]["endpoint_url"] == endpoint
     assert json.loads(variables["AIRFLOW__SECRETS__BACKEND_KWARGS"])["endpoint_url"] == endpoint
     assert variables["AWS_CONFIG_FILE"] == variables["AWS_SHARED_CREDENTIALS_FILE"] == os.devnull
+
+
+def test_celery_runs_the_tasks_where_there_is_a_broker_and_changes_nothing_else() -> None:
+    without, with_broker = airflow_variables(), airflow_variables(replace(PLACES, broker_url="redis://there"))
+    assert without["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
+    assert with_broker["AIRFLOW__CORE__EXECUTOR"] == "CeleryExecutor"
+    assert with_broker["AIRFLOW__CELERY__BROKER_URL"] == "redis://there"
+    assert with_broker["AIRFLOW__CELERY__RESULT_BACKEND"] == f"db+{PLACES.database_url}"
+    assert not any("CELERY" in name for name in without)
+    changed = {name for name in without if with_broker[name] != without[name]}
+    assert changed == {"AIRFLOW__CORE__EXECUTOR"}
 
 
 def test_secrets_differ_from_stack_to_stack_and_hide_in_messages() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from local import supervisor as supervisor_module
 from local.layout import Layout
 from local.processes import Command, StackError
 from local.supervisor import Supervisor
@@ -112,6 +113,42 @@ def test_steps_are_told_with_their_seconds(trial: Trial) -> None:
     told = [json.loads(line) for line in trial.report.getvalue().splitlines()]
     assert told[0] == {"event": "started", "step": "migration"}
     assert told[1].keys() == {"event", "step", "seconds"}
+
+
+def test_a_service_of_several_is_replaced_and_published_anew(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor_module, "HOPELESS_SECONDS", 0.0)
+    seen: list[int] = []
+
+    async def assemble(supervisor: Supervisor) -> None:
+        replaced = asyncio.Event()
+        await trial.start(supervisor, "steady", "exec sleep 300")
+        await supervisor.keep(shell("worker", "exec sleep 300"), replaced=replaced.set)
+        worker = supervisor.processes["worker"]
+        await worker.begun()
+        seen.append(worker.service_pid)
+        psutil.Process(worker.service_pid).kill()
+        await replaced.wait()
+        worker = supervisor.processes["worker"]
+        seen.append(worker.service_pid)
+        trial.seen.append(psutil.Process(worker.pid))
+        assert all(process.is_running() for process in trial.seen)
+        raise StackError("enough")
+
+    with pytest.raises(StackError, match="enough"):
+        trial.run(assemble)
+    assert len(set(seen)) == 2
+    assert "replaced" in trial.events
+    trial.assert_nothing_left()
+
+
+def test_a_service_that_dies_as_it_starts_is_not_replaced_for_ever(trial: Trial) -> None:
+    async def assemble(supervisor: Supervisor) -> None:
+        await supervisor.keep(shell("worker", "echo no such broker; exit 1"), replaced=lambda: None)
+        await asyncio.Event().wait()
+
+    with pytest.raises(StackError, match=r"(?s)'worker'.*no such broker"):
+        trial.run(assemble)
+    assert "replaced" not in trial.events
 
 
 def test_a_starter_that_no_longer_listens_changes_nothing(trial: Trial) -> None:

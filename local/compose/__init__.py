@@ -1,0 +1,1 @@
+"""What docker-compose.yaml runs beside Airflow: secrets, deployment, and the clients in SQL Server."""

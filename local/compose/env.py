@@ -1,0 +1,63 @@
+"""`python -m local.compose.env`: make the secrets that docker-compose.yaml asks for.
+
+They are random, and go into `.env`, which Docker Compose reads by itself and git ignores. Needs nothing but Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from local.environment import StackSecrets
+from local.layout import PROJECT_ROOT, write_private
+
+
+def make_variables() -> dict[str, str]:
+    """New secrets by the name of their variable; none has a character that Compose or an address would interpret."""
+    own = StackSecrets()
+    return {
+        "AIRFLOW_FERNET_KEY": own.fernet_key,
+        "AIRFLOW_JWT_SECRET": own.jwt_secret,
+        "AIRFLOW_SESSION_KEY": own.session_key,
+        "POSTGRES_PASSWORD": secrets.token_urlsafe(24),
+        "REDIS_PASSWORD": secrets.token_urlsafe(24),
+        "SQL_ADMIN_PASSWORD": _password_of_four_kinds(),
+        "SQL_READER_PASSWORD": _password_of_four_kinds(),
+        "DEX_CLIENT_SECRET": own.dex_client_secret,
+        "CALL_DETAILS_ACCESS_KEY": own.call_details_access_key,
+        "CALL_DETAILS_SECRET_KEY": own.call_details_secret_key,
+    }
+
+
+def _password_of_four_kinds() -> str:
+    """SQL Server refuses passwords without capitals, small letters, digits or other characters."""
+    return f"{secrets.token_urlsafe(24)}-Aa1"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the file; returns 0, or 1 if there is one, which then stays as it is."""
+    parser = argparse.ArgumentParser(prog="python -m local.compose.env", description=__doc__)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=PROJECT_ROOT / ".env",
+        help="file to write (default: .env beside docker-compose.yaml)",
+    )
+    path: Path = parser.parse_args(argv).out
+    if path.exists():
+        print(
+            f"error: {path} exists, and databases may have been made with its passwords. To have new ones: "
+            f"'docker compose down --volumes', delete {path.name}, and try again",
+            file=sys.stderr,
+        )
+        return 1
+    lines = [f"{name}={value}" for name, value in make_variables().items()]
+    write_private(path, "\n".join(lines) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

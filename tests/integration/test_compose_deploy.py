@@ -1,0 +1,111 @@
+"""The command by which docker-compose.yaml deploys, on an emulator of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from local.aws import aws_client, emulator_command
+from local.compose.deploy import SECRETS
+from local.environment import clean_environment
+from local.layout import PROJECT_ROOT, PYTHON
+from local.ports import LOOPBACK, PortRequest, choose_ports
+from tests.e2e.kit.waiting import wait_until
+
+PASSWORDS = {name: f"made-up-{number}" for number, name in enumerate(SECRETS)}
+PUBLIC = "http://emulator.example"
+TWO_DEPLOYMENTS_SECONDS = 300
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An emulator where nothing is deployed yet: its APIs can be called in one account only."""
+    port = choose_ports([PortRequest("aws", "--aws-port", "AWS_PORT")])["aws"]
+    command = emulator_command(port, tmp_path_factory.mktemp("emulator"))
+    process = subprocess.Popen(list(map(str, command.arguments)), env=dict(command.environment))
+    url = f"http://{LOOPBACK}:{port}"
+    try:
+        wait_until(lambda: answers(f"{url}/_ministack/health"), what="the emulator")
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def deploy(endpoint: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The service's own command, with addresses that exist here."""
+    service = yaml.safe_load((PROJECT_ROOT / "docker-compose.yaml").read_text())["services"]["deploy"]
+    python, *arguments = service["command"]
+    assert python == "python"
+    there = {"--endpoint-url": endpoint, "--public-endpoint-url": PUBLIC}
+    command = [PYTHON]
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        command.append(f"{name}={there.get(name, value)}" if value else argument)
+    environment = clean_environment() | variables
+    return subprocess.run(command, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def secret(endpoint: str, name: str) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(
+        aws_client("secretsmanager", endpoint).get_secret_value(SecretId=name)["SecretString"]
+    )
+    return value
+
+
+@pytest.mark.timeout(TWO_DEPLOYMENTS_SECONDS)
+def test_it_deploys_and_may_be_run_again(endpoint: str) -> None:
+    first, second = (deploy(endpoint, **PASSWORDS) for _ in range(2))
+
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    deployed = json.loads(first.stdout)
+    assert json.loads(second.stdout) == deployed
+    assert deployed["events_api_url"].startswith(f"{PUBLIC}/_aws/execute-api/")
+    local_url = deployed["orders_api_url"].replace(PUBLIC, endpoint)
+    assert (
+        httpx.post(f"{local_url}/orders", json=[], headers={"Authorization": "Bearer x"}, timeout=30).status_code == 403
+    )
+    assert secret(endpoint, "airflow/variables/settings")["archive_bucket"] == deployed["archive_bucket"]
+    database = secret(endpoint, "airflow/connections/dex_db")
+    assert database.pop("password") == PASSWORDS["SQL_READER_PASSWORD"]
+    assert database == {
+        "conn_type": "mssql",
+        "host": "sqlserver",
+        "port": 1433,
+        "schema": "Clients",
+        "login": "archive_reader",
+        "extra": {"encryption": "require", "tds_version": "7.4"},
+    }
+    api = secret(endpoint, "airflow/connections/dex_api")
+    assert (api["host"], api["password"]) == ("http://partners:8200", PASSWORDS["DEX_CLIENT_SECRET"])
+    parameters = aws_client("ssm", endpoint)
+    for name, variable in (("accesskey", "CALL_DETAILS_ACCESS_KEY"), ("secretkey", "CALL_DETAILS_SECRET_KEY")):
+        found = parameters.get_parameter(Name=f"/copyazure/{name}", WithDecryption=True)["Parameter"]["Value"]
+        assert found == PASSWORDS[variable]
+    assert not any(value in run.stdout + run.stderr for run in (first, second) for value in PASSWORDS.values())
+
+
+def test_without_a_secret_it_says_which_and_does_nothing() -> None:
+    ended = deploy("http://127.0.0.1:1", **(PASSWORDS | {"DEX_CLIENT_SECRET": ""}))
+    assert ended.returncode == 2
+    assert "not in the environment: DEX_CLIENT_SECRET" in ended.stderr
+
+
+def test_a_step_that_fails_is_named(tmp_path: Path) -> None:
+    ended = deploy("http://127.0.0.1:1", **PASSWORDS, PATH=str(tmp_path))
+    assert ended.returncode == 1
+    assert "error: 'build' failed" in ended.stderr
