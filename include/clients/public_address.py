@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ssl import SSLContext
+from typing import Protocol
 
-import httpcore
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """The addresses of a host; the port is for the resolver's hints. Raises ``OSError`` if there are none."""
@@ -34,8 +37,32 @@ on for up to half a minute when its post has given up after ten seconds; so ther
 task makes at once."""
 
 
-class NotPublicError(httpcore.ConnectError):
+class ConnectError(aiohttp.ClientConnectionError):
+    """There is no connection to the host."""
+
+
+class NotPublicError(ConnectError):
     """The host has an address that is not public; nothing was connected to."""
+
+
+class Network(Protocol):
+    """Makes connections to addresses."""
+
+    async def __call__[P: asyncio.BaseProtocol](
+        self, make: Callable[[], P], address: str, port: int, *, tls: SSLContext | None, name: str
+    ) -> P:
+        """Connect, and have a protocol speak over the connection.
+
+        Args:
+            make: makes the protocol.
+            address: an IP address.
+            port: at that address.
+            tls: None = without TLS.
+            name: that the certificate must be for.
+
+        Raises:
+            OSError: there is no connection, or TLS failed.
+        """
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
@@ -64,8 +91,27 @@ async def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-class PublicNetwork(httpcore.AsyncNetworkBackend):
-    """What httpcore connects by.
+async def connect[P: asyncio.BaseProtocol](
+    make: Callable[[], P], address: str, port: int, *, tls: SSLContext | None, name: str
+) -> P:
+    """Connect over the system's sockets; see :class:`Network`."""
+    loop = asyncio.get_running_loop()
+    connection = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await loop.sock_connect(connection, (address, port))
+        _, protocol = await loop.create_connection(
+            make, sock=connection, ssl=tls, server_hostname=name if tls is not None else None
+        )
+    except BaseException:
+        connection.close()
+        raise
+    return protocol
+
+
+class PublicNetwork:
+    """Connects to hosts.
 
     Args:
         public_only: False also connects to this machine and private networks, as the local stack needs.
@@ -73,43 +119,72 @@ class PublicNetwork(httpcore.AsyncNetworkBackend):
         network: makes the connection to an address.
     """
 
-    def __init__(
-        self,
-        *,
-        public_only: bool = True,
-        resolve: Resolve = resolve,
-        network: httpcore.AsyncNetworkBackend | None = None,
-    ) -> None:
+    def __init__(self, *, public_only: bool = True, resolve: Resolve = resolve, network: Network = connect) -> None:
         self._public_only = public_only
         self._resolve = resolve
-        self._network = network or httpcore.AnyIOBackend()
+        self._network = network
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
+    async def connect[P: asyncio.BaseProtocol](
+        self, make: Callable[[], P], host: str, port: int, *, tls: SSLContext | None = None
+    ) -> P:
         """Connect to the first address of the host that answers.
+
+        Args:
+            make: makes the protocol that speaks over the connection.
+            host: a name, or an address, which is checked like those of a name.
+            port: at that host.
+            tls: None = without TLS. The certificate must be for the host.
 
         Raises:
             NotPublicError: one of its addresses is not public.
-            httpcore.ConnectError: the host is unknown, or no address answers.
-            httpcore.ConnectTimeout: the last one did not answer in time.
+            ConnectError: the host is unknown, or no address answers as it should.
         """
         try:
             addresses = await self._resolve(host, port)
         except (OSError, ValueError) as error:
-            raise httpcore.ConnectError("the host is unknown") from error
+            raise ConnectError("the host is unknown") from error
         # One address of several that leads inside is one too many: whoever owns the name chose them all.
         if self._public_only and not all(is_public(ip_address(address)) for address in addresses):
             raise NotPublicError("the host's address is not public")
-        failure: Exception = httpcore.ConnectError("the host has no address")
+        failure: Exception | None = None
         for address in addresses[:MAX_ADDRESSES]:
             try:
-                return await self._network.connect_tcp(address, port, CONNECT_SECONDS, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                return await self._network(make, address, port, tls=tls, name=host)
+            except (OSError, ValueError) as error:
                 failure = error
-        raise failure
+        raise ConnectError("no address of the host answers") from failure
+
+
+class PublicConnector(aiohttp.BaseConnector):
+    """What an aiohttp session connects by.
+
+    aiohttp's own connector does not ask its resolver about a host that is an address; this one takes every connection
+    the same way. How to make connections is all that it changes, as aiohttp's connectors for other sockets do.
+
+    Args:
+        network: makes the connections.
+        tls: for URLs with https.
+        keep_seconds: how long a connection is kept that nobody uses.
+    """
+
+    def __init__(self, network: PublicNetwork, tls: SSLContext, *, keep_seconds: float) -> None:
+        super().__init__(keepalive_timeout=keep_seconds)
+        self._network = network
+        self._tls = tls
+        self._transports: list[asyncio.Transport] = []
+
+    def close(self, *, abort_ssl: bool = True) -> Awaitable[None]:
+        """Close all connections at once: a stranger need neither read what was sent, nor bid farewell by TLS."""
+        for transport in self._transports:
+            transport.abort()
+        return super().close(abort_ssl=abort_ssl)
+
+    async def _create_connection(
+        self, req: aiohttp.ClientRequest, traces: object, timeout: aiohttp.ClientTimeout
+    ) -> ResponseHandler:
+        protocol = await self._network.connect(
+            self._factory, str(req.url.raw_host), int(req.port or 0), tls=self._tls if req.is_ssl() else None
+        )
+        if protocol.transport is not None:
+            self._transports.append(protocol.transport)
+        return protocol

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from boto3.dynamodb.types import TypeSerializer
-
 from include.clients.aws import aws_errors
 from include.delivery.changes import Change, Lost
 from include.delivery.event import Event, Status, timestamp
@@ -17,7 +15,7 @@ from include.errors import AwsRefusedError, AwsUnavailableError
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import BatchStatementRequestTypeDef
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, BatchStatementRequestTypeDef
 
 GROUP = 25
 """Most changes in one call."""
@@ -42,7 +40,6 @@ _PASSING = frozenset(
     }
 )
 _AS_SEEN = 'WHERE "event_id"=? AND "version"=? AND "created_at"=?'
-_serialize = TypeSerializer().serialize
 
 
 class EventTable:
@@ -188,6 +185,11 @@ def _lost(change: Change, there: Mapping[str, Any] | None) -> Lost | None:
     if there and all(there.get(name) == _serialize(value) for name, value in mine.items()):
         return None
     return Lost(Event.of(there) if there else None)
+
+
+def _serialize(value: str | int) -> AttributeValueTypeDef:
+    # A change has nothing else; boto3's serializer, which knows all types, takes several times as long.
+    return {"S": value} if isinstance(value, str) else {"N": str(value)}
 
 
 def _lane(owner: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from airflow_ext.hooks.aws import AwsSession, quick_client
 from airflow_ext.settings import Settings, load_settings
@@ -13,9 +12,6 @@ from include.delivery.courier import Courier
 from include.delivery.dead_letters import DeadLetters
 from include.delivery.events import EventTable
 from include.delivery.subscriptions import Subscriptions
-
-if TYPE_CHECKING:
-    import httpcore
 
 _REQUIRED = ("events_table", "subscriptions_table", "event_queue_url", "event_dlq_url")
 
@@ -41,7 +37,7 @@ class DeliveryDesk:
     def courier(self) -> Courier:
         """Who delivers: beyond this machine and private networks, unless the environment is the local one."""
         guarded = self.settings.environment != LOCAL
-        network: httpcore.AsyncNetworkBackend = PublicNetwork(public_only=guarded)
+        network = PublicNetwork(public_only=guarded)
         return Courier(
             events=self.events,
             subscriptions=self.subscriptions,

@@ -1,14 +1,12 @@
-"""The network below httpcore: scripted servers by address, and name servers that change their minds."""
+"""The network below aiohttp: scripted servers by address, and name servers that change their minds."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
-
-import httpcore
+from typing import Any, cast
 
 PUBLIC = "93.184.216.34"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -18,59 +16,81 @@ class Hang:
     """In a script: nothing comes any more, and the connection stays open."""
 
 
-@dataclass
-class FakeStream(httpcore.AsyncNetworkStream):
+class FakeStream(asyncio.Transport):
     """One connection. Each request is answered by the next reply: pieces in turn, or an error.
 
     Args:
+        protocol: what speaks over it.
         replies: shared by all connections of a server.
         pause: between two pieces, in seconds.
+        tls_name: that the certificate was asked for; None without TLS.
     """
 
-    replies: list[Any]
-    pause: float = 0.0
-    tls_name: str | None = None
-    written: bytearray = field(default_factory=bytearray)
-    read_bytes: int = 0
-    closed: bool = False
-    _pieces: Any = None
+    def __init__(self, protocol: asyncio.BaseProtocol, replies: list[Any], pause: float, tls_name: str | None) -> None:
+        super().__init__()
+        self.tls_name = tls_name
+        self.written = bytearray()
+        self.read_bytes = 0
+        self.closed = False
+        self._protocol = cast("asyncio.Protocol", protocol)
+        self._replies = replies
+        self._pause = pause
+        self._reading = asyncio.Event()
+        self._reading.set()
+        self._server: asyncio.Task[None] | None = None
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        if self._pieces is None:
-            reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
-            self._pieces = iter([reply] if isinstance(reply, bytes | Exception | Hang) else reply)
-        await asyncio.sleep(self.pause)
-        piece = next(self._pieces, b"")
-        if isinstance(piece, Exception):
-            raise piece
-        if isinstance(piece, Hang):
-            await asyncio.Event().wait()
-        assert len(piece) <= max_bytes
-        self.read_bytes += len(piece)
-        return bytes(piece)
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+        if bytes(data[:5]) == b"POST ":
+            reply = self._replies.pop(0) if len(self._replies) > 1 else self._replies[0]
+            pieces = iter([reply] if isinstance(reply, bytes | Exception | Hang) else reply)
+            self._server = asyncio.create_task(self._serve(pieces))
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        if buffer.startswith(b"POST "):
-            self._pieces = None
-        self.written += buffer
+    async def _serve(self, pieces: Iterator[Any]) -> None:
+        for piece in pieces:
+            await asyncio.sleep(self._pause)
+            await self._reading.wait()
+            if isinstance(piece, Hang):
+                await asyncio.Event().wait()
+            if self.closed or isinstance(piece, Exception) or not piece:
+                self._lose(piece if isinstance(piece, Exception) else None)
+                return
+            self.read_bytes += len(piece)
+            self._protocol.data_received(piece)
 
-    async def aclose(self) -> None:
-        self.closed = True
+    def _lose(self, error: Exception | None) -> None:
+        if not self.closed:
+            self.closed = True
+            self._protocol.connection_lost(error)
 
-    async def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.AsyncNetworkStream:
-        assert ssl_context.verify_mode is ssl.CERT_REQUIRED
-        assert ssl_context.check_hostname
-        self.tls_name = server_hostname
-        return self
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            if self._server is not None:
+                self._server.cancel()
+            asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
 
-    def get_extra_info(self, info: str) -> Any:
-        return False if info == "is_readable" else None
+    def abort(self) -> None:
+        self.close()
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def is_reading(self) -> bool:
+        return self._reading.is_set()
+
+    def pause_reading(self) -> None:
+        self._reading.clear()
+
+    def resume_reading(self) -> None:
+        self._reading.set()
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
 
-class FakeNetwork(httpcore.AsyncNetworkBackend):
-    """Servers by address; what is not there refuses connections.
+class FakeNetwork:
+    """Servers by address; what is not there refuses connections. Called as :class:`Network` is.
 
     Args:
         servers: replies of each, see :class:`FakeStream`; the last one stays.
@@ -83,21 +103,21 @@ class FakeNetwork(httpcore.AsyncNetworkBackend):
         self.asked: list[tuple[str, int]] = []
         self.streams: list[FakeStream] = []
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        self.asked.append((host, port))
-        if host not in self.servers:
-            raise httpcore.ConnectError("refused")
-        if isinstance(self.servers[host][0], Hang):
+    async def __call__[P: asyncio.BaseProtocol](
+        self, make: Callable[[], P], address: str, port: int, *, tls: ssl.SSLContext | None, name: str
+    ) -> P:
+        self.asked.append((address, port))
+        if address not in self.servers:
+            raise ConnectionRefusedError("refused")
+        if isinstance(self.servers[address][0], Hang):
             await asyncio.Event().wait()
-        self.streams.append(FakeStream(self.servers[host], self.pause))
-        return self.streams[-1]
+        if tls is not None:
+            assert tls.verify_mode is ssl.CERT_REQUIRED
+            assert tls.check_hostname
+        protocol = make()
+        self.streams.append(FakeStream(protocol, self.servers[address], self.pause, name if tls else None))
+        protocol.connection_made(self.streams[-1])
+        return protocol
 
 
 @dataclass

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,43 @@ def test_nothing_reaches_this_machine_under_whatever_name(stubs: Stubs) -> None:
         assert reply.failure is not None
         assert reply.failure.error == "the host's address is not public"
     assert arrivals(stubs) == []
+
+
+async def connect_with_little_room[P: asyncio.BaseProtocol](
+    make: Callable[[], P], address: str, port: int, *, tls: ssl.SSLContext | None, name: str
+) -> P:
+    """Connect so that the system takes little of what is sent before it is read."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    connection.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(connection, (address, port))
+    _, protocol = await asyncio.get_running_loop().create_connection(make, sock=connection)
+    return protocol
+
+
+def test_a_receiver_that_reads_nothing_is_hung_up_on() -> None:
+    async def run() -> Reply:
+        taken, left = list[int](), asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await left.wait()
+            taken.append(len(await reader.read()))
+            writer.close()
+
+        # Takes a little and then reads no more, so that most of the post stays with us.
+        async with await asyncio.start_server(serve, LOOPBACK, 0, limit=1024) as server:
+            port = server.sockets[0].getsockname()[1]
+            network = PublicNetwork(public_only=False, network=connect_with_little_room)
+            async with Receiver(f"http://{LOOPBACK}:{port}/", network, https_only=False, seconds=0.5) as receiver:
+                reply = await receiver.post(b"x" * 1_000_000, {})
+            left.set()
+        assert len(taken) == 1
+        assert taken[0] < 1_000_000, "what had not been sent by then is not sent afterwards"
+        return reply
+
+    reply = asyncio.run(run())
+    assert reply.failure is not None
+    assert reply.failure.error == "no answer within 0.5 s"
 
 
 def certificate(directory: Path, name: str) -> ssl.SSLContext:

@@ -5,12 +5,18 @@ import socket
 import threading
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-import httpcore
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.clients.public_address import MAX_ADDRESSES, NotPublicError, PublicNetwork, is_public, resolve
+from include.clients.public_address import (
+    MAX_ADDRESSES,
+    ConnectError,
+    NotPublicError,
+    PublicNetwork,
+    is_public,
+    resolve,
+)
 from tests.fakes.network import OK, PUBLIC, FakeNames, FakeNetwork
 
 METADATA = "169.254.169.254"
@@ -84,7 +90,7 @@ def connect(network: FakeNetwork, names: FakeNames, *, public_only: bool = True,
     async def run() -> None:
         backend = PublicNetwork(public_only=public_only, resolve=names, network=network)
         for _ in range(times):
-            await backend.connect_tcp("receiver.test", 443)
+            await backend.connect(asyncio.Protocol, "receiver.test", 443)
 
     asyncio.run(run())
 
@@ -126,7 +132,7 @@ def test_another_address_is_tried_if_one_does_not_answer() -> None:
 )
 def test_a_host_that_nobody_answers_at_is_an_error_of_the_connection(addresses: list[str], tries: int) -> None:
     network = FakeNetwork()
-    with pytest.raises(httpcore.ConnectError):
+    with pytest.raises(ConnectError):
         connect(network, FakeNames({"receiver.test": [addresses]}))
     assert len(network.asked) == tries
 
@@ -156,5 +162,5 @@ def test_names_that_hang_do_not_hold_up_the_lookup_of_others(monkeypatch: pytest
 
 
 def test_an_unknown_host_is_an_error_of_the_connection() -> None:
-    with pytest.raises(httpcore.ConnectError, match="unknown"):
+    with pytest.raises(ConnectError, match="unknown"):
         connect(FakeNetwork(), FakeNames({}))

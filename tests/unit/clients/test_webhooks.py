@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
-import httpcore
 import pytest
 
 from include.clients.delivery import Failure
@@ -159,7 +158,7 @@ def test_a_body_without_end_costs_nothing() -> None:
 @pytest.mark.parametrize(
     "reply",
     [
-        httpcore.ReadError("pl4nted"),
+        ConnectionResetError("pl4nted"),
         ssl.SSLError("pl4nted"),
         b"",
         b"SSH-2.0-OpenSSH\r\n\r\n",
@@ -186,7 +185,7 @@ def test_a_name_that_is_no_idna_is_left_to_the_name_server(host: str) -> None:
 
 
 def test_a_new_connection_is_made_after_one_that_broke() -> None:
-    network = serving(httpcore.ReadError("gone"), OK)
+    network = serving(ConnectionResetError("gone"), OK)
     assert [reply.accepted for reply in post(network, times=3)] == [False, True, True]
     assert len(network.streams) == 2
 
