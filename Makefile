@@ -78,7 +78,9 @@ status: setup ## show the services of the local stack
 
 test: setup-dev lint ## set-up from nothing, linters, and the whole test suite
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup tests/unit tests/dags tests/architecture tests/packaging
-	$(PY) -m pytest tests/integration
+	$(PY) -m pytest -n 2 --dist loadfile --ignore-glob='*_fuzz.py' tests/integration
+	@# schemathesis gives all tests of a function one name, of which only one would run side by side.
+	$(PY) -m pytest tests/integration/test_orders_api_fuzz.py tests/integration/test_events_api_fuzz.py
 	$(PY) -m pytest tests/e2e
 	$(PY) -m pytest tests/e2e/test_celery_workers.py --executor CeleryExecutor
 
@@ -123,8 +125,8 @@ clean: ## remove the virtual environments and the state of stopped stacks
 bundle: | $(UV) ## write dist/: what MWAA takes of a release, the same bytes each time
 	@$(PY) -m infra.release.bundle
 
-preflight: setup ## check what makes an update of the environment fail on AWS; says what to change
-	@$(PY) -m infra.release.preflight --environment $(or $(ENV),dev)
+preflight: setup ## check what makes an update of the environments fail on AWS [ENV=dev]; says what to change
+	@$(PY) -m infra.release.preflight $(if $(ENV),--environment $(ENV))
 
 deploy: setup ## deploy an environment: make deploy ENV=dev|staging|prod [DRY_RUN=1] [APPROVED=1]
 	@$(PY) -m infra.release.deploy "$(ENV)" $(if $(DRY_RUN),--dry-run) $(if $(APPROVED),--approved)

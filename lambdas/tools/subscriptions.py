@@ -119,7 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             table = SubscriptionTable(dynamodb_client(), options.table)
             if options.command == "put":
                 check_url(options.url, allow_http=options.allow_http)
-                made = table.put(options.owner, options.url, options.secret, now)
+                given = new_secret() if options.rotate_secret else options.secret
+                made = table.put(options.owner, options.url, given, now) or (given if options.rotate_secret else None)
                 print(f"subscribed: {options.owner}", file=sys.stderr)
                 if made:
                     print("deliveries are signed with this secret, shown this once:", file=sys.stderr)
@@ -145,11 +146,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     put = commands.add_parser("put", help="deliver to this webhook from now on; a new secret is printed, this once")
     put.add_argument("--url", required=True, help="of the webhook")
-    put.add_argument(
+    secrets = put.add_mutually_exclusive_group()
+    secrets.add_argument(
         "--secret",
         type=secret,
         help=f"{SECRET_PREFIX} and base64 of 24 to 64 bytes (default: the one there is, or else a new one)",
     )
+    secrets.add_argument("--rotate-secret", action="store_true", help="replace the secret by a new one and print it")
     put.add_argument("--allow-http", action="store_true", help="for receivers of the local stack")
     show = commands.add_parser("show", help="show the subscription but for its secret")
     off = commands.add_parser("off", help="deliver no more; events wait in the inbox")

@@ -119,3 +119,15 @@ def test_every_entry_says_what_the_alarm_means_what_to_check_and_how_to_act() ->
     for name, text in entries().items():
         for word in ("**Means.**", "**check", "**act"):
             assert word.lower() in text.lower(), name
+
+
+def test_no_command_that_is_proven_hides_its_failure() -> None:
+    for name in prove.DOCUMENTS:
+        for block in prove.blocks_of(name, (ROOT / name).read_text(encoding="utf-8")):
+            assert not re.search(r"\|\| *(echo|true|:)", block.text), block.where
+
+
+def test_no_command_has_a_secret_among_its_arguments() -> None:
+    for path in (RUNBOOK, ROOT / "infra" / "README.md", ROOT / "docs" / "CONFIGURATION.md"):
+        for block in prove.blocks_of(path.name, path.read_text(encoding="utf-8")):
+            assert not re.search(r"--(secret-string|value) +(?!\"?file://)\S", block.text), block.where

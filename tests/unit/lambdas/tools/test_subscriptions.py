@@ -167,3 +167,17 @@ def test_no_secret(table: FakeTable, capsys: pytest.CaptureFixture[str], secret:
     assert caught.value.code == 2
     assert "must be whsec_ and base64 of 24 to 64 bytes" in capsys.readouterr().err
     assert table.calls == []
+
+
+def test_rotated_secret_is_new_and_printed_alone(table: FakeTable, run: Run) -> None:
+    first = run("put", "--url", URL).strip()
+    second = run("put", "--url", URL, "--rotate-secret").strip()
+    assert second != first
+    assert len(base64.b64decode(second.removeprefix("whsec_"), validate=True)) == 32
+    assert table.items["test-user"]["secret"] == {"S": second}
+
+
+def test_secret_is_either_given_or_rotated(table: FakeTable) -> None:
+    with pytest.raises(SystemExit):
+        subscriptions.main(["put", "--url", URL, "--secret", SECRET, "--rotate-secret", *HERE])
+    assert table.items == {}
