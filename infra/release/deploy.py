@@ -139,7 +139,7 @@ def assemble(
 ) -> Deployment:
     """A deployment with clients of its own; no call is made."""
     create: Callable[..., Any] = session.client
-    agreed = approved or not target.is_production
+    confirm = _ask if target.is_production and not approved else None
     return Deployment(
         target=target,
         account=account,
@@ -148,13 +148,13 @@ def assemble(
         stacks=Stacks(
             cloudformation=session.client("cloudformation"),
             say=_say,
-            confirm=(lambda _: True) if agreed else _ask,
+            confirm=confirm or (lambda _: True),
             clock=time.monotonic,
             sleep=sleep,
         ),
         shelf=Shelf(session.client("s3"), target.source_bucket(account)),
         airflow=Airflow(create("mwaa"), create("logs"), target.airflow_name, target.scheduler_log_group),
-        approved=approved,
+        confirm=confirm,
         say=_say,
     )
 
@@ -182,7 +182,10 @@ def _say(line: str) -> None:
 
 
 def _ask(question: str) -> bool:
-    return input(f"    {question} [y/N] ").strip().lower() in ("y", "yes")
+    try:
+        return input(f"    {question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Checks what makes a slow update of MWAA's environment fail, before it begins.
 
 ``python -m infra.release.preflight [--project DIR] [--environment dev|staging|prod]``: prints for each check that it
-holds, or what is wrong and what to change; ends with 0 only if all hold. It reads the project alone, and nobody on the
-network.
+holds, or what is wrong and what to change, for one environment or for all of them; ends with 0 only if all hold. It
+reads the project alone, and nobody on the network.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 from infra.release.checks import concurrency, imports, leases, loading, mapping, requirements, timeouts
 from infra.release.errors import ReleaseError
 from infra.release.findings import Finding, MissingFactError, UndecidedError, bad
-from infra.release.project import ENVIRONMENTS, Project, read_project
+from infra.release.project import ENVIRONMENTS, Project
+from infra.release.reading import read_projects
 
 ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = (requirements, imports, loading, mapping, concurrency, timeouts, leases)
@@ -83,17 +84,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--project", type=Path, default=ROOT, metavar="DIR", help="root of the project (this one)")
     parser.add_argument(
-        "--environment", choices=ENVIRONMENTS, default="dev", help="whose parameters of infra/samconfig.toml count"
+        "--environment",
+        choices=ENVIRONMENTS,
+        help="whose parameters of infra/samconfig.toml count (each environment's in turn)",
     )
     parser.add_argument("--verbose", action="store_true", help="also print what the checks that hold have compared")
     options = parser.parse_args(arguments)
+    root = options.project.resolve()
+    environments = [options.environment] if options.environment else ENVIRONMENTS
     try:
-        findings = run_checks(read_project(options.project.resolve(), options.environment))
+        found = {project.environment: run_checks(project) for project in read_projects(root, environments)}
     except ReleaseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(report(findings, verbose=options.verbose))
-    return int(any(not finding.ok for finding in findings))
+    for environment, findings in found.items():
+        print(f"== {environment}")
+        print(report(findings, verbose=options.verbose))
+    return int(any(not finding.ok for findings in found.values() for finding in findings))
 
 
 if __name__ == "__main__":

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from infra.release.airflow import Airflow, probe
-from infra.release.configuration import MWAA, SAM, TEMPLATE, airflow_options, parameters_of
-from infra.release.errors import ReleaseError
+from infra.release.airflow import Airflow
+from infra.release.configuration import MWAA, SAM, TEMPLATE, parameters_of
 from infra.release.findings import Amount, MissingFactError, UndecidedError
-from infra.release.packages import Packages, installed_packages
-from infra.release.sources import source_files
+from infra.release.packages import Packages
 from infra.release.template import number, parse_template, settings_in
 
 REQUIREMENTS = "requirements.txt"
@@ -172,26 +169,3 @@ def _file_of(name: str) -> tuple[str, str, str]:
     module = ".".join(parts[:cut])
     folder = "plugins/" if module.startswith("airflow_ext") else ""
     return f"{folder}{module.replace('.', '/')}.py", module, ".".join(parts[cut:])
-
-
-def read_project(root: Path, environment: str) -> Project:
-    """Read a project, and have Airflow load it.
-
-    Args:
-        root: its root.
-        environment: see :class:`Project`.
-
-    Raises:
-        ReleaseError: a file is missing or cannot be read, or Airflow gives no answer.
-    """
-    files = {}
-    for name in TEXTS:
-        try:
-            files[name] = (root / name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ReleaseError(f"{root / name} cannot be read ({error}): is {root} the project's root?") from error
-    sources = {
-        f"{folder}/{name}": content for folder in FOLDERS for name, content in source_files(root, folder).items()
-    }
-    found = probe(sources, airflow_options(files, environment))
-    return Project(environment, files, sources, found, installed_packages())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
+
+MADE = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
 
 
 class FakeCloudFormation:
@@ -44,7 +47,8 @@ class FakeCloudFormation:
             raise ClientError({"Error": error}, "DescribeStacks")  # type: ignore[typeddict-item]
         outputs = [{"OutputKey": "SourceBucketName", "OutputValue": "bucket"}]
         parameters = [{"ParameterKey": "BusinessTimezone", "ParameterValue": "Europe/Berlin"}]
-        return {"Stacks": [{"StackStatus": self.status, "Outputs": outputs, "Parameters": parameters}]}
+        stack = {"StackStatus": self.status, "CreationTime": MADE, "Outputs": outputs, "Parameters": parameters}
+        return {"Stacks": [stack]}
 
     def create_change_set(self, **request: Any) -> dict[str, Any]:
         self.created.append(request)

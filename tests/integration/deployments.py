@@ -20,6 +20,7 @@ from tests.support.cloudformation import load, without
 
 NOT_HELD = frozenset(
     {
+        "AWS::CloudWatch::CompositeAlarm",
         "AWS::CodePipeline::Pipeline",
         "AWS::EC2::EIP",
         "AWS::EC2::NatGateway",
@@ -29,7 +30,7 @@ NOT_HELD = frozenset(
 )
 """Types of resources that the emulator's CloudFormation does not know."""
 
-NOT_HELD_EITHER = frozenset({"UnreportedFailureAlarm"})
+NOT_HELD_EITHER = frozenset({"UnreportedWithinHour", "UnreportedWithinLongerTime"})
 """Resources of types that it knows, but not like that: no alarm that calculates with several metrics."""
 
 LACKING = {
@@ -43,6 +44,8 @@ LACKING = {
         "PrivateRouteToTheInternetA",
         "PrivateRouteToTheInternetB",
         "UnreportedFailureAlarm",
+        "UnreportedWithinHour",
+        "UnreportedWithinLongerTime",
     },
     "pipeline.yaml": {"Pipeline"},
     # GitHub's provider is unknown as well, but is only made where the account has none.

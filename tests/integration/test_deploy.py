@@ -11,13 +11,25 @@ from pathlib import Path
 import boto3
 import pytest
 
-from infra.release.deploy import PLACES, ROOT, check_account
+from infra.release.deploy import PLACES, ROOT, assemble, check_account
 from infra.release.deployment.environment import Airflow
 from infra.release.deployment.shelf import Shelf
 from infra.release.deployment.target import read_target
 from infra.release.errors import ReleaseError
 from tests.integration.conftest import Aws
 from tests.integration.deployments import Project, new_account
+
+SMALL_APPLICATION = """
+Transform: AWS::Serverless-2016-10-31
+Parameters:
+  Environment:
+    Type: String
+Resources:
+  Queue:
+    Type: AWS::SQS::Queue
+    Properties:
+      QueueName: !Sub queue-${Environment}
+"""
 
 
 @pytest.fixture
@@ -71,6 +83,25 @@ def test_deployment_brings_all_of_it_there_and_a_second_one_changes_nothing(
     capsys.readouterr()
     assert project.deploy() == []
     assert "Nothing to do: dev has all of this already." in capsys.readouterr().out
+
+
+def test_production_s_application_is_made_once_a_person_agrees_and_left_by_a_no(project: Project) -> None:
+    project.places.build.mkdir()
+    (project.places.build / "template.yaml").write_text(SMALL_APPLICATION, encoding="utf-8")
+    session, target = project.account.session(), read_target(PLACES.sam_config, "prod")
+    places, account = project.places, project.account.account
+    made = assemble(target, account, places, project.commands, session, approved=False, sleep=time.sleep)
+    answers = iter([False, True])
+    made = replace(made, confirm=lambda _: next(answers))
+    (step,) = [step for step in made.steps() if step.title == "Deploy the application"]
+    with pytest.raises(ReleaseError, match="nobody agreed"):
+        step.run()
+    assert made.stacks.outputs(target.application_stack) is None
+    assert project.account.sqs.list_queues().get("QueueUrls", []) == []
+    step.run()
+    assert made.changed == ["the application"]
+    (queue,) = project.account.sqs.list_queues()["QueueUrls"]
+    assert queue.endswith("/queue-prod")
 
 
 def test_files_are_uploaded_where_their_content_differs_and_removed_where_they_are_gone(

@@ -129,7 +129,8 @@ def test_template_makes_everything_but_the_environment_before_there_is_a_bundle(
     for parameter in VERSIONED.values():
         assert MWAA["Parameters"][parameter]["Default"] == ""
     waiting = {name for name, item in MWAA["Resources"].items() if item.get("Condition") == "HasBundle"}
-    assert waiting == {"Airflow", *properties_of(MWAA, "AWS::CloudWatch::Alarm")}
+    kinds = ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm")
+    assert waiting == {"Airflow", *(name for kind in kinds for name in properties_of(MWAA, kind))}
     for name, item in MWAA["Resources"].items():
         if name not in waiting:
             assert not any(part == {"Ref": "Airflow"} for part in walk(item)), name
@@ -166,14 +167,35 @@ def test_airflow_is_in_private_subnets_of_two_zones_with_a_way_out() -> None:
     network = AIRFLOW["Properties"]["NetworkConfiguration"]
     assert network["SubnetIds"] == [{"Ref": "PrivateSubnetA"}, {"Ref": "PrivateSubnetB"}]
     subnets = properties_of(MWAA, "AWS::EC2::Subnet")
-    zones = [subnets[item["Ref"]]["AvailabilityZone"]["Fn::Select"][0] for item in network["SubnetIds"]]
-    assert zones == [0, 1]
+    zones = [subnets[item["Ref"]]["AvailabilityZone"] for item in network["SubnetIds"]]
+    assert zones == [zone_of("ZoneA", 0), zone_of("ZoneB", 1)]
     assert not any(subnet["MapPublicIpOnLaunch"] for subnet in subnets.values())
     routes = properties_of(MWAA, "AWS::EC2::Route")
     for private in ("A", "B"):
         mine = [route for route in routes.values() if route["RouteTableId"] == {"Ref": f"PrivateRoutes{private}"}]
         assert not any("GatewayId" in route for route in mine), "a subnet with a way in is not private"
         assert any("NatGatewayId" in route for route in mine)
+
+
+def zone_of(parameter: str, place: int) -> dict[str, Any]:
+    """A subnet's zone: that of a parameter, or the one at a place among the account's."""
+    return {"Fn::If": ["HasZones", {"Ref": parameter}, {"Fn::Select": [place, {"Fn::GetAZs": ""}]}]}
+
+
+def test_zones_may_be_named_so_that_no_other_zone_of_the_account_replaces_the_subnets() -> None:
+    for letter, place in (("A", 0), ("B", 1)):
+        assert MWAA["Parameters"][f"Zone{letter}"]["Default"] == ""
+        for kind in ("Public", "Private"):
+            subnet = MWAA["Resources"][f"{kind}Subnet{letter}"]["Properties"]
+            assert subnet["AvailabilityZone"] == zone_of(f"Zone{letter}", place), "a NAT gateway serves its own zone"
+    assert MWAA["Conditions"]["HasZones"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "ZoneA"}, ""]}]}
+    (given,) = MWAA["Rules"]["ZonesComeTogether"]["Assertions"]
+    differ = {"Fn::Not": [{"Fn::Equals": [{"Ref": "ZoneA"}, {"Ref": "ZoneB"}]}]}
+    assert differ in given["Assert"]["Fn::And"]
+
+
+def test_update_does_not_wait_for_running_tasks_longer_than_a_deployment_waits() -> None:
+    assert AIRFLOW["Properties"]["WorkerReplacementStrategy"] == "FORCED"
 
 
 def test_subnets_share_the_network_without_overlapping() -> None:

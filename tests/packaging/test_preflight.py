@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ import pytest
 from include.auction import times
 from include.ingest import permits
 from infra.release.preflight import main, report, run_checks
-from infra.release.project import FOLDERS, TEXTS, Project, read_project
+from infra.release.project import FOLDERS, SAM, TEXTS, Project
+from infra.release.reading import read_projects
 from tests.packaging import broken_limits, broken_projects
 from tests.packaging.breaking import Case
 
@@ -24,7 +27,8 @@ pytestmark = pytest.mark.xdist_group("preflight")
 @pytest.fixture(scope="module")
 def project(root: Path) -> Project:
     """This project, loaded once."""
-    return read_project(root, "dev")
+    (read,) = read_projects(root, ["dev"])
+    return read
 
 
 def test_this_project_passes(project: Project) -> None:
@@ -70,6 +74,42 @@ def test_command_ends_well_for_this_project(root: Path, capsys: pytest.CaptureFi
     told = capsys.readouterr().out
     assert "WRONG" not in told
     assert "ok    requirements/pins" in told
+    assert [line for line in told.splitlines() if line.startswith("==")] == ["== prod"]
+
+
+def test_environments_with_other_options_are_loaded_with_these(root: Path, tmp_path: Path) -> None:
+    copy = _copy(root, tmp_path / "copy")
+    _edit(copy / SAM, '"MinWorkers=2"', '"MinWorkers=2", "AuctionSchedule=*/10 * * * *"')
+    intervals = {
+        project.environment: project.dag("energy_auction", "interval", "schedule").value
+        for project in read_projects(copy, ["dev", "prod"])
+    }
+    assert intervals == {"dev": 300, "prod": 600}
+
+
+def test_command_checks_every_environment_unless_told_which(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = _copy(root, tmp_path / "copy")
+    _edit(copy / SAM, "EnvironmentClass=mw1.medium", "EnvironmentClass=mw1.small")
+    _edit(copy / SAM, "MaxWorkers=10", "MaxWorkers=2")
+    assert main(["--project", str(copy), "--environment", "dev"]) == 0
+    capsys.readouterr()
+    assert main(["--project", str(copy)]) == 1
+    told = capsys.readouterr().out
+    dev, staging, prod = told.partition("== dev\n")[2].replace("== staging\n", "== prod\n").split("== prod\n")
+    assert "WRONG" not in dev + staging
+    assert "WRONG concurrency/slots" in prod
+
+
+@pytest.mark.parametrize(("given", "option"), [("", ""), ("ENV=prod", " --environment prod")])
+def test_makefile_says_which_environment_only_if_it_was_told(root: Path, given: str, option: str) -> None:
+    make = ["make", "--no-print-directory", "-n", "preflight", *([given] if given else [])]
+    environment = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(make, cwd=root, env=environment, capture_output=True, text=True, check=True)
+    assert f"infra.release.preflight{option}" in [
+        line.rstrip().partition("-m ")[2] for line in done.stdout.splitlines()
+    ]
 
 
 def test_command_fails_for_a_project_whose_files_are_broken(

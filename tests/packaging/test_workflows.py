@@ -87,6 +87,13 @@ def test_groups_of_the_two_differ_so_that_neither_waits_for_itself() -> None:
     assert workflow("deploy.yml")["concurrency"]["cancel-in-progress"] is False
 
 
+def test_nothing_is_deployed_from_a_repository_that_names_no_role() -> None:
+    job = workflow("deploy.yml")["jobs"]["deploy"]
+    assert job["if"] == "vars.AWS_DEPLOY_ROLE_ARN != ''"
+    # A condition without a function of status holds only where the tests passed.
+    assert job["needs"] == "test"
+
+
 def test_deployment_uses_no_stored_key() -> None:
     (sign_in,) = [step for step in steps("deploy.yml") if "configure-aws-credentials" in step.get("uses", "")]
     assert sign_in["with"]["role-to-assume"] == "${{ vars.AWS_DEPLOY_ROLE_ARN }}"
@@ -137,6 +144,11 @@ def tell(tmp_path: Path, **variables: str) -> tuple[dict[str, str], str, str]:
     [
         ("success", "success", ":white_check_mark: The pipelines were deployed to dev"),
         ("success", "failure", ":x: The deployment of the pipelines to dev failed (failure)"),
+        (
+            "success",
+            "skipped",
+            ":white_check_mark: The tests of the pipelines passed; nothing was deployed (no AWS_DEPLOY_ROLE_ARN)",
+        ),
         ("failure", "skipped", ":x: The tests of the pipelines failed (failure); nothing was deployed"),
     ],
 )

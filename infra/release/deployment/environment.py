@@ -65,8 +65,13 @@ class Airflow:
         if line:
             raise ReleaseError(
                 f"the environment {self.name} runs, but without all of its requirements:\n    {line}\n"
-                f"See the log group {self.log_group}, streams {INSTALL_STREAMS}*. Correct requirements.txt "
-                "(make preflight finds most mistakes) and deploy again; dags/ was left as it is."
+                f"See the log group {self.log_group}, streams {INSTALL_STREAMS}*; dags/ was left as it is. If "
+                "requirements.txt is wrong, correct it (make preflight finds most mistakes) and deploy again. If it is "
+                "right, and pip failed for once (a package index that did not answer), have MWAA install them anew, "
+                "with the same versions, wait until it is AVAILABLE (10 to 30 minutes), and deploy again: as it is, a "
+                "deployment finds nothing to update, and reads this same log.\n"
+                f"    aws mwaa update-environment --name {self.name}\n"
+                f"    aws mwaa get-environment --name {self.name} --query Environment.Status"
             )
 
     def _install_error(self, since: int) -> str:

@@ -21,6 +21,15 @@ _NOTHING_TO_DO = ("didn't contain changes", "No updates are to be performed")
 
 _GOOD = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE"})
 _NEVER_MADE = frozenset({"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED"})
+_NOT_THERE = _NEVER_MADE | {
+    "REVIEW_IN_PROGRESS",
+    "CREATE_IN_PROGRESS",
+    "ROLLBACK_IN_PROGRESS",
+    "DELETE_IN_PROGRESS",
+    "DELETE_FAILED",
+}
+"""States in which a stack's resources are not there yet, or no more: nothing can rely on them."""
+
 _POLL_SECONDS = 10.0
 _SILENCE_SECONDS = 60.0
 """After so long without an event, a line says that it goes on."""
@@ -45,9 +54,9 @@ class Stacks:
     sleep: Callable[[float], None]
 
     def outputs(self, name: str) -> dict[str, str] | None:
-        """Outputs of a stack, {name: value}; None if it was never made."""
+        """Outputs of a stack, {name: value}; None if it was never made, or is not there yet or no more."""
         stack = self._describe(name)
-        if stack is None or stack["StackStatus"] == "REVIEW_IN_PROGRESS":
+        if stack is None or stack["StackStatus"] in _NOT_THERE:
             return None
         return {item["OutputKey"]: item["OutputValue"] for item in stack.get("Outputs", [])}
 

@@ -40,8 +40,9 @@ class Deployment:
         stacks: deploys stacks.
         shelf: the bucket that infra/mwaa.yaml makes.
         airflow: the environment that infra/mwaa.yaml makes.
-        approved: whether a person has agreed to all changes already.
-        say: takes a line for the person who waits.
+        confirm: asks the person who waits; what it asks about is done only if it returns True. None if nobody has to
+            agree, or somebody has already.
+        say: takes a line for that person.
         changed: names of what was changed, filled by the steps.
         versions: version ids of the uploaded files by the parameters that take them, filled by the steps.
     """
@@ -53,7 +54,7 @@ class Deployment:
     stacks: Stacks
     shelf: Shelf
     airflow: Airflow
-    approved: bool
+    confirm: Callable[[str], bool] | None
     say: Callable[[str], None]
     changed: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
@@ -61,7 +62,7 @@ class Deployment:
     def steps(self) -> list[Step]:
         """All steps, in their order."""
         target, places = self.target, self.places
-        preflight = [sys.executable, "-m", "infra.release.preflight"]
+        preflight = [sys.executable, "-m", "infra.release.preflight", "--environment", target.environment]
         bundle = [sys.executable, "-m", "infra.release.bundle", "--output", str(places.bundle)]
         build = [
             *(str(places.sam), "build", "--template-file", str(places.application_template)),
@@ -70,8 +71,10 @@ class Deployment:
         deploy = [
             *(str(places.sam), "deploy", "--template-file", str(places.build / "template.yaml")),
             *("--config-file", str(places.sam_config), "--config-env", target.environment, "--no-progressbar"),
-            *(["--no-confirm-changeset"] if self.approved else []),
         ]
+        # Asked by itself, SAM ends as if all were well when a person says no.
+        look = [*deploy, "--no-execute-changeset"] if self.confirm else None
+        deploy = [*deploy, "--no-confirm-changeset"]
         bucket = self.shelf.bucket
         versions = ", ".join(f"{parameter}=<version of {key}>" for key, parameter in VERSIONED.items())
         return [
@@ -80,8 +83,12 @@ class Deployment:
             Step("Build the functions", [shown(build)], lambda: self.commands.run(build)),
             Step(
                 "Deploy the application",
-                [shown(deploy), f"stack {target.application_stack} in account {self.account}, {target.region}"],
-                lambda: self._deploy_application(deploy),
+                [
+                    *([shown(look), "then, once a person agrees"] if look else []),
+                    shown(deploy),
+                    f"stack {target.application_stack} in account {self.account}, {target.region}",
+                ],
+                lambda: self._deploy_application(look, deploy),
             ),
             Step(
                 "Make the bucket of the bundle, at the first deployment",
@@ -116,8 +123,11 @@ class Deployment:
             ),
         ]
 
-    def _deploy_application(self, command: Sequence[str]) -> None:
+    def _deploy_application(self, look: Sequence[str] | None, command: Sequence[str]) -> None:
         before = self.stacks.last_change(self.target.application_stack)
+        if look:
+            self.commands.run(look)
+            self._agree(f"Change the stack {self.target.application_stack} as shown?")
         self.commands.run(command)
         if self.stacks.last_change(self.target.application_stack) != before:
             self.changed.append("the application")
@@ -130,6 +140,7 @@ class Deployment:
         self.changed.append("the network and the bucket")
 
     def _upload(self) -> None:
+        self._agree(f"Upload the bundle to s3://{self.shelf.bucket}, and the DAGs in the end?")
         for key, parameter in VERSIONED.items():
             upload = self.shelf.put(key, self.places.bundle / key)
             self.say(f"    {key}: {'uploaded as' if upload.changed else 'unchanged,'} version {upload.version}")
@@ -165,6 +176,10 @@ class Deployment:
             raise ReleaseError(
                 f"{error}\nMWAA says: {why}\nIts log group: {self.target.scheduler_log_group}"
             ) from error
+
+    def _agree(self, question: str) -> None:
+        if self.confirm and not self.confirm(question):
+            raise ReleaseError("nobody agreed: it was left as it is, and so was all that comes after it")
 
     def _sync(self) -> None:
         done = self.shelf.sync(self.places.bundle / _DAGS, _DAGS)

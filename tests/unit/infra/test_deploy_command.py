@@ -88,7 +88,7 @@ def test_dry_run_prints_every_step_with_its_targets_and_calls_nobody(
     assert len(titles) == len(TITLES)
     assert all(title.startswith(start) for title, start in zip(titles, TITLES, strict=True)), titles
     for text in (
-        "-m infra.release.preflight",
+        f"-m infra.release.preflight --environment {environment}",
         "-m infra.release.bundle",
         "/nowhere/sam build --template-file",
         f"--config-env {environment}",
@@ -99,14 +99,6 @@ def test_dry_run_prints_every_step_with_its_targets_and_calls_nobody(
         "Dry run: nothing was changed.",
     ):
         assert text in printed
-
-
-def test_sam_asks_nobody_only_where_somebody_has_agreed(clone: Commands, capsys: pytest.CaptureFixture[str]) -> None:
-    session = boto3.Session(region_name="us-east-1")
-    deploy(target("prod"), PLACES, clone, session, options(dry_run=True))
-    assert "--no-confirm-changeset" not in capsys.readouterr().out
-    deploy(target("prod"), PLACES, clone, session, options(dry_run=True, approved=True))
-    assert "--no-confirm-changeset" in capsys.readouterr().out
 
 
 def test_prod_without_a_person_is_refused(clone: Commands, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,13 @@ def test_error_of_the_installation_is_found_behind_an_empty_page() -> None:
     assert "dags/ was left as it is" in str(failure.value)
 
 
+def test_requirements_that_failed_for_once_can_be_installed_anew_without_a_change() -> None:
+    # A second deployment has nothing to update, so the failure's log would stay the latest.
+    with pytest.raises(ReleaseError, match="aws mwaa update-environment --name pipelines-dev\n") as failure:
+        airflow(FakeMwaa(), FakeLogs(["ERROR: Could not connect\n"])).check()
+    assert "deploy again" in str(failure.value)
+
+
 def test_environment_that_has_written_no_log_yet_is_not_refused_for_that() -> None:
     airflow(FakeMwaa(), FakeLogs(None)).check()
 

@@ -118,4 +118,27 @@ def test_outputs_and_parameters_are_read_and_a_missing_stack_has_none() -> None:
     assert there.parameters("s") == {"BusinessTimezone": "Europe/Berlin"}
     assert missing.outputs("s") is None
     assert missing.parameters("s") == {}
-    assert Person().stacks(FakeCloudFormation("REVIEW_IN_PROGRESS")).outputs("s") is None
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        "REVIEW_IN_PROGRESS",
+        "CREATE_IN_PROGRESS",
+        "CREATE_FAILED",
+        "ROLLBACK_IN_PROGRESS",
+        "ROLLBACK_COMPLETE",
+        "ROLLBACK_FAILED",
+        "DELETE_IN_PROGRESS",
+        "DELETE_FAILED",
+    ],
+)
+def test_stack_whose_resources_nothing_can_rely_on_has_no_outputs(status: str) -> None:
+    assert Person().stacks(FakeCloudFormation(status)).outputs("s") is None
+
+
+@pytest.mark.parametrize(
+    "status", ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE"]
+)
+def test_stack_that_was_made_has_its_outputs_whatever_became_of_its_updates(status: str) -> None:
+    assert Person().stacks(FakeCloudFormation(status)).outputs("s") == {"SourceBucketName": "bucket"}
