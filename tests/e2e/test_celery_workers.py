@@ -106,38 +106,7 @@ def test_a_lost_worker_costs_its_task_a_try_and_no_record_is_lost(
     wait_until(lambda: worker(stack, victim["hostname"]).pid != lost.pid, what="a worker in its place")
 
 
-def test_a_message_that_the_broker_gives_out_again_does_not_start_its_task_again(
-    stack: Stack, ingest: Ingest, partners: Partners, secrets: Secrets
-) -> None:
-    """A broker takes a task that runs for long for one that is lost: on MWAA after 12 hours, here after seconds.
-
-    Redis itself does nothing of the kind: workers look for such messages, soon after they start and then rarely.
-    """
-    secrets.change(stack.settings_variable, max_records_per_batch=SIZE)
-    file = ingest.drop("given out again.txt", lines(1_500 * SIZE), size=SIZE)
-    partners.order({"path": BATCHES, "latency_ms": 2_000})
-    before = given_out_again(stack)
-    run_id = ingest.start(file)
-    wait_until(lambda: sum(ingest.taken(file)) > 0, what="a posted batch")
-    (other,) = set(WORKER_NAMES) - {posting_task(ingest, run_id)["hostname"]}
-    lose(worker(stack, other))
-    wait_until(lambda: given_out_again(stack) > before, what="the message that comes again", timeout=120)
-    partners.order()
-    run = ingest.pipeline.ended(run_id)
-
-    assert run.state == "success"
-    assert [task["try_number"] for task in run.mapped.values()] == [1]
-    ingest.assert_processed(file)
-    assert set(ingest.taken(file)) == {1}
-
-
 def posting_task(ingest: Ingest, run_id: str) -> dict[str, Any]:
     """The one task instance that posts."""
     (task,) = (task for task in ingest.pipeline.tasks(run_id) if task["task_id"] == POST_TASK)
     return task
-
-
-def given_out_again(stack: Stack) -> int:
-    """How often a worker was given a task that was running already."""
-    logs = [(Path(stack.logs) / f"{name}.log").read_text() for name in WORKER_NAMES]
-    return sum(log.count("ignoring redelivered message") for log in logs)
