@@ -7,35 +7,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
+from infra.release.template import parse_template
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = ROOT / "infra" / "template.yaml"
 
 
-class _CloudFormationLoader(yaml.SafeLoader):
-    """Reads the short forms (``!Ref x``) as their long ones (``{"Ref": "x"}``)."""
-
-
-def _long_form(loader: _CloudFormationLoader, tag: str, node: yaml.Node) -> dict[str, Any]:
-    name = tag if tag in ("Ref", "Condition") else f"Fn::{tag}"
-    if isinstance(node, yaml.ScalarNode):
-        return {name: loader.construct_scalar(node)}
-    if isinstance(node, yaml.SequenceNode):
-        return {name: loader.construct_sequence(node, deep=True)}
-    assert isinstance(node, yaml.MappingNode)
-    return {name: loader.construct_mapping(node, deep=True)}
-
-
-_CloudFormationLoader.add_multi_constructor("!", _long_form)
-
-
 @cache
 def read_template() -> dict[str, Any]:
     """The template with every function in its long form; do not change it."""
-    document = _CloudFormationLoader(TEMPLATE.read_text(encoding="utf-8")).get_single_data()
-    assert isinstance(document, dict)
-    return document
+    return parse_template(TEMPLATE.read_text(encoding="utf-8"), TEMPLATE.name)
 
 
 def resource(name: str) -> dict[str, Any]:
