@@ -14,7 +14,7 @@ from tests.support.cloudformation import load
 
 RUNBOOK = ROOT / "docs" / "RUNBOOK.md"
 DOCUMENTS = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("infra/*.md"), ROOT / "benchmarks/RESULTS.md"]
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("infra/*.md"), ROOT / "benchmarks/RESULTS.md"]
 )
 ALARM_PREFIX = "pipelines-${Environment}-"
 LINK = re.compile(r"\[[^\]]+\]\((?!https?:)(?P<path>[^)#\s]*)(?:#(?P<anchor>[^)\s]+))?\)")
