@@ -15,7 +15,7 @@ export SAM_CLI_TELEMETRY := 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo up down status test test-celery lint bench docs prove lock clean bundle preflight deploy
+.PHONY: help setup setup-dev demo up down status test test-celery lint lint-python lint-types lint-templates lint-schemas coverage bench docs prove lock clean bundle preflight deploy
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,13 +87,24 @@ test: setup-dev lint ## set-up from nothing, linters, and the whole test suite
 test-celery: setup-dev ## all end-to-end tests on Celery: two workers and a Redis (about 20 minutes)
 	$(PY) -m pytest tests/e2e --executor CeleryExecutor
 
-lint: setup-dev ## ruff, mypy, cfn-lint, and the schemas of workflows and compose file
+lint: lint-python lint-types lint-templates lint-schemas ## ruff, mypy, cfn-lint, and the schemas of workflows and compose file
+
+lint-python: setup-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+lint-types: setup-dev
 	$(PY) -m mypy
+
+lint-templates: setup-dev
 	$(VENV_AWS)/bin/cfn-lint infra/*.yaml
+
+lint-schemas: setup-dev
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yaml
+
+coverage: setup-dev ## which lines and branches the tests without services run; page by page in htmlcov/index.html
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup --cov --cov-report term --cov-report html tests/unit tests/dags
 
 bench: setup-dev ## run the benchmarks and print their tables
 	$(PY) -m benchmarks
@@ -117,7 +128,7 @@ lock: setup-dev ## derive requirements/*.txt again from requirements/*.in
 
 clean: ## remove the virtual environments and the state of stopped stacks
 	@if [ -x $(PY) ] && [ -d .local ]; then $(PY) -m local down; fi
-	rm -rf $(VENV) $(VENV_AWS) $(VENV_MWAA) dist .local .local-* .aws-sam infra/.aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV_AWS) $(VENV_MWAA) dist .local .local-* .aws-sam infra/.aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- release ---------------------------------------------------------------------------------------------

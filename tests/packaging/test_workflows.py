@@ -178,3 +178,15 @@ def test_channel_is_told_whatever_became_of_the_others_unless_somebody_cancelled
     job = workflow("deploy.yml")["jobs"]["tell"]
     assert job["needs"] == ["test", "deploy"]
     assert job["if"] == "${{ !cancelled() }}"
+
+
+def test_commit_hooks_run_what_make_lint_runs_and_download_nothing() -> None:
+    text = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    assert "://" not in text
+    (repository,) = yaml.safe_load(text)["repos"]
+    assert repository["repo"] == "local"
+    assert {(hook["language"], hook["pass_filenames"]) for hook in repository["hooks"]} == {("system", False)}
+    linters = re.search(r"^lint: ([a-z -]+) ##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert linters is not None
+    assert [hook["entry"] for hook in repository["hooks"]] == [f"make --silent {name}" for name in linters[1].split()]
+    assert [hook["id"] for hook in repository["hooks"]] == linters[1].split()
