@@ -24,10 +24,9 @@ from benchmarks.planning import measure_planning
 from benchmarks.report import RESULTS, part_table, write_results
 from benchmarks.results import Part
 from benchmarks.throughput import measure_throughput
-from local.layout import PROJECT_ROOT
-from local.ports import PortError
-from local.processes import StackError
-from local.progress import StartProgress
+from local.processes.layout import PROJECT_ROOT, PortError
+from local.processes.supervisor import StackError
+from local.stack.control import StartProgress
 
 _PARTS: dict[str, tuple[str, Callable[[Bench, argparse.Namespace], Part]]] = {
     "parse": (

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bench import BenchmarkError
-from local.stack import Stack
+from local.stack.description import Stack
 
 RESULTS_FUNCTION = "benchmark-results"
 

@@ -15,14 +15,13 @@ from typing import Any
 import httpx
 
 from benchmarks.cpu import CpuMeter, CpuUse
-from include.archive.roster import Client, client_query, clients_from_rows
-from local.airflow_api import AirflowApi
-from local.control import Event, StackOptions, running_stack
-from local.layout import PROJECT_ROOT
-from local.ports import PortRequest, choose_ports
-from local.processes import StackError
+from include.archive.models import Client, client_query, clients_from_rows
+from local.clients.airflow import AirflowApi
+from local.processes.layout import PROJECT_ROOT, PortRequest, choose_ports
+from local.processes.supervisor import StackError
 from local.sample import create_client_database
-from local.stack import Stack
+from local.stack.control import Event, StackOptions, running_stack
+from local.stack.description import Stack
 
 ARCHIVE_DAG, ARCHIVE_TASK = "dex_trigger_archive", "archive_client"
 AUCTION_DAG = "energy_auction"

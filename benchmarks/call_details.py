@@ -12,10 +12,10 @@ import aiohttp
 import httpx
 
 from benchmarks.bench import BenchmarkError
-from include.ingest.batches import Batch
+from include.call_details.batches import Batch
 from local.partners.call_details import BATCH_PATH, KEY_HEADER
 from local.partners.journal import CAPACITY
-from local.stack import Stack
+from local.stack.description import Stack
 
 _RECEIVED = "/journal/call-details"
 

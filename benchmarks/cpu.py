@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import psutil
 
-from local.stack import Stack
+from local.stack.description import Stack
 
 TASKS = "tasks"
 """Airflow's workers and the task processes they fork; the scheduler is their parent and is counted without them."""

@@ -11,16 +11,14 @@ from typing import Any
 import httpx
 
 from benchmarks.bench import BenchmarkError
-from include.delivery.event import Event as DueEvent
-from include.delivery.letter import Letter, write_letter
-from lambdas.events_api.event import Event, Status, timestamp
-from lambdas.events_api.ids import random_id
-from lambdas.events_api.items import item_of
-from lambdas.tools.subscriptions import SubscriptionTable
-from lambdas.tools.webhooks import new_secret
-from local.partners.management import ARRIVALS_PATH, SECRETS_PATH
+from include.delivery.models import Event as DueEvent
+from include.delivery.owner_queue import Letter, write_letter
+from lambdas.events_api.models import Event, Status, random_id, timestamp
+from lambdas.events_api.store import item_of
+from lambdas.tools.subscriptions import SubscriptionTable, new_secret
+from local.partners.app import ARRIVALS_PATH, SECRETS_PATH
 from local.partners.receivers import PATH
-from local.stack import Stack
+from local.stack.description import Stack
 
 _AGE = timedelta(minutes=1)
 _PAYLOAD = '{"order": "B-1", "amount": 1204.50, "note": "' + 200 * "x" + '"}'

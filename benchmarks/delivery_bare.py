@@ -13,9 +13,9 @@ import aiohttp
 
 from benchmarks.cpu import CpuMeter, CpuUse
 from benchmarks.delivery_backlog import Backlog, Posting, Receivers
-from include.delivery.event import Status, timestamp
-from include.delivery.letter import Letter
-from local.stack import Stack
+from include.delivery.models import Status, timestamp
+from include.delivery.owner_queue import Letter
+from local.stack.description import Stack
 
 _WRITES_AT_ONCE = 10
 """Connections that a boto3 client keeps."""

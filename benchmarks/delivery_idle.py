@@ -11,10 +11,10 @@ import httpx
 
 from benchmarks.bench import DELIVERY_DAG, Bench, BenchmarkError
 from benchmarks.delivery_backlog import Receivers
-from lambdas.events_api.event import timestamp
+from lambdas.events_api.models import timestamp
 from lambdas.tools.api_keys import KeyTable
-from local.airflow_api import AirflowApi, active_runs
-from local.stack import Stack
+from local.clients.airflow import AirflowApi, active_runs
+from local.stack.description import Stack
 
 _OWNER = "benchmark-idle"
 _EVENT = {"event_type": "order.placed", "payload": {"order": "B-1"}}

@@ -18,7 +18,7 @@ from benchmarks.results import Comparison, Part, median_and_range
 from benchmarks.timeline import where_the_time_goes
 from local.partners.call_details import BATCH_PATH
 from local.sample.call_details import write_call_details
-from local.stack import Stack
+from local.stack.description import Stack
 
 _TASKS = ("plan", "post_chunk", "reconcile")
 _CONNECTIONS = 50

@@ -12,7 +12,7 @@ from typing import Any, Self
 from benchmarks.bench import ARCHIVE_TASK, EMPTY_TASK, Bench, Run
 from benchmarks.cpu import worker_pids
 from benchmarks.results import Comparison, Part
-from local.stack import Stack
+from local.stack.description import Stack
 
 _EVERY_SECONDS = 0.02
 _AIM_MB = 150.0

@@ -17,7 +17,7 @@ import requests
 
 from benchmarks.bench import TRIGGER_PATH, Bench, BenchmarkError
 from benchmarks.cpu import CpuMeter, CpuUse
-from include.archive.roster import Client
+from include.archive.models import Client
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 from benchmarks.bench import Bench
 from benchmarks.results import Comparison, Part, median_and_range, percentile
-from local.environment import aws_environment, clean_environment
-from local.layout import PROJECT_ROOT, PYTHON
+from local.processes.layout import PROJECT_ROOT, PYTHON, aws_environment, clean_environment
 
 FUNCTION = "orders-api"
 OURS, BARE = "lambdas.orders_api.handler", "benchmarks.functions.bare_orders"

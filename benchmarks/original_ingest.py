@@ -15,8 +15,8 @@ from typing import Any
 import requests
 
 from benchmarks.call_details import CallDetailsStub
-from include.ingest.batches import timestamp
-from local.stack import Stack
+from include.call_details.batches import timestamp
+from local.stack.description import Stack
 
 _PER_BATCH = 500
 

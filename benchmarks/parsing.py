@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.bench import ARCHIVE_DAG, EMPTY_DAG_FILE, Bench, Run
 from benchmarks.results import Comparison, Part, median_and_range
-from local.layout import PROJECT_ROOT, PYTHON
+from local.processes.layout import PROJECT_ROOT, PYTHON
 
 ARCHIVE_DAG_FILE = PROJECT_ROOT / "dags" / f"{ARCHIVE_DAG}.py"
 

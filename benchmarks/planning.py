@@ -14,11 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.results import Comparison, Part, median_and_range
-from include.ingest.batches import Batch, read_batches, timestamp
-from include.ingest.claim import FileVersion
-from include.ingest.plan import Plan
-from include.ingest.planner import make_plan
-from local.layout import PROJECT_ROOT
+from include.call_details.batches import Batch, read_batches, timestamp
+from include.call_details.models import FileVersion, Plan
+from include.call_details.planner import make_plan
+from local.processes.layout import PROJECT_ROOT
 from local.sample.call_details import write_call_details
 
 _BLOCK = 1024 * 1024

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.results import Part
-from local.layout import EMULATOR_VENV
+from local.processes.layout import EMULATOR_VENV
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 

@@ -15,7 +15,7 @@ from botocore.exceptions import ReadTimeoutError
 from benchmarks.auction_house import RESULTS_FUNCTION
 from benchmarks.bench import BenchmarkError
 from benchmarks.cpu import CpuMeter, CpuUse
-from local.stack import Stack
+from local.stack.description import Stack
 
 POLL_SECONDS = 2
 

@@ -37,7 +37,7 @@ from airflow.sdk import Asset, Param, dag, get_current_context, task
 
 from airflow_ext.defaults import TASK_DEFAULTS
 from airflow_ext.ids import CALL_DETAILS_INGEST, Tag
-from airflow_ext.notifications.safety_net import alert_unreported_failure
+from airflow_ext.notifications.failure_callback import alert_unreported_failure
 
 PARAMS = {
     "bucket": Param(
@@ -85,11 +85,11 @@ def call_details_ingest() -> None:
 
     @task
     def plan() -> list[int]:
-        from airflow_ext import ingest_tasks
+        from airflow_ext.tasks import call_details_ingest as tasks
 
-        return ingest_tasks.plan(get_current_context())
+        return tasks.plan(get_current_context())
 
-    # As many at a time as share the calls: more would hold workers and wait. See include/ingest/posting.py.
+    # As many at a time as share the calls: more would hold workers and wait. See include/call_details/poster.py.
     @task(
         map_index_template="{{ label }}",
         multiple_outputs=False,
@@ -97,15 +97,15 @@ def call_details_ingest() -> None:
         execution_timeout=timedelta(hours=3),
     )
     def post_chunk(index: int) -> dict[str, int]:
-        from airflow_ext import ingest_tasks
+        from airflow_ext.tasks import call_details_ingest as tasks
 
-        return ingest_tasks.post_chunk(get_current_context(), index)
+        return tasks.post_chunk(get_current_context(), index)
 
     @task(multiple_outputs=False, trigger_rule="all_done", outlets=[Asset(CALL_DETAILS_INGEST)])
     def reconcile() -> dict[str, Any]:
-        from airflow_ext import ingest_tasks
+        from airflow_ext.tasks import call_details_ingest as tasks
 
-        return ingest_tasks.reconcile(get_current_context())
+        return tasks.reconcile(get_current_context())
 
     post_chunk.expand(index=plan()) >> reconcile()
 

@@ -30,7 +30,7 @@ from airflow.sdk import Param, dag, get_current_context, task
 
 from airflow_ext.defaults import TASK_DEFAULTS
 from airflow_ext.ids import CALL_DETAILS_REPLAY, Tag
-from airflow_ext.notifications.safety_net import alert_unreported_failure
+from airflow_ext.notifications.failure_callback import alert_unreported_failure
 
 PARAMS = {
     "limit": Param(
@@ -69,9 +69,9 @@ def call_details_replay() -> None:
 
     @task(multiple_outputs=False, execution_timeout=timedelta(hours=6))
     def replay() -> dict[str, Any]:
-        from airflow_ext import ingest_replay
+        from airflow_ext.tasks import call_details_replay as tasks
 
-        return ingest_replay.replay(get_current_context())
+        return tasks.replay(get_current_context())
 
     replay()
 

@@ -36,12 +36,12 @@ from airflow.sdk import dag, get_current_context, task
 
 from airflow_ext.defaults import WATCH_DEFAULTS
 from airflow_ext.ids import CALL_DETAILS_INGEST, CALL_DETAILS_WATCH, Tag
-from airflow_ext.notifications.safety_net import alert_unreported_failure
+from airflow_ext.notifications.failure_callback import alert_unreported_failure
+from airflow_ext.operators.dropped_files import DroppedFileSensor
 from airflow_ext.operators.start_run import StartRunOperator
-from airflow_ext.sensors.dropped_files import DroppedFileSensor
 
 if TYPE_CHECKING:
-    from airflow_ext.ingest_watch import Start
+    from airflow_ext.tasks.call_details_watch import Start
 
 
 @dag(
@@ -62,9 +62,9 @@ def call_details_watch() -> None:
 
     @task
     def claim_files() -> list[Start]:
-        from airflow_ext import ingest_watch
+        from airflow_ext.tasks import call_details_watch as tasks
 
-        return ingest_watch.claim_files(get_current_context())
+        return tasks.claim_files(get_current_context())
 
     claimed = claim_files()
     start_ingest = StartRunOperator.partial(

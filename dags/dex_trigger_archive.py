@@ -38,11 +38,11 @@ from airflow.sdk import Asset, Param, dag, get_current_context, task
 
 from airflow_ext.defaults import TASK_DEFAULTS, schedule_of, schedule_timezone
 from airflow_ext.ids import DEX_TRIGGER_ARCHIVE, Tag
-from airflow_ext.notifications.safety_net import alert_unreported_failure
+from airflow_ext.notifications.failure_callback import alert_unreported_failure
 from airflow_ext.timetables import BusinessDayTimetable
 
 if TYPE_CHECKING:
-    from airflow_ext.archive_tasks import Work
+    from airflow_ext.tasks.dex_trigger_archive import Work
 
 PARAMS = {
     "trigger_date": Param(
@@ -87,21 +87,21 @@ def dex_trigger_archive() -> None:
 
     @task
     def list_clients() -> list[Work]:
-        from airflow_ext import archive_tasks
+        from airflow_ext.tasks import dex_trigger_archive as tasks
 
-        return archive_tasks.list_clients(get_current_context())
+        return tasks.list_clients(get_current_context())
 
     @task(map_index_template="{{ label }}", max_active_tis_per_dagrun=16)
     def archive_client(work: Work) -> dict[str, int]:
-        from airflow_ext import archive_tasks
+        from airflow_ext.tasks import dex_trigger_archive as tasks
 
-        return archive_tasks.archive_client(get_current_context(), work)
+        return tasks.archive_client(get_current_context(), work)
 
     @task(trigger_rule="all_done", multiple_outputs=False, outlets=[Asset(DEX_TRIGGER_ARCHIVE)])
     def summarize() -> dict[str, Any]:
-        from airflow_ext import archive_tasks
+        from airflow_ext.tasks import dex_trigger_archive as tasks
 
-        return archive_tasks.summarize(get_current_context())
+        return tasks.summarize(get_current_context())
 
     archive_client.expand(work=list_clients()) >> summarize()
 

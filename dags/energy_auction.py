@@ -40,15 +40,15 @@ from airflow.sdk import Asset, Param, dag, get_current_context, task
 
 from airflow_ext.defaults import SHORT_RUN_DEFAULTS, schedule_of
 from airflow_ext.ids import ENERGY_AUCTION, Tag
-from airflow_ext.notifications.safety_net import alert_unreported_failure
+from airflow_ext.notifications.failure_callback import alert_unreported_failure
 from airflow_ext.operators.invoke_orders import InvokeOrdersOperator
-from airflow_ext.sensors.lambda_result import LambdaResultSensor
+from airflow_ext.operators.lambda_result import LambdaResultSensor
 
 FUNCTION_NAME = r"^[A-Za-z0-9_:.$-]{1,170}(?![\s\S])"
 """Its end is where nothing follows: ``$`` lets a line break follow in Python, and browsers have no other."""
 
 WAIT_LIMIT = timedelta(seconds=255)
-"""Beyond the longest wait that the settings allow; results that come later are too late (include/auction/times.py)."""
+"""Beyond the longest wait that the settings allow; later results are too late (include/auction/deadlines.py)."""
 
 PARAMS = {
     "function_a": Param(
@@ -97,9 +97,9 @@ def energy_auction() -> None:
 
     @task(multiple_outputs=False, trigger_rule="all_done", outlets=[Asset(ENERGY_AUCTION)])
     def summarize() -> dict[str, Any]:
-        from airflow_ext import auction_tasks
+        from airflow_ext.tasks import energy_auction as tasks
 
-        return auction_tasks.summarize(get_current_context())
+        return tasks.summarize(get_current_context())
 
     process_order >> summarize()
 

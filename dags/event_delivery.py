@@ -37,8 +37,8 @@ from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTim
 
 from airflow_ext.defaults import SHORT_RUN_DEFAULTS, schedule_of
 from airflow_ext.ids import EVENT_DELIVERY, EVENT_QUEUE_ASSET, Tag
-from airflow_ext.notifications.safety_net import alert_unreported_failure
-from airflow_ext.triggers.event_queue import EventQueueTrigger
+from airflow_ext.notifications.failure_callback import alert_unreported_failure
+from airflow_ext.triggers.sqs_wakeup import EventQueueTrigger
 
 WAKE = Asset(EVENT_QUEUE_ASSET, watchers=[AssetWatcher(name=EVENT_QUEUE_ASSET, trigger=EventQueueTrigger())])
 
@@ -63,22 +63,22 @@ def event_delivery() -> None:
 
     @task(multiple_outputs=False)
     def select_due() -> list[list[str]]:
-        from airflow_ext import delivery_tasks
+        from airflow_ext.tasks import event_delivery as tasks
 
-        return delivery_tasks.select_due(get_current_context())
+        return tasks.select_due(get_current_context())
 
-    # Beyond the time that a task gives itself (include/delivery/courier.py), and its last posts.
+    # Beyond the time that a task gives itself (include/delivery/dispatcher.py), and its last posts.
     @task(map_index_template="{{ label }}", multiple_outputs=False, execution_timeout=timedelta(minutes=4))
     def deliver(owners: list[str]) -> dict[str, Any]:
-        from airflow_ext import delivery_tasks
+        from airflow_ext.tasks import event_delivery as tasks
 
-        return delivery_tasks.deliver(get_current_context(), owners)
+        return tasks.deliver(get_current_context(), owners)
 
     @task(multiple_outputs=False, trigger_rule="all_done", outlets=[Asset(EVENT_DELIVERY)])
     def summarize() -> dict[str, Any]:
-        from airflow_ext import delivery_tasks
+        from airflow_ext.tasks import event_delivery as tasks
 
-        return delivery_tasks.summarize(get_current_context())
+        return tasks.summarize(get_current_context())
 
     deliver.expand(owners=select_due()) >> summarize()
 

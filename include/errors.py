@@ -37,7 +37,7 @@
         ├── ClientsFailedError        clients of a task or of a run failed for good
         └── OrdersFailedError         orders of a task or of a run were not accepted, and no retry mends it
 
-The branch is the retry contract: ``airflow_ext.retry`` maps *transient* to a retry and *permanent*
+The branch is the retry contract: ``airflow_ext.defaults`` maps *transient* to a retry and *permanent*
 to fail-now. A message says what is wrong and what to change; it never holds a body or a secret.
 """
 

@@ -11,14 +11,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from local.airflow_options import DEFAULT_EXECUTOR, EXECUTORS
-from local.control import StackOptions, running_stack, start_detached, stop
-from local.layout import DEFAULT_STATE_DIRECTORY, PROJECT_ROOT, PYTHON, Layout
-from local.ports import PREFERRED_AIRFLOW_PORT, PortError
-from local.processes import StackError
-from local.progress import StartProgress
-from local.stack import Stack
-from local.status import print_status
+from local.processes.layout import (
+    DEFAULT_STATE_DIRECTORY,
+    PREFERRED_AIRFLOW_PORT,
+    PROJECT_ROOT,
+    PYTHON,
+    Layout,
+    PortError,
+)
+from local.processes.supervisor import StackError
+from local.services.airflow import DEFAULT_EXECUTOR, EXECUTORS
+from local.stack.control import StackOptions, StartProgress, print_status, running_stack, start_detached, stop
+from local.stack.description import Stack
 
 _EXIT_INTERRUPTED = 130
 
@@ -65,7 +69,7 @@ def _status(options: argparse.Namespace, console: Console) -> int:
 
 
 def _demo(options: argparse.Namespace, console: Console) -> int:
-    from local.demo import run_demo
+    from local.demo.run import run_demo
 
     with (
         StartProgress(console) as progress,

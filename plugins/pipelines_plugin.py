@@ -23,11 +23,11 @@ class PipelinesPlugin(AirflowPlugin):
         A task is a fork of its worker and inherits what that has in memory. It takes effect where the option
         ``core.lazy_load_plugins`` is False, so that a worker loads its plugins as it starts.
         """
-        importlib.import_module("airflow_ext.archive_tasks")
-        importlib.import_module("airflow_ext.auction_tasks")
-        importlib.import_module("airflow_ext.ingest_tasks")
-        importlib.import_module("airflow_ext.sensors.dropped_files")
-        importlib.import_module("airflow_ext.delivery_tasks")
+        importlib.import_module("airflow_ext.tasks.dex_trigger_archive")
+        importlib.import_module("airflow_ext.tasks.energy_auction")
+        importlib.import_module("airflow_ext.tasks.call_details_ingest")
+        importlib.import_module("airflow_ext.operators.dropped_files")
+        importlib.import_module("airflow_ext.tasks.event_delivery")
         importlib.import_module("airflow.providers.amazon.aws.hooks.base_aws")
         importlib.import_module("airflow_ext.hooks.aws").preload()
-        importlib.import_module("include.clients.rest").tls_context()
+        importlib.import_module("include.clients.http").tls_context()

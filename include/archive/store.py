@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from include.archive.answer import Answer, read_answer
 from include.archive.keys import archive_key
-from include.archive.outcomes import Outcome, Result
+from include.archive.models import Answer, Outcome, Result, read_answer
 from include.clients.s3 import error_code, typed_errors
 from include.errors import EmptyAnswerError, InvalidAnswerError, StorageUnavailableError
 

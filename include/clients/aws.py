@@ -1,10 +1,14 @@
-"""Typed errors for calls of DynamoDB, SQS and SSM (S3 has its own: :mod:`include.clients.s3`)."""
+"""Typed errors for calls of DynamoDB, SQS and SSM (S3 has its own: :mod:`include.clients.s3`).
+
+SSM Parameter Store: several parameters in one call.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
 
@@ -58,3 +62,23 @@ def aws_errors(service: str, what: str) -> Iterator[None]:
         ) from error
     except BotoCoreError as error:
         raise AwsUnavailableError(f"cannot {what}: {type(error).__name__}") from error
+
+
+def get_parameters(ssm: Any, *names: str) -> tuple[str, ...]:
+    """Values of parameters, decrypted, in the order of ``names``.
+
+    Args:
+        ssm: a boto3 client.
+        names: at most 10 (GetParameters takes no more).
+
+    Raises:
+        AwsUnavailableError: a retry may work.
+        AwsRefusedError: a parameter does not exist or is empty, or SSM refused.
+    """
+    with aws_errors("SSM", f"read parameters {', '.join(names)}"):
+        answer = ssm.get_parameters(Names=list(dict.fromkeys(names)), WithDecryption=True)
+    values = {found["Name"]: found["Value"] for found in answer["Parameters"]}
+    missing = [name for name in names if not values.get(name)]
+    if missing:
+        raise AwsRefusedError(f"SSM parameter {', '.join(missing)} does not exist; put it as a SecureString")
+    return tuple(values[name] for name in names)

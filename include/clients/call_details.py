@@ -13,10 +13,8 @@ from typing import Self
 
 import httpx
 
-from include.clients.aiohttp_transport import AiohttpTransport
-from include.clients.backoff import MAX_SECONDS, retry_delay
-from include.clients.delivery import Delivery, Failure, failure_of
-from include.clients.login import Login, Token
+from include.clients.http import MAX_SECONDS, AiohttpTransport, Delivery, Failure, failure_of, retry_delay
+from include.clients.tokens import Login, Token
 from include.errors import ApiUnavailableError
 
 POST_SECONDS = 60.0

@@ -8,9 +8,8 @@ from typing import Self
 
 import httpx
 
-from include.clients.lines import Lines
-from include.clients.oauth2 import ClientCredentials, ClientCredentialsAuth
-from include.clients.rest import TIMEOUT_SECONDS, get_body
+from include.clients.http import TIMEOUT_SECONDS, Lines, get_body
+from include.clients.tokens import ClientCredentials, ClientCredentialsAuth
 
 
 class DexApi:

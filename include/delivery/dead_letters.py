@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from include.clients.aws import aws_errors
 from include.clients.webhooks import Reply
-from include.delivery.event import Event, timestamp
+from include.delivery.models import Event, timestamp
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from include.delivery.event import seconds_of
-from include.delivery.events import EventTable
+from include.delivery.event_table import EventTable
+from include.delivery.models import seconds_of
 from include.delivery.subscriptions import Subscriptions
 
 MAX_PAGES = 20

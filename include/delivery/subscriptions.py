@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from botocore.exceptions import ClientError
 
 from include.clients.aws import aws_error_code, aws_errors
-from include.delivery.event import timestamp
+from include.delivery.models import timestamp
 from include.errors import AwsUnavailableError
 
 if TYPE_CHECKING:

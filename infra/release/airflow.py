@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.release.errors import ReleaseError
+from infra.release.bundle import ReleaseError
 
 PROBE = "infra.release.probe"
 PROBE_SECONDS = 180
@@ -66,8 +66,9 @@ def probe(sources: Mapping[str, bytes], options: Mapping[str, str]) -> Airflow:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         # Without the rest of this repository, in which `include` and more are to be had under names that MWAA lacks.
-        copied = folder.joinpath("tools", *PROBE.split("."))
-        shutil.copytree(Path(__file__).with_name("probe"), copied, ignore=shutil.ignore_patterns("__pycache__"))
+        copied = folder.joinpath("tools", *PROBE.split(".")).with_suffix(".py")
+        copied.parent.mkdir(parents=True)
+        shutil.copy(Path(__file__).with_name("probe.py"), copied)
         output = folder / "found.json"
         try:
             done = subprocess.run(  # noqa: S603 - our own script

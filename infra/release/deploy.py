@@ -19,14 +19,13 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
+from infra.release.bundle import ReleaseError
 from infra.release.deployment.commands import Commands, describe_tree
-from infra.release.deployment.environment import Airflow
-from infra.release.deployment.plan import Places
-from infra.release.deployment.shelf import Shelf
+from infra.release.deployment.mwaa import Airflow
+from infra.release.deployment.s3 import Shelf
 from infra.release.deployment.stacks import Stacks
-from infra.release.deployment.steps import Deployment
+from infra.release.deployment.steps import Deployment, Places
 from infra.release.deployment.target import ENVIRONMENTS, Target, read_target
-from infra.release.errors import ReleaseError
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACES = Places(

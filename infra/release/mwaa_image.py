@@ -19,8 +19,15 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from infra.release.bundle import ARCHIVE, MWAA_PLUGINS, PROJECT, REQUIREMENTS, constraints_name, write_bundle
-from infra.release.errors import ReleaseError
+from infra.release.bundle import (
+    ARCHIVE,
+    MWAA_PLUGINS,
+    PROJECT,
+    REQUIREMENTS,
+    ReleaseError,
+    constraints_name,
+    write_bundle,
+)
 
 IMAGE = PROJECT / "infra/release/mwaa_image.txt"
 VENV = PROJECT / ".venv-mwaa"

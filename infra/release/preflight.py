@@ -13,11 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
+from infra.release.bundle import ReleaseError
 from infra.release.checks import concurrency, imports, leases, loading, mapping, requirements, timeouts
-from infra.release.errors import ReleaseError
-from infra.release.findings import Finding, MissingFactError, UndecidedError, bad
-from infra.release.project import ENVIRONMENTS, Project
-from infra.release.reading import read_projects
+from infra.release.project import ENVIRONMENTS, Finding, MissingFactError, Project, UndecidedError, bad, read_projects
 
 ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = (requirements, imports, loading, mapping, concurrency, timeouts, leases)

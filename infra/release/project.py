@@ -1,17 +1,331 @@
-"""A project as the preflight sees it: one value, from which every check reads."""
+"""A project as the preflight sees it: one value, from which every check reads.
+
+Reads a project from its folder, once for all of its environments.
+
+What an environment's files say: parameters of the templates, and Airflow's options on MWAA.
+
+CloudFormation templates, read as they stand: every function in its long form, parameters by their values.
+
+What this interpreter has installed, and what of it MWAA would have.
+
+What a check of the preflight says.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.metadata import distributions, packages_distributions
+from pathlib import Path
 from typing import Any
 
-from infra.release.airflow import Airflow
-from infra.release.configuration import MWAA, SAM, TEMPLATE, parameters_of
-from infra.release.findings import Amount, MissingFactError, UndecidedError
-from infra.release.packages import Packages
-from infra.release.template import number, parse_template, settings_in
+import yaml
+from packaging.requirements import Requirement
+
+from infra.release.airflow import Airflow, probe
+from infra.release.bundle import ReleaseError, source_files
+
+_NUMBER_OF_SETTING = re.compile(r'"(?P<name>\w+)":\s*(?P<value>-?\d+(\.\d+)?|\$\{\w+\})')
+
+
+class _Loader(yaml.CSafeLoader):
+    """Reads the short forms (``!Ref x``) as their long ones (``{"Ref": "x"}``)."""
+
+
+def _long_form(loader: _Loader, tag: str, node: yaml.Node) -> dict[str, Any]:
+    name = tag if tag in ("Ref", "Condition") else f"Fn::{tag}"
+    if isinstance(node, yaml.SequenceNode):
+        return {name: loader.construct_sequence(node, deep=True)}
+    if isinstance(node, yaml.MappingNode):
+        return {name: loader.construct_mapping(node, deep=True)}
+    return {name: node.value}
+
+
+_Loader.add_multi_constructor("!", _long_form)
+
+
+@cache
+def parse_template(text: str, where: str) -> dict[str, Any]:
+    """A template as a document; do not change it.
+
+    Args:
+        text: YAML.
+        where: the file's name, for errors.
+
+    Raises:
+        ReleaseError: it is no YAML, or has no resources.
+    """
+    try:
+        document = _Loader(text).get_single_data()
+    except yaml.YAMLError as error:
+        raise ReleaseError(f"{where} is no YAML: {error}; cfn-lint says more") from error
+    if not isinstance(document, dict) or not isinstance(document.get("Resources"), dict):
+        raise ReleaseError(f"{where} has no Resources: it is no CloudFormation template")
+    return document
+
+
+def parameter_values(template: Mapping[str, Any], overrides: Mapping[str, str]) -> dict[str, str]:
+    """Values of a template's parameters: the overrides, else their defaults; those without are left out."""
+    defaults = {
+        name: str(parameter["Default"])
+        for name, parameter in template.get("Parameters", {}).items()
+        if "Default" in parameter
+    }
+    return defaults | {name: value for name, value in overrides.items() if name in template.get("Parameters", {})}
+
+
+def number(value: Any, parameters: Mapping[str, str]) -> float | None:
+    """A property that is a number, or refers to a parameter that is one; None if it is neither."""
+    if isinstance(value, dict):
+        value = parameters.get(str(value.get("Ref")))
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def texts(values: Mapping[str, Any], parameters: Mapping[str, str]) -> dict[str, str]:
+    """Properties that are texts, with parameters by their values; those that refer to anything else are left out."""
+    found = {}
+    for name, value in values.items():
+        text = parameters.get(value["Ref"]) if isinstance(value, dict) and "Ref" in value else value
+        if isinstance(text, dict) and isinstance(text.get("Fn::Sub"), str):
+            text = re.sub(r"\$\{(\w+)\}", lambda match: parameters.get(match[1], match[0]), text["Fn::Sub"])
+        if isinstance(text, str) and "${" not in text:
+            found[name] = text
+    return found
+
+
+def settings_in(secret: Any, parameters: Mapping[str, str]) -> dict[str, float]:
+    """The numbers among the settings that a template writes.
+
+    Args:
+        secret: ``SecretString`` of the settings, a text or ``Fn::Sub`` of one.
+        parameters: values of the template's parameters.
+    """
+    text = secret["Fn::Sub"] if isinstance(secret, dict) and "Fn::Sub" in secret else secret
+    text = text[0] if isinstance(text, list) else text
+    found: dict[str, float] = {}
+    for match in _NUMBER_OF_SETTING.finditer(str(text)):
+        value = match["value"]
+        given = number({"Ref": value[2:-1]} if value.startswith("$") else value, parameters)
+        if given is not None:
+            found[match["name"]] = given
+    return found
+
+
+TEMPLATE = "infra/template.yaml"
+SAM = "infra/samconfig.toml"
+MWAA = "infra/mwaa.yaml"
+
+
+def parameters_of(files: Mapping[str, str], template: str, environment: str) -> dict[str, str]:
+    """Values of a template's parameters in an environment.
+
+    Args:
+        files: contents by path.
+        template: path of the template.
+        environment: see :class:`infra.release.project.Project`.
+
+    Raises:
+        ReleaseError: samconfig.toml has no section for it, or the template is malformed.
+    """
+    section = "mwaa" if template == MWAA else "deploy"
+    try:
+        given = tomllib.loads(files[SAM])[environment][section]["parameters"].get("parameter_overrides", [])
+    except (tomllib.TOMLDecodeError, KeyError) as error:
+        raise ReleaseError(f"{SAM} has no [{environment}.{section}.parameters]: {error}") from error
+    pairs = (pair.partition("=") for pair in given)
+    return parameter_values(parse_template(files[template], template), {name: value for name, _, value in pairs})
+
+
+def airflow_options(files: Mapping[str, str], environment: str) -> dict[str, str]:
+    """Airflow's configuration options on MWAA, less those of secrets, which need AWS.
+
+    Args:
+        files: contents by path.
+        environment: see :class:`infra.release.project.Project`.
+
+    Raises:
+        ReleaseError: what :func:`parameters_of` raises.
+    """
+    given = parameters_of(files, MWAA, environment)
+    found: dict[str, str] = {}
+    for resource in parse_template(files[MWAA], MWAA)["Resources"].values():
+        if resource["Type"] == "AWS::MWAA::Environment":
+            found |= texts(resource["Properties"].get("AirflowConfigurationOptions", {}), given)
+    return {name: value for name, value in found.items() if not name.startswith("secrets.")}
+
+
+IMAGE = Path(__file__).with_name("mwaa_image.txt")
+"""What MWAA's image installs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """An installed package.
+
+    Args:
+        version: of the package.
+        requires: its dependencies, as its metadata states them.
+    """
+
+    version: str
+    requires: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Packages:
+    """What is installed.
+
+    Args:
+        installed: by normalized name.
+        providers: names of the packages that bring a top-level module, by the module's name.
+        image: what the image of MWAA is made of, as lines of a list of requirements.
+    """
+
+    installed: Mapping[str, Package]
+    providers: Mapping[str, tuple[str, ...]]
+    image: tuple[str, ...]
+
+    def closure(self, lines: Iterable[str]) -> set[str]:
+        """Normalized names of what is installed by lines of a list of requirements, with all that they need."""
+        todo = [Requirement(line) for line in lines]
+        seen: set[tuple[str, frozenset[str]]] = set()
+        while todo:
+            requirement = todo.pop()
+            key = normalized(requirement.name), frozenset(requirement.extras)
+            if key not in seen:
+                seen.add(key)
+                todo.extend(needs(self.installed.get(key[0]), key[1]))
+        return {name for name, _ in seen}
+
+
+def installed_packages() -> Packages:
+    """What this interpreter has."""
+    found = {
+        normalized(each.metadata["Name"]): Package(each.version, tuple(each.requires or ())) for each in distributions()
+    }
+    providers = {name: tuple({*map(normalized, names)}) for name, names in packages_distributions().items()}
+    image = [line.partition("#")[0].strip() for line in IMAGE.read_text().splitlines()]
+    return Packages(found, providers, tuple(line for line in image if line))
+
+
+def needs(package: Package | None, extras: frozenset[str]) -> Iterator[Requirement]:
+    """What a package needs on this interpreter; nothing is known of one that is not installed."""
+    yield from _needs(package.requires, extras) if package else ()
+
+
+@cache
+def _needs(lines: tuple[str, ...], extras: frozenset[str]) -> tuple[Requirement, ...]:
+    found = []
+    for requirement in map(Requirement, lines):
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+            found.append(requirement)
+    return tuple(found)
+
+
+def normalized(name: str) -> str:
+    """A package's name as PEP 503 normalizes it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was checked.
+
+    Args:
+        check: name of the check, ``family/what``.
+        ok: nothing is to be changed.
+        where: file, and what in it.
+        message: what holds, or what is wrong.
+        change: what to change; empty if nothing is.
+    """
+
+    check: str
+    ok: bool
+    where: str
+    message: str
+    change: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """A number of the project, and where it comes from.
+
+    Args:
+        value: in ``unit``.
+        what: for people.
+        where: file, and what in it.
+        unit: ``s`` or another short name; empty for a count.
+    """
+
+    value: float
+    what: str
+    where: str
+    unit: str = ""
+
+    def __str__(self) -> str:
+        """What it is, and how much."""
+        value = f"{self.value:,.0f}" if float(self.value).is_integer() else f"{self.value:,.2f}"
+        return f"{self.what} ({value}{' ' if self.unit else ''}{self.unit})"
+
+
+class MissingFactError(Exception):
+    """What a check compares is not where it was.
+
+    Args:
+        where: file, and what in it.
+        change: what to do about it.
+    """
+
+    def __init__(self, where: str, change: str) -> None:
+        super().__init__(where)
+        self.where = where
+        self.change = change
+
+
+class UndecidedError(Exception):
+    """What a check compares lies in a file that cannot be loaded, which another check tells."""
+
+
+def good(check: str, where: str, message: str) -> Finding:
+    """What is as it should be."""
+    return Finding(check, ok=True, where=where, message=message)
+
+
+def bad(check: str, where: str, message: str, change: str) -> Finding:
+    """What is to be changed."""
+    return Finding(check, ok=False, where=where, message=message, change=change)
+
+
+def less(check: str, low: Amount, high: Amount, why: str) -> Finding:
+    """``low`` must be less than ``high``.
+
+    Args:
+        check: name of the check.
+        low: the one.
+        high: the other.
+        why: what would happen otherwise; a clause.
+    """
+    return _compared(check, low, high, why, ok=low.value < high.value, relation="less than")
+
+
+def at_most(check: str, low: Amount, high: Amount, why: str) -> Finding:
+    """``low`` must be no more than ``high``; see :func:`less`."""
+    return _compared(check, low, high, why, ok=low.value <= high.value, relation="at most")
+
+
+def _compared(check: str, low: Amount, high: Amount, why: str, *, ok: bool, relation: str) -> Finding:
+    if ok:
+        return good(check, low.where, f"{low} is {relation} {high}")
+    change = f"lower {low.where}" + (f", or raise {high.where}" if high.where else "")
+    return bad(check, low.where, f"{low} must be {relation} {high}: otherwise {why}", change)
+
 
 REQUIREMENTS = "requirements.txt"
 CONSTRAINTS = "requirements/constraints.txt"
@@ -60,7 +374,7 @@ class Project:
         return settings_in(secret, self.parameters)
 
     def constant(self, name: str, what: str, unit: str = "s") -> Amount:
-        """A constant of the code by its dotted name, as ``include.auction.times.RUN``.
+        """A constant of the code by its dotted name, as ``include.auction.deadlines.RUN``.
 
         Raises:
             MissingFactError: there is none of that name.
@@ -169,3 +483,35 @@ def _file_of(name: str) -> tuple[str, str, str]:
     module = ".".join(parts[:cut])
     folder = "plugins/" if module.startswith("airflow_ext") else ""
     return f"{folder}{module.replace('.', '/')}.py", module, ".".join(parts[cut:])
+
+
+def read_projects(root: Path, environments: Sequence[str]) -> list[Project]:
+    """Read a project as each of some environments sees it, and have Airflow load it.
+
+    Args:
+        root: its root.
+        environments: see :class:`infra.release.project.Project`.
+
+    Raises:
+        ReleaseError: a file is missing or cannot be read, or Airflow gives no answer.
+    """
+    files = {}
+    for name in TEXTS:
+        try:
+            files[name] = (root / name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ReleaseError(f"{root / name} cannot be read ({error}): is {root} the project's root?") from error
+    sources = {
+        f"{folder}/{name}": content for folder in FOLDERS for name, content in source_files(root, folder).items()
+    }
+    packages = installed_packages()
+    # Loading takes seconds, and comes out the same for environments with the same options.
+    loaded: dict[tuple[tuple[str, str], ...], Airflow] = {}
+    projects = []
+    for environment in environments:
+        options = airflow_options(files, environment)
+        key = tuple(sorted(options.items()))
+        if key not in loaded:
+            loaded[key] = probe(sources, options)
+        projects.append(Project(environment, files, sources, loaded[key], packages))
+    return projects

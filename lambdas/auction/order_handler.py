@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 
-from lambdas.auction.orders import OrderError, accepted_order
-from lambdas.auction.store import OrderStore, s3_client
+from lambdas.auction.order import OrderError, OrderStore, accepted_order, s3_client
 from lambdas.common import environment
 
 if TYPE_CHECKING:

@@ -1,19 +1,47 @@
-"""`orders-api-authorizer`: who may call the orders API."""
+"""`orders-api-authorizer`: who may call the orders API.
+
+What the authorizer answers API Gateway.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from aws_lambda_powertools import Logger
 
-from lambdas.authorizer.bearer import token_of
-from lambdas.authorizer.errors import DeniedError, KeysUnavailableError, MissingTokenError
-from lambdas.authorizer.keys import SigningKeys, secrets_client
-from lambdas.authorizer.policy import allow, deny
-from lambdas.authorizer.verification import TokenVerifier
+from lambdas.authorizer.signing_keys import (
+    DeniedError,
+    KeysUnavailableError,
+    MissingTokenError,
+    SigningKeys,
+    secrets_client,
+)
+from lambdas.authorizer.verification import TokenVerifier, token_of
 from lambdas.common import environment
+
+
+def allow(method_arn: str, subject: str) -> dict[str, Any]:
+    """Let the subject call the whole stage; the functions behind it are told ``sub``.
+
+    API Gateway keeps the policy for the token and holds it against later requests, on any path: one that named only
+    the path of this request would refuse the next.
+    """
+    return {**_answer("Allow", method_arn, principal=subject), "context": {"sub": subject}}
+
+
+def deny(method_arn: str) -> dict[str, Any]:
+    """Refuse; the same for every reason."""
+    return _answer("Deny", method_arn, principal="anonymous")
+
+
+def _answer(effect: Literal["Allow", "Deny"], method_arn: str, *, principal: str) -> dict[str, Any]:
+    # arn:aws:execute-api:<region>:<account>:<api>/<stage>/<method>/<path>
+    api, stage, _ = method_arn.split("/", 2)
+    statement = {"Action": "execute-api:Invoke", "Effect": effect, "Resource": f"{api}/{stage}/*"}
+    return {"principalId": principal, "policyDocument": {"Version": "2012-10-17", "Statement": [statement]}}
+
 
 logger = Logger()
 

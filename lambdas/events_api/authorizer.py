@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from lambdas.common import environment
-from lambdas.common.json_log import JsonLog
+from lambdas.common.aws import JsonLog
+from lambdas.events_api.api_keys import DeniedError, KeyRing, KeysUnavailableError, NoKeyError, dynamodb_client
 from lambdas.events_api.caller import Denial
-from lambdas.events_api.key_ring import DeniedError, KeyRing, KeysUnavailableError, NoKeyError, dynamodb_client
 
 log = JsonLog("events-api-authorizer")
 # Made while the function starts: there is more CPU then, and a warm call keeps the connection.

@@ -12,18 +12,13 @@ from aws_lambda_powertools.metrics import Metrics, MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from lambdas.common import environment
-from lambdas.common.answers import Answer
 from lambdas.common.errors import MethodNotAllowedError, NotFoundError, UnavailableError
-from lambdas.common.gateway import json_response, log_unexpected, methods_but, request_id, response
-from lambdas.events_api.answers import error_answer
-from lambdas.events_api.body import read_new_event
+from lambdas.common.http import Answer, json_response, log_unexpected, methods_but, request_id, response
 from lambdas.events_api.caller import findings, owner_of
-from lambdas.events_api.clients import dynamodb_client, sqs_client
-from lambdas.events_api.dynamodb_store import DynamoEventStore
-from lambdas.events_api.events import Events, Pending
-from lambdas.events_api.query import read_events_query, read_inbox_query
-from lambdas.events_api.queue import SqsDeliveryQueue
-from lambdas.events_api.views import event_view, page_view, receipt_view
+from lambdas.events_api.requests import read_events_query, read_inbox_query, read_new_event
+from lambdas.events_api.responses import error_answer, event_view, page_view, receipt_view
+from lambdas.events_api.service import Events, Pending
+from lambdas.events_api.store import DynamoEventStore, SqsDeliveryQueue, dynamodb_client, sqs_client
 
 logger = Logger()
 metrics = Metrics(namespace=environment.text("POWERTOOLS_METRICS_NAMESPACE"))

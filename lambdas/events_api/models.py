@@ -1,14 +1,156 @@
-"""A new event as callers send it. The OpenAPI document takes its schema from here."""
+"""A new event as callers send it. The OpenAPI document takes its schema from here.
+
+An event as the table keeps it.
+
+Ids of events.
+
+A JSON value as text again: every number as it was written, without the white space.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+import secrets
+import string
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 from functools import partial
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from lambdas.common.body import AmbiguousObject
 from lambdas.common.errors import TooLargeError
-from lambdas.events_api.json_text import MAX_DEPTH, compact
+
+
+class Status(StrEnum):
+    """Where an event stands."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    ACKNOWLEDGED = "acknowledged"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event. Times are texts as :func:`timestamp` makes them.
+
+    Args:
+        owner: whose key posted it.
+        payload: JSON text of an object.
+        metadata: JSON text of an object, if it has any.
+        idempotency_key: of its sender, if it has any.
+        delivery_attempts: posts to the owner's webhook since it was posted or replayed last.
+        next_attempt_at: not before then is it posted; only while it is pending.
+        last_status: how the receiver answered the last post: an HTTP status, or a word if there was no answer.
+        last_error: the same in more words.
+        version: grows with every change, so that whoever works on an older state notices.
+    """
+
+    event_id: str
+    owner: str
+    event_type: str
+    payload: str
+    metadata: str | None
+    idempotency_key: str | None
+    status: Status
+    created_at: str
+    delivery_attempts: int = 0
+    next_attempt_at: str | None = None
+    last_status: int | str | None = None
+    last_error: str | None = None
+    first_failed_at: str | None = None
+    delivered_at: str | None = None
+    failed_at: str | None = None
+    acknowledged_at: str | None = None
+    version: int = 1
+
+    @property
+    def position(self) -> str:
+        """Its place in the order of creation: no two events have the same."""
+        return f"{self.created_at}#{self.event_id}"
+
+
+def timestamp(moment: datetime) -> str:
+    """A moment in UTC as all times are written: ISO 8601 with milliseconds, so that texts sort as times do."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+_ALPHABET = string.digits + string.ascii_lowercase
+_LENGTH = 12
+_PREFIX = "evt_"
+_PATTERN = re.compile(rf"{_PREFIX}[{_ALPHABET}]{{{_LENGTH}}}", re.ASCII)
+
+
+def is_event_id(text: str) -> bool:
+    """Whether an event could have this id."""
+    return _PATTERN.fullmatch(text) is not None
+
+
+def random_id() -> str:
+    """An id for an event without an idempotency key. Two of a billion events share one with a chance of one in ten."""
+    return _PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
+
+
+def id_for_key(owner: str, idempotency_key: str) -> str:
+    """The id of the one event that an owner's idempotency key stands for.
+
+    Whoever posts it, and how many at once: they all ask for the same id, which the table gives away once.
+    """
+    # Owners have no line breaks, so that no two pairs make the same text.
+    number = int.from_bytes(hashlib.sha256(f"{owner}\n{idempotency_key}".encode()).digest())
+    characters = []
+    for _ in range(_LENGTH):
+        number, index = divmod(number, len(_ALPHABET))
+        characters.append(_ALPHABET[index])
+    return _PREFIX + "".join(characters)
+
+
+MAX_DEPTH = 64
+"""Levels of objects and arrays. Receivers read what is delivered with parsers of their own, some of which recurse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number as it was written: no type of Python's keeps the digits of every one."""
+
+    text: str
+
+
+_string = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def compact(value: Any) -> str:
+    """The text of a value that was read with numbers as :class:`Number`.
+
+    Raises:
+        ValueError: it cannot be passed on; the message says why and quotes nothing.
+    """
+    text = _text(value, 0)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be Unicode: a surrogate stands alone in it") from None
+    return text
+
+
+def _text(value: Any, depth: int) -> str:
+    if isinstance(value, Number):
+        return value.text
+    if isinstance(value, AmbiguousObject):
+        raise ValueError("an object in it gives the same name twice")  # noqa: TRY004 - the caller's mistake, not ours
+    if not isinstance(value, dict | list):
+        return _string(value)
+    if depth == MAX_DEPTH:
+        raise ValueError(f"must not be nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, list):
+        return f"[{','.join(_text(item, depth + 1) for item in value)}]"
+    return f"{{{','.join(f'{_string(name)}:{_text(item, depth + 1)}' for name, item in value.items())}}}"
+
 
 MAX_PAYLOAD_BYTES = 256 * 1024
 MAX_METADATA_BYTES = 16 * 1024

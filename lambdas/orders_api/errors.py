@@ -1,4 +1,7 @@
-"""Why records are not stored. None of these knows HTTP: answers.py gives each its status."""
+"""Why records are not stored. None of these knows HTTP: http.py gives each its status.
+
+What this API's own errors are in HTTP.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lambdas.common import http
 from lambdas.common.errors import ApiError, UnavailableError
+from lambdas.common.http import Answer, StatusAndCode
 
 
 @dataclass(frozen=True)
@@ -71,3 +76,17 @@ class NotStoredError(UnavailableError):
     def details(self) -> Any:
         """What is stored and what is not."""
         return {"stored": self.stored, "not_stored": list(self.not_stored)}
+
+
+STATUS_AND_CODE: StatusAndCode = {
+    **http.STATUS_AND_CODE,
+    InvalidRecordsError: (422, "invalid_records"),
+    NotStoredError: (503, "unavailable"),
+}
+_PARTIALLY_STORED: StatusAndCode = {**STATUS_AND_CODE, NotStoredError: (503, "partially_stored")}
+
+
+def error_answer(error: Exception, request_id: str) -> Answer:
+    """The answer to a request that failed: see :func:`lambdas.common.http.error_answer`."""
+    partially = isinstance(error, NotStoredError) and error.stored
+    return http.error_answer(error, request_id, _PARTIALLY_STORED if partially else STATUS_AND_CODE)

@@ -13,13 +13,10 @@ from aws_lambda_powertools.metrics import Metrics, MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from lambdas.common import environment
-from lambdas.common.answers import Answer
 from lambdas.common.errors import MethodNotAllowedError, NotFoundError
-from lambdas.common.gateway import log_unexpected, methods_but, request_id, response
-from lambdas.orders_api.answers import error_answer
-from lambdas.orders_api.body import parse, text_of
-from lambdas.orders_api.errors import NotStoredError
-from lambdas.orders_api.records import read_records
+from lambdas.common.http import Answer, log_unexpected, methods_but, request_id, response
+from lambdas.orders_api.errors import NotStoredError, error_answer
+from lambdas.orders_api.models import parse, read_records, text_of
 from lambdas.orders_api.store import CALL_SECONDS, OrderStore, dynamodb_client
 
 TTL_SECONDS = 86_400

@@ -1,11 +1,22 @@
-"""A record as callers send it. The OpenAPI document takes its schema from here."""
+"""A record as callers send it. The OpenAPI document takes its schema from here.
+
+From a JSON document to records that can be stored, or to all that is wrong with it.
+
+The body of `POST /orders`: how large it may be, and its numbers, exactly.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Context, Decimal, DecimalException, Inexact, InvalidOperation, Overflow, Subnormal
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+
+from lambdas.common import body
+from lambdas.common.body import AmbiguousObject
+from lambdas.common.http import MAX_FAULTS, field_faults, shown, sorted_out
+from lambdas.orders_api.errors import Fault, InvalidRecordsError
 
 MAX_RECORDS = 500
 NUMBER_RULE = "must have at most 38 significant digits and lie between 1e-130 and 1e126, or be 0, or the same below 0"
@@ -42,3 +53,78 @@ class OrderRecord(BaseModel):
         WithJsonSchema({"type": "number"}),
         Field(description=f"A number, kept exactly as written. It {NUMBER_RULE}."),
     ]
+
+
+_MESSAGES = {
+    "is_instance_of": "must be a number",
+    "finite_number": NUMBER_RULE,
+    "missing": "is required",
+    "model_type": "must be an object",
+    "string_pattern_mismatch": "must be 1 to 128 characters of A-Z a-z 0-9 . _ : -",
+    "string_too_long": "must have at most 1,024 characters",
+    "string_type": "must be a string",
+    "string_unicode": "must be Unicode: a surrogate stands alone in it",
+}
+"""Pydantic's error types in the words of the API."""
+
+
+def read_records(document: Any) -> list[OrderRecord]:
+    """The records of a request.
+
+    Raises:
+        InvalidRecordsError: some are not as they must be; it lists the first MAX_FAULTS faults and counts them all.
+    """
+    if not isinstance(document, list) or not 1 <= len(document) <= MAX_RECORDS:
+        fault = Fault(None, None, f"must be an array of 1 to {MAX_RECORDS} records")
+        raise InvalidRecordsError([fault], total=1)
+    records: list[OrderRecord] = []
+    faults: list[Fault] = []
+    unlisted = 0
+    first_index: dict[str, int] = {}
+    for index, item in enumerate(document):
+        if isinstance(item, AmbiguousObject):
+            faults.append(Fault(index, shown(item.name), "is given twice"))
+            continue
+        known, unknown = sorted_out(item, OrderRecord.model_fields)
+        try:
+            record = OrderRecord.model_validate(known)
+        except ValidationError as error:
+            faults.extend(Fault(index, field, message) for field, message in field_faults(error, _MESSAGES))
+        else:
+            earlier = first_index.setdefault(record.record_id, index)
+            if earlier != index:
+                faults.append(Fault(index, "record_id", f"is that of the record with index {earlier}"))
+            records.append(record)
+        faults.extend(Fault(index, shown(name), "is not a field of a record") for name in unknown[:MAX_FAULTS])
+        unlisted += len(unknown[MAX_FAULTS:])
+    if faults:
+        raise InvalidRecordsError(faults[:MAX_FAULTS], total=len(faults) + unlisted)
+    return records
+
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+r"""500 records of the longest texts take 3.3 MB when a client writes every character as \uXXXX. Lambda refuses events
+of more than 6 MB, in which each quote, backslash and line break of the body takes another byte. Between the two lies
+the densest useful body."""
+
+
+def text_of(event: Mapping[str, Any]) -> str:
+    """The body of an API Gateway event; for errors, see :func:`lambdas.common.body.text_of`."""
+    return body.text_of(event, max_bytes=MAX_BODY_BYTES)
+
+
+def parse(text: str) -> Any:
+    """The JSON document in ``text``; for errors, see :func:`lambdas.common.body.parse`.
+
+    Every number becomes a Decimal, so that it stays exactly what was written; one whose exponent even Decimal cannot
+    hold becomes infinity, but for zero.
+    """
+    return body.parse(text, number=_number)
+
+
+def _number(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        mantissa, _, _ = text.lower().partition("e")
+        return Decimal("Infinity") if mantissa.strip("-0.") else Decimal(0)

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from lambdas.common.aws import error_code
-from lambdas.events_api.event import timestamp
-from lambdas.events_api.key_ring import MAX_AGE_SECONDS
-from lambdas.events_api.keys import Fingerprint, id_of, new_key
+from lambdas.events_api.api_keys import MAX_AGE_SECONDS, Fingerprint, id_of, new_key
+from lambdas.events_api.models import timestamp
 from lambdas.tools.tables import (
     EPILOG,
     ToolError,

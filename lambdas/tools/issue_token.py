@@ -10,8 +10,7 @@ import time
 import jwt
 from botocore.exceptions import BotoCoreError
 
-from lambdas.authorizer.errors import KeysUnavailableError
-from lambdas.authorizer.keys import SigningKeys, secrets_client
+from lambdas.authorizer.signing_keys import KeysUnavailableError, SigningKeys, secrets_client
 from lambdas.authorizer.verification import ALGORITHM, MAX_SUBJECT_CHARACTERS, is_subject
 
 DEFAULT_SECRET_ID = "orders-api/jwt"  # noqa: S105 - a name

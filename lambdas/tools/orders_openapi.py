@@ -6,12 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lambdas.common.errors import ApiError
-from lambdas.common.fields import MAX_FAULTS
-from lambdas.orders_api.answers import STATUS_AND_CODE, error_answer
-from lambdas.orders_api.body import MAX_BODY_BYTES, parse, text_of
-from lambdas.orders_api.errors import NotStoredError
-from lambdas.orders_api.models import MAX_RECORDS, OrderRecord
-from lambdas.orders_api.records import read_records
+from lambdas.common.http import MAX_FAULTS
+from lambdas.orders_api.errors import STATUS_AND_CODE, NotStoredError, error_answer
+from lambdas.orders_api.models import MAX_BODY_BYTES, MAX_RECORDS, OrderRecord, parse, read_records, text_of
 from lambdas.tools.openapi import NO_DETAILS, REQUEST_ID, TEXT, array, error_schema, headers, json_content, json_object
 
 GATEWAY_ANSWERS = {

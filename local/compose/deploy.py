@@ -16,13 +16,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from local.aws import build_command, deploy_command
 from local.compose.seed import DATABASE, PORT, READER
 from local.compose.variables import required
-from local.deployment import TEMPLATE_PARAMETERS, finish_deployment
-from local.environment import StackSecrets
-from local.layout import PROJECT_ROOT
-from local.processes import Command, StackError
+from local.processes.layout import PROJECT_ROOT, StackSecrets
+from local.processes.supervisor import Command, StackError
+from local.services.emulator import TEMPLATE_PARAMETERS, build_command, deploy_command, finish_deployment
 
 SECRETS = ("DEX_CLIENT_SECRET", "CALL_DETAILS_ACCESS_KEY", "CALL_DETAILS_SECRET_KEY", "SQL_READER_PASSWORD")
 

@@ -11,8 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from local.environment import StackSecrets
-from local.layout import PROJECT_ROOT, write_private
+from local.processes.layout import PROJECT_ROOT, StackSecrets, write_private
 
 
 def make_variables() -> dict[str, str]:

@@ -4,16 +4,77 @@ What shapes a DAG (its cron, its zone) must be known while its file is parsed, w
 few values are therefore Airflow configuration options, section ``[pipelines]``, which cost no call: on MWAA an
 environment's "Airflow configuration options", elsewhere ``AIRFLOW__PIPELINES__...``. All else is in the Variable
 ``settings``, read at run time.
+
+One retry policy for every task: the error says whether, this says when.
 """
 
 from __future__ import annotations
 
+import random
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from airflow.sdk import RetryDecision, RetryPolicy
 from airflow.sdk.configuration import conf
 
-from airflow_ext.retry import TypedRetryPolicy, base_seconds
+from include.errors import PermanentError, TransientError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+MAX_BACKOFF_SECONDS = 600.0
+MAX_RETRY_AFTER_SECONDS = 3600.0
+"""A partner that asks for more is asked again after this time."""
+
+
+@dataclass(frozen=True)
+class TypedRetryPolicy(RetryPolicy):
+    """Permanent errors fail at once; all others are retried with exponential backoff and jitter.
+
+    The first delay is about ``[pipelines] retry_base_seconds`` (default 30) and doubles with each try, up to ten
+    minutes. A ``Retry-After`` is honoured as the least delay. The jitter is drawn here because Airflow's own
+    ignores the map index: mapped tasks that failed together would return together.
+
+    Args:
+        max_base: the first delay is no longer than this, in seconds, whatever the option says: for runs that have
+            only minutes.
+        ceiling: no delay grows beyond this, in seconds.
+    """
+
+    max_base: float = MAX_BACKOFF_SECONDS
+    ceiling: float = MAX_BACKOFF_SECONDS
+
+    def evaluate(
+        self,
+        exception: BaseException,
+        try_number: int,
+        max_tries: int,
+        context: Context | None = None,
+    ) -> RetryDecision:
+        """Decide by the exception's branch of :mod:`include.errors`; unknown exceptions count as transient."""
+        if isinstance(exception, PermanentError):
+            return RetryDecision.fail(reason=str(exception))
+        asked = exception.retry_after if isinstance(exception, TransientError) else None
+        base = min(base_seconds(), self.max_base)
+        delay = backoff_seconds(try_number, base=base, ceiling=self.ceiling)
+        if asked is not None:
+            # Not before the time asked for, and not all at that time.
+            least = min(asked, MAX_RETRY_AFTER_SECONDS) + random.uniform(0, base)  # noqa: S311 - spreads load
+            delay = max(delay, least)
+        return RetryDecision.retry(delay=timedelta(seconds=delay), reason=str(exception))
+
+
+def base_seconds() -> float:
+    """About how long the first retry waits: option ``[pipelines] retry_base_seconds``."""
+    return float(conf.getfloat("pipelines", "retry_base_seconds", fallback=30.0))
+
+
+def backoff_seconds(try_number: int, *, base: float, ceiling: float = MAX_BACKOFF_SECONDS) -> float:
+    """Seconds to wait after try ``try_number`` (from 1): half of the doubled base for sure, half at random."""
+    longest = min(ceiling, base * 2.0 ** min(try_number - 1, 30))
+    return random.uniform(longest / 2, longest)  # noqa: S311 - spreads load, guards nothing
+
 
 _SECTION = "pipelines"
 
@@ -33,7 +94,7 @@ SHORT_RUN_DEFAULTS: dict[str, Any] = {
     "retries": 3,
     "retry_policy": TypedRetryPolicy(max_base=_SHORT_BASE_SECONDS, ceiling=20.0),
     "retry_delay": timedelta(seconds=min(base_seconds(), _SHORT_BASE_SECONDS)),
-    # Beyond what the tasks allow themselves (include/auction/times.py): it ends one without an outcome.
+    # Beyond what the tasks allow themselves (include/auction/deadlines.py): it ends one without an outcome.
     "execution_timeout": timedelta(seconds=280),
 }
 """The same for DAGs whose runs must end within five minutes."""

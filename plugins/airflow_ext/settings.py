@@ -77,7 +77,7 @@ class Settings(BaseModel):
     clients_per_task: PositiveInt = 500
     archive_concurrency: Annotated[int, Field(ge=1, le=64)] = 16
     order_results_bucket: _BucketName
-    # More would leave no time for the orders: see include/auction/times.py.
+    # More would leave no time for the orders: see include/auction/deadlines.py.
     auction_results_timeout: Annotated[int, Field(ge=1, le=240)] = 240
     max_mapped_orders: Annotated[int, Field(ge=1, le=1024)] = 100
     orders_per_task: PositiveInt = 50

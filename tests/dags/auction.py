@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_ext import auction_tasks, auction_wait
-from airflow_ext.auction_wait import Wait, Work
+from airflow_ext.tasks import energy_auction
+from airflow_ext.triggers import lambda_result
+from airflow_ext.triggers.lambda_result import Wait, Work
 from include.auction.alerts import ORDER_TASK, WAIT_TASK
 from include.errors import OrdersFailedError
 from tests.fakes.airflow import FakeRun
@@ -17,7 +18,7 @@ SUMMARY_TASK = "summarize"
 def begin(run: FakeRun) -> Wait | list[Work]:
     """What the sensor does in a worker."""
     with run.task(WAIT_TASK) as context:
-        found = auction_wait.begin(context, A)
+        found = lambda_result.begin(context, A)
         if isinstance(found, list):
             # As Airflow pushes what a task returns.
             context["ti"].xcom_push(key="return_value", value=found)
@@ -34,7 +35,7 @@ def wait_for_results(run: FakeRun) -> list[Work]:
 def process(run: FakeRun, index: int, work: Work, *, try_number: int = 1) -> None:
     """One mapped task."""
     with run.task(ORDER_TASK, index, try_number=try_number) as context:
-        auction_tasks.process_orders(context, work, B)
+        energy_auction.process_orders(context, work, B)
 
 
 def process_all(run: FakeRun, works: list[Work]) -> None:
@@ -48,4 +49,4 @@ def process_all(run: FakeRun, works: list[Work]) -> None:
 
 def summarize(run: FakeRun) -> dict[str, Any]:
     """The last task."""
-    return auction_tasks.summarize(run.context(SUMMARY_TASK))
+    return energy_auction.summarize(run.context(SUMMARY_TASK))

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from airflow_ext import delivery_tasks
 from airflow_ext.ids import EVENT_DELIVERY
-from include.clients.public_address import PublicNetwork
-from include.delivery.alerts import DELIVER_TASK, SELECT_TASK
+from airflow_ext.tasks import event_delivery
+from include.clients.webhooks import PublicNetwork
+from include.delivery.report import DELIVER_TASK, SELECT_TASK
 from include.errors import PipelineError
 from tests.fakes.airflow import FakeRun
 from tests.fakes.event_table import EVENTS, SUBSCRIPTIONS, FakeEventTables, event_item
@@ -62,10 +62,12 @@ class DeliveryRuns:
         self.wire.attach(monkeypatch)
         self.change_settings()
         clients = {"dynamodb": self.tables, "sqs": self.sqs}
-        monkeypatch.setattr("airflow_ext.delivery_desk.quick_client", lambda service, **options: clients[service])
+        monkeypatch.setattr(
+            "airflow_ext.tasks.event_delivery.quick_client", lambda service, **options: clients[service]
+        )
         network = functools.partial(PublicNetwork, resolve=self.names, network=self.network)
-        monkeypatch.setattr("airflow_ext.delivery_desk.PublicNetwork", network)
-        monkeypatch.setattr("airflow_ext.run_report.publish_metrics", self._publish)
+        monkeypatch.setattr("airflow_ext.tasks.event_delivery.PublicNetwork", network)
+        monkeypatch.setattr("airflow_ext.metrics.publish_metrics", self._publish)
 
     def change_settings(self, **changes: Any) -> None:
         """Put the settings, with changes, where Airflow finds them."""
@@ -114,7 +116,7 @@ def delivery_run(run_type: str = "asset_triggered") -> FakeRun:
 def select_due(run: FakeRun) -> list[list[str]]:
     """The first task."""
     with run.task(SELECT_TASK) as context:
-        shares = delivery_tasks.select_due(context)
+        shares = event_delivery.select_due(context)
         # As Airflow pushes what a task returns.
         context["ti"].xcom_push(key="return_value", value=shares)
         return shares
@@ -123,14 +125,14 @@ def select_due(run: FakeRun) -> list[list[str]]:
 def deliver(run: FakeRun, index: int, owners: list[str], *, try_number: int = 1) -> dict[str, Any]:
     """One mapped task."""
     with run.task(DELIVER_TASK, index, try_number=try_number) as context:
-        document = delivery_tasks.deliver(context, owners)
+        document = event_delivery.deliver(context, owners)
         context["ti"].xcom_push(key="return_value", value=document)
         return document
 
 
 def summarize(run: FakeRun) -> dict[str, Any]:
     """The last task."""
-    return delivery_tasks.summarize(run.context(SUMMARY_TASK))
+    return event_delivery.summarize(run.context(SUMMARY_TASK))
 
 
 def whole_run(run: FakeRun) -> dict[str, Any]:

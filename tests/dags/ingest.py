@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_ext import ingest_replay, ingest_tasks, ingest_watch
 from airflow_ext.ids import CALL_DETAILS_INGEST, CALL_DETAILS_REPLAY, CALL_DETAILS_WATCH
+from airflow_ext.tasks import call_details_ingest, call_details_replay, call_details_watch
+from include.call_details.alerts import PLAN_TASK, POST_TASK, REPLAY_TASK
+from include.call_details.models import FileVersion
 from include.errors import PipelineError
-from include.ingest.alerts import PLAN_TASK, POST_TASK, REPLAY_TASK
-from include.ingest.claim import FileVersion
 from tests.fakes.airflow import FakeRun
 from tests.fakes.ingest import IngestWorld
 from tests.fakes.ingest_bucket import BUCKET
@@ -44,27 +44,27 @@ def replay_run(*, limit: int = 100, dry_run: bool = False) -> FakeRun:
     return FakeRun(dag_id=CALL_DETAILS_REPLAY, params={"limit": limit, "dry_run": dry_run})
 
 
-def claim_files(run: FakeRun, *, try_number: int = 1) -> list[ingest_watch.Start]:
+def claim_files(run: FakeRun, *, try_number: int = 1) -> list[call_details_watch.Start]:
     """The watcher's second task."""
     with run.task("claim_files", try_number=try_number) as context:
-        return ingest_watch.claim_files(context)
+        return call_details_watch.claim_files(context)
 
 
 def plan(run: FakeRun) -> list[int]:
     """The first task."""
     with run.task(PLAN_TASK) as context:
-        return ingest_tasks.plan(context)
+        return call_details_ingest.plan(context)
 
 
 def post_chunk(run: FakeRun, index: int) -> dict[str, int]:
     """One mapped task."""
     with run.task(POST_TASK, index) as context:
-        return ingest_tasks.post_chunk(context, index)
+        return call_details_ingest.post_chunk(context, index)
 
 
 def reconcile(run: FakeRun) -> dict[str, Any]:
     """The last task."""
-    return ingest_tasks.reconcile(run.context(RECONCILE_TASK))
+    return call_details_ingest.reconcile(run.context(RECONCILE_TASK))
 
 
 def ingest(run: FakeRun) -> dict[str, Any]:
@@ -80,4 +80,4 @@ def ingest(run: FakeRun) -> dict[str, Any]:
 def replay(run: FakeRun) -> dict[str, Any]:
     """The replay's task."""
     with run.task(REPLAY_TASK) as context:
-        return ingest_replay.replay(context)
+        return call_details_replay.replay(context)

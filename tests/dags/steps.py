@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from airflow_ext import archive_tasks
-from include.archive.digest import ARCHIVE_TASK, LIST_TASK
+from airflow_ext.tasks import dex_trigger_archive
+from include.archive.alerts import ARCHIVE_TASK, LIST_TASK
 from include.errors import ClientsFailedError
 from tests.fakes.airflow import FakeRun
 from tests.fakes.world import World, connection
@@ -15,19 +15,19 @@ from tests.fakes.world import World, connection
 SUMMARY_TASK = "summarize"
 
 
-def list_clients(run: FakeRun) -> list[archive_tasks.Work]:
+def list_clients(run: FakeRun) -> list[dex_trigger_archive.Work]:
     """The first task."""
     with run.task(LIST_TASK) as context:
-        return archive_tasks.list_clients(context)
+        return dex_trigger_archive.list_clients(context)
 
 
-def archive_client(run: FakeRun, index: int, work: archive_tasks.Work) -> dict[str, int]:
+def archive_client(run: FakeRun, index: int, work: dex_trigger_archive.Work) -> dict[str, int]:
     """One mapped task."""
     with run.task(ARCHIVE_TASK, index) as context:
-        return archive_tasks.archive_client(context, work)
+        return dex_trigger_archive.archive_client(context, work)
 
 
-def archive_all(run: FakeRun, works: list[archive_tasks.Work]) -> None:
+def archive_all(run: FakeRun, works: list[dex_trigger_archive.Work]) -> None:
     """Every mapped task; failures stay in the run, as in Airflow."""
     for index, work in enumerate(works):
         try:
@@ -38,7 +38,7 @@ def archive_all(run: FakeRun, works: list[archive_tasks.Work]) -> None:
 
 def summarize(run: FakeRun) -> dict[str, Any]:
     """The last task."""
-    return archive_tasks.summarize(run.context(SUMMARY_TASK))
+    return dex_trigger_archive.summarize(run.context(SUMMARY_TASK))
 
 
 def break_database(world: World, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:

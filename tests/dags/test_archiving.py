@@ -3,9 +3,9 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from airflow_ext import archive_tasks
 from airflow_ext.ids import XComKey
-from include.archive.digest import ARCHIVE_TASK
+from airflow_ext.tasks import dex_trigger_archive
+from include.archive.alerts import ARCHIVE_TASK
 from include.errors import (
     ClientsFailedError,
     RetryableClientsError,
@@ -18,7 +18,7 @@ from tests.fakes.world import World
 def test_client_is_archived_under_its_name_in_the_ui(world: World, run: FakeRun) -> None:
     work = list_clients(run)[1]
     context = run.context(ARCHIVE_TASK, 1)
-    assert archive_tasks.archive_client(context, work)["archived"] == 1
+    assert dex_trigger_archive.archive_client(context, work)["archived"] == 1
     assert context["label"] == "12"  # type: ignore[typeddict-item]
     assert world.s3.keys("trigger/") == ["trigger/12/12_trigger_20260308.json"]
     assert world.dex.asked[0].url.params["triggerDate"] == "2026-03-08"

@@ -8,8 +8,8 @@ import pytest
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_ext.auction_wait import Wait
 from airflow_ext.ids import ENERGY_AUCTION, XComKey
+from airflow_ext.triggers.lambda_result import Wait
 from include.auction.alerts import ORDER_TASK, WAIT_TASK
 from include.auction.keys import order_id
 from include.errors import (
@@ -229,7 +229,7 @@ def test_task_that_failed_before_its_first_order_says_why(
         raise SettingsError("connection 'aws_default': no region")
 
     with monkeypatch.context() as patch:
-        patch.setattr("airflow_ext.auction_tasks.lambda_client", broken)
+        patch.setattr("airflow_ext.tasks.energy_auction.lambda_client", broken)
         with pytest.raises(SettingsError):
             process(run, 0, works[0])
     with pytest.raises(OrdersFailedError):
@@ -260,7 +260,7 @@ def test_summary_that_is_killed_while_it_tells_has_left_its_numbers(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("airflow_ext.auction_report.deliver", killed)
+        patch.setattr("airflow_ext.tasks.energy_auction.deliver", killed)
         with pytest.raises(KeyboardInterrupt):
             summarize(run)
     assert counts(run.pushed(SUMMARY_TASK, "return_value")) == [1, 0, 1, 0]

@@ -12,8 +12,8 @@ from jsonschema import Draft202012Validator
 
 from airflow_ext.defaults import SHORT_RUN_DEFAULTS
 from airflow_ext.settings import Settings
-from include.auction import times
-from include.auction.times import RunClock
+from include.auction import deadlines
+from include.auction.deadlines import RunClock
 
 if TYPE_CHECKING:
     from airflow.dag_processing.dagbag import DagBag
@@ -33,42 +33,42 @@ def seconds(number: float) -> timedelta:
 
 def test_steps_come_one_after_the_other() -> None:
     limits = [
-        times.MAX_RESULTS + times.GRACE,
-        times.LAST_ORDER,
-        times.LAST_ANSWER,
-        times.LAST_ALERT,
-        times.RUN,
+        deadlines.MAX_RESULTS + deadlines.GRACE,
+        deadlines.LAST_ORDER,
+        deadlines.LAST_ANSWER,
+        deadlines.LAST_ALERT,
+        deadlines.RUN,
         EVERY.total_seconds(),
     ]
     assert limits == sorted(set(limits))
-    assert times.LAST_ALERT - times.LAST_ANSWER >= times.MIN_TELLING
+    assert deadlines.LAST_ALERT - deadlines.LAST_ANSWER >= deadlines.MIN_TELLING
 
 
 def test_settings_leave_time_for_the_orders() -> None:
     field = Settings.model_fields["auction_results_timeout"]
-    assert [rule.le for rule in field.metadata if isinstance(rule, Le)] == [times.MAX_RESULTS]
-    assert field.default <= times.MAX_RESULTS
+    assert [rule.le for rule in field.metadata if isinstance(rule, Le)] == [deadlines.MAX_RESULTS]
+    assert field.default <= deadlines.MAX_RESULTS
 
 
 def test_run_ends_before_the_next_one_is_due(dag: DAG) -> None:
-    assert dag.dagrun_timeout == seconds(times.RUN)
+    assert dag.dagrun_timeout == seconds(deadlines.RUN)
 
 
 def test_no_task_is_cut_off_before_it_ends_by_itself(dag: DAG) -> None:
-    assert SHORT_RUN_DEFAULTS["execution_timeout"] == seconds(times.MAX_TASK)
+    assert SHORT_RUN_DEFAULTS["execution_timeout"] == seconds(deadlines.MAX_TASK)
     for task in dag.tasks:
-        assert task.execution_timeout == seconds(times.MAX_TASK), task.task_id
-    assert times.LAST_ANSWER < times.MAX_TASK < times.RUN
+        assert task.execution_timeout == seconds(deadlines.MAX_TASK), task.task_id
+    assert deadlines.LAST_ANSWER < deadlines.MAX_TASK < deadlines.RUN
 
 
 def test_silent_trigger_is_given_up_when_orders_would_come_too_late(dag: DAG) -> None:
     sensor: Any = dag.get_task("wait_for_results")
-    assert seconds(sensor.timeout) == seconds(times.LAST_ORDER)
+    assert seconds(sensor.timeout) == seconds(deadlines.LAST_ORDER)
 
 
 def test_clock_counts_from_the_start_of_the_run() -> None:
     clock = RunClock(1000.0, lambda: 1200.0)
-    assert clock.left(times.LAST_ORDER) == 55
+    assert clock.left(deadlines.LAST_ORDER) == 55
     assert clock.left(100) == -100
     start = datetime(2026, 3, 8, 6, tzinfo=UTC)
     assert RunClock.of(start).started == start.timestamp()

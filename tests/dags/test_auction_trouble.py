@@ -12,13 +12,11 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_ext.auction_report import XCOM_ORDERS
-from airflow_ext.auction_wait import Wait
 from airflow_ext.ids import ENERGY_AUCTION, XComKey
-from airflow_ext.triggers.lambda_result import LambdaResultTrigger
-from include.auction.alerts import ORDER_TASK, WAIT_TASK
-from include.auction.notices import ATTEMPTS
-from include.auction.times import LAST_ALERT, LAST_ORDER
+from airflow_ext.tasks.energy_auction import XCOM_ORDERS
+from airflow_ext.triggers.lambda_result import LambdaResultTrigger, Wait
+from include.auction.alerts import ATTEMPTS, ORDER_TASK, WAIT_TASK
+from include.auction.deadlines import LAST_ALERT, LAST_ORDER
 from include.errors import OrdersFailedError, ResultsFailedError, StorageRefusedError
 from tests.dags.auction import SUMMARY_TASK, begin, process, process_all, summarize, wait_for_results
 from tests.fakes.airflow import FakeRun
@@ -82,7 +80,7 @@ def test_orders_that_storage_goes_on_to_refuse_fail_the_run(
 ) -> None:
     ages = itertools.count(100, 50)
     started = datetime.now(UTC).timestamp()
-    monkeypatch.setattr("airflow_ext.auction_wait.time", SimpleNamespace(time=lambda: started + next(ages)))
+    monkeypatch.setattr("airflow_ext.triggers.lambda_result.time", SimpleNamespace(time=lambda: started + next(ages)))
     world.give("accepted")
     fail_papers(world, "PutObject", "orders.json")
     with pytest.raises(ResultsFailedError, match="StorageUnavailableError: cannot write"):
@@ -136,7 +134,7 @@ def test_alerts_have_what_is_left_of_the_runs_time(
         given.append(seconds)
         return 0
 
-    monkeypatch.setattr("airflow_ext.auction_report.deliver", deliver)
+    monkeypatch.setattr("airflow_ext.tasks.energy_auction.deliver", deliver)
     run.start_date = begun(age).start_date
     summarize(run)
     assert given == [pytest.approx(seconds, abs=5)]
@@ -208,8 +206,8 @@ def test_slack_that_cannot_be_read_counts_as_a_channel_that_refused(
 
     world.give("rejected")
     process_all(run, wait_for_results(run))
-    monkeypatch.setattr("airflow_ext.notifications.slack.BaseHook.get_connection", broken)
-    monkeypatch.setattr("airflow_ext.notifications.alerts._sns", lambda *arguments: lambda alert: None)
+    monkeypatch.setattr("airflow_ext.notifications.channels.BaseHook.get_connection", broken)
+    monkeypatch.setattr("airflow_ext.notifications.channels._sns", lambda *arguments: lambda alert: None)
     summarize(run)
     assert world.metrics[0]["UndeliveredAlerts"] == 1.0
 

@@ -9,7 +9,7 @@ import pytest
 from airflow.sdk import Asset
 
 from airflow_ext.ids import EVENT_DELIVERY, EVENT_QUEUE_ASSET
-from airflow_ext.triggers.event_queue import EventQueueTrigger
+from airflow_ext.triggers.sqs_wakeup import EventQueueTrigger
 from tests.dags.delivery import DOWN, DeliveryRuns, event_id
 from tests.dags.kept import kept_by_airflow
 from tests.fakes.event_table import SECRET

@@ -8,9 +8,9 @@ import pytest
 from airflow.sdk import Asset
 from standardwebhooks.webhooks import Webhook
 
-from airflow_ext import delivery_tasks
 from airflow_ext.ids import EVENT_DELIVERY, XComKey
-from include.delivery.alerts import DELIVER_TASK, MAX_SINGLE
+from airflow_ext.tasks import event_delivery
+from include.delivery.report import DELIVER_TASK, MAX_SINGLE
 from tests.dags.delivery import (
     DOWN,
     GONE,
@@ -100,7 +100,7 @@ def test_owners_are_shared_by_tasks_with_names(world: DeliveryRuns, run: FakeRun
     names = []
     for index, owners in enumerate(shares):
         context = run.context(DELIVER_TASK, index)
-        delivery_tasks.deliver(context, owners)
+        event_delivery.deliver(context, owners)
         names.append(context["label"])  # type: ignore[typeddict-item]
     assert names == ["big", "2 owners"]
     assert set(world.tables.statuses()) == {"delivered"}

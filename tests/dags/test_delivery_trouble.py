@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_ext.ids import XComKey
-from include.delivery.alerts import DELIVER_TASK, SELECT_TASK
+from include.delivery.report import DELIVER_TASK, SELECT_TASK
 from include.errors import AwsUnavailableError, DeliveriesFailedError, SettingsError
 from tests.dags.delivery import (
     DOWN,

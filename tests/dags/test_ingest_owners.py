@@ -6,8 +6,8 @@ import httpx
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
+from include.call_details.keys import idempotency_key
 from include.errors import ClaimLostError, FileFailedError, FileHeldError
-from include.ingest.identity import idempotency_key
 from tests.dags.ingest import KEY, counts, drop, ingest, ingest_run, plan, post_chunk, reconcile
 from tests.fakes.ingest import IngestWorld
 
@@ -82,7 +82,7 @@ def test_last_task_that_dies_after_the_file_was_closed_tells_people_when_it_is_r
         def die(*arguments: Any, **options: Any) -> None:
             raise KeyboardInterrupt("killed")
 
-        patch.setattr("airflow_ext.run_report.publish_metrics", die)
+        patch.setattr("airflow_ext.metrics.publish_metrics", die)
         with pytest.raises(KeyboardInterrupt):
             reconcile(run)
     assert world.wire.sns == []

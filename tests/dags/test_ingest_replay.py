@@ -7,9 +7,9 @@ import pytest
 
 from airflow_ext.hooks import call_details
 from airflow_ext.ids import XComKey
+from include.call_details.keys import idempotency_key
+from include.call_details.models import FileVersion
 from include.errors import AuthRefusedError, DeadLettersLeftError
-from include.ingest.claim import FileVersion
-from include.ingest.identity import idempotency_key
 from tests.dags.ingest import ingest, ingest_run, replay, replay_run
 from tests.fakes.ingest import IngestWorld
 from tests.fakes.ingest_bucket import BUCKET

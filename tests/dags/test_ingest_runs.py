@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from airflow_ext.sensors.dropped_files import DroppedFileSensor
-from include.ingest.claim import FileVersion
-from include.ingest.identity import idempotency_key, run_id
+from airflow_ext.operators.dropped_files import DroppedFileSensor
+from include.call_details.keys import idempotency_key, run_id
+from include.call_details.models import FileVersion
 from tests.fakes.ingest import IngestWorld
 from tests.fakes.ingest_bucket import BUCKET
 

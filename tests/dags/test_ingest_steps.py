@@ -8,9 +8,11 @@ import pytest
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_ext import ingest_tasks
 from airflow_ext.hooks import call_details
 from airflow_ext.ids import CALL_DETAILS_INGEST, XComKey
+from airflow_ext.tasks import call_details_ingest
+from include.call_details.alerts import PLAN_TASK, POST_TASK
+from include.call_details.keys import idempotency_key, processing_key
 from include.errors import (
     AuthRefusedError,
     AwsRefusedError,
@@ -21,9 +23,6 @@ from include.errors import (
     SettingsError,
     StorageUnavailableError,
 )
-from include.ingest.alerts import PLAN_TASK, POST_TASK
-from include.ingest.identity import idempotency_key
-from include.ingest.keys import processing_key
 from tests.dags.ingest import KEY, RECONCILE_TASK, counts, drop, ingest, ingest_run, plan, post_chunk, reconcile
 from tests.fakes.airflow import FakeRun
 from tests.fakes.call_details import ACCESS, SECRET, TOKEN
@@ -71,7 +70,7 @@ def test_mapped_tasks_get_numbers_and_a_name(world: IngestWorld) -> None:
     run = ingest_run(KEY)
     assert plan(run) == [0]
     context = run.context(POST_TASK, 0)
-    assert ingest_tasks.post_chunk(context, 0) == {"accepted": 2, "dead_lettered": 0}
+    assert call_details_ingest.post_chunk(context, 0) == {"accepted": 2, "dead_lettered": 0}
     assert context["label"] == "records 1-3"  # type: ignore[typeddict-item]
 
 

@@ -4,10 +4,9 @@ from typing import Any
 
 import pytest
 
+from include.call_details.keys import processing_key, run_id
+from include.call_details.models import FileVersion
 from include.errors import FileFailedError, FilesLeftError, SettingsError, StorageUnavailableError
-from include.ingest.claim import FileVersion
-from include.ingest.identity import run_id
-from include.ingest.keys import processing_key
 from tests.dags.ingest import claim_files, ingest, ingest_run, plan, reconcile, watch_run
 from tests.fakes.airflow import FakeRun
 from tests.fakes.ingest import IngestWorld
@@ -127,7 +126,7 @@ def test_file_that_cannot_be_taken_is_told_once_however_many_rounds_find_it(
     world: IngestWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = left_over(world)
-    monkeypatch.setattr("include.ingest.left_files.PATIENCE_SECONDS", 0)
+    monkeypatch.setattr("include.call_details.watcher.PATIENCE_SECONDS", 0)
     for _ in range(4):
         assert claim_files(run, try_number=6) == []
     assert len(world.wire.sns) == 1
@@ -139,7 +138,7 @@ def test_file_that_cannot_be_taken_is_told_once_however_many_rounds_find_it(
 def test_file_in_the_hands_of_a_run_is_waited_for_in_silence(
     world: IngestWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("include.ingest.left_files.PATIENCE_SECONDS", 0)
+    monkeypatch.setattr("include.call_details.watcher.PATIENCE_SECONDS", 0)
     drop(world, KEYS[0])
     plan(ingest_run(KEYS[0]))
     drop(world, KEYS[0])

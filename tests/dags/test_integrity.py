@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from airflow_ext.defaults import TypedRetryPolicy
 from airflow_ext.ids import Tag
-from airflow_ext.notifications.safety_net import alert_unreported_failure
-from airflow_ext.retry import TypedRetryPolicy
+from airflow_ext.notifications.failure_callback import alert_unreported_failure
 
 if TYPE_CHECKING:
     from airflow.dag_processing.dagbag import DagBag

@@ -7,7 +7,7 @@ from airflow.utils.types import DagRunType
 from botocore.exceptions import EndpointConnectionError
 
 from airflow_ext.ids import DEX_TRIGGER_ARCHIVE, XComKey
-from include.archive.digest import ARCHIVE_TASK, LIST_TASK
+from include.archive.alerts import ARCHIVE_TASK, LIST_TASK
 from include.errors import (
     ClientsFailedError,
     DatabaseUnavailableError,

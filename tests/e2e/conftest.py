@@ -13,13 +13,13 @@ from typing import cast
 import psutil
 import pytest
 
-from local.airflow_api import AirflowApi
-from local.airflow_options import DEFAULT_EXECUTOR, EXECUTORS, Executor
-from local.control import StackOptions, running_stack
-from local.demo_events import pause_when_idle
-from local.ports import LOOPBACK
+from local.clients.airflow import AirflowApi
+from local.demo.events import pause_when_idle
+from local.processes.layout import LOOPBACK
 from local.sample import create_client_database
-from local.stack import Stack
+from local.services.airflow import DEFAULT_EXECUTOR, EXECUTORS, Executor
+from local.stack.control import StackOptions, running_stack
+from local.stack.description import Stack
 from tests.e2e.kit import archive as archive_kit
 from tests.e2e.kit import auction as auction_kit
 from tests.e2e.kit import delivery as delivery_kit

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from local.stack import Stack
+from local.stack.description import Stack
 from tests.e2e.kit.auction import ORDER_TASK, SUMMARY_TASK, Results, order_id, orders, ready
 from tests.e2e.kit.functions import Functions
 from tests.e2e.kit.inbox import Inbox

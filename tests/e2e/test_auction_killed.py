@@ -7,7 +7,7 @@ import signal
 
 import psutil
 
-from local.stack import Stack
+from local.stack.description import Stack
 from tests.e2e.kit.auction import NOT_YET, WAIT_TASK, Results, orders, ready
 from tests.e2e.kit.functions import Functions
 from tests.e2e.kit.pipeline import Pipeline

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from local.stack import Stack
+from local.stack.description import Stack
 from tests.e2e.kit.auction import (
     DAG_ID,
     ORDER_TASK,

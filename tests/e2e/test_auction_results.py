@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from local.stack import Stack
+from local.stack.description import Stack
 from tests.e2e.kit.auction import DAG_ID, NOT_YET, ORDER_TASK, SUMMARY_TASK, WAIT_TASK, Results, orders, ready
 from tests.e2e.kit.functions import Functions
 from tests.e2e.kit.inbox import Inbox

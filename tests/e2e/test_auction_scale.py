@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psutil
 
-from local.stack import Stack
+from local.stack.description import Stack
 from tests.e2e.kit.auction import ORDER_TASK, Results, order_id, orders, ready
 from tests.e2e.kit.functions import Functions
 from tests.e2e.kit.inbox import Inbox

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from local.environment import clean_environment
-from local.layout import PROJECT_ROOT
-from local.stack import Stack
+from local.processes.layout import PROJECT_ROOT, clean_environment
+from local.stack.description import Stack
 from tests.e2e.conftest import UseClients
 from tests.e2e.kit.archive import DAG_ID, Archive, key_of
 from tests.e2e.kit.partners import Partners

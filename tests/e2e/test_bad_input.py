@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from local.processes import StackError
-from local.stack import Stack
+from local.processes.supervisor import StackError
+from local.stack.description import Stack
 from tests.e2e.conftest import NewDay, UseClients
 from tests.e2e.kit.archive import Archive
 from tests.e2e.kit.inbox import Inbox

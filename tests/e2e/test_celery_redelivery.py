@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from local.celery_workers import WORKER_NAMES
-from local.stack import Stack
+from local.services.celery import WORKER_NAMES
+from local.stack.description import Stack
 from tests.e2e.kit.ingest import BATCHES, POST_TASK, Ingest, lines
 from tests.e2e.kit.partners import Partners
 from tests.e2e.kit.processes import lose, worker

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from local.celery_workers import WORKER_NAMES
-from local.stack import Stack
+from local.services.celery import WORKER_NAMES
+from local.stack.description import Stack
 from tests.e2e.conftest import NewDay, UseClients
 from tests.e2e.kit.archive import Archive
 from tests.e2e.kit.auction import Results, orders, ready

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from include.delivery.event import SKEW_SECONDS
-from local.stack import Stack
+from include.delivery.models import SKEW_SECONDS
+from local.stack.description import Stack
 from tests.e2e.kit.delivery import DELIVER_TASK, Delivery
 from tests.e2e.kit.inbox import Inbox
 from tests.e2e.kit.partners import Partners

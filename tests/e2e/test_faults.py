@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from local.stack import Stack
+from local.stack.description import Stack
 from tests.e2e.conftest import NewDay, UseClients
 from tests.e2e.kit.archive import DAG_ID, Archive
 from tests.e2e.kit.inbox import Inbox

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from local.stack import Stack
+from local.stack.description import Stack
 from tests.e2e.kit.inbox import Inbox
 from tests.e2e.kit.ingest import BATCHES, LOGIN, File, Ingest, lines
 from tests.e2e.kit.partners import Call, Partners, begun

@@ -10,8 +10,8 @@ from typing import Protocol
 import psutil
 import pytest
 
-from local.airflow_options import Executor
-from local.stack import Stack
+from local.services.airflow import Executor
+from local.stack.description import Stack
 from tests.e2e.kit.ingest import BATCHES, POST_TASK, File, Ingest, lines
 from tests.e2e.kit.partners import Partners
 from tests.e2e.kit.pipeline import Ended

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from local.stack import Stack
+from local.stack.description import Stack
 from tests.e2e.kit.inbox import Inbox
 from tests.e2e.kit.ingest import Ingest, lines
 from tests.e2e.kit.partners import Partners

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from local.stack import Stack
+from local.stack.description import Stack
 from tests.e2e.kit.inbox import Inbox
 from tests.e2e.kit.ingest import BATCHES, Ingest, lines, most_at_once
 from tests.e2e.kit.partners import Partners

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from local.airflow_api import AirflowApi
-from local.stack import Stack
+from local.clients.airflow import AirflowApi
+from local.stack.description import Stack
 from tests.e2e.kit.ingest import BATCHES, CLOSE_TASK, PLAN_TASK, WATCH_DAG_ID, Ingest, lines
 from tests.e2e.kit.partners import Partners
 from tests.e2e.kit.secrets import Secrets

@@ -6,7 +6,7 @@ import contextlib
 
 import psutil
 
-from local.stack import Stack
+from local.stack.description import Stack
 from tests.e2e.conftest import NewDay, UseClients
 from tests.e2e.kit.archive import DAG_ID, Archive, key_of
 from tests.e2e.kit.inbox import Inbox

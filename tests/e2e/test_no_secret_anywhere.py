@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 from sqlalchemy import create_engine, inspect, text
 
-from local.demo_orders import issue_token
-from local.environment import parse_shell_exports
+from local.demo.orders import issue_token
 from local.partners.dex import TOKEN_PREFIX
-from local.stack import Stack
+from local.processes.layout import parse_shell_exports
+from local.stack.description import Stack
 from tests.e2e.conftest import NewDay, UseClients
 from tests.e2e.kit.archive import Archive
 from tests.e2e.kit.auction import PAYLOAD, orders, ready

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from local.stack import Stack
+from local.stack.description import Stack
 from tests.e2e.conftest import NewDay, UseClients
 from tests.e2e.kit.archive import Archive
 from tests.e2e.kit.partners import Partners

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from local.control import StackOptions, running_stack
-from local.processes import StackError
-from local.stack import Stack
+from local.processes.supervisor import StackError
+from local.stack.control import StackOptions, running_stack
+from local.stack.description import Stack
 from tests.e2e.kit.processes import family
 
 

@@ -46,13 +46,13 @@ class AuctionWorld:
         self.wire.attach(monkeypatch)
         self.change_settings()
         self.functions.functions |= {A: self._results, B: self._order}
-        for module in ("auction_tasks", "auction_wait"):
+        for module in ("tasks.energy_auction", "triggers.lambda_result"):
             monkeypatch.setattr(f"airflow_ext.{module}.s3_client", lambda **options: self.s3)
             monkeypatch.setattr(f"airflow_ext.{module}.lambda_client", lambda **options: self.functions)
-        monkeypatch.setattr("airflow_ext.run_report.publish_metrics", self._publish)
+        monkeypatch.setattr("airflow_ext.metrics.publish_metrics", self._publish)
         # Nobody has time for the real pauses, between looks and between attempts to tell.
-        monkeypatch.setattr("include.auction.watch.FIRST_PAUSE_SECONDS", 0.01)
-        monkeypatch.setattr("include.auction.notices.PAUSE_SECONDS", 0.01)
+        monkeypatch.setattr("include.auction.results.FIRST_PAUSE_SECONDS", 0.01)
+        monkeypatch.setattr("include.auction.alerts.PAUSE_SECONDS", 0.01)
 
     def change_settings(self, **changes: Any) -> None:
         """Put the settings, with changes, where Airflow finds them."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from include.clients.login import Keys
+from include.clients.tokens import Keys
 
 POST_URL = "https://calls.test/api/batches"
 LOGIN_URL = "https://calls.test/api/login"

@@ -9,13 +9,13 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from include.clients.delivery import Failure
+from include.clients.http import Failure
 from include.clients.webhooks import Receiver, Reply
-from include.delivery.courier import Courier
 from include.delivery.dead_letters import DeadLetters
-from include.delivery.events import EventTable
+from include.delivery.dispatcher import Courier
+from include.delivery.event_table import EventTable
+from include.delivery.report import Tally
 from include.delivery.subscriptions import Subscriptions
-from include.delivery.summary import Tally
 from tests.fakes.call_details import FakeTime
 from tests.fakes.event_table import EVENTS, SUBSCRIPTIONS, FakeEventTables, event_item
 from tests.fakes.sqs import QUEUE_URL, FakeSqs

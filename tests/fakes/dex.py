@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 import httpx
 
-from include.clients.oauth2 import ClientCredentials
+from include.clients.tokens import ClientCredentials
 
 BASE_URL = "https://dex.test/api"
 TOKEN_URL = "https://login.test/oauth2/token"

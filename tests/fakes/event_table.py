@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from include.delivery.event import timestamp
+from include.delivery.models import timestamp
 from tests.fakes.ledger_table import table_error
 
 EVENTS = "events-test"

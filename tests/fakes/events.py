@@ -6,7 +6,7 @@ import threading
 from dataclasses import replace
 
 from lambdas.events_api.errors import NoSuchEventError, QueueUnavailableError, StoreUnavailableError
-from lambdas.events_api.event import Event, Status
+from lambdas.events_api.models import Event, Status
 from lambdas.events_api.store import Listing, Page
 
 INDEXES = {"by-owner": "owner", "by-owner-status": "owner_status"}

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_ext.hooks import call_details
 from include.clients.call_details import CallDetailsApi
-from include.clients.login import Login
+from include.clients.tokens import Login
 from tests.fakes.call_details import ACCESS, LOGIN_URL, POST_URL, SECRET, FakeCallDetails
 from tests.fakes.ingest_bucket import BUCKET, FakeIngestBucket
 from tests.fakes.ledger_table import TABLE, FakeLedgerTable
@@ -69,18 +69,18 @@ class IngestWorld:
             monkeypatch,
         )
         clients = {"dynamodb": self.table, "sqs": self.sqs, "ssm": self.ssm}
-        for module in ("ingest_desk", "ingest_replay"):
+        for module in ("tasks.call_details_clients", "tasks.call_details_replay"):
             monkeypatch.setattr(f"airflow_ext.{module}.quick_client", lambda service, **options: clients[service])
-        monkeypatch.setattr("airflow_ext.ingest_desk.s3_client", lambda **options: self.s3)
+        monkeypatch.setattr("airflow_ext.tasks.call_details_clients.s3_client", lambda **options: self.s3)
         monkeypatch.setattr("airflow_ext.hooks.call_details.Login", functools.partial(Login, transport=self.api))
         monkeypatch.setattr(
             "airflow_ext.hooks.call_details.CallDetailsApi", functools.partial(CallDetailsApi, transport=self.api)
         )
         # Tokens of another test's API.
         call_details._shared_login.cache_clear()
-        monkeypatch.setattr("airflow_ext.run_report.publish_metrics", self._publish)
+        monkeypatch.setattr("airflow_ext.metrics.publish_metrics", self._publish)
         # Nobody has time for the real pauses between attempts.
-        monkeypatch.setattr("include.clients.backoff.FIRST_SECONDS", 0.001)
+        monkeypatch.setattr("include.clients.http.FIRST_SECONDS", 0.001)
 
     def change_settings(self, **changes: Any) -> None:
         """Put the settings, with changes, where Airflow finds them."""

@@ -59,8 +59,8 @@ class World:
             monkeypatch,
         )
         monkeypatch.setattr("airflow_ext.hooks.dex.DexApi", functools.partial(DexApi, transport=self.dex))
-        monkeypatch.setattr("airflow_ext.archive_tasks.s3_client", lambda **options: self.s3)
-        monkeypatch.setattr("airflow_ext.run_report.publish_metrics", self._publish)
+        monkeypatch.setattr("airflow_ext.tasks.dex_trigger_archive.s3_client", lambda **options: self.s3)
+        monkeypatch.setattr("airflow_ext.metrics.publish_metrics", self._publish)
 
     def change_settings(self, **changes: Any) -> None:
         """Put the settings, with changes, where Airflow finds them."""

@@ -17,13 +17,16 @@ import boto3
 import httpx
 import pytest
 
-from local.aws import build_command, deploy_command, emulator_command
-from local.deployment import orders_api_url as stage_url
-from local.deployment import put_gateway_responses, stack_outputs
-from local.environment import DUMMY_AWS_KEY, REGION
-from local.layout import PROJECT_ROOT
-from local.ports import LOOPBACK, PortRequest, choose_ports
-from local.processes import Command, describe_log
+from local.processes.layout import DUMMY_AWS_KEY, LOOPBACK, PROJECT_ROOT, REGION, PortRequest, choose_ports
+from local.processes.supervisor import Command, describe_log
+from local.services.emulator import (
+    build_command,
+    deploy_command,
+    emulator_command,
+    put_gateway_responses,
+    stack_outputs,
+)
+from local.services.emulator import orders_api_url as stage_url
 from tests.integration.deployed_api import CALL_SECONDS, TLS
 from tests.integration.events import EventsApi
 
@@ -149,7 +152,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         log.open("wb") as output,
         # Closing the pipe, as leaving this block does, is what tells the guard to end the emulator.
         subprocess.Popen(
-            [sys.executable, "-m", "local.guard", "--", *command.arguments],
+            [sys.executable, "-m", "local.processes.guard", "--", *command.arguments],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema
 
-from local.environment import DUMMY_AWS_KEY, REGION
-from local.layout import PROJECT_ROOT
+from local.processes.layout import DUMMY_AWS_KEY, PROJECT_ROOT, REGION
 
 if TYPE_CHECKING:
     import httpx

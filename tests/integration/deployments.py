@@ -14,7 +14,7 @@ from typing import Any
 from infra.release.deploy import PLACES, ROOT, command_environment, deploy
 from infra.release.deployment.commands import Commands
 from infra.release.deployment.target import read_target
-from local.environment import aws_environment
+from local.processes.layout import aws_environment
 from tests.integration.conftest import EMPTY_ACCOUNTS, Aws
 from tests.support.cloudformation import load, without
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from local.deployment import orders_api_url
+from local.services.emulator import orders_api_url
 from tests.fakes.tokens import HS256, claims, forge
 from tests.integration.deployed_api import CALL_SECONDS, DOCUMENTS, TLS, DeployedApi, eventually, hold_against
 

@@ -6,14 +6,14 @@ import itertools
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from include.archive.answer import read_answer
 from include.archive.keys import archive_key
+from include.archive.models import read_answer
 from include.archive.store import ArchiveStore
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from include.archive.outcomes import Outcome
+    from include.archive.models import Outcome
 
 DAY = date(2026, 3, 8)
 CLIENT_IDS = itertools.count(1)

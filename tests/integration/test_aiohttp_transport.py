@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
-from include.clients.aiohttp_transport import AiohttpTransport
-from local.ports import LOOPBACK, PortRequest, choose_ports
+from include.clients.http import AiohttpTransport
+from local.processes.layout import LOOPBACK, PortRequest, choose_ports
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from include.archive.keys import manifest_key, outcomes_key, plan_key
-from include.archive.outcomes import Outcome, OutcomeFile, Progress, Result, read_outcomes
-from include.archive.plan import Plan, cut
-from include.archive.roster import Client
+from include.archive.models import Client, Outcome, OutcomeFile, Plan, Progress, Result, cut, read_outcomes
 from include.archive.run import ArchiveRun, keep_plan
 from include.clients.s3 import get_json, put_json
 from include.errors import StorageRefusedError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from include.archive.outcomes import Outcome, Result
+from include.archive.models import Outcome, Result
 from include.errors import StorageUnavailableError
 from tests.integration.shelf import Shelf
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.config import Config
 
-from include.archive.answer import read_answer
-from include.archive.outcomes import Outcome, Result
+from include.archive.models import Outcome, Result, read_answer
 from include.archive.store import ArchiveStore
 from include.errors import EmptyAnswerError, StorageRefusedError, StorageUnavailableError
 from tests.integration.shelf import DAY, Shelf

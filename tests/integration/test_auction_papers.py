@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from include.auction.book import OrderBook, keep_book, slice_of
+from include.auction.alerts import DeliveryNotes
+from include.auction.deadlines import RunClock
 from include.auction.keys import orders_key
-from include.auction.notices import DeliveryNotes
-from include.auction.outcomes import Outcome, Result
+from include.auction.models import OrderBook, Outcome, Result, keep_book, keep_summary, slice_of
 from include.auction.run import AuctionRun
-from include.auction.summary import keep_summary
-from include.auction.times import RunClock
-from include.clients.functions import FunctionClient
+from include.clients.lambda_function import FunctionClient
 from tests.support.functions import AdHocFunction
 
 if TYPE_CHECKING:

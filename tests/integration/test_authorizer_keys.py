@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lambdas.authorizer.keys import MIN_KEY_BYTES
+from lambdas.authorizer.signing_keys import MIN_KEY_BYTES
 from tests.fakes.tokens import HS256, claims, forge
 from tests.integration.deployed_api import eventually
 from tests.integration.orders import OrdersApi, record

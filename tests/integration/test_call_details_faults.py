@@ -10,16 +10,15 @@ from typing import Any, cast
 
 import pytest
 
+from include.call_details.dead_letters import DeadLetters
+from include.call_details.ledger import ChunkLedger
+from include.call_details.models import ChunkState, Claim, FileVersion
+from include.call_details.poster import Poster
+from include.call_details.rate_limit import Permits
 from include.clients import call_details
 from include.clients.call_details import CallDetailsApi
-from include.clients.items import ItemTable
-from include.clients.login import Keys, Login
-from include.ingest.chunk import ChunkState
-from include.ingest.claim import Claim, FileVersion
-from include.ingest.dead_letters import DeadLetters
-from include.ingest.ledger import ChunkLedger
-from include.ingest.permits import Permits
-from include.ingest.poster import Poster
+from include.clients.dynamodb import ItemTable
+from include.clients.tokens import Keys, Login
 from tests.fakes.ledger_table import TABLE, FakeLedgerTable
 from tests.fakes.s3 import FakeS3
 from tests.fakes.sqs import QUEUE_URL, FakeSqs

@@ -12,11 +12,9 @@ import httpx
 import pytest
 import yaml
 
-from local.aws import aws_client, emulator_command
 from local.compose.deploy import SECRETS
-from local.environment import clean_environment
-from local.layout import PROJECT_ROOT, PYTHON
-from local.ports import LOOPBACK, PortRequest, choose_ports
+from local.processes.layout import LOOPBACK, PROJECT_ROOT, PYTHON, PortRequest, choose_ports, clean_environment
+from local.services.emulator import aws_client, emulator_command
 from tests.e2e.kit.waiting import wait_until
 
 PASSWORDS = {name: f"made-up-{number}" for number, name in enumerate(SECRETS)}

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from include.clients.webhooks import Receiver, Reply
-from include.delivery.changes import Lost, claim, delivered, failed, release, retry
-from include.delivery.courier import Courier
 from include.delivery.dead_letters import DeadLetters
+from include.delivery.dispatcher import Courier
 from include.delivery.due import select_due
-from include.delivery.event import Event, Status
-from include.delivery.events import SETTLE_SECONDS, EventTable
+from include.delivery.event_table import SETTLE_SECONDS, EventTable
+from include.delivery.models import Event, Lost, Status, claim, delivered, failed, release, retry
+from include.delivery.report import Tally
 from include.delivery.subscriptions import Subscriptions
-from include.delivery.summary import Tally
 from include.errors import AwsRefusedError
-from lambdas.events_api.dynamodb_store import DynamoEventStore
+from lambdas.events_api.store import DynamoEventStore
 from tests.fakes.delivery import ACCEPTED, refused
 from tests.fakes.event_table import SECRET, event_item
 from tests.integration.test_events_store import INDEXES, create_table

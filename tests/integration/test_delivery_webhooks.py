@@ -17,11 +17,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from include.clients.public_address import PublicNetwork
-from include.clients.webhooks import Receiver, Reply
-from include.delivery.event import Event
-from include.delivery.letter import write_letter
-from local.ports import LOOPBACK
+from include.clients.webhooks import PublicNetwork, Receiver, Reply
+from include.delivery.models import Event
+from include.delivery.owner_queue import write_letter
+from local.processes.layout import LOOPBACK
 from tests.fakes.event_table import SECRET, event_item
 from tests.integration.test_partner_stubs import Stubs, serving
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import boto3
 import pytest
 
+from infra.release.bundle import ReleaseError
 from infra.release.deploy import PLACES, ROOT, assemble, check_account
-from infra.release.deployment.environment import Airflow
-from infra.release.deployment.shelf import Shelf
+from infra.release.deployment.mwaa import Airflow
+from infra.release.deployment.s3 import Shelf
 from infra.release.deployment.target import read_target
-from infra.release.errors import ReleaseError
 from tests.integration.conftest import Aws
 from tests.integration.deployments import Project, new_account
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lambdas.events_api.keys import id_of
+from lambdas.events_api.api_keys import id_of
 from lambdas.events_api.models import MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES
 from tests.integration.deployed_api import CALL_SECONDS, eventually
 from tests.integration.events import DOCUMENT, NO_SUCH_EVENT, EventsApi, Owner, new_event, unique

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lambdas.events_api.body import MAX_BODY_BYTES
-from lambdas.events_api.keys import new_key
+from lambdas.events_api.api_keys import new_key
+from lambdas.events_api.requests import MAX_BODY_BYTES
 from tests.integration.deployed_api import eventually
 from tests.integration.events import API_LOG, AUTHORIZER_LOG, NO_SUCH_EVENT, EventsApi, Owner, new_event
 

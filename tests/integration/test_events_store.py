@@ -9,20 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lambdas.events_api.clients import dynamodb_client, sqs_client
-from lambdas.events_api.dynamodb_store import DynamoEventStore
+from lambdas.events_api.api_keys import DeniedError, Holder, KeyRing, id_of
 from lambdas.events_api.errors import QueueUnavailableError, StoreUnavailableError
-from lambdas.events_api.events import Events
-from lambdas.events_api.key_ring import DeniedError, Holder, KeyRing
-from lambdas.events_api.keys import id_of
 from lambdas.events_api.models import MAX_PAYLOAD_BYTES, NewEvent
-from lambdas.events_api.query import read_inbox_query
-from lambdas.events_api.queue import SqsDeliveryQueue
-from lambdas.events_api.store import INBOX, EventStore
+from lambdas.events_api.requests import read_inbox_query
+from lambdas.events_api.service import Events
+from lambdas.events_api.store import INBOX, DynamoEventStore, EventStore, SqsDeliveryQueue, dynamodb_client, sqs_client
 from lambdas.tools.api_keys import KeyTable
 from lambdas.tools.subscriptions import SubscriptionTable
 from lambdas.tools.tables import ToolError
-from local.environment import DUMMY_AWS_KEY, REGION
+from local.processes.layout import DUMMY_AWS_KEY, REGION
 from tests.support.event_store import LATER, EventStoreContract, at_once, new_event, walk
 
 if TYPE_CHECKING:

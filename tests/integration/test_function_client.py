@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.config import Config
 
-from include.auction.book import OrderBook
-from include.clients.functions import CONNECT_TIMEOUT_SECONDS, FunctionClient
+from include.auction.models import OrderBook
+from include.clients.lambda_function import CONNECT_TIMEOUT_SECONDS, FunctionClient
 from include.errors import (
     FunctionFailedError,
     FunctionRefusedError,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from include.call_details.storage import FileStore, StoredFile
 from include.errors import FileChangedError
-from include.ingest.files import FileStore, StoredFile
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Aws

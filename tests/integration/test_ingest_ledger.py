@@ -11,18 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from include.call_details.dead_letters import DeadLetter, DeadLetters, Replay, ReplayResult
+from include.call_details.ledger import ChunkLedger, Claims, read_chunks
+from include.call_details.models import ChunkState, Claim, Done, FileVersion, Held, Settled
+from include.call_details.rate_limit import Permits
+from include.clients.aws import get_parameters
 from include.clients.call_details import CallDetailsApi
-from include.clients.items import ItemTable
-from include.clients.login import Login
-from include.clients.ssm import get_parameters
+from include.clients.dynamodb import ItemTable
+from include.clients.tokens import Login
 from include.errors import AwsRefusedError, ClaimLostError
-from include.ingest.chunk import ChunkState, Settled
-from include.ingest.claim import Claim, Done, FileVersion, Held
-from include.ingest.claims import Claims
-from include.ingest.dead_letters import DeadLetter, DeadLetters
-from include.ingest.ledger import ChunkLedger, read_chunks
-from include.ingest.permits import Permits
-from include.ingest.replay import Replay, ReplayResult
 from tests.fakes.call_details import KEYS, LOGIN_URL, POST_URL, FakeCallDetails
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from local.aws import build_command
-from local.processes import Command
+from local.processes.supervisor import Command
+from local.services.emulator import build_command
 from tests.integration.conftest import BUILD_SECONDS, run
 
 POWERTOOLS = {"aws_lambda_powertools", "jmespath", "typing_extensions"}

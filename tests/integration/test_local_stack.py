@@ -17,13 +17,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local import postgres
-from local.control import StackOptions, running_stack, stop
-from local.environment import clean_environment
-from local.layout import PROJECT_ROOT, Layout
-from local.ports import LOOPBACK, PortError
-from local.processes import GuardedProcess, StackError
-from local.stack import Stack, running_supervisor
+from local.processes.layout import LOOPBACK, PROJECT_ROOT, Layout, PortError, clean_environment
+from local.processes.supervisor import GuardedProcess, StackError
+from local.services import postgres
+from local.stack.control import StackOptions, running_stack, stop
+from local.stack.description import Stack, running_supervisor
 
 GONE_WITHIN_SECONDS = 30.0
 

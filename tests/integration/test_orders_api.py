@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from lambdas.orders_api.body import MAX_BODY_BYTES
-from lambdas.orders_api.models import MAX_RECORDS
+from lambdas.orders_api.models import MAX_BODY_BYTES, MAX_RECORDS
 from tests.integration.orders import OrdersApi, record
 
 if TYPE_CHECKING:

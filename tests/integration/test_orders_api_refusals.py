@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from lambdas.orders_api.body import MAX_BODY_BYTES
-from lambdas.orders_api.models import MAX_RECORDS
+from lambdas.orders_api.models import MAX_BODY_BYTES, MAX_RECORDS
 from tests.fakes.tokens import HS256, claims, forge
 from tests.integration.deployed_api import eventually
 from tests.integration.orders import API_LOG, AUTHORIZER_LOG, OrdersApi, record

@@ -17,7 +17,7 @@ import httpx
 import psutil
 import pytest
 
-from local.ports import LOOPBACK, PortRequest, choose_ports
+from local.processes.layout import LOOPBACK, PortRequest, choose_ports
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 30

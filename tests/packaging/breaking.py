@@ -7,9 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from infra.release.configuration import TEMPLATE
-from infra.release.packages import Package
-from infra.release.project import Project
+from infra.release.project import TEMPLATE, Package, Project
 
 Breaking = Callable[[Project], Project]
 

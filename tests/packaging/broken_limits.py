@@ -5,7 +5,7 @@ from __future__ import annotations
 from infra.release.project import SAM, TEMPLATE
 from tests.packaging.breaking import Case, constant, dag, resource, seen, setting, task, text
 
-_TIMES = "include.auction.times"
+_TIMES = "include.auction.deadlines"
 
 CASES = (
     Case(
@@ -17,7 +17,7 @@ CASES = (
     Case(
         "more tasks than share the calls",
         "concurrency/call-details",
-        ("at_once of post_chunk", "TASKS_AT_ONCE in include/ingest/posting.py"),
+        ("at_once of post_chunk", "TASKS_AT_ONCE in include/call_details/poster.py"),
         task("call_details_ingest", "post_chunk", "at_once", 8),
     ),
     Case(
@@ -125,7 +125,7 @@ CASES = (
     Case(
         "an answer that outlasts the task",
         "timeouts/auction",
-        ("LAST_ANSWER in include/auction/times.py", "execution_timeout of process_order"),
+        ("LAST_ANSWER in include/auction/deadlines.py", "execution_timeout of process_order"),
         constant(f"{_TIMES}.LAST_ANSWER", 285),
     ),
     Case(
@@ -137,8 +137,8 @@ CASES = (
     Case(
         "a permit that ends during a call",
         "leases/permits",
-        ("LEASE_SECONDS in include/ingest/permits.py",),
-        constant("include.ingest.permits.LEASE_SECONDS", 70),
+        ("LEASE_SECONDS in include/call_details/rate_limit.py",),
+        constant("include.call_details.rate_limit.LEASE_SECONDS", 70),
     ),
     Case(
         "a call that outlasts its permit",
@@ -150,37 +150,37 @@ CASES = (
         "a task killed while it waits for a permit",
         "leases/permits",
         ("WAIT_SECONDS",),
-        constant("include.ingest.holding.WAIT_SECONDS", 20_000),
+        constant("include.call_details.rate_limit.WAIT_SECONDS", 20_000),
     ),
     Case(
         "a retry that loses its claim",
         "leases/claims",
-        ("MAX_BACKOFF_SECONDS in plugins/airflow_ext/retry.py", "LEASE_SECONDS in include/ingest/claims.py"),
-        constant("airflow_ext.retry.MAX_BACKOFF_SECONDS", 900),
+        ("MAX_BACKOFF_SECONDS in plugins/airflow_ext/defaults.py", "LEASE_SECONDS in include/call_details/ledger.py"),
+        constant("airflow_ext.defaults.MAX_BACKOFF_SECONDS", 900),
     ),
     Case(
         "a pause that loses its claim",
         "leases/claims",
         ("MAX_PAUSE_SECONDS",),
-        constant("airflow_ext.retry.MAX_RETRY_AFTER_SECONDS", 7200),
+        constant("airflow_ext.defaults.MAX_RETRY_AFTER_SECONDS", 7200),
     ),
     Case(
         "a post that outlasts its lease",
         "leases/delivery",
         ("POST_SECONDS in include/clients/webhooks.py",),
-        constant("include.delivery.lane.LEASE_SECONDS", 15),
+        constant("include.delivery.owner_queue.LEASE_SECONDS", 15),
     ),
     Case(
         "a delivery that is killed",
         "leases/delivery",
         ("DELIVER_SECONDS", "execution_timeout of deliver"),
-        constant("include.delivery.courier.DELIVER_SECONDS", 200),
+        constant("include.delivery.dispatcher.DELIVER_SECONDS", 200),
     ),
     Case(
         "a dead letter given to two replays",
         "queues/visibility",
-        ("VISIBILITY_SECONDS in include/ingest/letter_queue.py",),
-        constant("include.ingest.letter_queue.VISIBILITY_SECONDS", 60),
+        ("VISIBILITY_SECONDS in include/call_details/dead_letters.py",),
+        constant("include.call_details.dead_letters.VISIBILITY_SECONDS", 60),
     ),
     Case(
         "a wake-up given out while it is deleted",
@@ -191,8 +191,8 @@ CASES = (
     Case(
         "a poll that outlasts its client",
         "queues/poll",
-        ("_POLL_SECONDS in plugins/airflow_ext/triggers/event_queue.py",),
-        constant("airflow_ext.triggers.event_queue._POLL_SECONDS", 20),
+        ("_POLL_SECONDS in plugins/airflow_ext/triggers/sqs_wakeup.py",),
+        constant("airflow_ext.triggers.sqs_wakeup._POLL_SECONDS", 20),
     ),
     Case(
         "dead letters that vanish first",
@@ -215,7 +215,7 @@ CASES = (
     Case(
         "a constant that was renamed",
         "preflight/facts",
-        ("include/auction/times.py: GRACE", "infra/release/checks"),
+        ("include/auction/deadlines.py: GRACE", "infra/release/checks"),
         lambda project: seen(
             "constants", value={n: v for n, v in project.airflow.constants.items() if n != f"{_TIMES}.GRACE"}
         )(project),

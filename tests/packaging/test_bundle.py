@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from infra.release import bundle
-from infra.release.bundle import ARCHIVE, MANIFEST, REQUIREMENTS, Manifest, read_manifest, write_bundle
-from infra.release.errors import ReleaseError
+from infra.release.bundle import ARCHIVE, MANIFEST, REQUIREMENTS, Manifest, ReleaseError, read_manifest, write_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("plugins", "include", "dags")
@@ -167,10 +166,10 @@ def test_new_bundle_replaces_the_earlier_one(project: Path, tmp_path: Path) -> N
     folder = tmp_path / "dist"
     write_bundle(project, folder)
     (project / "dags/event_delivery.py").unlink()
-    (project / "include/slices.py").unlink()
+    (project / "include/mapped_work.py").unlink()
     manifest = write_bundle(project, folder)
     assert "dags/event_delivery.py" not in manifest.files.keys() | contents(folder).keys()
-    assert "include/slices.py" not in archived(folder)
+    assert "include/mapped_work.py" not in archived(folder)
     assert {path.name for path in tmp_path.iterdir()} == {"dist", "project"}, "and nothing is left over"
 
 

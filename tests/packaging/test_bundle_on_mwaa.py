@@ -164,7 +164,7 @@ def test_every_module_of_the_bundle_can_be_imported(component: dict[str, Any], u
         for path in (unpacked.plugins / package).rglob("*.py")
     ]
     names = {".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in files}
-    for kind in ("hooks", "notifications", "operators", "sensors", "timetables", "triggers"):
+    for kind in ("hooks", "notifications", "operators", "tasks", "timetables", "triggers"):
         assert f"airflow_ext.{kind}" in names
     assert set(component["modules"]) == names - {"airflow_ext", "include"}
     assert component["module_errors"] == {}
@@ -184,7 +184,7 @@ def test_triggers_and_timetables_are_found_where_there_are_no_dag_files(
     dag_processor: dict[str, Any], triggerer: dict[str, Any]
 ) -> None:
     assert not any("dags" in Path(path).parts for path in triggerer["sys_path"])
-    assert "airflow_ext.triggers.event_queue.EventQueueTrigger" in dag_processor["watched_by"]
+    assert "airflow_ext.triggers.sqs_wakeup.EventQueueTrigger" in dag_processor["watched_by"]
     assert "airflow_ext.triggers.lambda_result.LambdaResultTrigger" in dag_processor["triggers"]
     assert len(triggerer["triggers"]) == len(dag_processor["triggers"] + dag_processor["watched_by"])
     assert triggerer["timetables"].keys() == dag_processor["files"].keys()

@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
-from local.airflow_options import Places, airflow_variables
-from local.aws import emulator_command
-from local.celery_workers import WORKER_NAMES, worker_commands
 from local.compose.deploy import SECRETS as DEPLOY_SECRETS
 from local.compose.env import main as write_env
-from local.environment import StackSecrets, clean_environment
-from local.layout import PYTHON
+from local.processes.layout import PYTHON, StackSecrets, clean_environment
+from local.services.airflow import Places, airflow_variables
+from local.services.celery import WORKER_NAMES, worker_commands
+from local.services.emulator import emulator_command
 
 Service = dict[str, Any]
 
@@ -192,7 +191,7 @@ def test_images_have_the_versions_that_are_pinned(root: Path, services: dict[str
     assert "--requirement requirements/emulator.txt" in tools_image
     assert "ministack==" in (root / "requirements" / "emulator.txt").read_text()
     major = services["postgres"]["image"].removeprefix("postgres:")
-    assert f'"pginstall{major}"' in (root / "local" / "postgres.py").read_text()
+    assert f'"pginstall{major}"' in (root / "local" / "services" / "postgres.py").read_text()
     assert services["sqlserver"]["image"] == "mcr.microsoft.com/mssql/server:2022-latest"
 
 

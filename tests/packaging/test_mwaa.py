@@ -12,8 +12,8 @@ import pytest
 from airflow_ext.defaults import schedule_timezone
 from infra.release.deployment.steps import VERSIONED
 from infra.release.deployment.target import FILLED_IN
-from local.airflow_options import Places, airflow_variables
-from local.environment import StackSecrets
+from local.processes.layout import StackSecrets
+from local.services.airflow import Places, airflow_variables
 from tests.packaging.template import read_template
 from tests.support.cloudformation import INFRA, load, properties_of, walk
 

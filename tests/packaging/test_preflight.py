@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from include.auction import times
-from include.ingest import permits
+from include.auction import deadlines
+from include.call_details import rate_limit
 from infra.release.preflight import main, report, run_checks
-from infra.release.project import FOLDERS, SAM, TEXTS, Project
-from infra.release.reading import read_projects
+from infra.release.project import FOLDERS, SAM, TEXTS, Project, read_projects
 from tests.packaging import broken_limits, broken_projects
 from tests.packaging.breaking import Case
 
@@ -37,9 +36,11 @@ def test_this_project_passes(project: Project) -> None:
 
 
 def test_numbers_are_those_of_the_code(project: Project) -> None:
-    assert project.constant("include.auction.times.RUN", "a run").value == times.RUN
-    assert project.constant("include.ingest.permits.LEASE_SECONDS", "a lease").value == permits.LEASE_SECONDS
-    assert project.dag("energy_auction", "dagrun_timeout", "a run").value == times.RUN
+    assert project.constant("include.auction.deadlines.RUN", "a run").value == deadlines.RUN
+    assert (
+        project.constant("include.call_details.rate_limit.LEASE_SECONDS", "a lease").value == rate_limit.LEASE_SECONDS
+    )
+    assert project.dag("energy_auction", "dagrun_timeout", "a run").value == deadlines.RUN
     assert project.dag("energy_auction", "interval", "schedule").value == 300
     assert project.dag("dex_trigger_archive", "interval", "schedule").value == 23 * 3600, (
         "the day the clocks go forward"
@@ -118,7 +119,7 @@ def test_command_fails_for_a_project_whose_files_are_broken(
     broken = _copy(root, tmp_path / "broken")
     _edit(broken / "dags/call_details_replay.py", "import pendulum\n", "import pendulum\nimport not_on_mwaa\n")
     _edit(broken / "plugins/.airflowignore", "airflow_ext/\n", "")
-    _edit(broken / "include/ingest/permits.py", "LEASE_SECONDS = 90.0", "LEASE_SECONDS = 60.0")
+    _edit(broken / "include/call_details/rate_limit.py", "LEASE_SECONDS = 90.0", "LEASE_SECONDS = 60.0")
     _edit(broken / "dags/event_delivery.py", "minutes=4", "minutes=2")
     _edit(
         broken / "dags/call_details_watch.py",

@@ -7,21 +7,21 @@ from typing import Any
 import pytest
 
 from airflow_ext.ids import METRICS_NAMESPACE
-from include.delivery.changes import LONGEST_PAUSE_SECONDS
 from include.delivery.due import Due
-from include.delivery.summary import Tally, metrics
+from include.delivery.models import LONGEST_PAUSE_SECONDS
+from include.delivery.report import Tally, metrics
 from tests.packaging.template import ROOT, properties_of, resource, statements_of
 
 ALARMS = properties_of("AWS::CloudWatch::Alarm")
 
 PUBLISHERS = {
-    "dex_trigger_archive": "archive_*.py",
-    "energy_auction": "auction_*.py",
-    "call_details_watch": "ingest_watch.py",
-    "call_details_ingest": "ingest_report.py",
-    "event_delivery": "delivery_report.py",
+    "dex_trigger_archive": "tasks/dex_trigger_archive.py",
+    "energy_auction": "tasks/energy_auction.py",
+    "call_details_watch": "tasks/call_details_watch.py",
+    "call_details_ingest": "tasks/call_details_ingest.py",
+    "event_delivery": "tasks/event_delivery.py",
 }
-"""Modules of ``airflow_ext`` that publish a pipeline's metrics, beside what run_report.py publishes for all."""
+"""Modules of ``airflow_ext`` that publish a pipeline's metrics, beside what metrics.py publishes for all."""
 
 DELIVERY_METRICS = metrics(Due((), 0, 0, 0.0), Tally(attempts=1))
 """What the delivery publishes of its own; its names are in the domain."""
@@ -93,7 +93,7 @@ def test_alarm_of_a_pipeline_watches_what_the_pipeline_publishes(name: str) -> N
     if pipeline == "event_delivery" and alarm["MetricName"] in DELIVERY_METRICS:
         assert "metrics(" in own, "nothing publishes them"
         return
-    published = own + (folder / "run_report.py").read_text(encoding="utf-8")
+    published = own + (folder / "metrics.py").read_text(encoding="utf-8")
     assert f'"{alarm["MetricName"]}"' in published, f"nothing publishes what {name} watches"
 
 

@@ -56,11 +56,11 @@ ACTIONS = {
 """What IAM calls the calls."""
 
 CALLERS = {
-    "EventsApiFunctionRole": [path for path in sorted(CODE.glob("*.py")) if path.name != "key_ring.py"],
-    "EventsApiAuthorizerFunctionRole": [CODE / "key_ring.py"],
+    "EventsApiFunctionRole": [path for path in sorted(CODE.glob("*.py")) if path.name != "api_keys.py"],
+    "EventsApiAuthorizerFunctionRole": [CODE / "api_keys.py"],
     "EventDeliveryPolicy": [
         *sorted((ROOT / "include" / "delivery").glob("*.py")),
-        ROOT / "plugins" / "airflow_ext" / "triggers" / "event_queue.py",
+        ROOT / "plugins" / "airflow_ext" / "triggers" / "sqs_wakeup.py",
     ],
 }
 """The code that each policy is for."""

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from lambdas.events_api.errors import NoSuchEventError
-from lambdas.events_api.event import Event, Status
-from lambdas.events_api.ids import random_id
+from lambdas.events_api.models import Event, Status, random_id
 from lambdas.events_api.store import INBOX, EventStore, Listing
 
 AT_ONCE = 8

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from infra.release.findings import Amount, Finding, at_most, bad, good, less
-from infra.release.project import Project
+from infra.release.project import Amount, Finding, Project, at_most, bad, good, less
 
 CALL_DETAILS_CALLS = Amount(50, "what the API takes at once", "")
 """Agreed with the partner (spec: ingest, At most 50 calls at once)."""
@@ -24,7 +23,7 @@ def call_details(project: Project) -> Iterator[Finding]:
     calls = project.setting("max_concurrent_calls", "calls at once over all files and replays")
     yield at_most(check, calls, CALL_DETAILS_CALLS, "the partner refuses what is beyond")
     tasks = project.task("call_details_ingest", "post_chunk", "at_once", "chunks that are posted at once", "")
-    shares = project.constant("include.ingest.posting.TASKS_AT_ONCE", "the tasks that share the calls", "")
+    shares = project.constant("include.call_details.poster.TASKS_AT_ONCE", "the tasks that share the calls", "")
     if tasks.value == shares.value:
         yield good(check, tasks.where, f"{tasks} is {shares}")
     else:
@@ -65,7 +64,7 @@ def functions(project: Project) -> Iterator[Finding]:
 def connections(project: Project) -> Iterator[Finding]:
     """A delivery's threads find a connection each."""
     posts = project.setting("delivery_concurrency", "posts of a task at once")
-    extra = project.constant("include.delivery.writer.CALLS_AT_ONCE", "writers", "")
+    extra = project.constant("include.delivery.event_table.CALLS_AT_ONCE", "writers", "")
     # As the courier opens them: half as many lanes again as posts, and a thread for four of these.
     threads = math.floor(math.floor(posts.value * 1.5) / 4) + extra.value
     wanted = Amount(threads, f"threads for {posts.value:g} posts at once", posts.where)

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from infra.release.checks.requirements import names
-from infra.release.findings import Finding, bad, good
-from infra.release.project import Project
+from infra.release.project import Finding, Project, bad, good
 
 OWN = {"include", "airflow_ext"}
 _PROVIDERS = "airflow.providers."

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from infra.release.findings import Amount, Finding, at_most, less
-from infra.release.project import Project
+from infra.release.project import Amount, Finding, Project, at_most, less
 
 SQS_VISIBILITY = 30
 """Seconds, of a queue that says nothing else."""
@@ -16,15 +15,15 @@ def permits(project: Project) -> Iterator[Finding]:
     """A permit of the call-details API outlasts the call that it allows, with time to renew it."""
     check = "leases/permits"
     post = project.constant("include.clients.call_details.POST_SECONDS", "a call may take")
-    reckoned = project.constant("include.ingest.holding.CALL_SECONDS", "what a permit reckons with for it")
+    reckoned = project.constant("include.call_details.rate_limit.CALL_SECONDS", "what a permit reckons with for it")
     yield at_most(check, post, reckoned, "a call goes on when its permit is somebody else's")
-    skew = project.constant("include.ingest.holding.SKEW_SECONDS", "skew")
-    renew = project.constant("include.ingest.holding.RENEW_SECONDS", "from one renewal to the next")
+    skew = project.constant("include.call_details.rate_limit.SKEW_SECONDS", "skew")
+    renew = project.constant("include.call_details.rate_limit.RENEW_SECONDS", "from one renewal to the next")
     needed = reckoned.value + skew.value + renew.value
     held = replace(reckoned, value=needed, what="a call, clocks that differ, and the time between two renewals")
-    lease = project.constant("include.ingest.permits.LEASE_SECONDS", "the lease of permits")
+    lease = project.constant("include.call_details.rate_limit.LEASE_SECONDS", "the lease of permits")
     yield less(check, held, lease, "calls wait for the next renewal though permits are free")
-    patience = project.constant("include.ingest.holding.WAIT_SECONDS", "a task waits for a permit")
+    patience = project.constant("include.call_details.rate_limit.WAIT_SECONDS", "a task waits for a permit")
     limit = project.task("call_details_ingest", "post_chunk", "execution_timeout", "it may run")
     yield less(check, patience, limit, "a task without permits is killed instead of leaving its worker to others")
 
@@ -32,11 +31,11 @@ def permits(project: Project) -> Iterator[Finding]:
 def claims(project: Project) -> Iterator[Finding]:
     """The claim on a file survives the pauses between two attempts of its tasks."""
     check = "leases/claims"
-    lease = project.constant("include.ingest.claims.LEASE_SECONDS", "the lease of a file")
-    backoff = project.constant("airflow_ext.retry.MAX_BACKOFF_SECONDS", "longest delay before a retry")
+    lease = project.constant("include.call_details.ledger.LEASE_SECONDS", "the lease of a file")
+    backoff = project.constant("airflow_ext.defaults.MAX_BACKOFF_SECONDS", "longest delay before a retry")
     yield less(check, backoff, lease, "another run takes the file over while the first waits to go on")
-    asked = project.constant("airflow_ext.retry.MAX_RETRY_AFTER_SECONDS", "longest delay that an API may ask for")
-    pause = project.constant("include.ingest.claims.MAX_PAUSE_SECONDS", "longest pause that a claim survives")
+    asked = project.constant("airflow_ext.defaults.MAX_RETRY_AFTER_SECONDS", "longest delay that an API may ask for")
+    pause = project.constant("include.call_details.ledger.MAX_PAUSE_SECONDS", "longest pause that a claim survives")
     yield at_most(check, asked, pause, "another run takes the file over while the first waits as it was asked to")
 
 
@@ -44,11 +43,11 @@ def delivery(project: Project) -> Iterator[Finding]:
     """A claim on events outlasts a post, and a task ends by itself before it is killed."""
     check = "leases/delivery"
     post = project.constant("include.clients.webhooks.POST_SECONDS", "a post may take")
-    skew = project.constant("include.delivery.event.SKEW_SECONDS", "skew")
+    skew = project.constant("include.delivery.models.SKEW_SECONDS", "skew")
     needed = replace(post, value=post.value + skew.value, what="a post, and clocks that differ")
-    lease = project.constant("include.delivery.lane.LEASE_SECONDS", "the lease of an event")
+    lease = project.constant("include.delivery.owner_queue.LEASE_SECONDS", "the lease of an event")
     yield less(check, needed, lease, "nothing is ever posted: a claim would end during the post")
-    share = project.constant("include.delivery.courier.DELIVER_SECONDS", "a task begins posts for")
+    share = project.constant("include.delivery.dispatcher.DELIVER_SECONDS", "a task begins posts for")
     longest = replace(share, value=share.value + lease.value, what="a task begins posts, and a lease after that")
     limit = project.task("event_delivery", "deliver", "execution_timeout", "it may run")
     yield less(check, longest, limit, "a task is killed with posts under way, whose outcome is lost")
@@ -56,7 +55,7 @@ def delivery(project: Project) -> Iterator[Finding]:
 
 def replay(project: Project) -> Iterator[Finding]:
     """A dead letter stays hidden while it is posted again."""
-    hidden = project.constant("include.ingest.letter_queue.VISIBILITY_SECONDS", "a message stays hidden")
+    hidden = project.constant("include.call_details.dead_letters.VISIBILITY_SECONDS", "a message stays hidden")
     asking = _longest_call(project)
     # It is extended three times as often as it would end.
     needed = replace(
@@ -67,8 +66,8 @@ def replay(project: Project) -> Iterator[Finding]:
 
 def wake_up(project: Project) -> Iterator[Finding]:
     """The queue that wakes the delivery is read and emptied in time."""
-    poll = project.constant("airflow_ext.triggers.event_queue._POLL_SECONDS", "a long poll of the event queue")
-    other = project.constant("include.ingest.letter_queue._WAIT_SECONDS", "a long poll of the dead letters")
+    poll = project.constant("airflow_ext.triggers.sqs_wakeup._POLL_SECONDS", "a long poll of the event queue")
+    other = project.constant("include.call_details.dead_letters._WAIT_SECONDS", "a long poll of the dead letters")
     read = project.client("quick", "read", "what its client waits for an answer")
     for each in (poll, other):
         yield less("queues/poll", each, read, "every poll of an empty queue is broken off and repeated")

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from pathspec import GitIgnoreSpec
 
-from infra.release.findings import Amount, Finding, at_most, bad, good
-from infra.release.project import Project
+from infra.release.project import Amount, Finding, Project, at_most, bad, good
 
 IGNORED = "plugins/.airflowignore"
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from infra.release.findings import Amount, Finding, at_most
-from infra.release.project import Project
+from infra.release.project import Amount, Finding, Project, at_most
 
 LARGEST_XCOM = 512 * 1024
 """Bytes. Airflow keeps an XCom as one value of its database, and each mapped task reads the whole list."""
@@ -44,6 +43,8 @@ def _counts(project: Project) -> dict[str, Amount]:
     return {
         "dex_trigger_archive.list_clients": project.setting("max_mapped_clients", "most tasks of an archive run"),
         "energy_auction.wait_for_results": project.setting("max_mapped_orders", "most tasks of an auction"),
-        "call_details_ingest.plan": project.constant("include.ingest.planner.Limits.max_chunks", "most chunks", ""),
-        "call_details_watch.claim_files": project.constant("include.ingest.intake.MAX_FILES", "most files", ""),
+        "call_details_ingest.plan": project.constant(
+            "include.call_details.planner.Limits.max_chunks", "most chunks", ""
+        ),
+        "call_details_watch.claim_files": project.constant("include.call_details.watcher.MAX_FILES", "most files", ""),
     }

@@ -9,9 +9,18 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
 from infra.release.bundle import MWAA_PLUGINS
-from infra.release.findings import Finding, bad, good
-from infra.release.packages import Package, needs, normalized
-from infra.release.project import CONSTRAINTS, LOCAL, REQUIREMENTS, Project
+from infra.release.project import (
+    CONSTRAINTS,
+    LOCAL,
+    REQUIREMENTS,
+    Finding,
+    Package,
+    Project,
+    bad,
+    good,
+    needs,
+    normalized,
+)
 
 _CONSTRAINT_LINE = f'--constraint "{MWAA_PLUGINS}/constraints.txt"'
 _PIN = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(\[[\w,.-]+\])?==(?P<version>[\w.!+-]+)")

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
-from infra.release.findings import Amount, Finding, at_most, bad, good, less
-from infra.release.project import Project
+from infra.release.project import Amount, Finding, Project, at_most, bad, good, less
 
 REST_SECONDS = Amount(29, "what API Gateway waits for", "", "s")
 """Integration time-out of a REST API, unless AWS was asked for more."""
@@ -95,7 +94,7 @@ def schedules(project: Project) -> Iterator[Finding]:
 
 def auction(project: Project) -> Iterator[Finding]:
     """The auction's five minutes: each step's limit lies within the next one's."""
-    check, times = "timeouts/auction", "include.auction.times"
+    check, times = "timeouts/auction", "include.auction.deadlines"
     setting = project.setting("auction_results_timeout", "results are asked for until", "s")
     results = project.constant(f"{times}.MAX_RESULTS", "results may be asked for until")
     yield at_most(check, setting, results, "no time is left for the orders")
@@ -117,7 +116,7 @@ def archive(project: Project) -> Iterator[Finding]:
     """A group of clients is done before its task's time is up, even if every call takes as long as it may."""
     clients = project.setting("clients_per_task", "clients of a task")
     at_once = project.setting("archive_concurrency", "at once")
-    call = project.constant("include.clients.rest.TIMEOUT_SECONDS", "a call may take")
+    call = project.constant("include.clients.http.TIMEOUT_SECONDS", "a call may take")
     seconds = -(-clients.value // at_once.value) * call.value
     slowest = Amount(
         seconds, f"{clients.value:g} clients, {at_once.value:g} at once, each for {call.value:g} s", clients.where, "s"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.release.errors import ReleaseError
+from infra.release.bundle import ReleaseError
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
-from infra.release.errors import ReleaseError
+from infra.release.bundle import ReleaseError
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient

@@ -1,18 +1,69 @@
-"""The deployment as a list of steps, in the order in which each can rely on those before it."""
+"""The deployment as a list of steps, in the order in which each can rely on those before it.
+
+What a deployment's steps are made of, and how they are shown.
+"""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from infra.release.bundle import ReleaseError
 from infra.release.deployment.commands import Commands
-from infra.release.deployment.environment import Airflow
-from infra.release.deployment.plan import Places, Step, name_of, pairs, shown
-from infra.release.deployment.shelf import Shelf
+from infra.release.deployment.mwaa import Airflow
+from infra.release.deployment.s3 import Shelf
 from infra.release.deployment.stacks import Stacks
 from infra.release.deployment.target import Target
-from infra.release.errors import ReleaseError
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: what it is, what exactly it does (commands and targets, a line each), and the doing."""
+
+    title: str
+    details: Sequence[str]
+    run: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Files and programs of a deployment.
+
+    Args:
+        sam: the SAM CLI.
+        sam_config: infra/samconfig.toml.
+        application_template: infra/template.yaml.
+        airflow_template: infra/mwaa.yaml.
+        build: folder that `sam build` fills.
+        bundle: folder that infra.release.bundle fills.
+    """
+
+    sam: Path
+    sam_config: Path
+    application_template: Path
+    airflow_template: Path
+    build: Path
+    bundle: Path
+
+
+def shown(command: Sequence[str]) -> str:
+    """A command as it could be typed in the repository's root."""
+    root = f"{Path.cwd()}/"
+    return shlex.join(part.removeprefix(root) for part in command)
+
+
+def name_of(template: Path) -> str:
+    """A template as people name it, with its folder."""
+    return f"{template.parent.name}/{template.name}"
+
+
+def pairs(parameters: Mapping[str, str]) -> str:
+    """Parameters as they stand in infra/samconfig.toml."""
+    return ", ".join(f"{name}={value}" for name, value in parameters.items())
+
 
 AIRFLOW_SECONDS = 120 * 60.0
 """How long the stack of Airflow may take: a new environment takes 20 to 40 minutes, an update 10 to 30, a rollback as

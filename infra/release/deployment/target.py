@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.release.errors import ReleaseError
+from infra.release.bundle import ReleaseError
 
 ENVIRONMENTS = ("dev", "staging", "prod")
 """What can be deployed; `local` belongs to the local stack."""

@@ -61,7 +61,7 @@ def lambda_client(*, max_connections: int = 1, session: AwsSession | None = None
     """
     from botocore.config import Config
 
-    from include.clients.functions import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS
+    from include.clients.lambda_function import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS
 
     config = Config(
         max_pool_connections=max_connections,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ext.hooks.connections import absolute_url, check_url, get_connection
 from airflow_ext.ids import CALL_DETAILS_CONNECTION
+from include.clients.aws import get_parameters
 from include.clients.call_details import CallDetailsApi
-from include.clients.login import Keys, Login
-from include.clients.ssm import get_parameters
+from include.clients.tokens import Keys, Login
 from include.errors import SettingsError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_ext.hooks.connections import absolute_url, check_url, get_connection
 from airflow_ext.ids import DEX_API_CONNECTION, DEX_DATABASE_CONNECTION
 from include.clients.dex import DexApi
-from include.clients.oauth2 import ClientCredentials
+from include.clients.tokens import ClientCredentials
 from include.errors import DatabaseRefusedError, DatabaseUnavailableError, SettingsError
 
 if TYPE_CHECKING:

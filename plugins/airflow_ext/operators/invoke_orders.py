@@ -9,7 +9,7 @@ from airflow.sdk import BaseOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_ext.auction_wait import Work
+    from airflow_ext.triggers.lambda_result import Work
 
 
 class InvokeOrdersOperator(BaseOperator):
@@ -22,7 +22,7 @@ class InvokeOrdersOperator(BaseOperator):
 
     Args:
         function_param: the run's param that names Lambda B.
-        work: which orders, as :class:`~airflow_ext.sensors.lambda_result.LambdaResultSensor` returns it.
+        work: which orders, as :class:`~airflow_ext.operators.lambda_result.LambdaResultSensor` returns it.
         kwargs: of the base class.
     """
 
@@ -34,12 +34,12 @@ class InvokeOrdersOperator(BaseOperator):
     @property
     def label(self) -> str:
         """What the UI shows, for ``map_index_template``."""
-        from include.auction.book import slice_of
+        from include.auction.models import slice_of
 
         return slice_of(self.work["start"], self.work["stop"]).label
 
     def execute(self, context: Context) -> None:
         """Process the orders."""
-        from airflow_ext import auction_tasks
+        from airflow_ext.tasks import energy_auction
 
-        auction_tasks.process_orders(context, self.work, context["params"][self.function_param])
+        energy_auction.process_orders(context, self.work, context["params"][self.function_param])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import date
 from typing import Any
 
-from local.stack import Stack
+from local.stack.description import Stack
 from tests.e2e.kit.bucket import Bucket, Version
 
 DAG_ID = "dex_trigger_archive"

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from typing import Any
 
-from local.stack import Stack
+from local.stack.description import Stack
 from tests.e2e.kit.bucket import Bucket
 from tests.e2e.kit.pipeline import Pipeline
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from local.stack import Stack
+from local.stack.description import Stack
 
 
 @dataclass(frozen=True)

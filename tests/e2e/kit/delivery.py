@@ -10,12 +10,11 @@ from typing import Any
 
 import httpx
 
-from lambdas.events_api.dynamodb_store import DynamoEventStore
-from lambdas.events_api.event import Event, Status, timestamp
-from lambdas.events_api.ids import random_id
+from lambdas.events_api.models import Event, Status, random_id, timestamp
+from lambdas.events_api.store import DynamoEventStore
 from lambdas.tools.api_keys import KeyTable
 from lambdas.tools.subscriptions import SubscriptionTable
-from local.stack import Stack
+from local.stack.description import Stack
 from tests.e2e.kit.auction import PAYLOAD
 from tests.e2e.kit.pipeline import Pipeline
 from tests.e2e.kit.waiting import wait_until

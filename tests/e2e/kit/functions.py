@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from local.stack import Stack
+from local.stack.description import Stack
 from tests.support.functions import AdHocFunction
 
 _AUCTION = """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from local.inbox import receive_alerts, slack_messages
-from local.stack import Stack
+from local.clients.inbox import receive_alerts, slack_messages
+from local.stack.description import Stack
 from tests.e2e.kit.waiting import wait_until
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from local.stack import Stack
+from local.stack.description import Stack
 from tests.e2e.kit.secrets import DEX_API, Secrets
 
 TRIGGER = "/data-exchange/trigger"

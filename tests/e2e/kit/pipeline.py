@@ -7,7 +7,7 @@ from datetime import date, datetime
 from typing import Any
 from urllib.parse import quote
 
-from local.airflow_api import AirflowApi
+from local.clients.airflow import AirflowApi
 from tests.e2e.kit.waiting import wait_until
 
 POLL_SECONDS = 0.5

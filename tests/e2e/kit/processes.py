@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from local.layout import PROJECT_ROOT, PYTHON, Layout
-from local.stack import Stack, running_supervisor
+from local.processes.layout import PROJECT_ROOT, PYTHON, Layout
+from local.stack.description import Stack, running_supervisor
 
 _TASK_TITLE = "airflow worker -- "
 

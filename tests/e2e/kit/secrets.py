@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from local.stack import Stack
+from local.stack.description import Stack
 
 DEX_API = "airflow/connections/dex_api"
 DEX_DB = "airflow/connections/dex_db"

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 import httpx
 import pytest
 
-from include.archive import pace as pace_module
+from include.archive import run as pace_module
 from include.archive.keys import archive_key
-from include.archive.outcomes import Result
-from include.archive.plan import Plan, cut
-from include.archive.roster import Client
+from include.archive.models import Client, Plan, Result, cut
 from include.archive.run import ArchiveRun, keep_plan
 from include.clients.dex import DexApi
 from include.errors import ClientsFailedError, RetryableClientsError, StorageRefusedError

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from include.archive.answer import read_answer
 from include.archive.keys import archive_key
-from include.archive.outcomes import Outcome, Result
+from include.archive.models import Outcome, Result, read_answer
 from include.archive.store import ArchiveStore
 from include.errors import EmptyAnswerError, PipelineError, StorageRefusedError, StorageUnavailableError
 from tests.fakes.s3 import FakeS3, s3_error, unreachable

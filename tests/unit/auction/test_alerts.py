@@ -5,9 +5,7 @@ from typing import Any
 
 from include.alerts import Alert, Severity
 from include.auction.alerts import no_orders, order_alerts
-from include.auction.book import slice_of
-from include.auction.outcomes import Outcome, Result
-from include.auction.summary import Summary
+from include.auction.models import Outcome, Result, Summary, slice_of
 
 PIPELINE = "energy_auction"
 

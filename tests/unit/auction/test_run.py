@@ -9,12 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.auction.book import OrderBook, keep_book, slice_of
-from include.auction.outcomes import Outcome, Result
+from include.auction.deadlines import RunClock
+from include.auction.models import (
+    NO_OUTCOME,
+    OrderBook,
+    Outcome,
+    Result,
+    Summary,
+    account,
+    had_orders,
+    keep_book,
+    keep_summary,
+    slice_of,
+)
 from include.auction.run import AuctionRun, raise_for_failures
-from include.auction.summary import NO_OUTCOME, Summary, account, had_orders, keep_summary
-from include.auction.times import RunClock
-from include.clients.functions import FunctionClient
+from include.clients.lambda_function import FunctionClient
 from include.errors import OrdersFailedError, RetryableOrdersError
 from tests.fakes.functions import FakeLambda, RaisedError
 from tests.fakes.s3 import FakeS3

@@ -11,10 +11,9 @@ import httpx
 import pytest
 
 from include.clients import call_details
-from include.clients.backoff import MAX_SECONDS, retry_delay
 from include.clients.call_details import CallDetailsApi, Gate
-from include.clients.delivery import Delivery
-from include.clients.login import MAX_REFUSED, Login
+from include.clients.http import MAX_SECONDS, Delivery, retry_delay
+from include.clients.tokens import MAX_REFUSED, Login
 from include.errors import ApiUnavailableError, AuthRefusedError
 from tests.fakes.call_details import KEYS, LOGIN_URL, POST_URL, TOKEN, FakeCallDetails, FakeTime, Reply
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from include.clients.delivery import Failure
-from include.clients.public_address import PublicNetwork
-from include.clients.webhooks import Receiver, Reply, usable_url
+from include.clients.http import Failure
+from include.clients.webhooks import PublicNetwork, Receiver, Reply, usable_url
 from tests.fakes.network import OK, PUBLIC, FakeNames, FakeNetwork, Hang
 
 URL = "https://receiver.test/hook?a=b"

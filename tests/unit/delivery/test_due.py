@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.delivery.due import Due, select_due
-from include.delivery.event import timestamp
+from include.delivery.models import timestamp
 from include.errors import AwsUnavailableError
 from tests.fakes.delivery import START, DeliveryWorld
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from infra.release import mwaa_image
-from infra.release.errors import ReleaseError
+from infra.release.bundle import ReleaseError
 from infra.release.mwaa_image import Installed, fingerprint, install, installed
 
 LISTS = ("image.txt", "requirements.txt", "requirements/constraints.txt")

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from lambdas.authorizer.errors import DeniedError
-from lambdas.authorizer.keys import SigningKeys
+from lambdas.authorizer.signing_keys import DeniedError, SigningKeys
 from lambdas.authorizer.verification import TokenVerifier
 from tests.fakes.tokens import HS256, FakeSecret, claims, forge
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lambdas.authorizer.errors import KeysUnavailableError
+from lambdas.authorizer.signing_keys import KeysUnavailableError
 from tests.fakes.tokens import HS256, FakeSecret, claims, forge, secrets_manager_error
 from tests.unit.lambdas.authorizer.checking import KEY, NOW, OTHER_KEY, signed, verifier
 

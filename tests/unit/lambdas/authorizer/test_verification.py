@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambdas.authorizer.errors import DeniedError
+from lambdas.authorizer.signing_keys import DeniedError
 from tests.fakes.tokens import HS256, FakeSecret, claims, forge
 from tests.unit.lambdas.authorizer.checking import KEY, NOW, OTHER_KEY, reason, signed, subject, verifier, with_header
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import jsonschema
 
-from lambdas.events_api.events import Events
-from lambdas.events_api.ids import random_id
+from lambdas.events_api.models import random_id
+from lambdas.events_api.service import Events
 from lambdas.tools.events_openapi import document
 from tests.fakes.events import MemoryEvents, MemoryQueue
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from lambdas.events_api.key_ring import KeyRing, KeysUnavailableError
-from lambdas.events_api.keys import id_of, new_key
+from lambdas.events_api.api_keys import KeyRing, KeysUnavailableError, id_of, new_key
 from lambdas.tools.api_keys import KeyTable
 from tests.fakes.dynamodb import dynamodb_error
 from tests.fakes.items import FakeTable

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from lambdas.events_api.errors import QueueUnavailableError
-from lambdas.events_api.event import Status
+from lambdas.events_api.models import Status
 from tests.unit.lambdas.events_api.calling import ID, NEW, OF_ONE_EVENT, Api, lines
 
 Divert = Callable[[ModuleType], io.StringIO]

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from lambdas.common.errors import ApiError, UnavailableError
-from lambdas.events_api.answers import STATUS_AND_CODE
-from lambdas.events_api.body import MAX_BODY_BYTES
 from lambdas.events_api.errors import StoreUnavailableError
 from lambdas.events_api.models import MAX_PAYLOAD_BYTES
+from lambdas.events_api.requests import MAX_BODY_BYTES
+from lambdas.events_api.responses import STATUS_AND_CODE
 from tests.unit.lambdas.events_api.calling import ENVIRONMENT, GUARDED, HANDLER, ID, NEW, REQUEST_ID, Api, lines
 
 LoadHandler = Callable[..., ModuleType]

@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError, ReadTimeoutError
 
-from lambdas.events_api.clients import dynamodb_client, sqs_client
-from lambdas.events_api.dynamodb_store import DynamoEventStore
 from lambdas.events_api.errors import NoSuchEventError, StoreUnavailableError
-from lambdas.events_api.event import Status
-from lambdas.events_api.store import INBOX, EventStore
+from lambdas.events_api.models import Status
+from lambdas.events_api.store import INBOX, DynamoEventStore, EventStore, dynamodb_client, sqs_client
 from tests.fakes.dynamodb import Lose, dynamodb_error
 from tests.fakes.events import INDEXES, MemoryEvents
 from tests.fakes.items import FakeTable, Fault, Repeat

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import jsonschema
 import pytest
 
-from lambdas.orders_api.body import MAX_BODY_BYTES
+from lambdas.orders_api.models import MAX_BODY_BYTES
 from lambdas.orders_api.store import OrderStore
 from lambdas.tools.orders_openapi import document
 from tests.fakes.dynamodb import FakeDynamoDB, Fault, Leave, dynamodb_error

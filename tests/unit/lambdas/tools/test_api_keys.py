@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from lambdas.events_api.key_ring import DeniedError, KeyRing
-from lambdas.events_api.keys import id_of, is_key
+from lambdas.events_api.api_keys import DeniedError, KeyRing, id_of, is_key
 from lambdas.tools import api_keys
 from tests.fakes.dynamodb import dynamodb_error
 from tests.fakes.items import FakeTable

@@ -13,15 +13,11 @@ import pytest
 import schemathesis
 
 from lambdas.common.errors import MethodNotAllowedError
-from lambdas.events_api.answers import STATUS_AND_CODE
-from lambdas.events_api.body import read_new_event
 from lambdas.events_api.errors import InvalidRequestError
-from lambdas.events_api.event import Event, Status
-from lambdas.events_api.models import NewEvent
-from lambdas.events_api.views import event_view, page_view
-from lambdas.tools.events_errors import GATEWAY_ANSWERS
-from lambdas.tools.events_openapi import document
-from lambdas.tools.events_schemas import EXAMPLE_EVENT, PAGE
+from lambdas.events_api.models import Event, NewEvent, Status
+from lambdas.events_api.requests import read_new_event
+from lambdas.events_api.responses import STATUS_AND_CODE, event_view, page_view
+from lambdas.tools.events_openapi import EXAMPLE_EVENT, GATEWAY_ANSWERS, PAGE, document
 from tests.support.event_store import new_event
 from tests.unit.lambdas.events_api.calling import ENVIRONMENT, HANDLER
 

@@ -7,7 +7,7 @@ import jwt
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from lambdas.authorizer.keys import SigningKeys
+from lambdas.authorizer.signing_keys import SigningKeys
 from lambdas.authorizer.verification import TokenVerifier
 from lambdas.tools import issue_token
 from tests.fakes.tokens import FakeSecret, secrets_manager_error

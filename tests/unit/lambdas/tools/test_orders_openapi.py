@@ -10,10 +10,8 @@ import jsonschema
 import pytest
 import schemathesis
 
-from lambdas.orders_api.answers import STATUS_AND_CODE
-from lambdas.orders_api.body import parse
-from lambdas.orders_api.models import OrderRecord
-from lambdas.orders_api.records import read_records
+from lambdas.orders_api.errors import STATUS_AND_CODE
+from lambdas.orders_api.models import OrderRecord, parse, read_records
 from lambdas.tools.orders_openapi import GATEWAY_ANSWERS, document
 from tests.packaging.template import resource
 

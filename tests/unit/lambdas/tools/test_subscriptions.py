@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from include.clients.webhooks import usable_url
 from lambdas.tools import subscriptions
+from lambdas.tools.subscriptions import check_url
 from lambdas.tools.tables import ToolError
-from lambdas.tools.webhooks import check_url
 from tests.fakes.dynamodb import dynamodb_error
 from tests.fakes.items import FakeTable
 

@@ -1,0 +1,388 @@
+"""Batches that could not be delivered: the body in S3, and a message that points to it in the queue.
+
+The queue of dead letters, as a replay reads it.
+
+Posts dead letters again: a message leaves the queue only after its batch was accepted.
+
+What is refused again is sent anew in the end, and only then is the old message deleted: SQS drops a message 14 days
+after it was sent, and no longer counts one as the oldest that was received several times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from itertools import batched
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from include.call_details.keys import dead_letter_key
+from include.call_details.models import FileVersion
+from include.clients.aws import aws_errors
+from include.clients.call_details import CallDetailsApi
+from include.clients.s3 import error_code, typed_errors
+from include.errors import InvalidInputError, TransientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """What is known of an undelivered batch, but for its records.
+
+    Args:
+        file: the file version it is of.
+        batch: its number, from 0.
+        first_record: number of its first record, from 1.
+        last_record: number of its last record.
+        idempotency_key: what it was posted under, and will be again.
+        attempts: how often it was sent.
+        last_status: of the last answer; None if there was none.
+        error: why it was not accepted, on a short line.
+        first_failed_at: when it first failed, ISO 8601.
+    """
+
+    file: FileVersion
+    batch: int
+    first_record: int
+    last_record: int
+    idempotency_key: str
+    attempts: int
+    last_status: int | None
+    error: str | None
+    first_failed_at: str | None
+
+
+@dataclass(frozen=True)
+class BodyPointer:
+    """Where the body of an undelivered batch lies.
+
+    Args:
+        bucket: of the body.
+        key: of the body; two versions of a file share it.
+        version_id: tells them apart; None if the bucket keeps no versions.
+        sha256: of the body, so that a replay never posts another one under the batch's idempotency key.
+    """
+
+    bucket: str
+    key: str
+    version_id: str | None
+    sha256: str
+
+
+class DeadLetters:
+    """The dead letters of one bucket and queue.
+
+    Args:
+        s3: a boto3 client; safe to share between threads, as is the next.
+        sqs: a boto3 client.
+        bucket: where bodies are kept.
+        queue_url: where messages are sent.
+    """
+
+    def __init__(self, s3: S3Client, sqs: SQSClient, bucket: str, queue_url: str) -> None:
+        self._s3 = s3
+        self._sqs = sqs
+        self._bucket = bucket
+        self._queue_url = queue_url
+
+    def keep(self, letter: DeadLetter, body: bytes) -> BodyPointer:
+        """Keep the body, then tell of it. Done again, it leaves a second message, which a replay does not mind.
+
+        Args:
+            letter: what is known of the batch.
+            body: the request's body.
+
+        Raises:
+            StorageUnavailableError: S3 failed; a retry may work.
+            StorageRefusedError: S3 refused.
+            AwsUnavailableError: SQS failed; a retry may work.
+            AwsRefusedError: SQS refused.
+        """
+        key = dead_letter_key(letter.file, letter.batch)
+        with typed_errors(f"write s3://{self._bucket}/{key}"):
+            written = self._s3.put_object(
+                Bucket=self._bucket,
+                Key=key,
+                Body=body,
+                ContentType="application/json",
+                ServerSideEncryption="AES256",
+            )
+        pointer = BodyPointer(self._bucket, key, written.get("VersionId"), hashlib.sha256(body).hexdigest())
+        with aws_errors("SQS", f"send to {self._queue_url}"):
+            self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=to_message(letter, pointer))
+        return pointer
+
+    def body(self, pointer: BodyPointer) -> bytes:
+        """The body that a message points to.
+
+        Raises:
+            InvalidInputError: it is gone, or is not the one that was kept.
+            StorageUnavailableError: S3 failed; a retry may work.
+            StorageRefusedError: S3 refused.
+        """
+        place = f"s3://{pointer.bucket}/{pointer.key}"
+        version: Any = {"VersionId": pointer.version_id} if pointer.version_id else {}
+        with typed_errors(f"read {place}"):
+            try:
+                body = self._s3.get_object(Bucket=pointer.bucket, Key=pointer.key, **version)["Body"].read()
+            except ClientError as error:
+                if error_code(error) in ("NoSuchKey", "NoSuchVersion"):
+                    raise InvalidInputError(f"{place} is gone") from error
+                raise
+        if hashlib.sha256(body).hexdigest() != pointer.sha256:
+            raise InvalidInputError(f"{place} is not what was kept there for this batch")
+        return body
+
+
+def to_message(letter: DeadLetter, pointer: BodyPointer) -> str:
+    """The queue's message, JSON."""
+    # ASCII: a file's key may hold characters that SQS does not take.
+    return json.dumps({"body": asdict(pointer), **asdict(letter)})
+
+
+def from_message(text: str) -> tuple[DeadLetter, BodyPointer]:
+    """Read a message of the queue.
+
+    Raises:
+        InvalidInputError: it is not one of ours.
+    """
+    try:
+        found = json.loads(text)
+        pointer = BodyPointer(**found.pop("body"))
+        letter = DeadLetter(**{**found, "file": FileVersion(**found["file"])})
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        # Not chained: the decoder's error holds the whole message.
+        raise InvalidInputError(f"a message that is no dead letter ({type(error).__name__})") from None
+    return letter, pointer
+
+
+VISIBILITY_SECONDS = 120
+"""How long a message stays hidden from others unless that is extended, which happens three times as often."""
+
+_WAIT_SECONDS = 2
+_SQS_BATCH = 10
+
+
+class LetterQueue:
+    """One queue.
+
+    Every method may raise AwsUnavailableError (a retry may work) and AwsRefusedError (it will not).
+
+    Args:
+        sqs: a boto3 client; safe to share between threads.
+        url: of the queue.
+    """
+
+    def __init__(self, sqs: SQSClient, url: str) -> None:
+        self._sqs = sqs
+        self._url = url
+
+    def take(self, most: int) -> list[MessageTypeDef]:
+        """Some messages, which are then hidden from others for a while; none if the queue is empty."""
+        with aws_errors("SQS", f"receive from {self._url}"):
+            answer = self._sqs.receive_message(
+                QueueUrl=self._url,
+                MaxNumberOfMessages=min(most, _SQS_BATCH),
+                VisibilityTimeout=VISIBILITY_SECONDS,
+                WaitTimeSeconds=_WAIT_SECONDS,
+            )
+        return answer.get("Messages", [])
+
+    def send(self, body: str) -> None:
+        """Send a message."""
+        with aws_errors("SQS", f"send to {self._url}"):
+            self._sqs.send_message(QueueUrl=self._url, MessageBody=body)
+
+    def delete(self, receipt: str) -> None:
+        """Delete a message by the receipt of its last delivery."""
+        with aws_errors("SQS", f"delete a message of {self._url}"):
+            self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=receipt)
+
+    def hide(self, in_hand: Iterable[tuple[str, str]], seconds: int) -> None:
+        """Hide messages for some time from now on; 0 shows them.
+
+        Args:
+            in_hand: their ids and receipts.
+            seconds: how long.
+        """
+        for some in batched(in_hand, _SQS_BATCH):
+            with aws_errors("SQS", f"hide messages of {self._url}"):
+                # Single ones may be refused, because they have been deleted in the meantime.
+                self._sqs.change_message_visibility_batch(
+                    QueueUrl=self._url,
+                    Entries=[
+                        {"Id": str(index), "ReceiptHandle": receipt, "VisibilityTimeout": seconds}
+                        for index, (_, receipt) in enumerate(some)
+                    ],
+                )
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """How many messages ended in which way; ``received`` is the sum of the others, but for a dry run.
+
+    Args:
+        received: taken off the queue.
+        accepted: posted and deleted.
+        failed: refused again; they are in the queue still.
+        unreadable: not a dead letter, or its body is gone; they are in the queue still.
+    """
+
+    received: int = 0
+    accepted: int = 0
+    failed: int = 0
+    unreadable: int = 0
+
+
+class Replay:
+    """Replays the dead letters of one queue.
+
+    Args:
+        sqs: a boto3 client; safe to share between threads.
+        queue_url: the queue.
+        dead_letters: where their bodies are.
+        api: opened by the caller; its gate decides how many calls there are at once.
+        workers: how many are under way at once.
+        sleep: as ``asyncio.sleep``.
+    """
+
+    def __init__(
+        self,
+        sqs: SQSClient,
+        queue_url: str,
+        dead_letters: DeadLetters,
+        api: CallDetailsApi,
+        *,
+        workers: int,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._queue = LetterQueue(sqs, queue_url)
+        self._dead_letters = dead_letters
+        self._api = api
+        self._workers = workers
+        self._sleep = sleep
+        self._in_hand: dict[str, str] = {}
+        self._kept: dict[str, str] = {}
+        self._ended: Counter[str] = Counter()
+
+    async def run(self, limit: int, *, dry_run: bool) -> ReplayResult:
+        """Post what is in the queue, each message once.
+
+        Args:
+            limit: how many messages at most.
+            dry_run: read the messages only, and log what would be posted.
+
+        Raises:
+            ApiUnavailableError: the API asks to wait for long.
+            PipelineError: any other of the login, SQS or S3. Whatever it is, what was accepted before is deleted, and
+                the others stay.
+        """
+        queue: asyncio.Queue[MessageTypeDef | None] = asyncio.Queue(self._workers)
+        with ThreadPoolExecutor(self._workers + 2) as threads:
+            async with self._hidden(threads):
+                try:
+                    async with asyncio.TaskGroup() as tasks:
+                        tasks.create_task(self._receive(limit, queue, threads))
+                        for _ in range(self._workers):
+                            tasks.create_task(self._work(queue, threads, dry_run=dry_run))
+                    # Not earlier, or this run would receive them again.
+                    async with asyncio.TaskGroup() as tasks:
+                        for message, body in self._kept.items():
+                            tasks.create_task(self._renew(message, body, threads))
+                except ExceptionGroup as group:
+                    # The error itself is to be seen: its type decides, its text tells.
+                    error = group.exceptions[0]
+                    raise error from error.__cause__
+        return ReplayResult(**self._ended)
+
+    async def _receive(
+        self, limit: int, queue: asyncio.Queue[MessageTypeDef | None], threads: ThreadPoolExecutor
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        while (left := limit - self._ended["received"]) > 0:
+            messages = await loop.run_in_executor(threads, self._queue.take, left)
+            # A queue may deliver a message twice, with another receipt.
+            fresh = [message for message in messages if message["MessageId"] not in self._in_hand]
+            self._in_hand |= {message["MessageId"]: message["ReceiptHandle"] for message in messages}
+            if not fresh:
+                # Empty, or it has nothing else any more.
+                break
+            for message in fresh:
+                self._ended["received"] += 1
+                await queue.put(message)
+        for _ in range(self._workers):
+            await queue.put(None)
+
+    async def _work(
+        self, queue: asyncio.Queue[MessageTypeDef | None], threads: ThreadPoolExecutor, *, dry_run: bool
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        while (message := await queue.get()) is not None:
+            try:
+                letter, pointer = from_message(message["Body"])
+                what = f"batch {letter.batch} of {letter.file.key} ({letter.file.etag})"
+                if dry_run:
+                    log.info("would post %s, last status %s", what, letter.last_status)
+                    continue
+                body = await loop.run_in_executor(threads, self._dead_letters.body, pointer)
+            except InvalidInputError as error:
+                log.warning("message %s stays in the queue: %s", message["MessageId"], error)
+                self._ended["unreadable"] += 1
+                if not dry_run:
+                    self._kept[message["MessageId"]] = message["Body"]
+                continue
+            delivery = await self._api.post(body, letter.idempotency_key)
+            if delivery.accepted:
+                await loop.run_in_executor(threads, self._queue.delete, self._in_hand[message["MessageId"]])
+                del self._in_hand[message["MessageId"]]
+                self._ended["accepted"] += 1
+                log.info("accepted: %s", what)
+            else:
+                self._ended["failed"] += 1
+                self._kept[message["MessageId"]] = message["Body"]
+                log.warning("%s stays in the queue: %s", what, delivery.error)
+
+    async def _renew(self, message: str, body: str, threads: ThreadPoolExecutor) -> None:
+        """Put a message in the place of one that says the same, so that its time begins anew."""
+        loop = asyncio.get_running_loop()
+        # In this order: two messages of a batch do no harm, none would lose it.
+        await loop.run_in_executor(threads, self._queue.send, body)
+        await loop.run_in_executor(threads, self._queue.delete, self._in_hand[message])
+        del self._in_hand[message]
+
+    @asynccontextmanager
+    async def _hidden(self, threads: ThreadPoolExecutor) -> AsyncIterator[None]:
+        """Keep what is in hand hidden from other readers; what is still in hand in the end is shown again."""
+        loop = asyncio.get_running_loop()
+
+        async def extend() -> None:
+            while True:
+                await self._sleep(VISIBILITY_SECONDS / 3)
+                try:
+                    await loop.run_in_executor(
+                        threads, self._queue.hide, list(self._in_hand.items()), VISIBILITY_SECONDS
+                    )
+                except TransientError as error:
+                    log.warning("messages could not be kept hidden, they may be posted twice: %s", error)
+
+        extending = asyncio.create_task(extend())
+        try:
+            yield
+        finally:
+            extending.cancel()
+            await asyncio.gather(extending, return_exceptions=True)
+            await loop.run_in_executor(threads, self._queue.hide, list(self._in_hand.items()), 0)

@@ -1,0 +1,144 @@
+"""Where everything lies in the ingest bucket.
+
+::
+
+    incoming/<name>                             where files are dropped
+    processing/<etag>/<name>                    claimed
+    processed/<yyyy>/<mm>/<dd>/<etag>/<name>    accounted for, the UTC day on which it was
+    failed/<etag>/<name>                        cannot be read
+    receipts/<key>.<etag>.json                  what became of each record
+    plans/<key>.<etag>/<round>.json             how it was cut; a working paper, expires
+    dead-letter/<key>/<batch>.json              the request body of a batch that could not be delivered
+
+``<key>`` is the key under which the file was dropped, with its ``incoming/``; ``<name>`` is without. The ETag keeps two
+versions of a file apart, of which one may arrive while the other is being read; the bodies of dead letters are told
+apart by the bucket's own version ids. S3 allows 1,024 bytes for a key: where a file's own key is too long to fit in,
+its end gives way to ``~`` and a digest of it.
+
+Names made from a file version: the same for the same version, whoever makes them and however often.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from datetime import date
+
+from include.call_details.models import FileVersion
+from include.errors import InvalidInputError
+
+INCOMING = "incoming/"
+PROCESSED = "processed/"
+
+_MAX_BYTES = 1024
+_DIGEST = 32
+_MOVED = re.compile(r"(?:processing|processed/\d{4}/\d{2}/\d{2}|failed)/(?P<etag>[^/]+)/(?P<name>.+)", re.DOTALL)
+# Cutting a key to size may leave up to three bytes unused, as a character has up to four.
+_CUT_BYTES = _MAX_BYTES - 3
+_CUT = re.compile(rf"~[0-9a-f]{{{_DIGEST}}}\Z")
+
+
+def is_dropped_file(key: str) -> bool:
+    """Whether a key is that of a file to ingest, and not a folder that some console made."""
+    return key.startswith(INCOMING) and not key.endswith("/")
+
+
+def processing_key(file: FileVersion) -> str:
+    """Where a claimed file is moved to.
+
+    Raises:
+        InvalidInputError: it was not dropped under ``incoming/``.
+    """
+    return _fit(f"processing/{file.etag}/", _name(file))
+
+
+def processed_key(file: FileVersion, day: date) -> str:
+    """Where a file goes that was accounted for on ``day`` (UTC).
+
+    Raises:
+        InvalidInputError: it was not dropped under ``incoming/``.
+    """
+    return _fit(f"{PROCESSED}{day.isoformat().replace('-', '/')}/{file.etag}/", _name(file))
+
+
+def failed_key(file: FileVersion) -> str:
+    """Where a file goes that cannot be read.
+
+    Raises:
+        InvalidInputError: it was not dropped under ``incoming/``.
+    """
+    return _fit(f"failed/{file.etag}/", _name(file))
+
+
+def receipt_key(file: FileVersion) -> str:
+    """Where a file version's receipt lies."""
+    return _fit("receipts/", file.key, f".{file.etag}.json")
+
+
+def plan_key(file: FileVersion, posting_round: int) -> str:
+    """Where the plan lies by which a file version is posted for the ``posting_round``-th time."""
+    return _fit("plans/", file.key, f".{file.etag}/{posting_round:06d}.json")
+
+
+def dead_letter_key(file: FileVersion, batch: int) -> str:
+    """Where the body of a batch lies that could not be delivered; two versions of a file share it."""
+    return _fit("dead-letter/", file.key, f"/{batch:06d}.json")
+
+
+def origin(bucket: str, key: str) -> FileVersion | None:
+    """Which version a moved file is; None if its key does not tell, as it was not moved from here or had to be cut."""
+    found = _MOVED.fullmatch(key)
+    if found is None or (len(key.encode()) >= _CUT_BYTES and _CUT.search(key)):
+        return None
+    return FileVersion(bucket, f"{INCOMING}{found['name']}", found["etag"])
+
+
+def _name(file: FileVersion) -> str:
+    if not is_dropped_file(file.key):
+        raise InvalidInputError(f"key {file.key!r} is not a file under {INCOMING}: drop it there to have it ingested")
+    return file.key.removeprefix(INCOMING)
+
+
+def _fit(before: str, own: str, after: str = "") -> str:
+    whole = f"{before}{own}{after}"
+    if len(whole.encode()) <= _MAX_BYTES:
+        return whole
+    mark = f"~{hashlib.sha256(own.encode()).hexdigest()[:_DIGEST]}"
+    room = _MAX_BYTES - len(f"{before}{mark}{after}".encode())
+    return f"{before}{own.encode()[:room].decode('utf-8', 'ignore')}{mark}{after}"
+
+
+_NOT_IN_A_RUN_ID = re.compile(r"[^A-Za-z0-9_.~-]+")
+_READABLE = 100
+_IDENTITY_DIGEST = 24
+
+
+def file_version(bucket: str, key: str, etag: str) -> FileVersion:
+    """A file version as S3 announces it: some answers have the ETag in quotes, some have not."""
+    return FileVersion(bucket, key, etag.strip('"'))
+
+
+def idempotency_key(file: FileVersion, batch: int) -> str:
+    """The ``Idempotency-Key`` of a batch: 64 hexadecimal digits.
+
+    Args:
+        file: the version that the batch is of.
+        batch: its number, from 0. It must stand for the same records whenever the version is posted again, so the
+            records per batch of a version never change (see :class:`include.call_details.models.Terms`).
+    """
+    return _digest(file.bucket, file.key, file.etag, batch)
+
+
+def run_id(file: FileVersion) -> str:
+    """The id of the run that ingests a file version: what can be read of the key's end, and a digest.
+
+    Airflow allows letters, digits and ``_.~:+-`` in an id that somebody chooses.
+    """
+    readable = _NOT_IN_A_RUN_ID.sub("_", file.key.removeprefix(INCOMING))[-_READABLE:]
+    return f"file__{readable}__{_digest(file.bucket, file.key, file.etag)[:_IDENTITY_DIGEST]}"
+
+
+def _digest(*parts: str | int) -> str:
+    # As JSON, because a key may hold any character that one would put between the parts.
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

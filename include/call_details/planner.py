@@ -1,0 +1,392 @@
+"""Makes a plan in one pass over a file, whatever its size, and keeps no line of it.
+
+The first step of a run: which file version it is about, whether it has it, and how it is cut.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from include.call_details.batches import timestamp
+from include.call_details.keys import (
+    INCOMING,
+    failed_key,
+    file_version,
+    is_dropped_file,
+    origin,
+    plan_key,
+    processing_key,
+    receipt_key,
+)
+from include.call_details.ledger import Claims
+from include.call_details.models import MAX_BATCHES_PER_CHUNK, Chunk, Claim, Done, FileVersion, Held, Plan, Terms
+from include.call_details.records import (
+    Piece,
+    count_invalid_bytes,
+    count_records,
+    exactly,
+    gunzip,
+    most_bytes,
+    texts_of,
+    trimmed,
+    whole_lines,
+)
+from include.call_details.storage import FileStore, StoredFile
+from include.errors import FileChangedError, FileHeldError, InvalidFileError, InvalidInputError
+
+log = logging.getLogger(__name__)
+
+MAX_RECORDS_PER_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How files are cut.
+
+    Args:
+        chunk_bytes: a chunk ends with the first batch that reaches so many, or sooner, so that all have about as many.
+        two_chunk_bytes: a file of so many has two chunks at least.
+        chunk_batches: or has so many.
+        max_chunks: above 3, below Airflow's limit of mapped tasks (1,024). Chunks of a large file are larger instead.
+        max_chunk_batches: what the ledger can account for in one chunk.
+        max_batch_bytes: a batch is built in memory, as JSON. What begins among lines that are only counted is not
+            measured, so a batch may have up to six times ``counted_bytes`` more: 128 MiB in all.
+        counted_bytes: of so many bytes of lines at once may the records be counted without looking at each.
+    """
+
+    # A task takes a second to start: so many bytes take the API several.
+    chunk_bytes: int = 64 * 1024 * 1024
+    two_chunk_bytes: int = 32 * 1024 * 1024
+    chunk_batches: int = 2_000
+    max_chunks: int = 900
+    max_chunk_batches: int = MAX_BATCHES_PER_CHUNK
+    max_batch_bytes: int = 98 * 1024 * 1024
+    counted_bytes: int = 5 * 1024 * 1024
+
+    def grown(self, size: int, records_per_batch: int) -> Limits:
+        """Chunks of about the same size for a file of ``size`` bytes, and large enough to be at most ``max_chunks``."""
+        # Half of the chunks may end by bytes, half by batches, and the last one at the end of the file.
+        half = (self.max_chunks - 1) // 2
+        # A record has at least one byte and the end of its line.
+        most_batches = size // (2 * records_per_batch) + 1
+        batches = max(self.chunk_batches, -(-most_batches // half))
+        chunks = max(1, -(-size // max(self.chunk_bytes, -(-size // half))))
+        if size >= self.two_chunk_bytes:
+            chunks = max(2, chunks)
+        return replace(
+            self,
+            chunk_bytes=max(1, -(-size // chunks)),
+            chunk_batches=min(batches, self.max_chunk_batches),
+        )
+
+
+def make_plan(
+    file: FileVersion,
+    blocks: Iterable[bytes],
+    *,
+    key: str,
+    etag: str,
+    size: int,
+    records_per_batch: int,
+    timestamp: str,
+    limits: Limits | None = None,
+) -> Plan:
+    """Read a whole file and cut it; a file whose original key ends in ``.gz`` is decompressed.
+
+    Args:
+        file: the version as it was announced.
+        blocks: the object's bytes from the first to the last, cut anywhere.
+        key: where the object lies.
+        etag: its ETag there.
+        size: its bytes.
+        records_per_batch: 1 to 500.
+        timestamp: see :class:`~include.call_details.models.Plan`.
+        limits: for tests.
+
+    Raises:
+        InvalidInputError: the records per batch are out of range, or too few for so many records.
+        InvalidFileError: the file cannot be read, or not be posted whatever the settings say.
+        StorageUnavailableError: S3 sent less than the whole object.
+    """
+    if not 1 <= records_per_batch <= MAX_RECORDS_PER_BATCH:
+        raise InvalidInputError(
+            f"max_records_per_batch must be 1 to {MAX_RECORDS_PER_BATCH}, not {records_per_batch}: change settings"
+        )
+    compressed = file.key.lower().endswith(".gz")
+    limits = (limits or Limits()).grown(size, records_per_batch)
+    cutter = _Cutter(limits, records_per_batch)
+    checked = exactly(blocks, size)
+    text_bytes = invalid = 0
+    for piece in whole_lines(gunzip(checked, size=size) if compressed else checked):
+        invalid += count_invalid_bytes(piece.data)
+        text_bytes = piece.stop
+        cutter.take(piece)
+    chunks = cutter.finish(text_bytes if compressed else size)
+    if compressed and chunks:
+        chunks = [_one(chunks, size)]
+    if len(chunks) > limits.max_chunks or any(chunk.batches > limits.max_chunk_batches for chunk in chunks):
+        reason = f"{cutter.records:,} records make too many batches of {records_per_batch}"
+        if records_per_batch == MAX_RECORDS_PER_BATCH:
+            raise InvalidFileError(f"{reason}: split the file, or deliver it uncompressed")
+        raise InvalidInputError(f"{reason}: raise max_records_per_batch, split the file, or deliver it uncompressed")
+    return Plan(
+        file=file,
+        key=key,
+        etag=etag,
+        size=size,
+        gzip=compressed,
+        records_per_batch=records_per_batch,
+        timestamp=timestamp,
+        records=cutter.records,
+        text_bytes=text_bytes if compressed else size,
+        invalid_bytes=invalid,
+        chunks=tuple(chunks),
+    )
+
+
+def _one(chunks: list[Chunk], size: int) -> Chunk:
+    last = chunks[-1]
+    return Chunk(0, 0, size, 1, last.first_record + last.records - 1, 0, last.first_batch + last.batches)
+
+
+class _Cutter:
+    """Finds where chunks end. Lines are looked at one by one only where a chunk may."""
+
+    def __init__(self, limits: Limits, records_per_batch: int) -> None:
+        self.records = 0
+        self._limits = limits
+        self._records_per_batch = records_per_batch
+        self._chunks: list[Chunk] = []
+        self._start = 0
+        self._before = 0
+        # Of the records looked at since the last end of a batch: less than the batch has if its beginning was not.
+        self._batch_bytes = 0
+
+    def take(self, piece: Piece) -> None:
+        """The next lines."""
+        records = self.records + count_records(piece)
+        most = self._limits.chunk_batches * self._records_per_batch
+        no_end = piece.stop - self._start < self._limits.chunk_bytes and records - self._before < most
+        if no_end and len(piece.data) <= self._limits.counted_bytes:
+            batch_ends = records // self._records_per_batch > self.records // self._records_per_batch
+            self.records = records
+            if batch_ends:
+                self._batch_bytes = 0
+            else:
+                self._weigh(most_bytes(b"".join(texts_of(piece))))
+            return
+        stop = piece.start
+        for line in piece.data.split(b"\n"):
+            stop += len(line) + 1
+            if text := trimmed(line):
+                self._take_record(most_bytes(text), stop)
+
+    def finish(self, size: int) -> list[Chunk]:
+        """All chunks; the last one reaches to the end of the file, blank lines included."""
+        # Of a last line without an end, one was counted all the same.
+        if self.records > self._before:
+            self._cut(size)
+        elif self._chunks:
+            self._chunks[-1] = replace(self._chunks[-1], stop=size)
+        return self._chunks
+
+    def _take_record(self, length: int, stop: int) -> None:
+        self.records += 1
+        self._weigh(length)
+        if self.records % self._records_per_batch == 0:
+            self._batch_bytes = 0
+            batches = (self.records - self._before) // self._records_per_batch
+            if stop - self._start >= self._limits.chunk_bytes or batches >= self._limits.chunk_batches:
+                self._cut(stop)
+
+    def _weigh(self, length: int) -> None:
+        self._batch_bytes += length
+        if self._batch_bytes > self._limits.max_batch_bytes:
+            raise InvalidFileError(
+                f"the batch of record {self.records:,} may have more than {self._limits.max_batch_bytes:,} bytes as "
+                "JSON: lower max_records_per_batch, or split the file's longest lines"
+            )
+
+    def _cut(self, stop: int) -> None:
+        records = self.records - self._before
+        self._chunks.append(
+            Chunk(
+                index=len(self._chunks),
+                start=self._start,
+                stop=stop,
+                first_record=self._before + 1,
+                records=records,
+                first_batch=self._before // self._records_per_batch,
+                batches=-(-records // self._records_per_batch),
+            )
+        )
+        self._start, self._before = stop, self.records
+
+
+def resolve(store: FileStore, key: str, etag: str | None) -> FileVersion:
+    """The version that a run's params mean.
+
+    Args:
+        store: the bucket.
+        key: where the file was dropped, or where it has been moved to.
+        etag: which version of a dropped file; the newest one if it is not told.
+
+    Raises:
+        InvalidInputError: there is no such file.
+        StorageUnavailableError: a retry may work.
+        StorageRefusedError: it will not.
+    """
+    moved = origin(store.bucket, key)
+    if moved is not None:
+        return moved
+    if not is_dropped_file(key):
+        raise InvalidInputError(f"param key: {key!r} is no file under {INCOMING}, nor one that was moved from there")
+    if etag:
+        return file_version(store.bucket, key, etag)
+    there = store.look(key)
+    newest = there.etag if there else store.last_etag(key)
+    if newest is None:
+        raise InvalidInputError(f"param key: there is no {key!r} in bucket {store.bucket}, nor was there lately")
+    return file_version(store.bucket, key, newest)
+
+
+def find(store: FileStore, file: FileVersion) -> StoredFile | None:
+    """Where a version lies now, or None if it is nowhere.
+
+    Raises:
+        StorageUnavailableError: a retry may work.
+        StorageRefusedError: it will not.
+    """
+    for place in _places(store, file):
+        found = store.look(place)
+        # Under its own key lies whatever was dropped there last; all others tell the version.
+        if found is not None and (place != file.key or found.etag.strip('"') == file.etag):
+            return found
+    return None
+
+
+class Planning:
+    """Claims a file version for a run, and plans it.
+
+    Args:
+        store: the bucket.
+        claims: of the ledger table.
+        records_per_batch: of files that were never planned before.
+        now: the time, aware.
+    """
+
+    def __init__(
+        self,
+        store: FileStore,
+        claims: Claims,
+        *,
+        records_per_batch: int,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._store = store
+        self._claims = claims
+        self._records_per_batch = records_per_batch
+        self._now = now
+
+    def claim(self, file: FileVersion, owner: str, *, force: bool) -> Claim | Done:
+        """Claim the version, or learn that it is done.
+
+        Args:
+            file: the version.
+            owner: the run.
+            force: post it again if it is done.
+
+        Raises:
+            FileHeldError: another run has it; a retry may work.
+            AwsUnavailableError: a retry may work.
+            AwsRefusedError: it will not.
+        """
+        answer = self._claims.claim(file, owner, force=force, begun=True)
+        if isinstance(answer, Held):
+            until = datetime.fromtimestamp(answer.until, UTC)
+            raise FileHeldError(
+                f"run {answer.owner} works on {file.key} ({file.etag}), at least until {until:%H:%M} UTC"
+            )
+        return answer
+
+    def plan(self, claim: Claim) -> Plan:
+        """The plan of the claim's round: made once, and then the same for every attempt and every later owner.
+
+        Raises:
+            InvalidFileError: the file cannot be read, whoever tries.
+            InvalidInputError: it cannot be cut as the settings want it.
+            FileChangedError: it is gone, or was replaced.
+            ClaimLostError: another run has taken over.
+            TransientError: S3 or DynamoDB failed; a retry may work.
+            PermanentError: they refused.
+        """
+        stored = find(self._store, claim.file)
+        if stored is None:
+            raise FileChangedError(
+                f"{claim.file.key} ({claim.file.etag}) is nowhere in bucket {self._store.bucket}: drop it again and "
+                "clear this run"
+            )
+        if stored.key == claim.file.key:
+            stored = self._store.move(stored, processing_key(claim.file))
+        known = known_plan(self._store, claim)
+        if known is not None and (known.key, known.etag) == (stored.key, stored.etag):
+            return known
+        # The same bytes at another place keep their chunks.
+        plan = self._made(claim, stored) if known is None else replace(known, key=stored.key, etag=stored.etag)
+        place = plan_key(claim.file, claim.round)
+        self._store.keep_paper(place, plan.to_document())
+        self._claims.note_plan(claim, place)
+        return plan
+
+    def _made(self, claim: Claim, stored: StoredFile) -> Plan:
+        terms = claim.terms or Terms(self._records_per_batch, timestamp(self._now()))
+        plan = make_plan(
+            claim.file,
+            self._store.blocks(stored.key, stored.etag, 0, stored.size),
+            key=stored.key,
+            etag=stored.etag,
+            size=stored.size,
+            records_per_batch=terms.records_per_batch,
+            timestamp=terms.timestamp,
+        )
+        # Only now: terms by which the file cannot be cut must not bind those who come later. And before the plan is
+        # kept: whoever was faster has planned by other terms, and may have posted.
+        fixed = self._claims.fix(claim, terms)
+        return plan if fixed.terms == terms else self._made(fixed, stored)
+
+
+def read_plan(store: FileStore, claim: Claim) -> Plan:
+    """The plan that was noted in a claim.
+
+    Raises:
+        FileChangedError: it is gone.
+        StorageUnavailableError: a retry may work.
+        StorageRefusedError: it will not.
+    """
+    plan = known_plan(store, claim)
+    if plan is None:
+        raise FileChangedError(f"the plan of {claim.file.key} ({claim.file.etag}) is gone: clear the task 'plan'")
+    return plan
+
+
+def known_plan(store: FileStore, claim: Claim) -> Plan | None:
+    """The plan that was noted in a claim, or None if there is none (any more).
+
+    Raises:
+        StorageUnavailableError: a retry may work.
+        StorageRefusedError: it will not.
+    """
+    document = store.paper(claim.plan) if claim.plan else None
+    return None if document is None else Plan.from_document(document)
+
+
+def _places(store: FileStore, file: FileVersion) -> Iterator[str]:
+    yield processing_key(file)
+    yield file.key
+    yield failed_key(file)
+    receipt = store.paper(receipt_key(file))
+    if receipt is not None and receipt["stored_as"] is not None:
+        yield receipt["stored_as"]

@@ -1,0 +1,260 @@
+"""Never more than so many calls at once, over all tasks, files and replays (spec: ingest, At most 50 calls at once).
+
+A permit allows one call at a time. All permits lie in one item of the ledger table, which says who holds how many and
+until when; a holder renews them, and what a dead one held can be taken when its lease is over. A holder that was
+stopped for longer than its lease (a paused machine, a frozen process) finds that out before its next call, because it
+may begin one only while its lease outlasts the longest call.
+
+Who waits is in the item too, with no permits. So everybody sees how many each may have at most for all to have their
+share, takes no more, and gives back what is beyond it, as far as no call needs it any more.
+
+The permits that one task holds: renewed while it lives, used for one call each, given back in the end.
+
+Who may have how much of what does not suffice for all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from include.clients.dynamodb import Item, ItemTable
+from include.errors import NoPermitError, PipelineError, TransientError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What one of several holders has.
+
+    Args:
+        count: how many permits.
+        share: how many it may have, so that all others can have their share too.
+        until: when its lease ends, seconds since the epoch.
+    """
+
+    count: int
+    share: int
+    until: float
+
+
+def fair_share(limit: int, holder: str, wishes: Mapping[str, int]) -> int:
+    """What one of several may have: its wish, or less if all wishes together exceed the limit.
+
+    Nobody has less then for the sake of one who has more. The shares of all are the limit, neither more nor less.
+
+    Args:
+        limit: of all together.
+        holder: who asks.
+        wishes: of all, by holder.
+    """
+    share = 0
+    # The modest first: what they leave is for the others. By name, so that all come to the same result.
+    for before, name in enumerate(sorted(wishes, key=lambda name: (wishes[name], name))):
+        share = min(wishes[name], limit // (len(wishes) - before))
+        limit -= share
+        if name == holder:
+            break
+    return share
+
+
+RENEW_SECONDS = 10.0
+
+CALL_SECONDS = 60.0
+"""How long one call may take: its permit must hold until it has ended."""
+
+SKEW_SECONDS = 5.0
+"""Clocks of two machines differ by less than this; also, how long a call may be held up between check and start."""
+
+POLL_SECONDS = 1.0
+"""How often somebody asks who would like to have more, or has to give some back."""
+
+WAIT_SECONDS = 900.0
+"""How long a task may be without any permit before it leaves its worker to others."""
+
+
+class Held:
+    """The permits that one task holds at the moment.
+
+    Args:
+        permits: where they come from.
+        wish: how many it would like to have.
+        clock: seconds since the epoch.
+        sleep: as ``asyncio.sleep``.
+    """
+
+    def __init__(
+        self, permits: Permits, wish: int, *, clock: Callable[[], float], sleep: Callable[[float], Awaitable[object]]
+    ) -> None:
+        self._permits = permits
+        self._holder = uuid.uuid4().hex
+        self._wish = wish
+        self._clock = clock
+        self._sleep = sleep
+        self._count = 0
+        self._share = wish
+        self._until = self._had_some_at = clock()
+        self._in_use = 0
+        self._failure: Exception | None = None
+        self._pending: asyncio.Task[Grant] | None = None
+        self._changed = asyncio.Condition()
+
+    @property
+    def count(self) -> int:
+        """How many there are at the moment, in use or not."""
+        return self._count
+
+    @asynccontextmanager
+    async def permit(self) -> AsyncIterator[None]:
+        """Hold one permit for a block: one call. Waits until one is there.
+
+        Raises:
+            NoPermitError: there was none for ``WAIT_SECONDS``.
+            AwsRefusedError: DynamoDB does not let us have any.
+        """
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._failure is not None or self._may_begin())
+            if self._failure is not None:
+                raise self._failure
+            self._in_use += 1
+        try:
+            yield
+        finally:
+            self._in_use -= 1
+            async with self._changed:
+                self._changed.notify()
+
+    def _may_begin(self) -> bool:
+        return self._in_use < self._count and self._clock() + CALL_SECONDS + SKEW_SECONDS <= self._until
+
+    async def keep(self) -> None:
+        """Take permits, renew them, and take more until the wish is met; ends only by an error that lasts."""
+        while self._failure is None:
+            await self.renew()
+            content = self._count == self._share == self._wish
+            # Jitter, so that those who wait do not all ask at the same instant.
+            await self._sleep(RENEW_SECONDS if content else random.uniform(0.5, 1.5) * POLL_SECONDS)  # noqa: S311
+
+    async def renew(self) -> None:
+        """Ask once; an error is kept for those who wait for a permit."""
+        # What is given back must not be used from here on, and what is in use cannot be given back.
+        self._count = min(self._count, max(self._share, self._in_use))
+        try:
+            grant = await self._refresh(self._wish, at_most=max(self._share, self._in_use))
+            self._count, self._share, self._until = grant.count, grant.share, grant.until
+        except TransientError as error:
+            # What is held stays held until its lease is over.
+            log.warning("permits could not be renewed: %s", error)
+        except Exception as error:
+            # Those who wait for a permit raise it; here nobody would see it.
+            log.exception("permits cannot be renewed")
+            self._failure = error
+        now = self._clock()
+        if self._until > now and self._count:
+            self._had_some_at = now
+        elif now - self._had_some_at > WAIT_SECONDS:
+            self._failure = NoPermitError(f"no permit to call the API within {WAIT_SECONDS:g} s")
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def give_back(self) -> None:
+        """Give all permits back, so that others need not wait for the end of the lease."""
+        if self._pending is not None:
+            # Renewing that is still under way would take them again.
+            await asyncio.gather(self._pending, return_exceptions=True)
+        try:
+            await self._refresh(0)
+        except PipelineError as error:
+            log.warning("permits could not be given back, their lease will end: %s", error)
+
+    async def _refresh(self, wish: int, *, at_most: int | None = None) -> Grant:
+        ask = partial(self._permits.refresh, self._holder, wish, at_most=at_most)
+        self._pending = asyncio.create_task(asyncio.to_thread(ask))
+        return await asyncio.shield(self._pending)
+
+
+LEASE_SECONDS = 90.0
+
+_PARTITION = "permits"
+
+
+class Permits:
+    """The permits of one API, as one table knows them.
+
+    Args:
+        table: the ledger table.
+        name: of the API.
+        limit: how many calls may be under way at once.
+        clock: seconds since the epoch.
+        sleep: as ``asyncio.sleep``.
+    """
+
+    def __init__(
+        self,
+        table: ItemTable,
+        name: str,
+        limit: int,
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._table = table
+        self._name = name
+        self._limit = limit
+        self._clock = clock
+        self._sleep = sleep
+
+    def refresh(self, holder: str, wish: int, *, at_most: int | None = None) -> Grant:
+        """Take, renew, add or give back permits: as many as are free, but beyond one's share no more than one has.
+
+        Args:
+            holder: who asks.
+            wish: how many it would like to have; 0 gives all back.
+            at_most: how many it would take now; so it gives some back.
+
+        Raises:
+            AwsUnavailableError: a retry may work.
+            AwsRefusedError: it will not.
+        """
+        while True:
+            seen = self._table.get(_PARTITION, self._name)
+            # Before the write: the lease must not seem longer to its holder than to the others.
+            now = self._clock()
+            live = {
+                name: entry
+                for name, entry in seen.content.get("holders", {}).items()
+                if entry["until_ms"] / 1000 + SKEW_SECONDS > now
+            }
+            had = live.pop(holder, {"permits": 0})["permits"]
+            wishes = {name: entry["wish"] for name, entry in live.items()} | {holder: wish}
+            share = fair_share(self._limit, holder, wishes)
+            free = self._limit - sum(entry["permits"] for entry in live.values())
+            count = max(0, min(wish, wish if at_most is None else at_most, max(share, had), free))
+            until_ms = int((now + LEASE_SECONDS) * 1000)
+            mine = {holder: {"permits": count, "wish": wish, "until_ms": until_ms}} if wish else {}
+            if self._table.replace(Item(seen.pk, seen.sk, seen.version), {"holders": live | mine}) is not None:
+                return Grant(count, share, until_ms / 1000)
+
+    @asynccontextmanager
+    async def hold(self, wish: int) -> AsyncIterator[Held]:
+        """Hold permits for a block, and renew them for as long as it lasts; the block may begin with none.
+
+        Args:
+            wish: how many at most. Fewer are taken if fewer are free, and more when they become so.
+        """
+        held = Held(self, wish, clock=self._clock, sleep=self._sleep)
+        renewing = asyncio.create_task(held.keep())
+        try:
+            yield held
+        finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
+            await held.give_back()

@@ -1,0 +1,328 @@
+r"""A file's bytes as lines (spec: ingest, Records).
+
+Lines end at ``\n`` alone: a ``\r`` before it is white space and goes with the trimming, and a bare ``\r``, U+2028, a
+vertical tab or a form feed ends nothing. A line that has nothing but white space is blank; white space is what Python's
+``str.strip()`` takes off.
+
+How a line becomes a record of the API (spec: ingest, Records).
+
+What JSON is, by RFC 8259 to the letter: decides where a parser has limits of its own.
+
+Parsers refuse some valid JSON: nesting deeper than their stack, and ``"\ud800"``, a surrogate on its own, which the
+grammar allows. This checker has no such limit; it is slower than they are, and takes time in proportion to the text.
+
+Gzip files as a stream of text, with a limit to what a small file may become.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from include.errors import InvalidFileError, StorageUnavailableError
+
+MAX_LINE_BYTES = 64 * 1024 * 1024
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+WHITE_SPACE = (
+    "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+"""All that ``str.strip()`` takes off."""
+
+_ASCII_SPACE = WHITE_SPACE.encode("ascii", "ignore")
+# A line of no other bytes than these may be blank. One character class, as alternatives would keep a stack of them.
+_MAYBE_BLANK = re.compile(rb"\n[" + re.escape(bytes(set(WHITE_SPACE.encode()) - {0x0A})) + rb"]*+(?=\n)")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some whole lines.
+
+    Args:
+        start: offset of the first byte in the file's text.
+        data: the lines with their ends; only the last line of a file may have none.
+    """
+
+    start: int
+    data: bytes = field(repr=False)
+
+    @property
+    def stop(self) -> int:
+        """Offset after the last byte."""
+        return self.start + len(self.data)
+
+
+def whole_lines(blocks: Iterable[bytes], *, start: int = 0, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[Piece]:
+    """Cut blocks at ends of lines, so that no line is split.
+
+    The byte order mark at the beginning of a file belongs to no piece.
+
+    Args:
+        blocks: consecutive bytes, cut anywhere.
+        start: offset of the first byte in the file's text; it begins a line.
+        max_line_bytes: a longer line is refused before more of it is kept in memory.
+
+    Raises:
+        InvalidFileError: a line is too long.
+    """
+    waiting: list[bytes | memoryview] = []
+    length = 0
+    for block in blocks:
+        end = block.rfind(b"\n") + 1
+        if end:
+            piece = _piece(start, b"".join([*waiting, memoryview(block)[:end]]), max_line_bytes)
+            start += length + end
+            waiting, length = [], 0
+            if piece.data:
+                yield piece
+        if end < len(block):
+            waiting.append(block[end:])
+            length += len(block) - end
+            if length > max_line_bytes:
+                raise _too_long(start, max_line_bytes)
+    piece = _piece(start, b"".join(waiting), max_line_bytes)
+    if piece.data:
+        yield piece
+
+
+def trimmed(line: bytes) -> bytes:
+    """A line's text as valid UTF-8 without white space around it; U+FFFD stands where bytes were invalid."""
+    if line.isascii():
+        return line.strip(_ASCII_SPACE)
+    return line.decode("utf-8", "replace").strip().encode()
+
+
+def texts_of(piece: Piece) -> Iterable[bytes]:
+    """The lines that are not blank, trimmed."""
+    lines = piece.data.split(b"\n")
+    # Most pieces are ASCII; to find that out line by line would take as long as the rest.
+    texts = [line.strip(_ASCII_SPACE) for line in lines] if piece.data.isascii() else map(trimmed, lines)
+    return filter(None, texts)
+
+
+def count_records(piece: Piece) -> int:
+    """How many lines are not blank."""
+    framed = b"\n" + piece.data if piece.data.endswith(b"\n") else b"\n" + piece.data + b"\n"
+    candidates = _MAYBE_BLANK.findall(framed)
+    blank = len(candidates) if piece.data.isascii() else sum(not trimmed(line) for line in candidates)
+    return framed.count(b"\n") - 1 - blank
+
+
+def count_invalid_bytes(data: bytes) -> int:
+    """How many bytes of whole lines are not valid UTF-8: those that U+FFFD stands for, which may be one for several."""
+    if data.isascii():
+        return 0
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return len(data) - len(data.decode("utf-8", "ignore").encode())
+    return 0
+
+
+def exactly(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """The same blocks, once it is sure that they are all.
+
+    Raises:
+        StorageUnavailableError: they are not ``size`` bytes together.
+    """
+    seen = 0
+    for block in blocks:
+        seen += len(block)
+        yield block
+    if seen != size:
+        raise StorageUnavailableError(f"S3 sent {seen:,} bytes of the file instead of {size:,}")
+
+
+def _piece(start: int, data: bytes, max_line_bytes: int) -> Piece:
+    if len(data) > max_line_bytes:
+        position = start
+        for line in data.split(b"\n"):
+            if len(line) > max_line_bytes:
+                raise _too_long(position, max_line_bytes)
+            position += len(line) + 1
+    if start == 0 and data.startswith(_BYTE_ORDER_MARK):
+        return Piece(len(_BYTE_ORDER_MARK), data[len(_BYTE_ORDER_MARK) :])
+    return Piece(start, data)
+
+
+def _too_long(position: int, max_line_bytes: int) -> InvalidFileError:
+    return InvalidFileError(f"the line that begins at byte {position:,} has more than {max_line_bytes:,} bytes")
+
+
+# Possessive (``*+``): what matched is never given back, so that no text takes more than linear time or keeps a stack.
+_TOKEN = re.compile(
+    rb"""[ \t\n\r]*+ (?:
+        (?P<open> [\[{] )
+      | (?P<close> [\]}] )
+      | (?P<comma> , )
+      | (?P<colon> : )
+      | (?P<string> " (?: [^"\\\x00-\x1f]++ | \\ (?: ["\\/bfnrt] | u[0-9a-fA-F]{4} ) )*+ " )
+      | (?P<scalar> -?+ (?: 0 | [1-9][0-9]*+ ) (?: \.[0-9]++ )?+ (?: [eE][+-]?+[0-9]++ )?+ | true | false | null )
+    )""",
+    re.VERBOSE,
+)
+_SPACE = re.compile(rb"[ \t\n\r]*+")
+
+# What may come next. The texts are the names of the token's groups.
+_VALUE = frozenset({"open", "string", "scalar"})
+_FIRST_ITEM = _VALUE | {"close"}
+_NAME = frozenset({"string"})
+_FIRST_NAME = _NAME | {"close"}
+_COLON = frozenset({"colon"})
+_NEXT = frozenset({"comma", "close"})
+_NOTHING: frozenset[str] = frozenset()
+
+
+def is_json(text: bytes) -> bool:
+    """Whether ``text``, which is valid UTF-8, is one JSON value with nothing but JSON's own white space around it."""
+    open_brackets = bytearray()
+    expected, position = _VALUE, 0
+    while expected:
+        token = _TOKEN.match(text, position)
+        if token is None or token.lastgroup not in expected:
+            return False
+        position = token.end()
+        match token.lastgroup:
+            case "open":
+                open_brackets += token["open"]
+                expected = _FIRST_ITEM if token["open"] == b"[" else _FIRST_NAME
+                continue
+            case "close":
+                if bytes(open_brackets[-1:]) + token["close"] not in (b"[]", b"{}"):
+                    return False
+                open_brackets.pop()
+            case "comma":
+                expected = _VALUE if open_brackets[-1:] == b"[" else _NAME
+                continue
+            case "colon":
+                expected = _VALUE
+                continue
+            case "string" if expected in (_NAME, _FIRST_NAME):
+                expected = _COLON
+                continue
+        # A value has ended.
+        expected = _NEXT if open_brackets else _NOTHING
+    return _SPACE.fullmatch(text, position) is not None
+
+
+# Reads a value to its end without building it: a long line costs no memory, and numbers keep every digit.
+_PARSER = msgspec.json.Decoder(msgspec.Raw)
+
+
+_ESCAPED_IN_TWO = b'"\\\b\t\n\f\r'
+_ESCAPED_IN_SIX = bytes(set(range(0x20)) - set(_ESCAPED_IN_TWO))
+
+
+def most_bytes(texts: bytes) -> int:
+    """The most bytes that lines may have as records, but for some forty of each: control characters become six.
+
+    Args:
+        texts: lines, trimmed, one after another.
+    """
+    in_two = len(texts) - len(texts.translate(None, _ESCAPED_IN_TWO))
+    in_six = len(texts) - len(texts.translate(None, _ESCAPED_IN_SIX))
+    return len(texts) + in_two + 5 * in_six
+
+
+def records(texts: Sequence[bytes], first: int) -> Sequence[bytes]:
+    """Records as JSON, see :func:`record`.
+
+    Args:
+        texts: consecutive lines.
+        first: number of the first one.
+    """
+    try:
+        # In most batches every line is JSON: to find that out takes half as long without a call of ours for each.
+        deque(map(_PARSER.decode, texts), maxlen=0)
+    except (msgspec.DecodeError, RecursionError):
+        return [record(text, number) for number, text in enumerate(texts, first)]
+    return texts
+
+
+def record(text: bytes, number: int) -> bytes:
+    """One record as JSON.
+
+    Args:
+        text: a line, trimmed, valid UTF-8, not empty.
+        number: of the line among the non-blank lines of the whole file, from 1.
+
+    Returns:
+        ``text`` itself, byte for byte, if it is valid JSON; otherwise an object that holds it as a string.
+    """
+    try:
+        _PARSER.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        # The parser refuses deep nesting and lone surrogates, which are valid.
+        if not is_json(text):
+            return msgspec.json.encode({"data": text.decode(), "lineNumber": number})
+    return text
+
+
+MAX_RATIO = 100
+ALWAYS_ALLOWED = 64 * 1024 * 1024
+"""Bytes that any file may expand to: a few lines that are alike exceed :data:`MAX_RATIO`."""
+
+# Output at once. Input at once: what is left of it is copied whenever a member ends, and members may be tiny.
+_TEXT_STEP = 1024 * 1024
+_STEP = 32 * 1024
+# zlib: the largest window, and a gzip header.
+_GZIP = zlib.MAX_WBITS | 16
+
+
+def gunzip(blocks: Iterable[bytes], *, size: int) -> Iterator[bytes]:
+    """The text of a gzip file in blocks of at most 1 MiB; several members one after another are one text.
+
+    Zeros may follow a member, as some tools leave them; anything else is refused, as it may be lost data. Check sums
+    are verified.
+
+    Args:
+        blocks: all bytes of the file, cut anywhere.
+        size: of the file in bytes; its text may have :data:`MAX_RATIO` times as many, or :data:`ALWAYS_ALLOWED`.
+
+    Raises:
+        InvalidFileError: not gzip, damaged, cut off, or expanding too far; blocks may have been yielded before.
+    """
+    allowed = max(ALWAYS_ALLOWED, MAX_RATIO * size)
+    expanded = 0
+    for text in _members(blocks):
+        expanded += len(text)
+        if expanded > allowed:
+            raise InvalidFileError(
+                f"the gzip file of {size:,} bytes expands to more than {allowed:,}, as a zip bomb does; deliver it "
+                "uncompressed"
+            )
+        yield text
+
+
+def _members(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    member = zlib.decompressobj(_GZIP)
+    # Between members, once there was one; a file must begin with one.
+    between = begun = False
+    for block in blocks:
+        for start in range(0, len(block), _STEP):
+            rest = block[start : start + _STEP]
+            while rest := rest.lstrip(b"\0") if between else rest:
+                text, begun, between = _expand(member, rest), True, member.eof
+                if text:
+                    yield text
+                rest = member.unconsumed_tail
+                if member.eof:
+                    rest, member = member.unused_data, zlib.decompressobj(_GZIP)
+    if not between:
+        # A single byte after the last member is too short to be told from the beginning of another one.
+        what = "cut off, or followed by a byte too many" if begun else "empty"
+        raise InvalidFileError(f"the gzip file is {what}: deliver it again")
+
+
+def _expand(member: zlib._Decompress, data: bytes) -> bytes:
+    try:
+        return member.decompress(data, _TEXT_STEP)
+    except zlib.error as error:
+        raise InvalidFileError("the file is not gzip, or damaged: deliver it again") from error

@@ -1,0 +1,193 @@
+"""The objects of the ingest bucket: listed, moved and read, each only as the version that was meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from boto3.s3.transfer import TransferConfig
+from botocore.exceptions import ClientError
+
+from include.call_details.keys import INCOMING
+from include.clients.s3 import error_code, get_json, put_json, typed_errors
+from include.errors import FileChangedError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+BLOCK_BYTES = 4 * 1024 * 1024
+"""Bytes of one read: each is a request of its own, so that no connection waits while its reader is busy."""
+
+LARGEST_COPY = 5 * 1024**3
+"""S3 copies no more in one request; beyond, a copy is made of parts."""
+
+_PART_BYTES = 512 * 1024 * 1024
+
+_MISSING = frozenset({"404", "NoSuchKey", "NoSuchVersion"})
+_NOT_THIS_ONE = _MISSING | {"PreconditionFailed"}
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One version of an object.
+
+    Args:
+        key: where it lies.
+        etag: as S3 sends it, in quotes.
+        size: its bytes.
+        version_id: None in a bucket that keeps no versions.
+    """
+
+    key: str
+    etag: str
+    size: int
+    version_id: str | None = None
+
+
+class FileStore:
+    """The files of one bucket.
+
+    Every method may raise StorageUnavailableError (a retry may work) and StorageRefusedError (it will not).
+
+    Args:
+        s3: a boto3 client; safe to share between threads.
+        bucket: its name.
+        block_bytes: see :data:`BLOCK_BYTES`.
+        largest_copy: see :data:`LARGEST_COPY`.
+    """
+
+    def __init__(
+        self, s3: S3Client, bucket: str, *, block_bytes: int = BLOCK_BYTES, largest_copy: int = LARGEST_COPY
+    ) -> None:
+        self.bucket = bucket
+        self._s3 = s3
+        self._block_bytes = block_bytes
+        self._largest_copy = largest_copy
+
+    def dropped_keys(self) -> Iterator[str]:
+        """All keys under ``incoming/``, in their order, page by page."""
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=INCOMING)
+        with typed_errors(f"list s3://{self.bucket}/{INCOMING}"):
+            for page in pages:
+                for found in page.get("Contents", ()):
+                    yield found["Key"]
+
+    def look(self, key: str) -> StoredFile | None:
+        """The object under a key, or None."""
+        with typed_errors(f"look at {self._place(key)}"):
+            try:
+                found = self._s3.head_object(Bucket=self.bucket, Key=key)
+            except ClientError as error:
+                if error_code(error) in _MISSING:
+                    return None
+                raise
+        return StoredFile(key, found["ETag"], found["ContentLength"], found.get("VersionId"))
+
+    def last_etag(self, key: str) -> str | None:
+        """ETag of the newest version that was ever under a key and is still kept, also if it was deleted or moved."""
+        with typed_errors(f"look for versions of {self._place(key)}"):
+            # Versions of this very key come first, the newest before the others.
+            found = self._s3.list_object_versions(Bucket=self.bucket, Prefix=key)
+        return next((version["ETag"] for version in found.get("Versions", ()) if version["Key"] == key), None)
+
+    def move(self, source: StoredFile, key: str) -> StoredFile:
+        """Move a version, with its metadata; a newer one that has come to the source's key stays there.
+
+        Done again after it broke off, it does the rest.
+
+        Raises:
+            FileChangedError: the version is gone.
+        """
+        if source.key == key:
+            return source
+        moved = self.copy(source, key)
+        self.remove(source)
+        return moved
+
+    def copy(self, source: StoredFile, key: str) -> StoredFile:
+        """Copy a version, with its metadata.
+
+        Raises:
+            FileChangedError: the version is gone.
+        """
+        # By its version, so that a file which was overwritten after it had been claimed is not lost.
+        version: Any = {"VersionId": source.version_id} if source.version_id else {}
+        origin: Any = {"Bucket": self.bucket, "Key": source.key, **version}
+        with typed_errors(f"move {self._place(source.key)} to {key}"):
+            try:
+                if source.size > self._largest_copy:
+                    return self._copy_parts(source, origin, version, key)
+                made = self._s3.copy_object(
+                    Bucket=self.bucket,
+                    Key=key,
+                    CopySource=origin,
+                    CopySourceIfMatch=source.etag,
+                    ServerSideEncryption="AES256",
+                )
+            except ClientError as error:
+                if error_code(error) in _NOT_THIS_ONE:
+                    raise FileChangedError(
+                        f"{self._place(source.key)} was deleted or replaced before it could be moved to {key}"
+                    ) from error
+                raise
+        return StoredFile(key, made["CopyObjectResult"]["ETag"], source.size, made.get("VersionId"))
+
+    def remove(self, source: StoredFile) -> None:
+        """Delete an object, unless its key holds another one by now."""
+        with typed_errors(f"delete {self._place(source.key)}"):
+            try:
+                self._s3.delete_object(Bucket=self.bucket, Key=source.key, IfMatch=source.etag)
+            except ClientError as error:
+                if error_code(error) not in _NOT_THIS_ONE:
+                    raise
+
+    def blocks(self, key: str, etag: str, start: int, stop: int) -> Iterator[bytes]:
+        """An object's bytes from ``start`` to ``stop`` (exclusive).
+
+        Raises:
+            FileChangedError: it is gone, or another one lies there.
+        """
+        for first in range(start, stop, self._block_bytes):
+            yield self._read(key, etag, first, min(first + self._block_bytes, stop) - 1)
+
+    def paper(self, key: str) -> Any:
+        """The JSON document under a key, or None."""
+        return get_json(self._s3, self.bucket, key)
+
+    def keep_paper(self, key: str, document: object) -> None:
+        """Write a JSON document."""
+        put_json(self._s3, self.bucket, key, document)
+
+    def _read(self, key: str, etag: str, first: int, last: int) -> bytes:
+        with typed_errors(f"read {self._place(key)}"):
+            try:
+                answer = self._s3.get_object(Bucket=self.bucket, Key=key, IfMatch=etag, Range=f"bytes={first}-{last}")
+                return answer["Body"].read()
+            except ClientError as error:
+                if error_code(error) in _NOT_THIS_ONE:
+                    raise FileChangedError(
+                        f"{self._place(key)} was deleted or replaced while it was being read: put it back as it was"
+                    ) from error
+                raise
+
+    def _copy_parts(self, source: StoredFile, origin: Any, version: Any, key: str) -> StoredFile:
+        # A copy in parts is a new upload: what describes the file has to be told again.
+        described = self._s3.head_object(Bucket=self.bucket, Key=source.key, **version)
+        self._s3.copy(
+            origin,
+            self.bucket,
+            key,
+            ExtraArgs={
+                "CopySourceIfMatch": source.etag,
+                "Metadata": described["Metadata"],
+                "ContentType": described["ContentType"],
+                "ServerSideEncryption": "AES256",
+            },
+            Config=TransferConfig(multipart_threshold=self._largest_copy, multipart_chunksize=_PART_BYTES),
+        )
+        made = self._s3.head_object(Bucket=self.bucket, Key=key)
+        return StoredFile(key, made["ETag"], made["ContentLength"], made.get("VersionId"))
+
+    def _place(self, key: str) -> str:
+        return f"s3://{self.bucket}/{key}"

@@ -1,0 +1,242 @@
+"""An event as the table has it (spec: events; the Events API writes it).
+
+What a worker changes of an event, each change on condition that nobody else has changed it before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Self
+
+from include.clients.http import retry_delay
+from include.clients.webhooks import Reply
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+SKEW_SECONDS = 5.0
+"""Clocks of two machines differ by less than this."""
+
+
+class Status(StrEnum):
+    """How far an event has come."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    ACKNOWLEDGED = "acknowledged"
+    """Its owner has read it, and does not want it posted any more."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event.
+
+    Args:
+        event_id: also the webhook's id, however often it is posted.
+        payload: JSON text, which keeps every number's digits.
+        metadata: JSON text, if it has any.
+        created_at: ISO 8601 in UTC, as are all times that are texts.
+        position: its place in the order of creation.
+        attempts: how often it was posted in vain.
+        version: grows with every change, whoever makes it.
+        next_attempt_at: not to be posted before; None if it is not pending.
+        first_failed_at: when it was first posted in vain, if it was.
+        last_status: of the last answer, if there was one.
+        last_error: why it was posted in vain the last time.
+        lease_owner: worker that may post it.
+        lease_until: until when, seconds since the epoch.
+    """
+
+    event_id: str
+    owner: str
+    event_type: str
+    payload: str
+    metadata: str | None
+    status: Status
+    created_at: str
+    position: str
+    attempts: int
+    version: int
+    next_attempt_at: str | None = None
+    first_failed_at: str | None = None
+    last_status: int | None = None
+    last_error: str | None = None
+    lease_owner: str | None = None
+    lease_until: float = 0.0
+
+    @classmethod
+    def of(cls, item: Mapping[str, AttributeValueTypeDef]) -> Self:
+        """The event of an item of the table."""
+
+        def text(name: str) -> str | None:
+            found: Any = item.get(name)
+            return None if found is None else found["S"]
+
+        return cls(
+            event_id=item["event_id"]["S"],
+            owner=item["owner"]["S"],
+            event_type=item["event_type"]["S"],
+            payload=item["payload"]["S"],
+            metadata=text("metadata"),
+            status=Status(item["status"]["S"]),
+            created_at=item["created_at"]["S"],
+            position=item["position"]["S"],
+            attempts=int(item["delivery_attempts"]["N"]),
+            version=int(item["version"]["N"]),
+            next_attempt_at=text("next_attempt_at"),
+            first_failed_at=text("first_failed_at"),
+            last_status=int(item["last_status"]["N"]) if "N" in item.get("last_status", {}) else None,
+            last_error=text("last_error"),
+            lease_owner=text("lease_owner"),
+            lease_until=float(item["lease_until"]["N"]) if "lease_until" in item else 0.0,
+        )
+
+    def free_at(self) -> float:
+        """From when on a worker may claim it, if it is pending: it is due, and nobody's lease holds."""
+        due = seconds_of(self.next_attempt_at) if self.next_attempt_at else 0.0
+        return max(due, self.lease_until + SKEW_SECONDS if self.lease_owner else 0.0)
+
+
+def timestamp(seconds: float) -> str:
+    """Seconds since the epoch as all times are written, so that texts sort as times do."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def seconds_of(text: str) -> float:
+    """Seconds since the epoch of a time that :func:`timestamp` wrote."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+LONGEST_PAUSE_SECONDS = 3600.0
+"""Between two attempts, whatever the receiver asks for."""
+
+_MAX_ERROR = 1000
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change that is made only of the version that was seen; every change makes a new version.
+
+    Args:
+        event_id: of the event.
+        created_at: of the event: one that was deleted and posted anew has the same id, and the same versions again.
+        seen: its version.
+        sets: attributes with their new values.
+        removes: attributes; all are there in the version that was seen.
+    """
+
+    event_id: str
+    created_at: str
+    seen: int
+    sets: Mapping[str, str | int]
+    removes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, event: Event, sets: Mapping[str, str | int], removes: tuple[str, ...] = ()) -> Self:
+        """A change of an event as it was seen."""
+        return cls(event.event_id, event.created_at, event.version, sets, removes)
+
+    @property
+    def written(self) -> Mapping[str, str | int]:
+        """All attributes that the event has by it: whoever finds them all there finds this very change."""
+        return {**self.sets, "version": self.seen + 1}
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A change was not made, as somebody else had changed the event.
+
+    Args:
+        now: the event as it is; None if it is gone.
+    """
+
+    now: Event | None
+
+    @property
+    def pending(self) -> Event | None:
+        """The event as it is, if it is still to be delivered."""
+        return self.now if self.now is not None and self.now.status is Status.PENDING else None
+
+
+def claim(event: Event, worker: str, until: int) -> tuple[Change, Event]:
+    """Take an event, to post it.
+
+    Args:
+        event: pending, due, and not leased, as it was read.
+        worker: who takes it; no two have the same name.
+        until: when the lease ends, seconds since the epoch.
+
+    Returns:
+        the change, and the event as it is then.
+    """
+    change = Change.of(event, {"lease_owner": worker, "lease_until": until})
+    return change, replace(event, version=event.version + 1, lease_owner=worker, lease_until=float(until))
+
+
+def release(event: Event) -> Change:
+    """Give a claimed event back unposted, so that nobody has to wait for the lease's end."""
+    return Change.of(event, {}, _lease(event))
+
+
+def delivered(event: Event, reply: Reply, now: float) -> Change:
+    """An event was accepted.
+
+    Args:
+        event: as it was claimed, or was seen behind one that was.
+        reply: the acceptance.
+        now: seconds since the epoch.
+    """
+    sets = {**_ended(event, Status.DELIVERED), "last_status": reply.status or 0, "delivered_at": timestamp(now)}
+    return Change.of(event, sets, (*_ends(event), *(("last_error",) if event.last_error else ())))
+
+
+def failed(event: Event, reply: Reply, now: float) -> Change:
+    """An event was refused for the last time; arguments as of :func:`delivered`."""
+    sets = {**_ended(event, Status.FAILED), **_refusal(event, reply, now), "failed_at": timestamp(now)}
+    return Change.of(event, sets, _ends(event))
+
+
+def retry(event: Event, reply: Reply, now: float) -> tuple[Change, float]:
+    """An event was refused and is to be posted again; arguments as of :func:`delivered`.
+
+    Returns:
+        the change, and from when on it may be posted, seconds since the epoch.
+    """
+    asked = reply.failure.retry_after if reply.failure else None
+    at = now + retry_delay(event.attempts + 1, asked, longest=LONGEST_PAUSE_SECONDS)
+    sets = {
+        "delivery_attempts": event.attempts + 1,
+        "next_attempt_at": timestamp(at),
+        **_refusal(event, reply, now),
+    }
+    return Change.of(event, sets, _lease(event)), at
+
+
+def _ended(event: Event, status: Status) -> dict[str, str | int]:
+    return {
+        "status": status.value,
+        "owner_status": f"{event.owner}#{status}",
+        "delivery_attempts": event.attempts + 1,
+    }
+
+
+def _ends(event: Event) -> tuple[str, ...]:
+    return (*_lease(event), *(("next_attempt_at",) if event.next_attempt_at else ()))
+
+
+def _lease(event: Event) -> tuple[str, ...]:
+    return ("lease_owner", "lease_until") if event.lease_owner else ()
+
+
+def _refusal(event: Event, reply: Reply, now: float) -> dict[str, str | int]:
+    error = reply.failure.error if reply.failure else ""
+    return {
+        # A word where there was no answer: the attribute then says so, and does not keep an older status.
+        "last_status": "no answer" if reply.status is None else reply.status,
+        "last_error": error[:_MAX_ERROR],
+        "first_failed_at": event.first_failed_at or timestamp(now),
+    }

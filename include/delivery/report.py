@@ -1,0 +1,175 @@
+"""What the tasks of a run did, as numbers that travel and add up.
+
+What people are told of a run's events: one alert for each that failed for good, or one for many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from include.alerts import Alert, Failure, Severity
+from include.delivery.dead_letters import DeadLetter
+from include.delivery.due import Due
+from include.delivery.event_table import EventTable
+from include.delivery.models import Change, Status
+
+MAX_NAMED = 100
+"""Failed events that a task names; of more, it tells how many."""
+
+
+@dataclass
+class Tally:
+    """What one task, or all of a run, did.
+
+    Args:
+        attempts: posts.
+        delivered: events that were accepted.
+        postponed: posts that were refused and are to be repeated.
+        failed: events that were refused for the last time.
+        lost: posts of events that somebody else changed before the outcome could be written.
+        unqueued: failed events that the dead-letter queue did not take.
+        dead: the failed events; at most ``MAX_NAMED`` of a task.
+    """
+
+    attempts: int = 0
+    delivered: int = 0
+    postponed: int = 0
+    failed: int = 0
+    lost: int = 0
+    unqueued: int = 0
+    dead: list[DeadLetter] = field(default_factory=list)
+
+    def count(self, outcome: Change) -> None:
+        """Count an outcome that was written."""
+        status = outcome.sets.get("status")
+        if status == Status.DELIVERED:
+            self.delivered += 1
+        elif status == Status.FAILED:
+            self.failed += 1
+        elif "next_attempt_at" in outcome.sets:
+            self.postponed += 1
+
+    def to_document(self) -> dict[str, Any]:
+        """What a task returns: numbers and references."""
+        return {**asdict(self), "dead": [asdict(letter) for letter in self.dead[:MAX_NAMED]]}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Self:
+        """What :meth:`to_document` returned."""
+        return cls(**{**document, "dead": [DeadLetter(**letter) for letter in document["dead"]]})
+
+
+def summarize(tallies: Iterable[Tally]) -> Tally:
+    """The sum of what the tasks did."""
+    total = Tally()
+    for each in tallies:
+        total.attempts += each.attempts
+        total.delivered += each.delivered
+        total.postponed += each.postponed
+        total.failed += each.failed
+        total.lost += each.lost
+        total.unqueued += each.unqueued
+        total.dead += each.dead
+    return total
+
+
+def metrics(due: Due | None, total: Tally) -> dict[str, float]:
+    """The run's metrics by name; what is due only if that is known, a success rate only if something was posted."""
+    values = {
+        "DeliveryAttempts": float(total.attempts),
+        "DeliveredEvents": float(total.delivered),
+        "FailedEvents": float(total.failed),
+    }
+    if due is not None:
+        values |= {"OldestPendingSeconds": due.oldest_seconds, "DueEvents": float(due.events)}
+    if total.attempts:
+        values["DeliverySuccessRate"] = total.delivered / total.attempts
+    return values
+
+
+SELECT_TASK = "select_due"
+DELIVER_TASK = "deliver"
+
+MAX_SINGLE = 10
+"""Beyond so many, one alert tells of all: what fails together has one cause."""
+
+KILLED = "the task was killed or never ran; see its log"
+"""Reason of a task that left none."""
+
+LogUrl = Callable[[str, int | None], str]
+"""Link to the log of a task and map index."""
+
+
+def failure_alerts(tallies: Sequence[Tally | None], *, pipeline: str, run_id: str, log_url: LogUrl) -> dict[str, Alert]:
+    """The alerts of a run's failed events, by a name that is the same whenever the same event fails.
+
+    Args:
+        tallies: what the tasks did, by map index; None of one that left nothing.
+        pipeline: id of the DAG.
+        run_id: of the run.
+        log_url: makes links to logs.
+    """
+    failures = {
+        letter.event_id: _failure(letter, index, log_url)
+        for index, tally in enumerate(tallies)
+        if tally is not None
+        for letter in tally.dead
+    }
+    total = summarize(tally for tally in tallies if tally is not None)
+    count = max(len(failures), total.failed)
+    unqueued = f"failed events of this run that the dead-letter queue did not take: {total.unqueued:,}; see the log"
+    missing = [unqueued] if total.unqueued else []
+    if count <= MAX_SINGLE:
+        return {
+            event_id: Alert(
+                Severity.ERROR, pipeline, run_id, f"event {event_id} could not be delivered", missing, [failure]
+            )
+            for event_id, failure in failures.items()
+        }
+    headline = f"{count:,} events could not be delivered"
+    facts = missing or ["each is in the dead-letter queue of the delivery, and can be replayed"]
+    return {f"{run_id}/failed": Alert(Severity.ERROR, pipeline, run_id, headline, facts, list(failures.values()))}
+
+
+def trouble_alert(troubles: Mapping[int | None, str], *, pipeline: str, run_id: str, log_url: LogUrl) -> Alert:
+    """The alert of a run some of whose tasks gave up.
+
+    Args:
+        troubles: why, by map index; None is the task that finds what is due.
+        pipeline: id of the DAG.
+        run_id: of the run.
+        log_url: makes links to logs.
+    """
+    failures = [
+        Failure("what is due", reason, SELECT_TASK, None, log_url(SELECT_TASK, None))
+        if index is None
+        else Failure("a share of what is due", reason, DELIVER_TASK, index, log_url(DELIVER_TASK, index))
+        for index, reason in troubles.items()
+    ]
+    facts = ["nothing is lost: what is due stays due, and the next run takes it"]
+    return Alert(Severity.ERROR, pipeline, run_id, "events were not delivered by this run", facts, failures)
+
+
+def untold(events: EventTable, owners: Iterable[str], *, since: float) -> list[DeadLetter]:
+    """The failed events of owners whose task was killed, and so told nobody.
+
+    Events that another run saw fail at the same time are among them, and are told twice.
+
+    Args:
+        events: the table of events.
+        owners: of the task's share.
+        since: when the run began, seconds since the epoch.
+
+    Raises:
+        AwsUnavailableError: a retry may work.
+        AwsRefusedError: it will not.
+    """
+    return [DeadLetter.recorded(event) for owner in owners for event in events.failed(owner, since)]
+
+
+def _failure(letter: DeadLetter, index: int, log_url: LogUrl) -> Failure:
+    what = f"event {letter.event_id} of {letter.owner}"
+    reason = f"{letter.attempts} attempts since {letter.first_failed_at}, the last one: {letter.error}"
+    return Failure(what, reason, DELIVER_TASK, index, log_url(DELIVER_TASK, index))

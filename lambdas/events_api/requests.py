@@ -1,0 +1,165 @@
+"""From the body of `POST /events` to an event, or to all that is wrong with it.
+
+The query of a listing: how many events, of which status, from where.
+
+Where a page of a listing ends and the next begins, as a text that callers pass back and need not understand.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from lambdas.common import body
+from lambdas.common.body import AmbiguousObject
+from lambdas.common.http import MAX_FAULTS, field_faults, shown, sorted_out
+from lambdas.events_api.errors import Fault, InvalidRequestError
+from lambdas.events_api.models import NewEvent, Number, Status
+from lambdas.events_api.store import INBOX, Listing
+
+MAX_BODY_BYTES = 2 * 1024 * 1024
+r"""The largest payload and metadata take 1.6 MB when a client writes every character as \uXXXX."""
+
+_MESSAGES = {
+    "event_type.string_pattern_mismatch": "must be 1 to 100 characters of a-z 0-9 . _",
+    "idempotency_key.string_pattern_mismatch": "must be 1 to 255 characters of A-Z a-z 0-9 . _ : -",
+    "missing": "is required",
+    "string_type": "must be a string",
+    "string_unicode": "must be Unicode: a surrogate stands alone in it",
+}
+"""Pydantic's error types in the words of the API."""
+
+
+def read_new_event(request: Mapping[str, Any]) -> NewEvent:
+    """The event of a request.
+
+    Args:
+        request: the event of API Gateway.
+
+    Raises:
+        EmptyBodyError: there is no body.
+        NotJsonError: it is not JSON.
+        TooLargeError: it, its payload or its metadata is too large.
+        InvalidRequestError: it is not as it must be; the error lists the first MAX_FAULTS faults and counts them all.
+    """
+    document = body.parse(body.text_of(request, max_bytes=MAX_BODY_BYTES), number=Number)
+    if isinstance(document, AmbiguousObject):
+        raise InvalidRequestError(Fault(shown(document.name), "is given twice"))
+    if not isinstance(document, dict):
+        raise InvalidRequestError(Fault(None, "must be an object"))
+    known, unknown = sorted_out(document, NewEvent.model_fields)
+    faults = [Fault(shown(name), "is not a field of an event") for name in unknown[:MAX_FAULTS]]
+    try:
+        event = NewEvent.model_validate(known)
+    except ValidationError as error:
+        faults = [Fault(field, message) for field, message in field_faults(error, _MESSAGES)] + faults
+    else:
+        if not faults:
+            return event
+    total = len(faults) + len(unknown[MAX_FAULTS:])
+    raise InvalidRequestError(*faults[:MAX_FAULTS], total=total)
+
+
+_DIGEST_BYTES = 13
+"""With the position, a multiple of three: base64 needs no filling, which would have to be quoted in an address."""
+
+_POSITION = re.compile(rb"[0-9TZ:.-]{24}#evt_[a-z0-9]{12}")
+
+
+def cursor_after(position: str, owner: str, listing: Listing) -> str:
+    """The cursor of the page that begins behind a position.
+
+    It is bound to the owner and the listing, so that a mix-up is noticed. That is a check sum and no signature: who
+    forges one gets to another place of the same listing of his own events, nowhere else.
+    """
+    data = position.encode()
+    return base64.urlsafe_b64encode(_digest(data, owner, listing) + data).decode()
+
+
+def position_of(cursor: str, owner: str, listing: Listing) -> str:
+    """The position behind which a page begins. It still does when the event that was there is gone.
+
+    Raises:
+        InvalidRequestError: the cursor is not one of this owner and this listing.
+    """
+    try:
+        raw = base64.b64decode(cursor, altchars=b"-_", validate=True)
+    except ValueError:
+        raw = b""
+    data = raw[_DIGEST_BYTES:]
+    if not _POSITION.fullmatch(data) or cursor != cursor_after(data.decode(), owner, listing):
+        raise InvalidRequestError(Fault("cursor", "is not a cursor that this listing gave: begin without one"))
+    return data.decode()
+
+
+def _digest(position: bytes, owner: str, listing: Listing) -> bytes:
+    bound = "\n".join((owner, listing.status or "", str(listing.newest_first)))
+    return hashlib.sha256(bound.encode() + b"\n" + position).digest()[:_DIGEST_BYTES]
+
+
+MAX_LIMIT = 100
+DEFAULT_LIMIT = 50
+
+_LIMIT = re.compile(r"[1-9][0-9]?|100", re.ASCII)
+_EVENTS = Listing(status=None, newest_first=True)
+
+
+@dataclass(frozen=True)
+class Query:
+    """What a caller wants to see.
+
+    Args:
+        after: position behind which the page begins; None = at the beginning.
+        limit: at most so many events.
+    """
+
+    listing: Listing
+    after: str | None
+    limit: int
+
+
+def read_events_query(parameters: Mapping[str, str], owner: str) -> Query:
+    """The query of `GET /events`.
+
+    Raises:
+        InvalidRequestError: a parameter cannot be used, or there is no such parameter.
+    """
+    listing, faults = _EVENTS, []
+    if "status" in parameters:
+        try:
+            listing = replace(_EVENTS, status=Status(parameters["status"]))
+        except ValueError:
+            faults.append(Fault("status", f"must be one of {', '.join(Status)}"))
+    return _read(parameters, owner, listing, ("status", "limit", "cursor"), faults)
+
+
+def read_inbox_query(parameters: Mapping[str, str], owner: str) -> Query:
+    """The query of `GET /inbox`.
+
+    Raises:
+        InvalidRequestError: a parameter cannot be used, or there is no such parameter.
+    """
+    return _read(parameters, owner, INBOX, ("limit", "cursor"), [])
+
+
+def _read(
+    parameters: Mapping[str, str], owner: str, listing: Listing, names: tuple[str, ...], faults: list[Fault]
+) -> Query:
+    limit = parameters.get("limit", str(DEFAULT_LIMIT))
+    if not _LIMIT.fullmatch(limit):
+        faults.append(Fault("limit", f"must be a whole number from 1 to {MAX_LIMIT}"))
+    unknown = [name for name in parameters if name not in names]
+    faults += [Fault(shown(name), f"is not a parameter: there are {', '.join(names)}") for name in unknown[:MAX_FAULTS]]
+    after = None
+    # A cursor is bound to a listing: while that is in doubt, so is the cursor.
+    if "cursor" in parameters and not faults:
+        after = position_of(parameters["cursor"], owner, listing)
+    if faults:
+        raise InvalidRequestError(*faults[:MAX_FAULTS], total=len(faults) + len(unknown[MAX_FAULTS:]))
+    return Query(listing, after, int(limit))

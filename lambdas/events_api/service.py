@@ -1,0 +1,133 @@
+"""What an owner can do with events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from lambdas.events_api.errors import EventIdTakenError, NoSuchEventError, QueueUnavailableError
+from lambdas.events_api.models import Event, NewEvent, Status, id_for_key, is_event_id, random_id, timestamp
+from lambdas.events_api.requests import Query, cursor_after
+from lambdas.events_api.store import DeliveryQueue, EventStore
+
+_DRAWS = 3
+"""Random ids that are tried. The first is taken once in a million million times or so."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Pending:
+    """An event that was posted or replayed.
+
+    Args:
+        created: it is new; else it was there.
+        not_woken: why the delivery was not woken, if it was not: then its timed run finds the event.
+    """
+
+    event: Event
+    created: bool
+    not_woken: str | None
+
+
+@dataclass(frozen=True)
+class Events:
+    """Every method is about the events of one owner, and raises StoreUnavailableError when the table does.
+
+    Args:
+        store: where they are kept.
+        queue: wakes the delivery.
+        clock: the time, in UTC.
+        draw_id: an id for an event without an idempotency key.
+    """
+
+    store: EventStore
+    queue: DeliveryQueue
+    clock: Callable[[], datetime] = field(default=_now, kw_only=True)
+    draw_id: Callable[[], str] = field(default=random_id, kw_only=True)
+
+    def post(self, owner: str, new: NewEvent) -> Pending:
+        """Keep an event and have it delivered; or find the one that its idempotency key stands for.
+
+        Raises:
+            EventIdTakenError: no id was free.
+        """
+        now = timestamp(self.clock())
+        for _ in range(1 if new.idempotency_key else _DRAWS):
+            event = Event(
+                event_id=id_for_key(owner, new.idempotency_key) if new.idempotency_key else self.draw_id(),
+                owner=owner,
+                event_type=new.event_type,
+                payload=new.payload,
+                metadata=new.metadata,
+                idempotency_key=new.idempotency_key,
+                status=Status.PENDING,
+                created_at=now,
+                next_attempt_at=now,
+            )
+            there = self.store.put(event)
+            if there is None:
+                return self._woken(event, created=True)
+            if new.idempotency_key and (there.owner, there.idempotency_key) == (owner, new.idempotency_key):
+                # Woken again: whoever posted it first may have died between keeping and waking.
+                return self._woken(there, created=False)
+        raise EventIdTakenError
+
+    def get(self, owner: str, event_id: str) -> Event:
+        """One event.
+
+        Raises:
+            NoSuchEventError: there is none.
+        """
+        return self.store.get(owner, _checked(event_id))
+
+    def page(self, owner: str, query: Query) -> tuple[list[Event], str | None]:
+        """Some events, and the cursor of those that follow, if any do."""
+        page = self.store.page(owner, query.listing, after=query.after, limit=query.limit)
+        if not page.more or not page.events:
+            return page.events, None
+        return page.events, cursor_after(page.events[-1].position, owner, query.listing)
+
+    def acknowledge(self, owner: str, event_id: str) -> None:
+        """Let an event be acknowledged: it leaves the inbox, and is not delivered any more.
+
+        Raises:
+            NoSuchEventError: there is none.
+        """
+        self.store.acknowledge(owner, _checked(event_id), timestamp(self.clock()))
+
+    def replay(self, owner: str, event_id: str) -> Pending:
+        """Have an event delivered again, whatever has become of it; it keeps its place in the order.
+
+        Raises:
+            NoSuchEventError: there is none.
+        """
+        event = self.store.replay(owner, _checked(event_id), timestamp(self.clock()))
+        return self._woken(event, created=False)
+
+    def delete(self, owner: str, event_id: str) -> None:
+        """Forget an event.
+
+        Raises:
+            NoSuchEventError: there is none.
+        """
+        self.store.delete(owner, _checked(event_id))
+
+    def _woken(self, event: Event, *, created: bool) -> Pending:
+        not_woken = None
+        if event.status is Status.PENDING:
+            try:
+                self.queue.wake(event.event_id)
+            except QueueUnavailableError as error:
+                not_woken = error.reason
+        return Pending(event, created=created, not_woken=not_woken)
+
+
+def _checked(event_id: str) -> str:
+    """The id, if any event could have it: the table need not be asked for others."""
+    if not is_event_id(event_id):
+        raise NoSuchEventError
+    return event_id

@@ -1,0 +1,147 @@
+"""Airflow's REST API as the demo, the end-to-end tests and the benchmarks use it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from local.processes.supervisor import StackError
+from local.stack.description import Stack
+
+_READ_ATTEMPTS = 3
+_FINISHED = ("success", "failed")
+_ENDED = ["success", "failed", "skipped", "upstream_failed"]
+
+
+class AirflowApi:
+    """Use as ``with AirflowApi(stack) as airflow``. All times are in seconds."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._http = stack.airflow()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def request(self, method: str, path: str, **options: Any) -> Any:
+        """The JSON answer of ``/api/v2<path>``, None where there is no body.
+
+        Raises:
+            StackError: no answer, or any status but 2xx; the message holds what Airflow said.
+        """
+        answer = self._answer(method, f"/api/v2{path}", options)
+        if not answer.is_success:
+            raise StackError(f"Airflow answered {answer.status_code} to {method} {path}: {answer.text[:500]}")
+        return answer.json() if answer.content else None
+
+    def _answer(self, method: str, path: str, options: dict[str, Any]) -> httpx.Response:
+        # A machine that is busy may let the API wait for longer than the time-out: what only reads is asked again.
+        attempts = _READ_ATTEMPTS if method == "GET" else 1
+        while True:
+            attempts -= 1
+            try:
+                return self._http.request(method, path, **options)
+            except httpx.TransportError as error:
+                if not attempts:
+                    raise StackError(f"Airflow did not answer {method} {path}: {error}") from error
+
+    def unpause(self, dag_id: str, *, paused: bool = False) -> None:
+        """Let a DAG run, or pause it."""
+        self.request("PATCH", f"/dags/{dag_id}", json={"is_paused": paused})
+
+    def parse(self, dag_id: str) -> None:
+        """Have a DAG's file read at once. A DAG that was switched on is only then woken by what it watches."""
+        self.request("PUT", f"/parseDagFile/{self.request('GET', f'/dags/{dag_id}')['file_token']}")
+
+    def trigger(self, dag_id: str, *, conf: dict[str, Any] | None = None, logical_date: str | None = None) -> str:
+        """Start a run; returns its run id.
+
+        Args:
+            dag_id: the DAG, which must not be paused.
+            conf: params of the run.
+            logical_date: ISO 8601, or None as for a run started in the UI without one.
+        """
+        body = {"conf": conf or {}, "logical_date": logical_date}
+        return str(self.request("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
+
+    def end(self, dag_id: str, run_id: str) -> None:
+        """Mark a run as a success, as somebody does in the UI: what is not done yet is skipped."""
+        self.request("PATCH", _run_path(dag_id, run_id), json={"state": "success"})
+
+    def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """The run: ``state``, ``start_date``, ``end_date`` and more."""
+        found: dict[str, Any] = self.request("GET", _run_path(dag_id, run_id))
+        return found
+
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """The latest hundred runs of a DAG, oldest first."""
+        found: list[dict[str, Any]] = self.request(
+            "GET", f"/dags/{dag_id}/dagRuns", params={"limit": 100, "order_by": "-run_after"}
+        )["dag_runs"]
+        return found[::-1]
+
+    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """All task instances of a run, mapped ones included."""
+        path = f"{_run_path(dag_id, run_id)}/taskInstances"
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self.request("GET", path, params={"limit": 100, "offset": len(found)})
+            found += page["task_instances"]
+            if len(found) >= page["total_entries"] or not page["task_instances"]:
+                return found
+
+    def ended_tasks(self, dag_id: str, run_id: str) -> int:
+        """How many task instances of a run have ended, mapped ones included; cheap to ask often."""
+        path = f"{_run_path(dag_id, run_id)}/taskInstances"
+        return int(self.request("GET", path, params={"limit": 1, "state": _ENDED})["total_entries"])
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
+        """The value of an XCom entry."""
+        path = f"{_run_path(dag_id, run_id)}/taskInstances/{task_id}/xcomEntries/{key}"
+        return self.request("GET", path, params={"deserialize": "true"})["value"]
+
+    def wait(
+        self,
+        dag_id: str,
+        run_id: str,
+        *,
+        timeout: float,
+        on_poll: Callable[[], None] = lambda: None,
+        poll: float = 2.0,
+    ) -> dict[str, Any]:
+        """Wait until the run has ended, and return it.
+
+        Raises:
+            StackError: it did not end in time.
+        """
+        deadline = time.monotonic() + timeout
+        while not has_ended(run := self.run(dag_id, run_id)):
+            if time.monotonic() > deadline:
+                raise StackError(f"run {run_id} of {dag_id} is still {run['state']} after {timeout:.0f} s")
+            on_poll()
+            time.sleep(poll)
+        on_poll()
+        return run
+
+
+def _run_path(dag_id: str, run_id: str) -> str:
+    return f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
+
+
+def has_ended(run: dict[str, Any]) -> bool:
+    """Whether this run, as Airflow describes it, is over."""
+    return run["state"] in _FINISHED
+
+
+def active_runs(airflow: AirflowApi, dag_id: str) -> list[str]:
+    """Ids of a DAG's runs that are queued or running, oldest first."""
+    return [run["dag_run_id"] for run in airflow.runs(dag_id) if not has_ended(run)]

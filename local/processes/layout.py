@@ -1,0 +1,251 @@
+"""Where the local stack keeps its state: one directory a stack, `.local` unless told otherwise.
+
+Ports of the local stack: free ones by default, fixed ones on request, a clear error when one is taken.
+
+Environments of the stack's processes, built from a clean base: a developer's shell cannot change them.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import secrets
+import shlex
+import socket
+import sys
+import tempfile
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+DEFAULT_STATE_DIRECTORY = PROJECT_ROOT / ".local"
+PYTHON = Path(sys.executable)
+EMULATOR_VENV = PROJECT_ROOT / ".venv-aws"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Paths inside one state directory. Two stacks with different state directories share nothing."""
+
+    root: Path
+
+    @property
+    def stack_file(self) -> Path:
+        """What scripts read while the stack runs (addresses, names, process ids); exists only then."""
+        return self.root / "stack.json"
+
+    @property
+    def failed_file(self) -> Path:
+        """Why the last stack stopped by itself; removed by the next start."""
+        return self.root / "failed.json"
+
+    @property
+    def lock_file(self) -> Path:
+        """Locked by the supervisor as long as it lives; holds its process id."""
+        return self.root / "supervisor.lock"
+
+    @property
+    def environment_file(self) -> Path:
+        """Shell file with Airflow's environment, secrets included (mode 0600)."""
+        return self.root / "airflow.env"
+
+    @property
+    def logs(self) -> Path:
+        """One log file a service."""
+        return self.root / "logs"
+
+    @property
+    def airflow_home(self) -> Path:
+        """Airflow's own directory (AIRFLOW_HOME)."""
+        return self.root / "airflow"
+
+    @property
+    def client_database(self) -> Path:
+        """SQLite file that stands for the client database (`dex_db`)."""
+        return self.root / "dex_clients.sqlite"
+
+    @property
+    def build(self) -> Path:
+        """What `sam build` made of the template and the functions."""
+        return self.root / "build"
+
+    def log(self, service: str) -> Path:
+        """Log file of one service."""
+        return self.logs / f"{service}.log"
+
+
+def write_private(path: Path, content: str) -> None:
+    """Write a file that only its owner may read, all at once: a reader sees the old content or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(content)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_private_json(path: Path, content: object) -> None:
+    """`write_private` for a JSON document."""
+    write_private(path, json.dumps(content, indent=2) + "\n")
+
+
+LOOPBACK = "127.0.0.1"
+PREFERRED_AIRFLOW_PORT = 8080
+# Below the range from which Linux and macOS take the source ports of outgoing connections (32768 and up): a
+# port found free here cannot be taken by some connection's other end before the service listens on it.
+_CANDIDATES = range(20_000, 32_000)
+_ATTEMPTS = 200
+
+
+class PortError(Exception):
+    """A port cannot be had; the message names it, its service and how to choose another."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortRequest:
+    """What a service asks for.
+
+    `option` and `variable` are the command-line option and the environment variable that fix the port (for
+    the error message); `fixed` is the port asked for, `preferred` one to take if it happens to be free.
+    """
+
+    service: str
+    option: str
+    variable: str
+    fixed: int | None = None
+    preferred: int | None = None
+
+
+def choose_ports(requests: list[PortRequest]) -> dict[str, int]:
+    """Choose one port for each service; returns {service: port}, all different and free on 127.0.0.1.
+
+    Raises:
+        PortError: a fixed port is out of range, taken, or asked for twice, or no port is free.
+    """
+    with ExitStack() as held:
+        # All are held until all are chosen, fixed ones first, so that no two services get the same one.
+        chosen: dict[str, int] = {}
+        for request in requests:
+            if request.fixed is not None:
+                held.enter_context(_claim_fixed(request))
+                chosen[request.service] = request.fixed
+        for request in requests:
+            if request.fixed is None:
+                listener = held.enter_context(_claim_any(request))
+                chosen[request.service] = listener.getsockname()[1]
+    return chosen
+
+
+def _claim_fixed(request: PortRequest) -> socket.socket:
+    port = request.fixed
+    if port is None or not 1 <= port <= 65_535:
+        raise PortError(
+            f"port {port} for {request.service} is out of range: "
+            f"choose one from 1 to 65535 with {request.option} or {request.variable}"
+        )
+    try:
+        return _bind(port)
+    except OSError as error:
+        reason = "is already in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+        raise PortError(
+            f"port {port} for {request.service} {reason}: choose another with {request.option} PORT "
+            f"or {request.variable}=PORT, or leave it out to get a free one"
+        ) from error
+
+
+def _claim_any(request: PortRequest) -> socket.socket:
+    candidates = random.sample(_CANDIDATES, _ATTEMPTS)
+    if request.preferred is not None:
+        candidates.insert(0, request.preferred)
+    for port in candidates:
+        try:
+            return _bind(port)
+        except OSError:
+            continue
+    raise PortError(f"no free port for {request.service} on {LOOPBACK}: name one with {request.option} PORT")
+
+
+def _bind(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        # As servers do: a port whose last connections are still in TIME_WAIT counts as free.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((LOOPBACK, port))
+        listener.listen(1)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+REGION = "us-east-1"
+ENVIRONMENT_NAME = "local"
+SETTINGS_VARIABLE = "airflow/variables/settings"
+DUMMY_AWS_KEY = "test"
+
+_DROPPED_PREFIXES = ("AWS_", "AIRFLOW", "PYTHON", "DEX_", "CALL_DETAILS_", "SAM_", "OTEL_", "PG", "CELERY_")
+_DROPPED_NAMES = frozenset({"VIRTUAL_ENV", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY"})
+
+
+@dataclass(frozen=True, slots=True)
+class StackSecrets:
+    """Secrets of one stack, new at each start. Never logged (`repr` hides them)."""
+
+    fernet_key: str = field(repr=False, default_factory=lambda: urlsafe_b64encode(secrets.token_bytes(32)).decode())
+    jwt_secret: str = field(repr=False, default_factory=lambda: secrets.token_urlsafe(48))
+    session_key: str = field(repr=False, default_factory=lambda: secrets.token_urlsafe(32))
+    dex_client_id: str = "local-archive"
+    dex_client_secret: str = field(repr=False, default_factory=lambda: secrets.token_urlsafe(24))
+    call_details_access_key: str = field(repr=False, default_factory=lambda: secrets.token_urlsafe(15))
+    call_details_secret_key: str = field(repr=False, default_factory=lambda: secrets.token_urlsafe(24))
+
+
+def clean_environment() -> dict[str, str]:
+    """The caller's environment without what would change Airflow, Python, boto3 or HTTP clients.
+
+    `PYTHONDONTWRITEBYTECODE` matters most: with it every Airflow process compiles for seconds at each start.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_DROPPED_PREFIXES) and name.upper() not in _DROPPED_NAMES
+    }
+    kept["PATH"] = os.pathsep.join([str(PYTHON.parent), kept.get("PATH", os.defpath)])
+    kept["PYTHONUNBUFFERED"] = "1"
+    return kept
+
+
+def aws_environment(endpoint_url: str) -> dict[str, str]:
+    """Variables that point every AWS client at the emulator and away from the user's own configuration."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint_url,
+        "AWS_ACCESS_KEY_ID": DUMMY_AWS_KEY,
+        "AWS_SECRET_ACCESS_KEY": DUMMY_AWS_KEY,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_REGION": REGION,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def shell_exports(environment: Mapping[str, str]) -> str:
+    """The Airflow and AWS part of an environment as lines for `.` in a shell."""
+    names = [name for name in sorted(environment) if name.startswith(("AIRFLOW", "AWS_")) or name == "PYTHONPATH"]
+    lines = [f"export {name}={shlex.quote(environment[name])}" for name in names]
+    return "\n".join(["unset PYTHONDONTWRITEBYTECODE", *lines, ""])
+
+
+def parse_shell_exports(path: Path) -> dict[str, str]:
+    """Read back what `shell_exports` wrote; returns {name: value}."""
+    exports = (line.removeprefix("export ") for line in path.read_text().splitlines() if line.startswith("export "))
+    pairs = (line.partition("=") for line in exports)
+    return {name: shlex.split(value)[0] if value else "" for name, _, value in pairs}

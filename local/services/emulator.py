@@ -1,0 +1,310 @@
+"""The emulator, and the ordinary build and deployment of the template on it.
+
+What a person, and AWS itself, would put in place around a deployment of the template.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from local.processes.layout import (
+    DUMMY_AWS_KEY,
+    EMULATOR_VENV,
+    ENVIRONMENT_NAME,
+    PROJECT_ROOT,
+    REGION,
+    StackSecrets,
+    aws_environment,
+    clean_environment,
+)
+from local.processes.supervisor import Command, StackError
+
+CLOUDFORMATION_STACK = "pipelines-local"
+
+_TEMPLATE = PROJECT_ROOT / "infra" / "template.yaml"
+_SAM_CONFIG = PROJECT_ROOT / "infra" / "samconfig.toml"
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+
+def aws_client(service: str, endpoint_url: str) -> Any:
+    """A boto3 client of one service of the emulator."""
+    # boto3's stubs know one overload a service name; the name is a variable here.
+    create: Callable[..., Any] = boto3.client
+    return create(
+        service,
+        endpoint_url=endpoint_url,
+        region_name=REGION,
+        aws_access_key_id=DUMMY_AWS_KEY,
+        aws_secret_access_key=DUMMY_AWS_KEY,
+        config=Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=5, read_timeout=30),
+    )
+
+
+def emulator_command(port: int, scratch: Path) -> Command:
+    """MiniStack on one loopback port; what it keeps on disk goes below `scratch`."""
+    return Command(
+        name="emulator",
+        arguments=[_tool("ministack")],
+        environment={
+            **_tool_environment(),
+            "BIND_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(port),
+            "MINISTACK_HOST": "127.0.0.1",
+            # Listeners that nothing here uses; they would open on all interfaces.
+            "IOT_MTLS_ENABLED": "0",
+            "SFTP_ENABLED": "0",
+            "TMPDIR": str(scratch),
+            "S3_DATA_DIR": str(scratch / "s3"),
+        },
+        grace=3,
+    )
+
+
+def build_command(build_directory: Path, *, wheels: str = "host") -> Command:
+    """Fill the functions' folders below `build_directory`, with a `template.yaml` that names them.
+
+    `wheels` says what the functions will run on: `host` is this machine, where the emulator runs them, `aws` is
+    Lambda (see lambdas/Makefile).
+    """
+    # Wheels that are not in the installer's cache yet come over the network, and that may need a proxy.
+    proxies = {name: value for name, value in os.environ.items() if name.lower() in _PROXIES}
+    return Command(
+        name="build",
+        arguments=[
+            _tool("sam"), "build",
+            "--template-file", _TEMPLATE,
+            "--config-file", _SAM_CONFIG,
+            "--build-dir", build_directory,
+        ],
+        environment={**_tool_environment(), **proxies, "SAM_CLI_TELEMETRY": "0", "LAMBDA_WHEELS": wheels},
+    )  # fmt: skip
+
+
+def deploy_command(endpoint_url: str, build_directory: Path, **parameters: str) -> Command:
+    """The deployment that every environment gets, with the `local` section of infra/samconfig.toml.
+
+    `build_directory` is what `build_command` filled; `parameters` are the template's, beside `Environment`.
+    """
+    return Command(
+        name="deploy",
+        arguments=[
+            _tool("sam"), "deploy",
+            "--template-file", build_directory / "template.yaml",
+            "--config-file", _SAM_CONFIG,
+            "--config-env", ENVIRONMENT_NAME,
+            "--stack-name", CLOUDFORMATION_STACK,
+            "--parameter-overrides", f"Environment={ENVIRONMENT_NAME}",
+            *(f"{name}={value}" for name, value in parameters.items()),
+            "--no-progressbar",
+        ],
+        environment={
+            **_tool_environment(),
+            **aws_environment(endpoint_url),
+            "SAM_CLI_TELEMETRY": "0",
+            # Asks twice a second whether the stack is there; the default of 5 s is made for AWS.
+            "SAM_CLI_POLL_DELAY": "0.5",
+        },
+    )  # fmt: skip
+
+
+def _tool_environment() -> dict[str, str]:
+    environment = clean_environment()
+    environment["PATH"] = f"{EMULATOR_VENV / 'bin'}:{environment['PATH']}"
+    return environment
+
+
+def _tool(name: str) -> Path:
+    path = EMULATOR_VENV / "bin" / name
+    if not path.exists():
+        raise StackError(f"{path.relative_to(PROJECT_ROOT)} is missing: run 'make setup'")
+    return path
+
+
+ALERTS_QUEUE = "alerts-inbox-local"
+
+TEMPLATE_PARAMETERS = {
+    # Nobody waits long for an auction here, and still a sensor is seen that has to ask again.
+    "AuctionResultsProbability": "0.6",
+    # One machine has one caller: a limit made for many would only get in its way.
+    "OrdersApiRateLimit": "1000",
+    "OrdersApiBurstLimit": "1000",
+    "EventsApiRateLimit": "1000",
+    "EventsApiBurstLimit": "1000",
+}
+"""The template's parameters on the emulator, beside the DEX API's address."""
+
+_ORDERS_API = "OrdersApi"
+_ORDERS_API_STAGE = "prod"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """Names of what was created."""
+
+    archive_bucket: str
+    alerts_topic_arn: str
+    alerts_queue_url: str
+    order_results_bucket: str
+    auction_results_function: str
+    auction_order_function: str
+    orders_api_url: str
+    orders_table: str
+    orders_jwt_secret: str
+    ingest_bucket: str
+    ingest_ledger_table: str
+    call_details_dlq_url: str
+    events_api_url: str
+    events_table: str
+    api_keys_table: str
+    subscriptions_table: str
+    event_queue_url: str
+    event_dlq_url: str
+
+
+def finish_deployment(
+    endpoint_url: str, *, partners_url: str, client_database: Mapping[str, Any], stack_secrets: StackSecrets
+) -> Deployment:
+    """Put connections and keys in place; subscribe a queue to the alerts topic to read them back.
+
+    `client_database` is the connection `dex_db` in Airflow's JSON form.
+
+    Raises:
+        StackError: the deployed stack lacks an output or a secret that is needed here.
+    """
+    cloudformation = aws_client("cloudformation", endpoint_url)
+    sqs = aws_client("sqs", endpoint_url)
+    outputs = stack_outputs(cloudformation)
+    try:
+        api_id = outputs["OrdersApiId"]
+        deployment = Deployment(
+            archive_bucket=outputs["ArchiveBucketName"],
+            alerts_topic_arn=outputs["AlertsTopicArn"],
+            alerts_queue_url=sqs.create_queue(QueueName=ALERTS_QUEUE)["QueueUrl"],
+            order_results_bucket=outputs["OrderResultsBucketName"],
+            auction_results_function=outputs["AuctionResultsFunctionName"],
+            auction_order_function=outputs["AuctionOrderFunctionName"],
+            orders_api_url=orders_api_url(endpoint_url, api_id),
+            orders_table=outputs["OrdersTableName"],
+            orders_jwt_secret=outputs["OrdersJwtSecretName"],
+            ingest_bucket=outputs["IngestBucketName"],
+            ingest_ledger_table=outputs["IngestLedgerTableName"],
+            call_details_dlq_url=outputs["CallDetailsDeadLettersUrl"],
+            events_api_url=events_api_url(endpoint_url, outputs["EventsApiId"]),
+            events_table=outputs["EventsTableName"],
+            api_keys_table=outputs["ApiKeysTableName"],
+            subscriptions_table=outputs["SubscriptionsTableName"],
+            event_queue_url=outputs["EventQueueUrl"],
+            event_dlq_url=outputs["EventDeadLettersUrl"],
+        )
+    except KeyError as error:
+        raise StackError(f"infra/template.yaml has no output {error}: add it") from None
+    secretsmanager = aws_client("secretsmanager", endpoint_url)
+    for name, value in _connections(partners_url, client_database, stack_secrets).items():
+        try:
+            secretsmanager.put_secret_value(SecretId=f"airflow/connections/{name}", SecretString=json.dumps(value))
+        except secretsmanager.exceptions.ResourceNotFoundException as error:
+            raise StackError(f"infra/template.yaml creates no secret 'airflow/connections/{name}': add it") from error
+    ssm = aws_client("ssm", endpoint_url)
+    for parameter, key in _call_details_keys(stack_secrets).items():
+        ssm.put_parameter(Name=parameter, Value=key, Type="SecureString", Overwrite=True)
+    queue = sqs.get_queue_attributes(QueueUrl=deployment.alerts_queue_url, AttributeNames=["QueueArn"])["Attributes"]
+    aws_client("sns", endpoint_url).subscribe(
+        TopicArn=deployment.alerts_topic_arn, Protocol="sqs", Endpoint=queue["QueueArn"]
+    )
+    put_gateway_responses(cloudformation, aws_client("apigateway", endpoint_url), api_id)
+    _silence_alarms_of_aws(aws_client("cloudwatch", endpoint_url))
+    return deployment
+
+
+def stack_outputs(cloudformation: Any) -> Mapping[str, str]:
+    """Outputs of the deployed template by key. `cloudformation` is a boto3 client."""
+    described = cloudformation.describe_stacks(StackName=CLOUDFORMATION_STACK)["Stacks"][0]
+    return {item["OutputKey"]: item["OutputValue"] for item in described.get("Outputs", [])}
+
+
+def orders_api_url(endpoint_url: str, api_id: str) -> str:
+    """Address of the orders API's stage on the emulator, which serves no host names as AWS does."""
+    return f"{endpoint_url}/restapis/{api_id}/{_ORDERS_API_STAGE}/_user_request_"
+
+
+def events_api_url(endpoint_url: str, api_id: str) -> str:
+    """Address of the events API on the emulator, where the name of the stage `$default` is part of it.
+
+    Its `$` is quoted, or shells would take it for a variable.
+    """
+    return f"{endpoint_url}/_aws/execute-api/{api_id}/%24default"
+
+
+def put_gateway_responses(cloudformation: Any, apigateway: Any, api_id: str) -> None:
+    """Give the orders API the error answers that the template describes.
+
+    On AWS they come with the API's OpenAPI document, as everything else in it does; the emulator imports all but
+    them, so they are put from there. `cloudformation` and `apigateway` are boto3 clients.
+    """
+    template = cloudformation.get_template(StackName=CLOUDFORMATION_STACK, TemplateStage="Processed")["TemplateBody"]
+    body = template["Resources"][_ORDERS_API]["Properties"]["Body"]
+    for kind, response in body["x-amazon-apigateway-gateway-responses"].items():
+        # The document writes the status as a number; DEFAULT_4XX and DEFAULT_5XX keep each error's own.
+        status = {"statusCode": str(response["statusCode"])} if "statusCode" in response else {}
+        apigateway.put_gateway_response(
+            restApiId=api_id,
+            responseType=kind,
+            responseParameters=response.get("responseParameters", {}),
+            responseTemplates=response["responseTemplates"],
+            **status,
+        )
+    apigateway.create_deployment(restApiId=api_id, stageName=_ORDERS_API_STAGE)
+
+
+def _silence_alarms_of_aws(cloudwatch: Any) -> None:
+    """Keep alarms on AWS's own metrics from publishing.
+
+    The emulator compares an alarm with every metric of its name, whatever the dimensions: a rejected order, which is
+    an error of auction-order, would ring the alarms of all other functions.
+    """
+    alarms = cloudwatch.describe_alarms()["MetricAlarms"]
+    cloudwatch.disable_alarm_actions(
+        AlarmNames=[alarm["AlarmName"] for alarm in alarms if alarm["Namespace"].startswith("AWS/")]
+    )
+
+
+def _connections(
+    partners_url: str, client_database: Mapping[str, Any], stack_secrets: StackSecrets
+) -> dict[str, Mapping[str, Any]]:
+    """Airflow connections by id, in Airflow's JSON form, pointing at the partner stubs."""
+    return {
+        "dex_db": client_database,
+        "dex_api": {
+            "conn_type": "http",
+            "host": partners_url,
+            "login": stack_secrets.dex_client_id,
+            "password": stack_secrets.dex_client_secret,
+            "extra": {"token_url": f"{partners_url}/oauth2/token", "scope": "dex/trigger:all"},
+        },
+        "call_details_api": {
+            "conn_type": "http",
+            "host": f"{partners_url}/call-details/batches",
+            "extra": {"auth_url": f"{partners_url}/call-details/login"},
+        },
+        "slack_alerts": {
+            "conn_type": "slackwebhook",
+            "host": f"{partners_url}/slack/services",
+            "password": "T000/B000/XXXX",
+        },
+    }
+
+
+def _call_details_keys(stack_secrets: StackSecrets) -> dict[str, str]:
+    """SSM parameters by name: those that the connection takes unless it names others."""
+    return {
+        "/copyazure/accesskey": stack_secrets.call_details_access_key,
+        "/copyazure/secretkey": stack_secrets.call_details_secret_key,
+    }

@@ -1,0 +1,46 @@
+"""Waits for files of call details."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
+from airflow.sdk.exceptions import AirflowSensorTimeout
+
+from airflow_ext.ids import AWS_CONNECTION
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+FILES = "incoming/*[!/]"
+"""Not the folders that some consoles make: nobody takes these away, so there would be no end of finding them."""
+
+
+class DroppedFileSensor(S3KeySensor):
+    """Waits in the triggerer until a file lies under ``incoming/`` of the setting ``ingest_bucket``.
+
+    It also ends, as a success, when its time is up: that nothing was dropped is no failure, and the next task looks
+    after what earlier rounds have left. ``soft_fail`` would do that too, but skip the rest, and would hide a trigger
+    that crashed.
+
+    Args:
+        kwargs: of the base class; ``timeout`` is how long to wait.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(bucket_key=FILES, wildcard_match=True, deferrable=True, aws_conn_id=AWS_CONNECTION, **kwargs)
+
+    def execute(self, context: Context) -> None:
+        """Look once, then wait."""
+        from airflow_ext.tasks.call_details_clients import ingest_settings
+
+        self.bucket_name = ingest_settings().ingest_bucket
+        super().execute(context)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """End, however the wait ended, unless it failed."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except AirflowSensorTimeout:
+            self.log.info("no file was dropped within %s s", self.timeout)
+            return None

@@ -1,0 +1,69 @@
+"""Waits for the results of the auction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseSensorOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_ext.triggers.lambda_result import Work
+
+
+class LambdaResultSensor(BaseSensorOperator):
+    """Asks Lambda A for results until it has some; a worker is held for the first look only.
+
+    The wait ends at the setting ``auction_results_timeout``, counted from the start of the run: without results the
+    task is skipped and says so. What Lambda A gave is kept in S3, once: a retry, a cleared task and a triggerer that
+    was started again find it there and do not ask again.
+
+    Args:
+        function_name: Lambda A, name or ARN; templated.
+        timeout: after which a trigger that has not spoken fails the task, for good; beyond the setting.
+        kwargs: of the base class.
+    """
+
+    template_fields: Sequence[str] = ("function_name",)
+
+    def __init__(self, *, function_name: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.function_name = function_name
+
+    def execute(self, context: Context) -> list[Work]:
+        """Look once.
+
+        Returns:
+            the work of the mapped tasks: references to the orders, which stay in S3.
+        """
+        from airflow_ext.notifications.failure_callback import failure_kept
+        from airflow_ext.triggers import lambda_result
+        from airflow_ext.triggers.lambda_result import LambdaResultTrigger
+
+        with failure_kept(context["ti"]):
+            found = lambda_result.begin(context, self.function_name)
+        if isinstance(found, lambda_result.Wait):
+            self.defer(
+                trigger=LambdaResultTrigger(asdict(found)), method_name=self.resume.__name__, timeout=self.timeout
+            )
+        return found
+
+    def resume(self, context: Context, event: dict[str, Any]) -> list[Work]:
+        """Go on with what the trigger found.
+
+        Returns:
+            the same as :meth:`execute`.
+        """
+        from airflow_ext.triggers import lambda_result
+
+        return lambda_result.end(context, event)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume, or fail because the trigger did not speak in time."""
+        from airflow_ext.notifications.failure_callback import failure_kept
+
+        with failure_kept(context["ti"]):
+            return super().resume_execution(next_method, next_kwargs, context)

@@ -1,1 +1,0 @@
-"""Sensors that hold no worker while they wait."""

@@ -1,0 +1,1 @@
+"""What the tasks of each DAG do: Airflow's context on one side, the domain on the other."""

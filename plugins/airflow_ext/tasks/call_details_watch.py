@@ -1,0 +1,118 @@
+"""The tasks of ``call_details_watch``: Airflow's context on one side, :mod:`include.call_details` on the other."""
+
+from __future__ import annotations
+
+import logging
+from enum import Enum, auto
+from itertools import batched
+from typing import TYPE_CHECKING, Any
+
+from airflow_ext.ids import CALL_DETAILS_INGEST, CALL_DETAILS_WATCH
+from airflow_ext.metrics import count_run, log_links
+from airflow_ext.notifications.channels import send_alert
+from airflow_ext.notifications.failure_callback import failure_kept
+from airflow_ext.tasks.call_details_clients import IngestDesk
+from include.call_details.alerts import left_alert
+from include.call_details.keys import run_id
+from include.call_details.watcher import MAX_FILES, Intake, LeftFiles
+from include.errors import FilesLeftError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from airflow.sdk import Context
+    from airflow.sdk.types import RuntimeTaskInstanceProtocol
+
+    from include.call_details.models import FileVersion
+    from include.call_details.watcher import Left, Taken
+
+_IDS_OF_A_REQUEST = 40
+"""Run ids go into the request's URL."""
+
+_SHOWN = 3
+
+_ENDED = ["success", "failed"]
+
+log = logging.getLogger(__name__)
+
+Start = dict[str, Any]
+"""A run to start: arguments of :class:`~airflow_ext.operators.start_run.StartRunOperator`."""
+
+
+class _Run(Enum):
+    """What has become of the run of a file version."""
+
+    MISSING = auto()
+    AT_WORK = auto()
+    ENDED = auto()
+
+
+def claim_files(context: Context) -> list[Start]:
+    """Take in what was dropped, and what an earlier round took in and never got a run.
+
+    Returns:
+        the runs to start, or to start anew because their files were delivered again; at most some 200.
+
+    Raises:
+        FilesLeftError: there are only files that cannot be taken in, and the task has a retry left. So the round pauses
+            before it looks at them again, and holds no worker for that.
+    """
+    with failure_kept(context["ti"]):
+        desk = IngestDesk()
+        intake = Intake(desk.store, desk.claims)
+        taken = intake.take()
+        starts = _starts(taken, intake, context["ti"])
+        log.info("%d files taken in, %d left", len(starts), len(taken.left))
+        counts = {"TakenFiles": float(len(starts)), "LeftFiles": float(len(taken.left))}
+        count_run(context, counts, failed=False, environment=desk.settings.environment)
+        _tell(context, desk, [left for left in taken.left if not left.busy])
+        if taken.left and not starts and context["ti"].try_number <= context["ti"].max_tries:
+            reasons = "; ".join(left.reason for left in taken.left[:_SHOWN])
+            raise FilesLeftError(f"{len(taken.left)} files stay under incoming/: {reasons}")
+        return starts
+
+
+def _starts(taken: Taken, intake: Intake, ti: RuntimeTaskInstanceProtocol) -> list[Start]:
+    # Also those that have their run: one that is at work is skipped where it would be started.
+    starts = {file: _start(file, run) for file, run in _runs(taken.files, ti)}
+    owed = {each.file: each for each in intake.owed() if each.file not in starts}
+    for file, run in _runs(owed, ti):
+        if len(starts) >= MAX_FILES:
+            break
+        # A run that let its claim lapse had its chance, unless the file was delivered again since.
+        if run is _Run.MISSING or (run is _Run.ENDED and not owed[file].begun):
+            log.warning("%s (%s) was claimed before and never got its run", file.key, file.etag)
+            starts[file] = _start(file, run)
+    return list(starts.values())
+
+
+def _start(file: FileVersion, run: _Run) -> Start:
+    return {
+        "trigger_run_id": run_id(file),
+        "conf": {"bucket": file.bucket, "key": file.key, "etag": file.etag, "force": False},
+        "reset_dag_run": run is _Run.ENDED,
+    }
+
+
+def _runs(files: Iterable[FileVersion], ti: RuntimeTaskInstanceProtocol) -> Iterator[tuple[FileVersion, _Run]]:
+    """The files, each with what has become of the run of its name."""
+    for group in batched(files, _IDS_OF_A_REQUEST):
+        ids = [run_id(file) for file in group]
+        number = ti.get_dr_count(CALL_DETAILS_INGEST, run_ids=ids)
+        ended = ti.get_dr_count(CALL_DETAILS_INGEST, run_ids=ids, states=_ENDED) if number else 0
+        if number not in (0, len(group)) or ended not in (0, number):
+            # Usually they are alike, and two requests say so.
+            for file in group:
+                yield from _runs([file], ti)
+        else:
+            run = _Run.ENDED if ended else _Run.AT_WORK if number else _Run.MISSING
+            yield from ((file, run) for file in group)
+
+
+def _tell(context: Context, desk: IngestDesk, left: Sequence[Left]) -> None:
+    known = LeftFiles(desk.table, desk.bucket)
+    if due := known.untold(left):
+        round_id = context["dag_run"].run_id
+        alert = left_alert(due, pipeline=CALL_DETAILS_WATCH, run_id=round_id, log_url=log_links(context))
+        if send_alert(alert, context, topic_arn=desk.settings.alerts_topic_arn):
+            known.note_told(due)

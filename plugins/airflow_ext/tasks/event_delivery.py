@@ -1,0 +1,212 @@
+"""The tasks of ``event_delivery``: Airflow's context on one side, :mod:`include.delivery` on the other.
+
+What the tasks of ``event_delivery`` work with, made from the settings when a task asks for it.
+
+What people and alarms are told of a run of ``event_delivery``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Asset
+
+from airflow_ext.hooks.aws import AwsSession, quick_client
+from airflow_ext.ids import EVENT_DELIVERY, XComKey
+from airflow_ext.metrics import count_run, log_links, task_states
+from airflow_ext.notifications.channels import send_alert
+from airflow_ext.notifications.failure_callback import failure_kept, leave_alerted
+from airflow_ext.settings import Settings, load_settings
+from include.clients.webhooks import PublicNetwork, Receiver
+from include.delivery import due
+from include.delivery.dead_letters import DeadLetters
+from include.delivery.dispatcher import Courier
+from include.delivery.due import Due
+from include.delivery.event_table import EventTable
+from include.delivery.report import (
+    DELIVER_TASK,
+    KILLED,
+    SELECT_TASK,
+    Tally,
+    failure_alerts,
+    metrics,
+    trouble_alert,
+    untold,
+)
+from include.delivery.report import summarize as add_up
+from include.delivery.report import summarize as summary_of
+from include.delivery.subscriptions import Subscriptions
+from include.errors import DeliveriesFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
+
+_REQUIRED = ("events_table", "subscriptions_table", "event_queue_url", "event_dlq_url")
+
+LOCAL = "local"
+"""The environment whose webhooks lie on the same machine."""
+
+
+class DeliveryDesk:
+    """One task's clients.
+
+    Raises:
+        SettingsUnavailableError: there are no settings.
+        SettingsError: one that is needed is missing; it is named.
+    """
+
+    def __init__(self) -> None:
+        self.settings = delivery_settings()
+        self._session = AwsSession()
+        dynamodb = quick_client("dynamodb", session=self._session)
+        self.events = EventTable(dynamodb, self.settings.events_table)
+        self.subscriptions = Subscriptions(dynamodb, self.settings.subscriptions_table, sleep=time.sleep)
+
+    def courier(self) -> Courier:
+        """Who delivers: beyond this machine and private networks, unless the environment is the local one."""
+        guarded = self.settings.environment != LOCAL
+        network = PublicNetwork(public_only=guarded)
+        return Courier(
+            events=self.events,
+            subscriptions=self.subscriptions,
+            dead_letters=DeadLetters(quick_client("sqs", session=self._session), self.settings.event_dlq_url),
+            open_receiver=lambda url: Receiver(url, network, https_only=guarded),
+            concurrency=self.settings.delivery_concurrency,
+            max_attempts=self.settings.max_delivery_attempts,
+        )
+
+
+def delivery_settings() -> Settings:
+    """The settings, with all that the delivery needs.
+
+    Raises:
+        SettingsUnavailableError: there are none.
+        SettingsError: they are malformed, or one that is needed is missing; it is named.
+    """
+    return load_settings(*_REQUIRED)
+
+
+def report(
+    context: Context, settings: Settings, due: Due | None, tallies: Sequence[Tally], troubles: Mapping[int | None, str]
+) -> None:
+    """Publish the run's metrics, and send an alert for what failed.
+
+    Args:
+        context: that of the summary task.
+        settings: name topic and environment.
+        due: what the run had to do; None if that could not be found out.
+        tallies: what the tasks did, by map index.
+        troubles: why tasks failed, by map index; None is the task that finds what is due.
+    """
+    run_id, log_url = context["dag_run"].run_id, log_links(context)
+    alerts = list(failure_alerts(tallies, pipeline=EVENT_DELIVERY, run_id=run_id, log_url=log_url).values())
+    if troubles:
+        alerts.append(trouble_alert(troubles, pipeline=EVENT_DELIVERY, run_id=run_id, log_url=log_url))
+    channels = [set(send_alert(alert, context, topic_arn=settings.alerts_topic_arn)) for alert in alerts]
+    if channels:
+        leave_alerted(context, set.intersection(*channels))
+    count_run(context, metrics(due, summary_of(tallies)), failed=bool(troubles), environment=settings.environment)
+
+
+def select_due(context: Context) -> list[list[str]]:
+    """Find whose events are due.
+
+    Returns:
+        the owners in shares, one for each task; none if nothing is due.
+
+    Raises:
+        PipelineError: the settings or the tables cannot be read.
+    """
+    ti = context["ti"]
+    with failure_kept(ti):
+        desk = DeliveryDesk()
+        found = due.select_due(desk.events, desk.subscriptions, now=time.time(), tasks=desk.settings.delivery_tasks)
+        log.info("%d events of %d owners are due", found.events, found.owners)
+        ti.xcom_push(key=XComKey.DUE, value={**asdict(found), "shares": []})
+        return [list(share) for share in found.shares]
+
+
+def deliver(context: Context, owners: list[str]) -> dict[str, Any]:
+    """Post what is due of some owners.
+
+    Returns:
+        numbers, and the events that failed for good: see :meth:`include.delivery.report.Tally.to_document`.
+
+    Raises:
+        PipelineError: the settings, the tables or the dead letters' queue cannot be used.
+    """
+    with failure_kept(context["ti"]):
+        context["label"] = _label(owners)  # type: ignore[typeddict-unknown-key] # read by map_index_template
+        desk = DeliveryDesk()
+        tally = asyncio.run(desk.courier().deliver(owners))
+        if context["ti"].try_number > 1:
+            # An attempt that died has told nobody of the events that failed in it.
+            known = {letter.event_id for letter in tally.dead}
+            found = untold(desk.events, owners, since=_began(context))
+            earlier = [letter for letter in found if letter.event_id not in known]
+            tally.failed += len(earlier)
+            tally.dead += earlier
+        return tally.to_document()
+
+
+def summarize(context: Context) -> dict[str, Any]:
+    """Count what the tasks did, and tell people of events that failed for good, and of tasks that did.
+
+    Returns:
+        the numbers; they are in XCom also when the run fails.
+
+    Raises:
+        DeliveriesFailedError: what is due is not known, or a task gave up; the next run goes on.
+    """
+    ti = context["ti"]
+    with failure_kept(ti):
+        desk = DeliveryDesk()
+        seen = ti.xcom_pull(task_ids=SELECT_TASK, key=XComKey.DUE)
+        found = Due(**seen) if seen else None
+        tallies, troubles = _outcomes(context, desk.events)
+        numbers = {name: value for name, value in asdict(add_up(tallies)).items() if name != "dead"}
+        due_now = {"due": found.events, "owners": found.owners} if found else {}
+        summary = {**due_now, **numbers, "failed_tasks": len(troubles)}
+        ti.xcom_push(key="return_value", value=summary)
+        report(context, desk.settings, found, tallies, troubles)
+        if troubles:
+            raise DeliveriesFailedError(
+                f"{len(troubles)} tasks failed; what is due stays due, and the next run takes it"
+            )
+        context["outlet_events"][Asset(EVENT_DELIVERY)].extra = summary
+        return summary
+
+
+def _outcomes(context: Context, events: EventTable) -> tuple[list[Tally], dict[int | None, str]]:
+    """What the run's tasks did, by map index, and why some failed; None is the task that finds what is due."""
+    ti, states = context["ti"], task_states(context, SELECT_TASK, DELIVER_TASK)
+    tallies: list[Tally] = []
+    troubles: dict[int | None, str] = {}
+    if states.get(SELECT_TASK) != "success":
+        troubles[None] = ti.xcom_pull(task_ids=SELECT_TASK, key=XComKey.FAILURE) or KILLED
+    for index, owners in enumerate(ti.xcom_pull(task_ids=SELECT_TASK, key="return_value") or []):
+        document = ti.xcom_pull(task_ids=DELIVER_TASK, key="return_value", map_indexes=index)
+        if states.get(f"{DELIVER_TASK}_{index}") == "success" and document:
+            tallies.append(Tally.from_document(document))
+        else:
+            troubles[index] = ti.xcom_pull(task_ids=DELIVER_TASK, key=XComKey.FAILURE, map_indexes=index) or KILLED
+            dead = untold(events, owners, since=_began(context))
+            tallies.append(Tally(failed=len(dead), dead=dead))
+    return tallies, troubles
+
+
+def _began(context: Context) -> float:
+    dag_run = context["dag_run"]
+    return (dag_run.start_date or dag_run.run_after).timestamp()
+
+
+def _label(owners: list[str]) -> str:
+    return owners[0] if len(owners) == 1 else f"{len(owners):,} owners"

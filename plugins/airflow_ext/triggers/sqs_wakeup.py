@@ -1,0 +1,84 @@
+"""Wakes the delivery when the events API has a new event."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+
+log = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 10.0
+"""After the queue could not be read; the timed runs deliver meanwhile."""
+
+GATHER_SECONDS = 2.0
+"""Between two wake-ups at the least: each makes a run and a row in Airflow's database, and a run takes all there is."""
+
+_POLL_SECONDS = 5
+_MESSAGES_AT_ONCE = 10
+_MAX_ROUNDS = 50
+"""Of reading a full queue, before what was found wakes somebody."""
+
+
+class EventQueueTrigger(BaseEventTrigger):
+    """Fires for the messages of the queue that the setting ``event_queue_url`` names, many at once.
+
+    The provider's trigger for queues wants the queue's URL while the DAG is parsed, ends for good when the queue
+    cannot be read once, and puts the messages into the event. Here a message only wakes: it is deleted as it is read,
+    and a wake-up that gets lost is made up for by the next timed run.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # Airflow's is untyped
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Path of this class; it has no arguments."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", {}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Fire again and again; never ends by itself."""
+        while True:
+            try:
+                queue = await asyncio.to_thread(_Queue)
+                while True:
+                    if woken := await asyncio.to_thread(queue.take):
+                        yield TriggerEvent({"messages": woken})  # type: ignore[no-untyped-call] # Airflow's is untyped
+                        await asyncio.sleep(GATHER_SECONDS)
+            except Exception as error:  # noqa: BLE001 - a trigger that raises is not started again
+                # The type only: what raised is not ours, and may quote anything.
+                log.error("the event queue cannot be read, which is tried again: %s", type(error).__name__)
+            await asyncio.sleep(PAUSE_SECONDS)
+
+
+class _Queue:
+    """The queue; made and used in threads, as settings and connection are read by blocking calls."""
+
+    def __init__(self) -> None:
+        from airflow_ext.hooks.aws import quick_client
+        from airflow_ext.tasks.event_delivery import delivery_settings
+
+        self._url = delivery_settings().event_queue_url
+        self._sqs = quick_client("sqs")
+
+    def take(self) -> int:
+        """Wait for messages and delete them; how many there were."""
+        taken = 0
+        for number in range(_MAX_ROUNDS):
+            found = self._sqs.receive_message(
+                QueueUrl=self._url,
+                MaxNumberOfMessages=_MESSAGES_AT_ONCE,
+                WaitTimeSeconds=0 if number else _POLL_SECONDS,
+            ).get("Messages", [])
+            if not found:
+                break
+            taken += len(found)
+            self._sqs.delete_message_batch(
+                QueueUrl=self._url,
+                Entries=[
+                    {"Id": str(index), "ReceiptHandle": message["ReceiptHandle"]} for index, message in enumerate(found)
+                ],
+            )
+        return taken

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+
+import boto3
+import pytest
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+
+from airflow_ext.hooks.aws import AwsSession, lambda_client, preload, s3_client, sns_client
+from include.clients.lambda_function import READ_TIMEOUT_SECONDS
+from tests.fakes.wire import ENVIRONMENT
+
+FUNCTION_TIMEOUT_SECONDS = 30
+"""Of both Lambdas (infra/template.yaml)."""
+
+
+@pytest.fixture(autouse=True)
+def aws_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", ENVIRONMENT["AIRFLOW_CONN_AWS_DEFAULT"])
+
+
+def test_lambda_client_calls_once_and_outwaits_the_function() -> None:
+    config = lambda_client(max_connections=7).meta.config
+    assert config.retries == {"mode": "standard", "total_max_attempts": 1}
+    assert config.read_timeout == READ_TIMEOUT_SECONDS > FUNCTION_TIMEOUT_SECONDS
+    assert config.connect_timeout == 5
+    assert config.max_pool_connections == 7
+
+
+def test_sns_client_is_bounded() -> None:
+    config = sns_client(max_connections=4, attempts=2).meta.config
+    assert (config.connect_timeout, config.read_timeout, config.max_pool_connections) == (5, 10, 4)
+    assert config.retries == {"mode": "standard", "total_max_attempts": 2}
+
+
+def test_clients_of_one_session_follow_the_connection_which_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = AwsSession()
+    monkeypatch.delenv("AIRFLOW_CONN_AWS_DEFAULT")
+    for client in (s3_client(session=session), lambda_client(session=session)):
+        assert client.meta.endpoint_url == "http://aws.test"
+        assert client.meta.region_name == "us-east-1"
+
+
+def test_client_is_as_the_providers_hook_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = {"region_name": "eu-west-1", "service_config": {"lambda": {"endpoint_url": "http://lambda.test"}}}
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps({"conn_type": "aws", "extra": extra}))
+    theirs = AwsBaseHook(aws_conn_id="aws_default", client_type="lambda").get_conn()
+    ours = lambda_client()
+    assert (ours.meta.endpoint_url, ours.meta.region_name) == (theirs.meta.endpoint_url, theirs.meta.region_name)
+    assert ours.meta.endpoint_url == "http://lambda.test"
+
+
+def test_services_of_the_tasks_are_loaded_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    preload()
+
+    def loaded(*arguments: object, **options: object) -> object:
+        raise AssertionError("a service description was read from disk")
+
+    monkeypatch.setattr("botocore.loaders.JSONFileLoader.load_file", loaded)
+    preload()
+    for make in (s3_client, lambda_client, sns_client):
+        make()
+    with pytest.raises(AssertionError, match="read from disk"):
+        boto3.client("s3", region_name="us-east-1")

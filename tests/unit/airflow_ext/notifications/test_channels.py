@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+from airflow.sdk import BaseHook, Context
+from airflow.sdk.exceptions import AirflowException
+from botocore.exceptions import EndpointConnectionError
+
+from airflow_ext.ids import SLACK_CONNECTION
+from airflow_ext.notifications.channels import open_channels, send_alert
+from include.alerts import Alert, Failure, Severity
+from tests.fakes.wire import SLACK_PATH, TOPIC, Wire
+
+ALERT = Alert(
+    Severity.ERROR,
+    "dex_trigger_archive",
+    "run {{ 7 * 7 }}",
+    "2 clients failed {% raw",
+    ["manifest: s3://b/k"],
+    [Failure("client 7 (A&B <Grid>)", "answered {{ var.value.settings }}", "archive_client", 3)],
+)
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
+    wire = Wire()
+    wire.attach(monkeypatch)
+    return wire
+
+
+def send(alert: Alert = ALERT, topic_arn: str | None = TOPIC) -> list[str]:
+    return send_alert(alert, cast("Context", {}), topic_arn=topic_arn)
+
+
+def test_alert_goes_to_topic_and_slack(wire: Wire) -> None:
+    assert send() == ["slack", "sns"]
+    (message,) = wire.sns
+    assert message["TargetArn"] == TOPIC
+    assert message["Subject"] == ALERT.subject
+    assert json.loads(message["Message"]) == {"default": ALERT.text}
+    attributes = {value for name, value in message.items() if name.startswith("MessageAttributes")}
+    assert {"pipeline", "dex_trigger_archive", "severity", "ERROR"} <= attributes
+    assert len(wire.slack) == 1
+    assert wire.slack_urls == [f"https://slack.test/services/{SLACK_PATH}"]
+
+
+def test_topic_is_waited_for_no_longer_than_a_callback_can_wait(wire: Wire) -> None:
+    send()
+    assert wire.sns_timeouts == [(5, 10)]
+
+
+def test_log_says_which_run_the_alert_is_about(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    send()
+    assert f"about run {ALERT.run_id} delivered through: slack, sns" in caplog.text
+
+
+def test_braces_of_other_systems_are_sent_and_not_rendered(wire: Wire) -> None:
+    send()
+    for text in (wire.sns[0]["Message"], wire.slack[0]["text"]):
+        assert "run {{ 7 * 7 }}" in text
+        assert "answered {{ var.value.settings }}" in text
+        assert "{% raw" in text
+
+
+def test_slack_markup_is_escaped(wire: Wire) -> None:
+    send()
+    assert "client 7 (A&amp;B &lt;Grid&gt;)" in wire.slack[0]["text"]
+    assert "client 7 (A&B <Grid>)" in wire.sns[0]["Message"]
+
+
+def test_slack_gets_it_when_sns_is_down(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    wire.sns_is_down = True
+    assert send() == ["slack"]
+    assert wire.sns_attempts == 2, "a callback may be waiting: no more than one repetition"
+    assert len(wire.slack) == 1
+    assert "not delivered through sns" in caplog.text
+
+
+def test_sns_gets_it_when_slack_is_down(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    wire.slack_is_down = True
+    assert send() == ["sns"]
+    assert len(wire.sns) == 1
+    assert "not delivered through slack" in caplog.text
+
+
+def test_both_down_is_logged_and_nothing_raised(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    wire.sns_is_down = wire.slack_is_down = True
+    assert send() == []
+    assert "delivered through: no channel" in caplog.text
+
+
+def test_slack_that_nobody_configured_is_quiet(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, airflow_database: None
+) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_SLACK_ALERTS")
+    assert send() == ["sns"]
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize("value", ['{"conn_type": "slackwebhook"}', "{}"])
+def test_slack_that_has_no_value_yet_is_quiet(
+    value: str, wire: Wire, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_SLACK_ALERTS", value)
+    assert send() == ["sns"]
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_malformed_slack_connection_does_not_stop_the_topic(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_SLACK_ALERTS", "{not json pl4nted")
+    assert send() == ["sns"]
+    assert "slack_alerts" in caplog.text
+    assert "pl4nted" not in caplog.text
+
+
+def test_secrets_store_that_breaks_is_told_and_does_not_stop_the_topic(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = BaseHook.get_connection
+
+    def broken(*arguments: Any) -> Any:
+        if arguments[-1] == SLACK_CONNECTION:
+            raise RuntimeError("the store broke at pl4nted")
+        return real(arguments[-1])
+
+    monkeypatch.setattr(BaseHook, "get_connection", broken)
+    assert send() == ["sns"]
+    assert "not delivered through slack: SettingsError: connection 'slack_alerts' cannot be read" in caplog.text
+    assert "pl4nted" not in caplog.text
+
+
+def test_unknown_topic_leaves_slack(wire: Wire) -> None:
+    assert send(topic_arn=None) == ["slack"]
+    assert wire.sns == []
+
+
+def test_webhook_address_is_not_logged(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    send()
+    wire.slack_is_down = True
+    send()
+    assert "pl4nted" not in caplog.text
+
+
+def test_many_alerts_look_their_connections_up_once(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    channels = open_channels(cast("Context", {}), topic_arn=TOPIC)
+    for conn_id in ("AWS_DEFAULT", "SLACK_ALERTS"):
+        monkeypatch.delenv(f"AIRFLOW_CONN_{conn_id}")
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(20):
+            for send_through in channels.values():
+                pool.submit(send_through, replace(ALERT, headline=f"order {number} failed"))
+    expected = sorted(f"[ERROR] dex_trigger_archive: order {number} failed" for number in range(20))
+    assert sorted(message["Subject"] for message in wire.sns) == expected
+    assert len({post["text"] for post in wire.slack}) == len(wire.slack) == 20
+
+
+def test_channel_that_cannot_be_opened_refuses_and_the_other_works(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = {"region_name": "us-east-1", "endpoint_url": "no address"}
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps({"conn_type": "aws", "extra": extra}))
+    channels = open_channels(cast("Context", {}), topic_arn=TOPIC)
+    assert list(channels) == ["slack", "sns"]
+    with pytest.raises(ValueError, match="Invalid endpoint"):
+        channels["sns"](ALERT)
+    assert send() == ["slack"]
+
+
+def test_longest_subject_is_cut(wire: Wire) -> None:
+    send(Alert(Severity.WARNING, "p", "r", "ü" * 500))
+    assert len(wire.sns[0]["Subject"]) == 100
+
+
+def test_sender_that_repeats_by_itself_has_one_attempt_at_a_time(wire: Wire) -> None:
+    """SNS may have taken a message whose confirmation is late."""
+    wire.sns_is_down = True
+    with pytest.raises(EndpointConnectionError):
+        open_channels(cast("Context", {}), topic_arn=TOPIC, attempts=1)["sns"](ALERT)
+    assert wire.sns_attempts == 1
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that Slack's library waits, which nobody does here."""
+    pauses: list[float] = []
+    monkeypatch.setattr("slack_sdk.http_retry.builtin_handlers.time.sleep", pauses.append)
+    return pauses
+
+
+def test_slack_is_given_the_time_that_it_asks_for(wire: Wire, pauses: list[float]) -> None:
+    wire.slack_retry_after = ["1", "3"]
+    open_channels(cast("Context", {}), topic_arn=None, seconds=30)["slack"](ALERT)
+    assert [int(pause) for pause in pauses] == [1, 3]
+    assert len(wire.slack) == 1
+
+
+@pytest.mark.parametrize("asked", ["30", "3600", "soon", "-1"])
+def test_slack_that_asks_for_more_time_than_there_is_refuses(asked: str, wire: Wire, pauses: list[float]) -> None:
+    wire.slack_retry_after = [asked]
+    with pytest.raises(AirflowException, match="429"):
+        open_channels(cast("Context", {}), topic_arn=None, seconds=30)["slack"](ALERT)
+    assert (pauses, wire.slack) == ([], [])

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from airflow.sdk import Context, Variable
+from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.log import mask_secret
+
+from airflow_ext.ids import XComKey
+from airflow_ext.notifications.failure_callback import (
+    SUMMARY_TASK,
+    alert_unreported_failure,
+    failure_kept,
+    leave,
+    leave_alerted,
+)
+from include.errors import SettingsError
+from tests.fakes.airflow import FakeRun, FakeTaskInstance, XComs
+from tests.fakes.wire import TOPIC, Wire
+
+SETTINGS = {
+    "environment": "local",
+    "archive_bucket": "archive",
+    "order_results_bucket": "order-results",
+    "alerts_topic_arn": TOPIC,
+}
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
+    wire = Wire()
+    wire.attach(monkeypatch)
+    monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", json.dumps(SETTINGS))
+    return wire
+
+
+@pytest.fixture
+def run() -> FakeRun:
+    return FakeRun()
+
+
+def callback_context(run: FakeRun, task_id: str = "archive_client") -> Context:
+    context = run.context(task_id)
+    context["reason"] = "task_failure"
+    return context
+
+
+def pushed(run: FakeRun, key: XComKey, value: Any) -> None:
+    FakeTaskInstance(run.xcoms, SUMMARY_TASK).xcom_push(key, value)
+
+
+def test_silent_when_the_summary_told_people(wire: Wire, run: FakeRun) -> None:
+    run.clear_number = 1
+    leave_alerted(run.context(SUMMARY_TASK), ["sns"])
+    alert_unreported_failure(callback_context(run))
+    assert (wire.sns, wire.slack) == ([], [])
+
+
+@pytest.mark.parametrize("alerted", [None, []], ids=["never ran", "reached nobody"])
+def test_alerts_when_nobody_was_told(wire: Wire, run: FakeRun, alerted: list[str] | None) -> None:
+    if alerted is not None:
+        leave_alerted(run.context(SUMMARY_TASK), alerted)
+    alert_unreported_failure(callback_context(run))
+    (message,) = wire.sns
+    assert message["Subject"].startswith("[ERROR] dex_trigger_archive: ")
+    for fact in (run.run_id, "reason: task_failure", "last task: archive_client", "http://airflow.test/log"):
+        assert fact in message["Message"]
+    assert len(wire.slack) == 1
+
+
+def test_word_of_an_earlier_life_of_the_run_silences_nobody(wire: Wire, run: FakeRun) -> None:
+    """A run that was cleared and then ended by its time-out still has what its first summary left."""
+    leave_alerted(run.context(SUMMARY_TASK), ["slack", "sns"])
+    run.clear_number += 1
+    alert_unreported_failure(callback_context(run))
+    assert (len(wire.sns), len(wire.slack)) == (1, 1)
+
+
+def test_tells_why_the_summary_failed(wire: Wire, run: FakeRun) -> None:
+    pushed(run, XComKey.FAILURE, "StorageRefusedError: no bucket")
+    alert_unreported_failure(callback_context(run))
+    assert "summarize: StorageRefusedError: no bucket" in wire.sns[0]["Message"]
+
+
+def test_works_without_a_task_instance(wire: Wire, run: FakeRun) -> None:
+    context = callback_context(run)
+    del context["ti"]
+    alert_unreported_failure(context)
+    assert run.run_id in wire.sns[0]["Message"]
+
+
+def test_works_without_settings(wire: Wire, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", "{}")
+    alert_unreported_failure(callback_context(run))
+    assert wire.sns == []
+    assert run.run_id in wire.slack[0]["text"]
+
+
+def test_slack_is_told_whatever_breaks_while_settings_are_read(
+    wire: Wire, run: FakeRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(key: str) -> str:
+        raise RuntimeError("the store broke")
+
+    monkeypatch.setattr(Variable, "get", broken)
+    alert_unreported_failure(callback_context(run))
+    assert wire.sns == []
+    assert run.run_id in wire.slack[0]["text"]
+    assert "no SNS alert: RuntimeError: the store broke" in caplog.text
+
+
+def test_works_when_xcoms_cannot_be_read(wire: Wire, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: FakeTaskInstance, **arguments: Any) -> Any:
+        raise RuntimeError("no API server")
+
+    monkeypatch.setattr(FakeTaskInstance, "xcom_pull", broken)
+    alert_unreported_failure(callback_context(run))
+    assert len(wire.sns) == 1
+
+
+def test_reason_of_a_failure_is_kept_and_the_error_passes() -> None:
+    ti = FakeTaskInstance(XComs(), "list_clients")
+    with pytest.raises(SettingsError), failure_kept(ti):  # type: ignore[arg-type]
+        raise SettingsError("host is missing")
+    assert ti.xcom_pull(task_ids="list_clients", key=XComKey.FAILURE) == "SettingsError: host is missing"
+
+
+class Unreachable(FakeTaskInstance):
+    """A task instance whose API server is gone."""
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        raise RuntimeError("no API server")
+
+
+def test_reason_that_cannot_be_kept_does_not_replace_the_error(caplog: pytest.LogCaptureFixture) -> None:
+    ti = Unreachable(XComs(), "list_clients")
+    with pytest.raises(SettingsError, match="host is missing"), failure_kept(ti):  # type: ignore[arg-type]
+        raise SettingsError("host is missing")
+    assert "'failure' was not left: RuntimeError: no API server" in caplog.text
+
+
+def test_entry_that_cannot_be_left_fails_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    leave(Unreachable(XComs(), SUMMARY_TASK), XComKey.ALERTED, ["sns"])  # type: ignore[arg-type]
+    assert "'alerted' was not left" in caplog.text
+
+
+@pytest.mark.parametrize("before", ["", "x" * 970], ids=["short", "at the cut"])
+def test_masked_secret_is_not_in_the_reason(before: str) -> None:
+    secret = "masked-by-airflow-7f3a91"
+    mask_secret(secret)
+    ti = FakeTaskInstance(XComs(), "list_clients")
+    with pytest.raises(ValueError, match=secret), failure_kept(ti):  # type: ignore[arg-type]
+        raise ValueError(f"{before}login with {secret}")
+    kept = ti.xcom_pull(task_ids="list_clients", key=XComKey.FAILURE)
+    assert kept.startswith(f"ValueError: {before}login with")
+    assert "masked" not in kept
+
+
+def test_skipped_task_has_not_failed() -> None:
+    ti = FakeTaskInstance(XComs(), "wait_for_results")
+    with pytest.raises(AirflowSkipException), failure_kept(ti):  # type: ignore[arg-type]
+        raise AirflowSkipException("no results")
+    assert ti.xcoms.values == {}
+
+
+def test_long_reason_is_cut_and_success_leaves_nothing() -> None:
+    ti = FakeTaskInstance(XComs(), "list_clients")
+    with failure_kept(ti):  # type: ignore[arg-type]
+        pass
+    assert ti.xcoms.values == {}
+    with pytest.raises(ValueError, match="x"), failure_kept(ti):  # type: ignore[arg-type]
+        raise ValueError("x" * 100_000)
+    assert len(ti.xcom_pull(task_ids="list_clients", key=XComKey.FAILURE)) <= 1000

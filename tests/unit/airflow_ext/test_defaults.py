@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import pytest
+from airflow.sdk import RetryAction
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_ext.defaults import (
+    MAX_BACKOFF_SECONDS,
+    MAX_RETRY_AFTER_SECONDS,
+    SHORT_RUN_DEFAULTS,
+    TASK_DEFAULTS,
+    TypedRetryPolicy,
+    backoff_seconds,
+)
+from include import errors
+from include.call_details.ledger import MAX_PAUSE_SECONDS
+
+
+def evaluate(error: BaseException, try_number: int = 1) -> float:
+    """Seconds until the retry."""
+    decision = TypedRetryPolicy().evaluate(error, try_number, 5)
+    assert decision.action is RetryAction.RETRY
+    assert decision.retry_delay is not None
+    return decision.retry_delay.total_seconds()
+
+
+def test_claim_of_a_file_outlasts_the_longest_wait_that_an_api_can_ask_for() -> None:
+    assert MAX_PAUSE_SECONDS >= MAX_RETRY_AFTER_SECONDS
+
+
+def leaves(branch: type[errors.PipelineError]) -> list[type[errors.PipelineError]]:
+    found = branch.__subclasses__()
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("error", leaves(errors.PermanentError))
+def test_permanent_errors_fail_at_once(error: type[errors.PipelineError]) -> None:
+    decision = TypedRetryPolicy().evaluate(error("check the login"), 1, 5)
+    assert decision.action is RetryAction.FAIL
+    assert decision.reason == "check the login"
+
+
+@pytest.mark.parametrize("error", [*leaves(errors.TransientError), ValueError, OSError, KeyboardInterrupt])
+def test_transient_and_unknown_errors_are_retried(error: type[BaseException]) -> None:
+    assert evaluate(error("busy")) > 0
+
+
+@given(st.integers(1, 10_000), st.floats(0.01, 600))
+def test_backoff_lies_between_half_and_all_of_the_doubled_base(try_number: int, base: float) -> None:
+    ceiling = min(MAX_BACKOFF_SECONDS, base * 2 ** min(try_number - 1, 40))
+    assert ceiling / 2 <= backoff_seconds(try_number, base=base) <= ceiling
+
+
+def test_default_delays_grow_to_ten_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRFLOW__PIPELINES__RETRY_BASE_SECONDS")
+    bounds = {1: (15, 30), 2: (30, 60), 5: (240, 480), 6: (300, 600), 50: (300, 600)}
+    for try_number, (least, most) in bounds.items():
+        assert least <= evaluate(errors.ApiUnavailableError("busy"), try_number) <= most
+
+
+def test_tasks_that_failed_together_come_back_apart() -> None:
+    assert len({backoff_seconds(3, base=30) for _ in range(50)}) > 40
+
+
+@given(st.floats(0, MAX_RETRY_AFTER_SECONDS))
+def test_retry_after_is_the_least_delay(asked: float) -> None:
+    assert evaluate(errors.ApiUnavailableError("busy", retry_after=asked)) >= asked - 1e-6
+
+
+def test_short_retry_after_does_not_undo_the_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__PIPELINES__RETRY_BASE_SECONDS", "30")
+    delays = [evaluate(errors.ApiUnavailableError("busy", retry_after=1.0), 5) for _ in range(20)]
+    assert min(delays) >= 240
+    assert max(delays) <= 480
+
+
+def test_retry_after_spreads_and_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__PIPELINES__RETRY_BASE_SECONDS", "30")
+    error = errors.RetryableClientsError("busy", retry_after=1e9)
+    delays = {evaluate(error) for _ in range(20)}
+    assert len(delays) > 10
+    assert all(MAX_RETRY_AFTER_SECONDS <= delay <= MAX_RETRY_AFTER_SECONDS + 30 for delay in delays)
+
+
+def test_endless_retry_after_has_a_limit_too() -> None:
+    assert evaluate(errors.ApiUnavailableError("busy", retry_after=float("inf"))) < 2 * MAX_RETRY_AFTER_SECONDS
+
+
+def test_short_runs_wait_for_seconds_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRFLOW__PIPELINES__RETRY_BASE_SECONDS")
+    policy = SHORT_RUN_DEFAULTS["retry_policy"]
+    delays = [
+        policy.evaluate(errors.ApiUnavailableError("busy"), number, 3).retry_delay.total_seconds()
+        for number in range(1, SHORT_RUN_DEFAULTS["retries"] + 1)
+    ]
+    assert 2.5 <= delays[0] <= 5
+    assert 5 <= delays[1] <= 10
+    assert 10 <= delays[2] <= 20
+    assert policy.evaluate(errors.OrdersFailedError("no"), 1, 3).action is RetryAction.FAIL
+
+
+def test_option_still_makes_short_runs_quicker() -> None:
+    policy = SHORT_RUN_DEFAULTS["retry_policy"]
+    assert policy.evaluate(ValueError(), 1, 3).retry_delay.total_seconds() <= 0.01
+
+
+@given(st.integers(1, 10_000), st.floats(0.01, 600), st.floats(0.01, 600))
+def test_no_delay_goes_beyond_the_ceiling(try_number: int, base: float, ceiling: float) -> None:
+    assert backoff_seconds(try_number, base=base, ceiling=ceiling) <= ceiling
+
+
+def test_every_task_has_the_policy() -> None:
+    assert isinstance(TASK_DEFAULTS["retry_policy"], TypedRetryPolicy)
+    assert TASK_DEFAULTS["retries"] >= 3

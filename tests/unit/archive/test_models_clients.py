@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import re
+import sqlite3
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from include.archive.models import Client, client_query, clients_from_rows, select
+from include.errors import InvalidInputError
+
+CLIENTS = [Client(3, "Three"), Client(7, "Seven"), Client(9, "Nine")]
+
+
+def test_rows_become_clients_in_their_order() -> None:
+    rows = [(9, "Nine"), (3.0, "Three"), (Decimal(7), "Seven"), (Decimal("12.0"), "Twelve"), ("15", "Text")]
+    assert clients_from_rows(rows) == [
+        Client(9, "Nine"),
+        Client(3, "Three"),
+        Client(7, "Seven"),
+        Client(12, "Twelve"),
+        Client(15, "Text"),
+    ]
+
+
+def test_client_with_two_names_is_one_client() -> None:
+    assert clients_from_rows([(3, "Three"), (3, "Third"), (7, None)]) == [Client(3, "Three"), Client(7, "")]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [None, "x", "", "12.7", 3.5, float("nan"), float("inf"), Decimal("12.7"), Decimal("NaN"), True, False, b"\x00"],
+)
+def test_client_id_that_is_no_integer_is_refused_and_shown(bad: Any) -> None:
+    with pytest.raises(InvalidInputError, match="ClientID"):
+        clients_from_rows([(3, "Three"), (bad, "Bad")])
+
+
+def test_no_param_means_all() -> None:
+    assert select(CLIENTS, None) == CLIENTS
+
+
+def test_param_narrows_in_the_order_of_the_roster() -> None:
+    assert select(CLIENTS, [9, 3, 9]) == [CLIENTS[0], CLIENTS[2]]
+
+
+def test_unknown_ids_are_named_and_nothing_is_selected() -> None:
+    with pytest.raises(InvalidInputError, match=r"client_ids: 4, 5 not among the 3 clients"):
+        select(CLIENTS, [3, 5, 4])
+
+
+def test_many_unknown_ids_are_cut_short() -> None:
+    with pytest.raises(InvalidInputError, match=r"10, \.\.\. not among") as caught:
+        select([], list(range(1, 100)))
+    assert len(str(caught.value)) < 300
+
+
+def test_empty_param_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="empty list"):
+        select(CLIENTS, [])
+
+
+def test_query_is_the_one_of_the_contract() -> None:
+    words = re.sub(r"\s+", " ", client_query()).lower()
+    assert words.startswith("select distinct c.clientid, c.name from client c")
+    assert "clientserviceext cs" in words
+    assert "c.oauth2clientcredentialsid is not null" in words
+    assert "cs.serviceid in (2, 8, 3, 4, 5)" in words
+    assert words.rstrip().endswith("order by c.clientid")
+
+
+def test_query_selects_only_clients_with_credentials_and_a_service() -> None:
+    with sqlite3.connect(":memory:") as database:
+        database.executescript(
+            """
+            CREATE TABLE Client (ClientID INTEGER, name TEXT, OAuth2ClientCredentialsID INTEGER);
+            CREATE TABLE ClientServiceExt (ClientID INTEGER, ServiceID INTEGER);
+            INSERT INTO Client VALUES (30, 'two services', 1), (4, 'service 5', 2),
+                (5, 'no credentials', NULL), (6, 'other service', 3),
+                (7, 'no service', 4), (2, 'service 2', 5);
+            INSERT INTO ClientServiceExt VALUES (30, 3), (30, 8), (4, 5), (5, 2), (6, 1), (6, 6), (2, 2);
+            """
+        )
+        rows = database.execute(client_query()).fetchall()
+    database.close()
+    assert rows == [(2, "service 2"), (4, "service 5"), (30, "two services")]

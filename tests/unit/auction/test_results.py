@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.auction.models import Outcome, Result, Summary, keep_summary
+from include.auction.results import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, ResultsWatch, RunPlace, pause_before
+from include.clients.lambda_function import FunctionClient
+from include.errors import (
+    FunctionFailedError,
+    FunctionRefusedError,
+    FunctionUnavailableError,
+    InvalidAnswerError,
+    StorageRefusedError,
+    StorageUnavailableError,
+)
+from tests.fakes.functions import FakeLambda, RaisedError, lambda_error
+from tests.fakes.s3 import FakeS3, s3_error
+
+if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_s3 import S3Client
+
+PLACE = RunPlace("s3://archive/runs/run/orders.json", "run", date(2026, 3, 8))
+NOT_YET = {"results": False}
+READY = {"results": True, "orders": [{"status": "accepted"}, {"status": "rejected"}]}
+
+
+class Stage:
+    """Lambda A that says one thing after the other, and a bucket."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.functions = FakeLambda({"a": self._answer})
+        self.s3 = FakeS3()
+
+    def watch(self) -> ResultsWatch:
+        functions = FunctionClient(cast("LambdaClient", self.functions))
+        return ResultsWatch(cast("S3Client", self.s3), functions, "a", PLACE)
+
+    def _answer(self, payload: Any) -> Any:
+        answer = self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def test_looks_until_there_are_results_and_keeps_them() -> None:
+    stage = Stage(NOT_YET, NOT_YET, READY)
+    watch = stage.watch()
+    assert [watch.look(), watch.look()] == [None, None]
+    assert stage.s3.keys() == []
+    found = watch.look()
+    assert found is not None
+    assert list(found.orders) == READY["orders"]
+    assert len(stage.functions.invocations) == 3, "one look is one invocation"
+    assert stage.watch().find() == found
+
+
+def test_nothing_kept_is_nothing_found() -> None:
+    assert Stage().watch().find() is None
+
+
+def test_orders_that_are_gone_are_not_looked_for_again() -> None:
+    """They expire before the summary does; other orders would get their ids, and pass for stored."""
+    stage = Stage()
+    summary = Summary("run", PLACE.day, (Outcome(0, "id", Result.ACCEPTED, key="k"),))
+    keep_summary(cast("S3Client", stage.s3), "archive", summary)
+    with pytest.raises(StorageRefusedError, match=r"are gone .* start a new run"):
+        stage.watch().find()
+
+
+def test_run_that_found_nothing_before_may_look_again() -> None:
+    stage = Stage()
+    keep_summary(cast("S3Client", stage.s3), "archive", Summary("run", PLACE.day, reason="no results"))
+    assert stage.watch().find() is None
+
+
+def test_function_is_given_nothing() -> None:
+    stage = Stage(NOT_YET)
+    stage.watch().look()
+    assert stage.functions.asked("a") == [{}]
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (RaisedError("KeyError", "x"), FunctionFailedError),
+        (lambda_error("TooManyRequestsException"), FunctionUnavailableError),
+        (lambda_error("ResourceNotFoundException"), FunctionRefusedError),
+    ],
+)
+def test_errors_of_the_invocation_pass(answer: Exception, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        Stage(answer).watch().look()
+
+
+def test_malformed_answer_names_the_function() -> None:
+    with pytest.raises(InvalidAnswerError, match="function a: the answer has no field 'results'"):
+        Stage({}).watch().look()
+
+
+def test_orders_that_could_not_be_kept_are_not_asked_for_again() -> None:
+    stage = Stage(READY)
+    watch = stage.watch()
+
+    def fail(request: object) -> None:
+        raise s3_error("SlowDown")
+
+    stage.s3.before["PutObject"] = fail
+    assert not watch.holds_orders
+    for _ in range(2):
+        with pytest.raises(StorageUnavailableError):
+            watch.look()
+        assert watch.holds_orders
+    stage.s3.before.clear()
+    assert watch.look() is not None
+    assert len(stage.functions.invocations) == 1
+
+
+def test_of_two_watches_the_first_to_keep_wins() -> None:
+    stage = Stage(READY, {"results": True, "orders": []})
+    first, second = stage.watch().look(), stage.watch().look()
+    assert first == second
+    assert first is not None
+    assert len(first.orders) == 2
+
+
+def test_pauses_grow_to_their_limit() -> None:
+    pauses = [pause_before(poll) for poll in range(2, 100)]
+    assert pauses[:4] == [FIRST_PAUSE_SECONDS, 3.0, 4.5, 6.75]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == MAX_PAUSE_SECONDS
+
+
+@given(st.integers(2, 10**9))
+def test_any_pause_is_between_the_first_and_the_limit(poll: int) -> None:
+    assert FIRST_PAUSE_SECONDS <= pause_before(poll) <= MAX_PAUSE_SECONDS

@@ -1,0 +1,90 @@
+"""A chunk to post, with fakes at its edges: the API's wire, the ledger's table, S3 and SQS."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from include.call_details.dead_letters import DeadLetters
+from include.call_details.ledger import ChunkLedger
+from include.call_details.models import ChunkState, Claim, FileVersion
+from include.call_details.poster import MAX_BYTES, Poster
+from include.clients.call_details import CallDetailsApi
+from include.clients.dynamodb import ItemTable
+from include.clients.tokens import Login
+from tests.fakes.call_details import KEYS, LOGIN_URL, POST_URL, FakeCallDetails, FakeTime
+from tests.fakes.ledger_table import TABLE, FakeLedgerTable
+from tests.fakes.s3 import FakeS3
+from tests.fakes.sqs import QUEUE_URL, FakeSqs
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+FILE = FileVersion("ingest", "incoming/calls.txt", '"e1"')
+CLAIM = Claim(FILE, "run-1", 1, 1)
+
+
+@dataclass(frozen=True)
+class SomeBatch:
+    """A batch of ten records; its key is its number. ``padding`` makes its body longer by so many bytes."""
+
+    number: int
+    count: int = 10
+    padding: int = 0
+
+    @property
+    def first_record(self) -> int:
+        return self.number * 10 + 1
+
+    @property
+    def body(self) -> bytes:
+        return b'{"records":[%d]}' % self.number + b" " * self.padding
+
+    @property
+    def idempotency_key(self) -> str:
+        return str(self.number)
+
+
+class Desk:
+    """All that a poster needs."""
+
+    def __init__(self, api: FakeCallDetails | None = None) -> None:
+        self.api = api or FakeCallDetails()
+        self.time = FakeTime()
+        self.table = FakeLedgerTable()
+        self.s3 = FakeS3("ingest")
+        self.sqs = FakeSqs()
+        self.items = ItemTable(cast("DynamoDBClient", self.table), TABLE)
+        self.dead_letters = DeadLetters(cast("S3Client", self.s3), cast("SQSClient", self.sqs), "ingest", QUEUE_URL)
+
+    def open(self, batches: int) -> ChunkLedger:
+        """The chunk, for another attempt."""
+        return ChunkLedger.open(self.items, CLAIM, 0, first=0, batches=batches)
+
+    def client(self) -> CallDetailsApi:
+        """An API client for one event loop."""
+        login = Login(LOGIN_URL, KEYS, transport=self.api, clock=self.time, sleep=self.time.sleep)
+        return CallDetailsApi(POST_URL, login, transport=self.api, sleep=self.time.sleep, clock=self.time)
+
+    def post(
+        self,
+        batches: Iterator[SomeBatch] | Sequence[SomeBatch],
+        *,
+        size: int,
+        workers: int = 4,
+        max_bytes: int = MAX_BYTES,
+    ) -> ChunkState:
+        """Post what is left of a chunk of ``size`` batches."""
+
+        async def run() -> ChunkState:
+            async with self.client() as api:
+                ledger = self.open(size)
+                left = (batch for batch in batches if not ledger.state.is_settled(batch.number))
+                poster = Poster(api, ledger, self.dead_letters, file=FILE, workers=workers, max_bytes=max_bytes)
+                return await poster.post(left)
+
+        return asyncio.run(run())

@@ -1,0 +1,83 @@
+"""The contract's rules written down as plainly as they can be, for whole files in memory, and files to try them on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from hypothesis import strategies as st
+
+from tests.unit.call_details.json_texts import JSON_TEXTS, json_accepts
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def reference_texts(content: bytes) -> list[str]:
+    """The non-blank lines of a file, trimmed."""
+    text = content.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "replace")
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def reference_records(content: bytes) -> list[str]:
+    """The records of a file as JSON texts, those that are made without needless spaces."""
+    return [
+        text if json_accepts(text) else _wrapped(text, number)
+        for number, text in enumerate(reference_texts(content), 1)
+    ]
+
+
+def _wrapped(text: str, number: int) -> str:
+    return json.dumps({"data": text, "lineNumber": number}, ensure_ascii=False, separators=(",", ":"))
+
+
+def in_blocks(content: bytes, size: int) -> Iterator[bytes]:
+    """A stream's blocks."""
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+
+
+_HOSTILE = [
+    b"",
+    b" ",
+    b"\t",
+    b"\r",
+    b"\v\f",
+    b"\x1c\x1d\x1e\x1f",
+    b"\x85",
+    "\x85\xa0\u1680\u2003\u2028\u2029\u202f\u205f\u3000".encode(),
+    "\ufeff".encode(),
+    "\u200b".encode(),
+    b"\0",
+    b"\x80",
+    b"\xff\xfe",
+    b"\xc2",
+    b"\xe2\x80",
+    b"\xf0\x9f\x98",
+    b"\xed\xa0\x80",
+    b"\xf4\x90\x80\x80",
+    b"\xc0\xaf",
+    b"NaN",
+    b"-Infinity",
+    b"1e999",
+    b"123456789012345678901234567890",
+    b'"\\ud800"',
+    b"[1,]",
+    b"1 2",
+    b"{'a':1}",
+    b'{"a":1,"a":2}',
+    '{"name":"Zażółć 東京 \u2028"}'.encode(),
+    b'"\x7f"',
+    b"plain text",
+    b"a,b;c",
+]
+
+_PARTS = st.sampled_from(_HOSTILE) | JSON_TEXTS | st.binary(max_size=6)
+_LINES = st.lists(_PARTS, max_size=3).map(b"".join)
+FILES = st.builds(
+    lambda mark, lines, ends, last: mark + b"".join(map(bytes.__add__, lines, ends)) + last,
+    st.sampled_from([b"", b"", _BYTE_ORDER_MARK, _BYTE_ORDER_MARK * 2, _BYTE_ORDER_MARK[:2]]),
+    st.lists(_LINES, max_size=40),
+    st.lists(st.sampled_from([b"\n", b"\n", b"\r\n", b"\n\n", b" \n\r\n"]), min_size=40, max_size=40),
+    _LINES,
+)
+"""Files with every kind of trouble, most of them short enough for a failure to be read."""

@@ -1,0 +1,82 @@
+"""One ingest run without Airflow: its steps over fakes of bucket, ledger, queue and API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, cast
+
+from include.call_details.dead_letters import DeadLetters
+from include.call_details.ledger import Claims
+from include.call_details.models import ChunkState, Claim, FileVersion, Plan
+from include.call_details.planner import Planning
+from include.call_details.poster import Desk, post_chunk
+from include.call_details.rate_limit import Permits
+from include.call_details.reconcile import Closing
+from include.call_details.storage import FileStore
+from include.clients.call_details import CallDetailsApi, Gate
+from include.clients.dynamodb import ItemTable
+from include.clients.tokens import Login
+from tests.fakes.call_details import KEYS, LOGIN_URL, POST_URL, FakeCallDetails, FakeTime
+from tests.fakes.ingest_bucket import BUCKET, FakeIngestBucket
+from tests.fakes.ledger_table import TABLE, FakeLedgerTable
+from tests.fakes.sqs import QUEUE_URL, FakeSqs
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+KEY = "incoming/ä b+.txt"
+STARTED = datetime(2026, 3, 8, 23, 59, tzinfo=UTC)
+ENDED = datetime(2026, 3, 9, 0, 1, tzinfo=UTC)
+RUN = "run-1"
+
+
+class RunWorld:
+    """Everything a run touches; two records make a batch."""
+
+    def __init__(self) -> None:
+        self.s3 = FakeIngestBucket()
+        self.table = FakeLedgerTable()
+        self.sqs = FakeSqs()
+        self.api = FakeCallDetails()
+        self.time = FakeTime()
+        self.store = FileStore(cast("S3Client", self.s3), BUCKET)
+        self.items = ItemTable(cast("DynamoDBClient", self.table), TABLE)
+        self.claims = Claims(self.items, clock=self.time)
+
+    def drop(self, body: bytes, key: str = KEY) -> FileVersion:
+        return FileVersion(BUCKET, key, self.s3.drop(key, body))
+
+    def claim(self, file: FileVersion, owner: str = RUN, *, force: bool = False) -> Claim:
+        claim = self.claims.claim(file, owner, force=force, begun=True)
+        assert isinstance(claim, Claim)
+        return claim
+
+    def plan(self, file: FileVersion, owner: str = RUN, *, force: bool = False) -> tuple[Claim, Plan]:
+        claim = self.claim(file, owner, force=force)
+        return claim, Planning(self.store, self.claims, records_per_batch=2, now=lambda: STARTED).plan(claim)
+
+    def desk(self, *, limit: int = 50, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> Desk:
+        def open_api(gate: Gate) -> CallDetailsApi:
+            login = Login(LOGIN_URL, KEYS, transport=self.api, sleep=self.time.sleep)
+            return CallDetailsApi(POST_URL, login, gate=gate, transport=self.api, sleep=self.time.sleep)
+
+        return Desk(
+            store=self.store,
+            table=self.items,
+            claims=self.claims,
+            permits=Permits(self.items, "calls", limit),
+            limit=limit,
+            dead_letters=DeadLetters(cast("S3Client", self.s3), cast("SQSClient", self.sqs), BUCKET, QUEUE_URL),
+            open_api=open_api,
+            sleep=sleep,
+        )
+
+    def post(self, claim: Claim, plan: Plan, index: int = 0) -> ChunkState:
+        return asyncio.run(post_chunk(self.desk(), claim, plan, plan.chunks[index]))
+
+    def closing(self, file: FileVersion, run_id: str = RUN, now: datetime = ENDED) -> Closing:
+        return Closing(self.store, self.items, self.claims, file, run_id, STARTED, now)

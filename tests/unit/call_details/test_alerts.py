@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import pytest
+
+from include.alerts import MAX_FAILURES, Alert, Severity
+from include.call_details.alerts import KILLED, left_alert, no_receipt, receipt_alert, replay_alert
+from include.call_details.dead_letters import ReplayResult
+from include.call_details.reconcile import KeptReceipt
+from include.call_details.watcher import Left
+
+RANGE = {
+    "start": 0,
+    "stop": 9,
+    "first_record": 1,
+    "records_read": 1000,
+    "records_accepted": 1000,
+    "records_dead_lettered": 0,
+    "batches_read": 2,
+    "batches_accepted": 2,
+    "batches_dead_lettered": 0,
+}
+DOCUMENT = {
+    "bucket": "ingest",
+    "key": "incoming/ä +.txt",
+    "etag": "e1",
+    "run_id": "run-1",
+    "outcome": "processed",
+    "error": None,
+    "records_read": 2000,
+    "records_accepted": 2000,
+    "records_dead_lettered": 0,
+    "batches_read": 4,
+    "batches_accepted": 4,
+    "batches_dead_lettered": 0,
+    "problems": [],
+    "ranges": [RANGE, RANGE | {"first_record": 1001}],
+    "stored_as": "processed/2026/03/08/e1/ä +.txt",
+}
+
+
+def log_url(task_id: str, map_index: int | None) -> str:
+    return f"http://airflow.test/{task_id}/{map_index}"
+
+
+def alert_of(why: dict[int, str] | None = None, **changes: object) -> Alert | None:
+    return receipt_alert(
+        KeptReceipt("receipts/1.json", DOCUMENT | changes),
+        pipeline="call_details_ingest",
+        location="s3://ingest/receipts/1.json",
+        log_url=log_url,
+        why_failed=(why or {}).get,
+    )
+
+
+def test_nothing_is_told_of_a_file_that_was_accepted_in_full() -> None:
+    assert alert_of() is None
+
+
+def test_dead_letters_are_a_warning_with_what_to_do() -> None:
+    alert = alert_of(batches_dead_lettered=3, records_dead_lettered=1200)
+    assert alert is not None
+    assert alert.severity is Severity.WARNING
+    assert "3 of 4 batches of incoming/ä +.txt could not be delivered" in alert.text
+    for fact in ("1,200 records", "call_details_replay", "s3://ingest/receipts/1.json", "processed/2026", "run-1"):
+        assert fact in alert.text
+
+
+def test_unreadable_file_is_an_error_with_its_reason() -> None:
+    alert = alert_of(outcome="unreadable", error="the file is not gzip", stored_as="failed/e1/ä +.txt")
+    assert alert is not None
+    assert alert.severity is Severity.ERROR
+    for fact in ("nothing of incoming/ä +.txt was posted", "the file is not gzip", "failed/e1", "test/plan/None"):
+        assert fact in alert.text
+
+
+def test_file_that_was_not_planned_is_not_called_unreadable() -> None:
+    alert = alert_of(outcome="not planned", error="S3 was down", stored_as="processing/e1/ä +.txt")
+    assert alert is not None
+    for fact in (
+        "nothing of incoming/ä +.txt was posted",
+        "S3 was down",
+        "nothing is lost: clear the run",
+        "plan/None",
+    ):
+        assert fact in alert.text
+    gone = alert_of(outcome="not planned", error="it is nowhere", stored_as=None)
+    assert gone is not None
+    assert "nothing is lost" not in gone.text
+
+
+def test_file_that_could_not_be_planned_again_is_not_said_to_be_unposted() -> None:
+    alert = alert_of(outcome="incomplete", error="S3 was down", records_accepted=1500)
+    assert alert is not None
+    assert "could not be planned again; 1,500 of its 2,000 records are accounted for" in alert.text
+    assert "S3 was down" in alert.text
+    assert "was posted" not in alert.text
+
+
+def test_files_that_cannot_be_taken_are_named_with_their_reasons() -> None:
+    left = [Left("incoming/ä.txt", "e1", "cannot move it: S3 answered AccessDenied")]
+    text = left_alert(left, pipeline="p", run_id="run-1", log_url=log_url).text
+    for fact in ("1 files stay under incoming/", "incoming/ä.txt", "AccessDenied", "test/claim_files/None"):
+        assert fact in text
+
+
+def test_chunks_that_are_not_complete_are_named_with_their_reasons() -> None:
+    broken = RANGE | {"batches_accepted": 1, "records_accepted": 500}
+    alert = alert_of(
+        {0: "AuthRefusedError: keys refused"},
+        outcome="incomplete",
+        problems=["x"],
+        records_accepted=1000,
+        ranges=[broken, broken | {"first_record": 1001}],
+        stored_as=None,
+    )
+    assert alert is not None
+    assert alert.severity is Severity.ERROR
+    assert "only 1,000 of 2,000 records of incoming/ä +.txt are accounted for" in alert.text
+    assert "- records 1 to 1,000 in post_chunk[0]: AuthRefusedError: keys refused" in alert.text
+    assert f"- records 1,001 to 2,000 in post_chunk[1]: {KILLED}" in alert.text
+    assert "test/post_chunk/1" in alert.text
+    assert "it lies now" not in alert.text
+
+
+def test_sum_that_is_wrong_though_all_chunks_are_complete_is_told() -> None:
+    alert = alert_of(outcome="incomplete", problems=["the chunks have 1 records"])
+    assert alert is not None
+    assert "the chunks have 1 records" in alert.text
+
+
+def test_only_the_reasons_that_are_shown_are_asked_for() -> None:
+    asked: list[int] = []
+    alert = receipt_alert(
+        KeptReceipt(
+            "k",
+            DOCUMENT | {"outcome": "incomplete", "problems": ["x"], "ranges": [RANGE | {"batches_accepted": 0}] * 900},
+        ),
+        pipeline="p",
+        location="l",
+        log_url=log_url,
+        why_failed=lambda index: asked.append(index) or "why",  # type: ignore[func-returns-value]
+    )
+    assert alert is not None
+    assert asked == list(range(MAX_FAILURES))
+    assert "and 880 more" in alert.text
+
+
+@pytest.mark.parametrize(
+    "alert",
+    [
+        no_receipt(pipeline="p", run_id="run-1", reason="settings: ingest_bucket missing", log_url=log_url),
+        replay_alert(ReplayResult(12, 9, 2, 1), pipeline="p", run_id="run-1", log_url=log_url),
+    ],
+)
+def test_other_alerts_name_run_reason_and_log(alert: Alert) -> None:
+    text = alert.text
+    assert "ERROR in pipeline p: " in text
+    assert "run: run-1" in text
+    assert "log: http://airflow.test/" in text
+    assert "ingest_bucket missing" in text or ("3 of 12 dead letters stay" in text and "2 were refused again" in text)

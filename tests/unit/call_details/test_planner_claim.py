@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from include.call_details.keys import failed_key, plan_key, processed_key, processing_key, receipt_key
+from include.call_details.ledger import Claims
+from include.call_details.models import Claim, Done, FileVersion, Plan
+from include.call_details.planner import Planning, find, read_plan, resolve
+from include.call_details.storage import FileStore
+from include.clients.dynamodb import ItemTable
+from include.errors import (
+    ClaimLostError,
+    FileChangedError,
+    FileHeldError,
+    InvalidFileError,
+    InvalidInputError,
+    StorageUnavailableError,
+)
+from tests.fakes.call_details import FakeTime
+from tests.fakes.ingest_bucket import BUCKET, FakeIngestBucket
+from tests.fakes.ledger_table import TABLE, FakeLedgerTable
+from tests.fakes.s3 import s3_error
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_s3 import S3Client
+
+KEY = "incoming/ä b+.txt"
+BODY = b"one\ntwo\n\nthree\n"
+DAY = datetime(2026, 3, 8, 12, tzinfo=UTC)
+
+
+class Run:
+    """What the first task of a run works with; the clock moves on with every look at it."""
+
+    def __init__(self) -> None:
+        self.s3 = FakeIngestBucket()
+        self.time = FakeTime()
+        self.store = FileStore(cast("S3Client", self.s3), BUCKET)
+        self.claims = Claims(ItemTable(cast("DynamoDBClient", FakeLedgerTable()), TABLE), clock=self.time)
+        self.planning = Planning(self.store, self.claims, records_per_batch=2, now=self._now)
+        self._second = 0
+
+    def drop(self, body: bytes = BODY, key: str = KEY) -> FileVersion:
+        return FileVersion(BUCKET, key, self.s3.drop(key, body))
+
+    def claim(self, file: FileVersion, owner: str = "run-1", *, force: bool = False) -> Claim:
+        claim = self.planning.claim(file, owner, force=force)
+        assert isinstance(claim, Claim)
+        return claim
+
+    def move(self, file: FileVersion, target: str) -> None:
+        found = find(self.store, file)
+        assert found is not None
+        self.store.move(found, target)
+
+    def _now(self) -> datetime:
+        self._second += 1
+        return DAY.replace(second=self._second)
+
+
+@pytest.fixture
+def run() -> Run:
+    return Run()
+
+
+def test_key_means_the_file_that_lies_there(run: Run) -> None:
+    file = run.drop()
+    assert resolve(run.store, KEY, None) == file
+    assert resolve(run.store, KEY, f'"{file.etag}"') == file
+
+
+def test_key_of_a_file_that_was_moved_means_its_newest_version(run: Run) -> None:
+    run.drop(b"old")
+    file = run.drop()
+    run.move(file, processing_key(file))
+    assert resolve(run.store, KEY, None) == file
+
+
+@pytest.mark.parametrize("place", [processing_key, failed_key, lambda file: processed_key(file, DAY.date())])
+def test_place_that_a_file_was_moved_to_means_that_version(place: Any, run: Run) -> None:
+    file = run.drop()
+    run.drop(b"newer")
+    assert resolve(run.store, place(file), None) == file
+
+
+@pytest.mark.parametrize(
+    "key", ["incoming/", "incoming/folder/", "other.txt", "", "incoming/absent.txt", "/incoming/a"]
+)
+def test_key_that_means_no_file_is_named(key: str, run: Run) -> None:
+    with pytest.raises(InvalidInputError, match="param key: "):
+        resolve(run.store, key, None)
+
+
+def test_version_is_found_wherever_it_was_moved_to(run: Run) -> None:
+    file = run.drop()
+    for target in (processing_key(file), failed_key(file)):
+        run.move(file, target)
+        found = find(run.store, file)
+        assert found is not None
+        assert found.key == target
+    target = processed_key(file, DAY.date())
+    run.store.keep_paper(receipt_key(file), {"stored_as": target})
+    run.move(file, target)
+    assert find(run.store, file) is not None
+    run.s3.delete(target)
+    assert find(run.store, file) is None
+
+
+def test_other_version_under_the_same_key_is_not_the_one(run: Run) -> None:
+    file = run.drop(b"old")
+    run.drop(b"new")
+    assert find(run.store, file) is None
+
+
+def test_claimed_file_is_planned_where_it_was_moved_to(run: Run) -> None:
+    file = run.drop()
+    plan = run.planning.plan(run.claim(file))
+    assert run.s3.present("incoming/") == []
+    assert (plan.file, plan.key, plan.records, plan.batches) == (file, processing_key(file), 3, 2)
+    assert [(chunk.start, chunk.stop) for chunk in plan.chunks] == [(0, len(BODY))]
+    assert read_plan(run.store, run.claims.current(file, "run-1")) == plan
+
+
+def test_plan_stays_the_same_for_retries_and_later_owners(run: Run) -> None:
+    file = run.drop()
+    plan = run.planning.plan(run.claim(file))
+    assert run.planning.plan(run.claim(file)) == plan
+    run.time.now += 901
+    assert run.planning.plan(run.claim(file, "run-2")) == plan
+
+
+def test_plan_follows_a_file_that_was_moved_by_hand(run: Run) -> None:
+    file = run.drop()
+    plan = run.planning.plan(run.claim(file))
+    run.move(file, failed_key(file))
+    again = run.planning.plan(run.claim(file))
+    assert again == replace(plan, key=failed_key(file)), "the same batches at the same time"
+    assert read_plan(run.store, run.claims.current(file, "run-1")) == again
+
+
+def test_plan_that_has_expired_is_made_anew(run: Run) -> None:
+    file = run.drop()
+    claim = run.claim(file)
+    plan = run.planning.plan(claim)
+    run.s3.delete(plan_key(file, 1))
+    with pytest.raises(FileChangedError, match="clear the task 'plan'"):
+        read_plan(run.store, run.claims.current(file, "run-1"))
+    assert run.planning.plan(run.claim(file)) == plan
+
+
+def test_version_that_is_done_is_claimed_again_only_by_force(run: Run) -> None:
+    file = run.drop()
+    claim = run.claim(file)
+    first = run.planning.plan(claim)
+    run.claims.complete(claim, "receipts/1.json")
+    done = run.planning.claim(file, "run-2", force=False)
+    assert done == Done("receipts/1.json", "run-1")
+    forced = run.claim(file, "run-2", force=True)
+    second = run.planning.plan(forced)
+    assert (forced.round, second.chunks) == (2, first.chunks)
+    assert second.timestamp == first.timestamp, "the same bodies under the same idempotency keys"
+    assert run.s3.present("plans/") == [plan_key(file, 1), plan_key(file, 2)]
+
+
+def test_setting_counts_until_there_is_a_plan_and_not_after(run: Run) -> None:
+    file = run.drop()
+    refused = Planning(run.store, run.claims, records_per_batch=501)
+    with pytest.raises(InvalidInputError, match="max_records_per_batch"):
+        refused.plan(run.claim(file))
+    assert run.planning.plan(run.claim(file)).records_per_batch == 2
+    run.s3.delete(plan_key(file, 1))
+    later = Planning(run.store, run.claims, records_per_batch=1)
+    assert later.plan(run.claim(file)).records_per_batch == 2
+
+
+def test_plan_of_a_faster_attempt_is_made_again_by_its_terms(run: Run) -> None:
+    file = run.drop()
+    claim = run.claim(file)
+    faster: list[Plan] = []
+
+    def overtake(request: dict[str, Any]) -> None:
+        run.s3.before.clear()
+        faster.append(Planning(run.store, run.claims, records_per_batch=1, now=run._now).plan(claim))
+
+    run.s3.before["GetObject"] = overtake
+    assert run.planning.plan(claim) == faster[0]
+    assert read_plan(run.store, run.claims.current(file, "run-1")) == faster[0]
+
+
+def test_file_in_other_hands_is_waited_for(run: Run) -> None:
+    file = run.drop()
+    run.claim(file)
+    with pytest.raises(FileHeldError, match="run run-1 works on incoming/"):
+        run.claim(file, "run-2")
+
+
+def test_owner_that_was_taken_over_cannot_note_its_plan(run: Run) -> None:
+    file = run.drop()
+    claim = run.claim(file)
+    run.time.now += 901
+    run.claim(file, "run-2")
+    with pytest.raises(ClaimLostError):
+        run.planning.plan(claim)
+
+
+def test_deleted_file_is_told(run: Run) -> None:
+    file = run.drop()
+    claim = run.claim(file)
+    run.s3.delete(KEY)
+    with pytest.raises(FileChangedError, match="is nowhere in bucket ingest"):
+        run.planning.plan(claim)
+
+
+@pytest.mark.parametrize("name", ["x.txt.gz", "X.GZ"])
+def test_file_that_cannot_be_read_leaves_no_plan(name: str, run: Run) -> None:
+    file = run.drop(b"no gzip", f"incoming/{name}")
+    with pytest.raises(InvalidFileError):
+        run.planning.plan(run.claim(file))
+    assert run.s3.present("plans/") == []
+
+
+def test_s3_that_fails_in_the_middle_is_a_matter_of_a_retry(run: Run) -> None:
+    file = run.drop()
+    claim = run.claim(file)
+
+    def fail(request: dict[str, Any]) -> None:
+        raise s3_error("SlowDown", "GetObject")
+
+    run.s3.before["GetObject"] = fail
+    with pytest.raises(StorageUnavailableError):
+        run.planning.plan(claim)
+    del run.s3.before["GetObject"]
+    assert run.planning.plan(claim).records == 3
+
+
+def test_empty_file_has_a_plan_without_chunks(run: Run) -> None:
+    plan = run.planning.plan(run.claim(run.drop(b"")))
+    assert (plan.records, plan.chunks) == (0, ())
+    assert Plan.from_document(plan.to_document()) == plan

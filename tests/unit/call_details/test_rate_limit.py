@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.call_details.rate_limit import (
+    CALL_SECONDS,
+    LEASE_SECONDS,
+    SKEW_SECONDS,
+    WAIT_SECONDS,
+    Grant,
+    Held,
+    Permits,
+)
+from include.clients.dynamodb import ItemTable
+from include.errors import AwsRefusedError, NoPermitError
+from tests.fakes.call_details import FakeTime
+from tests.fakes.ledger_table import TABLE, FakeLedgerTable, table_error
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+def permits_of(
+    fake: FakeLedgerTable,
+    limit: int,
+    time: FakeTime,
+    sleep: Callable[[float], asyncio.Future[None]] | None = None,
+) -> Permits:
+    table = ItemTable(cast("DynamoDBClient", fake), TABLE)
+    return Permits(table, "call-details", limit, clock=time, sleep=sleep or time.sleep)
+
+
+def raising(code: str, status: int = 400) -> Callable[[], None]:
+    def fail() -> None:
+        raise table_error(code, status)
+
+    return fail
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abcd"), st.integers(0, 9), st.none() | st.integers(0, 9), st.floats(0, 60)),
+        max_size=40,
+    ),
+    st.integers(1, 12),
+)
+def test_holders_that_heed_their_leases_never_have_more_than_the_limit(
+    steps: list[tuple[str, int, int | None, float]], limit: int
+) -> None:
+    time = FakeTime()
+    permits = permits_of(FakeLedgerTable(), limit, time)
+    held: dict[str, Grant] = {}
+    for holder, wish, at_most, pause in steps:
+        held[holder] = permits.refresh(holder, wish, at_most=at_most)
+        assert held[holder].count <= wish
+        assert held[holder].until <= time.now + LEASE_SECONDS
+        assert sum(grant.count for grant in held.values() if grant.until + SKEW_SECONDS > time.now) <= limit
+        time.now += pause
+
+
+def test_what_is_free_is_given_up_to_the_share() -> None:
+    time = FakeTime()
+    permits = permits_of(FakeLedgerTable(), 50, time)
+    assert [permits.refresh(name, 25).count for name in "ab"] == [25, 25]
+    waiting = permits.refresh("c", 25)
+    assert (waiting.count, waiting.share) == (0, 17)
+    assert [permits.refresh(name, 25).share for name in "ab"] == [16, 17], "they see who waits"
+    assert [permits.refresh(name, 25, at_most=17).count for name in "ab"] == [17, 17]
+    assert permits.refresh("c", 25).count == 16
+    permits.refresh("a", 0)
+    assert [permits.refresh(name, 25).count for name in "bc"] == [25, 25]
+
+
+def test_permits_of_a_dead_holder_come_back_when_its_lease_is_over_for_sure() -> None:
+    time = FakeTime()
+    permits = permits_of(FakeLedgerTable(), 50, time)
+    permits.refresh("dead", 50)
+    time.now += LEASE_SECONDS
+    assert permits.refresh("next", 50).count == 0, "the dead one's clock may be behind"
+    time.now += SKEW_SECONDS
+    assert permits.refresh("next", 50).count == 50
+
+
+def test_one_that_died_waiting_keeps_nothing_from_the_others() -> None:
+    time = FakeTime()
+    permits = permits_of(FakeLedgerTable(), 50, time)
+    permits.refresh("a", 50)
+    assert permits.refresh("dead", 50).count == 0
+    time.now += LEASE_SECONDS - 1
+    assert permits.refresh("a", 50).share == 25
+    time.now += SKEW_SECONDS + 1
+    assert permits.refresh("a", 50).share == 50
+
+
+def test_lower_limit_holds_for_what_is_renewed() -> None:
+    time, fake = FakeTime(), FakeLedgerTable()
+    before = permits_of(fake, 50, time)
+    before.refresh("a", 30)
+    before.refresh("b", 20)
+    after = permits_of(fake, 25, time)
+    assert after.refresh("b", 20).count == 0
+    assert after.refresh("a", 30).count == 25
+    assert after.refresh("b", 20).count == 0
+
+
+def test_holder_that_was_stopped_for_longer_than_its_lease_begins_no_call() -> None:
+    time = FakeTime()
+    stopped = asyncio.Event()
+
+    async def never(_: float) -> None:
+        await stopped.wait()
+
+    async def run() -> None:
+        held = Held(permits_of(FakeLedgerTable(), 5, time), 5, clock=time, sleep=never)
+        keeping = asyncio.create_task(held.keep())
+        async with held.permit():
+            pass
+        # A call that began now could still be under way when the lease ends.
+        time.now += LEASE_SECONDS - CALL_SECONDS - SKEW_SECONDS + 0.001
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05), held.permit():
+                pass
+        keeping.cancel()
+
+    asyncio.run(run())
+
+
+def test_no_more_calls_at_once_than_permits_over_many_tasks() -> None:
+    fake, limit, tasks = FakeLedgerTable(), 7, 12
+    at_once, most, calls = 0, 0, 0
+
+    async def task(number: int) -> None:
+        nonlocal at_once, most, calls
+        # Each with a clock of its own, as on machines of their own.
+        permits = permits_of(fake, limit, FakeTime(1_000_000.0 + number % 3), lambda _: _soon())
+
+        async def call(held: Held) -> None:
+            nonlocal at_once, most, calls
+            async with held.permit():
+                at_once += 1
+                most = max(most, at_once)
+                await asyncio.sleep(random.uniform(0, 0.003))
+                at_once -= 1
+                calls += 1
+
+        async with permits.hold(4) as held:
+            await asyncio.gather(*(call(held) for _ in range(10)))
+
+    async def _wait() -> None:
+        await asyncio.sleep(0.002)
+
+    def _soon() -> asyncio.Future[None]:
+        return asyncio.ensure_future(_wait())
+
+    async def run() -> None:
+        await asyncio.gather(*(task(number) for number in range(tasks)))
+
+    asyncio.run(run())
+    assert calls == tasks * 10
+    assert most == limit
+    (item,) = fake.items.values()
+    assert item["holders"]["M"] == {}, "all were given back"
+
+
+def test_call_that_fails_gives_its_permit_to_the_next() -> None:
+    async def run() -> None:
+        time = FakeTime()
+        async with permits_of(FakeLedgerTable(), 1, time).hold(1) as held:
+            for _ in range(3):
+                with pytest.raises(ZeroDivisionError):
+                    async with held.permit():
+                        raise ZeroDivisionError
+
+    asyncio.run(run())
+
+
+def test_block_that_fails_gives_all_back() -> None:
+    fake = FakeLedgerTable()
+
+    async def run() -> None:
+        async with permits_of(fake, 5, FakeTime()).hold(5) as held:
+            async with held.permit():
+                pass
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(run())
+    assert [item["holders"]["M"] for item in fake.items.values()] == [{}]
+
+
+def test_table_that_is_down_for_a_while_is_waited_for() -> None:
+    fake, time = FakeLedgerTable(), FakeTime()
+    fake.before["get_item"] = raising("InternalServerError", 500)
+
+    async def run() -> None:
+        async with permits_of(fake, 5, time).hold(5) as held:
+            while len(time.slept) < 5:
+                await asyncio.sleep(0)
+            fake.before.clear()
+            async with held.permit():
+                pass
+
+    asyncio.run(run())
+
+
+def test_task_that_gets_no_permit_leaves_its_worker_to_others() -> None:
+    fake, time = FakeLedgerTable(), FakeTime()
+    keep_taken = permits_of(fake, 1, time)
+    keep_taken.refresh("other", 1)
+
+    async def run() -> None:
+        async def renewing_other(seconds: float) -> None:
+            await time.sleep(seconds)
+            keep_taken.refresh("other", 1)
+
+        permits = Permits(
+            ItemTable(cast("DynamoDBClient", fake), TABLE), "call-details", 1, clock=time, sleep=renewing_other
+        )
+        async with permits.hold(1) as held, held.permit():
+            pytest.fail("there is none")
+
+    started = time.now
+    with pytest.raises(NoPermitError):
+        asyncio.run(run())
+    assert time.now - started >= WAIT_SECONDS
+
+
+def test_missing_table_ends_the_waiting() -> None:
+    fake = FakeLedgerTable()
+    fake.before["get_item"] = raising("ResourceNotFoundException")
+
+    async def run() -> None:
+        async with permits_of(fake, 5, FakeTime()).hold(5) as held, held.permit():
+            pytest.fail("there is none")
+
+    with pytest.raises(AwsRefusedError):
+        asyncio.run(run())

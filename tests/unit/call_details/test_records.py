@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.call_details.records import record
+from tests.unit.call_details.json_texts import DAMAGED, INVALID, JSON_TEXTS, VALID, json_accepts
+
+
+@pytest.mark.parametrize("text", VALID, ids=lambda text: repr(text)[:30])
+def test_json_stays_as_it_is(text: str) -> None:
+    assert record(text.encode(), 7) == text.encode()
+
+
+@pytest.mark.parametrize("text", INVALID, ids=lambda text: repr(text)[:30])
+def test_any_other_line_is_wrapped_with_its_number(text: str) -> None:
+    made = json.loads(record(text.encode(), 7))
+    assert list(made.items()) == [("data", text), ("lineNumber", 7)]
+
+
+@given(JSON_TEXTS)
+def test_every_document_is_a_record_byte_for_byte(text: bytes) -> None:
+    assert record(text, 1) == text
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])) | DAMAGED, st.integers(1, 10**12))
+def test_any_text_can_be_told_from_its_record(text: str, number: int) -> None:
+    made = record(text.encode(), number)
+    if json_accepts(text):
+        assert made == text.encode()
+    else:
+        assert json.loads(made) == {"data": text, "lineNumber": number}
+
+
+def test_a_long_line_is_not_copied() -> None:
+    text = b"[" + b",".join([b'{"a":1}'] * 5_000_000) + b"]"
+    assert record(text, 1) is text

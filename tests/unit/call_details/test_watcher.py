@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from include.call_details.keys import processing_key, run_id
+from include.call_details.ledger import Claims
+from include.call_details.models import Claim, FileVersion
+from include.call_details.storage import FileStore
+from include.call_details.watcher import Intake
+from include.clients.dynamodb import ItemTable
+from include.errors import StorageUnavailableError
+from tests.fakes.call_details import FakeTime
+from tests.fakes.ingest_bucket import BUCKET, FakeIngestBucket
+from tests.fakes.ledger_table import TABLE, FakeLedgerTable
+from tests.fakes.s3 import s3_error
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_s3 import S3Client
+
+KEYS = ["incoming/a +ä.txt", "incoming/b%20.txt", "incoming/sub/{{ 7 * 7 }}.txt"]
+
+
+class Watch:
+    """A watcher and its world."""
+
+    def __init__(self) -> None:
+        self.s3 = FakeIngestBucket()
+        self.time = FakeTime()
+        self.store = FileStore(cast("S3Client", self.s3), BUCKET)
+        self.table = FakeLedgerTable()
+        table = ItemTable(cast("DynamoDBClient", self.table), TABLE)
+        self.claims = Claims(table, clock=self.time, lease_seconds=900)
+        self.intake = Intake(self.store, self.claims)
+
+    def drop(self, *keys: str, body: bytes = b"x\n") -> list[FileVersion]:
+        return [FileVersion(BUCKET, key, self.s3.drop(key, body)) for key in keys]
+
+    def claim(self, file: FileVersion, owner: str, *, begun: bool = True) -> Claim:
+        claim = self.claims.claim(file, owner, begun=begun)
+        assert isinstance(claim, Claim)
+        return claim
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+def test_dropped_files_are_claimed_for_their_runs_and_moved(watch: Watch) -> None:
+    files = watch.drop(*KEYS)
+    taken = watch.intake.take()
+    assert (sorted(taken.files, key=str), taken.left) == (sorted(files, key=str), ())
+    assert watch.s3.present() == sorted(map(processing_key, files))
+    for file in files:
+        assert not watch.claims.current(file, run_id(file)).begun
+
+
+def test_nothing_dropped_is_nothing_taken(watch: Watch) -> None:
+    assert watch.intake.take().files == ()
+    watch.drop("incoming/", "incoming/folder/")
+    assert watch.intake.take().files == ()
+    assert watch.s3.present("processing/") == []
+
+
+def test_round_ends_when_it_has_enough(watch: Watch) -> None:
+    watch.drop(*(f"incoming/{number:02}.txt" for number in range(25)))
+    first = watch.intake.take(limit=5)
+    assert 5 <= len(first.files) < 25
+    assert len(first.files) + len(watch.intake.take().files) == 25
+
+
+def test_file_that_cannot_be_moved_keeps_no_other_from_it(watch: Watch) -> None:
+    watch.drop(*KEYS)
+
+    def refuse(request: dict[str, Any]) -> None:
+        if request["CopySource"]["Key"] == KEYS[1]:
+            raise s3_error("AccessDenied", "CopyObject")
+
+    watch.s3.before["CopyObject"] = refuse
+    taken = watch.intake.take()
+    assert {file.key for file in taken.files} == {KEYS[0], KEYS[2]}
+    (left,) = taken.left
+    assert (left.key, left.busy) == (KEYS[1], False)
+    assert "AccessDenied" in left.reason
+    assert watch.s3.present("incoming/") == [KEYS[1]]
+
+
+def test_listing_that_fails_is_told(watch: Watch) -> None:
+    def fail(request: dict[str, Any]) -> None:
+        raise s3_error("SlowDown", "ListObjectsV2")
+
+    watch.s3.before["ListObjectsV2"] = fail
+    with pytest.raises(StorageUnavailableError):
+        watch.intake.take()
+
+
+def test_file_in_other_hands_stays(watch: Watch) -> None:
+    (file,) = watch.drop(KEYS[0])
+    watch.claim(file, "manual__1")
+    (left,) = watch.intake.take().left
+    assert (left.busy, left.reason) == (True, f"{KEYS[0]} is in the hands of run manual__1")
+    assert watch.s3.present() == [KEYS[0]]
+
+
+def test_version_that_was_done_before_is_only_removed(watch: Watch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    (file,) = watch.drop(KEYS[0])
+    watch.claims.complete(watch.claim(file, "manual__1"), "receipts/1.json")
+    assert watch.intake.take().files == ()
+    assert watch.s3.present() == []
+    assert "was ingested before by run manual__1, see receipts/1.json" in caplog.text
+
+
+def test_new_content_under_an_old_key_is_another_file(watch: Watch) -> None:
+    (old,) = watch.drop(KEYS[0])
+    watch.intake.take()
+    (new,) = watch.drop(KEYS[0], body=b"y\n")
+    assert watch.intake.take().files == (new,)
+    assert watch.s3.present() == sorted([processing_key(old), processing_key(new)])
+
+
+def test_file_dropped_again_while_it_is_worked_on_leaves_no_second_copy(watch: Watch) -> None:
+    (file,) = watch.drop(KEYS[0])
+    watch.intake.take()
+    watch.drop(KEYS[0])
+    assert watch.intake.take().files == (file,)
+    assert watch.s3.present() == [processing_key(file)]
+    assert watch.s3.calls["CopyObject"] == 1
+
+
+def test_overwritten_between_claim_and_move_loses_neither_version(watch: Watch) -> None:
+    (old,) = watch.drop(KEYS[0])
+    dropped: list[FileVersion] = []
+
+    def overwrite(request: dict[str, Any]) -> None:
+        del watch.s3.before["CopyObject"]
+        dropped.extend(watch.drop(KEYS[0], body=b"newer\n"))
+
+    watch.s3.before["CopyObject"] = overwrite
+    assert watch.intake.take().files == (old,)
+    assert watch.intake.take().files == tuple(dropped)
+    assert watch.s3.body(processing_key(old)) == b"x\n"
+
+
+def owed(watch: Watch) -> set[FileVersion]:
+    return {each.file for each in watch.intake.owed()}
+
+
+def test_owed_are_claims_for_runs_and_those_that_lapsed(watch: Watch) -> None:
+    mine, done, manual = watch.drop(*KEYS)
+    watch.claim(mine, run_id(mine), begun=False)
+    watch.claims.complete(watch.claim(done, run_id(done), begun=False), "receipts/done.json")
+    watch.claim(manual, "manual__1")
+    elsewhere = FileVersion("another-bucket", KEYS[0], "e")
+    watch.claim(elsewhere, run_id(elsewhere), begun=False)
+    assert owed(watch) == {mine}
+    watch.time.now += 901
+    assert owed(watch) == {mine, manual}
+
+
+def test_file_whose_run_let_go_of_it_is_owed_only_when_it_is_delivered_again(watch: Watch) -> None:
+    (file,) = watch.drop(KEYS[0])
+    watch.intake.take()
+    watch.claims.release(watch.claim(file, run_id(file)))
+    assert owed(watch) == set(), "people were told, and it is theirs"
+    watch.time.now += 901
+    assert owed(watch) == set()
+    watch.drop(KEYS[0])
+    assert watch.intake.take().files == (file,)
+    assert owed(watch) == {file}
+    assert watch.s3.present() == [processing_key(file)]
+
+
+def test_file_that_cannot_be_moved_is_not_delivered_again_by_each_round(watch: Watch) -> None:
+    (file,) = watch.drop(KEYS[0])
+
+    def refuse(request: dict[str, Any]) -> None:
+        raise s3_error("AccessDenied", "CopyObject")
+
+    watch.s3.before["CopyObject"] = refuse
+    watch.intake.take()
+    assert owed(watch) == {file}, "a run may find it where it lies"
+    watch.claim(file, run_id(file))
+    watch.intake.take()
+    assert owed(watch) == set(), "or its run would be started anew for ever"
+
+
+@pytest.mark.parametrize("broken", ["put_item", "DeleteObject"])
+def test_round_that_dies_with_a_file_in_its_hands_is_made_good_by_the_next(broken: str, watch: Watch) -> None:
+    (file,) = watch.drop(KEYS[0])
+    watch.claims.release(watch.claim(file, run_id(file)))
+
+    def die(*request: Any) -> None:
+        raise KeyboardInterrupt("killed")
+
+    def copied(request: dict[str, Any]) -> None:
+        watch.table.before["put_item"] = die
+
+    watch.s3.before[broken if broken == "DeleteObject" else "CopyObject"] = die if broken == "DeleteObject" else copied
+    with pytest.raises(KeyboardInterrupt):
+        watch.intake.take()
+    watch.s3.before.clear()
+    watch.table.before.clear()
+    assert watch.intake.take().files == (file,)
+    assert owed(watch) == {file}
+    assert watch.s3.present() == [processing_key(file)]
+
+
+def test_file_that_its_run_closes_in_the_same_moment_leaves_no_stray_copy(watch: Watch) -> None:
+    (file,) = watch.drop(KEYS[0])
+    claim = watch.claim(file, run_id(file))
+
+    def close(request: dict[str, Any]) -> None:
+        watch.s3.before.clear()
+        watch.claims.complete(claim, "receipts/1.json")
+
+    watch.s3.before["CopyObject"] = close
+    assert watch.intake.take().files == ()
+    assert watch.s3.present() == []

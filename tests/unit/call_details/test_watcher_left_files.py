@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from include.call_details.watcher import PATIENCE_SECONDS, TOLD_AGAIN_SECONDS, Left, LeftFiles
+from include.clients.dynamodb import ItemTable
+from tests.fakes.call_details import FakeTime
+from tests.fakes.ledger_table import TABLE, FakeLedgerTable
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+ONE, OTHER = Left("incoming/a.txt", "e1", "refused"), Left("incoming/a.txt", "e2", "refused")
+
+
+class Book:
+    """What is known of left files, and a clock."""
+
+    def __init__(self) -> None:
+        self.time = FakeTime()
+        self.table = FakeLedgerTable()
+        self.files = LeftFiles(ItemTable(cast("DynamoDBClient", self.table), TABLE), "ingest", clock=self.time)
+
+    def tell(self, *left: Left) -> list[Left]:
+        """A round that leaves these, and tells people of those that are due."""
+        due = self.files.untold(left)
+        self.files.note_told(due)
+        return due
+
+
+@pytest.fixture
+def book() -> Book:
+    return Book()
+
+
+def test_file_is_told_after_a_while_once_a_day(book: Book) -> None:
+    assert book.tell(ONE) == []
+    book.time.now += PATIENCE_SECONDS - 1
+    assert book.tell(ONE) == []
+    book.time.now += 1
+    assert book.tell(ONE) == [ONE]
+    for _ in range(10):
+        book.time.now += TOLD_AGAIN_SECONDS / 11
+        assert book.tell(ONE) == []
+    book.time.now += TOLD_AGAIN_SECONDS / 11 + 1
+    assert book.tell(ONE) == [ONE]
+
+
+def test_alert_that_reached_nobody_is_due_still(book: Book) -> None:
+    book.files.untold([ONE])
+    book.time.now += PATIENCE_SECONDS
+    assert book.files.untold([ONE]) == [ONE]
+    assert book.files.untold([ONE]) == [ONE]
+
+
+def test_versions_of_a_key_are_told_apart(book: Book) -> None:
+    book.tell(ONE)
+    book.time.now += PATIENCE_SECONDS
+    assert book.tell(ONE, OTHER) == [ONE]
+    book.time.now += PATIENCE_SECONDS
+    assert book.tell(ONE, OTHER) == [OTHER]
+
+
+def test_file_that_was_taken_is_forgotten_after_a_day(book: Book) -> None:
+    book.tell(ONE)
+    book.time.now += PATIENCE_SECONDS
+    book.tell(ONE)
+    assert book.tell() == []
+    book.time.now += 1
+    assert book.tell(ONE) == [], "left again at once: people know"
+    book.time.now += TOLD_AGAIN_SECONDS
+    book.tell()
+    assert book.table.items == {}

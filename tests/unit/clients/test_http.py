@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.clients.http import get_body, raise_for_status, retry_after_seconds, tls_context
+from include.errors import ApiRefusedError, ApiUnavailableError, AuthRefusedError, PipelineError
+
+NOW = datetime(2026, 3, 8, 12, 0, tzinfo=UTC)
+SECRET = "pl4nted"
+
+
+class Stream(httpx.AsyncByteStream):
+    """A body in chunks, with an optional wait before each."""
+
+    def __init__(self, chunks: list[bytes], wait: float = 0) -> None:
+        self._chunks = chunks
+        self._wait = wait
+        self.given = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self._chunks:
+            await asyncio.sleep(self._wait)
+            self.given += 1
+            yield chunk
+
+
+def fetch(
+    reply: httpx.Response | Exception, *, timeout: float = 5.0, max_bytes: int = 1000
+) -> tuple[bytes, list[httpx.Request]]:
+    requests: list[httpx.Request] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def call() -> bytes:
+        transport = httpx.MockTransport(handle)
+        async with httpx.AsyncClient(transport=transport, verify=tls_context()) as http:
+            return await get_body(
+                http,
+                "https://dex.test/trigger",
+                params={"clientId": "7"},
+                what="DEX API",
+                timeout=timeout,
+                max_bytes=max_bytes,
+            )
+
+    return asyncio.run(call()), requests
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(status, ApiUnavailableError) for status in (408, 425, 429, 500, 501, 502, 503, 504, 507, 529, 599)]
+    + [(401, AuthRefusedError)]
+    + [(status, ApiRefusedError) for status in (201, 202, 203, 204, 206, 301, 302, 304, 307, 308)]
+    + [(status, ApiRefusedError) for status in (400, 403, 404, 405, 409, 410, 418, 422, 451)],
+)
+def test_status_decides_the_error(status: int, expected: type[PipelineError]) -> None:
+    headers = {"Location": "https://elsewhere.test/", "X-Planted": SECRET}
+    with pytest.raises(PipelineError) as caught:
+        fetch(httpx.Response(status, headers=headers, text=f"body with {SECRET}"))
+    assert type(caught.value) is expected
+    assert str(status) in str(caught.value)
+    assert "DEX API" in str(caught.value)
+    assert SECRET not in f"{caught.value!s}{caught.value!r}"
+
+
+def test_200_is_no_error() -> None:
+    raise_for_status(httpx.Response(200), what="DEX API")
+
+
+def test_redirect_is_not_followed() -> None:
+    with pytest.raises(ApiRefusedError, match="302"):
+        fetch(httpx.Response(302, headers={"Location": "https://elsewhere.test/"}))
+
+
+def test_body_comes_byte_for_byte() -> None:
+    body = b'\xef\xbb\xbf {"a":\r\n1}\x00\xff'
+    got, requests = fetch(httpx.Response(200, content=body))
+    assert got == body
+    assert [str(request.url) for request in requests] == ["https://dex.test/trigger?clientId=7"]
+    assert requests[0].headers["Accept-Encoding"] == "identity", "or the bytes are not the server's"
+
+
+def test_encoded_body_of_a_stubborn_server_is_decoded() -> None:
+    packed = httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Stream([gzip.compress(b"[1, 2]")]))
+    assert fetch(packed)[0] == b"[1, 2]"
+
+
+def test_body_that_is_not_encoded_as_it_says_is_refused() -> None:
+    with pytest.raises(ApiRefusedError, match="Content-Encoding"):
+        fetch(httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Stream([SECRET.encode()])))
+
+
+def test_body_of_the_largest_size_is_read() -> None:
+    assert fetch(httpx.Response(200, stream=Stream([b"x" * 500] * 2)))[0] == b"x" * 1000
+
+
+def test_endless_body_is_cut_off() -> None:
+    stream = Stream([b"x" * 400] * 1000)
+    with pytest.raises(ApiRefusedError, match="more than 1,000 bytes"):
+        fetch(httpx.Response(200, stream=stream))
+    assert stream.given == 3
+
+
+def test_slow_drip_ends_at_the_deadline() -> None:
+    with pytest.raises(ApiUnavailableError, match=r"within 0\.1 s"):
+        fetch(httpx.Response(200, stream=Stream([b"x"] * 10_000, wait=0.02)), timeout=0.1)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (httpx.ReadTimeout(SECRET), "did not answer in full"),
+        (httpx.ConnectTimeout(SECRET), "did not answer in full"),
+        (httpx.PoolTimeout(SECRET), "did not answer in full"),
+        (httpx.ConnectError(SECRET), "ConnectError"),
+        (httpx.ReadError(SECRET), "ReadError"),
+        (httpx.RemoteProtocolError(SECRET), "RemoteProtocolError"),
+    ],
+)
+def test_lost_connections_and_timeouts_are_transient(error: Exception, says: str) -> None:
+    with pytest.raises(ApiUnavailableError, match=says) as caught:
+        fetch(error)
+    assert SECRET not in str(caught.value)
+
+
+def test_retry_after_travels_with_the_error() -> None:
+    with pytest.raises(ApiUnavailableError) as caught:
+        fetch(httpx.Response(429, headers={"Retry-After": "17"}))
+    assert caught.value.retry_after == 17.0
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        ("0", 0.0),
+        ("120", 120.0),
+        (" 5 ", 5.0),
+        ("Sun, 08 Mar 2026 12:01:30 GMT", 90.0),
+        ("Sun, 08 Mar 2026 11:00:00 GMT", 0.0),
+        ("Sunday, 08-Mar-26 12:01:30 GMT", 90.0),
+        ("Sun Mar  8 12:01:30 2026", 90.0),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("1.5", None),
+        ("1e3", None),
+        ("٣", None),
+        ("Sun, 99 Mar 2026 12:01:30 GMT", None),
+        ("Sun, 08 Mar 99999999999999999999 12:01:30 GMT", None),
+        ("Sun, 08 Mar 2026 12:01:30 +99999999999999", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date_or_nothing(value: str | None, seconds: float | None) -> None:
+    assert retry_after_seconds(value, now=NOW) == seconds
+
+
+HEADERS = st.one_of(
+    st.text(),
+    st.from_regex(r"\d{1,400}", fullmatch=True),
+    st.from_regex(r"(Mon|Sun), \d{1,2} (Jan|Mar|Dec) \d{1,20} \d{1,2}:\d{2}:\d{2} (GMT|[+-]\d{4,20}|)", fullmatch=True),
+    st.datetimes(timezones=st.just(UTC)).map(format_datetime),
+)
+
+
+@given(HEADERS)
+def test_retry_after_never_raises_and_is_never_negative(value: str) -> None:
+    seconds = retry_after_seconds(value, now=NOW)
+    assert seconds is None or seconds >= 0
+
+
+@given(st.integers(0, 10**9))
+def test_retry_after_number_means_that_many_seconds(seconds: int) -> None:
+    assert retry_after_seconds(str(seconds), now=NOW) == seconds
+
+
+@given(st.integers(0, 10**8))
+def test_retry_after_date_means_the_time_until_then(seconds: int) -> None:
+    header = format_datetime(NOW + timedelta(seconds=seconds), usegmt=True)
+    assert retry_after_seconds(header, now=NOW) == seconds

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from include.clients import tokens as login_module
+from include.clients.tokens import FRUITLESS_SECONDS, MAX_REFUSED, TOKEN_SECONDS, Login
+from include.errors import ApiRefusedError, ApiUnavailableError, AuthRefusedError, InvalidAnswerError, PipelineError
+from tests.fakes.call_details import ACCESS, KEYS, LOGIN_URL, SECRET, TOKEN, FakeCallDetails, FakeTime, logged_in_as
+
+
+def make(fake: FakeCallDetails, time: FakeTime | None = None) -> Login:
+    time = time or FakeTime()
+    return Login(LOGIN_URL, KEYS, transport=fake, clock=time, sleep=time.sleep)
+
+
+def value(login: Login) -> str:
+    """The token, fetched in an event loop of its own."""
+    return asyncio.run(login.token()).value
+
+
+def test_login_is_what_the_spec_asks_for() -> None:
+    fake = FakeCallDetails()
+    assert value(make(fake)) == f"{TOKEN}-1"
+    (request,) = fake.login_requests
+    assert request.method == "POST"
+    assert logged_in_as(request) == {"accessKey": ACCESS, "secretKey": SECRET}
+    assert "Authorization" not in request.headers
+
+
+@pytest.mark.parametrize("answer", [{"token": "x"}, {"access_token": "x"}, {"token": None, "access_token": "x"}])
+@pytest.mark.parametrize("status", [200, 201])
+def test_both_spellings_of_the_token_are_taken(answer: dict[str, Any], status: int) -> None:
+    assert value(make(FakeCallDetails(logins=[httpx.Response(status, json=answer)]))) == "x"
+
+
+def test_token_serves_for_fifty_minutes_in_every_event_loop() -> None:
+    fake, time = FakeCallDetails(), FakeTime()
+    login = make(fake, time)
+    assert TOKEN_SECONDS == 50 * 60
+    value(login)
+    time.now += TOKEN_SECONDS - 0.1
+    assert value(login) == f"{TOKEN}-1"
+    time.now += 0.1
+    assert value(login) == f"{TOKEN}-2"
+    assert login.calls == 2
+
+
+def test_concurrent_callers_share_one_login() -> None:
+    fake = FakeCallDetails()
+    fake.pause = lambda: asyncio.sleep(0.01)
+    login = make(fake)
+
+    async def run() -> None:
+        tokens = await asyncio.gather(*(login.token() for _ in range(50)))
+        assert len({token.value for token in tokens}) == 1
+        renewed = await asyncio.gather(*(login.token(refused=token) for token in tokens))
+        assert {token.value for token in renewed} == {f"{TOKEN}-2"}
+
+    asyncio.run(run())
+    assert len(fake.login_requests) == 2
+
+
+def test_caller_that_gives_up_does_not_take_the_login_from_the_others() -> None:
+    fake = FakeCallDetails()
+    fake.pause = lambda: asyncio.sleep(0.02)
+    login = make(fake)
+
+    async def run() -> str:
+        first = asyncio.create_task(login.token())
+        second = asyncio.create_task(login.token())
+        await asyncio.sleep(0)
+        first.cancel()
+        return (await second).value
+
+    assert asyncio.run(run()) == f"{TOKEN}-1"
+    assert len(fake.login_requests) == 1
+
+
+def test_token_that_served_is_always_renewed_after_a_401() -> None:
+    login = make(FakeCallDetails())
+
+    async def run() -> list[str]:
+        values = []
+        token = await login.token()
+        for _ in range(3):
+            login.accepted(token)
+            token = await login.token(refused=token)
+            values.append(token.value)
+        return values
+
+    assert asyncio.run(run()) == [f"{TOKEN}-2", f"{TOKEN}-3", f"{TOKEN}-4"]
+
+
+def test_tokens_that_never_serve_are_not_renewed_for_ever() -> None:
+    fake, time = FakeCallDetails(), FakeTime()
+    login = make(fake, time)
+
+    async def run() -> None:
+        token = await login.token()
+        for _ in range(10):
+            token = await login.token(refused=token)
+        assert len(fake.login_requests) == MAX_REFUSED
+        time.now += FRUITLESS_SECONDS
+        assert await login.token(refused=token) is not token
+
+    asyncio.run(run())
+    assert len(fake.login_requests) == MAX_REFUSED + 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_refused_keys_are_not_tried_again(status: int) -> None:
+    fake = FakeCallDetails(logins=[httpx.Response(status, text=SECRET)] * 5)
+    login = make(fake)
+    for _ in range(3):
+        with pytest.raises(AuthRefusedError, match="SSM parameters") as refused:
+            value(login)
+        assert SECRET not in str(refused.value)
+    assert len(fake.login_requests) == 1
+
+
+@pytest.mark.parametrize(
+    "reply", [httpx.Response(503), httpx.Response(429), httpx.ConnectError(SECRET), httpx.ReadTimeout(SECRET)]
+)
+def test_login_that_is_down_is_asked_three_times_by_all_together(reply: httpx.Response | Exception) -> None:
+    fake, time = FakeCallDetails(logins=[reply] * 10), FakeTime()
+    login = make(fake, time)
+
+    async def run() -> list[BaseException]:
+        return [
+            error
+            for error in await asyncio.gather(*(login.token() for _ in range(20)), return_exceptions=True)
+            if isinstance(error, BaseException)
+        ]
+
+    errors = asyncio.run(run())
+    assert {type(error) for error in errors} == {ApiUnavailableError}
+    assert SECRET not in str(errors[0])
+    assert (len(fake.login_requests), len(time.slept)) == (3, 2)
+
+
+def test_login_that_comes_back_is_used() -> None:
+    time = FakeTime()
+    fake = FakeCallDetails(logins=[httpx.Response(503, headers={"Retry-After": "20"})])
+    assert value(make(fake, time)) == f"{TOKEN}-2"
+    assert 20 <= sum(time.slept) <= 21
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (httpx.Response(404), ApiRefusedError),
+        (httpx.Response(302, headers={"Location": "https://elsewhere.test/"}), ApiRefusedError),
+        (httpx.Response(204), ApiRefusedError),
+        (httpx.Response(200, text=f"<html>{SECRET}"), InvalidAnswerError),
+        (httpx.Response(200, json=[SECRET]), InvalidAnswerError),
+        (httpx.Response(200, json={"jwt": SECRET}), InvalidAnswerError),
+        (httpx.Response(200, json={"token": ""}), InvalidAnswerError),
+        (httpx.Response(200, json={"token": 7}), InvalidAnswerError),
+        (httpx.Response(200, json={"token": "a\nX-Injected: 1"}), InvalidAnswerError),
+        (httpx.Response(200, json={"token": "tökén"}), InvalidAnswerError),
+        (httpx.Response(200, content=b"[" * 100_000), InvalidAnswerError),
+        (httpx.Response(200, content=b" " * 2_000_000), InvalidAnswerError),
+    ],
+)
+def test_an_answer_that_is_no_token_is_refused_without_quoting_it(
+    reply: httpx.Response, error: type[PipelineError]
+) -> None:
+    with pytest.raises(error) as refused:
+        value(make(FakeCallDetails(logins=[reply])))
+    assert SECRET not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+def test_the_deadline_is_for_the_whole_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(_: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(login_module, "TIMEOUT_SECONDS", 0.05)
+    with pytest.raises(ApiUnavailableError, match=r"0\.05 s"):
+        value(make(FakeCallDetails(logins=[never] * 3)))
+
+
+def test_keys_and_token_are_not_in_a_repr() -> None:
+    token = asyncio.run(make(FakeCallDetails()).token())
+    assert not any(secret in repr((KEYS, token)) for secret in (ACCESS, SECRET, TOKEN))

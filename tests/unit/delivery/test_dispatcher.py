@@ -1,0 +1,164 @@
+"""Many lanes in one task: none holds up another, and what goes wrong is told as what it is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from include.clients.webhooks import Reply
+from include.delivery.dispatcher import PATIENCE_SECONDS, REFRESH_SECONDS
+from include.delivery.report import Tally
+from include.errors import AwsRefusedError, AwsUnavailableError
+from tests.fakes.delivery import ACCEPTED, START, Arrival, DeliveryWorld, refused
+from tests.fakes.event_table import SECRET
+from tests.fakes.ledger_table import table_error
+
+
+def test_nobody_s_events_are_delivered_in_vain() -> None:
+    world = DeliveryWorld()
+    assert asyncio.run(world.courier().deliver([])) == Tally()
+    world.add(3)
+    world.tables.subscribe("acme", active=False)
+    assert world.deliver() == Tally()
+    assert "lease_owner" not in world.tables.plain(1)
+    assert world.tables.plain(1)["version"] == 1, "they are not touched"
+
+
+def test_a_receiver_that_is_down_holds_up_its_own_events_only() -> None:
+    world = DeliveryWorld(concurrency=2)
+    owners = ["down", *(f"up-{number}" for number in range(6))]
+    for index, owner in enumerate(owners):
+        world.add(30, owner, first=100 * index + 1)
+    world.answer = lambda arrival: refused(None) if "down" in arrival.url else ACCEPTED
+    world.latency = lambda arrival: 10.0 if "down" in arrival.url else 0.01
+    tally = world.deliver(*owners)
+    assert tally.delivered == 180
+    assert set(world.arrived("down")) == {1}
+    for index, owner in enumerate(owners[1:], 1):
+        assert world.arrived(owner) == list(range(100 * index + 1, 100 * index + 31))
+
+
+def test_an_owner_with_many_events_does_not_keep_the_others_waiting() -> None:
+    world = DeliveryWorld(concurrency=1)
+    world.add(400, "many")
+    world.add(2, "few", first=1000)
+    world.deliver("many", "few")
+    position = [arrival.url for arrival in world.arrivals].index("https://few.test/hook")
+    assert position <= 100, "its turn comes after a page"
+
+
+@pytest.mark.parametrize("concurrency", [1, 4, 16])
+def test_no_more_posts_are_under_way_than_allowed(concurrency: int) -> None:
+    world = DeliveryWorld(concurrency=concurrency)
+    owners = [f"owner-{number}" for number in range(40)]
+    for index, owner in enumerate(owners):
+        world.add(5, owner, first=10 * index + 1)
+    assert world.deliver(*owners).delivered == 200
+    assert world.most_under_way == concurrency
+
+
+def test_connections_do_not_stay_open_for_every_owner() -> None:
+    world = DeliveryWorld(concurrency=4)
+    owners = [f"owner-{number}" for number in range(40)]
+    for index, owner in enumerate(owners):
+        world.add(60, owner, first=100 * index + 1)
+    world.deliver(*owners)
+    assert world.open == 0
+    assert world.most_open <= 12, "as many as lanes are under way, give or take"
+
+
+def test_what_is_left_when_the_time_is_up_is_for_the_next_run() -> None:
+    world = DeliveryWorld(seconds=1.0)
+    world.add(50)
+    world.latency = lambda arrival: 0.1
+    tally = world.deliver()
+    assert 5 < tally.delivered < 45
+    assert world.arrived() == list(range(1, tally.delivered + 1))
+    assert not any("lease_owner" in item for item in world.tables.events.values())
+    world.seconds = 300
+    world.deliver()
+    assert world.arrived() == list(range(1, 51))
+
+
+def test_a_short_pause_is_waited_for_and_a_long_one_is_not() -> None:
+    world = DeliveryWorld()
+    world.add(1)
+    tries = 0
+
+    def answer(arrival: Arrival) -> Reply:
+        nonlocal tries
+        tries += 1
+        return refused() if tries < 3 else ACCEPTED
+
+    world.answer = answer
+    assert world.deliver().delivered == 1
+    assert world.time() - START < 3 * PATIENCE_SECONDS
+    world.add(1, "slow", first=50)
+    world.answer = lambda arrival: refused(retry_after=PATIENCE_SECONDS + 1)
+    assert world.deliver("slow").attempts == 1
+
+
+def test_a_webhook_that_is_turned_off_or_changed_gets_no_more() -> None:
+    world = DeliveryWorld()
+    world.add(200, "off")
+    world.add(200, "moved", first=1000)
+    world.latency = lambda arrival: REFRESH_SECONDS / 50
+
+    def answer(arrival: Arrival) -> Reply:
+        if len(world.arrived("off")) == 60:
+            world.tables.subscribe("off", active=False)
+            world.tables.subscribe("moved", "https://new.test/hook")
+        return ACCEPTED
+
+    world.answer = answer
+    world.deliver("off", "moved")
+    assert 60 <= len(world.arrived("off")) < 200
+    moved = [arrival.event_id for arrival in world.arrivals if "off" not in arrival.url]
+    assert moved == [f"evt_{number:012d}" for number in range(1000, 1200)]
+    assert any("new.test" in arrival.url for arrival in world.arrivals)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (table_error("ThrottlingException"), AwsUnavailableError),
+        (table_error("AccessDeniedException"), AwsRefusedError),
+    ],
+)
+@pytest.mark.parametrize("operation", ["query", "batch_execute_statement", "batch_get_item"])
+def test_the_error_itself_is_raised_and_what_was_posted_by_then_is_noted(
+    error: Exception, kind: type[Exception], operation: str
+) -> None:
+    world = DeliveryWorld(concurrency=4)
+    owners = [f"owner-{number}" for number in range(20)]
+    for index, owner in enumerate(owners):
+        world.add(5, owner, first=10 * index + 1)
+    calls = 0
+
+    def fail(called: str) -> None:
+        nonlocal calls
+        calls += called == operation
+        if called == operation and (operation == "batch_get_item" or calls > 8):
+            raise error
+
+    world.tables.before = fail
+    with pytest.raises(kind):
+        world.deliver(*owners)
+    assert world.open == 0
+    if operation == "query":
+        arrived = {arrival.event_id for arrival in world.arrivals}
+        settled = {event_id for event_id, item in world.tables.events.items() if item["status"]["S"] == "delivered"}
+        assert len(arrived - settled) <= len(owners), "at most what was on its way"
+
+
+def test_the_log_tells_ids_and_counts_only(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    world = DeliveryWorld(max_attempts=2)
+    world.add(3, payload='{"card":"pl4nted"}')
+    world.answer = lambda arrival: refused(410)
+    world.deliver()
+    assert "evt_000000000001" in caplog.text
+    for secret in ("pl4nted", SECRET, "whsec_", "v1,"):
+        assert secret not in caplog.text

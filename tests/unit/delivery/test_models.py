@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import pytest
+
+from include.clients.http import Failure
+from include.clients.webhooks import Reply
+from include.delivery.models import (
+    LONGEST_PAUSE_SECONDS,
+    SKEW_SECONDS,
+    Event,
+    claim,
+    delivered,
+    failed,
+    release,
+    retry,
+    seconds_of,
+    timestamp,
+)
+from tests.fakes.delivery import START, refused
+from tests.fakes.event_table import event_item
+
+
+def event(**changes: str | int) -> Event:
+    return Event.of(event_item(1, created=START, **changes))
+
+
+def claimed(**changes: str | int) -> Event:
+    return claim(event(**changes), "me", int(START) + 60)[1]
+
+
+def test_times_as_texts_sort_as_times_do() -> None:
+    times = [START, START + 0.001, START + 0.01, START + 1, START + 3600]
+    assert [timestamp(each) for each in times] == sorted(timestamp(each) for each in times)
+    assert timestamp(START + 0.25) == "2026-01-01T00:00:00.250Z"
+    assert seconds_of("2026-01-01T00:00:00.250Z") == START + 0.25
+
+
+def test_a_claim_holds_the_very_version_that_was_seen() -> None:
+    change, held = claim(event(version=7), "me", 1234)
+    assert (change.seen, held.version) == (7, 8)
+    assert change.written == {"lease_owner": "me", "lease_until": 1234, "version": 8}
+    assert (held.lease_owner, held.lease_until) == ("me", 1234.0)
+
+
+def test_an_event_is_free_when_it_is_due_and_no_lease_holds_by_anybody_s_clock() -> None:
+    assert event().free_at() == START
+    assert event(next_attempt_at=timestamp(START + 9)).free_at() == START + 9
+    assert claimed().free_at() == START + 60 + SKEW_SECONDS
+
+
+def test_only_what_an_event_has_is_removed_from_it() -> None:
+    assert set(release(claimed()).removes) == {"lease_owner", "lease_until"}
+    assert set(delivered(event(), Reply(200), START).removes) == {"next_attempt_at"}
+    assert retry(event(), refused(), START)[0].removes == ()
+
+
+def test_an_accepted_event_leaves_nothing_that_is_for_pending_ones() -> None:
+    change = delivered(claimed(delivery_attempts=2, last_error="503", last_status=503), Reply(204), START + 3)
+    assert change.written == {
+        "status": "delivered",
+        "owner_status": "acme#delivered",
+        "delivery_attempts": 3,
+        "last_status": 204,
+        "delivered_at": "2026-01-01T00:00:03.000Z",
+        "version": 3,
+    }
+    assert set(change.removes) == {"lease_owner", "lease_until", "next_attempt_at", "last_error"}
+    assert "last_error" not in delivered(claimed(), Reply(204), START).removes, "only what is there can be removed"
+
+
+def test_an_event_that_failed_tells_why_and_since_when() -> None:
+    change = failed(claimed(delivery_attempts=10, first_failed_at="earlier"), refused(500), START + 3)
+    assert change.written == {
+        "status": "failed",
+        "owner_status": "acme#failed",
+        "delivery_attempts": 11,
+        "last_status": 500,
+        "last_error": "500 refused",
+        "first_failed_at": "earlier",
+        "failed_at": "2026-01-01T00:00:03.000Z",
+        "version": 3,
+    }
+    assert set(change.removes) == {"lease_owner", "lease_until", "next_attempt_at"}
+
+
+def test_a_refused_event_stays_pending_and_in_its_place() -> None:
+    change, at = retry(claimed(), refused(None), START)
+    assert change.sets["next_attempt_at"] == timestamp(at)
+    assert change.sets["last_status"] == "no answer"
+    assert change.sets["first_failed_at"] == timestamp(START)
+    assert change.sets["delivery_attempts"] == 1
+    assert set(change.removes) == {"lease_owner", "lease_until"}
+    assert not {"status", "owner_status", "position"} & change.sets.keys()
+
+
+@pytest.mark.parametrize(
+    ("attempts", "least", "most"), [(0, 1, 1.5), (1, 2, 3), (4, 16, 24), (9, 512, 768), (50, 3600, 5400)]
+)
+def test_pauses_double_up_to_an_hour(attempts: int, least: float, most: float) -> None:
+    for _ in range(50):
+        _, at = retry(claimed(delivery_attempts=attempts), refused(), START)
+        assert least <= at - START <= most
+
+
+def test_a_receiver_is_not_asked_again_before_it_wants_to_be_within_an_hour() -> None:
+    _, at = retry(claimed(), refused(429, retry_after=100.0), START)
+    assert 100 <= at - START <= 101
+    _, at = retry(claimed(), refused(503, retry_after=1e9), START)
+    assert LONGEST_PAUSE_SECONDS <= at - START <= LONGEST_PAUSE_SECONDS + 1
+
+
+def test_a_long_error_is_shortened() -> None:
+    change, _ = retry(claimed(), Reply(None, Failure(None, "x" * 5000, retryable=True)), START)
+    assert len(str(change.sets["last_error"])) <= 1024

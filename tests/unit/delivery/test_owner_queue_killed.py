@@ -1,0 +1,157 @@
+"""Workers that are killed at any step, held up for longer than their lease, or shown an old index: nothing is lost,
+nothing is stuck, nothing is out of order.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from include.clients.webhooks import Reply
+from include.delivery.models import SKEW_SECONDS
+from include.delivery.owner_queue import LEASE_SECONDS
+from tests.fakes.delivery import ACCEPTED, Arrival, DeliveryWorld, KilledError, Life, refused
+
+SETTLED = ("delivered", "failed")
+MAX_ATTEMPTS = 3
+
+
+@dataclass
+class Watch:
+    """A world whose every step is looked at.
+
+    Args:
+        refusals: how often the receiver refuses each event.
+    """
+
+    world: DeliveryWorld
+    refusals: dict[int, int]
+    settled: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.world.answer = self._answer
+        self.world.tables.after = self._look
+
+    def _answer(self, arrival: Arrival) -> Reply:
+        assert self.settled.get(arrival.event_id) != "failed", "posted though it has failed"
+        left = self.refusals.get(int(arrival.event_id[4:]), 0)
+        self.refusals[int(arrival.event_id[4:])] = left - 1
+        return refused() if left > 0 else ACCEPTED
+
+    def _look(self, operation: str) -> None:
+        for event_id, item in self.world.tables.events.items():
+            status = item["status"]["S"]
+            assert self.settled.get(event_id, status) == status, "settled twice"
+            if status in SETTLED:
+                self.settled[event_id] = status
+
+    def finish(self, owners: list[str]) -> None:
+        """Let healthy workers do the rest, as later runs would."""
+        self.world.tables.be_late(False)
+        for _ in range(40):
+            self.world.pass_time(LEASE_SECONDS + SKEW_SECONDS + 1)
+            self.world.deliver(*owners)
+            if set(self.world.tables.statuses()) <= set(SETTLED):
+                return
+        pytest.fail(f"stuck: {self.world.tables.statuses()}")
+
+    def check(self, owners: list[str]) -> None:
+        """What must hold in the end."""
+        for owner in owners:
+            arrived = self.world.arrived(owner)
+            firsts = list(dict.fromkeys(arrived))
+            assert firsts == sorted(firsts), "out of order"
+        arrived_ids = {arrival.event_id for arrival in self.world.arrivals}
+        assert arrived_ids == set(self.world.tables.events), "each arrived, under its own id"
+        dead = {letter["event_id"] for letter in self.world.dead()}
+        assert {event_id for event_id, status in self.settled.items() if status == "failed"} <= dead
+        assert not any("lease_owner" in item or "next_attempt_at" in item for item in self.world.tables.events.values())
+
+
+def watched(
+    counts: dict[str, int], refusals: dict[int, int], latency: float = 0.01, max_attempts: int = MAX_ATTEMPTS
+) -> Watch:
+    world = DeliveryWorld(max_attempts=max_attempts, concurrency=3, latency=lambda arrival: latency)
+    first = 1
+    for owner, count in counts.items():
+        world.add(count, owner, first=first)
+        first += count
+    return Watch(world, dict(refusals))
+
+
+def steps_of_a_life(counts: dict[str, int], refusals: dict[int, int]) -> int:
+    watch, life = watched(counts, refusals), Life()
+    watch.world.deliver_at_once(watch.world.courier(life), owners=list(counts))
+    return life.taken
+
+
+COUNTS = {"a": 5, "b": 2}
+REFUSALS = {2: 1, 4: 9, 6: 2}
+
+
+@pytest.mark.parametrize("in_effect", [True, False], ids=["after the step", "before the step"])
+@pytest.mark.parametrize("others", [0, 1, 2])
+def test_a_worker_may_be_killed_at_any_step(others: int, in_effect: bool) -> None:
+    steps = steps_of_a_life(COUNTS, REFUSALS)
+    assert steps > 25
+    for step in range(1, steps + 1):
+        watch = watched(COUNTS, REFUSALS)
+        killed = watch.world.courier(Life(step, in_effect))
+        ends = watch.world.deliver_at_once(killed, *(watch.world.courier() for _ in range(others)), owners=list(COUNTS))
+        assert all(isinstance(end, KilledError) for end in ends[:1]) or others, "it was killed"
+        assert not any(isinstance(end, BaseException) for end in ends[1:])
+        watch.finish(list(COUNTS))
+        watch.check(list(COUNTS))
+        assert watch.settled == {
+            f"evt_{number:012d}": "failed" if number == 4 else "delivered" for number in range(1, 8)
+        }
+
+
+LIVES = st.lists(
+    st.tuples(st.none() | st.integers(1, 40), st.booleans(), st.floats(-2, 2), st.none() | st.integers(1, 40)),
+    min_size=1,
+    max_size=3,
+)
+"""Of each worker: steps until it is killed, whether the last takes effect, how far its clock is ahead, and the step at
+which it is held up for longer than its lease."""
+
+
+@settings(max_examples=200)
+@given(
+    counts=st.dictionaries(st.sampled_from(["a", "b", "c"]), st.integers(1, 8), min_size=1),
+    refusals=st.dictionaries(st.integers(1, 24), st.integers(1, 4), max_size=5),
+    lives=LIVES,
+    latency=st.sampled_from([0.0, 0.05, 3.0, 9.0]),
+    late_from=st.none() | st.integers(1, 20),
+    max_attempts=st.integers(1, MAX_ATTEMPTS),
+)
+def test_whatever_happens_to_workers_every_event_ends_and_in_order(
+    counts: dict[str, int],
+    refusals: dict[int, int],
+    lives: Any,
+    latency: float,
+    late_from: int | None,
+    max_attempts: int,
+) -> None:
+    watch = watched(counts, refusals, latency, max_attempts)
+    world = watch.world
+    all_steps = itertools.count(1)
+
+    def courier_of(steps: int | None, in_effect: bool, ahead: float, held_up_at: int | None) -> Any:
+        def on_step(number: int) -> None:
+            if next(all_steps) == late_from:
+                world.tables.be_late()
+            if number == held_up_at:
+                world.pass_time(LEASE_SECONDS + 2 * SKEW_SECONDS)
+
+        return world.courier(Life(steps, in_effect, on_step), clock_ahead=ahead)
+
+    ends = world.deliver_at_once(*(courier_of(*life) for life in lives), owners=list(counts))
+    assert all(isinstance(end, KilledError) for end in ends if isinstance(end, BaseException))
+    watch.finish(list(counts))
+    watch.check(list(counts))

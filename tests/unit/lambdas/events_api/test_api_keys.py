@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+
+from lambdas.events_api import api_keys
+from lambdas.events_api.api_keys import (
+    ITERATIONS,
+    MAX_AGE_SECONDS,
+    MAX_REMEMBERED,
+    NOBODY,
+    DeniedError,
+    Fingerprint,
+    Holder,
+    KeyRing,
+    KeysUnavailableError,
+    dynamodb_client,
+    id_of,
+    is_key,
+    is_owner,
+    new_key,
+)
+from lambdas.tools.api_keys import KeyTable
+from tests.fakes.dynamodb import dynamodb_error
+from tests.fakes.items import FakeTable
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+CREATED = "2026-03-02T09:30:00.000Z"
+AUTHORIZER_SECONDS = 10
+
+
+class World:
+    """A table of keys, and a function that has asked it for none yet."""
+
+    def __init__(self) -> None:
+        self.now = 1_772_443_800.0
+        self.table = FakeTable("api-keys", "key_id")
+        self.keys = KeyTable(cast("DynamoDBClient", self.table), "api-keys")
+        self.ring = KeyRing(cast("DynamoDBClient", self.table), "api-keys", clock=lambda: self.now)
+
+    def create(self, owner: str = "owner-1") -> str:
+        return self.keys.create(owner, None, CREATED)
+
+    def denied(self, key: str) -> str:
+        """Why a key is."""
+        with pytest.raises(DeniedError) as caught:
+            self.ring.holder(key)
+        assert key not in str(caught.value) or not key
+        return str(caught.value)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Work of every hash that was computed, in iterations."""
+    work: list[int] = []
+    real = api_keys._hash
+
+    def count(key: str, salt: str, iterations: int) -> str:
+        work.append(iterations)
+        return real(key, salt, iterations)
+
+    monkeypatch.setattr(api_keys, "_hash", count)
+    return work
+
+
+def test_keys_are_keys_and_differ() -> None:
+    made = {new_key() for _ in range(1_000)}
+    assert len(made) == 1_000
+    assert all(map(is_key, made))
+    assert {len(key) for key in made} == {35}
+
+
+def test_fingerprint_does_not_hold_the_key_and_differs_each_time() -> None:
+    key = new_key()
+    one, two = Fingerprint.of(key), Fingerprint.of(key)
+    assert one.hash != two.hash
+    assert one.salt != two.salt
+    assert one.fits(key)
+    assert two.fits(key)
+    assert not one.fits(new_key())
+    assert not NOBODY.fits(key)
+    assert key[3:] not in str(one)
+
+
+@pytest.mark.parametrize("owner", ["a", "test-user", "A.b_c-9@example", "x" * 100])
+def test_owner(owner: str) -> None:
+    assert is_owner(owner)
+
+
+@pytest.mark.parametrize("owner", ["", "x" * 101, "a b", "a#pending", "a\n", "\na", "-a", ".", "ż", "a/b"])
+def test_no_owner(owner: str) -> None:
+    assert not is_owner(owner)
+
+
+def test_holder_of_a_key(world: World) -> None:
+    key, other = world.create(), world.create("owner-2")
+    assert world.ring.holder(key) == Holder("owner-1", id_of(key))
+    assert world.ring.holder(other) == Holder("owner-2", id_of(other))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("", "sk_", "x", "sk_" + "a" * 31, "sk_" + "a" * 33, "pk_" + "a" * 32, "SK_" + "a" * 32, "a" * 35),
+        *("sk_" + "a" * 31 + "-", "sk_" + "a" * 31 + "ż", "sk_" + "a" * 31 + "١", "sk_" + "a" * 32 + "\n"),
+        *("sk_" + "a" * 32 + ",sk_" + "a" * 32, "sk_" + "a" * 100_000, "sk_ " + "a" * 31, "🏭"),
+    ],
+    ids=lambda key: key[:10],
+)
+def test_what_is_no_key_is_denied_without_asking(world: World, key: str) -> None:
+    assert world.denied(key) == "malformed"
+    assert world.table.calls == []
+
+
+def test_key_with_a_known_id_and_another_end_is_denied(world: World) -> None:
+    key = world.create()
+    for place in (-1, 12):
+        other = key[:place] + ("a" if key[place] != "a" else "b") + key[place:][1:]
+        assert id_of(other) == id_of(key)
+        assert world.denied(other) == "unknown"
+
+
+def test_denial_costs_the_same_whatever_the_reason(world: World, hashed: list[int]) -> None:
+    """Else its time would tell whether the id is known."""
+    key, revoked = world.create(), world.create()
+    world.keys.revoke(id_of(revoked), CREATED)
+    hashed.clear()
+    for wrong in (new_key(), key[:-1] + ("a" if key[-1] != "a" else "b"), revoked):
+        world.denied(wrong)
+    assert hashed == [ITERATIONS] * 3
+    assert world.table.calls.count("get_item") == 3
+
+
+def test_key_is_checked_once_and_remembered_for_a_minute(world: World, hashed: list[int]) -> None:
+    key = world.create()
+    hashed.clear()
+    for _ in range(60):
+        world.ring.holder(key)
+        world.now += MAX_AGE_SECONDS / 60
+    assert (world.table.calls.count("get_item"), len(hashed)) == (1, 1)
+    world.ring.holder(key)
+    assert (world.table.calls.count("get_item"), len(hashed)) == (2, 2)
+
+
+def test_revoked_key_opens_nothing_after_a_minute(world: World) -> None:
+    assert MAX_AGE_SECONDS <= 60
+    key = world.create()
+    world.ring.holder(key)
+    world.keys.revoke(id_of(key), CREATED)
+    world.now += MAX_AGE_SECONDS - 0.1
+    assert world.ring.holder(key).owner == "owner-1"
+    world.now += 0.1
+    assert world.denied(key) == "revoked"
+    world.now -= MAX_AGE_SECONDS / 2
+    assert world.denied(key) == "revoked"
+
+
+def test_clock_that_was_set_back_makes_no_key_last_longer(world: World) -> None:
+    key = world.create()
+    world.ring.holder(key)
+    world.keys.revoke(id_of(key), CREATED)
+    world.now -= 3_600
+    assert world.denied(key) == "revoked"
+
+
+def test_denial_is_not_remembered(world: World) -> None:
+    key = world.create()
+    item = world.table.items.pop(id_of(key))
+    assert world.denied(key) == "unknown"
+    world.table.items[id_of(key)] = item
+    assert world.ring.holder(key).owner == "owner-1"
+
+
+def test_memory_does_not_grow_without_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_keys, "_hash", lambda key, salt, iterations: "ab")
+    for _ in range(MAX_REMEMBERED + 10):
+        world.ring.holder(world.create())
+    assert len(world.ring._remembered) <= MAX_REMEMBERED
+
+
+@pytest.mark.parametrize(
+    ("failure", "says"),
+    [
+        (dynamodb_error("ThrottlingException"), "ThrottlingException"),
+        (dynamodb_error("AccessDeniedException"), "AccessDeniedException"),
+        (EndpointConnectionError(endpoint_url="https://dynamodb.invalid"), "EndpointConnectionError"),
+    ],
+    ids=["throttled", "denied", "unreachable"],
+)
+def test_table_out_of_reach_is_no_denial(world: World, failure: Exception, says: str) -> None:
+    key = world.create()
+    world.table.faults = iter([failure])
+    with pytest.raises(KeysUnavailableError, match=says):
+        world.ring.holder(key)
+    assert world.ring.holder(key).owner == "owner-1"
+
+
+def test_table_is_given_up_before_the_function_has_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    config = dynamodb_client().meta.config
+    tries = config.retries["total_max_attempts"]
+    assert tries * (config.connect_timeout + config.read_timeout) + 2 ** (tries - 1) - 1 < AUTHORIZER_SECONDS / 2

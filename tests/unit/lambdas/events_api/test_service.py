@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lambdas.events_api.errors import (
+    EventIdTakenError,
+    NoSuchEventError,
+    QueueUnavailableError,
+    StoreUnavailableError,
+)
+from lambdas.events_api.models import Event, NewEvent, Status, id_for_key, is_event_id, random_id
+from lambdas.events_api.requests import read_events_query, read_inbox_query
+from lambdas.events_api.service import Events
+from tests.fakes.events import MemoryEvents, MemoryQueue
+from tests.support.event_store import at_once
+
+NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+OWNER, OTHER = "owner-1", "owner-2"
+
+
+class World:
+    """An owner's desk on a store in memory; each look at the clock is a millisecond later."""
+
+    def __init__(self) -> None:
+        self.store = MemoryEvents()
+        self.queue = MemoryQueue()
+        self.now = NOW
+        self.events = Events(self.store, self.queue, clock=self.clock)
+
+    def clock(self) -> datetime:
+        self.now += timedelta(milliseconds=1)
+        return self.now
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def new(**changes: Any) -> NewEvent:
+    values = {"event_type": "order.created", "payload": '{"total":12.50}', "metadata": None, "idempotency_key": None}
+    return NewEvent.model_construct(**(values | changes))
+
+
+def test_event_is_kept_first_and_then_the_delivery_is_woken(world: World) -> None:
+    pending = world.events.post(OWNER, new(metadata='{"a":1}', idempotency_key="k"))
+    event = pending.event
+    assert (pending.created, pending.not_woken) == (True, None)
+    assert event == Event(
+        event_id=id_for_key(OWNER, "k"),
+        owner=OWNER,
+        event_type="order.created",
+        payload='{"total":12.50}',
+        metadata='{"a":1}',
+        idempotency_key="k",
+        status=Status.PENDING,
+        created_at="2026-03-02T09:30:00.001Z",
+        next_attempt_at="2026-03-02T09:30:00.001Z",
+    )
+    assert world.store.events == {event.event_id: event}
+    assert world.queue.woken == [event.event_id]
+
+
+def test_what_is_not_kept_wakes_nobody(world: World) -> None:
+    world.store.failure = StoreUnavailableError("ThrottlingException", worth_repeating=True)
+    with pytest.raises(StoreUnavailableError):
+        world.events.post(OWNER, new())
+    assert world.queue.woken == []
+
+
+def test_event_is_posted_though_the_delivery_sleeps_on(world: World) -> None:
+    world.queue.failure = QueueUnavailableError("ReadTimeoutError")
+    pending = world.events.post(OWNER, new())
+    assert (pending.created, pending.not_woken) == (True, "ReadTimeoutError")
+    assert world.events.get(OWNER, pending.event.event_id) == pending.event
+
+
+def test_same_key_is_the_first_event_whatever_else_is_sent(world: World) -> None:
+    first = world.events.post(OWNER, new(idempotency_key="k"))
+    again = world.events.post(OWNER, new(idempotency_key="k", event_type="other", payload='{"other":1}'))
+    assert (again.event, again.created) == (first.event, False)
+    assert len(world.store.events) == 1
+    # The first call may have died before it woke the delivery.
+    assert world.queue.woken == [first.event.event_id] * 2
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status is not Status.PENDING])
+def test_same_key_of_an_event_that_is_through_wakes_nobody(world: World, status: Status) -> None:
+    event = world.events.post(OWNER, new(idempotency_key="k")).event
+    world.store.events[event.event_id] = replace(event, status=status)
+    assert world.events.post(OWNER, new(idempotency_key="k")).event.status is status
+    assert len(world.queue.woken) == 1
+
+
+def test_same_post_several_times_at_once_is_one_event(world: World) -> None:
+    answers = at_once(lambda _: world.events.post(OWNER, new(idempotency_key="k")))
+    (event,) = world.store.events.values()
+    assert [answer.event for answer in answers] == [event] * len(answers)
+    assert [answer.created for answer in answers].count(True) == 1
+
+
+def test_same_key_of_two_owners_is_two_events(world: World) -> None:
+    one, two = (world.events.post(owner, new(idempotency_key="k")) for owner in (OWNER, OTHER))
+    assert one.created
+    assert two.created
+    assert one.event.event_id != two.event.event_id
+
+
+def test_same_post_without_a_key_is_another_event(world: World) -> None:
+    assert at_once(lambda _: world.events.post(OWNER, new()).created) == [True] * 8
+    assert len(world.store.events) == 8
+
+
+def test_key_is_free_again_when_its_event_was_deleted(world: World) -> None:
+    first = world.events.post(OWNER, new(idempotency_key="k")).event
+    world.events.delete(OWNER, first.event_id)
+    again = world.events.post(OWNER, new(idempotency_key="k", payload='{"other":1}'))
+    assert again.created
+    assert again.event.payload == '{"other":1}'
+
+
+def test_random_id_that_is_taken_is_drawn_again(world: World) -> None:
+    ids = iter(["evt_aaaaaaaaaaaa", "evt_aaaaaaaaaaaa", "evt_bbbbbbbbbbbb"])
+    events = Events(world.store, world.queue, draw_id=lambda: next(ids))
+    assert events.post(OWNER, new()).event.event_id == "evt_aaaaaaaaaaaa"
+    assert events.post(OTHER, new()).event.event_id == "evt_bbbbbbbbbbbb"
+
+
+def test_without_a_free_id_nothing_is_overwritten(world: World) -> None:
+    events = Events(world.store, world.queue, draw_id=lambda: "evt_aaaaaaaaaaaa")
+    first = events.post(OWNER, new()).event
+    with pytest.raises(EventIdTakenError):
+        events.post(OTHER, new())
+    assert world.store.events == {first.event_id: first}
+
+
+@pytest.mark.parametrize(("owner", "key"), [(OTHER, "k"), (OWNER, "other"), (OWNER, None)])
+def test_id_of_a_key_that_belongs_to_another_event_is_not_shown(world: World, owner: str, key: str | None) -> None:
+    event = world.events.post(OWNER, new(idempotency_key="k")).event
+    world.store.events[event.event_id] = replace(event, owner=owner, idempotency_key=key)
+    with pytest.raises(EventIdTakenError) as caught:
+        world.events.post(OWNER, new(idempotency_key="k"))
+    assert event.event_id not in str(caught.value)
+
+
+def test_replay_wakes_the_delivery(world: World) -> None:
+    event = world.events.post(OWNER, new()).event
+    world.store.events[event.event_id] = replace(event, status=Status.FAILED, next_attempt_at=None)
+    pending = world.events.replay(OWNER, event.event_id)
+    assert (pending.event.status, pending.created, pending.not_woken) == (Status.PENDING, False, None)
+    assert pending.event.position == event.position
+    assert world.queue.woken == [event.event_id] * 2
+    world.queue.failure = QueueUnavailableError("AccessDenied")
+    assert world.events.replay(OWNER, event.event_id).not_woken == "AccessDenied"
+
+
+@pytest.mark.parametrize(
+    "event_id",
+    [
+        *("", "evt_", "x" * 9999, "evt_0123456789a", "evt_0123456789abc", "evt_ABCDEFGHIJKL", "EVT_0123456789ab"),
+        *("evt_0123456789aż", "evt_٠123456789ab", "evt_0123456789ab\n", " evt_0123456789ab"),
+    ],
+    ids=lambda event_id: event_id[:20],
+)
+def test_what_is_no_id_is_not_asked_for(world: World, event_id: str) -> None:
+    world.store.failure = AssertionError("the table was asked")
+    actions = (world.events.get, world.events.acknowledge, world.events.replay, world.events.delete)
+    for action in actions:
+        with pytest.raises(NoSuchEventError):
+            action(OWNER, event_id)
+
+
+def walk(events: Events, owner: str, *, inbox: bool, limit: int) -> Iterator[Event]:
+    read = read_inbox_query if inbox else read_events_query
+    parameters = {"limit": str(limit)}
+    while True:
+        page, cursor = events.page(owner, read(parameters, owner))
+        yield from page
+        if cursor is None:
+            return
+        parameters["cursor"] = cursor
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([OWNER, OTHER]),
+            st.sampled_from(["post", "post", "acknowledge", "replay", "delete"]),
+            st.integers(0, 5),
+        ),
+        max_size=30,
+    ),
+    st.integers(1, 4),
+)
+def test_owners_see_all_of_their_events_and_nothing_of_others(steps: list[tuple[str, str, int]], limit: int) -> None:
+    world = World()
+    posted: list[Event] = []
+    expected: dict[str, dict[str, bool]] = {OWNER: {}, OTHER: {}}
+    for owner, step, number in steps:
+        if step == "post":
+            event = world.events.post(owner, new()).event
+            posted.append(event)
+            expected[owner][event.event_id] = True
+            continue
+        event_id = posted[number % len(posted)].event_id if posted else random_id()
+        known = expected[owner]
+        try:
+            getattr(world.events, step)(owner, event_id)
+        except NoSuchEventError:
+            assert event_id not in known
+            continue
+        assert event_id in known
+        if step == "delete":
+            del known[event_id]
+        else:
+            known[event_id] = step == "replay"
+    for owner, known in expected.items():
+        newest = [event.event_id for event in walk(world.events, owner, inbox=False, limit=limit)]
+        assert newest == list(known)[::-1]
+        inbox = [event.event_id for event in walk(world.events, owner, inbox=True, limit=limit)]
+        assert inbox == [event_id for event_id, pending in known.items() if pending]
+
+
+def test_ids_are_ids() -> None:
+    drawn = {random_id() for _ in range(1_000)}
+    assert len(drawn) == 1_000
+    assert all(map(is_event_id, drawn))
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_id_of_a_key_is_always_the_same(owner: str, key: str) -> None:
+    assert is_event_id(id_for_key(owner.encode(errors="replace").decode(), key.encode(errors="replace").decode()))
+
+
+def test_id_of_a_key_does_not_change_with_the_code() -> None:
+    """What was posted before a deployment must be found after it."""
+    assert id_for_key("owner-1", "order-A-1") == "evt_s7i3bjzljaea"
+    assert id_for_key("owner-1o", "rder-A-1") != id_for_key("owner-1", "order-A-1")

@@ -1,0 +1,64 @@
+"""Airflow's REST API as the local stack calls it: what only reads is asked again, what writes is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import httpx
+import pytest
+
+from local.clients.airflow import AirflowApi
+from local.processes.supervisor import StackError
+from local.stack.description import Stack
+
+
+class StackThatAnswers:
+    """A stack whose Airflow answers as told."""
+
+    def __init__(self, handler: Callable[[httpx.Request], httpx.Response]) -> None:
+        self.handler = handler
+
+    def airflow(self) -> httpx.Client:
+        return httpx.Client(base_url="http://airflow", transport=httpx.MockTransport(self.handler))
+
+
+class Failing:
+    """Lets so many calls time out, and answers the others."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.calls = 0
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.calls += 1
+        if self.calls <= self.times:
+            raise httpx.ReadTimeout("timed out", request=request)
+        return httpx.Response(200, json={"dag_run_id": "r", "state": "running"})
+
+
+def api(handler: Callable[[httpx.Request], httpx.Response]) -> AirflowApi:
+    return AirflowApi(cast(Stack, StackThatAnswers(handler)))
+
+
+def test_a_read_that_times_out_is_repeated() -> None:
+    slow = Failing(times=2)
+    assert api(slow).run("dag", "r")["state"] == "running"
+    assert slow.calls == 3
+
+
+def test_a_read_that_never_answers_fails_with_what_was_asked() -> None:
+    with pytest.raises(StackError, match=r"did not answer GET /api/v2/dags/dag/dagRuns/r: timed out"):
+        api(Failing(times=9)).run("dag", "r")
+
+
+def test_a_trigger_that_times_out_is_not_repeated_for_it_may_have_started_a_run() -> None:
+    slow = Failing(times=1)
+    with pytest.raises(StackError, match="did not answer POST"):
+        api(slow).trigger("dag")
+    assert slow.calls == 1
+
+
+def test_a_refusal_is_told_in_airflow_s_words() -> None:
+    with pytest.raises(StackError, match=r"answered 409 to POST /dags/dag/dagRuns: it exists"):
+        api(lambda request: httpx.Response(409, text="it exists")).trigger("dag")

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from local.demo.report import json_of, rules, shown
+
+
+class Stubs:
+    """Keep a control document, as the partner stubs do."""
+
+    def __init__(self) -> None:
+        self.document: dict[str, Any] = {"rules": [{"path": "/", "status": 500}], "latency_ms": 0, "revision": 3}
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url="http://stubs", transport=httpx.MockTransport(self._answer))
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        assert request.url.path == "/control"
+        if request.method == "PUT":
+            self.document = json.loads(request.content)
+        return httpx.Response(200, json=self.document)
+
+
+def test_rules_come_before_those_that_are_there_and_go_again_whatever_happens() -> None:
+    stubs = Stubs()
+    before = stubs.document
+    added = {"path": "/receivers/a", "count": 3, "status": 503}
+
+    def fail() -> None:
+        with stubs.client() as client, rules(client, added, latency_ms=200):
+            assert stubs.document == {"rules": [added, *before["rules"]], "latency_ms": 200, "revision": 3}
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert stubs.document == before
+
+
+@pytest.mark.parametrize(
+    ("answer", "document", "text"),
+    [
+        (httpx.Response(200, json={"city": "Łódź"}), {"city": "Łódź"}, '200 OK\n{\n  "city": "Łódź"\n}'),
+        (httpx.Response(204), {}, "204 No Content"),
+        (httpx.Response(502, text="<html>"), {}, "502 Bad Gateway\n<html>"),
+        (httpx.Response(200, json=[1]), {}, "200 OK\n[1]"),
+    ],
+)
+def test_an_answer_is_shown_as_it_is(answer: httpx.Response, document: dict[str, Any], text: str) -> None:
+    assert json_of(answer) == document
+    assert shown(answer) == text
