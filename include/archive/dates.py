@@ -20,7 +20,7 @@ def trigger_date(
     zone: ZoneInfo,
     offset_days: int,
 ) -> date:
-    """The trigger date of a run (spec: archive, Schedule).
+    """The trigger date of a run (spec: archive, Trigger date).
 
     The first that is given decides: the param ``requested``; the logical date in the business zone plus the
     offset; for a manual run, which has no logical date, the day it was triggered in the business zone plus the

@@ -4,7 +4,7 @@ How a file version is posted: cut into chunks of whole batches, each of which a 
 
 What became of the batches of a chunk, as one small value.
 
-What became of every record of a file version (spec: ingest, Receipt).
+What became of every record of a file version (spec: call_details, Receipt).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Never more than so many calls at once, over all tasks, files and replays (spec: ingest, At most 50 calls at once).
+"""A limit on concurrent calls over all tasks, files and replays (spec: call_details, At most 50 calls at once).
 
 A permit allows one call at a time. All permits lie in one item of the ledger table, which says who holds how many and
 until when; a holder renews them, and what a dead one held can be taken when its lease is over. A holder that was

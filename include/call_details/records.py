@@ -1,10 +1,10 @@
-r"""A file's bytes as lines (spec: ingest, Records).
+r"""A file's bytes as lines (spec: call_details, Records).
 
 Lines end at ``\n`` alone: a ``\r`` before it is white space and goes with the trimming, and a bare ``\r``, U+2028, a
 vertical tab or a form feed ends nothing. A line that has nothing but white space is blank; white space is what Python's
 ``str.strip()`` takes off.
 
-How a line becomes a record of the API (spec: ingest, Records).
+How a line becomes a record of the API (spec: call_details, Records).
 
 What JSON is, by RFC 8259 to the letter: decides where a parser has limits of its own.
 

@@ -1,4 +1,4 @@
-"""The call-details API: batches of records, posted under idempotency keys (spec: ingest, API and Retries)."""
+"""The call-details API: batches of records, posted under idempotency keys (spec: call_details, API and Retries)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from include.clients.tokens import Login, Token
 from include.errors import ApiUnavailableError
 
 POST_SECONDS = 60.0
-"""Deadline of one whole exchange, connection to last byte (spec: ingest, API)."""
+"""Deadline of one whole exchange, connection to last byte (spec: call_details, API)."""
 
 _MAX_ANSWER_BYTES = 1024 * 1024
 """What is read of an answer, to use its connection again. Only its status is looked at."""

@@ -187,7 +187,7 @@ def _refused(what: str, client_id: str, reason: str) -> AuthRefusedError:
 
 
 TOKEN_SECONDS = 3000.0
-"""A token is used for 50 minutes (spec: ingest, API)."""
+"""A token is used for 50 minutes (spec: call_details, API)."""
 
 MAX_REFUSED = 3
 FRUITLESS_SECONDS = 60.0

@@ -1,4 +1,4 @@
-"""The call-details API (spec: ingest): `POST /call-details/login` and `POST /call-details/batches`.
+"""The call-details API (spec: call_details): `POST /call-details/login` and `POST /call-details/batches`.
 
 The login takes `{"accessKey", "secretKey"}` and answers `{"token", "expiresIn"}`, a JWT that lives as long as the
 control's `token_expires_in`. A batch is `{"records": [...], "timestamp", "batchSize"}` under an `Idempotency-Key`; the

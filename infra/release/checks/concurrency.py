@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from infra.release.project import Amount, Finding, Project, at_most, bad, good, less
 
 CALL_DETAILS_CALLS = Amount(50, "what the API takes at once", "")
-"""Agreed with the partner (spec: ingest, At most 50 calls at once)."""
+"""Agreed with the partner (spec: call_details, At most 50 calls at once)."""
 
 DEX_CALLS = Amount(256, "what a run may ask of the DEX API at once", "")
 """The partner names no limit. This is what was announced to it: 16 tasks of 16 calls."""
