@@ -220,7 +220,7 @@ _BROKEN = (OSError, aiohttp.ClientError)
 
 
 @dataclass(frozen=True)
-class Reply:
+class WebhookResponse:
     """What a receiver said.
 
     Args:
@@ -237,8 +237,8 @@ class Reply:
         return self.failure is None
 
 
-class Receiver:
-    """One webhook. Use as ``async with Receiver(...)``; one post at a time, over one connection while it is good.
+class Endpoint:
+    """One webhook. Use as ``async with Endpoint(...)``; one post at a time, over one connection while it is good.
 
     aiohttp is used with everything left out that must not be here: proxies of the environment, redirects, cookies. A
     post by it takes half the CPU that one by httpx's connections does.
@@ -282,7 +282,7 @@ class Receiver:
             session, self._session = self._session, None
             await session.close()
 
-    async def post(self, body: bytes, headers: Mapping[str, str]) -> Reply:
+    async def post(self, body: bytes, headers: Mapping[str, str]) -> WebhookResponse:
         """Post once.
 
         Args:
@@ -307,9 +307,9 @@ class Receiver:
             return _failed(str(error) if known else f"connection failed: {type(error).__name__}")
         await self._read_on(answer, deadline)
         if 200 <= answer.status < 300:
-            return Reply(answer.status)
+            return WebhookResponse(answer.status)
         response = httpx.Response(answer.status, headers=answer.raw_headers)
-        return Reply(answer.status, failure_of(response, now=datetime.fromtimestamp(self._clock(), UTC)))
+        return WebhookResponse(answer.status, failure_of(response, now=datetime.fromtimestamp(self._clock(), UTC)))
 
     def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -361,5 +361,5 @@ def usable_url(text: str, *, https_only: bool) -> httpx.URL | None:
     return url if usable and not url.userinfo else None
 
 
-def _failed(why: str) -> Reply:
-    return Reply(None, Failure(None, why, retryable=True))
+def _failed(why: str) -> WebhookResponse:
+    return WebhookResponse(None, Failure(None, why, retryable=True))

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Self
 
 from include.clients.aws import aws_errors
-from include.clients.webhooks import Reply
+from include.clients.webhooks import WebhookResponse
 from include.delivery.models import Event, timestamp
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class DeadLetter:
     first_failed_at: str
 
     @classmethod
-    def of(cls, event: Event, reply: Reply, now: float) -> Self:
+    def of(cls, event: Event, reply: WebhookResponse, now: float) -> Self:
         """The dead letter of an event whose last attempt had this reply.
 
         Args:

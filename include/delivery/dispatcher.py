@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from include.clients.webhooks import Receiver
+from include.clients.webhooks import Endpoint
 from include.delivery.dead_letters import DeadLetters
 from include.delivery.event_table import CALLS_AT_ONCE, EventTable, Writer
 from include.delivery.owner_queue import Desk, Lane
@@ -40,7 +40,7 @@ class Courier:
         events: the table of events.
         subscriptions: the table of subscriptions.
         dead_letters: the queue of failed events.
-        open_receiver: makes the receiver at a URL, not yet connected.
+        open_endpoint: makes the receiver at a URL, not yet connected.
         concurrency: posts that one task makes at once.
         max_attempts: posts of one event.
         seconds: see ``DELIVER_SECONDS``.
@@ -52,7 +52,7 @@ class Courier:
     events: EventTable
     subscriptions: Subscriptions
     dead_letters: DeadLetters
-    open_receiver: Callable[[str], Receiver]
+    open_endpoint: Callable[[str], Endpoint]
     concurrency: int
     max_attempts: int
     seconds: float = DELIVER_SECONDS
@@ -83,7 +83,7 @@ class Courier:
                 writer=writer,
                 subscriptions=self.subscriptions,
                 dead_letters=self.dead_letters,
-                open_receiver=self.open_receiver,
+                open_endpoint=self.open_endpoint,
                 threads=threads,
                 permits=asyncio.Semaphore(self.concurrency),
                 worker=uuid.uuid4().hex,

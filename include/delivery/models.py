@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
 from include.clients.http import retry_delay
-from include.clients.webhooks import Reply
+from include.clients.webhooks import WebhookResponse
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
@@ -182,7 +182,7 @@ def release(event: Event) -> Change:
     return Change.of(event, {}, _lease(event))
 
 
-def delivered(event: Event, reply: Reply, now: float) -> Change:
+def delivered(event: Event, reply: WebhookResponse, now: float) -> Change:
     """An event was accepted.
 
     Args:
@@ -194,13 +194,13 @@ def delivered(event: Event, reply: Reply, now: float) -> Change:
     return Change.of(event, sets, (*_ends(event), *(("last_error",) if event.last_error else ())))
 
 
-def failed(event: Event, reply: Reply, now: float) -> Change:
+def failed(event: Event, reply: WebhookResponse, now: float) -> Change:
     """An event was refused for the last time; arguments as of :func:`delivered`."""
     sets = {**_ended(event, Status.FAILED), **_refusal(event, reply, now), "failed_at": timestamp(now)}
     return Change.of(event, sets, _ends(event))
 
 
-def retry(event: Event, reply: Reply, now: float) -> tuple[Change, float]:
+def retry(event: Event, reply: WebhookResponse, now: float) -> tuple[Change, float]:
     """An event was refused and is to be posted again; arguments as of :func:`delivered`.
 
     Returns:
@@ -232,7 +232,7 @@ def _lease(event: Event) -> tuple[str, ...]:
     return ("lease_owner", "lease_until") if event.lease_owner else ()
 
 
-def _refusal(event: Event, reply: Reply, now: float) -> dict[str, str | int]:
+def _refusal(event: Event, reply: WebhookResponse, now: float) -> dict[str, str | int]:
     error = reply.failure.error if reply.failure else ""
     return {
         # A word where there was no answer: the attribute then says so, and does not keep an older status.

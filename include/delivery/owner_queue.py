@@ -33,7 +33,7 @@ from http import HTTPStatus
 from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
 
 from include.clients.http import Failure
-from include.clients.webhooks import POST_SECONDS, Receiver, Reply
+from include.clients.webhooks import POST_SECONDS, Endpoint, WebhookResponse
 from include.delivery.dead_letters import DeadLetter, DeadLetters
 from include.delivery.event_table import SETTLE_SECONDS, EventTable, Writer
 from include.delivery.models import SKEW_SECONDS, Change, Event, claim, delivered, failed, release, retry
@@ -99,7 +99,7 @@ class Desk:
         writer: of that table.
         subscriptions: the table of subscriptions.
         dead_letters: the queue of failed events.
-        open_receiver: makes the receiver at a URL, not yet connected.
+        open_endpoint: makes the receiver at a URL, not yet connected.
         threads: where boto3 is called.
         permits: one for each post that may be under way.
         worker: names this attempt of the task; no two have the same name.
@@ -112,7 +112,7 @@ class Desk:
     writer: Writer
     subscriptions: Subscriptions
     dead_letters: DeadLetters
-    open_receiver: Callable[[str], Receiver]
+    open_endpoint: Callable[[str], Endpoint]
     threads: Executor
     permits: asyncio.Semaphore
     worker: str
@@ -172,7 +172,7 @@ class Postman:
         """Nothing more is to be posted in this run."""
         self._desk = desk
         self._subscription = subscription
-        self._receiver = desk.open_receiver(subscription.url)
+        self._receiver = desk.open_endpoint(subscription.url)
         self._tally = tally
         self._slow_seconds = 0.0
 
@@ -180,7 +180,7 @@ class Postman:
         """Close the connection; another post makes a new one."""
         await self._receiver.close()
 
-    async def post(self, event: Event, lease_until: float) -> Reply | None:
+    async def post(self, event: Event, lease_until: float) -> WebhookResponse | None:
         """Post once; None if the lease might end before the post does."""
         async with self._desk.permits:
             now = self._desk.clock()
@@ -190,22 +190,22 @@ class Postman:
             try:
                 letter = write_letter(event, self._subscription.secret, now)
             except ValueError as error:
-                return Reply(None, Failure(None, str(error), retryable=True))
+                return WebhookResponse(None, Failure(None, str(error), retryable=True))
             try:
                 reply = await self._receiver.post(letter.body, letter.headers)
             except Exception as error:  # noqa: BLE001 - whatever a stranger's server leads to holds up nobody else
                 log.warning("the receiver of %s raised %s", self._subscription.owner, type(error).__name__)
                 why = f"connection failed: {type(error).__name__}"
-                reply = Reply(None, Failure(None, why, retryable=True))
+                reply = WebhookResponse(None, Failure(None, why, retryable=True))
             self._see_how_slow(self._desk.clock() - now, reply)
             return reply
 
-    def _see_how_slow(self, seconds: float, reply: Reply) -> None:
+    def _see_how_slow(self, seconds: float, reply: WebhookResponse) -> None:
         slow = seconds > SLOW_SECONDS
         self._slow_seconds = self._slow_seconds + seconds if slow else 0.0
         self.over = self.over or self._slow_seconds >= SLOW_LANE_SECONDS or (slow and not reply.accepted)
 
-    async def outcome(self, event: Event, reply: Reply) -> Outcome:
+    async def outcome(self, event: Event, reply: WebhookResponse) -> Outcome:
         """What to write of a post; whoever else is to know is told first, if that is possible."""
         desk, now = self._desk, self._desk.clock()
         if reply.accepted:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from include.clients.http import Failure
-from include.clients.webhooks import Receiver, Reply
+from include.clients.webhooks import Endpoint, WebhookResponse
 from include.delivery.dead_letters import DeadLetters
 from include.delivery.dispatcher import Courier
 from include.delivery.event_table import EventTable
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_sqs import SQSClient
 
-ACCEPTED = Reply(200)
+ACCEPTED = WebhookResponse(200)
 START = 1_767_225_600.0
 """2026-01-01T00:00:00Z."""
 
 
-def refused(status: int | None = 503, *, retry_after: float | None = None) -> Reply:
+def refused(status: int | None = 503, *, retry_after: float | None = None) -> WebhookResponse:
     """A refusal with a status, or none."""
-    return Reply(status, Failure(status, f"{status} refused", retryable=True, retry_after=retry_after))
+    return WebhookResponse(status, Failure(status, f"{status} refused", retryable=True, retry_after=retry_after))
 
 
 class Inline(Executor):
@@ -110,7 +110,7 @@ class DeliveryWorld:
     sqs: FakeSqs = field(default_factory=FakeSqs)
     time: FakeTime = field(default_factory=lambda: FakeTime(START))
     arrivals: list[Arrival] = field(default_factory=list)
-    answer: Callable[[Arrival], Reply] = lambda arrival: ACCEPTED
+    answer: Callable[[Arrival], WebhookResponse] = lambda arrival: ACCEPTED
     latency: Callable[[Arrival], float] = lambda arrival: 0.0
     max_attempts: int = 11
     concurrency: int = 8
@@ -144,7 +144,7 @@ class DeliveryWorld:
             events=EventTable(tables, EVENTS, sleep=self.pass_time),
             subscriptions=Subscriptions(tables, SUBSCRIPTIONS, sleep=self.pass_time),
             dead_letters=DeadLetters(cast("SQSClient", _Mortal(self.sqs, life)), QUEUE_URL),
-            open_receiver=lambda url: cast("Receiver", _FakeReceiver(self, url, life)),
+            open_endpoint=lambda url: cast("Endpoint", _FakeEndpoint(self, url, life)),
             concurrency=self.concurrency,
             max_attempts=self.max_attempts,
             seconds=self.seconds,
@@ -179,14 +179,14 @@ class DeliveryWorld:
         self.time.now += seconds
 
 
-class _FakeReceiver:
+class _FakeEndpoint:
     def __init__(self, world: DeliveryWorld, url: str, life: Life) -> None:
         self._world = world
         self._url = url
         self._life = life
         self._connected = False
 
-    async def post(self, body: bytes, headers: Mapping[str, str]) -> Reply:
+    async def post(self, body: bytes, headers: Mapping[str, str]) -> WebhookResponse:
         assert json.loads(body)["id"] == headers["Webhook-Id"]
         world = self._world
         world.open += not self._connected

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from include.clients.webhooks import Receiver, Reply
+from include.clients.webhooks import Endpoint, WebhookResponse
 from include.delivery.dead_letters import DeadLetters
 from include.delivery.dispatcher import Courier
 from include.delivery.due import select_due
@@ -114,7 +114,7 @@ def test_every_outcome_leaves_an_event_that_the_api_can_read(tables: Aws, events
     assert events.change([change for change, _ in claims]) == [None] * 4
     first, second, third, fourth = (held for _, held in claims)
     again, at = retry(third, refused(503), now)
-    outcomes = [delivered(first, Reply(204), now), failed(second, refused(None), now), again, release(fourth)]
+    outcomes = [delivered(first, WebhookResponse(204), now), failed(second, refused(None), now), again, release(fourth)]
     assert events.change(outcomes) == [None] * 4
     api = DynamoEventStore(tables.dynamodb, EVENTS)
     found = [api.get(owner, event.event_id) for event in seen]
@@ -137,7 +137,7 @@ def test_an_outcome_does_not_undo_what_the_api_has_done(tables: Aws, events: Eve
     api.acknowledge(owner, seen[0].event_id, "2026-01-01T00:00:00.000Z")
     api.replay(owner, seen[1].event_id, "2026-01-01T00:00:00.000Z")
     api.delete(owner, seen[2].event_id)
-    lost = events.change([delivered(event, Reply(200), now) for _, event in held])
+    lost = events.change([delivered(event, WebhookResponse(200), now) for _, event in held])
     assert [each and each.now and each.now.status for each in lost] == [Status.ACKNOWLEDGED, Status.PENDING, None]
     assert [api.get(owner, event.event_id).status.value for event in seen[:2]] == ["acknowledged", "pending"]
 
@@ -182,7 +182,7 @@ class Memory:
         self.refusals = refusals
         self.arrivals: list[str] = []
 
-    async def post(self, body: bytes, headers: dict[str, str]) -> Reply:
+    async def post(self, body: bytes, headers: dict[str, str]) -> WebhookResponse:
         self.arrivals.append(headers["Webhook-Id"])
         left = self.refusals.get(headers["Webhook-Id"], 0)
         self.refusals[headers["Webhook-Id"]] = left - 1
@@ -205,7 +205,7 @@ def test_couriers_at_once_deliver_everything_in_order(
             events=events,
             subscriptions=subscriptions,
             dead_letters=DeadLetters(tables.sqs, queue_url),
-            open_receiver=lambda url: cast("Receiver", memory),
+            open_endpoint=lambda url: cast("Endpoint", memory),
             concurrency=4,
             max_attempts=2,
         )

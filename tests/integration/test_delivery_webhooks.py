@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from include.clients.webhooks import PublicNetwork, Receiver, Reply
+from include.clients.webhooks import Endpoint, PublicNetwork, WebhookResponse
 from include.delivery.models import Event
 from include.delivery.owner_queue import write_letter
 from local.processes.layout import LOOPBACK
@@ -35,15 +35,15 @@ def stubs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stubs]:
         yield running
 
 
-def post(stubs: Stubs, *rules: dict[str, Any], times: int = 1, seconds: float = 5.0) -> list[Reply]:
+def post(stubs: Stubs, *rules: dict[str, Any], times: int = 1, seconds: float = 5.0) -> list[WebhookResponse]:
     """Post one event some times to a receiver that the rules are for."""
     stubs.rules(*({"path": "/receivers/acme", **rule} for rule in rules))
     stubs.client.delete(ARRIVALS)
 
-    async def run() -> list[Reply]:
+    async def run() -> list[WebhookResponse]:
         url = str(stubs.client.base_url.join("/receivers/acme"))
         network = PublicNetwork(public_only=False)
-        async with Receiver(url, network, https_only=False, seconds=seconds) as receiver:
+        async with Endpoint(url, network, https_only=False, seconds=seconds) as receiver:
             letter = write_letter(EVENT, SECRET, time.time())
             return [await receiver.post(letter.body, letter.headers) for _ in range(times)]
 
@@ -56,7 +56,7 @@ def arrivals(stubs: Stubs) -> list[dict[str, Any]]:
 
 
 def test_a_post_arrives_with_a_signature_that_fits(stubs: Stubs) -> None:
-    assert post(stubs, times=3) == [Reply(200)] * 3
+    assert post(stubs, times=3) == [WebhookResponse(200)] * 3
     assert [(each["webhook_id"], each["verified"]) for each in arrivals(stubs)] == [("evt_000000000001", True)] * 3
 
 
@@ -80,11 +80,11 @@ def test_a_receiver_that_hangs_is_cut_off(stubs: Stubs) -> None:
 
 
 def test_a_body_that_drips_holds_nothing_up(stubs: Stubs) -> None:
-    assert post(stubs, {"drip_ms": 10_000, "count": 1}, times=2, seconds=0.5) == [Reply(200), Reply(200)]
+    assert post(stubs, {"drip_ms": 10_000, "count": 1}, times=2, seconds=0.5) == [WebhookResponse(200)] * 2
 
 
 def test_a_body_of_ten_megabytes_is_not_waited_for(stubs: Stubs) -> None:
-    assert post(stubs, {"body": "x" * 10_485_760}, times=3) == [Reply(200)] * 3
+    assert post(stubs, {"body": "x" * 10_485_760}, times=3) == [WebhookResponse(200)] * 3
     assert len(arrivals(stubs)) == 3
 
 
@@ -92,10 +92,10 @@ def test_nothing_reaches_this_machine_under_whatever_name(stubs: Stubs) -> None:
     stubs.client.delete(ARRIVALS)
     port = stubs.client.base_url.port
 
-    async def run() -> list[Reply]:
+    async def run() -> list[WebhookResponse]:
         replies = []
         for host in ("localhost", LOOPBACK, "[::1]", "2130706433", "[::ffff:127.0.0.1]"):
-            async with Receiver(f"http://{host}:{port}/receivers/acme", PublicNetwork(), https_only=False) as receiver:
+            async with Endpoint(f"http://{host}:{port}/receivers/acme", PublicNetwork(), https_only=False) as receiver:
                 replies.append(await receiver.post(b"{}", {}))
         return replies
 
@@ -118,7 +118,7 @@ async def connect_with_little_room[P: asyncio.BaseProtocol](
 
 
 def test_a_receiver_that_reads_nothing_is_hung_up_on() -> None:
-    async def run() -> Reply:
+    async def run() -> WebhookResponse:
         taken, left = list[int](), asyncio.Event()
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -130,7 +130,7 @@ def test_a_receiver_that_reads_nothing_is_hung_up_on() -> None:
         async with await asyncio.start_server(serve, LOOPBACK, 0, limit=1024) as server:
             port = server.sockets[0].getsockname()[1]
             network = PublicNetwork(public_only=False, network=connect_with_little_room)
-            async with Receiver(f"http://{LOOPBACK}:{port}/", network, https_only=False, seconds=0.5) as receiver:
+            async with Endpoint(f"http://{LOOPBACK}:{port}/", network, https_only=False, seconds=0.5) as receiver:
                 reply = await receiver.post(b"x" * 1_000_000, {})
             left.set()
         assert len(taken) == 1
@@ -175,7 +175,7 @@ def test_a_certificate_that_nobody_vouches_for_is_not_trusted_and_the_name_is_as
     async def loopback(host: str, port: int) -> list[str]:
         return [LOOPBACK]
 
-    async def run() -> Reply:
+    async def run() -> WebhookResponse:
         served = list[bytes]()
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -185,7 +185,7 @@ def test_a_certificate_that_nobody_vouches_for_is_not_trusted_and_the_name_is_as
         async with await asyncio.start_server(serve, LOOPBACK, 0, ssl=context) as server:
             port = server.sockets[0].getsockname()[1]
             network = PublicNetwork(public_only=False, resolve=loopback)
-            async with Receiver(f"https://receiver.test:{port}/", network) as receiver:
+            async with Endpoint(f"https://receiver.test:{port}/", network) as receiver:
                 reply = await receiver.post(b"{}", {})
         assert served in ([], [b""])
         return reply

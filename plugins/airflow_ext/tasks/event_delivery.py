@@ -21,7 +21,7 @@ from airflow_ext.metrics import count_run, log_links, task_states
 from airflow_ext.notifications.channels import send_alert
 from airflow_ext.notifications.failure_callback import failure_kept, leave_alerted
 from airflow_ext.settings import Settings, load_settings
-from include.clients.webhooks import PublicNetwork, Receiver
+from include.clients.webhooks import Endpoint, PublicNetwork
 from include.delivery import due
 from include.delivery.dead_letters import DeadLetters
 from include.delivery.dispatcher import Courier
@@ -78,7 +78,7 @@ class DeliveryDesk:
             events=self.events,
             subscriptions=self.subscriptions,
             dead_letters=DeadLetters(quick_client("sqs", session=self._session), self.settings.event_dlq_url),
-            open_receiver=lambda url: Receiver(url, network, https_only=guarded),
+            open_endpoint=lambda url: Endpoint(url, network, https_only=guarded),
             concurrency=self.settings.delivery_concurrency,
             max_attempts=self.settings.max_delivery_attempts,
         )

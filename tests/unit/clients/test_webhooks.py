@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from include.clients.http import Failure
-from include.clients.webhooks import PublicNetwork, Receiver, Reply, usable_url
+from include.clients.webhooks import Endpoint, PublicNetwork, WebhookResponse, usable_url
 from tests.fakes.network import OK, PUBLIC, FakeNames, FakeNetwork, Hang
 
 URL = "https://receiver.test/hook?a=b"
@@ -28,13 +28,13 @@ def post(
     seconds: float = 10.0,
     https_only: bool = True,
     names: FakeNames | None = None,
-) -> list[Reply]:
+) -> list[WebhookResponse]:
     """Post some times, one after the other, to a receiver at these addresses."""
 
-    async def run() -> list[Reply]:
+    async def run() -> list[WebhookResponse]:
         found = names or FakeNames({"receiver.test": [list(addresses)]})
         backend = PublicNetwork(resolve=found, network=network)
-        async with Receiver(url, backend, seconds=seconds, https_only=https_only, clock=NOW.timestamp) as receiver:
+        async with Endpoint(url, backend, seconds=seconds, https_only=https_only, clock=NOW.timestamp) as receiver:
             return [await receiver.post(BODY, HEADERS) for _ in range(times)]
 
     replies = asyncio.run(run())
@@ -53,7 +53,7 @@ def answer(status: int, *headers: str, body: bytes = b"{}") -> bytes:
 
 def test_the_request_is_the_one_that_was_asked_for_and_tls_and_host_see_the_name() -> None:
     network = FakeNetwork()
-    assert post(network) == [Reply(200)]
+    assert post(network) == [WebhookResponse(200)]
     (stream,) = network.streams
     assert network.asked == [(PUBLIC, 443)]
     assert stream.tls_name == "receiver.test"
@@ -71,7 +71,7 @@ def test_the_request_is_the_one_that_was_asked_for_and_tls_and_host_see_the_name
 
 def test_one_connection_serves_many_posts() -> None:
     network = FakeNetwork()
-    assert post(network, times=5) == [Reply(200)] * 5
+    assert post(network, times=5) == [WebhookResponse(200)] * 5
     assert len(network.streams) == 1
 
 
@@ -116,7 +116,8 @@ def test_what_the_receiver_asks_to_wait_is_told(status: int, value: str) -> None
 )
 def test_a_receiver_that_takes_its_time_is_cut_off(script: list[Any]) -> None:
     network = FakeNetwork({PUBLIC: script}, pause=0.001)
-    assert post(network, seconds=0.05) == [Reply(None, Failure(None, "no answer within 0.05 s", retryable=True))]
+    late = Failure(None, "no answer within 0.05 s", retryable=True)
+    assert post(network, seconds=0.05) == [WebhookResponse(None, late)]
 
 
 def test_an_address_that_does_not_connect_is_cut_off() -> None:
@@ -135,14 +136,14 @@ def test_a_name_server_that_hangs_is_cut_off() -> None:
 def test_a_body_that_drips_does_not_take_back_the_acceptance_nor_hold_up_the_next_post() -> None:
     dripping = [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", b"a", Hang()]
     network = serving(dripping, OK)
-    assert post(network, times=2, seconds=0.1) == [Reply(200), Reply(200)]
+    assert post(network, times=2, seconds=0.1) == [WebhookResponse(200), WebhookResponse(200)]
     assert len(network.streams) == 2, "the first connection is of no use any more"
 
 
 def test_ten_megabytes_cost_nothing() -> None:
     piece = b"x" * 65_536
     network = serving([b"HTTP/1.1 200 OK\r\nContent-Length: 10485760\r\n\r\n", *[piece] * 160])
-    assert post(network) == [Reply(200)]
+    assert post(network) == [WebhookResponse(200)]
     (stream,) = network.streams
     assert stream.read_bytes <= 2 * 65_536
 
@@ -150,7 +151,7 @@ def test_ten_megabytes_cost_nothing() -> None:
 def test_a_body_without_end_costs_nothing() -> None:
     chunks = [b"400\r\n" + b"x" * 1024 + b"\r\n"] * 1000
     network = serving([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", *chunks])
-    assert post(network) == [Reply(200)]
+    assert post(network) == [WebhookResponse(200)]
     assert network.streams[0].read_bytes < 4096
 
 
@@ -174,13 +175,13 @@ def test_a_connection_that_breaks_is_a_refusal_that_tells_nothing(reply: Any) ->
 
 def test_tls_that_breaks_in_the_body_does_not_take_back_the_acceptance() -> None:
     breaking = [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", b"a", ssl.SSLError("pl4nted")]
-    assert post(serving(breaking, OK), times=2) == [Reply(200), Reply(200)]
+    assert post(serving(breaking, OK), times=2) == [WebhookResponse(200), WebhookResponse(200)]
 
 
 @pytest.mark.parametrize("host", ["xn--a", "xn--zzzzzz99.example.com", "xn--.test", "a" * 70 + ".test"])
 def test_a_name_that_is_no_idna_is_left_to_the_name_server(host: str) -> None:
     (reply,) = post(FakeNetwork(), url=f"https://{host}/hook", names=FakeNames({}))
-    assert reply == Reply(None, Failure(None, "connection failed: ConnectError", retryable=True))
+    assert reply == WebhookResponse(None, Failure(None, "connection failed: ConnectError", retryable=True))
 
 
 def test_a_new_connection_is_made_after_one_that_broke() -> None:
@@ -215,13 +216,13 @@ def test_a_host_inside_is_refused_and_nothing_is_connected_to() -> None:
 def test_urls_that_are_not_posted_to(url: str) -> None:
     network = FakeNetwork()
     (reply,) = post(network, url=url)
-    assert reply == Reply(None, Failure(None, "the URL cannot be used", retryable=True))
+    assert reply == WebhookResponse(None, Failure(None, "the URL cannot be used", retryable=True))
     assert network.asked == []
 
 
 def test_http_is_for_the_local_stack() -> None:
     network = FakeNetwork()
-    assert post(network, url="http://receiver.test/hook", https_only=False) == [Reply(200)]
+    assert post(network, url="http://receiver.test/hook", https_only=False) == [WebhookResponse(200)]
     assert network.asked == [(PUBLIC, 80)]
     assert network.streams[0].tls_name is None
     assert usable_url("http://receiver.test/hook", https_only=True) is None
@@ -241,7 +242,7 @@ def test_the_environment_s_proxies_are_not_used(monkeypatch: pytest.MonkeyPatch)
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://proxy.test:3128")
     network = FakeNetwork()
-    assert post(network) == [Reply(200)]
+    assert post(network) == [WebhookResponse(200)]
     assert network.asked == [(PUBLIC, 443)]
 
 

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from include.clients.webhooks import Reply
+from include.clients.webhooks import WebhookResponse
 from include.delivery.dispatcher import PATIENCE_SECONDS, REFRESH_SECONDS
 from include.delivery.report import Tally
 from include.errors import AwsRefusedError, AwsUnavailableError
@@ -87,7 +87,7 @@ def test_a_short_pause_is_waited_for_and_a_long_one_is_not() -> None:
     world.add(1)
     tries = 0
 
-    def answer(arrival: Arrival) -> Reply:
+    def answer(arrival: Arrival) -> WebhookResponse:
         nonlocal tries
         tries += 1
         return refused() if tries < 3 else ACCEPTED
@@ -106,7 +106,7 @@ def test_a_webhook_that_is_turned_off_or_changed_gets_no_more() -> None:
     world.add(200, "moved", first=1000)
     world.latency = lambda arrival: REFRESH_SECONDS / 50
 
-    def answer(arrival: Arrival) -> Reply:
+    def answer(arrival: Arrival) -> WebhookResponse:
         if len(world.arrived("off")) == 60:
             world.tables.subscribe("off", active=False)
             world.tables.subscribe("moved", "https://new.test/hook")

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from include.clients.webhooks import POST_SECONDS, Reply
+from include.clients.webhooks import POST_SECONDS, WebhookResponse
 from include.delivery.models import SKEW_SECONDS, timestamp
 from include.delivery.owner_queue import LEASE_SECONDS
 from tests.fakes.delivery import ACCEPTED, START, Arrival, DeliveryWorld, refused
 
 
-def refusing(*numbers: int, reply: Reply | None = None) -> Any:
+def refusing(*numbers: int, reply: WebhookResponse | None = None) -> Any:
     ids = {f"evt_{number:012d}" for number in numbers}
     return lambda arrival: (reply or refused()) if arrival.event_id in ids else ACCEPTED
 
@@ -167,7 +167,7 @@ def test_an_outcome_does_not_undo_what_an_owner_did_meanwhile(status: str | None
     world = DeliveryWorld()
     world.add(3)
 
-    def answer(arrival: Arrival) -> Reply:
+    def answer(arrival: Arrival) -> WebhookResponse:
         if arrival.event_id.endswith("2"):
             if status is None:
                 del world.tables.events[arrival.event_id]
@@ -187,7 +187,7 @@ def test_an_event_that_was_replayed_while_it_was_posted_is_posted_again() -> Non
     world.add(2)
     replayed = False
 
-    def answer(arrival: Arrival) -> Reply:
+    def answer(arrival: Arrival) -> WebhookResponse:
         nonlocal replayed
         if arrival.event_id.endswith("1") and not replayed:
             replayed = True

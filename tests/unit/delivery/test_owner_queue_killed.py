@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from include.clients.webhooks import Reply
+from include.clients.webhooks import WebhookResponse
 from include.delivery.models import SKEW_SECONDS
 from include.delivery.owner_queue import LEASE_SECONDS
 from tests.fakes.delivery import ACCEPTED, Arrival, DeliveryWorld, KilledError, Life, refused
@@ -37,7 +37,7 @@ class Watch:
         self.world.answer = self._answer
         self.world.tables.after = self._look
 
-    def _answer(self, arrival: Arrival) -> Reply:
+    def _answer(self, arrival: Arrival) -> WebhookResponse:
         assert self.settled.get(arrival.event_id) != "failed", "posted though it has failed"
         left = self.refusals.get(int(arrival.event_id[4:]), 0)
         self.refusals[int(arrival.event_id[4:])] = left - 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from include.clients.webhooks import Reply
+from include.clients.webhooks import WebhookResponse
 from include.delivery.models import timestamp
 from include.delivery.owner_queue import SLOW_LANE_SECONDS, SLOW_SECONDS
 from tests.fakes.delivery import ACCEPTED, START, Arrival, DeliveryWorld, refused
@@ -23,7 +23,7 @@ def with_a_neighbour(**changes: Any) -> DeliveryWorld:
     return world
 
 
-def answering(reply: Reply) -> Any:
+def answering(reply: WebhookResponse) -> Any:
     return lambda arrival: reply if "bad" in arrival.url else ACCEPTED
 
 
@@ -68,7 +68,7 @@ def test_a_subscription_that_cannot_be_turned_off_holds_up_nobody(caplog: pytest
 def test_a_receiver_that_raises_is_one_that_refuses(caplog: pytest.LogCaptureFixture) -> None:
     world = with_a_neighbour(max_attempts=1)
 
-    def answer(arrival: Arrival) -> Reply:
+    def answer(arrival: Arrival) -> WebhookResponse:
         if "bad" in arrival.url:
             raise RuntimeError("pl4nted")
         return ACCEPTED
@@ -85,7 +85,7 @@ def test_of_an_event_that_was_changed_before_it_could_fail_nobody_is_told() -> N
     world = DeliveryWorld(max_attempts=1)
     world.add(1)
 
-    def answer(arrival: Arrival) -> Reply:
+    def answer(arrival: Arrival) -> WebhookResponse:
         world.tables.change(1, status="acknowledged", next_attempt_at=None, lease_owner=None, lease_until=None)
         return refused(500)
 
@@ -100,7 +100,7 @@ def test_an_event_that_was_deleted_and_posted_anew_meanwhile_is_delivered_too() 
     world.add(8)
     replaced = False
 
-    def answer(arrival: Arrival) -> Reply:
+    def answer(arrival: Arrival) -> WebhookResponse:
         nonlocal replaced
         # By then the worker holds the seventh as it was, behind the one that it has just posted.
         if arrival.event_id.endswith("6") and not replaced:
