@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, cast
 
-import botocore.session
-from botocore.config import Config
 from botocore.exceptions import ClientError
+
+from lambdas.common import aws
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -120,12 +120,8 @@ WRITES = 3
 
 
 def s3_client() -> S3Client:
-    """A client that is so quick to give up that WRITES writes, each tried twice, end within the function's 30 seconds.
-
-    botocore's, not boto3's: the same calls, and 40 ms (12 %) less of a cold start.
-    """
-    config = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
-    return cast("S3Client", botocore.session.get_session().create_client("s3", config=config))
+    """A client with which WRITES writes, each tried twice, end within the function's 30 seconds."""
+    return cast("S3Client", aws.client("s3", connect_seconds=1, read_seconds=3, attempts=2))
 
 
 class OrderStore:
@@ -152,7 +148,7 @@ class OrderStore:
                 return self._put(order)
             except ClientError as error:
                 # Another call is writing the same order at this moment and may yet fail: S3 asks to try again.
-                if _code(error) != "ConditionalRequestConflict":
+                if aws.error_code(error) != "ConditionalRequestConflict":
                     raise
         return self._put(order)
 
@@ -167,11 +163,7 @@ class OrderStore:
                 IfNoneMatch="*",
             )
         except ClientError as error:
-            if _code(error) == "PreconditionFailed":
+            if aws.error_code(error) == "PreconditionFailed":
                 return False
             raise
         return True
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))

@@ -9,9 +9,9 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-import botocore.session
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
+from lambdas.common import aws
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -49,13 +49,11 @@ key of the system before this one has 29 and must do until it is rotated. PyJWT 
 
 
 def secrets_client() -> SecretsManagerClient:
-    """A client that is so quick to give up that both versions, each tried twice, take at most eight seconds.
+    """A client with which reading both versions, each tried twice, takes at most eight seconds.
 
-    API Gateway gives an authorizer ten, in which it must also start. botocore's, not boto3's: the same calls, and less
-    to import during a cold start.
+    API Gateway gives an authorizer ten, in which it must also start.
     """
-    config = Config(connect_timeout=0.5, read_timeout=1, retries={"mode": "standard", "total_max_attempts": 2})
-    return cast("SecretsManagerClient", botocore.session.get_session().create_client("secretsmanager", config=config))
+    return cast("SecretsManagerClient", aws.client("secretsmanager", connect_seconds=0.5, read_seconds=1, attempts=2))
 
 
 class SigningKeys:
@@ -141,7 +139,7 @@ class SigningKeys:
         try:
             answer = self._secrets.get_secret_value(SecretId=self._secret_id, VersionStage=stage)
         except ClientError as error:
-            code = str(error.response.get("Error", {}).get("Code", ""))
+            code = aws.error_code(error)
             if code == "ResourceNotFoundException":
                 return None
             raise KeysUnavailableError(code) from None

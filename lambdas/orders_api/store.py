@@ -11,11 +11,9 @@ from functools import partial
 from itertools import batched
 from typing import TYPE_CHECKING, Any, cast
 
-import botocore.session
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lambdas.common.aws import error_code, may_pass
+from lambdas.common import aws
 from lambdas.orders_api.errors import NotStoredError
 from lambdas.orders_api.models import OrderRecord
 
@@ -38,17 +36,17 @@ _LONGEST_DELAY_SECONDS = 2.0
 
 
 def dynamodb_client() -> DynamoDBClient:
-    """A client that never tries again by itself: the store does, within the time that the invocation has.
-
-    botocore's, not boto3's: the same calls, and less to import during a cold start.
-    """
-    config = Config(
-        connect_timeout=_CONNECT_SECONDS,
-        read_timeout=CALL_SECONDS - _CONNECT_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": 1},
-        max_pool_connections=BATCHES_AT_ONCE,
+    """A client that never tries again by itself: the store does, within the time that the invocation has."""
+    return cast(
+        "DynamoDBClient",
+        aws.client(
+            "dynamodb",
+            connect_seconds=_CONNECT_SECONDS,
+            read_seconds=CALL_SECONDS - _CONNECT_SECONDS,
+            attempts=1,
+            connections=BATCHES_AT_ONCE,
+        ),
     )
-    return cast("DynamoDBClient", botocore.session.get_session().create_client("dynamodb", config=config))
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ class OrderStore:
             answer = self.dynamodb.batch_write_item(RequestItems={self.table: [_put(record, ttl) for record in batch]})
         except (ClientError, BotoCoreError) as error:
             # Without an answer nobody knows whether the batch was stored; a second time does no harm.
-            return _Rest(batch, error_code(error), may_pass(error))
+            return _Rest(batch, aws.error_code(error), aws.may_pass(error))
         unprocessed: Sequence[Any] = answer.get("UnprocessedItems", {}).get(self.table, [])
         ids = {request["PutRequest"]["Item"]["record_id"]["S"] for request in unprocessed}
         return _Rest([record for record in batch if record.record_id in ids], "UnprocessedItems", bool(ids))
