@@ -29,6 +29,7 @@ from include.call_details.models import FileVersion
 from include.clients.aws import aws_errors
 from include.clients.call_details import CallDetailsApi
 from include.clients.s3 import error_code, typed_errors
+from include.concurrency import task_group
 from include.errors import InvalidInputError, TransientError
 
 if TYPE_CHECKING:
@@ -294,19 +295,14 @@ class Replay:
         queue: asyncio.Queue[MessageTypeDef | None] = asyncio.Queue(self._workers)
         with ThreadPoolExecutor(self._workers + 2) as threads:
             async with self._hidden(threads):
-                try:
-                    async with asyncio.TaskGroup() as tasks:
-                        tasks.create_task(self._receive(limit, queue, threads))
-                        for _ in range(self._workers):
-                            tasks.create_task(self._work(queue, threads, dry_run=dry_run))
-                    # Not earlier, or this run would receive them again.
-                    async with asyncio.TaskGroup() as tasks:
-                        for message, body in self._kept.items():
-                            tasks.create_task(self._renew(message, body, threads))
-                except ExceptionGroup as group:
-                    # The error itself is to be seen: its type decides, its text tells.
-                    error = group.exceptions[0]
-                    raise error from error.__cause__
+                async with task_group() as tasks:
+                    tasks.create_task(self._receive(limit, queue, threads))
+                    for _ in range(self._workers):
+                        tasks.create_task(self._work(queue, threads, dry_run=dry_run))
+                # Not earlier, or this run would receive them again.
+                async with task_group() as tasks:
+                    for message, body in self._kept.items():
+                        tasks.create_task(self._renew(message, body, threads))
         return ReplayResult(**self._ended)
 
     async def _receive(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -32,74 +32,13 @@ from include.call_details.storage import FileStore
 from include.clients.call_details import CallDetailsApi, Gate
 from include.clients.dynamodb import ItemTable
 from include.clients.http import Delivery
+from include.concurrency import GroupCommit, task_group
 from include.errors import ApiUnavailableError, PipelineError, TransientError
 
 log = logging.getLogger(__name__)
 
 GATHER_SECONDS = 0.04
 """How long acknowledgements wait for company: a write costs as much CPU as four calls of the API, so few are better."""
-
-
-class Acknowledger:
-    """Collects acknowledgements, and commits all that wait in one write at a time.
-
-    Args:
-        ledger: of the chunk.
-        api: its logins are counted with them.
-        threads: where the ledger is written.
-        enough: so many need not wait for company.
-    """
-
-    def __init__(self, ledger: ChunkLedger, api: CallDetailsApi, threads: ThreadPoolExecutor, *, enough: float) -> None:
-        self._ledger = ledger
-        self._api = api
-        self._threads = threads
-        self._enough = enough
-        self._logins = api.logins
-        self._waiting: list[tuple[Settled, asyncio.Future[None]]] = []
-        self._committing: asyncio.Task[None] | None = None
-
-    async def acknowledge(self, settled: Settled) -> None:
-        """Return when the batch is settled in the ledger."""
-        done = asyncio.get_running_loop().create_future()
-        self._waiting.append((settled, done))
-        if self._committing is None:
-            self._committing = asyncio.create_task(self._commit())
-        await done
-
-    async def close(self) -> None:
-        """Let what was posted be acknowledged, and logins that led to nothing be counted, though posting has failed."""
-        if self._committing is not None:
-            await self._committing
-        if self._api.logins > self._logins:
-            try:
-                await self._write([])
-            except PipelineError as error:
-                log.warning("the receipt will not count some logins: %s", error)
-
-    async def _commit(self) -> None:
-        try:
-            while self._waiting:
-                if len(self._waiting) < self._enough:
-                    await asyncio.sleep(GATHER_SECONDS)
-                group, self._waiting = self._waiting, []
-                try:
-                    await self._write([settled for settled, _ in group])
-                except Exception as error:  # noqa: BLE001 - whoever waits raises it
-                    for _, done in group:
-                        if not done.done():
-                            done.set_exception(error)
-                else:
-                    for _, done in group:
-                        if not done.done():
-                            done.set_result(None)
-        finally:
-            self._committing = None
-
-    async def _write(self, settled: list[Settled]) -> None:
-        logins, self._logins = self._api.logins - self._logins, self._api.logins
-        acknowledge = partial(self._ledger.acknowledge, settled, logins=logins)
-        await asyncio.get_running_loop().run_in_executor(self._threads, acknowledge)
 
 
 class Budget:
@@ -181,6 +120,7 @@ class Poster:
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self._api = api
+        self._logins = api.logins
         self._ledger = ledger
         self._dead_letters = dead_letters
         self._file = file
@@ -205,18 +145,15 @@ class Poster:
         budget = Budget(self._max_bytes)
         # As many as can be busy at once: every worker's dead letter, the reading, and the writing of the ledger.
         with ThreadPoolExecutor(self._workers + 2) as threads:
-            desk = Acknowledger(self._ledger, self._api, threads, enough=self._workers / 2)
+            ledger = GroupCommit(self._acknowledge, threads, gather_seconds=GATHER_SECONDS, enough=self._workers / 2)
             try:
-                async with asyncio.TaskGroup() as tasks:
+                async with task_group() as tasks:
                     tasks.create_task(self._read(batches, queue, budget, threads))
                     for _ in range(self._workers):
-                        tasks.create_task(self._work(queue, budget, desk, threads))
-            except ExceptionGroup as group:
-                # Retry policy, log and alert are to see the error itself: its type decides, its text tells.
-                error = group.exceptions[0]
-                raise error from error.__cause__
+                        tasks.create_task(self._work(queue, budget, ledger, threads))
             finally:
-                await desk.close()
+                await ledger.close()
+                await self._count_logins(threads)
         return self._ledger.state
 
     async def _read(
@@ -232,16 +169,35 @@ class Poster:
             await queue.put(None)
 
     async def _work(
-        self, queue: asyncio.Queue[Batch | None], budget: Budget, desk: Acknowledger, threads: ThreadPoolExecutor
+        self,
+        queue: asyncio.Queue[Batch | None],
+        budget: Budget,
+        ledger: GroupCommit[Settled, None],
+        threads: ThreadPoolExecutor,
     ) -> None:
         while (batch := await queue.get()) is not None:
             delivery = await self._api.post(batch.body, batch.idempotency_key)
             if not delivery.accepted:
                 await asyncio.get_running_loop().run_in_executor(threads, self._bury, batch, delivery)
-            await desk.acknowledge(
+            await ledger.write(
                 Settled(batch.number, batch.count, accepted=delivery.accepted, retries=delivery.attempts - 1)
             )
             budget.give_back(len(batch.body))
+
+    def _acknowledge(self, settled: list[Settled]) -> Sequence[None]:
+        # Read once: another thread counts on.
+        now = self._api.logins
+        logins, self._logins = now - self._logins, now
+        self._ledger.acknowledge(settled, logins=logins)
+        return [None] * len(settled)
+
+    async def _count_logins(self, threads: ThreadPoolExecutor) -> None:
+        """Count logins that led to no batch, such as those of a chunk whose posting has failed."""
+        if self._api.logins > self._logins:
+            try:
+                await asyncio.get_running_loop().run_in_executor(threads, self._acknowledge, [])
+            except PipelineError as error:
+                log.warning("the receipt will not count some logins: %s", error)
 
     def _bury(self, batch: Batch, delivery: Delivery) -> None:
         letter = DeadLetter(
@@ -352,18 +308,12 @@ async def _kept(desk: Desk, claim: Claim) -> AsyncIterator[None]:
     Raises:
         ClaimLostError: another run has taken over.
     """
-    renewing: asyncio.Task[None] | None = None
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            renewing = tasks.create_task(_renew(desk, claim))
-            try:
-                yield
-            finally:
-                renewing.cancel()
-    except ExceptionGroup as group:
-        # Retry policy, log and alert are to see the error itself.
-        error = group.exceptions[0]
-        raise error from error.__cause__
+    async with task_group() as tasks:
+        renewing = tasks.create_task(_renew(desk, claim))
+        try:
+            yield
+        finally:
+            renewing.cancel()
 
 
 async def _renew(desk: Desk, claim: Claim) -> None:

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+
+import pytest
+
+from include.concurrency import GroupCommit, task_group
+from include.errors import AuthRefusedError, AwsUnavailableError
+
+
+class HeldThreads(Executor):
+    """Keeps what it is given until it is told to do it."""
+
+    def __init__(self) -> None:
+        self.given: list[Callable[[], None]] = []
+
+    def submit[**P, T](self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        done = Future[T]()
+
+        def run() -> None:
+            try:
+                done.set_result(fn(*args, **kwargs))
+            except Exception as error:  # noqa: BLE001 - as an executor does
+                done.set_exception(error)
+
+        self.given.append(run)
+        return done
+
+    def go_on(self) -> None:
+        given, self.given = self.given, []
+        for each in given:
+            each()
+
+
+class Table:
+    """What is committed to; a group with a number below zero is refused."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[int]] = []
+        self.pauses: list[float] = []
+
+    def commit(self, group: list[int]) -> list[str]:
+        if min(group) < 0:
+            raise AwsUnavailableError("DynamoDB failed")
+        self.groups.append(group)
+        return [f"result {number}" for number in group]
+
+    async def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        await asyncio.sleep(0)
+
+    def writer(
+        self, threads: Executor, *, enough: float = 1, most: int = 25, calls_at_once: int = 1
+    ) -> GroupCommit[int, str]:
+        return GroupCommit(
+            self.commit,
+            threads,
+            gather_seconds=0.5,
+            enough=enough,
+            most=most,
+            calls_at_once=calls_at_once,
+            sleep=self.sleep,
+        )
+
+
+async def turns(number: int) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+def test_the_first_error_of_a_task_group_is_raised_itself() -> None:
+    async def fail() -> None:
+        raise AuthRefusedError("refused") from ValueError("why")
+
+    async def run() -> None:
+        async with task_group() as tasks:
+            tasks.create_task(asyncio.Event().wait())
+            tasks.create_task(fail())
+
+    with pytest.raises(AuthRefusedError, match="refused") as caught:
+        asyncio.run(run())
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_an_error_of_the_block_itself_is_raised_itself() -> None:
+    async def run() -> None:
+        async with task_group() as tasks:
+            tasks.create_task(asyncio.Event().wait())
+            raise AuthRefusedError("refused")
+
+    with pytest.raises(AuthRefusedError):
+        asyncio.run(run())
+
+
+def test_changes_that_arrive_during_a_call_share_the_next_one() -> None:
+    table, threads = Table(), HeldThreads()
+
+    async def run() -> list[str]:
+        writer = table.writer(threads)
+        writes = [asyncio.create_task(writer.write(number)) for number in range(3)]
+        await turns(3)
+        later = [asyncio.create_task(writer.write(number)) for number in (3, 4)]
+        await turns(3)
+        while not all(write.done() for write in [*writes, *later]):
+            threads.go_on()
+            await turns(3)
+        return [await write for write in [*writes, *later]]
+
+    assert asyncio.run(run()) == [f"result {number}" for number in range(5)]
+    assert table.groups == [[0, 1, 2], [3, 4]]
+
+
+def test_a_small_group_waits_for_more_and_a_large_one_does_not() -> None:
+    table, threads = Table(), HeldThreads()
+
+    async def run() -> None:
+        writer = table.writer(threads, enough=2, most=3)
+        for numbers in ([1], [2, 3, 4, 5]):
+            writes = [asyncio.create_task(writer.write(number)) for number in numbers]
+            while not all(write.done() for write in writes):
+                await turns(5)
+                threads.go_on()
+
+    asyncio.run(run())
+    assert table.groups == [[1], [2, 3, 4], [5]]
+    assert table.pauses == [0.5, 0.5], "before 1 and before 5"
+
+
+def test_only_the_group_that_failed_learns_of_it() -> None:
+    table, threads = Table(), HeldThreads()
+
+    async def run() -> list[str | BaseException]:
+        writer = table.writer(threads, most=2)
+        writes = [asyncio.create_task(writer.write(number)) for number in (1, -2, 3)]
+        while not all(write.done() for write in writes):
+            await turns(3)
+            threads.go_on()
+        return await asyncio.gather(*writes, return_exceptions=True)
+
+    first, second, third = asyncio.run(run())
+    assert isinstance(first, AwsUnavailableError)
+    assert first is second
+    assert third == "result 3"
+
+
+def test_closing_commits_what_cancelled_tasks_wrote() -> None:
+    table, threads = Table(), HeldThreads()
+
+    async def run() -> None:
+        writer = table.writer(threads)
+        writes = [asyncio.create_task(writer.write(number)) for number in (1, 2)]
+        await turns(3)
+        for write in writes:
+            write.cancel()
+        closing = asyncio.create_task(writer.close())
+        await turns(3)
+        threads.go_on()
+        await closing
+
+    asyncio.run(run())
+    assert table.groups == [[1, 2]]
+
+
+@pytest.mark.parametrize("later", range(12))
+def test_a_change_that_arrives_when_calls_end_is_committed(later: int) -> None:
+    table, threads = Table(), HeldThreads()
+
+    async def run() -> str:
+        writer = table.writer(threads, enough=2, calls_at_once=2)
+        first = []
+        for number in (1, 2):
+            first.append(asyncio.create_task(writer.write(number)))
+            await turns(5)
+        assert len(threads.given) == 2, "all calls are under way"
+        threads.go_on()
+        await turns(later)
+        last = asyncio.create_task(writer.write(3))
+        for _ in range(10):
+            await turns(5)
+            threads.go_on()
+        assert last.done(), "it was left waiting"
+        await asyncio.gather(*first)
+        return await last
+
+    assert asyncio.run(run()) == "result 3"
