@@ -9,8 +9,8 @@ from airflow_ext.triggers import lambda_result
 from airflow_ext.triggers.lambda_result import Wait, Work
 from include.auction.alerts import ORDER_TASK, WAIT_TASK
 from include.errors import OrdersFailedError
-from tests.fakes.airflow import FakeRun
-from tests.fakes.auction import A, B
+from tests.worlds.airflow import FakeRun
+from tests.worlds.auction import A, B
 
 SUMMARY_TASK = "summarize"
 

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fakes.airflow import FakeRun
-from tests.fakes.database import create_airflow_database
-from tests.fakes.secrets import forget_masks
-from tests.fakes.world import World
+from tests.worlds.airflow import FakeRun, create_airflow_database, forget_masks
+from tests.worlds.archive import ArchiveWorld
 
 if TYPE_CHECKING:
     from airflow.dag_processing.dagbag import DagBag
@@ -24,9 +22,9 @@ def no_masks() -> None:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArchiveWorld:
     """Three clients, a DEX API that answers, an empty bucket."""
-    world = World(tmp_path / "clients.sqlite")
+    world = ArchiveWorld(tmp_path / "clients.sqlite")
     world.attach(monkeypatch)
     return world
 

@@ -16,11 +16,11 @@ from airflow_ext.tasks import event_delivery
 from include.clients.webhooks import PublicNetwork
 from include.delivery.report import DELIVER_TASK, SELECT_TASK
 from include.errors import PipelineError
-from tests.fakes.airflow import FakeRun
-from tests.fakes.event_table import EVENTS, SUBSCRIPTIONS, FakeEventTables, event_item
-from tests.fakes.network import OK, PUBLIC, FakeNames, FakeNetwork
-from tests.fakes.sqs import QUEUE_URL, FakeSqs
-from tests.fakes.wire import TOPIC, Wire
+from tests.worlds.airflow import FakeRun
+from tests.worlds.alerts import TOPIC, Wire
+from tests.worlds.dynamodb import EVENTS, SUBSCRIPTIONS, FakeEventTables, event_item
+from tests.worlds.http import OK, PUBLIC, FakeNames, FakeNetwork
+from tests.worlds.sqs import QUEUE_URL, FakeSqs
 
 SUMMARY_TASK = "summarize"
 DOWN = b"HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n"

@@ -9,16 +9,16 @@ from airflow_ext.tasks import call_details_ingest, call_details_replay, call_det
 from include.call_details.alerts import PLAN_TASK, POST_TASK, REPLAY_TASK
 from include.call_details.models import FileVersion
 from include.errors import PipelineError
-from tests.fakes.airflow import FakeRun
-from tests.fakes.ingest import IngestWorld
-from tests.fakes.ingest_bucket import BUCKET
+from tests.worlds.airflow import FakeRun
+from tests.worlds.call_details import CallDetailsWorld
+from tests.worlds.s3 import BUCKET
 
 RECONCILE_TASK = "reconcile"
 KEY = "incoming/ä b+.txt"
 BODY = b'{"a":1}\nplain\n[2]\n'
 
 
-def drop(world: IngestWorld, body: bytes = BODY, key: str = KEY) -> FileVersion:
+def drop(world: CallDetailsWorld, body: bytes = BODY, key: str = KEY) -> FileVersion:
     """A file of three records, unless the test wants another, in the bucket."""
     return FileVersion(BUCKET, key, world.s3.drop(key, body))
 

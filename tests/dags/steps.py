@@ -9,8 +9,8 @@ import pytest
 from airflow_ext.tasks import dex_trigger_archive
 from include.archive.alerts import ARCHIVE_TASK, LIST_TASK
 from include.errors import ClientsFailedError
-from tests.fakes.airflow import FakeRun
-from tests.fakes.world import World, connection
+from tests.worlds.airflow import FakeRun
+from tests.worlds.archive import ArchiveWorld, connection
 
 SUMMARY_TASK = "summarize"
 
@@ -41,6 +41,6 @@ def summarize(run: FakeRun) -> dict[str, Any]:
     return dex_trigger_archive.summarize(run.context(SUMMARY_TASK))
 
 
-def break_database(world: World, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def break_database(world: ArchiveWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the connection lead to a database that is not there."""
     connection("dex_db", {"conn_type": "sqlite", "host": f"{world.database}/absent"}, monkeypatch)

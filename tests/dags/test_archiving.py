@@ -11,11 +11,11 @@ from include.errors import (
     RetryableClientsError,
 )
 from tests.dags.steps import archive_all, archive_client, list_clients, summarize
-from tests.fakes.airflow import FakeRun
-from tests.fakes.world import World
+from tests.worlds.airflow import FakeRun
+from tests.worlds.archive import ArchiveWorld
 
 
-def test_client_is_archived_under_its_name_in_the_ui(world: World, run: FakeRun) -> None:
+def test_client_is_archived_under_its_name_in_the_ui(world: ArchiveWorld, run: FakeRun) -> None:
     work = list_clients(run)[1]
     context = run.context(ARCHIVE_TASK, 1)
     assert dex_trigger_archive.archive_client(context, work)["archived"] == 1
@@ -24,7 +24,7 @@ def test_client_is_archived_under_its_name_in_the_ui(world: World, run: FakeRun)
     assert world.dex.asked[0].url.params["triggerDate"] == "2026-03-08"
 
 
-def test_failed_client_leaves_its_reason(world: World, run: FakeRun) -> None:
+def test_failed_client_leaves_its_reason(world: ArchiveWorld, run: FakeRun) -> None:
     world.dex.answers[12] = httpx.Response(404)
     work = list_clients(run)[1]
     with pytest.raises(ClientsFailedError, match="client 12: DEX API answered 404"):
@@ -33,7 +33,7 @@ def test_failed_client_leaves_its_reason(world: World, run: FakeRun) -> None:
     assert world.s3.keys("trigger/") == []
 
 
-def test_retry_of_a_group_asks_only_for_what_failed(world: World, run: FakeRun) -> None:
+def test_retry_of_a_group_asks_only_for_what_failed(world: ArchiveWorld, run: FakeRun) -> None:
     world.change_settings(max_mapped_clients=1, clients_per_task=10)
     (work,) = list_clients(run)
     world.dex.answers[13] = [
@@ -48,7 +48,7 @@ def test_retry_of_a_group_asks_only_for_what_failed(world: World, run: FakeRun) 
     assert sorted(world.dex.clients_asked) == [11, 12, 13, 13]
 
 
-def test_force_of_the_run_reaches_the_store(world: World, run: FakeRun) -> None:
+def test_force_of_the_run_reaches_the_store(world: ArchiveWorld, run: FakeRun) -> None:
     archive_all(run, list_clients(run))
     world.dex.answers[11] = httpx.Response(200, json=[])
     again = FakeRun("again", logical_date=run.logical_date)

@@ -9,8 +9,8 @@ import pytest
 
 from include.auction.keys import order_id
 from tests.dags.kept import kept_by_airflow
-from tests.fakes.auction import A, AuctionWorld, B, results
-from tests.fakes.functions import RaisedError, lambda_error
+from tests.worlds.auction import A, AuctionWorld, B, results
+from tests.worlds.functions import RaisedError, lambda_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

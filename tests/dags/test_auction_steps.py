@@ -20,9 +20,9 @@ from include.errors import (
     SettingsError,
 )
 from tests.dags.auction import SUMMARY_TASK, begin, process, process_all, summarize, wait_for_results
-from tests.fakes.airflow import FakeRun
-from tests.fakes.auction import BUCKET, A, AuctionWorld, B
-from tests.fakes.functions import lambda_error
+from tests.worlds.airflow import FakeRun
+from tests.worlds.auction import BUCKET, A, AuctionWorld, B
+from tests.worlds.functions import lambda_error
 
 NOT_YET = {"results": False}
 THROTTLED = lambda_error("TooManyRequestsException")

@@ -19,9 +19,9 @@ from include.auction.alerts import ATTEMPTS, ORDER_TASK, WAIT_TASK
 from include.auction.deadlines import LAST_ALERT, LAST_ORDER
 from include.errors import OrdersFailedError, ResultsFailedError, StorageRefusedError
 from tests.dags.auction import SUMMARY_TASK, begin, process, process_all, summarize, wait_for_results
-from tests.fakes.airflow import FakeRun
-from tests.fakes.auction import A, AuctionWorld, B
-from tests.fakes.s3 import s3_error
+from tests.worlds.airflow import FakeRun
+from tests.worlds.auction import A, AuctionWorld, B
+from tests.worlds.s3 import s3_error
 
 NOT_YET = {"results": False}
 

@@ -12,8 +12,7 @@ from airflow_ext.ids import EVENT_DELIVERY, EVENT_QUEUE_ASSET
 from airflow_ext.triggers.sqs_wakeup import EventQueueTrigger
 from tests.dags.delivery import DOWN, DeliveryRuns, event_id
 from tests.dags.kept import kept_by_airflow
-from tests.fakes.event_table import SECRET
-from tests.fakes.ledger_table import table_error
+from tests.worlds.dynamodb import SECRET, table_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

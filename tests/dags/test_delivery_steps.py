@@ -22,9 +22,9 @@ from tests.dags.delivery import (
     summarize,
     whole_run,
 )
-from tests.fakes.airflow import FakeRun
-from tests.fakes.event_table import SECRET
-from tests.fakes.network import OK
+from tests.worlds.airflow import FakeRun
+from tests.worlds.dynamodb import SECRET
+from tests.worlds.http import OK
 
 PLANTED = "pl4nted-payload"
 

@@ -18,9 +18,9 @@ from tests.dags.delivery import (
     summarize,
     whole_run,
 )
-from tests.fakes.airflow import FakeRun
-from tests.fakes.ledger_table import table_error
-from tests.fakes.network import OK
+from tests.worlds.airflow import FakeRun
+from tests.worlds.dynamodb import table_error
+from tests.worlds.http import OK
 
 
 @pytest.fixture

@@ -9,17 +9,17 @@ from airflow.sdk.exceptions import AirflowSkipException
 from include.call_details.keys import idempotency_key
 from include.errors import ClaimLostError, FileFailedError, FileHeldError
 from tests.dags.ingest import KEY, counts, drop, ingest, ingest_run, plan, post_chunk, reconcile
-from tests.fakes.ingest import IngestWorld
+from tests.worlds.call_details import CallDetailsWorld
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> IngestWorld:
-    world = IngestWorld()
+def world(monkeypatch: pytest.MonkeyPatch) -> CallDetailsWorld:
+    world = CallDetailsWorld()
     world.attach(monkeypatch)
     return world
 
 
-def test_second_run_for_the_same_file_waits_and_then_finds_it_done(world: IngestWorld) -> None:
+def test_second_run_for_the_same_file_waits_and_then_finds_it_done(world: CallDetailsWorld) -> None:
     drop(world)
     first, second = ingest_run(KEY), ingest_run(KEY, run_id="manual__2")
     plan(first)
@@ -32,7 +32,7 @@ def test_second_run_for_the_same_file_waits_and_then_finds_it_done(world: Ingest
         reconcile(second)
 
 
-def test_run_that_failed_is_followed_by_the_next_at_once(world: IngestWorld) -> None:
+def test_run_that_failed_is_followed_by_the_next_at_once(world: CallDetailsWorld) -> None:
     drop(world)
     first = ingest_run(KEY)
     plan(first)
@@ -41,7 +41,7 @@ def test_run_that_failed_is_followed_by_the_next_at_once(world: IngestWorld) -> 
     assert counts(ingest(ingest_run(KEY, run_id="manual__2"))) == (3, 3, 0)
 
 
-def test_second_run_that_waits_in_vain_touches_nothing_of_the_first(world: IngestWorld) -> None:
+def test_second_run_that_waits_in_vain_touches_nothing_of_the_first(world: CallDetailsWorld) -> None:
     drop(world)
     first, second = ingest_run(KEY), ingest_run(KEY, run_id="manual__2")
     plan(first)
@@ -52,7 +52,7 @@ def test_second_run_that_waits_in_vain_touches_nothing_of_the_first(world: Inges
     assert counts(reconcile(first)) == (3, 3, 0)
 
 
-def test_run_that_was_taken_over_stops(world: IngestWorld) -> None:
+def test_run_that_was_taken_over_stops(world: CallDetailsWorld) -> None:
     drop(world)
     first, second = ingest_run(KEY), ingest_run(KEY, run_id="manual__2")
     plan(first)
@@ -70,7 +70,7 @@ def test_run_that_was_taken_over_stops(world: IngestWorld) -> None:
 
 
 def test_last_task_that_dies_after_the_file_was_closed_tells_people_when_it_is_retried(
-    world: IngestWorld, monkeypatch: pytest.MonkeyPatch
+    world: CallDetailsWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = drop(world)
     world.api.answers[idempotency_key(file, 0)] = [httpx.Response(422)]

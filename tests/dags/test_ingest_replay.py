@@ -11,17 +11,17 @@ from include.call_details.keys import idempotency_key
 from include.call_details.models import FileVersion
 from include.errors import AuthRefusedError, DeadLettersLeftError
 from tests.dags.ingest import ingest, ingest_run, replay, replay_run
-from tests.fakes.ingest import IngestWorld
-from tests.fakes.ingest_bucket import BUCKET
+from tests.worlds.call_details import CallDetailsWorld
+from tests.worlds.s3 import BUCKET
 
 KEY = "incoming/ä b+.txt"
 REFUSED = httpx.Response(422)
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> IngestWorld:
+def world(monkeypatch: pytest.MonkeyPatch) -> CallDetailsWorld:
     """Three dead letters."""
-    world = IngestWorld()
+    world = CallDetailsWorld()
     world.attach(monkeypatch)
     file = FileVersion(BUCKET, KEY, world.s3.drop(KEY, b"1\n2\n3\n4\n5\n"))
     world.api.answers |= {idempotency_key(file, number): [REFUSED] for number in range(3)}
@@ -33,7 +33,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> IngestWorld:
     return world
 
 
-def test_replay_empties_the_queue(world: IngestWorld) -> None:
+def test_replay_empties_the_queue(world: CallDetailsWorld) -> None:
     world.api.answers.clear()
     run = replay_run()
     summary = replay(run)
@@ -46,18 +46,18 @@ def test_replay_empties_the_queue(world: IngestWorld) -> None:
     assert world.wire.sns == []
 
 
-def test_dry_run_posts_and_deletes_nothing(world: IngestWorld) -> None:
+def test_dry_run_posts_and_deletes_nothing(world: CallDetailsWorld) -> None:
     assert replay(replay_run(dry_run=True))["received"] == 3
     assert (world.api.posted, world.sqs.visible) == ([], 3)
 
 
-def test_limit_is_kept(world: IngestWorld) -> None:
+def test_limit_is_kept(world: CallDetailsWorld) -> None:
     world.api.answers.clear()
     assert replay(replay_run(limit=2))["accepted"] == 2
     assert len(world.sqs.bodies) == 1
 
 
-def test_what_is_refused_again_stays_and_is_told_once(world: IngestWorld) -> None:
+def test_what_is_refused_again_stays_and_is_told_once(world: CallDetailsWorld) -> None:
     (first, *_) = [json.loads(text)["idempotency_key"] for text in world.sqs.bodies]
     world.api.answers = {first: [REFUSED]}
     run = replay_run()
@@ -71,7 +71,7 @@ def test_what_is_refused_again_stays_and_is_told_once(world: IngestWorld) -> Non
     assert world.metrics[0][1] == {"FailedRuns": 1.0, "ReplayedBatches": 2.0, "RefusedBatches": 1.0}
 
 
-def test_login_that_is_refused_leaves_the_queue_as_it_was(world: IngestWorld) -> None:
+def test_login_that_is_refused_leaves_the_queue_as_it_was(world: CallDetailsWorld) -> None:
     call_details._shared_login.cache_clear()
     world.api._logins = [httpx.Response(401)]
     run = replay_run()
@@ -81,7 +81,7 @@ def test_login_that_is_refused_leaves_the_queue_as_it_was(world: IngestWorld) ->
     assert "AuthRefusedError" in run.pushed("replay", XComKey.FAILURE)
 
 
-def test_permits_of_a_replay_are_given_back(world: IngestWorld) -> None:
+def test_permits_of_a_replay_are_given_back(world: CallDetailsWorld) -> None:
     world.api.answers.clear()
     replay(replay_run())
     (holders,) = [item["holders"] for item in world.table.items.values() if "holders" in item]

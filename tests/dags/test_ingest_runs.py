@@ -11,8 +11,8 @@ import pytest
 from airflow_ext.operators.dropped_files import DroppedFileSensor
 from include.call_details.keys import idempotency_key, run_id
 from include.call_details.models import FileVersion
-from tests.fakes.ingest import IngestWorld
-from tests.fakes.ingest_bucket import BUCKET
+from tests.worlds.call_details import CallDetailsWorld
+from tests.worlds.s3 import BUCKET
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,9 +26,9 @@ KEY = "incoming/{{ 7 * 7 }} ä+.txt"
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> IngestWorld:
+def world(monkeypatch: pytest.MonkeyPatch) -> CallDetailsWorld:
     """An API that takes everything, an empty bucket."""
-    world = IngestWorld()
+    world = CallDetailsWorld()
     world.attach(monkeypatch)
     return world
 
@@ -47,11 +47,11 @@ def states(dag_run: DagRun) -> Mapping[tuple[str, int], str]:
     return {(ti.task_id, ti.map_index): str(ti.state) for ti in dag_run.get_task_instances()}
 
 
-def drop(world: IngestWorld, body: bytes = b"1\n2\n3\n", key: str = KEY) -> FileVersion:
+def drop(world: CallDetailsWorld, body: bytes = b"1\n2\n3\n", key: str = KEY) -> FileVersion:
     return FileVersion(BUCKET, key, world.s3.drop(key, body))
 
 
-def test_file_is_ingested_in_named_chunks(world: IngestWorld) -> None:
+def test_file_is_ingested_in_named_chunks(world: CallDetailsWorld) -> None:
     drop(world)
     dag_run = run("call_details_ingest", {"key": KEY})
     assert dag_run.state == "success"
@@ -62,7 +62,7 @@ def test_file_is_ingested_in_named_chunks(world: IngestWorld) -> None:
     assert world.receipt()["run_id"] == dag_run.run_id
 
 
-def test_second_run_is_skipped_and_says_so(world: IngestWorld) -> None:
+def test_second_run_is_skipped_and_says_so(world: CallDetailsWorld) -> None:
     drop(world)
     run("call_details_ingest", {"key": KEY})
     dag_run = run("call_details_ingest", {"key": KEY})
@@ -71,7 +71,7 @@ def test_second_run_is_skipped_and_says_so(world: IngestWorld) -> None:
     assert len(world.api.posted) == 2
 
 
-def test_file_without_records_is_a_success(world: IngestWorld) -> None:
+def test_file_without_records_is_a_success(world: CallDetailsWorld) -> None:
     drop(world, b"\n")
     dag_run = run("call_details_ingest", {"key": KEY})
     assert dag_run.state == "success"
@@ -79,7 +79,7 @@ def test_file_without_records_is_a_success(world: IngestWorld) -> None:
     assert world.receipt()["outcome"] == "processed"
 
 
-def test_unreadable_file_fails_at_once_and_is_told_once(world: IngestWorld) -> None:
+def test_unreadable_file_fails_at_once_and_is_told_once(world: CallDetailsWorld) -> None:
     drop(world, b"no gzip", "incoming/x.gz")
     dag_run = run("call_details_ingest", {"key": "incoming/x.gz"})
     assert dag_run.state == "failed"
@@ -88,7 +88,7 @@ def test_unreadable_file_fails_at_once_and_is_told_once(world: IngestWorld) -> N
     assert (len(world.wire.sns), len(world.wire.slack)) == (1, 1)
 
 
-def test_replay_delivers_what_was_refused(world: IngestWorld) -> None:
+def test_replay_delivers_what_was_refused(world: CallDetailsWorld) -> None:
     file = drop(world)
     world.api.answers[idempotency_key(file, 1)] = [httpx.Response(422), httpx.Response(200)]
     run("call_details_ingest", {"key": KEY})
@@ -118,7 +118,7 @@ def started() -> dict[str, DagRun]:
 
 
 @pytest.mark.usefixtures("dropped")
-def test_watcher_starts_a_run_for_each_file_and_none_twice(world: IngestWorld) -> None:
+def test_watcher_starts_a_run_for_each_file_and_none_twice(world: CallDetailsWorld) -> None:
     files = [drop(world), drop(world, key=f"incoming/{'long' * 100}b.txt")]
     dag_run = run("call_details_watch")
     assert dag_run.state == "success"
@@ -139,7 +139,7 @@ def test_watcher_starts_a_run_for_each_file_and_none_twice(world: IngestWorld) -
 
 
 @pytest.mark.usefixtures("dropped")
-def test_file_that_is_delivered_again_starts_its_failed_run_anew(world: IngestWorld) -> None:
+def test_file_that_is_delivered_again_starts_its_failed_run_anew(world: CallDetailsWorld) -> None:
     from airflow.models.dagrun import DagRun
     from airflow.settings import Session
     from sqlalchemy import update
@@ -158,7 +158,7 @@ def test_file_that_is_delivered_again_starts_its_failed_run_anew(world: IngestWo
 
 
 @pytest.mark.usefixtures("dropped")
-def test_round_without_files_starts_nothing(world: IngestWorld) -> None:
+def test_round_without_files_starts_nothing(world: CallDetailsWorld) -> None:
     dag_run = run("call_details_watch")
     assert dag_run.state == "success"
     assert states(dag_run)["start_ingest", -1] == "skipped"

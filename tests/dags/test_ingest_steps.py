@@ -24,23 +24,21 @@ from include.errors import (
     StorageUnavailableError,
 )
 from tests.dags.ingest import KEY, RECONCILE_TASK, counts, drop, ingest, ingest_run, plan, post_chunk, reconcile
-from tests.fakes.airflow import FakeRun
-from tests.fakes.call_details import ACCESS, SECRET, TOKEN
-from tests.fakes.ingest import IngestWorld
-from tests.fakes.ingest_bucket import BUCKET
-from tests.fakes.s3 import s3_error
+from tests.worlds.airflow import FakeRun
+from tests.worlds.call_details import ACCESS, SECRET, TOKEN, CallDetailsWorld
+from tests.worlds.s3 import BUCKET, s3_error
 
 PLANTED = "pl4nted-record"
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> IngestWorld:
-    world = IngestWorld()
+def world(monkeypatch: pytest.MonkeyPatch) -> CallDetailsWorld:
+    world = CallDetailsWorld()
     world.attach(monkeypatch)
     return world
 
 
-def test_good_run_ends_quietly_and_updates_the_asset(world: IngestWorld) -> None:
+def test_good_run_ends_quietly_and_updates_the_asset(world: CallDetailsWorld) -> None:
     file = drop(world)
     run = ingest_run(KEY)
     summary = ingest(run)
@@ -65,7 +63,7 @@ def test_good_run_ends_quietly_and_updates_the_asset(world: IngestWorld) -> None
     assert (world.wire.sns, world.wire.slack) == ([], [])
 
 
-def test_mapped_tasks_get_numbers_and_a_name(world: IngestWorld) -> None:
+def test_mapped_tasks_get_numbers_and_a_name(world: CallDetailsWorld) -> None:
     drop(world)
     run = ingest_run(KEY)
     assert plan(run) == [0]
@@ -74,7 +72,7 @@ def test_mapped_tasks_get_numbers_and_a_name(world: IngestWorld) -> None:
     assert context["label"] == "records 1-3"  # type: ignore[typeddict-item]
 
 
-def test_refused_batch_is_a_warning_and_the_run_a_success(world: IngestWorld) -> None:
+def test_refused_batch_is_a_warning_and_the_run_a_success(world: CallDetailsWorld) -> None:
     file = drop(world)
     world.api.answers[idempotency_key(file, 0)] = [httpx.Response(422)]
     run = ingest_run(KEY)
@@ -90,7 +88,7 @@ def test_refused_batch_is_a_warning_and_the_run_a_success(world: IngestWorld) ->
     assert world.metrics[0][1] == {"FailedRuns": 0.0, "AcceptedRecords": 1.0, "DeadLetteredRecords": 2.0}
 
 
-def test_settings_reach_the_api(world: IngestWorld) -> None:
+def test_settings_reach_the_api(world: CallDetailsWorld) -> None:
     world.change_settings(max_retries=2, max_records_per_batch=1)
     file = drop(world)
     world.api.answers[idempotency_key(file, 1)] = [httpx.Response(503)]
@@ -98,7 +96,7 @@ def test_settings_reach_the_api(world: IngestWorld) -> None:
     assert world.api.keys == {idempotency_key(file, number): 2 if number == 1 else 1 for number in range(3)}
 
 
-def test_file_that_cannot_be_read_fails_with_one_alert(world: IngestWorld) -> None:
+def test_file_that_cannot_be_read_fails_with_one_alert(world: CallDetailsWorld) -> None:
     drop(world, b"no gzip", "incoming/x.gz")
     run = ingest_run("incoming/x.gz")
     with pytest.raises(InvalidFileError):
@@ -115,7 +113,7 @@ def test_file_that_cannot_be_read_fails_with_one_alert(world: IngestWorld) -> No
 
 
 def test_file_that_was_ingested_before_posts_nothing_and_says_so(
-    world: IngestWorld, caplog: pytest.LogCaptureFixture
+    world: CallDetailsWorld, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     file = drop(world)
@@ -134,7 +132,7 @@ def test_file_that_was_ingested_before_posts_nothing_and_says_so(
 
 
 @pytest.mark.parametrize("by", ["key", "place"])
-def test_force_posts_again_under_the_same_keys(by: str, world: IngestWorld) -> None:
+def test_force_posts_again_under_the_same_keys(by: str, world: CallDetailsWorld) -> None:
     drop(world)
     place = ingest(ingest_run(KEY))["stored_as"]
     summary = ingest(ingest_run(KEY if by == "key" else place, run_id="manual__2", force=True))
@@ -145,7 +143,7 @@ def test_force_posts_again_under_the_same_keys(by: str, world: IngestWorld) -> N
     assert summary["stored_as"] == place
 
 
-def test_cleared_run_posts_nothing_that_is_acknowledged(world: IngestWorld) -> None:
+def test_cleared_run_posts_nothing_that_is_acknowledged(world: CallDetailsWorld) -> None:
     file = drop(world)
     run = ingest_run(KEY)
     plan(run)
@@ -165,7 +163,7 @@ def test_cleared_run_posts_nothing_that_is_acknowledged(world: IngestWorld) -> N
     assert sorted(world.api.keys.values()) == [1, 1]
 
 
-def test_killed_task_is_in_the_alert(world: IngestWorld) -> None:
+def test_killed_task_is_in_the_alert(world: CallDetailsWorld) -> None:
     drop(world)
     run = ingest_run(KEY)
     plan(run)
@@ -174,7 +172,7 @@ def test_killed_task_is_in_the_alert(world: IngestWorld) -> None:
     assert "the task was killed or never ran" in world.wire.sns[0]["Message"]
 
 
-def test_deleted_file_fails_clearly(world: IngestWorld) -> None:
+def test_deleted_file_fails_clearly(world: CallDetailsWorld) -> None:
     file = drop(world)
     run = ingest_run(KEY)
     plan(run)
@@ -196,7 +194,7 @@ def test_deleted_file_fails_clearly(world: IngestWorld) -> None:
     ],
 )
 def test_params_that_name_no_file_are_told_once(
-    params: dict[str, Any], error: type[Exception], world: IngestWorld
+    params: dict[str, Any], error: type[Exception], world: CallDetailsWorld
 ) -> None:
     drop(world)
     run = ingest_run(**params)
@@ -210,7 +208,7 @@ def test_params_that_name_no_file_are_told_once(
 
 
 @pytest.mark.parametrize("state", ["failed", "upstream_failed", None])
-def test_killed_plan_is_told(state: str | None, world: IngestWorld) -> None:
+def test_killed_plan_is_told(state: str | None, world: CallDetailsWorld) -> None:
     run = ingest_run(KEY)
     run.states[PLAN_TASK] = state
     with pytest.raises(FileFailedError, match="nothing was ingested: plan failed: the task was killed"):
@@ -218,7 +216,7 @@ def test_killed_plan_is_told(state: str | None, world: IngestWorld) -> None:
     assert len(world.wire.sns) == 1
 
 
-def test_plan_that_fails_for_a_while_leaves_the_file_to_its_retry(world: IngestWorld) -> None:
+def test_plan_that_fails_for_a_while_leaves_the_file_to_its_retry(world: CallDetailsWorld) -> None:
     file = drop(world)
 
     def fail(request: dict[str, Any]) -> None:
@@ -236,7 +234,7 @@ def test_plan_that_fails_for_a_while_leaves_the_file_to_its_retry(world: IngestW
 
 
 @pytest.mark.parametrize("missing", ["parameter", "connection"])
-def test_missing_access_is_named(missing: str, world: IngestWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_access_is_named(missing: str, world: CallDetailsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     drop(world)
     run = ingest_run(KEY)
     plan(run)
@@ -250,7 +248,7 @@ def test_missing_access_is_named(missing: str, world: IngestWorld, monkeypatch: 
             post_chunk(run, 0)
 
 
-def test_records_and_secrets_are_nowhere_to_be_seen(world: IngestWorld, caplog: pytest.LogCaptureFixture) -> None:
+def test_records_and_secrets_are_nowhere_to_be_seen(world: CallDetailsWorld, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     file = drop(world, b'{"a":"%b"}\n%b\n3\n' % (PLANTED.encode(), PLANTED.encode()))
     world.api.answers[idempotency_key(file, 0)] = [httpx.Response(422, text=PLANTED)]
@@ -274,7 +272,7 @@ def test_records_and_secrets_are_nowhere_to_be_seen(world: IngestWorld, caplog: 
         assert [where for where, text in everything.items() if secret in text] == []
 
 
-def test_empty_file_has_a_receipt_and_no_call(world: IngestWorld) -> None:
+def test_empty_file_has_a_receipt_and_no_call(world: CallDetailsWorld) -> None:
     drop(world, b"\n\n")
     run: FakeRun = ingest_run(KEY)
     assert plan(run) == []

@@ -8,22 +8,21 @@ from include.call_details.keys import processing_key, run_id
 from include.call_details.models import FileVersion
 from include.errors import FileFailedError, FilesLeftError, SettingsError, StorageUnavailableError
 from tests.dags.ingest import claim_files, ingest, ingest_run, plan, reconcile, watch_run
-from tests.fakes.airflow import FakeRun
-from tests.fakes.ingest import IngestWorld
-from tests.fakes.ingest_bucket import BUCKET
-from tests.fakes.s3 import s3_error
+from tests.worlds.airflow import FakeRun
+from tests.worlds.call_details import CallDetailsWorld
+from tests.worlds.s3 import BUCKET, s3_error
 
 KEYS = ["incoming/a +ä.txt", "incoming/b%20.txt"]
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> IngestWorld:
-    world = IngestWorld()
+def world(monkeypatch: pytest.MonkeyPatch) -> CallDetailsWorld:
+    world = CallDetailsWorld()
     world.attach(monkeypatch)
     return world
 
 
-def drop(world: IngestWorld, *keys: str) -> list[FileVersion]:
+def drop(world: CallDetailsWorld, *keys: str) -> list[FileVersion]:
     return [FileVersion(BUCKET, key, world.s3.drop(key, b"1\n2\n3\n")) for key in keys]
 
 
@@ -35,7 +34,7 @@ def start_of(file: FileVersion, *, anew: bool = False) -> dict[str, Any]:
     }
 
 
-def refuse(world: IngestWorld, key: str) -> None:
+def refuse(world: CallDetailsWorld, key: str) -> None:
     """Let S3 refuse to copy one file."""
 
     def fail(request: dict[str, Any]) -> None:
@@ -45,7 +44,7 @@ def refuse(world: IngestWorld, key: str) -> None:
     world.s3.before["CopyObject"] = fail
 
 
-def test_each_file_gets_a_run_of_its_name(world: IngestWorld) -> None:
+def test_each_file_gets_a_run_of_its_name(world: CallDetailsWorld) -> None:
     files = drop(world, *KEYS)
     assert claim_files(watch_run()) == [start_of(file) for file in files]
     assert world.s3.present() == sorted(map(processing_key, files))
@@ -53,20 +52,20 @@ def test_each_file_gets_a_run_of_its_name(world: IngestWorld) -> None:
     assert world.metrics == [("call_details_watch", counts)]
 
 
-def test_round_without_files_is_a_good_one(world: IngestWorld) -> None:
+def test_round_without_files_is_a_good_one(world: CallDetailsWorld) -> None:
     drop(world, "incoming/folder/")
     assert claim_files(watch_run()) == []
     assert world.metrics[0][1]["ScheduledRuns"] == 1.0, "or the alarm on missing rounds would ring all night"
 
 
-def test_run_that_the_watcher_starts_takes_over_the_claim_it_made(world: IngestWorld) -> None:
+def test_run_that_the_watcher_starts_takes_over_the_claim_it_made(world: CallDetailsWorld) -> None:
     (file,) = drop(world, KEYS[0])
     (start,) = claim_files(watch_run())
     summary = ingest(ingest_run(**start["conf"], run_id=start["trigger_run_id"]))
     assert (summary["outcome"], summary["etag"]) == ("processed", file.etag)
 
 
-def test_claim_that_never_got_its_run_is_taken_up_at_once(world: IngestWorld) -> None:
+def test_claim_that_never_got_its_run_is_taken_up_at_once(world: CallDetailsWorld) -> None:
     (file,) = drop(world, KEYS[0])
     claim_files(watch_run())
     assert claim_files(watch_run()) == [start_of(file)]
@@ -76,7 +75,7 @@ def test_claim_that_never_got_its_run_is_taken_up_at_once(world: IngestWorld) ->
         assert claim_files(started) == [], "it has its run"
 
 
-def test_one_missing_run_among_many_is_found(world: IngestWorld) -> None:
+def test_one_missing_run_among_many_is_found(world: CallDetailsWorld) -> None:
     files = drop(world, *(f"incoming/{number:03}.txt" for number in range(90)))
     claim_files(watch_run())
     later = watch_run()
@@ -84,7 +83,7 @@ def test_one_missing_run_among_many_is_found(world: IngestWorld) -> None:
     assert claim_files(later) == [start_of(files[70])]
 
 
-def test_file_that_cannot_be_taken_does_not_keep_others_from_their_runs(world: IngestWorld) -> None:
+def test_file_that_cannot_be_taken_does_not_keep_others_from_their_runs(world: CallDetailsWorld) -> None:
     refused, fine = drop(world, *KEYS)
     refuse(world, refused.key)
     run = watch_run()
@@ -96,7 +95,7 @@ def test_file_that_cannot_be_taken_does_not_keep_others_from_their_runs(world: I
     assert start["conf"]["key"] == "incoming/c.txt"
 
 
-def left_over(world: IngestWorld) -> FakeRun:
+def left_over(world: CallDetailsWorld) -> FakeRun:
     """A round that has nothing but a file that cannot be taken, whose run has failed over it."""
     (file,) = drop(world, KEYS[0])
     refuse(world, file.key)
@@ -110,7 +109,7 @@ def left_over(world: IngestWorld) -> FakeRun:
     return run
 
 
-def test_round_of_nothing_but_files_that_cannot_be_taken_pauses_and_ends_well(world: IngestWorld) -> None:
+def test_round_of_nothing_but_files_that_cannot_be_taken_pauses_and_ends_well(world: CallDetailsWorld) -> None:
     run = left_over(world)
     for number in range(1, 6):
         with pytest.raises(FilesLeftError, match=r"1 files stay under incoming/.*AccessDenied"):
@@ -123,7 +122,7 @@ def test_round_of_nothing_but_files_that_cannot_be_taken_pauses_and_ends_well(wo
 
 
 def test_file_that_cannot_be_taken_is_told_once_however_many_rounds_find_it(
-    world: IngestWorld, monkeypatch: pytest.MonkeyPatch
+    world: CallDetailsWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = left_over(world)
     monkeypatch.setattr("include.call_details.watcher.PATIENCE_SECONDS", 0)
@@ -136,7 +135,7 @@ def test_file_that_cannot_be_taken_is_told_once_however_many_rounds_find_it(
 
 
 def test_file_in_the_hands_of_a_run_is_waited_for_in_silence(
-    world: IngestWorld, monkeypatch: pytest.MonkeyPatch
+    world: CallDetailsWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("include.call_details.watcher.PATIENCE_SECONDS", 0)
     drop(world, KEYS[0])
@@ -148,7 +147,7 @@ def test_file_in_the_hands_of_a_run_is_waited_for_in_silence(
     assert world.wire.sns == []
 
 
-def test_file_whose_run_failed_is_taken_up_when_it_is_delivered_again(world: IngestWorld) -> None:
+def test_file_whose_run_failed_is_taken_up_when_it_is_delivered_again(world: CallDetailsWorld) -> None:
     (file,) = drop(world, KEYS[0])
     run = watch_run()
     (start,) = claim_files(run)
@@ -165,7 +164,7 @@ def test_file_whose_run_failed_is_taken_up_when_it_is_delivered_again(world: Ing
     assert ingest(first)["outcome"] == "processed"
 
 
-def test_round_that_dies_before_it_started_the_run_anew_is_made_good(world: IngestWorld) -> None:
+def test_round_that_dies_before_it_started_the_run_anew_is_made_good(world: CallDetailsWorld) -> None:
     (file,) = drop(world, KEYS[0])
     run = watch_run()
     (start,) = claim_files(run)
@@ -184,7 +183,7 @@ def planned(run: FakeRun) -> FakeRun:
 
 
 @pytest.mark.parametrize("by", ["delivery", "hand"])
-def test_file_that_could_not_be_read_is_tried_again(by: str, world: IngestWorld) -> None:
+def test_file_that_could_not_be_read_is_tried_again(by: str, world: CallDetailsWorld) -> None:
     key = "incoming/x.gz"
     file = FileVersion(BUCKET, key, world.s3.drop(key, b"no gzip"))
     run = watch_run()
@@ -204,13 +203,13 @@ def test_file_that_could_not_be_read_is_tried_again(by: str, world: IngestWorld)
 
 
 @pytest.mark.parametrize("name", ["ingest_bucket", "ingest_ledger_table", "call_details_dlq_url"])
-def test_missing_setting_is_named(name: str, world: IngestWorld) -> None:
+def test_missing_setting_is_named(name: str, world: CallDetailsWorld) -> None:
     world.change_settings(**{name: ""})
     with pytest.raises(SettingsError, match=f"{name} missing"):
         claim_files(watch_run())
 
 
-def test_bucket_that_cannot_be_listed_is_a_matter_of_a_retry(world: IngestWorld) -> None:
+def test_bucket_that_cannot_be_listed_is_a_matter_of_a_retry(world: CallDetailsWorld) -> None:
     def fail(request: dict[str, Any]) -> None:
         raise s3_error("SlowDown", "ListObjectsV2")
 

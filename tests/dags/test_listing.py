@@ -22,12 +22,11 @@ from include.errors import (
     StorageRefusedError,
 )
 from tests.dags.steps import break_database, list_clients
-from tests.fakes.airflow import FakeRun
-from tests.fakes.dex import TOKEN_URL
-from tests.fakes.world import WITHOUT_CREDENTIALS, World, connection
+from tests.worlds.airflow import FakeRun
+from tests.worlds.archive import TOKEN_URL, WITHOUT_CREDENTIALS, ArchiveWorld, connection
 
 
-def test_listing_maps_one_task_a_client_and_keeps_the_plan(world: World, run: FakeRun) -> None:
+def test_listing_maps_one_task_a_client_and_keeps_the_plan(world: ArchiveWorld, run: FakeRun) -> None:
     works = list_clients(run)
     assert [work["label"] for work in works] == ["11", "12", "13"]
     (key,) = world.s3.keys()
@@ -41,20 +40,22 @@ def test_listing_maps_one_task_a_client_and_keeps_the_plan(world: World, run: Fa
     assert world.dex.asked == []
 
 
-def test_params_decide_day_clients_and_force(world: World, run: FakeRun) -> None:
+def test_params_decide_day_clients_and_force(world: ArchiveWorld, run: FakeRun) -> None:
     run.params |= {"trigger_date": "2026-01-31", "client_ids": [13, 11], "force": True}
     assert [work["label"] for work in list_clients(run)] == ["11", "13"]
     (key,) = world.s3.keys("runs/trigger/20260131/")
     assert json.loads(world.s3.bodies(key)[-1] or b"")["force"] is True
 
 
-def test_offset_setting_moves_the_day(world: World, run: FakeRun) -> None:
+def test_offset_setting_moves_the_day(world: ArchiveWorld, run: FakeRun) -> None:
     world.change_settings(trigger_date_offset_days=-1)
     list_clients(run)
     assert len(world.s3.keys("runs/trigger/20260307/")) == 1
 
 
-def test_manual_run_keeps_the_day_it_was_triggered_also_when_it_is_repaired_later(world: World, run: FakeRun) -> None:
+def test_manual_run_keeps_the_day_it_was_triggered_also_when_it_is_repaired_later(
+    world: ArchiveWorld, run: FakeRun
+) -> None:
     run.logical_date = None
     # Late in the evening of the 7th in New York, and long before the test runs.
     run.run_after = datetime(2026, 3, 8, 4, 30, tzinfo=UTC)
@@ -66,7 +67,7 @@ def test_manual_run_keeps_the_day_it_was_triggered_also_when_it_is_repaired_late
 
 
 def test_schedule_in_another_zone_than_the_days_warns_and_goes_on(
-    world: World, run: FakeRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    world: ArchiveWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("AIRFLOW__PIPELINES__BUSINESS_TIMEZONE", "Europe/Warsaw")
     assert len(list_clients(run)) == 3
@@ -76,7 +77,7 @@ def test_schedule_in_another_zone_than_the_days_warns_and_goes_on(
 
 
 def test_schedule_in_the_zone_of_the_days_is_quiet(
-    world: World, run: FakeRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    world: ArchiveWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("AIRFLOW__PIPELINES__BUSINESS_TIMEZONE", "Europe/Warsaw")
     world.change_settings(business_timezone="Europe/Warsaw")
@@ -84,7 +85,7 @@ def test_schedule_in_the_zone_of_the_days_is_quiet(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-def test_many_clients_are_grouped_and_their_xcom_stays_small(world: World, run: FakeRun) -> None:
+def test_many_clients_are_grouped_and_their_xcom_stays_small(world: ArchiveWorld, run: FakeRun) -> None:
     world.set_clients(list(range(1, 1201)))
     world.change_settings(max_mapped_clients=500, clients_per_task=250)
     works = list_clients(run)
@@ -96,30 +97,30 @@ def test_many_clients_are_grouped_and_their_xcom_stays_small(world: World, run: 
     assert sys.getsizeof(json.dumps(works)) < 256 * 1024
 
 
-def test_no_clients_is_an_empty_list_and_costs_no_login(world: World, run: FakeRun) -> None:
+def test_no_clients_is_an_empty_list_and_costs_no_login(world: ArchiveWorld, run: FakeRun) -> None:
     world.set_clients([])
     assert list_clients(run) == []
     assert world.dex.logins == []
     assert run.pushed(LIST_TASK, XComKey.PLAN) is not None
 
 
-def break_settings(world: World, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def break_settings(world: ArchiveWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", '{"environment": "local"}')
 
 
-def break_connection(world: World, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def break_connection(world: ArchiveWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     connection("dex_api", {"conn_type": "http", "host": "https://dex.test", "login": "me"}, monkeypatch)
 
 
 def replies(reply: httpx.Response | Exception) -> Any:
-    def change(world: World, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    def change(world: ArchiveWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
         world.dex._tokens.append(reply)
 
     return change
 
 
 def param(name: str, value: Any) -> Any:
-    def change(world: World, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    def change(world: ArchiveWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
         run.params[name] = value
 
     return change
@@ -149,7 +150,7 @@ def test_what_is_wrong_at_the_start_is_named_and_nothing_is_written(
     fault: Any,
     expected: type[PipelineError],
     says: str,
-    world: World,
+    world: ArchiveWorld,
     run: FakeRun,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -164,7 +165,7 @@ def test_what_is_wrong_at_the_start_is_named_and_nothing_is_written(
     assert run.pushed(LIST_TASK, XComKey.PLAN) is None
 
 
-def test_bucket_that_is_not_there_is_named(world: World, run: FakeRun) -> None:
+def test_bucket_that_is_not_there_is_named(world: ArchiveWorld, run: FakeRun) -> None:
     world.change_settings(archive_bucket="typo")
     with pytest.raises(StorageRefusedError, match="s3://typo/"):
         list_clients(run)

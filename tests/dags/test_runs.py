@@ -12,9 +12,8 @@ import pytest
 
 from include.archive.keys import archive_key
 from tests.dags.kept import kept_by_airflow
-from tests.fakes.dex import SECRET, TOKEN
-from tests.fakes.wire import SLACK_PATH
-from tests.fakes.world import World
+from tests.worlds.alerts import SLACK_PATH
+from tests.worlds.archive import SECRET, TOKEN, ArchiveWorld
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +50,7 @@ def states(dag_run: DagRun) -> Mapping[tuple[str, int], str]:
     return {(ti.task_id, ti.map_index): str(ti.state) for ti in dag_run.get_task_instances()}
 
 
-def test_good_run_archives_every_client(world: World) -> None:
+def test_good_run_archives_every_client(world: ArchiveWorld) -> None:
     dag_run = run()
     assert dag_run.state == "success"
     assert states(dag_run) == {
@@ -68,13 +67,13 @@ def test_good_run_archives_every_client(world: World) -> None:
     assert (world.wire.sns, world.wire.slack) == ([], [])
 
 
-def test_params_of_the_trigger_form_reach_the_run(world: World) -> None:
+def test_params_of_the_trigger_form_reach_the_run(world: ArchiveWorld) -> None:
     dag_run = run({"trigger_date": "2026-02-28", "client_ids": [12]})
     assert dag_run.state == "success"
     assert world.s3.keys("trigger/") == ["trigger/12/12_trigger_20260228.json"]
 
 
-def test_one_failed_client_fails_the_run_and_stops_no_other(world: World) -> None:
+def test_one_failed_client_fails_the_run_and_stops_no_other(world: ArchiveWorld) -> None:
     world.dex.answers[12] = httpx.Response(404)
     dag_run = run()
     assert dag_run.state == "failed"
@@ -91,7 +90,7 @@ def test_one_failed_client_fails_the_run_and_stops_no_other(world: World) -> Non
     assert "client 12 (Client 12) in archive_client[1]" in world.wire.slack[0]["text"]
 
 
-def test_transient_failure_is_retried_by_the_policy(world: World) -> None:
+def test_transient_failure_is_retried_by_the_policy(world: ArchiveWorld) -> None:
     world.dex.answers[12] = [httpx.Response(503), httpx.Response(429), httpx.Response(200, json=[12])]
     dag_run = run()
     assert dag_run.state == "success"
@@ -100,7 +99,7 @@ def test_transient_failure_is_retried_by_the_policy(world: World) -> None:
     assert world.s3.bodies(archive_key(12, DAY)) == [b"[12]"]
 
 
-def test_failed_listing_archives_nothing_and_is_told_once(world: World) -> None:
+def test_failed_listing_archives_nothing_and_is_told_once(world: ArchiveWorld) -> None:
     dag_run = run({"client_ids": [404]})
     assert dag_run.state == "failed"
     assert states(dag_run)["list_clients", -1] == "failed"
@@ -110,7 +109,7 @@ def test_failed_listing_archives_nothing_and_is_told_once(world: World) -> None:
     assert "param client_ids: 404 not among the 3 clients" in message["Message"]
 
 
-def test_no_clients_is_a_success_with_a_warning(world: World) -> None:
+def test_no_clients_is_a_success_with_a_warning(world: ArchiveWorld) -> None:
     world.set_clients([])
     dag_run = run()
     assert dag_run.state == "success"
@@ -121,7 +120,7 @@ def test_no_clients_is_a_success_with_a_warning(world: World) -> None:
 
 
 def test_run_that_cannot_tell_anyone_itself_is_told_by_the_safety_net(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: ArchiveWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", "{}")
     dag_run = run(safety_net=True)
@@ -132,7 +131,7 @@ def test_run_that_cannot_tell_anyone_itself_is_told_by_the_safety_net(
 
 
 def test_secrets_and_bodies_are_nowhere_to_be_seen(
-    world: World, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    world: ArchiveWorld, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     world.dex.answers |= {
         11: httpx.Response(200, json={"text": BODY}),

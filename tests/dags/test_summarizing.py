@@ -14,12 +14,12 @@ from include.errors import (
     SettingsError,
 )
 from tests.dags.steps import SUMMARY_TASK, archive_all, archive_client, break_database, list_clients, summarize
-from tests.fakes.airflow import FakeRun
-from tests.fakes.s3 import s3_error
-from tests.fakes.world import World, connection
+from tests.worlds.airflow import FakeRun
+from tests.worlds.archive import ArchiveWorld, connection
+from tests.worlds.s3 import s3_error
 
 
-def test_good_run_ends_quietly_and_updates_the_asset(world: World, run: FakeRun) -> None:
+def test_good_run_ends_quietly_and_updates_the_asset(world: ArchiveWorld, run: FakeRun) -> None:
     archive_all(run, list_clients(run))
     summary = summarize(run)
     assert summary == world.manifest() | {"manifest": "manifests/trigger/20260308.json"}
@@ -37,14 +37,14 @@ def test_good_run_ends_quietly_and_updates_the_asset(world: World, run: FakeRun)
 
 
 @pytest.mark.parametrize("run_type", [kind.value for kind in DagRunType])
-def test_only_scheduled_runs_quiet_the_alarm_on_missing_runs(run_type: str, world: World, run: FakeRun) -> None:
+def test_only_scheduled_runs_quiet_the_alarm_on_missing_runs(run_type: str, world: ArchiveWorld, run: FakeRun) -> None:
     run.run_type = run_type
     archive_all(run, list_clients(run))
     summarize(run)
     assert [values.get("ScheduledRuns") for values in world.metrics] == [1.0 if run_type == "scheduled" else None]
 
 
-def test_failed_clients_fail_the_run_with_one_digest(world: World, run: FakeRun) -> None:
+def test_failed_clients_fail_the_run_with_one_digest(world: ArchiveWorld, run: FakeRun) -> None:
     world.dex.answers |= {11: httpx.Response(404), 13: httpx.Response(200, text="<html>")}
     archive_all(run, list_clients(run))
     with pytest.raises(ClientsFailedError, match="2 of 3 clients failed"):
@@ -63,7 +63,7 @@ def test_failed_clients_fail_the_run_with_one_digest(world: World, run: FakeRun)
     assert world.metrics == [{"FailedRuns": 1.0, "FailedClients": 2.0, "SuccessfulClients": 1.0}]
 
 
-def test_summary_that_is_killed_before_it_told_anyone_has_left_its_numbers(world: World, run: FakeRun) -> None:
+def test_summary_that_is_killed_before_it_told_anyone_has_left_its_numbers(world: ArchiveWorld, run: FakeRun) -> None:
     world.metrics_error = KeyboardInterrupt("killed")
     world.dex.answers[11] = httpx.Response(404)
     archive_all(run, list_clients(run))
@@ -73,7 +73,7 @@ def test_summary_that_is_killed_before_it_told_anyone_has_left_its_numbers(world
     assert run.pushed(SUMMARY_TASK, XComKey.ALERTED) is None, "or the safety net would stay silent"
 
 
-def test_task_that_was_killed_is_in_the_digest(world: World, run: FakeRun) -> None:
+def test_task_that_was_killed_is_in_the_digest(world: ArchiveWorld, run: FakeRun) -> None:
     works = list_clients(run)
     archive_all(run, works[:2])
     with pytest.raises(ClientsFailedError, match="1 of 3"):
@@ -82,7 +82,7 @@ def test_task_that_was_killed_is_in_the_digest(world: World, run: FakeRun) -> No
 
 
 def test_task_that_failed_before_its_first_client_says_why(
-    world: World, run: FakeRun, monkeypatch: pytest.MonkeyPatch
+    world: ArchiveWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     works = list_clients(run)
     archive_all(run, works[:2])
@@ -95,7 +95,7 @@ def test_task_that_failed_before_its_first_client_says_why(
     assert "SettingsError: connection 'dex_api': missing" in world.manifest()["errors"][0]["error"]
 
 
-def test_no_clients_is_a_warning_and_a_success(world: World, run: FakeRun) -> None:
+def test_no_clients_is_a_warning_and_a_success(world: ArchiveWorld, run: FakeRun) -> None:
     world.set_clients([])
     assert list_clients(run) == []
     assert summarize(run)["total_clients"] == 0
@@ -105,7 +105,7 @@ def test_no_clients_is_a_warning_and_a_success(world: World, run: FakeRun) -> No
 
 
 def test_failed_listing_is_told_once_with_its_reason(
-    world: World, run: FakeRun, monkeypatch: pytest.MonkeyPatch
+    world: ArchiveWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         break_database(world, run, patch)
@@ -119,7 +119,7 @@ def test_failed_listing_is_told_once_with_its_reason(
     assert world.metrics == [{"FailedRuns": 1.0, "FailedClients": 0.0, "SuccessfulClients": 0.0}]
 
 
-def test_scheduled_run_that_could_not_list_has_run_all_the_same(world: World, run: FakeRun) -> None:
+def test_scheduled_run_that_could_not_list_has_run_all_the_same(world: ArchiveWorld, run: FakeRun) -> None:
     run.run_type = "scheduled"
     run.states[LIST_TASK] = "failed"
     with pytest.raises(ClientsFailedError):
@@ -128,7 +128,7 @@ def test_scheduled_run_that_could_not_list_has_run_all_the_same(world: World, ru
 
 
 @pytest.mark.parametrize("state", ["failed", "upstream_failed", "skipped", "removed", None])
-def test_killed_listing_is_told_too(state: str | None, world: World, run: FakeRun) -> None:
+def test_killed_listing_is_told_too(state: str | None, world: ArchiveWorld, run: FakeRun) -> None:
     run.states[LIST_TASK] = state
     with pytest.raises(ClientsFailedError, match="killed"):
         summarize(run)
@@ -136,7 +136,7 @@ def test_killed_listing_is_told_too(state: str | None, world: World, run: FakeRu
 
 
 def test_listing_that_fails_when_it_is_run_again_is_not_hidden_by_its_old_plan(
-    world: World, run: FakeRun, monkeypatch: pytest.MonkeyPatch
+    world: ArchiveWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive_all(run, list_clients(run))
     summarize(run)
@@ -154,7 +154,7 @@ def test_listing_that_fails_when_it_is_run_again_is_not_hidden_by_its_old_plan(
     assert world.manifest() == before
 
 
-def test_cleared_task_that_is_killed_at_once_is_a_failure(world: World, run: FakeRun) -> None:
+def test_cleared_task_that_is_killed_at_once_is_a_failure(world: ArchiveWorld, run: FakeRun) -> None:
     archive_all(run, list_clients(run))
     summarize(run)
     run.clear_number += 1
@@ -165,7 +165,9 @@ def test_cleared_task_that_is_killed_at_once_is_a_failure(world: World, run: Fak
     assert world.manifest()["failed_archives"] == 1
 
 
-def test_cleared_task_that_succeeds_repairs_the_run_and_leaves_the_others_counted(world: World, run: FakeRun) -> None:
+def test_cleared_task_that_succeeds_repairs_the_run_and_leaves_the_others_counted(
+    world: ArchiveWorld, run: FakeRun
+) -> None:
     world.dex.answers[12] = [httpx.Response(404), httpx.Response(200, json=[12])]
     works = list_clients(run)
     archive_all(run, works)
@@ -177,7 +179,7 @@ def test_cleared_task_that_succeeds_repairs_the_run_and_leaves_the_others_counte
     assert sorted(world.dex.clients_asked) == [11, 12, 12, 13]
 
 
-def test_alert_that_reached_nobody_is_left_to_the_safety_net(world: World, run: FakeRun) -> None:
+def test_alert_that_reached_nobody_is_left_to_the_safety_net(world: ArchiveWorld, run: FakeRun) -> None:
     world.wire.sns_is_down = world.wire.slack_is_down = True
     world.dex.answers[11] = httpx.Response(404)
     archive_all(run, list_clients(run))
@@ -190,7 +192,7 @@ def test_alert_that_reached_nobody_is_left_to_the_safety_net(world: World, run: 
     "error", [s3_error("AccessDenied", "PutMetricData"), EndpointConnectionError(endpoint_url="x")], ids=str
 )
 def test_metrics_that_cannot_be_published_do_not_fail_the_archive(
-    error: Exception, world: World, run: FakeRun, caplog: pytest.LogCaptureFixture
+    error: Exception, world: ArchiveWorld, run: FakeRun, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.metrics_error = error
     archive_all(run, list_clients(run))
@@ -198,7 +200,7 @@ def test_metrics_that_cannot_be_published_do_not_fail_the_archive(
     assert "metrics were not published" in caplog.text
 
 
-def test_summary_of_very_many_clients_stays_small_in_xcom(world: World, run: FakeRun) -> None:
+def test_summary_of_very_many_clients_stays_small_in_xcom(world: ArchiveWorld, run: FakeRun) -> None:
     world.set_clients(list(range(1, 1502)))
     world.change_settings(max_mapped_clients=1)
     list_clients(run)
@@ -212,7 +214,7 @@ def test_summary_of_very_many_clients_stays_small_in_xcom(world: World, run: Fak
     assert len(world.wire.sns[0]["Message"]) < 20_000
 
 
-def test_run_again_writes_nothing_twice(world: World, run: FakeRun) -> None:
+def test_run_again_writes_nothing_twice(world: ArchiveWorld, run: FakeRun) -> None:
     archive_all(run, list_clients(run))
     summarize(run)
     run.clear_number += 1

@@ -25,7 +25,7 @@ from tests.e2e.kit.functions import Functions
 from tests.e2e.kit.inbox import Inbox
 from tests.e2e.kit.pipeline import Ended, Pipeline
 from tests.e2e.kit.waiting import wait_until
-from tests.support.functions import AdHocFunction
+from tests.worlds.functions import AdHocFunction
 
 SOUND, REJECTED, OLDER, UNKNOWN, MISSING, KILLED, PASSING, LASTING, OLDER_REJECTED = range(9)
 ATTEMPTS = 4

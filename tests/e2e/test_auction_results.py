@@ -16,7 +16,7 @@ from tests.e2e.kit.inbox import Inbox
 from tests.e2e.kit.pipeline import Ended, Pipeline
 from tests.e2e.kit.secrets import Secrets
 from tests.e2e.kit.waiting import wait_until
-from tests.support.functions import AdHocFunction
+from tests.worlds.functions import AdHocFunction
 
 SHORT_WAIT_SECONDS = 4
 SHORTEST_PAUSE_SECONDS = 1.5

@@ -16,7 +16,7 @@ from infra.release.deployment.commands import Commands
 from infra.release.deployment.target import read_target
 from local.processes.layout import aws_environment
 from tests.integration.conftest import EMPTY_ACCOUNTS, Aws
-from tests.support.cloudformation import load, without
+from tests.worlds.templates import load, without
 
 NOT_HELD = frozenset(
     {

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 
 from local.services.emulator import orders_api_url
-from tests.fakes.tokens import HS256, claims, forge
 from tests.integration.deployed_api import CALL_SECONDS, DOCUMENTS, TLS, DeployedApi, eventually, hold_against
+from tests.worlds.tokens import HS256, claims, forge
 
 DOCUMENT_PATH = DOCUMENTS / "orders_api.json"
 DOCUMENT: dict[str, Any] = json.loads(DOCUMENT_PATH.read_text(encoding="utf-8"))

@@ -19,7 +19,7 @@ from include.auction.keys import orders_key
 from include.auction.models import OrderBook, Outcome, Result, keep_book, keep_summary, slice_of
 from include.auction.run import AuctionRun
 from include.clients.lambda_function import FunctionClient
-from tests.support.functions import AdHocFunction
+from tests.worlds.functions import AdHocFunction
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Aws

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.fakes.tokens import HS256, claims, forge
 from tests.integration.orders import AUTHORIZER_LOG, OrdersApi, record
+from tests.worlds.tokens import HS256, claims, forge
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Aws

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lambdas.authorizer.signing_keys import MIN_KEY_BYTES
-from tests.fakes.tokens import HS256, claims, forge
 from tests.integration.deployed_api import eventually
 from tests.integration.orders import OrdersApi, record
+from tests.worlds.tokens import HS256, claims, forge
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Aws

@@ -19,10 +19,10 @@ from include.clients import call_details
 from include.clients.call_details import CallDetailsApi
 from include.clients.dynamodb import ItemTable
 from include.clients.tokens import Keys, Login
-from tests.fakes.ledger_table import TABLE, FakeLedgerTable
-from tests.fakes.s3 import FakeS3
-from tests.fakes.sqs import QUEUE_URL, FakeSqs
 from tests.integration.test_partner_stubs import Stubs, serving
+from tests.worlds.dynamodb import TABLE, FakeLedgerTable
+from tests.worlds.s3 import FakeS3
+from tests.worlds.sqs import QUEUE_URL, FakeSqs
 
 BATCHES = "/call-details/batches"
 RECEIVED = "/journal/call-details"

@@ -22,9 +22,9 @@ from include.delivery.report import Tally
 from include.delivery.subscriptions import Subscriptions
 from include.errors import AwsRefusedError
 from lambdas.events_api.store import DynamoEventStore
-from tests.fakes.delivery import ACCEPTED, refused
-from tests.fakes.event_table import SECRET, event_item
 from tests.integration.test_events_store import INDEXES, create_table
+from tests.worlds.dynamodb import SECRET, event_item
+from tests.worlds.events import ACCEPTED, refused
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Aws

@@ -21,8 +21,8 @@ from include.clients.webhooks import Endpoint, PublicNetwork, WebhookResponse
 from include.delivery.models import Event
 from include.delivery.owner_queue import write_letter
 from local.processes.layout import LOOPBACK
-from tests.fakes.event_table import SECRET, event_item
 from tests.integration.test_partner_stubs import Stubs, serving
+from tests.worlds.dynamodb import SECRET, event_item
 
 ARRIVALS = "/journal/receivers"
 EVENT = Event.of(event_item(1, created=1_767_225_600.0, payload='{"n":1.50,"t":"ü"}'))

@@ -19,7 +19,7 @@ from lambdas.tools.api_keys import KeyTable
 from lambdas.tools.subscriptions import SubscriptionTable
 from lambdas.tools.tables import ToolError
 from local.processes.layout import DUMMY_AWS_KEY, REGION
-from tests.support.event_store import LATER, EventStoreContract, at_once, new_event, walk
+from tests.worlds.events import LATER, EventStoreContract, at_once, new_event, walk
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

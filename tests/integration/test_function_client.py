@@ -19,7 +19,7 @@ from include.errors import (
     FunctionUnavailableError,
     InvalidAnswerError,
 )
-from tests.support.functions import AdHocFunction
+from tests.worlds.functions import AdHocFunction
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Aws

@@ -20,7 +20,7 @@ from include.clients.call_details import CallDetailsApi
 from include.clients.dynamodb import ItemTable
 from include.clients.tokens import Login
 from include.errors import AwsRefusedError, ClaimLostError
-from tests.fakes.call_details import KEYS, LOGIN_URL, POST_URL, FakeCallDetails
+from tests.worlds.call_details import KEYS, LOGIN_URL, POST_URL, FakeCallDetails
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from lambdas.orders_api.models import MAX_BODY_BYTES, MAX_RECORDS
-from tests.fakes.tokens import HS256, claims, forge
 from tests.integration.deployed_api import eventually
 from tests.integration.orders import API_LOG, AUTHORIZER_LOG, OrdersApi, record
+from tests.worlds.tokens import HS256, claims, forge
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Aws

@@ -9,7 +9,7 @@ from functools import cache
 
 import pytest
 
-from tests.support.cloudformation import INFRA, load, properties_of, statements, texts
+from tests.worlds.templates import INFRA, load, properties_of, statements, texts
 
 BY_SID = {statement["Sid"]: statement for _, statement in statements(load("deploy-role.yaml"))}
 

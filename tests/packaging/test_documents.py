@@ -10,7 +10,7 @@ import pytest
 
 from docs import prove
 from tests.packaging.template import ROOT
-from tests.support.cloudformation import load
+from tests.worlds.templates import load
 
 RUNBOOK = ROOT / "docs" / "RUNBOOK.md"
 DOCUMENTS = sorted(

@@ -15,7 +15,7 @@ from infra.release.deployment.target import FILLED_IN
 from local.processes.layout import StackSecrets
 from local.services.airflow import Places, airflow_variables
 from tests.packaging.template import read_template
-from tests.support.cloudformation import INFRA, load, properties_of, walk
+from tests.worlds.templates import INFRA, load, properties_of, walk
 
 MWAA = load("mwaa.yaml")
 ROOT = INFRA.parent

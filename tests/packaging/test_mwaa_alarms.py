@@ -10,7 +10,7 @@ import pytest
 from airflow_ext.ids import METRICS_NAMESPACE
 from tests.packaging.template import properties_of as of_application
 from tests.packaging.template import statements_of
-from tests.support.cloudformation import INFRA, load, properties_of
+from tests.worlds.templates import INFRA, load, properties_of
 
 METRIC_ALARMS = properties_of(load("mwaa.yaml"), "AWS::CloudWatch::Alarm")
 COMPOSITE_ALARMS = properties_of(load("mwaa.yaml"), "AWS::CloudWatch::CompositeAlarm")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.packaging.template import read_template
-from tests.support.cloudformation import load, properties_of, statements, texts
+from tests.worlds.templates import load, properties_of, statements, texts
 
 TEMPLATES = ["mwaa.yaml", "pipeline.yaml", "deploy-role.yaml"]
 KEYS_OF_ONE_BUCKET = "Bucket.Arn}/*"

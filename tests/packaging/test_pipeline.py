@@ -11,7 +11,7 @@ import yaml
 
 from infra.release.deployment.steps import AIRFLOW_SECONDS
 from infra.release.deployment.target import ENVIRONMENTS
-from tests.support.cloudformation import INFRA, load, properties_of, statements
+from tests.worlds.templates import INFRA, load, properties_of, statements
 
 DELIVERY = load("pipeline.yaml")
 STAGES = {stage["Name"]: stage["Actions"] for stage in DELIVERY["Resources"]["Pipeline"]["Properties"]["Stages"]}

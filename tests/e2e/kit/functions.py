@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from local.stack.description import Stack
-from tests.support.functions import AdHocFunction
+from tests.worlds.functions import AdHocFunction
 
 _AUCTION = """
 import os

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fakes.secrets import forget_masks
+from tests.worlds.airflow import forget_masks
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +16,6 @@ def no_masks() -> None:
 @pytest.fixture(scope="session")
 def airflow_database() -> None:
     """Airflow's tables in this session's own SQLite file."""
-    from tests.fakes.database import create_airflow_database
+    from tests.worlds.airflow import create_airflow_database
 
     create_airflow_database()

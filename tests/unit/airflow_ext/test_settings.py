@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from airflow_ext.settings import Settings, load_settings, parse_settings
 from include.errors import SettingsError, SettingsUnavailableError
-from tests.fakes.secrets import deny_secrets
+from tests.worlds.airflow import deny_secrets
 
 GOOD: dict[str, Any] = {
     "environment": "local",

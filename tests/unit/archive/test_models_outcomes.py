@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from include.archive.models import Outcome, OutcomeFile, Progress, Result, read_outcomes
 from include.errors import StorageUnavailableError
-from tests.fakes.s3 import FakeS3, s3_error
+from tests.worlds.s3 import FakeS3, s3_error
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -14,8 +14,8 @@ from include.archive.models import Client, Plan, Result, cut
 from include.archive.run import ArchiveRun, keep_plan
 from include.clients.dex import DexApi
 from include.errors import ClientsFailedError, RetryableClientsError, StorageRefusedError
-from tests.fakes.dex import BASE_URL, CREDENTIALS, FakeDex
-from tests.fakes.s3 import FakeS3
+from tests.worlds.archive import BASE_URL, CREDENTIALS, FakeDex
+from tests.worlds.s3 import FakeS3
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -22,7 +22,7 @@ from include.errors import (
     StorageRefusedError,
     StorageUnavailableError,
 )
-from tests.fakes.s3 import FakeS3, s3_error
+from tests.worlds.s3 import FakeS3, s3_error
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -11,7 +11,7 @@ from include.archive.keys import archive_key
 from include.archive.models import Outcome, Result, read_answer
 from include.archive.store import ArchiveStore
 from include.errors import EmptyAnswerError, PipelineError, StorageRefusedError, StorageUnavailableError
-from tests.fakes.s3 import FakeS3, s3_error, unreachable
+from tests.worlds.s3 import FakeS3, s3_error, unreachable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

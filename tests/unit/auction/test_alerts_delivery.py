@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from include.alerts import Alert, Severity
 from include.auction.alerts import ATTEMPTS, MAX_FAILURES_IN_A_ROW, DeliveryNotes, Send, deliver
-from tests.fakes.s3 import FakeS3, s3_error
+from tests.worlds.s3 import FakeS3, s3_error
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from include.auction.keys import order_id
 from include.auction.models import OrderBook, find_book, keep_book, read_answer, read_book, slice_of
 from include.errors import InvalidAnswerError, StorageRefusedError, StorageUnavailableError
-from tests.fakes.s3 import FakeS3, s3_error
+from tests.worlds.s3 import FakeS3, s3_error
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -18,8 +18,8 @@ from include.errors import (
     StorageRefusedError,
     StorageUnavailableError,
 )
-from tests.fakes.functions import FakeLambda, RaisedError, lambda_error
-from tests.fakes.s3 import FakeS3, s3_error
+from tests.worlds.functions import FakeLambda, RaisedError, lambda_error
+from tests.worlds.s3 import FakeS3, s3_error
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient

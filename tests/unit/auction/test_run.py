@@ -25,8 +25,8 @@ from include.auction.models import (
 from include.auction.run import AuctionRun, raise_for_failures
 from include.clients.lambda_function import FunctionClient
 from include.errors import OrdersFailedError, RetryableOrdersError
-from tests.fakes.functions import FakeLambda, RaisedError
-from tests.fakes.s3 import FakeS3
+from tests.worlds.functions import FakeLambda, RaisedError
+from tests.worlds.s3 import FakeS3
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient

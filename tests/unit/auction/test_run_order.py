@@ -15,8 +15,8 @@ from include.auction.run import TIME_UP, OrderProcessor
 from include.clients.lambda_function import FunctionClient
 from include.errors import StorageUnavailableError
 from include.mapped_work import OutcomeFile
-from tests.fakes.functions import FakeLambda, RaisedError, lambda_error
-from tests.fakes.s3 import FakeS3, s3_error
+from tests.worlds.functions import FakeLambda, RaisedError, lambda_error
+from tests.worlds.s3 import FakeS3, s3_error
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient

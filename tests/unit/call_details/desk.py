@@ -14,10 +14,10 @@ from include.call_details.poster import MAX_BYTES, Poster
 from include.clients.call_details import CallDetailsApi
 from include.clients.dynamodb import ItemTable
 from include.clients.tokens import Login
-from tests.fakes.call_details import KEYS, LOGIN_URL, POST_URL, FakeCallDetails, FakeTime
-from tests.fakes.ledger_table import TABLE, FakeLedgerTable
-from tests.fakes.s3 import FakeS3
-from tests.fakes.sqs import QUEUE_URL, FakeSqs
+from tests.worlds.call_details import KEYS, LOGIN_URL, POST_URL, FakeCallDetails, FakeTime
+from tests.worlds.dynamodb import TABLE, FakeLedgerTable
+from tests.worlds.s3 import FakeS3
+from tests.worlds.sqs import QUEUE_URL, FakeSqs
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, cast
 from include.call_details.ledger import ChunkLedger, Claims
 from include.call_details.models import Claim, Done, FileVersion, Held, Settled
 from include.clients.dynamodb import ItemTable
-from tests.fakes.call_details import FakeTime
-from tests.fakes.ledger_table import TABLE, FakeLedgerTable
+from tests.worlds.call_details import FakeTime
+from tests.worlds.dynamodb import TABLE, FakeLedgerTable
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

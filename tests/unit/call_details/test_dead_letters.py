@@ -29,11 +29,11 @@ from include.errors import (
     PipelineError,
     StorageRefusedError,
 )
-from tests.fakes.call_details import FakeCallDetails
-from tests.fakes.ledger_table import table_error
-from tests.fakes.s3 import s3_error
-from tests.fakes.sqs import QUEUE_URL
 from tests.unit.call_details.desk import FILE, Desk, SomeBatch
+from tests.worlds.call_details import FakeCallDetails
+from tests.worlds.dynamodb import table_error
+from tests.worlds.s3 import s3_error
+from tests.worlds.sqs import QUEUE_URL
 
 REFUSED, ACCEPTED = httpx.Response(422), httpx.Response(200)
 LETTER = DeadLetter(FILE, 3, 31, 40, "3", 1, 422, "422 Unprocessable Entity", "2026-03-08T12:00:00+00:00")

@@ -9,8 +9,8 @@ import pytest
 from include.call_details.ledger import read_chunks
 from include.call_details.models import MAX_BATCHES_PER_CHUNK, ChunkState, Settled
 from include.errors import AwsRefusedError, AwsUnavailableError, ClaimLostError, InvalidInputError, PipelineError
-from tests.fakes.ledger_table import table_error
 from tests.unit.call_details.ledger_world import LEASE, World, accepted
+from tests.worlds.dynamodb import table_error
 
 
 def test_acknowledged_batches_are_known_to_the_next_attempt() -> None:

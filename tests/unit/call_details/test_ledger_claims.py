@@ -10,8 +10,8 @@ import pytest
 from include.call_details.ledger import MAX_PAUSE_SECONDS, read_chunks
 from include.call_details.models import Claim, Done, FileVersion, Held, Terms, Unfinished
 from include.errors import AwsUnavailableError, ClaimLostError
-from tests.fakes.ledger_table import table_error
 from tests.unit.call_details.ledger_world import FILE, LEASE, World, accepted
+from tests.worlds.dynamodb import table_error
 
 
 def test_first_claim_wins_and_the_second_learns_who_has_it() -> None:

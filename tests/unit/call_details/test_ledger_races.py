@@ -12,8 +12,8 @@ from include.call_details.ledger import ChunkLedger, Claims, read_chunks
 from include.call_details.models import ChunkState, Claim, Done, FileVersion, Settled
 from include.clients.dynamodb import ItemTable
 from include.errors import ClaimLostError
-from tests.fakes.call_details import FakeTime
-from tests.fakes.ledger_table import TABLE, FakeLedgerTable
+from tests.worlds.call_details import FakeTime
+from tests.worlds.dynamodb import TABLE, FakeLedgerTable
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -19,10 +19,10 @@ from include.errors import (
     PipelineError,
     StorageUnavailableError,
 )
-from tests.fakes.call_details import FakeCallDetails
-from tests.fakes.ledger_table import table_error
-from tests.fakes.s3 import s3_error
 from tests.unit.call_details.desk import CLAIM, Desk, SomeBatch
+from tests.worlds.call_details import FakeCallDetails
+from tests.worlds.dynamodb import table_error
+from tests.worlds.s3 import s3_error
 
 REFUSED = httpx.Response(422)
 

@@ -20,8 +20,8 @@ from include.call_details.rate_limit import (
 )
 from include.clients.dynamodb import ItemTable
 from include.errors import AwsRefusedError, NoPermitError
-from tests.fakes.call_details import FakeTime
-from tests.fakes.ledger_table import TABLE, FakeLedgerTable, table_error
+from tests.worlds.call_details import FakeTime
+from tests.worlds.dynamodb import TABLE, FakeLedgerTable, table_error
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

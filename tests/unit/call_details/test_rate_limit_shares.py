@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from include.call_details.rate_limit import CALL_SECONDS, RENEW_SECONDS, Held, Permits, fair_share
 from include.clients.dynamodb import ItemTable
-from tests.fakes.call_details import FakeTime
-from tests.fakes.ledger_table import TABLE, FakeLedgerTable
+from tests.worlds.call_details import FakeTime
+from tests.worlds.dynamodb import TABLE, FakeLedgerTable
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

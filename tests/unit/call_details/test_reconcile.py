@@ -11,9 +11,9 @@ from include.call_details.keys import failed_key, idempotency_key, processed_key
 from include.call_details.ledger import LEASE_SECONDS
 from include.call_details.models import Done, Outcome
 from include.errors import ClaimLostError, FileChangedError, InvalidFileError, StorageUnavailableError
-from tests.fakes.ledger_table import table_error
-from tests.fakes.s3 import s3_error
 from tests.unit.call_details.run_world import ENDED, RUN, RunWorld
+from tests.worlds.dynamodb import table_error
+from tests.worlds.s3 import s3_error
 
 BODY = b"1\n2\n3\n"
 

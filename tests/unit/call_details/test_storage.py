@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from include.call_details.storage import FileStore, StoredFile
 from include.errors import FileChangedError, StorageRefusedError, StorageUnavailableError
-from tests.fakes.ingest_bucket import BUCKET, FakeIngestBucket
-from tests.fakes.s3 import s3_error, unreachable
+from tests.worlds.s3 import BUCKET, FakeIngestBucket, s3_error, unreachable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

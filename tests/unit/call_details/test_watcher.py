@@ -12,10 +12,9 @@ from include.call_details.storage import FileStore
 from include.call_details.watcher import Intake
 from include.clients.dynamodb import ItemTable
 from include.errors import StorageUnavailableError
-from tests.fakes.call_details import FakeTime
-from tests.fakes.ingest_bucket import BUCKET, FakeIngestBucket
-from tests.fakes.ledger_table import TABLE, FakeLedgerTable
-from tests.fakes.s3 import s3_error
+from tests.worlds.call_details import FakeTime
+from tests.worlds.dynamodb import TABLE, FakeLedgerTable
+from tests.worlds.s3 import BUCKET, FakeIngestBucket, s3_error
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

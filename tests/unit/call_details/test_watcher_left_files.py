@@ -6,8 +6,8 @@ import pytest
 
 from include.call_details.watcher import PATIENCE_SECONDS, TOLD_AGAIN_SECONDS, Left, LeftFiles
 from include.clients.dynamodb import ItemTable
-from tests.fakes.call_details import FakeTime
-from tests.fakes.ledger_table import TABLE, FakeLedgerTable
+from tests.worlds.call_details import FakeTime
+from tests.worlds.dynamodb import TABLE, FakeLedgerTable
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

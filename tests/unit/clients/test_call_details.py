@@ -15,7 +15,7 @@ from include.clients.call_details import CallDetailsApi, Gate
 from include.clients.http import MAX_SECONDS, Delivery, retry_delay
 from include.clients.tokens import MAX_REFUSED, Login
 from include.errors import ApiUnavailableError, AuthRefusedError
-from tests.fakes.call_details import KEYS, LOGIN_URL, POST_URL, TOKEN, FakeCallDetails, FakeTime, Reply
+from tests.worlds.call_details import KEYS, LOGIN_URL, POST_URL, TOKEN, FakeCallDetails, FakeTime, Reply
 
 NOW = datetime(2026, 3, 8, 12, tzinfo=UTC)
 BODY = b'{"records":[{"n":1.500}],"timestamp":"2026-03-08T12:00:00.000Z","batchSize":1}'

@@ -8,7 +8,7 @@ import pytest
 
 from include.clients.dex import DexApi
 from include.errors import AuthRefusedError
-from tests.fakes.dex import BASE_URL, CREDENTIALS, TOKEN, FakeDex
+from tests.worlds.archive import BASE_URL, CREDENTIALS, TOKEN, FakeDex
 
 DAY = date(2026, 3, 8)
 

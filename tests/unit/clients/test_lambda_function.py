@@ -25,7 +25,7 @@ from include.errors import (
     InvalidAnswerError,
     PipelineError,
 )
-from tests.fakes.functions import STATUS, FakeLambda, RaisedError, RawLambda, lambda_error
+from tests.worlds.functions import STATUS, FakeLambda, RaisedError, RawLambda, lambda_error
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient

@@ -9,7 +9,7 @@ from botocore.exceptions import EndpointConnectionError, NoCredentialsError, Par
 
 from include.clients.s3 import create_json, get_json, put_json, split_place, typed_errors
 from include.errors import PipelineError, StorageRefusedError, StorageUnavailableError
-from tests.fakes.s3 import FakeS3, s3_error
+from tests.worlds.s3 import FakeS3, s3_error
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -22,7 +22,7 @@ from include.errors import (
     InvalidAnswerError,
     PipelineError,
 )
-from tests.fakes.dex import (
+from tests.worlds.archive import (
     BASE_URL,
     CREDENTIALS,
     SECRET,

@@ -9,7 +9,7 @@ import pytest
 from include.clients import tokens as login_module
 from include.clients.tokens import FRUITLESS_SECONDS, MAX_REFUSED, TOKEN_SECONDS, Login
 from include.errors import ApiRefusedError, ApiUnavailableError, AuthRefusedError, InvalidAnswerError, PipelineError
-from tests.fakes.call_details import ACCESS, KEYS, LOGIN_URL, SECRET, TOKEN, FakeCallDetails, FakeTime, logged_in_as
+from tests.worlds.call_details import ACCESS, KEYS, LOGIN_URL, SECRET, TOKEN, FakeCallDetails, FakeTime, logged_in_as
 
 
 def make(fake: FakeCallDetails, time: FakeTime | None = None) -> Login:

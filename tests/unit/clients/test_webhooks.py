@@ -11,7 +11,7 @@ import pytest
 
 from include.clients.http import Failure
 from include.clients.webhooks import Endpoint, PublicNetwork, WebhookResponse, usable_url
-from tests.fakes.network import OK, PUBLIC, FakeNames, FakeNetwork, Hang
+from tests.worlds.http import OK, PUBLIC, FakeNames, FakeNetwork, Hang
 
 URL = "https://receiver.test/hook?a=b"
 BODY = b'{"id":"evt_1"}'

@@ -17,7 +17,7 @@ from include.clients.webhooks import (
     is_public,
     resolve,
 )
-from tests.fakes.network import OK, PUBLIC, FakeNames, FakeNetwork
+from tests.worlds.http import OK, PUBLIC, FakeNames, FakeNetwork
 
 METADATA = "169.254.169.254"
 

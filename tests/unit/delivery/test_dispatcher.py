@@ -11,9 +11,8 @@ from include.clients.webhooks import WebhookResponse
 from include.delivery.dispatcher import PATIENCE_SECONDS, REFRESH_SECONDS
 from include.delivery.report import Tally
 from include.errors import AwsRefusedError, AwsUnavailableError
-from tests.fakes.delivery import ACCEPTED, START, Arrival, DeliveryWorld, refused
-from tests.fakes.event_table import SECRET
-from tests.fakes.ledger_table import table_error
+from tests.worlds.dynamodb import SECRET, table_error
+from tests.worlds.events import ACCEPTED, START, Arrival, DeliveryWorld, refused
 
 
 def test_nobody_s_events_are_delivered_in_vain() -> None:

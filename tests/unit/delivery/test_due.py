@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from include.delivery.due import Due, select_due
 from include.delivery.models import timestamp
 from include.errors import AwsUnavailableError
-from tests.fakes.delivery import START, DeliveryWorld
+from tests.worlds.events import START, DeliveryWorld
 
 
 def select(world: DeliveryWorld, *, tasks: int = 4, **limits: Any) -> Due:

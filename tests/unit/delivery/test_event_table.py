@@ -7,9 +7,8 @@ import pytest
 from include.delivery.event_table import MAX_FAILED_PAGES, PAGE, SETTLE_SECONDS
 from include.delivery.models import Event, Lost, Status, claim, timestamp
 from include.errors import AwsRefusedError, AwsUnavailableError
-from tests.fakes.delivery import START, DeliveryWorld
-from tests.fakes.event_table import event_item
-from tests.fakes.ledger_table import table_error
+from tests.worlds.dynamodb import event_item, table_error
+from tests.worlds.events import START, DeliveryWorld
 
 
 def claims(world: DeliveryWorld, worker: str = "me") -> list[Lost | None]:

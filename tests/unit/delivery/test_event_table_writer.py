@@ -11,7 +11,7 @@ import pytest
 
 from include.delivery.event_table import CALLS_AT_ONCE, Writer
 from include.delivery.models import Change, Lost
-from tests.fakes.delivery import START, DeliveryWorld
+from tests.worlds.events import START, DeliveryWorld
 
 
 class Held(Executor):

@@ -16,8 +16,8 @@ from include.delivery.models import (
     seconds_of,
     timestamp,
 )
-from tests.fakes.delivery import START, refused
-from tests.fakes.event_table import event_item
+from tests.worlds.dynamodb import event_item
+from tests.worlds.events import START, refused
 
 
 def event(**changes: str | int) -> Event:

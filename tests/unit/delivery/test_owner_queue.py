@@ -9,7 +9,7 @@ import pytest
 from include.clients.webhooks import POST_SECONDS, WebhookResponse
 from include.delivery.models import SKEW_SECONDS, timestamp
 from include.delivery.owner_queue import LEASE_SECONDS
-from tests.fakes.delivery import ACCEPTED, START, Arrival, DeliveryWorld, refused
+from tests.worlds.events import ACCEPTED, START, Arrival, DeliveryWorld, refused
 
 
 def refusing(*numbers: int, reply: WebhookResponse | None = None) -> Any:

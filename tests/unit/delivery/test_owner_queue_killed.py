@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from include.clients.webhooks import WebhookResponse
 from include.delivery.models import SKEW_SECONDS
 from include.delivery.owner_queue import LEASE_SECONDS
-from tests.fakes.delivery import ACCEPTED, Arrival, DeliveryWorld, KilledError, Life, refused
+from tests.worlds.events import ACCEPTED, Arrival, DeliveryWorld, KilledError, Life, refused
 
 SETTLED = ("delivered", "failed")
 MAX_ATTEMPTS = 3

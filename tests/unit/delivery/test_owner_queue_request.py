@@ -10,7 +10,7 @@ from standardwebhooks.webhooks import Webhook
 
 from include.delivery.models import Event
 from include.delivery.owner_queue import write_letter
-from tests.fakes.event_table import SECRET, event_item
+from tests.worlds.dynamodb import SECRET, event_item
 
 
 def event(**changes: str) -> Event:

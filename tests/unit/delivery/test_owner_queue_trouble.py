@@ -10,9 +10,8 @@ import pytest
 from include.clients.webhooks import WebhookResponse
 from include.delivery.models import timestamp
 from include.delivery.owner_queue import SLOW_LANE_SECONDS, SLOW_SECONDS
-from tests.fakes.delivery import ACCEPTED, START, Arrival, DeliveryWorld, refused
-from tests.fakes.event_table import event_item
-from tests.fakes.ledger_table import table_error
+from tests.worlds.dynamodb import event_item, table_error
+from tests.worlds.events import ACCEPTED, START, Arrival, DeliveryWorld, refused
 
 
 def with_a_neighbour(**changes: Any) -> DeliveryWorld:

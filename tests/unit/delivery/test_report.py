@@ -18,7 +18,7 @@ from include.delivery.report import (
     trouble_alert,
     untold,
 )
-from tests.fakes.delivery import START, DeliveryWorld, refused
+from tests.worlds.events import START, DeliveryWorld, refused
 
 DUE = Due((("acme",),), 1, 7, 12.5)
 

@@ -8,7 +8,7 @@ from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
 from airflow_ext.hooks.aws import AwsSession, lambda_client, preload, s3_client, sns_client
 from include.clients.lambda_function import READ_TIMEOUT_SECONDS
-from tests.fakes.wire import ENVIRONMENT
+from tests.worlds.alerts import ENVIRONMENT
 
 FUNCTION_TIMEOUT_SECONDS = 30
 """Of both Lambdas (infra/template.yaml)."""

@@ -8,8 +8,7 @@ from airflow.sdk import Connection
 
 from airflow_ext.hooks.call_details import Access, _shared_login, access_of, call_details_access, call_details_login
 from include.errors import AwsRefusedError, SettingsError, SettingsUnavailableError
-from tests.fakes.call_details import ACCESS, SECRET
-from tests.fakes.ingest import FakeSsm
+from tests.worlds.call_details import ACCESS, SECRET, FakeSsm
 
 POST = "https://calls.test/api/batches"
 LOGIN = "https://calls.test/api/login"

@@ -24,8 +24,8 @@ from include.errors import (
     SettingsError,
     SettingsUnavailableError,
 )
-from tests.fakes.secrets import deny_secrets
-from tests.fakes.wire import ENVIRONMENT
+from tests.worlds.airflow import deny_secrets
+from tests.worlds.alerts import ENVIRONMENT
 
 SECRET = "pl4nted-s3cret"
 BACKEND_OPTIONS = {

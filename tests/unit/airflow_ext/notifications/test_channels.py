@@ -14,7 +14,7 @@ from botocore.exceptions import EndpointConnectionError
 from airflow_ext.ids import SLACK_CONNECTION
 from airflow_ext.notifications.channels import open_channels, send_alert
 from include.alerts import Alert, Failure, Severity
-from tests.fakes.wire import SLACK_PATH, TOPIC, Wire
+from tests.worlds.alerts import SLACK_PATH, TOPIC, Wire
 
 ALERT = Alert(
     Severity.ERROR,

@@ -17,8 +17,8 @@ from airflow_ext.notifications.failure_callback import (
     leave_alerted,
 )
 from include.errors import SettingsError
-from tests.fakes.airflow import FakeRun, FakeTaskInstance, XComs
-from tests.fakes.wire import TOPIC, Wire
+from tests.worlds.airflow import FakeRun, FakeTaskInstance, XComs
+from tests.worlds.alerts import TOPIC, Wire
 
 SETTINGS = {
     "environment": "local",

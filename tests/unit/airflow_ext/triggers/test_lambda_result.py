@@ -27,10 +27,10 @@ from include.errors import (
     StorageUnavailableError,
     TransientError,
 )
-from tests.fakes.airflow import FakeRun
-from tests.fakes.auction import BUCKET, A, AuctionWorld, results
-from tests.fakes.functions import RaisedError, lambda_error
-from tests.fakes.s3 import s3_error
+from tests.worlds.airflow import FakeRun
+from tests.worlds.auction import BUCKET, A, AuctionWorld, results
+from tests.worlds.functions import RaisedError, lambda_error
+from tests.worlds.s3 import s3_error
 
 NOT_YET = {"results": False}
 RUN = "manual__2026-03-08T06:00:00+00:00"

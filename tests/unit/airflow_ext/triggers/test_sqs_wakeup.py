@@ -14,7 +14,7 @@ import pytest
 
 from airflow_ext.triggers import sqs_wakeup
 from airflow_ext.triggers.sqs_wakeup import GATHER_SECONDS, PAUSE_SECONDS, EventQueueTrigger
-from tests.fakes.sqs import QUEUE_URL, FakeSqs
+from tests.worlds.sqs import QUEUE_URL, FakeSqs
 
 SETTINGS = {
     "environment": "local",

@@ -17,7 +17,7 @@ from infra.release.deployment.commands import Commands
 from infra.release.deployment.stacks import Stacks
 from infra.release.deployment.steps import Deployment, Step
 from infra.release.deployment.target import read_target
-from tests.fakes.cloudformation import FakeCloudFormation
+from tests.worlds.cloudformation import FakeCloudFormation
 
 SAM = """#!/bin/sh
 echo "$@" >> sam.calls

@@ -7,7 +7,7 @@ import pytest
 
 from infra.release.bundle import ReleaseError
 from infra.release.deployment.stacks import Stacks
-from tests.fakes.cloudformation import FakeCloudFormation
+from tests.worlds.cloudformation import FakeCloudFormation
 
 
 @dataclass

@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from lambdas.auction.order import WRITES, Order, OrderStore, s3_client
-from tests.fakes.s3 import FakeS3, s3_error
+from tests.worlds.s3 import FakeS3, s3_error
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -10,7 +10,7 @@ import pytest
 
 from lambdas.authorizer.signing_keys import DeniedError, SigningKeys
 from lambdas.authorizer.verification import TokenVerifier
-from tests.fakes.tokens import HS256, FakeSecret, claims, forge
+from tests.worlds.tokens import HS256, FakeSecret, claims, forge
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from lambdas.authorizer.signing_keys import KeysUnavailableError
-from tests.fakes.tokens import HS256, FakeSecret, claims, forge, secrets_manager_error
 from tests.unit.lambdas.authorizer.checking import KEY, NOW, OTHER_KEY, signed, verifier
+from tests.worlds.tokens import HS256, FakeSecret, claims, forge, secrets_manager_error
 
 LoadHandler = Callable[..., ModuleType]
 Divert = Callable[[ModuleType], io.StringIO]

@@ -15,7 +15,7 @@ from lambdas.authorizer.signing_keys import (
     SigningKeys,
     secrets_client,
 )
-from tests.fakes.tokens import FakeSecret, secrets_manager_error
+from tests.worlds.tokens import FakeSecret, secrets_manager_error
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient

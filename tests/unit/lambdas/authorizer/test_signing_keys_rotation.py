@@ -7,8 +7,8 @@ import pytest
 import time_machine
 
 from lambdas.authorizer.signing_keys import DeniedError, KeysUnavailableError
-from tests.fakes.tokens import HS256, FakeSecret, claims, forge, secrets_manager_error
 from tests.unit.lambdas.authorizer.checking import KEY, NOW, OTHER_KEY, signed, subject, verifier
+from tests.worlds.tokens import HS256, FakeSecret, claims, forge, secrets_manager_error
 
 
 def test_rotation_keeps_tokens_of_the_key_before_and_takes_those_of_the_new_one() -> None:

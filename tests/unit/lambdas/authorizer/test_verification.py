@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambdas.authorizer.signing_keys import DeniedError
-from tests.fakes.tokens import HS256, FakeSecret, claims, forge
 from tests.unit.lambdas.authorizer.checking import KEY, NOW, OTHER_KEY, reason, signed, subject, verifier, with_header
+from tests.worlds.tokens import HS256, FakeSecret, claims, forge
 
 
 def test_good_token_says_who_it_is() -> None:

@@ -12,7 +12,7 @@ import jsonschema
 from lambdas.events_api.models import random_id
 from lambdas.events_api.service import Events
 from lambdas.tools.events_openapi import document
-from tests.fakes.events import MemoryEvents, MemoryQueue
+from tests.worlds.events import MemoryEvents, MemoryQueue
 
 HANDLER = "lambdas.events_api.handler"
 ENVIRONMENT = {

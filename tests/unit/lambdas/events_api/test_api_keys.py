@@ -23,8 +23,7 @@ from lambdas.events_api.api_keys import (
     new_key,
 )
 from lambdas.tools.api_keys import KeyTable
-from tests.fakes.dynamodb import dynamodb_error
-from tests.fakes.items import FakeTable
+from tests.worlds.dynamodb import FakeTable, dynamodb_error
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -18,8 +18,7 @@ from lambdas.events_api.errors import (
 from lambdas.events_api.models import Event, NewEvent, Status, id_for_key, is_event_id, random_id
 from lambdas.events_api.requests import read_events_query, read_inbox_query
 from lambdas.events_api.service import Events
-from tests.fakes.events import MemoryEvents, MemoryQueue
-from tests.support.event_store import at_once
+from tests.worlds.events import MemoryEvents, MemoryQueue, at_once
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 OWNER, OTHER = "owner-1", "owner-2"

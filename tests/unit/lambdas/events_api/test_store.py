@@ -9,10 +9,8 @@ from botocore.exceptions import EndpointConnectionError, NoCredentialsError, Rea
 from lambdas.events_api.errors import NoSuchEventError, StoreUnavailableError
 from lambdas.events_api.models import Status
 from lambdas.events_api.store import INBOX, DynamoEventStore, EventStore, dynamodb_client, sqs_client
-from tests.fakes.dynamodb import Lose, dynamodb_error
-from tests.fakes.events import INDEXES, MemoryEvents
-from tests.fakes.items import FakeTable, Fault, Repeat
-from tests.support.event_store import LATER, EventStoreContract, new_event
+from tests.worlds.dynamodb import FakeTable, Fault, Lose, Repeat, dynamodb_error
+from tests.worlds.events import INDEXES, LATER, EventStoreContract, MemoryEvents, new_event
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

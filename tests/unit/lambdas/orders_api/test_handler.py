@@ -18,7 +18,7 @@ import pytest
 from lambdas.orders_api.models import MAX_BODY_BYTES
 from lambdas.orders_api.store import OrderStore
 from lambdas.tools.orders_openapi import document
-from tests.fakes.dynamodb import FakeDynamoDB, Fault, Leave, dynamodb_error
+from tests.worlds.dynamodb import FakeDynamoDB, Fault, Leave, dynamodb_error
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lambdas.orders_api.errors import NotStoredError
 from lambdas.orders_api.models import OrderRecord
 from lambdas.orders_api.store import BATCH_RECORDS, BATCHES_AT_ONCE, CALL_SECONDS, OrderStore, dynamodb_client
-from tests.fakes.dynamodb import FakeDynamoDB, Fault, Leave, Lose, dynamodb_error
+from tests.worlds.dynamodb import FakeDynamoDB, Fault, Leave, Lose, dynamodb_error
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -8,8 +8,7 @@ from botocore.exceptions import EndpointConnectionError
 
 from lambdas.events_api.api_keys import DeniedError, KeyRing, id_of, is_key
 from lambdas.tools import api_keys
-from tests.fakes.dynamodb import dynamodb_error
-from tests.fakes.items import FakeTable
+from tests.worlds.dynamodb import FakeTable, dynamodb_error
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

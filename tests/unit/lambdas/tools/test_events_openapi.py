@@ -18,8 +18,8 @@ from lambdas.events_api.models import Event, NewEvent, Status
 from lambdas.events_api.requests import read_new_event
 from lambdas.events_api.responses import STATUS_AND_CODE, event_view, page_view
 from lambdas.tools.events_openapi import EXAMPLE_EVENT, GATEWAY_ANSWERS, PAGE, document
-from tests.support.event_store import new_event
 from tests.unit.lambdas.events_api.calling import ENVIRONMENT, HANDLER
+from tests.worlds.events import new_event
 
 DOCUMENT = document()
 POST = DOCUMENT["paths"]["/events"]["post"]

@@ -10,7 +10,7 @@ from botocore.exceptions import EndpointConnectionError
 from lambdas.authorizer.signing_keys import SigningKeys
 from lambdas.authorizer.verification import TokenVerifier
 from lambdas.tools import issue_token
-from tests.fakes.tokens import FakeSecret, secrets_manager_error
+from tests.worlds.tokens import FakeSecret, secrets_manager_error
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient

@@ -11,8 +11,7 @@ from include.clients.webhooks import usable_url
 from lambdas.tools import subscriptions
 from lambdas.tools.subscriptions import check_url
 from lambdas.tools.tables import ToolError
-from tests.fakes.dynamodb import dynamodb_error
-from tests.fakes.items import FakeTable
+from tests.worlds.dynamodb import FakeTable, dynamodb_error
 
 HERE = ["--environment", "test", "--owner", "test-user"]
 URL = "https://example.com/hooks?a=b"

@@ -31,7 +31,7 @@ from local.demo.call_details import (
 )
 from local.demo.report import Report
 from local.partners.call_details import read_batch
-from tests.fakes.ingest_bucket import BUCKET, FakeIngestBucket
+from tests.worlds.s3 import BUCKET, FakeIngestBucket
 
 TIMESTAMP = "2026-03-08T12:00:00.000Z"
 

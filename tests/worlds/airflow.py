@@ -1,7 +1,13 @@
-"""A task instance and a context as tasks see them, without Airflow."""
+"""A task instance and a context as tasks see them, without Airflow.
+
+Airflow's metadata database as a SQLite file of the test session's own.
+
+A store of secrets that denies everything, and Airflow's memory of what it has to mask.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +16,10 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from airflow.sdk import Context
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk._shared.secrets_masker import reset_secrets_masker
+from airflow.sdk.exceptions import AirflowSecretsBackendAccessDenied, AirflowSkipException
 
 DAG_ID = "dex_trigger_archive"
 """Of a run that names no other."""
@@ -124,3 +132,35 @@ class FakeRun:
     def pushed(self, task_id: str, key: str, map_index: int | None = None) -> Any:
         """What a task pushed, or None."""
         return self.xcoms.values.get((task_id, str(key), map_index))
+
+
+@functools.cache
+def create_airflow_database() -> None:
+    """Create the tables, once a session."""
+    from airflow import settings
+    from airflow.utils.db import initdb
+
+    settings.configure_orm()
+    initdb()
+
+
+class _Denying:
+    """Quacks like a secrets backend whose caller lacks the permission."""
+
+    def get_connection(self, conn_id: str, **options: Any) -> Any:
+        raise AirflowSecretsBackendAccessDenied(conn_id)
+
+    def get_variable(self, key: str, **options: Any) -> Any:
+        raise AirflowSecretsBackendAccessDenied(key)
+
+
+def deny_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make it Airflow's only store for the rest of the test."""
+    monkeypatch.setattr(
+        "airflow.sdk.execution_time.supervisor.ensure_secrets_backend_loaded", lambda *arguments: [_Denying()]
+    )
+
+
+def forget_masks() -> None:
+    """Let Airflow mask only what is a secret from now on: what one test masks must not change another's texts."""
+    reset_secrets_masker()

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.functions import FakeLambda, RaisedError
-from tests.fakes.s3 import FakeS3
-from tests.fakes.wire import TOPIC, Wire
+from tests.worlds.alerts import TOPIC, Wire
+from tests.worlds.functions import FakeLambda, RaisedError
+from tests.worlds.s3 import FakeS3
 
 A = "auction-results"
 B = "auction-order"

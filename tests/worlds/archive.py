@@ -1,0 +1,199 @@
+"""All that surrounds the archive's tasks: settings, connections, client database, DEX API, S3, alerts.
+
+The DEX partner as an httpx transport: a token endpoint and answers that a test scripts.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import httpx
+import pytest
+
+from include.clients.dex import DexApi
+from include.clients.tokens import ClientCredentials
+from tests.worlds.alerts import TOPIC, Wire
+from tests.worlds.s3 import FakeS3
+
+BASE_URL = "https://dex.test/api"
+TOKEN_URL = "https://login.test/oauth2/token"
+SECRET = "pl4nted-s3cret"
+TOKEN = "t0k3n-planted"
+
+CREDENTIALS = ClientCredentials(TOKEN_URL, "dex-client", SECRET, "dex/trigger:all")
+
+Reply = httpx.Response | Exception | Callable[[httpx.Request], Any]
+
+
+@dataclass
+class Clock:
+    """A clock that stands until it is told."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def token_answer(number: int = 1, **changes: Any) -> httpx.Response:
+    """A token answer as RFC 6749, 5.1 has it; a field given as None is left out."""
+    document = {"access_token": f"{TOKEN}-{number}", "token_type": "Bearer", "expires_in": 3600} | changes
+    return httpx.Response(200, json={name: value for name, value in document.items() if value is not None})
+
+
+class FakeDex(httpx.AsyncBaseTransport):
+    """Answers as scripted and remembers the requests.
+
+    Args:
+        tokens: replies of the token endpoint in turn; beyond them, fresh tokens.
+        answers: reply by client id, or a list of replies in turn; others get ``{"client": id}``.
+    """
+
+    def __init__(self, *, tokens: Iterable[Reply] = (), answers: dict[int, Reply | list[Reply]] | None = None) -> None:
+        self._tokens = list(tokens)
+        self.answers = answers or {}
+        self.logins: list[dict[str, str]] = []
+        self.login_headers: list[httpx.Headers] = []
+        self.asked: list[httpx.Request] = []
+        self.bearers: list[str] = []
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self.pause: Callable[[], Awaitable[None]] | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            if self.pause is not None:
+                await self.pause()
+            reply = self._login(request) if str(request.url) == TOKEN_URL else self._answer(request)
+            if callable(reply):
+                reply = reply(request)
+                if isinstance(reply, Awaitable):
+                    reply = await reply
+            if isinstance(reply, Exception):
+                raise reply
+            return _copy(reply)
+        finally:
+            self.in_flight -= 1
+
+    @property
+    def clients_asked(self) -> list[int]:
+        """Client ids in the order of the requests."""
+        return [int(request.url.params["clientId"]) for request in self.asked]
+
+    def _login(self, request: httpx.Request) -> Reply:
+        self.logins.append(dict(parse_qsl(request.content.decode())))
+        self.login_headers.append(request.headers)
+        return self._tokens.pop(0) if self._tokens else token_answer(len(self.logins))
+
+    def _answer(self, request: httpx.Request) -> Reply:
+        assert request.url.path == "/api/data-exchange/trigger", request.url
+        self.asked.append(request)
+        # Kept apart: httpx repeats a request by changing the header of the same object.
+        self.bearers.append(request.headers["Authorization"])
+        client_id = int(request.url.params["clientId"])
+        reply = self.answers.get(client_id, httpx.Response(200, content=json.dumps({"client": client_id})))
+        if isinstance(reply, list):
+            return reply.pop(0) if len(reply) > 1 else reply[0]
+        return reply
+
+
+def _copy(reply: httpx.Response) -> httpx.Response:
+    """A response is read once; a scripted one may be given several times."""
+    if isinstance(reply.stream, httpx.ByteStream):
+        return httpx.Response(reply.status_code, headers=reply.headers, content=reply.content)
+    return reply
+
+
+WITHOUT_CREDENTIALS = 9001
+"""A client in the database that the query must leave out."""
+
+
+@dataclass
+class ArchiveWorld:
+    """Set it up by changing its parts before a task runs; look at them afterwards."""
+
+    database: Path
+    dex: FakeDex = field(default_factory=FakeDex)
+    s3: FakeS3 = field(default_factory=FakeS3)
+    wire: Wire = field(default_factory=Wire)
+    metrics: list[dict[str, float]] = field(default_factory=list)
+    metrics_error: BaseException | None = None
+    settings: dict[str, Any] = field(
+        default_factory=lambda: {
+            "environment": "local",
+            "archive_bucket": "archive",
+            "order_results_bucket": "order-results",
+            "alerts_topic_arn": TOPIC,
+            "archive_concurrency": 4,
+        }
+    )
+
+    def attach(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Stand in for the outside for the rest of the test."""
+        self._monkeypatch = monkeypatch
+        self.wire.attach(monkeypatch)
+        self.set_clients([11, 12, 13])
+        self.change_settings()
+        connection("dex_db", {"conn_type": "sqlite", "host": str(self.database)}, monkeypatch)
+        connection(
+            "dex_api",
+            {
+                "conn_type": "http",
+                "host": BASE_URL,
+                "login": "dex-client",
+                "password": SECRET,
+                "extra": {"token_url": TOKEN_URL, "scope": "dex/trigger:all"},
+            },
+            monkeypatch,
+        )
+        monkeypatch.setattr("airflow_ext.hooks.dex.DexApi", functools.partial(DexApi, transport=self.dex))
+        monkeypatch.setattr("airflow_ext.tasks.dex_trigger_archive.s3_client", lambda **options: self.s3)
+        monkeypatch.setattr("airflow_ext.metrics.publish_metrics", self._publish)
+
+    def change_settings(self, **changes: Any) -> None:
+        """Put the settings, with changes, where Airflow finds them."""
+        self.settings |= changes
+        self._monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", json.dumps(self.settings))
+
+    def set_clients(self, ids: list[int]) -> None:
+        """Fill the client database."""
+        self.database.unlink(missing_ok=True)
+        with sqlite3.connect(self.database) as database:
+            database.executescript(
+                """
+                CREATE TABLE Client (ClientID INTEGER, name TEXT, OAuth2ClientCredentialsID INTEGER);
+                CREATE TABLE ClientServiceExt (ClientID INTEGER, ServiceID INTEGER);
+                """
+            )
+            rows = [(number, f"Client {number}", 1) for number in ids]
+            database.executemany("INSERT INTO Client VALUES (?, ?, ?)", rows)
+            database.execute("INSERT INTO Client VALUES (?, 'Left out', NULL)", (WITHOUT_CREDENTIALS,))
+            services = [(number, 2) for number in [*ids, WITHOUT_CREDENTIALS]]
+            database.executemany("INSERT INTO ClientServiceExt VALUES (?, ?)", services)
+        database.close()
+
+    def manifest(self) -> dict[str, Any]:
+        """The one manifest in the bucket."""
+        (key,) = self.s3.keys("manifests/")
+        document: dict[str, Any] = json.loads(self.s3.bodies(key)[-1] or b"")
+        return document
+
+    def _publish(self, values: dict[str, float], *, environment: str, pipeline: str) -> None:
+        if self.metrics_error is not None:
+            raise self.metrics_error
+        assert (environment, pipeline) == ("local", "dex_trigger_archive")
+        self.metrics.append(values)
+
+
+def connection(conn_id: str, value: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a connection where Airflow finds it."""
+    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(value))

@@ -1,0 +1,203 @@
+"""All that surrounds the tasks of the call-details DAGs: settings, connection, bucket, ledger, queue, API, alerts.
+
+The call-details API as an httpx transport: a login and answers that a test scripts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+
+from airflow_ext.hooks import call_details
+from include.clients.call_details import CallDetailsApi
+from include.clients.tokens import Keys, Login
+from tests.worlds.alerts import TOPIC, Wire
+from tests.worlds.archive import connection
+from tests.worlds.dynamodb import TABLE, FakeLedgerTable
+from tests.worlds.s3 import BUCKET, FakeIngestBucket
+from tests.worlds.sqs import QUEUE_URL, FakeSqs
+
+POST_URL = "https://calls.test/api/batches"
+LOGIN_URL = "https://calls.test/api/login"
+ACCESS, SECRET = "pl4nted-access", "pl4nted-s3cret"
+TOKEN = "t0k3n-planted"
+KEYS = Keys(ACCESS, SECRET)
+
+Reply = httpx.Response | Exception | Callable[[httpx.Request], Any]
+
+
+class FakeTime:
+    """A clock that stands until somebody sleeps, or a test moves it."""
+
+    def __init__(self, now: float = 1_000_000.0) -> None:
+        self.now = now
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        """Let the time pass at once; the others get their turn."""
+        self.slept.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
+class _Unread(httpx.AsyncByteStream):
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._content
+
+
+class FakeCallDetails(httpx.AsyncBaseTransport):
+    """Answers as scripted and remembers the requests.
+
+    Args:
+        logins: replies of the login in turn; beyond them, fresh tokens.
+        answers: replies by idempotency key, in turn; the last one stays. Other keys are accepted.
+    """
+
+    def __init__(self, *, logins: Iterable[Reply] = (), answers: dict[str, list[Reply]] | None = None) -> None:
+        self._logins = list(logins)
+        self.answers = answers or {}
+        self.login_requests: list[httpx.Request] = []
+        self.posted: list[httpx.Request] = []
+        self.tokens: list[str] = []
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self.pause: Callable[[], Awaitable[None]] | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        login = str(request.url) == LOGIN_URL
+        self.in_flight += not login
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            if self.pause is not None:
+                await self.pause()
+            reply = self._log_in(request) if login else self._take(request)
+            if callable(reply):
+                reply = reply(request)
+                if isinstance(reply, Awaitable):
+                    reply = await reply
+            if isinstance(reply, Exception):
+                raise reply
+            if isinstance(reply.stream, httpx.ByteStream):
+                # A response is read once; a scripted one may be given several times. From the network it comes unread.
+                return httpx.Response(reply.status_code, headers=reply.headers, stream=_Unread(reply.content))
+            return reply
+        finally:
+            self.in_flight -= not login
+
+    @property
+    def keys(self) -> Counter[str]:
+        """How often each idempotency key was posted."""
+        return Counter(request.headers["Idempotency-Key"] for request in self.posted)
+
+    def _log_in(self, request: httpx.Request) -> Reply:
+        self.login_requests.append(request)
+        fresh = httpx.Response(200, json={"token": f"{TOKEN}-{len(self.login_requests)}"})
+        return self._logins.pop(0) if self._logins else fresh
+
+    def _take(self, request: httpx.Request) -> Reply:
+        self.posted.append(request)
+        self.tokens.append(request.headers["Authorization"].removeprefix("Bearer "))
+        replies = self.answers.get(request.headers["Idempotency-Key"], [httpx.Response(200, json={})])
+        return replies.pop(0) if len(replies) > 1 else replies[0]
+
+
+def logged_in_as(request: httpx.Request) -> dict[str, Any]:
+    """What a login sent."""
+    content: dict[str, Any] = json.loads(request.content)
+    return content
+
+
+class FakeSsm:
+    """Quacks like a boto3 SSM client; ``parameters`` are its values by name."""
+
+    def __init__(self) -> None:
+        self.parameters = {"/copyazure/accesskey": ACCESS, "/copyazure/secretkey": SECRET}
+        self.calls = 0
+
+    def get_parameters(self, *, Names: list[str], WithDecryption: bool) -> dict[str, Any]:  # noqa: N803 - boto3's names
+        assert WithDecryption
+        self.calls += 1
+        found = [{"Name": name, "Value": self.parameters[name]} for name in Names if name in self.parameters]
+        return {"Parameters": found}
+
+
+@dataclass
+class CallDetailsWorld:
+    """Set it up by changing its parts before a task runs; look at them afterwards."""
+
+    s3: FakeIngestBucket = field(default_factory=FakeIngestBucket)
+    table: FakeLedgerTable = field(default_factory=FakeLedgerTable)
+    sqs: FakeSqs = field(default_factory=FakeSqs)
+    ssm: FakeSsm = field(default_factory=FakeSsm)
+    api: FakeCallDetails = field(default_factory=FakeCallDetails)
+    wire: Wire = field(default_factory=Wire)
+    metrics: list[tuple[str, dict[str, float]]] = field(default_factory=list)
+    settings: dict[str, Any] = field(
+        default_factory=lambda: {
+            "environment": "local",
+            "archive_bucket": "archive",
+            "order_results_bucket": "order-results",
+            "alerts_topic_arn": TOPIC,
+            "ingest_bucket": BUCKET,
+            "ingest_ledger_table": TABLE,
+            "call_details_dlq_url": QUEUE_URL,
+            "max_records_per_batch": 2,
+        }
+    )
+
+    def attach(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Stand in for the outside for the rest of the test."""
+        self._monkeypatch = monkeypatch
+        self.wire.attach(monkeypatch)
+        self.change_settings()
+        connection(
+            "call_details_api",
+            {"conn_type": "http", "host": POST_URL, "extra": {"auth_url": LOGIN_URL}},
+            monkeypatch,
+        )
+        clients = {"dynamodb": self.table, "sqs": self.sqs, "ssm": self.ssm}
+        for module in ("tasks.call_details_clients", "tasks.call_details_replay"):
+            monkeypatch.setattr(f"airflow_ext.{module}.quick_client", lambda service, **options: clients[service])
+        monkeypatch.setattr("airflow_ext.tasks.call_details_clients.s3_client", lambda **options: self.s3)
+        monkeypatch.setattr("airflow_ext.hooks.call_details.Login", functools.partial(Login, transport=self.api))
+        monkeypatch.setattr(
+            "airflow_ext.hooks.call_details.CallDetailsApi", functools.partial(CallDetailsApi, transport=self.api)
+        )
+        # Tokens of another test's API.
+        call_details._shared_login.cache_clear()
+        monkeypatch.setattr("airflow_ext.metrics.publish_metrics", self._publish)
+        # Nobody has time for the real pauses between attempts.
+        monkeypatch.setattr("include.clients.http.FIRST_SECONDS", 0.001)
+
+    def change_settings(self, **changes: Any) -> None:
+        """Put the settings, with changes, where Airflow finds them."""
+        self.settings |= changes
+        self._monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", json.dumps(self.settings))
+
+    def receipt(self) -> dict[str, Any]:
+        """The one receipt in the bucket."""
+        (key,) = self.s3.present("receipts/")
+        document: dict[str, Any] = json.loads(self.s3.body(key))
+        return document
+
+    def posted(self) -> list[Any]:
+        """The records that the API was sent, batch by batch."""
+        return [json.loads(request.content)["records"] for request in self.api.posted]
+
+    def _publish(self, values: dict[str, float], *, environment: str, pipeline: str) -> None:
+        assert environment == "local"
+        self.metrics.append((pipeline, values))

@@ -1,0 +1,513 @@
+"""A DynamoDB table in memory that takes batches, with the limits of the real one and faults in a given order.
+
+A DynamoDB table in memory that understands the expressions of the Lambdas and their tools, and no others.
+
+The ledger's DynamoDB table in memory: conditions on ``version``, botocore's own errors.
+
+The tables of events and subscriptions in memory: conditional statements, and indexes that may be late.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from include.delivery.models import timestamp
+
+STATUS = {
+    "AccessDeniedException": 400,
+    "InternalServerError": 500,
+    "ProvisionedThroughputExceededException": 400,
+    "RequestLimitExceeded": 400,
+    "ResourceNotFoundException": 400,
+    "ServiceUnavailable": 503,
+    "ThrottlingException": 400,
+    "ValidationException": 400,
+}
+MAX_BATCH = 25
+MAX_DIGITS = 38
+
+
+def dynamodb_error(code: str) -> ClientError:
+    """The error that botocore raises when DynamoDB answers ``code``."""
+    return ClientError(
+        {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": STATUS[code]}},
+        "BatchWriteItem",
+    )
+
+
+@dataclass(frozen=True)
+class Leave:
+    """The table leaves the last so many requests of a batch unprocessed."""
+
+    requests: int
+
+
+@dataclass(frozen=True)
+class Lose:
+    """The table stores the batch, and the answer never arrives."""
+
+    error: Exception
+
+
+Fault = Exception | Leave | Lose | None
+"""What happens to one call; None = nothing."""
+
+
+class FakeDynamoDB:
+    """Quacks like a boto3 DynamoDB client with one table whose key is ``record_id``.
+
+    Args:
+        table: its name.
+        faults: one for each call, from the first; later calls have none.
+    """
+
+    def __init__(self, table: str = "orders", faults: Iterable[Fault] = ()) -> None:
+        self.table = table
+        self.items: dict[str, dict[str, Any]] = {}
+        self.batches: list[int] = []
+        self._faults = iter(faults)
+        self._lock = threading.Lock()
+
+    def batch_write_item(self, *, RequestItems: dict[str, list[Any]]) -> dict[str, Any]:  # noqa: N803 - boto3's name
+        with self._lock:
+            fault = next(self._faults, None)
+            ((table, requests),) = RequestItems.items()
+            self.batches.append(len(requests))
+            if isinstance(fault, Exception):
+                raise fault
+            if table != self.table:
+                raise dynamodb_error("ResourceNotFoundException")
+            taken = len(requests) - (fault.requests if isinstance(fault, Leave) else 0)
+            self._take([request["PutRequest"]["Item"] for request in requests][: max(taken, 0)], requests)
+            if isinstance(fault, Lose):
+                raise fault.error
+            rest = requests[max(taken, 0) :]
+            return {"UnprocessedItems": {table: rest} if rest else {}}
+
+    def _take(self, items: list[dict[str, Any]], requests: list[Any]) -> None:
+        ids = [request["PutRequest"]["Item"]["record_id"]["S"] for request in requests]
+        if not 1 <= len(ids) <= MAX_BATCH or len(set(ids)) < len(ids):
+            raise dynamodb_error("ValidationException")
+        for item in items:
+            number = Decimal(item["parameter_2"]["N"])
+            if len(number.as_tuple().digits) > MAX_DIGITS or (number and not -130 <= number.adjusted() <= 125):
+                raise dynamodb_error("ValidationException")
+            self.items[item["record_id"]["S"]] = item
+
+
+Item = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """The table does what it is asked, the answer gets lost on its way, and the client asks again."""
+
+
+TableFault = Exception | Lose | Repeat | None
+"""What happens to one call; None = nothing."""
+
+
+class FakeTable:
+    """Quacks like a boto3 DynamoDB client with one table.
+
+    Args:
+        name: of the table.
+        key: its partition key.
+        indexes: partition key of each index; all are sorted by ``position``.
+        faults: one for each call, from the first; later calls have none.
+    """
+
+    def __init__(
+        self, name: str, key: str, indexes: dict[str, str] | None = None, *, faults: Iterable[TableFault] = ()
+    ) -> None:
+        self.items: dict[str, Item] = {}
+        self.calls: list[str] = []
+        self.faults = iter(faults)
+        self.page_size = 2
+        self._name = name
+        self._key = key
+        self._indexes = indexes or {}
+        self._lock = threading.Lock()
+
+    def get_item(self, **request: Any) -> dict[str, Any]:
+        assert request["ConsistentRead"], "an older state must not be taken for the present one"
+        found = self._call("get_item", request, lambda: self.items.get(request["Key"][self._key]["S"]))
+        return {"Item": dict(found)} if found else {}
+
+    def put_item(self, **request: Any) -> dict[str, Any]:
+        def put() -> dict[str, Any]:
+            item = request["Item"]
+            self._check(item[self._key]["S"], request)
+            self.items[item[self._key]["S"]] = dict(item)
+            return {}
+
+        return self._call("put_item", request, put)
+
+    def update_item(self, **request: Any) -> dict[str, Any]:
+        def update() -> dict[str, Any]:
+            key = request["Key"][self._key]["S"]
+            self._check(key, request)
+            item = {self._key: {"S": key}, **self.items.get(key, {})}
+            self.items[key] = _updated(item, request)
+            return {"Attributes": dict(self.items[key])}
+
+        return self._call("update_item", request, update)
+
+    def delete_item(self, **request: Any) -> dict[str, Any]:
+        def delete() -> dict[str, Any]:
+            key = request["Key"][self._key]["S"]
+            self._check(key, request)
+            self.items.pop(key, None)
+            return {}
+
+        return self._call("delete_item", request, delete)
+
+    def query(self, **request: Any) -> dict[str, Any]:
+        def query() -> dict[str, Any]:
+            partition, _, rest = request["KeyConditionExpression"].partition(" AND ")
+            name = partition.split(" = ")[0]
+            assert request["ExpressionAttributeNames"][name] == self._indexes[request["IndexName"]]
+            conditions = [partition, *([rest] if rest else [])]
+            found = [item for item in self.items.values() if all(_holds(each, item, request) for each in conditions)]
+            found.sort(key=lambda item: item["position"]["S"], reverse=not request["ScanIndexForward"])
+            page = found[: request["Limit"]]
+            more = {"LastEvaluatedKey": {"event_id": page[-1]["event_id"]}} if len(page) == request["Limit"] else {}
+            return {"Items": [dict(item) for item in page], **more}
+
+        return self._call("query", request, query)
+
+    def get_paginator(self, operation: str) -> FakeTable:
+        assert operation == "scan"
+        return self
+
+    def paginate(self, **request: Any) -> Iterator[dict[str, Any]]:
+        names = request["ExpressionAttributeNames"]
+        shown = {names.get(name, name) for name in request["ProjectionExpression"].split(", ")}
+        items = self._call("scan", request, lambda: list(self.items.values()))
+        for start in range(0, len(items), self.page_size):
+            page = items[start : start + self.page_size]
+            yield {"Items": [{name: value for name, value in item.items() if name in shown} for item in page]}
+
+    def _call[T](self, operation: str, request: dict[str, Any], work: Callable[[], T]) -> T:
+        with self._lock:
+            self.calls.append(operation)
+            fault = next(self.faults, None)
+            if isinstance(fault, Exception):
+                raise fault
+            if request["TableName"] != self._name:
+                raise dynamodb_error("ResourceNotFoundException")
+            answer = work()
+            if isinstance(fault, Lose):
+                raise fault.error
+            return work() if isinstance(fault, Repeat) else answer
+
+    def _check(self, key: str, request: dict[str, Any]) -> None:
+        there = self.items.get(key, {})
+        condition = request.get("ConditionExpression", "")
+        if all(_holds(each, there, request) for each in condition.split(" AND ") if each):
+            return
+        tell = there and request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
+        error: Any = {
+            "Error": {"Code": "ConditionalCheckFailedException", "Message": ""},
+            "ResponseMetadata": {"HTTPStatusCode": 400},
+            **({"Item": dict(there)} if tell else {}),
+        }
+        raise ClientError(error, "PutItem")
+
+
+def _holds(condition: str, item: Item, request: dict[str, Any]) -> bool:
+    names, values = request.get("ExpressionAttributeNames", {}), request.get("ExpressionAttributeValues", {})
+    if function := re.fullmatch(r"attribute_(not_)?exists\((\S+)\)", condition):
+        return (names.get(function[2], function[2]) in item) is not bool(function[1])
+    name, operator, value = condition.split(" ")
+    found, other = item.get(names.get(name, name)), values[value]
+    if found is None:
+        return False
+    return {"=": found == other, "<>": found != other, "<": found["S"] < other["S"], ">": found["S"] > other["S"]}[
+        operator
+    ]
+
+
+def _updated(item: Item, request: dict[str, Any]) -> Item:
+    names, values = request.get("ExpressionAttributeNames", {}), request["ExpressionAttributeValues"]
+    sets, _, removed = request["UpdateExpression"].removeprefix("SET ").partition(" REMOVE ")
+    changed = {name: value for name, value in item.items() if name not in removed.split(", ")}
+    for name, text in re.findall(r"(\S+) = (if_not_exists\(.+?\)|[^,]+)", sets):
+        if kept := re.fullmatch(r"if_not_exists\((\S+), (\S+)\)", text):
+            value = item.get(names.get(kept[1], kept[1]), values[kept[2]])
+        elif " + " in text:
+            old, added = text.split(" + ")
+            value = {"N": str(int(item[old]["N"]) + int(values[added]["N"]))}
+        else:
+            value = values[text.strip()]
+        changed[names.get(name, name)] = value
+    return changed
+
+
+TABLE = "ingest-ledger-test"
+
+
+def table_error(code: str, status: int = 400, **more: Any) -> ClientError:
+    """The error that botocore raises when DynamoDB answers ``code``."""
+    answer: Any = {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": status}, **more}
+    return ClientError(answer, "PutItem")
+
+
+class FakeLedgerTable:
+    """Quacks like a boto3 DynamoDB client with one table.
+
+    ``before[operation]`` is called before each such call, to fail it or to let another writer come first;
+    ``after[operation]`` when it has done its work, to lose its answer.
+    """
+
+    def __init__(self) -> None:
+        self.items: dict[tuple[str, str], dict[str, Any]] = {}
+        self.calls: Counter[str] = Counter()
+        self.before: dict[str, Callable[[], None]] = {}
+        self.after: dict[str, Callable[[], None]] = {}
+        self.page_size = 2
+        self._lock = threading.RLock()
+
+    def get_item(self, *, TableName: str, Key: dict[str, Any], ConsistentRead: bool) -> dict[str, Any]:  # noqa: N803
+        assert ConsistentRead, "an older state must not be taken for the present one"
+        with self._call("get_item", TableName):
+            found = self.items.get(_key(Key))
+            return {"Item": dict(found)} if found else {}
+
+    def put_item(self, **request: Any) -> dict[str, Any]:
+        with self._call("put_item", request["TableName"]):
+            self._check(_key(request["Item"]), request)
+            self.items[_key(request["Item"])] = request["Item"]
+            return {}
+
+    def delete_item(self, **request: Any) -> dict[str, Any]:
+        with self._call("delete_item", request["TableName"]):
+            self._check(_key(request["Key"]), request)
+            self.items.pop(_key(request["Key"]), None)
+            return {}
+
+    def get_paginator(self, operation: str) -> FakeLedgerTable:
+        assert operation == "query"
+        return self
+
+    def paginate(self, **request: Any) -> Iterator[dict[str, Any]]:
+        assert request["ConsistentRead"]
+        assert request["KeyConditionExpression"].startswith("pk = :pk")
+        values = request["ExpressionAttributeValues"]
+        pk, prefix = values[":pk"]["S"], values.get(":prefix", {"S": ""})["S"]
+        with self._call("query", request["TableName"]):
+            keys = sorted(key for key in self.items if key[0] == pk and key[1].startswith(prefix))
+            found = [self.items[key] for key in keys]
+        for start in range(0, len(found), self.page_size):
+            yield {"Items": found[start : start + self.page_size]}
+
+    @contextmanager
+    def _call(self, operation: str, table: str) -> Iterator[None]:
+        self.calls[operation] += 1
+        self.before.get(operation, lambda: None)()
+        if table != TABLE:
+            raise table_error("ResourceNotFoundException")
+        with self._lock:
+            yield
+        self.after.get(operation, lambda: None)()
+
+    def _check(self, key: tuple[str, str], request: dict[str, Any]) -> None:
+        there = self.items.get(key)
+        if request["ConditionExpression"] == "attribute_not_exists(pk)":
+            holds = there is None
+        else:
+            assert request["ConditionExpression"] == "version = :seen"
+            holds = there is not None and there["version"] == request["ExpressionAttributeValues"][":seen"]
+        if not holds:
+            tell = there and request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
+            more: Any = {"Item": there} if tell else {}
+            raise table_error("ConditionalCheckFailedException", **more)
+
+
+def _key(item: dict[str, Any]) -> tuple[str, str]:
+    return item["pk"]["S"], item["sk"]["S"]
+
+
+EVENTS = "events-test"
+SUBSCRIPTIONS = "subscriptions-test"
+SECRET = "whsec_cGw0bnRlZC1zM2NyZXQtb2YtMzItYnl0ZXMtbG9uZyE="
+
+_STATEMENT = re.compile(r'UPDATE "(?P<table>[^"]+)" (?P<changes>.*?) (?P<condition>WHERE .*)')
+_CONDITION = 'WHERE "event_id"=? AND "version"=? AND "created_at"=?'
+
+
+def event_item(number: int, owner: str = "acme", *, created: float, **changes: Any) -> dict[str, Any]:
+    """A pending event as the Events API stores it, but for ``changes``; None leaves an attribute out."""
+    event_id, at = f"evt_{number:012d}", timestamp(created)
+    plain = {
+        "event_id": event_id,
+        "owner": owner,
+        "event_type": "order.placed",
+        "payload": f'{{"n":{number}.50}}',
+        "status": "pending",
+        "created_at": at,
+        "position": f"{at}#{event_id}",
+        "delivery_attempts": 0,
+        "next_attempt_at": at,
+        "version": 1,
+        **changes,
+    }
+    item = {
+        name: {"N": str(value)} if isinstance(value, int) else {"S": value} for name, value in plain.items() if value
+    }
+    item["delivery_attempts"] = {"N": str(plain["delivery_attempts"])}
+    return {**item, "owner_status": {"S": f"{owner}#{plain['status']}"}}
+
+
+class FakeEventTables:
+    """Quacks like a boto3 DynamoDB client with both tables.
+
+    ``before`` and ``after`` are called around each call with the operation's name, to fail it, to lose its answer, or
+    to let somebody else come first. While ``late`` is set, indexes show what was there when it was set.
+    """
+
+    def __init__(self) -> None:
+        self.events: dict[str, dict[str, Any]] = {}
+        self.subscriptions: dict[str, dict[str, Any]] = {}
+        self.calls: Counter[str] = Counter()
+        self.before: Callable[[str], None] = lambda operation: None
+        self.after: Callable[[str], None] = lambda operation: None
+        self.passing: list[str] = []
+        self.page_size = 1000
+        self._late: dict[str, dict[str, Any]] | None = None
+        self._lock = threading.RLock()
+
+    def add(self, *items: dict[str, Any]) -> None:
+        """Store events."""
+        self.events |= {item["event_id"]["S"]: item for item in items}
+
+    def subscribe(self, owner: str, url: str = "https://receiver.test/hook", *, active: bool = True) -> None:
+        """Give an owner a webhook."""
+        item = {"owner": {"S": owner}, "url": {"S": url}, "secret": {"S": SECRET}, "active": {"BOOL": active}}
+        self.subscriptions[owner] = item
+
+    def plain(self, number: int) -> dict[str, Any]:
+        """An event's attributes without their types."""
+        found = self.events[f"evt_{number:012d}"]
+        return {name: int(value["N"]) if "N" in value else value["S"] for name, value in found.items()}
+
+    def statuses(self) -> list[str]:
+        """The status of every event, in the order in which they were stored."""
+        return [item["status"]["S"] for item in self.events.values()]
+
+    def be_late(self, late: bool = True) -> None:
+        """Let indexes show what is there now, until told otherwise."""
+        self._late = copy.deepcopy(self.events) if late else None
+
+    def change(self, number: int, **attributes: Any) -> None:
+        """What somebody else does to an event; None removes an attribute."""
+        item = self.events[f"evt_{number:012d}"]
+        item["version"] = {"N": str(int(item["version"]["N"]) + 1)}
+        for name, value in attributes.items():
+            if value is None:
+                item.pop(name, None)
+            else:
+                item[name] = _typed(value)
+        item["owner_status"] = {"S": f"{item['owner']['S']}#{item['status']['S']}"}
+
+    def batch_execute_statement(self, *, Statements: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - boto3's
+        assert 1 <= len(Statements) <= 25
+        with self._call("batch_execute_statement"):
+            return {"Responses": [self._execute(each) for each in Statements]}
+
+    def _execute(self, request: dict[str, Any]) -> dict[str, Any]:
+        if self.passing:
+            return {"Error": {"Code": self.passing.pop(0)}}
+        found = _STATEMENT.fullmatch(request["Statement"])
+        assert found, request["Statement"]
+        assert (found["table"], found["condition"]) == (EVENTS, _CONDITION)
+        sets, removes = re.findall(r'SET "(\w+)"=\?', found["changes"]), re.findall(r'REMOVE "(\w+)"', found["changes"])
+        *values, event_id, version, created_at = request["Parameters"]
+        item = self.events.get(event_id["S"])
+        if item is None or (item["version"], item["created_at"]) != (version, created_at):
+            tell = {"Item": copy.deepcopy(item)} if item else {}
+            return {"Error": {"Code": "ConditionalCheckFailed", **tell}}
+        assert all(name in item for name in removes), "AWS may refuse to remove what is not there"
+        item |= dict(zip(sets, values, strict=True))
+        for name in removes:
+            del item[name]
+        return {"TableName": EVENTS}
+
+    def query(self, **request: Any) -> dict[str, Any]:
+        assert request["TableName"] == EVENTS
+        values = {name: value["S"] for name, value in request["ExpressionAttributeValues"].items()}
+        with self._call("query"):
+            shown = self.events if self._late is None else self._late
+            partition, sort = ("status", "next_attempt_at")
+            if request["IndexName"] == "by-owner-status":
+                partition, sort = ("owner_status", "position")
+            wanted = values.get(":pending") or values.get(":lane") or values[":failed"]
+            found = [each for each in shown.values() if sort in each and each[partition]["S"] == wanted]
+            if ":now" in values:
+                found = [each for each in found if each[sort]["S"] <= values[":now"]]
+            if ":settled" in values:
+                found = [each for each in found if each[sort]["S"] < values[":settled"]]
+            backwards = not request.get("ScanIndexForward", True)
+            found.sort(key=lambda each: str(each[sort]["S"]), reverse=backwards)
+            if "ExclusiveStartKey" in request:
+                start = request["ExclusiveStartKey"][sort]["S"]
+                found = [each for each in found if each[sort]["S"] != start and (each[sort]["S"] < start) is backwards]
+            page = copy.deepcopy(found[: min(request.get("Limit", self.page_size), self.page_size)])
+            more = {"LastEvaluatedKey": page[-1]} if len(page) < len(found) else {}
+            if ":since" in values:
+                page = [each for each in page if each["failed_at"]["S"] >= values[":since"]]
+            return {"Items": page, **more}
+
+    def batch_get_item(self, *, RequestItems: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - boto3's name
+        ((table, request),) = RequestItems.items()
+        assert (table, request["ConsistentRead"]) == (SUBSCRIPTIONS, True)
+        assert 1 <= len(request["Keys"]) <= 100
+        with self._call("batch_get_item"):
+            owners = [key["owner"]["S"] for key in request["Keys"]]
+            assert len(set(owners)) == len(owners)
+            done, left = owners[: self.page_size], request["Keys"][self.page_size :]
+            items = [self.subscriptions[owner] for owner in done if owner in self.subscriptions]
+            return {
+                "Responses": {table: copy.deepcopy(items)},
+                "UnprocessedKeys": {table: {"Keys": left}} if left else {},
+            }
+
+    def scan(self, *, TableName: str, ExclusiveStartKey: int = 0) -> dict[str, Any]:  # noqa: N803 - boto3's names
+        assert TableName == SUBSCRIPTIONS
+        with self._call("scan"):
+            stop = ExclusiveStartKey + self.page_size
+            page = list(self.subscriptions.values())[ExclusiveStartKey:stop]
+            return {"Items": page, **({"LastEvaluatedKey": stop} if stop < len(self.subscriptions) else {})}
+
+    def update_item(self, **request: Any) -> dict[str, Any]:
+        assert request["TableName"] == SUBSCRIPTIONS
+        assert request["ConditionExpression"] == "active = :on AND #url = :url"
+        values = request["ExpressionAttributeValues"]
+        with self._call("update_item"):
+            item = self.subscriptions[request["Key"]["owner"]["S"]]
+            if item["active"] != values[":on"] or item["url"] != values[":url"]:
+                raise table_error("ConditionalCheckFailedException")
+            item |= {"active": values[":off"], "deactivated_reason": values[":reason"], "updated_at": values[":now"]}
+            return {}
+
+    @contextmanager
+    def _call(self, operation: str) -> Iterator[None]:
+        self.before(operation)
+        with self._lock:
+            self.calls[operation] += 1
+            yield
+        self.after(operation)
+
+
+def _typed(value: int | str) -> dict[str, str]:
+    return {"N": str(value)} if isinstance(value, int) else {"S": value}
