@@ -1,8 +1,8 @@
 """# Call details: ingest a file
 
-**What.** Posts the records of one file version to the call-details API in batches, and accounts for every one. What
-happened to file X is told by the run of its name. `plan` claims the version and cuts it into chunks of whole batches,
-`post_chunk` posts one chunk, `reconcile` writes the receipt.
+**What.** Posts the records of one file version to the call-details API in batches, and accounts for every one. The run
+of a file shows what happened to it. `plan` claims the version and cuts it into chunks of whole batches, `post_chunk`
+posts one chunk, `reconcile` writes the receipt.
 
 **Schedule.** None: `call_details_watch` starts one run for each file version. Several files are ingested at a time.
 
@@ -10,21 +10,24 @@ happened to file X is told by the run of its name. `plan` claims the version and
 the Variable `settings`: `max_records_per_batch` (500), `max_retries` (3 attempts), `max_concurrent_calls` (50, over
 all files and replays).
 
-**Writes.** Batches to the API, each under an idempotency key of its own. In the ingest bucket
-`receipts/<key>.<etag>.json`, the file's next place (`processed/<yyyy>/<mm>/<dd>/<etag>/<name>`, or `failed/...` if it
-cannot be read), `dead-letter/<key>/<batch>.json` with a message in the queue `call-details-dlq-<env>`, and `plans/`,
+**Writes.** Batches to the API, each under its own idempotency key. In the ingest bucket
+`receipts/<key>.<etag>.json`, the file's next location (`processed/<yyyy>/<mm>/<dd>/<etag>/<name>`, or `failed/...` if
+it cannot be read), `dead-letter/<key>/<batch>.json` with a message in the queue `call-details-dlq-<env>`, and `plans/`,
 which expires. Updates the asset `call_details_ingest` when every record was accepted or is a dead letter.
 
-**When it fails.** Time-outs, lost connections, 408, 425, 429 and 5xx are repeated, and `Retry-After` is honoured; a
-batch that still is not accepted becomes a dead letter, and the others go on. A task that dies is retried and goes on
-after its last acknowledged batch. If the API asks to wait for more than a minute, the task waits as long, and then
-goes on. One alert goes to SNS and Slack if there are dead letters, if the file cannot be read or planned, or if the
-receipt does not add up. In all but the first case the run fails.
+**When it fails.**
 
-**Run again.** Clear a failed run, or deliver its file again: what is acknowledged is not posted again. A file that
+- Time-outs, lost connections, 408, 425, 429 and 5xx are retried, and `Retry-After` is honoured. A batch that is still
+  not accepted becomes a dead letter; the others go on.
+- A task that dies is retried and continues after its last acknowledged batch.
+- If the API asks to wait for more than a minute, the task waits that long and then continues.
+- One alert goes to SNS and Slack if there are dead letters, if the file cannot be read or planned, or if the receipt
+  does not add up. In all but the first case the run fails.
+
+**Run again.** Clear a failed run, or deliver its file again: acknowledged batches are not posted again. A file that
 could not be read is tried again when it is delivered again, or triggered by hand. To ingest a file by hand, trigger
-with its `key`; one that was ingested before posts nothing and says so, unless `force` is given. Then every batch is
-posted again: the same bodies under the same idempotency keys. Dead letters: see `call_details_replay`.
+with its `key`. If it was ingested before, the run posts nothing and says so, unless `force` is given: then every batch
+is posted again, with the same body and idempotency key. Dead letters: see `call_details_replay`.
 """
 
 from __future__ import annotations

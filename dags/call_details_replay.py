@@ -1,23 +1,23 @@
 """# Call details: replay dead letters
 
-**What.** Takes messages off the queue of dead letters, posts the batch that each points to once more, under the same
-idempotency key, and deletes the message after the API has accepted it.
+**What.** Receives messages of the queue of dead letters, posts the batch that each points to again, under the same
+idempotency key, and deletes the message after the API has accepted the batch.
 
-**Schedule.** None: a person starts it, when the API takes again what it refused.
+**Schedule.** None: a person starts it, when the API accepts again what it refused.
 
 **Reads.** The queue `call-details-dlq-<env>`; `dead-letter/` of the ingest bucket; the API (connection
 `call_details_api`); the Variable `settings`.
 
-**Writes.** Batches to the API; deletes messages. The bodies under `dead-letter/` stay, as do the receipts: they tell
-what the ingest did.
+**Writes.** Batches to the API; deletes messages. The bodies under `dead-letter/` and the receipts stay: they document
+the ingest.
 
-**When it fails.** What is refused again stays in the queue, as does a message that cannot be read: the run then fails
-and tells SNS and Slack how many; its log names each. Such a message is sent anew before the old one is deleted, so that
-the 14 days after which SQS drops it begin again. A login, queue or bucket that fails is retried, as is a replay that
-the API asks to wait for more than a minute.
+**When it fails.** A batch that is refused again stays in the queue, as does a message that cannot be read. The run then
+fails and alerts SNS and Slack with their number; its log names each. A new message is sent before the old one is
+deleted, so that the 14 days after which SQS deletes it begin again. A failed login, queue or bucket is retried, as is a
+replay that the API asks to wait for more than a minute.
 
-**Run again.** As often as you like: a batch that was accepted has no message any more, and should one come twice, the
-API knows its idempotency key. Try `dry_run` first to see what would be posted.
+**Run again.** Any number of times: an accepted batch has no message any more, and if a batch comes twice, the API knows
+its idempotency key. Use `dry_run` first to see what would be posted.
 """
 
 from __future__ import annotations

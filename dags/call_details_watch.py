@@ -4,26 +4,26 @@
 ledger, moves it to `processing/`, and starts one run of `call_details_ingest` for it. Then it waits again at once: a
 long file never delays the next.
 
-**Schedule.** Continuously, one round at a time. A round ends when files were dropped, or after ten minutes without
-any; it then looks after claims whose run never started.
+**Schedule.** Continuous, one round at a time. A round ends when files were dropped, or after ten minutes without any;
+it then starts the runs of claims that have none.
 
 **Reads.** `incoming/` of the ingest bucket; the ledger table; the Variable `settings` (`ingest_bucket`,
 `ingest_ledger_table`).
 
-**Writes.** Claims in the ledger; `processing/<etag>/<name>`. A file that was ingested before, the same bytes under the
-same key, is deleted from `incoming/` and gets no second run; the bucket keeps its version for a month. If that run
-failed, or could not read the file, it is started anew: it goes on after what was acknowledged.
+**Writes.** Claims in the ledger; `processing/<etag>/<name>`. A file that was ingested before (same bytes, same key) is
+deleted from `incoming/` and gets no second run; the bucket keeps its version for a month. If that run failed, or could
+not read the file, it is started again and continues after the acknowledged batches.
 
-**When it fails.** A file that cannot be taken keeps no other from being taken: it stays under `incoming/` and is tried
-again. SNS and Slack are told of it, with the reason, after five minutes and then once a day. If there is nothing but
-such files, the round is retried for some minutes, as a pause, and ends well. A file that is in the hands of a run stays
-until that has ended, which is told to nobody. A round takes some 200 files; the next one follows at once.
+**When it fails.** A file that cannot be claimed or moved does not block the others: it stays under `incoming/` and is
+tried again. An alert with the reason goes to SNS and Slack after five minutes, and then once a day. If there are only
+such files, the round is retried for some minutes, as a pause, and succeeds. A file whose run is active stays until that
+run has ended; this causes no alert. A round takes about 200 files; the next round follows at once.
 
-**Run again.** Never needed: the next round does what this one has left. To have a file ingested whose run failed,
-clear that run of `call_details_ingest`, or trigger it with the file's key, or deliver the file again.
+**Run again.** Never needed: the next round takes what this one has left. To ingest a file whose run failed, clear that
+run of `call_details_ingest`, trigger it with the file's key, or deliver the file again.
 
-**Switch off.** Pause the DAG and mark the round that waits as a success. A paused round neither goes on nor ends, and
-one that is older than three hours fails, with an alert, when the DAG is switched on again.
+**Switch off.** Pause the DAG and mark the waiting round as a success. A paused round neither continues nor ends, and a
+round that is older than three hours fails, with an alert, when the DAG is switched on again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """# DEX trigger archive
 
-**What.** Keeps, for every client and every day, exactly what the DEX API answered to the trigger question, so that
-an investigator can show it later. One mapped task a client, named by its client id; above the setting
-`max_mapped_clients` (500) clients share tasks, and each still fails and is retried on its own.
+**What.** Stores, for every client and every day, exactly what the DEX API answered to the trigger request, so that an
+investigator can show it later. One mapped task per client, labelled with the client id. Above the setting
+`max_mapped_clients` (500), clients share tasks; each client still fails and is retried on its own.
 
 **Schedule.** Daily at 06:00 New York time, without catch-up. The hour is the Airflow configuration option
 `pipelines.dex_trigger_archive_schedule`, the zone `pipelines.business_timezone`. The day that is archived, the
@@ -12,20 +12,21 @@ an investigator can show it later. One mapped task a client, named by its client
 **Reads.** Clients from SQL Server (connection `dex_db`; query in `include/sql/dex_clients.sql`); the DEX API
 (connection `dex_api`, OAuth2 client credentials); the Variable `settings`.
 
-**Writes.** `trigger/<clientid>/<clientid>_trigger_<yyyymmdd>.json` in the archive bucket, byte for byte as it came;
+**Writes.** In the archive bucket: `trigger/<clientid>/<clientid>_trigger_<yyyymmdd>.json`, byte for byte as received;
 the day's `manifests/trigger/<yyyymmdd>.json`, which accounts for every client of the day's latest run; working papers
 under `runs/`, which expire. Updates the asset `dex_trigger_archive` when every client is archived.
 
 **When it fails.** Time-outs, lost connections, 408, 425, 429 and 5xx are retried with growing delays, and
-`Retry-After` is honoured. Other statuses and bodies that are no JSON fail that client at once. One client's failure
-stops no other. `summarize` then fails the run and sends one digest to SNS and Slack: which clients, why, and a link
-to each log. A run that selects no client warns and succeeds.
+`Retry-After` is honoured. Any other status, and a body that is not JSON, fails that client at once. The failure of one
+client does not stop the others. `summarize` then fails the run and sends one digest to SNS and Slack: which clients,
+why, and a link to each log. A run that selects no client sends a warning and succeeds.
 
-**Run again.** Any task, run or range, as often as you like: what is archived already is not written again, a changed
-answer becomes a new version, and an empty answer never replaces a non-empty one unless the param `force` says so.
-A client: trigger with `trigger_date` and `client_ids`. A range: `airflow backfill create --dag-id
-dex_trigger_archive --from-date 2026-03-01 --to-date 2026-03-07`, both days included; with
-`--reprocess-behavior completed` also the days that were run before.
+**Run again.** Any task, run or range, any number of times: an answer that is archived already is not written again, a
+changed answer becomes a new version, and an empty answer replaces a non-empty one only with the param `force`.
+
+- Some clients: trigger with `trigger_date` and `client_ids`.
+- A range: `airflow backfill create --dag-id dex_trigger_archive --from-date 2026-03-01 --to-date 2026-03-07`, both days
+  included; with `--reprocess-behavior completed` also the days that have a run.
 """
 
 from __future__ import annotations

@@ -1,33 +1,36 @@
 """# Energy auction
 
 **What.** Waits for the results of the auction (Lambda A), gives every order in them to Lambda B, which stores the
-accepted ones, and accounts for all. One mapped task an order, named by its index; above the setting
-`max_mapped_orders` (100) orders share tasks, and each keeps its own outcome, alert and retry.
+accepted ones, and accounts for all. One mapped task per order, labelled with its index. Above the setting
+`max_mapped_orders` (100), orders share tasks; each order keeps its own outcome, alert and retry.
 
-**Schedule.** Every five minutes (UTC), without catch-up; one run at a time, and none lasts five minutes. The cron
-expression is the Airflow configuration option `pipelines.energy_auction_schedule`.
+**Schedule.** Every five minutes (UTC), without catch-up. One run at a time; every run ends within five minutes. The
+cron expression is the Airflow configuration option `pipelines.energy_auction_schedule`.
 
-**Reads.** Lambda A: `{"results": true, "orders": [...]}`, asked after 2 s and then less and less often, up to every
-15 s, until the setting `auction_results_timeout` (240 s from the run's start) is over; no worker is held meanwhile.
-The Variable `settings`.
+**Reads.** Lambda A: `{"results": true, "orders": [...]}`, polled after 2 s and then at growing intervals of up to 15 s,
+until the setting `auction_results_timeout` (240 s from the start of the run) is over. No worker is held meanwhile. The
+Variable `settings`.
 
-**Writes.** Through Lambda B, in the bucket of order results, `orders/<yyyy>/<mm>/<dd>/order_<order id>.json`; of its
-own, `summaries/<yyyy>/<mm>/<dd>/<run id>.json` and working papers under `runs/`, which expire. The day is the UTC day
-of the run. Updates the asset `energy_auction` when every order was accepted or rejected.
+**Writes.** In the bucket of order results: `orders/<yyyy>/<mm>/<dd>/order_<order id>.json` (by Lambda B),
+`summaries/<yyyy>/<mm>/<dd>/<run id>.json`, and working papers under `runs/`, which expire. The day is the UTC day of
+the run. Updates the asset `energy_auction` when every order was accepted or rejected.
 
-**When it fails.** No results in time: the run is skipped and says so. A malformed answer of Lambda A fails at once. A
-rejected order fails its task, not the run. Throttles, time-outs and errors of Lambda B are retried with growing
-delays, three times, as long as the run has time: from 255 s after its start no order is begun, and after 270 s no
-answer is waited for. An order that then is neither accepted nor rejected fails the run. Each order that was not
-accepted is told to SNS and Slack: order, reason, link to the log; once, or twice where the first message was not
-confirmed in time: rather twice than never. What does not fit into the run's time (Slack takes about one message a
-second) is counted by the metric `UndeliveredAlerts`, and clearing `summarize` sends it. Telling never changes how a
-run ends.
+**When it fails.**
 
-**Run again.** Clear any task or run within 30 days, as often as you like: Lambda A's orders are kept and not asked for
-again, an order that is stored is not stored twice, and what was told is not told again. A run that had ended has its
-five minutes anew. After 30 days a run's orders are gone; it says so, and only a new run helps. A run that found no
-results asks again when it is cleared. To try other functions, trigger with `function_a` and `function_b`.
+- No results in time: the run is skipped and says so. A malformed answer of Lambda A fails at once.
+- A rejected order fails its task, not the run.
+- Throttles, time-outs and errors of Lambda B are retried with growing delays, three times, within the run's time: no
+  order begins later than 255 s after the start, and no answer is accepted after 270 s. An order that is then neither
+  accepted nor rejected fails the run.
+- Each order that was not accepted causes one alert to SNS and Slack: order, reason, link to the log. It may be sent
+  twice if the first delivery was not confirmed in time. Alerts that do not fit into the run's time (Slack accepts about
+  one message per second) are counted by the metric `UndeliveredAlerts`; clearing `summarize` sends them. Alerts never
+  change the result of a run.
+
+**Run again.** Clear any task or run within 30 days, any number of times: Lambda A's orders are saved and not requested
+again, no order is stored twice, no delivered alert is sent again. A run that had ended gets its five minutes again.
+After 30 days the orders of a run have expired; it says so, and only a new run helps. A run that found no results polls
+again when it is cleared. To try other functions, trigger with `function_a` and `function_b`.
 """
 
 from __future__ import annotations

@@ -1,30 +1,32 @@
 """# Event delivery: post events to their owners' webhooks
 
-**What.** Finds the events of the events API that are due, and posts each to its owner's webhook, signed, in the order
-of their creation. `select_due` finds the owners, `deliver` works through the events of a share of them, `summarize`
-counts and tells.
+**What.** Finds the events of the events API that are due, and posts each to its owner's webhook, signed, in order of
+creation. `select_due` finds the owners, `deliver` posts the events of a share of them, `summarize` counts and alerts.
 
-**Schedule.** Whenever the events API says that there is a new event (queue `event-delivery-<env>`), and every minute,
-which also finds the events whose next attempt has come. Up to eight runs at a time: while one waits for slow receivers,
-another delivers to the rest. No two post events of the same owner at once.
+**Schedule.** Whenever the events API announces a new event (queue `event-delivery-<env>`), and every minute, which also
+finds the events whose next attempt is due. Up to eight runs at a time: while one waits for slow receivers, another
+delivers to the others. No two runs post events of the same owner at once.
 
 **Reads.** The tables `events-<env>`, which alone decides what is due, and `subscriptions-<env>`; the Variable
 `settings`: `max_delivery_attempts` (11), `delivery_tasks` (4), `delivery_concurrency` (64 posts at once in each task).
 
-**Writes.** Posts to webhooks: to public addresses over https only, without redirects, within ten seconds. What became
-of each into its event. For one that failed for good, a message in the queue `event-delivery-dlq-<env>`. A webhook that
-answers 410 is turned off.
+**Writes.** Posts to webhooks: to public addresses over https only, without redirects, within ten seconds. The result of
+each post into its event. For an event that failed after its last attempt, a message in the queue
+`event-delivery-dlq-<env>`. A webhook that answers 410 is turned off.
 
-**When it fails.** A post that is not answered with 2xx is repeated after a second, then two, then four and so on, up to
-an hour; from the fourth time on, or if the receiver took more than three seconds to refuse it, the run of the next
-minute does it. A receiver that stays slow for 20 seconds is left to it too. `Retry-After` is honoured. The owner's
-later events wait, other owners' do not. After the last attempt the event is `failed`, and an alert tells of it. A task
-that dies leaves its events to a later run, as soon as their leases have ended, which takes a minute: receivers may get
-an event twice, with the same `Webhook-Id`. The run fails if it could not find out what is due, or a task gave up;
-nothing is lost by that.
+**When it fails.**
 
-**Run again.** Never needed: the next run takes what is due. An event that failed is posted again after `POST
-/events/<id>/replay`.
+- A post that is not answered with 2xx is repeated after 1 s, 2 s, 4 s and so on, up to an hour; `Retry-After` is
+  honoured. From the fourth time on, or if the receiver took more than three seconds to refuse it, the run of the next
+  minute does it, as it does for a receiver that stays slow for 20 seconds.
+- The owner's later events wait; those of other owners do not.
+- After the last attempt the event is `failed`, and an alert names it.
+- A task that dies leaves its events to a later run, when their leases have ended, after a minute: receivers may get an
+  event twice, with the same `Webhook-Id`.
+- The run fails if it could not read what is due, or if a task failed. Nothing is lost by that.
+
+**Run again.** Never needed: the next run takes what is due. A failed event is posted again after
+`POST /events/<id>/replay`.
 """
 
 from __future__ import annotations
