@@ -1,8 +1,9 @@
-"""The house's rules that can be read off the sources: arrows go one way, modules are documented."""
+"""The house's rules that can be read off the sources: arrows go one way, and tests lie where their module lies."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +128,56 @@ def test_arrows_go_one_way(layer: str, path: Path) -> None:
     forbidden = MUST_NOT_IMPORT[layer]
     wrong = [f"line {found.line}: {found.name}" for found in imports(path) if found.top in forbidden]
     assert wrong == []
+
+
+def test_no_two_files_import_each_other_in_a_circle() -> None:
+    """Imports for types count too: two files that need each other's names are one thing in two places."""
+    graph = {path: {found for item in imports(path) if (found := _file_of(item.name))} - {path} for _, path in SOURCES}
+    assert sum(map(len, graph.values())) > len(graph), "hardly an import is seen: this test would test nothing"
+    sorter = graphlib.TopologicalSorter(graph)
+    try:
+        sorter.prepare()
+    except graphlib.CycleError as error:
+        circle = " -> ".join(str(path.relative_to(ROOT)) for path in error.args[1])
+        pytest.fail(f"circle: {circle}")
+
+
+def _file_of(name: str) -> Path | None:
+    """The file of an imported name of this project; None for a library."""
+    for base in (ROOT, ROOT / "plugins"):
+        for dotted in (name, name.rpartition(".")[0]):
+            path = base.joinpath(*dotted.split(".")).with_suffix(".py")
+            if path.is_file():
+                return path
+    return None
+
+
+MIRRORED = {
+    "airflow_ext": "airflow_ext",
+    "include": "",
+    "infra": "infra",
+    "lambdas": "lambdas",
+    "local": "local",
+}
+"""Layer, and the folder of ``tests/unit`` that mirrors it."""
+
+
+def unit_tests() -> list[Path]:
+    found = sorted((ROOT / "tests" / "unit").rglob("test_*.py"))
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("test", unit_tests(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_unit_test_lies_where_its_module_lies(test: Path) -> None:
+    """``test_<module>.py``, or ``test_<module>_<aspect>.py``, in the same folder of the mirror."""
+    sources = [
+        path
+        for layer, mirror in MIRRORED.items()
+        for path in modules(layer)
+        if ROOT.joinpath("tests", "unit", mirror, path.parent.relative_to(ROOT / LAYERS[layer])) == test.parent
+    ]
+    assert any(test.stem == f"test_{path.stem}" or test.stem.startswith(f"test_{path.stem}_") for path in sources)
 
 
 def test_every_arrow_is_there_to_be_held() -> None:
