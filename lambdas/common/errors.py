@@ -1,4 +1,4 @@
-"""Why an API does not do what it was asked. None of these knows HTTP: answers.py gives each its status."""
+"""Why an API does not do what it was asked. None of these knows HTTP: http.py gives each its status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a request is not answered as the caller hoped. None of these knows HTTP: answers.py gives each its status."""
+"""Why a request fails. None of these knows HTTP: responses.py gives each its status."""
 
 from __future__ import annotations
 

@@ -82,14 +82,14 @@ class Settings(BaseModel):
     max_mapped_orders: Annotated[int, Field(ge=1, le=1024)] = 100
     orders_per_task: PositiveInt = 50
     auction_concurrency: Annotated[int, Field(ge=1, le=64)] = 4
-    # The next three are required by the call-details DAGs alone, which say so: see ingest_desk.py.
+    # The next three are required by the call-details DAGs alone, which say so: see tasks/call_details_clients.py.
     ingest_bucket: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$")] = ""
     ingest_ledger_table: _TableName = ""
     call_details_dlq_url: _QueueUrl = ""
     max_records_per_batch: Annotated[int, Field(ge=1, le=500)] = 500
     max_retries: Annotated[int, Field(ge=1, le=10)] = 3
     max_concurrent_calls: Annotated[int, Field(ge=1, le=1000)] = 50
-    # The next four are required by the delivery alone, which says so: see delivery_desk.py.
+    # The next four are required by the delivery alone, which says so: see tasks/event_delivery.py.
     events_table: _TableName = ""
     subscriptions_table: _TableName = ""
     event_queue_url: _QueueUrl = ""

@@ -133,3 +133,13 @@ def test_no_command_has_a_secret_among_its_arguments() -> None:
     for path in (RUNBOOK, ROOT / "infra" / "README.md", ROOT / "docs" / "CONFIGURATION.md"):
         for block in prove.blocks_of(path.name, path.read_text(encoding="utf-8")):
             assert not re.search(r"--(secret-string|value) +(?!\"?file://)\S", block.text), block.where
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_files_that_are_named_exist(path: Path) -> None:
+    text = FENCE.sub("", path.read_text(encoding="utf-8"))
+    named = re.findall(r"`([\w.-]+/[\w./-]+\.(?:py|ya?ml|toml|txt|md|sql))`", text)
+    roots = (ROOT, ROOT / "plugins", path.parent)
+    absent = {name for name in named if not any((root / name).is_file() for root in roots)}
+    # Made by the stack, by `make bundle`, or a key of a bucket.
+    assert {name for name in absent if not name.startswith((".local/", "incoming/"))} == set()
