@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -77,6 +77,34 @@ class Alert:
         if len(self.failures) > MAX_FAILURES:
             lines.append(f"- and {len(self.failures) - MAX_FAILURES} more, see the manifest")
         return "\n".join(lines)
+
+
+LogUrl = Callable[[str, int | None], str]
+"""Link to the log of a task and map index."""
+
+
+@dataclass(frozen=True)
+class RunRef:
+    """The run that alerts are about.
+
+    Args:
+        pipeline: id of the DAG.
+        log_url: makes links to the run's logs.
+    """
+
+    pipeline: str
+    run_id: str
+    log_url: LogUrl
+
+    def failure(self, what: str, reason: str | None, task: str, map_index: int | None = None) -> Failure:
+        """A failure in one of the run's tasks."""
+        return Failure(what, reason or "no reason given", task, map_index, self.log_url(task, map_index))
+
+    def alert(
+        self, severity: Severity, headline: str, facts: Sequence[str] = (), failures: Sequence[Failure] = ()
+    ) -> Alert:
+        """An alert about the run."""
+        return Alert(severity, self.pipeline, self.run_id, headline, facts, failures)
 
 
 def _one_line(text: str) -> str:

@@ -1,120 +1,32 @@
-"""Files of outcomes: the ledger that a mapped task's retry resumes from and that the run's summary is made of.
+"""A run's work, cut into slices for mapped tasks, and what became of each item: the archive's clients, the auction's
+orders.
 
-A run's work cut into the pieces that mapped tasks get.
+Each task keeps the outcomes of its slice in one file in S3, beside the run's plan. A retry resumes from it, and the
+run's summary is made of all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from include.clients.s3 import get_json, put_json
+from include.errors import PermanentError, TransientError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+NO_OUTCOME = "no outcome: the task was killed, timed out or never ran; see its log"
+"""Reason of an item whose task left nothing behind."""
 
-class Outcome(Protocol):
-    """What became of one item of a task's work; a frozen dataclass of JSON values."""
+SAVE_EVERY_SECONDS = 5.0
+"""A killed task repeats at most what it did since its last save."""
 
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def item(self) -> int:
-        """Which item it was."""
-
-    @property
-    def failed(self) -> bool:
-        """Whether the item failed."""
-
-    @classmethod
-    def from_document(cls, document: dict[str, Any]) -> Self:
-        """The outcome whose fields are in ``document``."""
-
-
-class OutcomeFile[T: Outcome]:
-    """The outcomes of one mapped task, as one JSON object in S3.
-
-    Args:
-        kind: class of the outcomes.
-        clear_number: how often the run was cleared. A retry finds outcomes of its own number and resumes; a task that
-            was cleared finds an earlier number and does its work again.
-    """
-
-    def __init__(self, kind: type[T], s3: S3Client, bucket: str, key: str, *, clear_number: int) -> None:
-        self._kind = kind
-        self._s3 = s3
-        self._bucket = bucket
-        self._key = key
-        self._clear_number = clear_number
-
-    def resume(self) -> dict[int, T]:
-        """Outcomes that earlier attempts of this run left, by item."""
-        document = get_json(self._s3, self._bucket, self._key)
-        if document is None or document["clear_number"] != self._clear_number:
-            return {}
-        return {outcome.item: outcome for outcome in map(self._kind.from_document, document["outcomes"])}
-
-    def save(self, outcomes: Iterable[T]) -> None:
-        """Replace the file by these outcomes."""
-        document = {
-            "clear_number": self._clear_number,
-            "outcomes": [asdict(outcome) for outcome in outcomes],
-        }
-        put_json(self._s3, self._bucket, self._key, document)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run's tasks have come, as Airflow knows it.
-
-    Args:
-        clear_number: how often the run has been cleared by now.
-        planned_at: how often it had been when it was planned.
-        succeeded: indexes of the slices whose tasks succeeded.
-    """
-
-    clear_number: int
-    planned_at: int
-    succeeded: frozenset[int]
-
-
-def read_outcomes[T: Outcome](
-    kind: type[T],
-    s3: S3Client,
-    bucket: str,
-    key: str,
-    *,
-    index: int,
-    progress: Progress,
-    lasting: Callable[[T], bool] = lambda outcome: False,
-) -> list[T]:
-    """The outcomes that the task of a slice left, if they still tell the truth.
-
-    A task that was cleared, and then died before its first save, leaves those of its earlier life. They are taken
-    for true only when the task succeeded (it was not cleared) or when they name a failure themselves; those that no
-    clearing undoes are always taken.
-
-    Args:
-        kind: class of the outcomes.
-        s3: a boto3 client.
-        bucket: the run's bucket.
-        key: of the task's file.
-        index: index of the slice.
-        progress: how far the run's tasks have come.
-        lasting: whether an outcome stays true whatever becomes of its task.
-    """
-    document = get_json(s3, bucket, key)
-    if document is None:
-        return []
-    outcomes = [kind.from_document(item) for item in document["outcomes"]]
-    of_this_plan = document["clear_number"] >= progress.planned_at
-    current = document["clear_number"] == progress.clear_number or index in progress.succeeded
-    if of_this_plan and (current or any(outcome.failed for outcome in outcomes)):
-        return outcomes
-    return [outcome for outcome in outcomes if lasting(outcome)]
+_READERS = 8
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -144,3 +56,201 @@ def cut_bounds(count: int, *, max_tasks: int, per_task: int) -> list[tuple[int, 
     tasks = count if count <= max_tasks else min(max_tasks, -(-count // per_task))
     bounds = [index * count // tasks for index in range(tasks + 1)] if tasks else []
     return list(pairwise(bounds))
+
+
+class Outcome(Protocol):
+    """What became of one item; a frozen dataclass of JSON values."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def item(self) -> int:
+        """Which item: a client's id, an order's index."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the item failed."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why it failed."""
+
+    @property
+    def retryable(self) -> bool:
+        """Whether a retry may help."""
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Self:
+        """The outcome whose fields are in ``document``."""
+
+
+class OutcomeFile[T: Outcome]:
+    """The outcomes of one mapped task, as one JSON object in S3.
+
+    Args:
+        kind: class of the outcomes.
+        clear_number: how often the run was cleared. A retry finds outcomes of its own number and resumes; a task that
+            was cleared finds an earlier number and does its work again.
+    """
+
+    def __init__(self, kind: type[T], s3: S3Client, bucket: str, key: str, *, clear_number: int) -> None:
+        self._kind = kind
+        self._s3 = s3
+        self._bucket = bucket
+        self._key = key
+        self._clear_number = clear_number
+
+    def resume(self) -> dict[int, T]:
+        """Outcomes that earlier attempts of this run left, by item."""
+        clear_number, outcomes = self._read()
+        return {outcome.item: outcome for outcome in outcomes} if clear_number == self._clear_number else {}
+
+    def save(self, outcomes: Iterable[T]) -> None:
+        """Replace the file by these outcomes."""
+        document = {"clear_number": self._clear_number, "outcomes": [asdict(outcome) for outcome in outcomes]}
+        put_json(self._s3, self._bucket, self._key, document)
+
+    def current(self, *, planned_at: int, succeeded: bool, lasting: Callable[[T], bool]) -> list[T]:
+        """The outcomes that hold now, for the run's summary.
+
+        A task that was cleared, and then died before its first save, leaves those of its earlier life. They hold only
+        when the task succeeded (it was not cleared) or when they name a failure themselves.
+
+        Args:
+            planned_at: how often the run had been cleared when it was planned.
+            succeeded: whether the task succeeded.
+            lasting: whether an outcome stays true whatever becomes of its task.
+        """
+        clear_number, outcomes = self._read()
+        current = clear_number == self._clear_number or succeeded or any(outcome.failed for outcome in outcomes)
+        return outcomes if current and clear_number >= planned_at else list(filter(lasting, outcomes))
+
+    def _read(self) -> tuple[int, list[T]]:
+        document = get_json(self._s3, self._bucket, self._key)
+        if document is None:
+            return -1, []
+        return document["clear_number"], [self._kind.from_document(item) for item in document["outcomes"]]
+
+
+@dataclass(frozen=True)
+class MappedWork[T: Outcome]:
+    """The slices of one run and the outcomes that their tasks keep.
+
+    Args:
+        kind: class of the outcomes.
+        bucket: the run's bucket.
+        plan_key: of the run's plan; the files lie beside it.
+        slices: cover all items, in order.
+        clear_number: how often the run has been cleared by now.
+    """
+
+    kind: type[T]
+    s3: S3Client
+    bucket: str
+    plan_key: str
+    slices: Sequence[Slice]
+    clear_number: int
+
+    def file(self, piece: Slice) -> OutcomeFile[T]:
+        """The outcomes of a slice's task."""
+        key = outcomes_key(self.plan_key, piece.start)
+        return OutcomeFile(self.kind, self.s3, self.bucket, key, clear_number=self.clear_number)
+
+    def account(
+        self,
+        items: Sequence[int],
+        *,
+        planned_at: int,
+        succeeded: Iterable[int],
+        why_no_outcome: Callable[[int], str | None],
+        failure: Callable[[int, str], T],
+        lasting: Callable[[T], bool] = lambda outcome: False,
+    ) -> tuple[T, ...]:
+        """An outcome per item, in their order; an item without one has failed.
+
+        Args:
+            items: what the run has to do, by position.
+            planned_at: how often the run had been cleared when it was planned.
+            succeeded: indexes of the slices whose tasks succeeded.
+            why_no_outcome: what is known, by slice index, of a task that left some of its items without one.
+            failure: makes the outcome of an item that has none, from item and reason.
+            lasting: whether an outcome stays true whatever becomes of its task.
+
+        Raises:
+            StorageUnavailableError: a retry may work.
+            StorageRefusedError: S3 refused.
+        """
+        good = frozenset(succeeded)
+
+        def read(index: int) -> list[T]:
+            file = self.file(self.slices[index])
+            return file.current(planned_at=planned_at, succeeded=index in good, lasting=lasting)
+
+        with ThreadPoolExecutor(_READERS) as readers:
+            found = list(readers.map(read, range(len(self.slices))))
+        outcomes: list[T] = []
+        for index, (piece, left) in enumerate(zip(self.slices, found, strict=True)):
+            by_item = {outcome.item: outcome for outcome in left}
+            wanted = items[piece.start : piece.stop]
+            missing = any(item not in by_item for item in wanted)
+            reason = (why_no_outcome(index) or NO_OUTCOME) if missing else ""
+            outcomes += [by_item[item] if item in by_item else failure(item, reason) for item in wanted]
+        return tuple(outcomes)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run's tasks have come: see :meth:`MappedWork.account`."""
+
+    clear_number: int
+    planned_at: int
+    succeeded: frozenset[int]
+
+
+def read_outcomes[T: Outcome](
+    kind: type[T],
+    s3: S3Client,
+    bucket: str,
+    key: str,
+    *,
+    index: int,
+    progress: Progress,
+    lasting: Callable[[T], bool] = lambda outcome: False,
+) -> list[T]:
+    """The outcomes of one slice that hold now: see :meth:`OutcomeFile.current`."""
+    file = OutcomeFile(kind, s3, bucket, key, clear_number=progress.clear_number)
+    return file.current(planned_at=progress.planned_at, succeeded=index in progress.succeeded, lasting=lasting)
+
+
+def outcomes_key(plan_key: str, first: int) -> str:
+    """Key of the outcomes of the task whose slice begins at position ``first``, beside the run's plan."""
+    return f"{plan_key.rpartition('/')[0]}/outcomes/{first:06d}.json"
+
+
+def raise_for_failures(
+    failures: Sequence[Outcome],
+    headline: str,
+    *,
+    what: str,
+    retry: type[TransientError],
+    fail: type[PermanentError],
+    retry_after: float | None = None,
+) -> None:
+    """Turn the failed items of a task, if there are any, into its one error.
+
+    Args:
+        failures: outcomes that failed; the first few are named.
+        headline: how many failed, such as ``3 of 5 clients failed``.
+        what: an item, such as ``client``.
+        retry: raised where a retry may help at least one of them.
+        fail: raised where it helps none.
+        retry_after: seconds that a partner asked to wait.
+    """
+    if not failures:
+        return
+    shown = "; ".join(f"{what} {failure.item}: {failure.reason}" for failure in failures[:_SHOWN])
+    more = f"; and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else ""
+    message = f"{headline}: {shown}{more}"
+    if any(failure.retryable for failure in failures):
+        raise retry(message, retry_after=retry_after)
+    raise fail(message)

@@ -2,64 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from include.alerts import Alert, Failure, Severity
-from include.archive.models import Manifest, Result
+from include.alerts import Alert, RunRef, Severity
+from include.archive.models import Manifest
 
 LIST_TASK = "list_clients"
 ARCHIVE_TASK = "archive_client"
 
-LogUrl = Callable[[str, int | None], str]
-"""Link to the log of a task and map index."""
 
-
-def digest(manifest: Manifest, *, pipeline: str, location: str, log_url: LogUrl) -> Alert | None:
+def digest(manifest: Manifest, run: RunRef, *, uri: str) -> Alert | None:
     """The alert that the run's end calls for: failed clients, no clients at all, or None.
 
     Args:
         manifest: what the run did.
-        pipeline: id of the DAG.
-        log_url: makes links to logs.
-        location: where the manifest lies.
+        run: the run.
+        uri: of the manifest.
     """
     plan, counts = manifest.plan, manifest.counts
-    facts = [f"trigger date: {plan.day}", f"manifest: {location}"]
+    facts = [f"trigger date: {plan.day}", f"manifest: {uri}"]
     if not plan.clients:
-        return Alert(
-            Severity.WARNING,
-            pipeline,
-            plan.run_id,
-            f"no client to archive for {plan.day}: the query selects none",
-            [*facts, f"log: {log_url(LIST_TASK, None)}"],
-        )
+        headline = f"no client to archive for {plan.day}: the query selects none"
+        return run.alert(Severity.WARNING, headline, [*facts, f"log: {run.log_url(LIST_TASK, None)}"])
     if not counts["failed_archives"]:
         return None
-    failures = []
-    for index, piece in enumerate(plan.slices):
-        positions = range(piece.start, piece.stop)
-        for client, outcome in ((plan.clients[i], manifest.outcomes[i]) for i in positions):
-            if outcome.outcome is Result.FAILED:
-                failures.append(
-                    Failure(
-                        f"client {client.id} ({client.name})",
-                        outcome.error or "no reason given",
-                        ARCHIVE_TASK,
-                        index,
-                        log_url(ARCHIVE_TASK, index),
-                    )
-                )
-    return Alert(
-        Severity.ERROR,
-        pipeline,
-        plan.run_id,
-        f"{counts['failed_archives']} of {counts['total_clients']} clients not archived for {plan.day}",
-        facts,
-        failures,
-    )
+    failures = [
+        run.failure(f"client {client.id} ({client.name})", outcome.error, ARCHIVE_TASK, index)
+        for index, piece in enumerate(plan.slices)
+        for client, outcome in zip(
+            plan.clients[piece.start : piece.stop], manifest.outcomes[piece.start : piece.stop], strict=True
+        )
+        if outcome.failed
+    ]
+    headline = f"{counts['failed_archives']} of {counts['total_clients']} clients not archived for {plan.day}"
+    return run.alert(Severity.ERROR, headline, facts, failures)
 
 
-def not_listed(*, pipeline: str, run_id: str, reason: str, log_url: LogUrl) -> Alert:
+def not_listed(run: RunRef, *, reason: str) -> Alert:
     """The alert of a run that never had clients to work on."""
-    failure = Failure("the list of clients", reason, LIST_TASK, None, log_url(LIST_TASK, None))
-    return Alert(Severity.ERROR, pipeline, run_id, "no client was archived: listing them failed", (), [failure])
+    failure = run.failure("the list of clients", reason, LIST_TASK)
+    return run.alert(Severity.ERROR, "no client was archived: listing them failed", (), [failure])

@@ -4,8 +4,8 @@
 
     trigger/<clientid>/<clientid>_trigger_<yyyymmdd>.json     evidence, kept for good
     manifests/trigger/<yyyymmdd>.json                         what the last run of that day did
-    runs/trigger/<yyyymmdd>/<run id>/plan.json                working papers of a run, expire
-    runs/trigger/<yyyymmdd>/<run id>/outcomes/<first>.json
+    runs/trigger/<yyyymmdd>/<run id>/plan.json                working papers of a run, expire;
+    runs/trigger/<yyyymmdd>/<run id>/outcomes/<first>.json    see include/mapped_work.py
 """
 
 from __future__ import annotations
@@ -27,11 +27,6 @@ def manifest_key(day: date) -> str:
 def plan_key(day: date, run_id: str) -> str:
     """Key of a run's plan. The run id is percent-encoded: it holds ``:`` and ``+``, and may hold ``/``."""
     return f"runs/trigger/{_compact(day)}/{quote(run_id, safe='')}/plan.json"
-
-
-def outcomes_key(plan: str, first: int) -> str:
-    """Key of the outcomes of the task whose clients begin at position ``first`` of the plan at key ``plan``."""
-    return f"{plan.removesuffix('plan.json')}outcomes/{first:06d}.json"
 
 
 def _compact(day: date) -> str:

@@ -1,31 +1,22 @@
-"""What a run is going to do, fixed once at its start and kept in S3, so that XCom carries references only.
+"""What a run of the archive is made of: its clients, its plan, the API's responses, outcomes, and the manifest.
 
-The clients of a run: read from the database's rows, narrowed by the run's params.
-
-What became of each client: what a retry resumes from and what the manifest is made of.
-
-The day's manifest: every client of the run accounted for (spec: archive, Summary).
-
-What counts as an answer worth keeping (spec: archive, Valid answers).
+The plan is fixed once, at the start of the run, and kept in S3: XCom carries references only. What became of each
+client is what a retry resumes from and what the manifest is made of.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from include import mapped_work
 from include.errors import InvalidAnswerError, InvalidInputError
-from include.mapped_work import Progress, Slice, cut_bounds
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+from include.mapped_work import Slice, cut_bounds
 
 _SHOWN = 10
 
@@ -72,7 +63,7 @@ def clients_from_rows(rows: Iterable[Sequence[Any]]) -> list[Client]:
 
 
 def select(clients: Sequence[Client], wanted: Sequence[int] | None) -> list[Client]:
-    """All clients, or only those with the ids of the param ``client_ids``, in the roster's order.
+    """All clients, or only those with the ids of the param ``client_ids``, in their order.
 
     Raises:
         InvalidInputError: an id that is no eligible client, or an empty list.
@@ -154,6 +145,49 @@ def _label(clients: Sequence[Client]) -> str:
     return str(first) if len(clients) == 1 else f"{first}-{last} ({len(clients)} clients)"
 
 
+@dataclass(frozen=True)
+class Response:
+    """A valid response of the DEX API.
+
+    Args:
+        body: the response body, byte for byte.
+        sha256: hex digest of the body.
+        empty: the JSON document is ``[]`` or ``{}``.
+    """
+
+    body: bytes = field(repr=False)
+    sha256: str
+    empty: bool
+
+
+def read_response(body: bytes) -> Response:
+    """Check that ``body`` is a JSON document (RFC 8259, UTF-8) other than ``null``.
+
+    Raises:
+        InvalidAnswerError: empty body, invalid JSON, or ``null``. The message never quotes the body.
+    """
+    if not body.strip():
+        raise InvalidAnswerError("DEX API answered 200 with an empty body; nothing was archived")
+    try:
+        # Integers are left as text: their size is the partner's business, and Python limits their digits.
+        # A byte order mark is no part of JSON, but a parser may ignore it (RFC 8259, 8.1). It stays in the archive.
+        document = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_int=str)
+    except UnicodeDecodeError as error:
+        raise InvalidAnswerError("DEX API answered 200 with a body that is not UTF-8") from error
+    except RecursionError as error:
+        raise InvalidAnswerError("DEX API answered 200 with JSON nested too deep to check") from error
+    except ValueError as error:
+        kind = "HTML" if body.lstrip()[:1] == b"<" else "invalid JSON"
+        raise InvalidAnswerError(f"DEX API answered 200 with {kind}; nothing was archived") from error
+    if document is None:
+        raise InvalidAnswerError("DEX API answered 200 with null; nothing was archived")
+    return Response(body, hashlib.sha256(body).hexdigest(), empty=document in ([], {}))
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
 class Result(StrEnum):
     """How a client ended."""
 
@@ -168,13 +202,13 @@ class Result(StrEnum):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ClientOutcome:
     """One client's outcome. ``key``, ``sha256``, ``bytes`` and ``version_id`` are None when it failed.
 
     Args:
         bytes: length of the archived body.
         error: why it failed, without body or secret.
-        retryable: a retry may mend the failure.
+        retryable: a retry may help.
         retry_after: seconds that the API asked to wait.
     """
 
@@ -198,26 +232,15 @@ class Outcome:
         """Whether nothing was written."""
         return self.outcome is Result.FAILED
 
+    @property
+    def reason(self) -> str | None:
+        """Why it failed."""
+        return self.error
+
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Self:
         """The outcome whose fields are in ``document``."""
         return cls(**{**document, "outcome": Result(document["outcome"])})
-
-
-class OutcomeFile(mapped_work.OutcomeFile[Outcome]):
-    """The outcomes of one mapped task, by client id."""
-
-    def __init__(self, s3: S3Client, bucket: str, key: str, *, clear_number: int) -> None:
-        super().__init__(Outcome, s3, bucket, key, clear_number=clear_number)
-
-
-def read_outcomes(s3: S3Client, bucket: str, key: str, *, index: int, progress: Progress) -> list[Outcome]:
-    """The outcomes of a slice's task; see :func:`include.mapped_work.read_outcomes`."""
-    return mapped_work.read_outcomes(Outcome, s3, bucket, key, index=index, progress=progress)
-
-
-NO_OUTCOME = "no outcome: the task was killed, timed out or never ran; see its log"
-"""Error of a client whose task left nothing behind."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +253,7 @@ class Manifest:
     """
 
     plan: Plan
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[ClientOutcome, ...]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -244,9 +267,9 @@ class Manifest:
         }
 
     @property
-    def failures(self) -> list[Outcome]:
+    def failures(self) -> list[ClientOutcome]:
         """The outcomes of the clients that failed."""
-        return [outcome for outcome in self.outcomes if outcome.outcome is Result.FAILED]
+        return [outcome for outcome in self.outcomes if outcome.failed]
 
     def summary(self) -> dict[str, Any]:
         """The manifest without its line per client."""
@@ -281,64 +304,3 @@ class Manifest:
                 for outcome in self.outcomes
             ],
         }
-
-
-def account(plan: Plan, found: Sequence[Iterable[Outcome]], *, why_no_outcome: Callable[[int], str | None]) -> Manifest:
-    """Match outcomes with the plan's clients; a client without one has failed.
-
-    Args:
-        plan: what the run was to do.
-        found: the outcomes of each slice of the plan.
-        why_no_outcome: what is known, by slice index, of a task that left some of its clients without one.
-    """
-    outcomes: list[Outcome] = []
-    for index, (piece, left) in enumerate(zip(plan.slices, found, strict=True)):
-        by_client = {outcome.client_id: outcome for outcome in left}
-        clients = plan.clients[piece.start : piece.stop]
-        missing = any(client.id not in by_client for client in clients)
-        error = (why_no_outcome(index) or NO_OUTCOME) if missing else None
-        outcomes += [by_client.get(client.id) or Outcome(client.id, Result.FAILED, error=error) for client in clients]
-    return Manifest(plan, tuple(outcomes))
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A valid answer of the DEX API.
-
-    Args:
-        body: the response body, byte for byte.
-        sha256: hex digest of the body.
-        empty: the JSON document is ``[]`` or ``{}``.
-    """
-
-    body: bytes = field(repr=False)
-    sha256: str
-    empty: bool
-
-
-def read_answer(body: bytes) -> Answer:
-    """Check that ``body`` is a JSON document (RFC 8259, UTF-8) other than ``null``.
-
-    Raises:
-        InvalidAnswerError: empty body, invalid JSON, or ``null``. The message never quotes the body.
-    """
-    if not body.strip():
-        raise InvalidAnswerError("DEX API answered 200 with an empty body; nothing was archived")
-    try:
-        # Integers are left as text: their size is the partner's business, and Python limits their digits.
-        # A byte order mark is no part of JSON, but a parser may ignore it (RFC 8259, 8.1). It stays in the archive.
-        document = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_int=str)
-    except UnicodeDecodeError as error:
-        raise InvalidAnswerError("DEX API answered 200 with a body that is not UTF-8") from error
-    except RecursionError as error:
-        raise InvalidAnswerError("DEX API answered 200 with JSON nested too deep to check") from error
-    except ValueError as error:
-        kind = "HTML" if body.lstrip()[:1] == b"<" else "invalid JSON"
-        raise InvalidAnswerError(f"DEX API answered 200 with {kind}; nothing was archived") from error
-    if document is None:
-        raise InvalidAnswerError("DEX API answered 200 with null; nothing was archived")
-    return Answer(body, hashlib.sha256(body).hexdigest(), empty=document in ([], {}))
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")

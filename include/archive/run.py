@@ -1,9 +1,4 @@
-"""The steps of a run: keep its plan, archive a slice of it, account for it.
-
-Archive the clients of one task: fetched concurrently, each with an outcome of its own.
-
-How fast a task asks: a limit that an API sets for one call is a limit for all of them.
-"""
+"""The steps of a run: save its plan, archive a slice of its clients, account for all of them."""
 
 from __future__ import annotations
 
@@ -16,22 +11,12 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Protocol, Self
 
-from include.archive.keys import manifest_key, outcomes_key, plan_key
-from include.archive.models import (
-    Client,
-    Manifest,
-    Outcome,
-    OutcomeFile,
-    Plan,
-    Result,
-    account,
-    read_answer,
-    read_outcomes,
-)
+from include.archive.keys import manifest_key, plan_key
+from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result, read_response
 from include.archive.store import ArchiveStore
 from include.clients.s3 import get_json, put_json, split_place
 from include.errors import ClientsFailedError, PipelineError, RetryableClientsError, StorageRefusedError, TransientError
-from include.mapped_work import Progress, Slice
+from include.mapped_work import SAVE_EVERY_SECONDS, MappedWork, OutcomeFile, Slice, raise_for_failures
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -41,163 +26,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_PAUSE_SECONDS = 60.0
-"""Longest pause of a task that an answer's ``Retry-After`` causes; the refused client itself waits as long as asked."""
+"""Longest pause of a task that a ``Retry-After`` causes; the refused client itself waits as long as asked."""
 
 MAX_PAUSES = 3
 """Pauses in a row, with no success between them, after which a task stops asking and leaves the rest to its retry."""
 
-
-class Pace:
-    """Makes all clients of a task wait when an answer asked one of them to."""
-
-    def __init__(self) -> None:
-        self._ask_again_at = 0.0
-        self._pauses = 0
-
-    async def may_ask(self) -> bool:
-        """Wait until the API may be asked; False when it has asked for pauses too often."""
-        # Again after each sleep: a call that was on its way may have been told to wait longer.
-        while self._pauses <= MAX_PAUSES and (left := self._ask_again_at - time.monotonic()) > 0:
-            await asyncio.sleep(left)
-        return self._pauses <= MAX_PAUSES
-
-    def heed(self, outcome: Outcome) -> None:
-        """Learn from an answer."""
-        now = time.monotonic()
-        if outcome.retry_after is not None:
-            self._pauses += now >= self._ask_again_at
-            self._ask_again_at = max(self._ask_again_at, now + min(outcome.retry_after, MAX_PAUSE_SECONDS))
-        elif outcome.outcome is not Result.FAILED:
-            self._pauses = 0
-
-
 NOT_ASKED = "not asked: the DEX API kept asking to wait"
 """Error of a client that a retry of its task will ask for."""
 
-SAVE_EVERY_SECONDS = 5.0
-"""A killed task repeats at most what it did since its last save."""
 
-
-class TriggerSource(Protocol):
-    """What answers for a client and a day; :class:`include.clients.dex.DexApi` does."""
-
-    async def trigger_response(self, client_id: int, day: date) -> bytes:
-        """The response body."""
-
-
-@dataclass(frozen=True)
-class Archiver:
-    """Archives clients of one day.
-
-    Args:
-        source: open for the whole call.
-        ledger: keeps outcomes for a retry and for the manifest.
-        force: an empty answer may replace a non-empty archive.
-        concurrency: how many clients are worked on at once.
-    """
-
-    source: TriggerSource
-    store: ArchiveStore
-    ledger: OutcomeFile
-    day: date
-    force: bool
-    concurrency: int
-
-    async def archive(self, clients: Sequence[Client]) -> list[Outcome]:
-        """Archive every client that no earlier attempt settled; one client's failure stops no other.
-
-        Returns:
-            an outcome per client, in the clients' order.
-
-        Raises:
-            StorageUnavailableError: the ledger cannot be read or written; a retry may work.
-            StorageRefusedError: the same, and it will not.
-        """
-        with ThreadPoolExecutor(self.concurrency) as threads:
-            loop = asyncio.get_running_loop()
-            earlier = await loop.run_in_executor(threads, self.ledger.resume)
-            settled = {id_: outcome for id_, outcome in earlier.items() if not outcome.retryable}
-            waiting = iter([client for client in clients if client.id not in settled])
-            pace = Pace()
-            desk = _Desk(self.ledger, threads, settled)
-            try:
-                async with asyncio.TaskGroup() as workers:
-                    for _ in range(min(self.concurrency, len(clients))):
-                        workers.create_task(self._work(waiting, pace, desk))
-            except ExceptionGroup as group:
-                # Retry policy, log and alert are to see the error itself: its type decides, its text tells.
-                error = group.exceptions[0]
-                raise error from error.__cause__
-            finally:
-                await desk.save()
-        return [settled[client.id] for client in clients]
-
-    async def _work(self, waiting: Iterator[Client], pace: Pace, desk: _Desk) -> None:
-        for client in waiting:
-            if await pace.may_ask():
-                outcome = await self._archive_one(client, desk.threads)
-                pace.heed(outcome)
-            else:
-                outcome = Outcome(client.id, Result.FAILED, error=NOT_ASKED, retryable=True)
-            await desk.note(outcome)
-
-    async def _archive_one(self, client: Client, threads: ThreadPoolExecutor) -> Outcome:
-        try:
-            body = await self.source.trigger_response(client.id, self.day)
-            return await asyncio.get_running_loop().run_in_executor(threads, self._keep, client.id, body)
-        except PipelineError as error:
-            return Outcome(
-                client.id,
-                Result.FAILED,
-                error=str(error),
-                retryable=isinstance(error, TransientError),
-                retry_after=error.retry_after if isinstance(error, TransientError) else None,
-            )
-        except Exception as error:
-            log.exception("unexpected failure of client %d", client.id)
-            return Outcome(
-                client.id, Result.FAILED, error=f"unexpected {type(error).__name__}, see the log", retryable=True
-            )
-
-    def _keep(self, client_id: int, body: bytes) -> Outcome:
-        return self.store.keep(client_id, self.day, read_answer(body), force=self.force)
-
-
-class _Desk:
-    """Collects outcomes and saves them now and then, one save at a time."""
-
-    def __init__(self, ledger: OutcomeFile, threads: ThreadPoolExecutor, settled: dict[int, Outcome]) -> None:
-        self.threads = threads
-        self._ledger = ledger
-        self._settled = settled
-        self._saving = asyncio.Lock()
-        self._saved_at = time.monotonic()
-
-    async def note(self, outcome: Outcome) -> None:
-        self._settled[outcome.client_id] = outcome
-        if not self._saving.locked() and time.monotonic() - self._saved_at >= SAVE_EVERY_SECONDS:
-            await self.save()
-
-    async def save(self) -> None:
-        async with self._saving:
-            snapshot = list(self._settled.values())
-            await asyncio.get_running_loop().run_in_executor(self.threads, self._ledger.save, snapshot)
-            self._saved_at = time.monotonic()
-
-
-_SHOWN = 3
-_READERS = 8
-
-
-def keep_plan(s3: S3Client, bucket: str, plan: Plan) -> str:
-    """Keep a run's plan in S3.
-
-    Returns:
-        where it lies, ``s3://bucket/key``: all that the run's tasks need to be told.
+def save_plan(s3: S3Client, bucket: str, plan: Plan) -> str:
+    """Write a run's plan; returns its ``s3://`` URI.
 
     Raises:
         StorageUnavailableError: a retry may work.
-        StorageRefusedError: no bucket or no permission.
+        StorageRefusedError: the bucket does not exist or access is denied.
     """
     key = plan_key(plan.day, plan.run_id)
     put_json(s3, bucket, key, plan.to_document())
@@ -207,29 +50,29 @@ def keep_plan(s3: S3Client, bucket: str, plan: Plan) -> str:
 class ArchiveRun:
     """One planned run: its plan, its outcomes and its evidence in the archive bucket."""
 
-    def __init__(self, s3: S3Client, bucket: str, plan_at: str, plan: Plan) -> None:
+    def __init__(self, s3: S3Client, bucket: str, key: str, plan: Plan) -> None:
         self.plan = plan
         self._s3 = s3
         self._bucket = bucket
-        self._plan_at = plan_at
+        self._key = key
 
     @classmethod
-    def at(cls, place: str, s3: S3Client) -> Self:
-        """The run whose plan lies at ``place``, as :func:`keep_plan` returned it.
+    def load(cls, uri: str, s3: S3Client) -> Self:
+        """The run whose plan :func:`save_plan` wrote.
 
         Args:
-            place: ``s3://bucket/key`` of the plan.
+            uri: ``s3://bucket/key`` of the plan.
             s3: a boto3 client; its connection pool should hold a connection for each call at once.
 
         Raises:
             StorageUnavailableError: a retry may work.
             StorageRefusedError: the plan is gone, or S3 refused.
         """
-        bucket, key = split_place(place)
+        bucket, key = split_place(uri)
         document = get_json(s3, bucket, key)
         if document is None:
             raise StorageRefusedError(
-                f"the run's plan {place} is gone (plans expire after 30 days); clear list_clients to plan the run again"
+                f"the run's plan {uri} is gone (plans expire after 30 days); clear list_clients to plan the run again"
             )
         return cls(s3, bucket, key, Plan.from_document(document))
 
@@ -239,13 +82,13 @@ class ArchiveRun:
         Args:
             piece: a slice of the plan.
             dex: where to ask; not yet opened.
-            clear_number: see :class:`~include.archive.models.OutcomeFile`.
+            clear_number: how often the run has been cleared by now.
 
         Returns:
             how many clients ended in which way.
 
         Raises:
-            RetryableClientsError: some failed and a retry may mend at least one; it asks for the longest wait that the
+            RetryableClientsError: some failed and a retry may help at least one; it asks for the longest wait that the
                 API asked for.
             ClientsFailedError: some failed for good.
         """
@@ -253,26 +96,32 @@ class ArchiveRun:
         archiver = Archiver(
             source=dex,
             store=ArchiveStore(self._s3, self._bucket),
-            ledger=OutcomeFile(
-                self._s3, self._bucket, outcomes_key(self._plan_at, piece.start), clear_number=clear_number
-            ),
+            ledger=self._work(clear_number).file(piece),
             day=plan.day,
             force=plan.force,
             concurrency=min(plan.concurrency, piece.size),
         )
 
-        async def archive() -> list[Outcome]:
+        async def archive() -> list[ClientOutcome]:
             async with dex:
                 return await archiver.archive(plan.clients[piece.start : piece.stop])
 
         outcomes = asyncio.run(archive())
-        _raise_for_failures(outcomes)
+        failures = [outcome for outcome in outcomes if outcome.failed]
+        raise_for_failures(
+            failures,
+            f"{len(failures)} of {len(outcomes)} clients failed",
+            what="client",
+            retry=RetryableClientsError,
+            fail=ClientsFailedError,
+            retry_after=max((each.retry_after for each in failures if each.retry_after is not None), default=None),
+        )
         return {result.value: sum(outcome.outcome is result for outcome in outcomes) for result in Result}
 
     def account(
         self, *, clear_number: int, succeeded: Iterable[int], why_no_outcome: Callable[[int], str | None]
     ) -> tuple[str, Manifest]:
-        """Account for every client of the plan and keep the day's manifest.
+        """Account for every client of the plan and write the day's manifest.
 
         Args:
             clear_number: how often the run has been cleared by now.
@@ -287,28 +136,156 @@ class ArchiveRun:
             StorageRefusedError: S3 refused.
         """
         plan = self.plan
-        progress = Progress(clear_number, plan.clear_number, frozenset(succeeded))
-
-        def read(index: int) -> list[Outcome]:
-            key = outcomes_key(self._plan_at, plan.slices[index].start)
-            return read_outcomes(self._s3, self._bucket, key, index=index, progress=progress)
-
-        with ThreadPoolExecutor(_READERS) as readers:
-            found = list(readers.map(read, range(len(plan.slices))))
-        manifest = account(plan, found, why_no_outcome=why_no_outcome)
+        outcomes = self._work(clear_number).account(
+            [client.id for client in plan.clients],
+            planned_at=plan.clear_number,
+            succeeded=succeeded,
+            why_no_outcome=why_no_outcome,
+            failure=lambda client_id, reason: ClientOutcome(client_id, Result.FAILED, error=reason),
+        )
+        manifest = Manifest(plan, outcomes)
         key = manifest_key(plan.day)
         put_json(self._s3, self._bucket, key, manifest.to_document())
         return key, manifest
 
+    def _work(self, clear_number: int) -> MappedWork[ClientOutcome]:
+        return MappedWork(ClientOutcome, self._s3, self._bucket, self._key, self.plan.slices, clear_number)
 
-def _raise_for_failures(outcomes: Sequence[Outcome]) -> None:
-    failures = [outcome for outcome in outcomes if outcome.outcome is Result.FAILED]
-    if not failures:
-        return
-    shown = "; ".join(f"client {failure.client_id}: {failure.error}" for failure in failures[:_SHOWN])
-    more = f"; and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else ""
-    message = f"{len(failures)} of {len(outcomes)} clients failed: {shown}{more}"
-    if any(failure.retryable for failure in failures):
-        waits = [failure.retry_after for failure in failures if failure.retry_after is not None]
-        raise RetryableClientsError(message, retry_after=max(waits, default=None))
-    raise ClientsFailedError(message)
+
+class TriggerSource(Protocol):
+    """Answers for a client and a day; :class:`include.clients.dex.DexApi` does."""
+
+    async def trigger_response(self, client_id: int, day: date) -> bytes:
+        """The response body."""
+
+
+@dataclass(frozen=True)
+class Archiver:
+    """Archives clients of one day, several at once, each with an outcome of its own.
+
+    Args:
+        source: open for the whole call.
+        ledger: keeps outcomes for a retry and for the manifest.
+        force: an empty response may replace a non-empty archive.
+        concurrency: how many clients are worked on at once.
+    """
+
+    source: TriggerSource
+    store: ArchiveStore
+    ledger: OutcomeFile[ClientOutcome]
+    day: date
+    force: bool
+    concurrency: int
+
+    async def archive(self, clients: Sequence[Client]) -> list[ClientOutcome]:
+        """Archive every client that no earlier attempt settled; one client's failure stops no other.
+
+        Returns:
+            an outcome per client, in the clients' order.
+
+        Raises:
+            StorageUnavailableError: the ledger cannot be read or written; a retry may work.
+            StorageRefusedError: the same, and it will not.
+        """
+        with ThreadPoolExecutor(self.concurrency) as threads:
+            loop = asyncio.get_running_loop()
+            earlier = await loop.run_in_executor(threads, self.ledger.resume)
+            settled = {id_: outcome for id_, outcome in earlier.items() if not outcome.retryable}
+            waiting = iter([client for client in clients if client.id not in settled])
+            backoff = Backoff()
+            buffer = OutcomeBuffer(self.ledger, threads, settled)
+            try:
+                async with asyncio.TaskGroup() as workers:
+                    for _ in range(min(self.concurrency, len(clients))):
+                        workers.create_task(self._work(waiting, backoff, buffer))
+            except ExceptionGroup as group:
+                # The error itself: the retry policy decides by its type.
+                error = group.exceptions[0]
+                raise error from error.__cause__
+            finally:
+                await buffer.save()
+        return [settled[client.id] for client in clients]
+
+    async def _work(self, waiting: Iterator[Client], backoff: Backoff, buffer: OutcomeBuffer) -> None:
+        for client in waiting:
+            if await backoff.wait():
+                outcome = await self._archive_one(client, buffer.threads)
+                backoff.note(outcome)
+            else:
+                outcome = ClientOutcome(client.id, Result.FAILED, error=NOT_ASKED, retryable=True)
+            await buffer.add(outcome)
+
+    async def _archive_one(self, client: Client, threads: ThreadPoolExecutor) -> ClientOutcome:
+        try:
+            body = await self.source.trigger_response(client.id, self.day)
+            return await asyncio.get_running_loop().run_in_executor(threads, self._save, client.id, body)
+        except PipelineError as error:
+            return ClientOutcome(
+                client.id,
+                Result.FAILED,
+                error=str(error),
+                retryable=isinstance(error, TransientError),
+                retry_after=error.retry_after if isinstance(error, TransientError) else None,
+            )
+        except Exception as error:
+            log.exception("unexpected failure of client %d", client.id)
+            reason = f"unexpected {type(error).__name__}, see the log"
+            return ClientOutcome(client.id, Result.FAILED, error=reason, retryable=True)
+
+    def _save(self, client_id: int, body: bytes) -> ClientOutcome:
+        return self.store.save(client_id, self.day, read_response(body), force=self.force)
+
+
+class Backoff:
+    """Makes all clients of a task wait when a response asked one of them to: an API's limit is for all calls."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+        self._pauses = 0
+
+    async def wait(self) -> bool:
+        """Wait until the API may be asked; False when it has asked for pauses too often."""
+        # Again after each sleep: a call that was on its way may have been told to wait longer.
+        while self._pauses <= MAX_PAUSES and (left := self._until - time.monotonic()) > 0:
+            await asyncio.sleep(left)
+        return self._pauses <= MAX_PAUSES
+
+    def note(self, outcome: ClientOutcome) -> None:
+        """Learn from an outcome."""
+        now = time.monotonic()
+        if outcome.retry_after is not None:
+            self._pauses += now >= self._until
+            self._until = max(self._until, now + min(outcome.retry_after, MAX_PAUSE_SECONDS))
+        elif not outcome.failed:
+            self._pauses = 0
+
+
+class OutcomeBuffer:
+    """Collects outcomes and saves them now and then, one save at a time.
+
+    Args:
+        threads: where the saves run.
+        settled: outcomes by client id; those that are added join them.
+    """
+
+    def __init__(
+        self, ledger: OutcomeFile[ClientOutcome], threads: ThreadPoolExecutor, settled: dict[int, ClientOutcome]
+    ) -> None:
+        self.threads = threads
+        self._ledger = ledger
+        self._settled = settled
+        self._saving = asyncio.Lock()
+        self._saved_at = time.monotonic()
+
+    async def add(self, outcome: ClientOutcome) -> None:
+        """Take an outcome; save all if it is time."""
+        self._settled[outcome.client_id] = outcome
+        if not self._saving.locked() and time.monotonic() - self._saved_at >= SAVE_EVERY_SECONDS:
+            await self.save()
+
+    async def save(self) -> None:
+        """Save all outcomes."""
+        async with self._saving:
+            snapshot = list(self._settled.values())
+            await asyncio.get_running_loop().run_in_executor(self.threads, self._ledger.save, snapshot)
+            self._saved_at = time.monotonic()

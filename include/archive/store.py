@@ -1,4 +1,4 @@
-"""The archive itself: each answer byte for byte, written once, never overwritten by less (spec: archive, Store)."""
+"""The archive itself: each response byte for byte, written once, never overwritten by less (spec: archive, Store)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from include.archive.keys import archive_key
-from include.archive.models import Answer, Outcome, Result, read_answer
+from include.archive.models import ClientOutcome, Response, Result, read_response
 from include.clients.s3 import error_code, typed_errors
 from include.errors import EmptyAnswerError, InvalidAnswerError, StorageUnavailableError
 
@@ -24,23 +24,23 @@ _EMPTY_BODY_MAX_BYTES = 1024
 
 
 class ArchiveStore:
-    """Writes answers to one bucket by conditional requests, so that any call can be repeated or raced.
+    """Writes responses to one bucket by conditional requests, so that any call can be repeated or raced.
 
-    The usual case, a client's first answer of a day, costs one request.
+    The usual case, a client's first response of a day, costs one request.
     """
 
     def __init__(self, s3: S3Client, bucket: str) -> None:
         self._s3 = s3
         self._bucket = bucket
 
-    def keep(self, client_id: int, day: date, answer: Answer, *, force: bool) -> Outcome:
-        """Archive ``answer``, unless it is there already.
+    def save(self, client_id: int, day: date, response: Response, *, force: bool) -> ClientOutcome:
+        """Archive ``response``, unless it is there already.
 
         Args:
             client_id: ``ClientID``.
             day: the trigger date.
-            answer: what the API said.
-            force: an empty answer may replace a non-empty archive.
+            response: the API's.
+            force: an empty response may replace a non-empty archive.
 
         Raises:
             EmptyAnswerError: it would, and ``force`` is false; the archive stays as it was.
@@ -50,37 +50,37 @@ class ArchiveStore:
         key = archive_key(client_id, day)
         with typed_errors(f"archive s3://{self._bucket}/{key}"):
             try:
-                written = self._put(key, client_id, day, answer, if_none_match="*")
+                written = self._put(key, client_id, day, response, if_none_match="*")
             except ClientError as error:
                 if error_code(error) != "PreconditionFailed":
                     raise
             else:
-                return _outcome(client_id, Result.ARCHIVED, key, answer, written.get("VersionId"))
+                return _outcome(client_id, Result.ARCHIVED, key, response, written.get("VersionId"))
             try:
-                return self._compare(key, client_id, day, answer, force=force)
+                return self._compare(key, client_id, day, response, force=force)
             except ClientError as error:
                 if error_code(error) in _GONE:
                     raise StorageUnavailableError(f"{key} was deleted while it was compared") from error
                 raise
 
-    def _compare(self, key: str, client_id: int, day: date, answer: Answer, *, force: bool) -> Outcome:
+    def _compare(self, key: str, client_id: int, day: date, response: Response, *, force: bool) -> ClientOutcome:
         kept = self._s3.head_object(Bucket=self._bucket, Key=key)
-        if self._same(kept, key, answer):
-            return _outcome(client_id, Result.UNCHANGED, key, answer, kept.get("VersionId"))
-        if answer.empty and not force and not self._is_empty(kept, key):
+        if self._same(kept, key, response):
+            return _outcome(client_id, Result.UNCHANGED, key, response, kept.get("VersionId"))
+        if response.empty and not force and not self._is_empty(kept, key):
             raise EmptyAnswerError(
                 f"the answer is empty, but {key} holds a non-empty one, which was left as it is; "
                 "run again with force if the empty answer is right"
             )
-        written = self._put(key, client_id, day, answer, if_match=kept["ETag"])
-        return _outcome(client_id, Result.UPDATED, key, answer, written.get("VersionId"))
+        written = self._put(key, client_id, day, response, if_match=kept["ETag"])
+        return _outcome(client_id, Result.UPDATED, key, response, written.get("VersionId"))
 
     def _put(
         self,
         key: str,
         client_id: int,
         day: date,
-        answer: Answer,
+        response: Response,
         *,
         if_none_match: str | None = None,
         if_match: str | None = None,
@@ -89,32 +89,32 @@ class ArchiveStore:
         return self._s3.put_object(
             Bucket=self._bucket,
             Key=key,
-            Body=answer.body,
+            Body=response.body,
             ContentType="application/json",
             ServerSideEncryption="AES256",
             Metadata={
                 "client_id": str(client_id),
                 "trigger_date": day.isoformat(),
                 "archived_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-                "sha256": answer.sha256,
+                "sha256": response.sha256,
                 # Only a 200 is ever archived.
                 "source_status": "200",
             },
             **condition,
         )
 
-    def _same(self, kept: HeadObjectOutputTypeDef, key: str, answer: Answer) -> bool:
-        if kept["ContentLength"] != len(answer.body):
+    def _same(self, kept: HeadObjectOutputTypeDef, key: str, response: Response) -> bool:
+        if kept["ContentLength"] != len(response.body):
             return False
         digest = kept["Metadata"].get("sha256")
         # Archives made before this pipeline carry no digest.
-        return self._body(kept, key) == answer.body if digest is None else digest == answer.sha256
+        return self._body(kept, key) == response.body if digest is None else digest == response.sha256
 
     def _is_empty(self, kept: HeadObjectOutputTypeDef, key: str) -> bool:
         if kept["ContentLength"] > _EMPTY_BODY_MAX_BYTES:
             return False
         try:
-            return read_answer(self._body(kept, key)).empty
+            return read_response(self._body(kept, key)).empty
         except InvalidAnswerError:
             return False
 
@@ -123,5 +123,5 @@ class ArchiveStore:
         return self._s3.get_object(Bucket=self._bucket, Key=key, IfMatch=kept["ETag"])["Body"].read()
 
 
-def _outcome(client_id: int, result: Result, key: str, answer: Answer, version_id: str | None) -> Outcome:
-    return Outcome(client_id, result, key, answer.sha256, len(answer.body), version_id)
+def _outcome(client_id: int, result: Result, key: str, response: Response, version_id: str | None) -> ClientOutcome:
+    return ClientOutcome(client_id, result, key, response.sha256, len(response.body), version_id)

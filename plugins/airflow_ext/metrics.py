@@ -11,6 +11,7 @@ from airflow.sdk.configuration import conf
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_ext.hooks.aws import publish_metrics
+from include.alerts import RunRef
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,3 +64,8 @@ def log_links(context: Context) -> Callable[[str, int | None], str]:
         return f"{run}/tasks/{task_id}{mapped}"
 
     return url
+
+
+def run_ref(context: Context) -> RunRef:
+    """The run, as alerts name it."""
+    return RunRef(context["dag"].dag_id, context["dag_run"].run_id, log_links(context))

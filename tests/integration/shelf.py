@@ -7,13 +7,13 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from include.archive.keys import archive_key
-from include.archive.models import read_answer
+from include.archive.models import read_response
 from include.archive.store import ArchiveStore
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from include.archive.models import Outcome
+    from include.archive.models import ClientOutcome
 
 DAY = date(2026, 3, 8)
 CLIENT_IDS = itertools.count(1)
@@ -28,10 +28,10 @@ class Shelf:
         self.client_id = next(CLIENT_IDS)
         self.key = archive_key(self.client_id, DAY)
 
-    def keep(self, body: bytes, *, force: bool = False, through: Any = None) -> Outcome:
+    def archive(self, body: bytes, *, force: bool = False, through: Any = None) -> ClientOutcome:
         """Archive ``body``; ``through`` stands in for the S3 client."""
         store = ArchiveStore(through or self.s3, self.bucket)
-        return store.keep(self.client_id, DAY, read_answer(body), force=force)
+        return store.save(self.client_id, DAY, read_response(body), force=force)
 
     def put_legacy(self, body: bytes) -> None:
         """An archive as it was made before this pipeline: no metadata."""

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from include.archive.keys import manifest_key, outcomes_key, plan_key
-from include.archive.models import Client, Outcome, OutcomeFile, Plan, Progress, Result, cut, read_outcomes
-from include.archive.run import ArchiveRun, keep_plan
+from include.archive.keys import manifest_key, plan_key
+from include.archive.models import Client, ClientOutcome, Plan, Result, cut
+from include.archive.run import ArchiveRun, save_plan
 from include.clients.s3 import get_json, put_json
 from include.errors import StorageRefusedError
+from include.mapped_work import OutcomeFile, outcomes_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 DAYS = (date(2026, 11, day) for day in itertools.count(1))
 RUN_ID = "scheduled__2026-11-01T06:00:00+00:00"
 CLIENTS = (Client(2, "Łódź Energía & Söhne"), Client(3, 'quotes " and \\'), Client(11, "日本"))
-DONE = Outcome(2, Result.ARCHIVED, "trigger/2/2_trigger_20261101.json", "ab" * 32, 17, "version-1")
-BROKEN = Outcome(3, Result.FAILED, error="DEX API answered 503", retryable=True, retry_after=1.5)
+DONE = ClientOutcome(2, Result.ARCHIVED, "trigger/2/2_trigger_20261101.json", "ab" * 32, 17, "version-1")
+BROKEN = ClientOutcome(3, Result.FAILED, error="DEX API answered 503", retryable=True, retry_after=1.5)
 
 
 @pytest.fixture
@@ -50,14 +51,14 @@ def _plan(s3: S3Client, bucket: str, day: date) -> tuple[str, Plan]:
         clients=CLIENTS,
         slices=cut(CLIENTS, max_tasks=2, clients_per_task=2),
     )
-    return keep_plan(s3, bucket, plan), plan
+    return save_plan(s3, bucket, plan), plan
 
 
 def test_plan_comes_back_as_it_was_made(s3: S3Client, archive_bucket: str, day: date) -> None:
     place, plan = _plan(s3, archive_bucket, day)
     key = plan_key(day, RUN_ID)
     assert place == f"s3://{archive_bucket}/{key}"
-    assert ArchiveRun.at(place, s3).plan == plan
+    assert ArchiveRun.load(place, s3).plan == plan
     assert plan.clients == CLIENTS
     kept = s3.head_object(Bucket=archive_bucket, Key=key)
     assert (kept["ContentType"], kept["ServerSideEncryption"]) == ("application/json", "AES256")
@@ -65,27 +66,30 @@ def test_plan_comes_back_as_it_was_made(s3: S3Client, archive_bucket: str, day: 
 
 def test_outcomes_are_resumed_by_a_retry_and_not_after_a_clear(s3: S3Client, archive_bucket: str, day: date) -> None:
     key = outcomes_key(plan_key(day, RUN_ID), 0)
-    OutcomeFile(s3, archive_bucket, key, clear_number=1).save([DONE, BROKEN])
+    OutcomeFile(ClientOutcome, s3, archive_bucket, key, clear_number=1).save([DONE, BROKEN])
 
-    assert OutcomeFile(s3, archive_bucket, key, clear_number=1).resume() == {2: DONE, 3: BROKEN}
-    assert OutcomeFile(s3, archive_bucket, key, clear_number=2).resume() == {}
-    now, cleared, planned_again = (
-        Progress(number, planned, frozenset()) for number, planned in ((1, 0), (2, 0), (2, 2))
-    )
-    assert read_outcomes(s3, archive_bucket, key, index=0, progress=now) == [DONE, BROKEN]
-    assert read_outcomes(s3, archive_bucket, key, index=0, progress=cleared) == [DONE, BROKEN], "they name a failure"
-    assert read_outcomes(s3, archive_bucket, key, index=0, progress=planned_again) == []
+    assert OutcomeFile(ClientOutcome, s3, archive_bucket, key, clear_number=1).resume() == {2: DONE, 3: BROKEN}
+    assert OutcomeFile(ClientOutcome, s3, archive_bucket, key, clear_number=2).resume() == {}
+
+    def found(clear_number: int, planned_at: int) -> list[ClientOutcome]:
+        file = OutcomeFile(ClientOutcome, s3, archive_bucket, key, clear_number=clear_number)
+        return file.current(planned_at=planned_at, succeeded=False, lasting=lambda outcome: False)
+
+    assert found(1, 0) == [DONE, BROKEN]
+    assert found(2, 0) == [DONE, BROKEN], "they name a failure"
+    assert found(2, 2) == []
 
 
 def test_outcomes_that_were_never_written_are_none(s3: S3Client, archive_bucket: str, day: date) -> None:
     key = outcomes_key(plan_key(day, RUN_ID), 7)
-    assert OutcomeFile(s3, archive_bucket, key, clear_number=0).resume() == {}
-    assert read_outcomes(s3, archive_bucket, key, index=0, progress=Progress(0, 0, frozenset({0}))) == []
+    file = OutcomeFile(ClientOutcome, s3, archive_bucket, key, clear_number=0)
+    assert file.resume() == {}
+    assert file.current(planned_at=0, succeeded=True, lasting=lambda outcome: True) == []
 
 
 def test_saving_again_replaces_the_outcomes(s3: S3Client, archive_bucket: str, day: date) -> None:
     key = outcomes_key(plan_key(day, RUN_ID), 0)
-    ledger = OutcomeFile(s3, archive_bucket, key, clear_number=0)
+    ledger = OutcomeFile(ClientOutcome, s3, archive_bucket, key, clear_number=0)
     ledger.save([DONE, BROKEN])
     mended = replace(DONE, client_id=3)
     ledger.save([DONE, mended])
@@ -98,9 +102,9 @@ def test_manifest_accounts_for_every_client(s3: S3Client, archive_bucket: str, d
     lost = plan.clients[second.start : second.stop]
     done = [replace(DONE, client_id=client.id) for client in plan.clients[first.start : first.stop]]
     outcomes_at = outcomes_key(plan_key(day, RUN_ID), first.start)
-    OutcomeFile(s3, archive_bucket, outcomes_at, clear_number=0).save(done)
+    OutcomeFile(ClientOutcome, s3, archive_bucket, outcomes_at, clear_number=0).save(done)
 
-    key, manifest = ArchiveRun.at(place, s3).account(clear_number=0, succeeded=[0], why_no_outcome=lambda _: "killed")
+    key, manifest = ArchiveRun.load(place, s3).account(clear_number=0, succeeded=[0], why_no_outcome=lambda _: "killed")
 
     assert key == manifest_key(day)
     document = get_json(s3, archive_bucket, key)
@@ -118,7 +122,7 @@ def test_manifest_accounts_for_every_client(s3: S3Client, archive_bucket: str, d
 
 def test_run_whose_plan_has_expired_says_how_to_go_on(s3: S3Client, archive_bucket: str, day: date) -> None:
     with pytest.raises(StorageRefusedError, match="clear list_clients"):
-        ArchiveRun.at(f"s3://{archive_bucket}/{plan_key(day, 'gone')}", s3)
+        ArchiveRun.load(f"s3://{archive_bucket}/{plan_key(day, 'gone')}", s3)
 
 
 def test_json_of_any_text_comes_back(s3: S3Client, archive_bucket: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from include.archive.models import Outcome, Result
+from include.archive.models import ClientOutcome, Result
 from include.errors import StorageUnavailableError
 from tests.integration.shelf import Shelf
 
@@ -42,39 +42,39 @@ def shelf(aws: Aws, archive_bucket: str) -> Shelf:
     return Shelf(aws.s3, archive_bucket)
 
 
-def _until_settled(shelf: Shelf, body: bytes) -> Outcome:
+def _until_settled(shelf: Shelf, body: bytes) -> ClientOutcome:
     """As a task and its retries do."""
     for _ in range(10 * WRITERS):
         try:
-            return shelf.keep(body)
+            return shelf.archive(body)
         except StorageUnavailableError:
             continue
     pytest.fail("the race never settled")
 
 
-def _at_once(calls: Sequence[Callable[[], Outcome]]) -> list[Outcome]:
+def _at_once(calls: Sequence[Callable[[], ClientOutcome]]) -> list[ClientOutcome]:
     with ThreadPoolExecutor(len(calls)) as pool:
         return [future.result() for future in [pool.submit(call) for call in calls]]
 
 
 def test_writer_that_comes_in_between_is_not_overwritten(shelf: Shelf) -> None:
-    shelf.keep(b"[1]")
-    raced = RacedS3(shelf.s3, other_writer=lambda: shelf.keep(b"[2]"))
+    shelf.archive(b"[1]")
+    raced = RacedS3(shelf.s3, other_writer=lambda: shelf.archive(b"[2]"))
     with pytest.raises(StorageUnavailableError):
-        shelf.keep(b"[3]", through=raced)
+        shelf.archive(b"[3]", through=raced)
     assert shelf.bodies() == [b"[2]", b"[1]"]
 
 
 def test_empty_answer_loses_the_race_against_a_full_one(shelf: Shelf) -> None:
-    shelf.keep(b"{}")
-    raced = RacedS3(shelf.s3, other_writer=lambda: shelf.keep(b"[1]"))
+    shelf.archive(b"{}")
+    raced = RacedS3(shelf.s3, other_writer=lambda: shelf.archive(b"[1]"))
     with pytest.raises(StorageUnavailableError):
-        shelf.keep(b"[]", through=raced)
+        shelf.archive(b"[]", through=raced)
     assert shelf.bodies() == [b"[1]", b"{}"]
 
 
 def test_writers_of_one_answer_at_once_leave_one_version(shelf: Shelf) -> None:
-    outcomes = _at_once([lambda: shelf.keep(b"[1]")] * WRITERS)
+    outcomes = _at_once([lambda: shelf.archive(b"[1]")] * WRITERS)
     assert sorted(outcome.outcome for outcome in outcomes) == [Result.ARCHIVED] + [Result.UNCHANGED] * (WRITERS - 1)
     assert len({outcome.version_id for outcome in outcomes}) == 1
     assert shelf.bodies() == [b"[1]"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.config import Config
 
-from include.archive.models import Outcome, Result, read_answer
+from include.archive.models import ClientOutcome, Result, read_response
 from include.archive.store import ArchiveStore
 from include.errors import EmptyAnswerError, StorageRefusedError, StorageUnavailableError
 from tests.integration.shelf import DAY, Shelf
@@ -27,7 +27,7 @@ def test_first_answer_is_kept_with_all_that_makes_it_evidence(shelf: Shelf) -> N
     body = b'{"trigger": [1]}'
     before = datetime.now(UTC).replace(microsecond=0)
 
-    outcome = shelf.keep(body)
+    outcome = shelf.archive(body)
 
     kept = shelf.s3.get_object(
         Bucket=shelf.bucket, Key=f"trigger/{shelf.client_id}/{shelf.client_id}_trigger_20260308.json"
@@ -45,7 +45,7 @@ def test_first_answer_is_kept_with_all_that_makes_it_evidence(shelf: Shelf) -> N
         "sha256": digest,
         "source_status": "200",
     }
-    assert outcome == Outcome(shelf.client_id, Result.ARCHIVED, shelf.key, digest, len(body), kept["VersionId"])
+    assert outcome == ClientOutcome(shelf.client_id, Result.ARCHIVED, shelf.key, digest, len(body), kept["VersionId"])
 
 
 @pytest.mark.parametrize(
@@ -64,22 +64,22 @@ def test_first_answer_is_kept_with_all_that_makes_it_evidence(shelf: Shelf) -> N
     ids=["list", "object", "blank", "false", "text", "unicode", "numbers", "pretty", "large"],
 )
 def test_body_is_kept_byte_for_byte(shelf: Shelf, body: bytes) -> None:
-    outcome = shelf.keep(body)
+    outcome = shelf.archive(body)
     assert shelf.bodies() == [body]
     assert outcome.bytes == len(body)
 
 
 def test_identical_answer_is_not_written_again(shelf: Shelf) -> None:
-    first = shelf.keep(b"[1]")
-    again = shelf.keep(b"[1]")
+    first = shelf.archive(b"[1]")
+    again = shelf.archive(b"[1]")
     assert again.outcome is Result.UNCHANGED
     assert (again.sha256, again.version_id) == (first.sha256, first.version_id)
     assert shelf.bodies() == [b"[1]"]
 
 
 def test_different_answer_becomes_a_new_version(shelf: Shelf) -> None:
-    first = shelf.keep(b"[1]")
-    second = shelf.keep(b"[2]")
+    first = shelf.archive(b"[1]")
+    second = shelf.archive(b"[2]")
     assert second.outcome is Result.UPDATED
     assert second.version_id != first.version_id
     assert shelf.bodies() == [b"[2]", b"[1]"]
@@ -89,64 +89,64 @@ def test_different_answer_becomes_a_new_version(shelf: Shelf) -> None:
 
 
 def test_same_document_in_other_bytes_is_different_evidence(shelf: Shelf) -> None:
-    shelf.keep(b'{"a":1}')
-    assert shelf.keep(b'{"a": 1}').outcome is Result.UPDATED
+    shelf.archive(b'{"a":1}')
+    assert shelf.archive(b'{"a": 1}').outcome is Result.UPDATED
 
 
 @pytest.mark.parametrize("empty", [b"[]", b"{}", b" [ ] "])
 def test_empty_answer_never_replaces_a_full_one_without_force(shelf: Shelf, empty: bytes) -> None:
-    shelf.keep(b"[1]")
+    shelf.archive(b"[1]")
     with pytest.raises(EmptyAnswerError, match="force"):
-        shelf.keep(empty)
+        shelf.archive(empty)
     assert shelf.bodies() == [b"[1]"]
 
-    assert shelf.keep(empty, force=True).outcome is Result.UPDATED
+    assert shelf.archive(empty, force=True).outcome is Result.UPDATED
     assert shelf.bodies() == [empty, b"[1]"]
 
 
 def test_empty_answer_is_measured_against_a_large_one(shelf: Shelf) -> None:
     large = b'["' + b"x" * 5000 + b'"]'
-    shelf.keep(large)
+    shelf.archive(large)
     with pytest.raises(EmptyAnswerError):
-        shelf.keep(b"[]")
+        shelf.archive(b"[]")
     assert shelf.bodies() == [large]
 
 
 def test_empty_answer_may_replace_an_empty_one(shelf: Shelf) -> None:
-    shelf.keep(b"[]")
-    assert shelf.keep(b"{}").outcome is Result.UPDATED
-    assert shelf.keep(b"[7]").outcome is Result.UPDATED
+    shelf.archive(b"[]")
+    assert shelf.archive(b"{}").outcome is Result.UPDATED
+    assert shelf.archive(b"[7]").outcome is Result.UPDATED
     assert shelf.bodies() == [b"[7]", b"{}", b"[]"]
 
 
 def test_legacy_archive_is_compared_by_its_bytes(shelf: Shelf) -> None:
     shelf.put_legacy(b"[1]")
-    assert shelf.keep(b"[1]").outcome is Result.UNCHANGED
+    assert shelf.archive(b"[1]").outcome is Result.UNCHANGED
     assert shelf.bodies() == [b"[1]"]
-    assert shelf.keep(b"[2]").outcome is Result.UPDATED
+    assert shelf.archive(b"[2]").outcome is Result.UPDATED
     assert shelf.bodies() == [b"[2]", b"[1]"]
 
 
 def test_legacy_archive_is_protected_from_an_empty_answer(shelf: Shelf) -> None:
     shelf.put_legacy(b"[1]")
     with pytest.raises(EmptyAnswerError):
-        shelf.keep(b"[]")
+        shelf.archive(b"[]")
     shelf.put_legacy(b"not JSON at all")
     with pytest.raises(EmptyAnswerError):
-        shelf.keep(b"[]")
+        shelf.archive(b"[]")
 
 
 def test_deleted_archive_is_written_anew(shelf: Shelf) -> None:
-    shelf.keep(b"[1]")
+    shelf.archive(b"[1]")
     shelf.s3.delete_object(Bucket=shelf.bucket, Key=shelf.key)
-    assert shelf.keep(b"[1]").outcome is Result.ARCHIVED
+    assert shelf.archive(b"[1]").outcome is Result.ARCHIVED
     assert shelf.bodies() == [b"[1]", b"[1]"]
 
 
 def test_missing_bucket_is_refused_by_name(aws: Aws) -> None:
     store = ArchiveStore(aws.s3, "no-such-archive")
     with pytest.raises(StorageRefusedError, match=r"no-such-archive.*NoSuchBucket.*settings"):
-        store.keep(1, DAY, read_answer(b"[1]"), force=False)
+        store.save(1, DAY, read_response(b"[1]"), force=False)
 
 
 def test_unreachable_storage_is_worth_a_retry(aws: Aws, archive_bucket: str) -> None:
@@ -154,4 +154,4 @@ def test_unreachable_storage_is_worth_a_retry(aws: Aws, archive_bucket: str) -> 
     # Port 1 is reserved and nothing listens on it.
     s3 = aws.session().client("s3", endpoint_url="http://127.0.0.1:1", config=config)
     with pytest.raises(StorageUnavailableError, match="EndpointConnectionError"):
-        ArchiveStore(s3, archive_bucket).keep(1, DAY, read_answer(b"[1]"), force=False)
+        ArchiveStore(s3, archive_bucket).save(1, DAY, read_response(b"[1]"), force=False)

@@ -17,14 +17,14 @@ from airflow_ext.defaults import schedule_timezone
 from airflow_ext.hooks.aws import s3_client
 from airflow_ext.hooks.dex import dex_api, read_rows
 from airflow_ext.ids import DEX_TRIGGER_ARCHIVE, XComKey
-from airflow_ext.metrics import count_run, log_links, task_states
+from airflow_ext.metrics import count_run, run_ref, task_states
 from airflow_ext.notifications.channels import send_alert
 from airflow_ext.notifications.failure_callback import failure_kept, leave_alerted
 from airflow_ext.settings import load_settings
 from include.archive.alerts import ARCHIVE_TASK, LIST_TASK, digest, not_listed
 from include.archive.dates import trigger_date
 from include.archive.models import Plan, client_query, clients_from_rows, cut, select
-from include.archive.run import ArchiveRun, keep_plan
+from include.archive.run import ArchiveRun, save_plan
 from include.errors import ClientsFailedError
 from include.mapped_work import Slice
 
@@ -52,22 +52,15 @@ def report_run(context: Context, settings: Settings, manifest: Manifest, key: st
         key: of the manifest.
     """
     _count(context, settings, manifest)
-    alert = digest(
-        manifest,
-        pipeline=DEX_TRIGGER_ARCHIVE,
-        location=f"s3://{settings.archive_bucket}/{key}",
-        log_url=log_links(context),
-    )
+    alert = digest(manifest, run_ref(context), uri=f"s3://{settings.archive_bucket}/{key}")
     if alert is not None:
         _tell(alert, context, settings)
 
 
 def report_no_list(context: Context, settings: Settings, reason: str) -> None:
     """The same for a run that never had clients to work on."""
-    run_id = context["dag_run"].run_id
     _count(context, settings, None)
-    alert = not_listed(pipeline=DEX_TRIGGER_ARCHIVE, run_id=run_id, reason=reason, log_url=log_links(context))
-    _tell(alert, context, settings)
+    _tell(not_listed(run_ref(context), reason=reason), context, settings)
 
 
 def xcom_summary(manifest: Manifest, key: str) -> dict[str, Any]:
@@ -134,7 +127,7 @@ def list_clients(context: Context) -> list[Work]:
             clients=tuple(clients),
             slices=slices,
         )
-        plan_at = keep_plan(s3_client(), settings.archive_bucket, plan)
+        plan_at = save_plan(s3_client(), settings.archive_bucket, plan)
         log.info("%d clients in %d tasks for trigger date %s", len(clients), len(slices), day)
         context["ti"].xcom_push(key=XComKey.PLAN, value=plan_at)
         return [{"plan": plan_at, **asdict(piece)} for piece in slices]
@@ -149,7 +142,7 @@ def archive_client(context: Context, work: Work) -> dict[str, int]:
     piece = Slice(start=int(work["start"]), stop=int(work["stop"]), label=str(work["label"]))
     context["label"] = piece.label  # type: ignore[typeddict-unknown-key] # read by map_index_template
     with failure_kept(context["ti"]):
-        run = ArchiveRun.at(str(work["plan"]), s3_client(max_connections=piece.size))
+        run = ArchiveRun.load(str(work["plan"]), s3_client(max_connections=piece.size))
         dex = dex_api(default_base_url=run.plan.base_url)
         return run.archive_slice(piece, dex, clear_number=context["dag_run"].clear_number or 0)
 
@@ -174,7 +167,7 @@ def summarize(context: Context) -> dict[str, Any]:
             reason = ti.xcom_pull(task_ids=LIST_TASK, key=XComKey.FAILURE) or "the task was killed or never ran"
             report_no_list(context, settings, reason)
             raise ClientsFailedError(f"no client was archived: {LIST_TASK} failed: {reason}")
-        run = ArchiveRun.at(plan_at, s3_client())
+        run = ArchiveRun.load(plan_at, s3_client())
         key, manifest = run.account(
             clear_number=dag_run.clear_number or 0,
             succeeded=[i for i in range(len(run.plan.slices)) if states.get(f"{ARCHIVE_TASK}_{i}") == "success"],

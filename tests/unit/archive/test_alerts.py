@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from datetime import date
 
-from include.alerts import Severity
+from include.alerts import RunRef, Severity
 from include.archive.alerts import digest, not_listed
-from include.archive.models import Client, Manifest, Outcome, Plan, Result, cut
+from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result, cut
 
 CLIENTS = tuple(Client(number, f"Client {number}") for number in (11, 12, 13))
 
@@ -15,9 +15,9 @@ def manifest(*failed: int, clients: tuple[Client, ...] = CLIENTS, max_tasks: int
     return Manifest(
         plan,
         tuple(
-            Outcome(client.id, Result.FAILED, error="answered 404")
+            ClientOutcome(client.id, Result.FAILED, error="answered 404")
             if client.id in failed
-            else Outcome(client.id, Result.UNCHANGED)
+            else ClientOutcome(client.id, Result.UNCHANGED)
             for client in clients
         ),
     )
@@ -27,12 +27,15 @@ def log_url(task: str, index: int | None) -> str:
     return f"http://airflow.test/{task}/{index}"
 
 
+RUN = RunRef("p", "run 1", log_url)
+
+
 def test_success_calls_for_no_alert() -> None:
-    assert digest(manifest(), pipeline="p", location="s3://b/k", log_url=log_url) is None
+    assert digest(manifest(), RUN, uri="s3://b/k") is None
 
 
 def test_failed_clients_become_one_alert_with_a_line_each() -> None:
-    alert = digest(manifest(11, 13), pipeline="p", location="s3://b/k", log_url=log_url)
+    alert = digest(manifest(11, 13), RUN, uri="s3://b/k")
     assert alert is not None
     assert alert.severity is Severity.ERROR
     assert alert.subject == "[ERROR] p: 2 of 3 clients not archived for 2026-03-08"
@@ -44,13 +47,13 @@ def test_failed_clients_become_one_alert_with_a_line_each() -> None:
 
 
 def test_grouped_client_is_found_at_the_map_index_of_its_group() -> None:
-    alert = digest(manifest(13, max_tasks=2), pipeline="p", location="s3://b/k", log_url=log_url)
+    alert = digest(manifest(13, max_tasks=2), RUN, uri="s3://b/k")
     assert alert is not None
     assert "- client 13 (Client 13) in archive_client[1]: answered 404" in alert.text
 
 
 def test_no_clients_is_a_warning_that_points_at_the_query() -> None:
-    alert = digest(manifest(clients=()), pipeline="p", location="s3://b/k", log_url=log_url)
+    alert = digest(manifest(clients=()), RUN, uri="s3://b/k")
     assert alert is not None
     assert alert.severity is Severity.WARNING
     assert "no client to archive for 2026-03-08" in alert.subject
@@ -58,7 +61,7 @@ def test_no_clients_is_a_warning_that_points_at_the_query() -> None:
 
 
 def test_failed_listing_names_task_reason_and_log() -> None:
-    alert = not_listed(pipeline="p", run_id="run 1", reason="no database", log_url=log_url)
+    alert = not_listed(RUN, reason="no database")
     assert alert.severity is Severity.ERROR
     assert "the list of clients in list_clients: no database" in alert.text
     assert "http://airflow.test/list_clients/None" in alert.text

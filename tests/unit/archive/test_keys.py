@@ -7,7 +7,8 @@ from urllib.parse import unquote
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.archive.keys import archive_key, manifest_key, outcomes_key, plan_key
+from include.archive.keys import archive_key, manifest_key, plan_key
+from include.mapped_work import outcomes_key
 
 DAY = date(2026, 3, 8)
 IDS = st.integers(1, 10**12)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 import httpx
 import pytest
 
-from include.archive import run as pace_module
+from include.archive import run as run_module
 from include.archive.keys import archive_key
 from include.archive.models import Client, Plan, Result, cut
-from include.archive.run import ArchiveRun, keep_plan
+from include.archive.run import ArchiveRun, save_plan
 from include.clients.dex import DexApi
 from include.errors import ClientsFailedError, RetryableClientsError, StorageRefusedError
 from tests.worlds.archive import BASE_URL, CREDENTIALS, FakeDex
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 DAY = date(2026, 3, 8)
-PLACE = "s3://archive/runs/trigger/20260308/run%201/plan.json"
+URI = "s3://archive/runs/trigger/20260308/run%201/plan.json"
 
 
 def plan_run(s3: FakeS3, count: int = 6, *, clear_number: int = 0, max_tasks: int = 2) -> str:
@@ -29,12 +29,12 @@ def plan_run(s3: FakeS3, count: int = 6, *, clear_number: int = 0, max_tasks: in
     clients = tuple(Client(number, f"Client {number}") for number in range(1, count + 1))
     slices = cut(clients, max_tasks=max_tasks, clients_per_task=3)
     plan = Plan("run 1", clear_number, DAY, False, 2, BASE_URL, clients, slices)
-    return keep_plan(cast("S3Client", s3), s3.bucket, plan)
+    return save_plan(cast("S3Client", s3), s3.bucket, plan)
 
 
 def reopened(s3: FakeS3) -> ArchiveRun:
     """The run as a task gets it: by the place of its plan alone."""
-    return ArchiveRun.at(PLACE, cast("S3Client", s3))
+    return ArchiveRun.load(URI, cast("S3Client", s3))
 
 
 def do_slice(s3: FakeS3, dex: FakeDex, index: int, *, clear_number: int = 0) -> dict[str, int]:
@@ -58,7 +58,7 @@ def account(
 
 def test_plan_slices_and_manifest_of_a_good_run() -> None:
     s3, dex = FakeS3(), FakeDex()
-    assert plan_run(s3) == PLACE
+    assert plan_run(s3) == URI
     assert [piece.size for piece in reopened(s3).plan.slices] == [3, 3]
     assert do_slice(s3, dex, 0) == {"archived": 3, "updated": 0, "unchanged": 0, "failed": 0}
     assert do_slice(s3, dex, 1)["archived"] == 3
@@ -71,7 +71,7 @@ def test_plan_slices_and_manifest_of_a_good_run() -> None:
 
 
 def test_mixed_failures_are_retried_with_the_longest_wait_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace_module, "MAX_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(run_module, "MAX_PAUSE_SECONDS", 0.01)
     s3 = FakeS3()
     plan_run(s3)
     dex = FakeDex(
@@ -155,7 +155,7 @@ def test_empty_run_has_a_manifest_too() -> None:
 def test_plan_that_is_gone_says_how_to_make_it_again() -> None:
     s3 = FakeS3()
     plan_run(s3)
-    s3.delete(PLACE.removeprefix("s3://archive/"))
+    s3.delete(URI.removeprefix("s3://archive/"))
     with pytest.raises(StorageRefusedError, match="clear list_clients"):
         reopened(s3)
 

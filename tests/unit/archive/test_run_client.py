@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from include.archive import run as archiver_module
-from include.archive import run as pace_module
+from include.archive import run as run_module
 from include.archive.keys import archive_key
-from include.archive.models import Client, Outcome, OutcomeFile, Result
+from include.archive.models import Client, ClientOutcome, Result
 from include.archive.run import Archiver
 from include.archive.store import ArchiveStore
 from include.errors import (
@@ -22,6 +21,7 @@ from include.errors import (
     StorageRefusedError,
     StorageUnavailableError,
 )
+from include.mapped_work import OutcomeFile
 from tests.worlds.s3 import FakeS3, s3_error
 
 if TYPE_CHECKING:
@@ -67,14 +67,14 @@ def archiver(s3: FakeS3, source: Source, *, concurrency: int = 4, clear_number: 
     return Archiver(
         source=source,
         store=ArchiveStore(client, s3.bucket),
-        ledger=OutcomeFile(client, s3.bucket, LEDGER, clear_number=clear_number),
+        ledger=OutcomeFile(ClientOutcome, client, s3.bucket, LEDGER, clear_number=clear_number),
         day=DAY,
         force=False,
         concurrency=concurrency,
     )
 
 
-def archive(s3: FakeS3, source: Source, count: int = 10, **options: Any) -> list[Outcome]:
+def archive(s3: FakeS3, source: Source, count: int = 10, **options: Any) -> list[ClientOutcome]:
     return asyncio.run(archiver(s3, source, **options).archive(clients(count)))
 
 
@@ -82,8 +82,8 @@ def clients(count: int) -> list[Client]:
     return [Client(number, f"Client {number}") for number in range(1, count + 1)]
 
 
-def ledger(s3: FakeS3) -> dict[int, Outcome]:
-    return OutcomeFile(cast("S3Client", s3), s3.bucket, LEDGER, clear_number=0).resume()
+def ledger(s3: FakeS3) -> dict[int, ClientOutcome]:
+    return OutcomeFile(ClientOutcome, cast("S3Client", s3), s3.bucket, LEDGER, clear_number=0).resume()
 
 
 def failing_put(prefix: str, error: Exception, *, times: int = 10**6) -> Callable[[dict[str, Any]], None]:
@@ -218,10 +218,10 @@ def test_task_that_is_cancelled_leaves_its_outcomes_for_the_retry() -> None:
 
 
 def test_task_that_is_killed_has_saved_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archiver_module, "SAVE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(run_module, "SAVE_EVERY_SECONDS", 0.0)
     s3, source = FakeS3(), Source()
 
-    async def run() -> dict[int, Outcome]:
+    async def run() -> dict[int, ClientOutcome]:
         begun = await _stuck_after(source, 4)
         task = asyncio.create_task(archiver(s3, source, concurrency=1).archive(clients(10)))
         await begun.wait()
@@ -311,7 +311,7 @@ def test_pause_grows_while_somebody_waits_for_its_end() -> None:
 
 @pytest.mark.parametrize("asked", [3600.0, float("inf")])
 def test_pause_has_a_limit_and_the_outcome_keeps_what_was_asked(asked: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace_module, "MAX_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(run_module, "MAX_PAUSE_SECONDS", 0.05)
     source = Source({1: ApiUnavailableError("DEX API answered 503", retry_after=asked)})
     outcomes = archive(FakeS3(), source, count=2, concurrency=1)
     assert 0.05 <= source.asked_at[2] - source.asked_at[1] < 10
@@ -322,9 +322,9 @@ def test_task_that_is_asked_to_wait_again_and_again_leaves_the_rest_to_its_retry
     busy = {number: ApiUnavailableError("DEX API answered 429", retry_after=0.02) for number in range(1, 21)}
     source = Source(busy)
     outcomes = archive(FakeS3(), source, count=20, concurrency=1)
-    assert sorted(source.asked_at) == list(range(1, pace_module.MAX_PAUSES + 2))
+    assert sorted(source.asked_at) == list(range(1, run_module.MAX_PAUSES + 2))
     assert all(outcome.retryable for outcome in outcomes)
-    assert {outcome.error for outcome in outcomes[pace_module.MAX_PAUSES + 1 :]} == {archiver_module.NOT_ASKED}
+    assert {outcome.error for outcome in outcomes[run_module.MAX_PAUSES + 1 :]} == {run_module.NOT_ASKED}
 
 
 def test_success_between_pauses_keeps_a_task_asking() -> None:
@@ -345,7 +345,7 @@ def test_failure_without_a_wait_holds_up_nobody() -> None:
 def test_ledger_that_cannot_be_written_is_an_error_of_its_own_type(
     code: str, expected: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archiver_module, "SAVE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(run_module, "SAVE_EVERY_SECONDS", 0.0)
     s3 = FakeS3()
     # Only the first save fails: the last one, on the way out, must not be what names the error.
     s3.before["PutObject"] = failing_put("runs/", s3_error(code), times=1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from include.archive.keys import archive_key
-from include.archive.models import Outcome, Result, read_answer
+from include.archive.models import ClientOutcome, Result, read_response
 from include.archive.store import ArchiveStore
 from include.errors import EmptyAnswerError, PipelineError, StorageRefusedError, StorageUnavailableError
 from tests.worlds.s3 import FakeS3, s3_error, unreachable
@@ -20,8 +20,8 @@ DAY = date(2026, 3, 8)
 KEY = archive_key(7, DAY)
 
 
-def keep(s3: FakeS3, body: bytes, *, force: bool = False, bucket: str = "archive") -> Outcome:
-    return ArchiveStore(cast("S3Client", s3), bucket).keep(7, DAY, read_answer(body), force=force)
+def archive(s3: FakeS3, body: bytes, *, force: bool = False, bucket: str = "archive") -> ClientOutcome:
+    return ArchiveStore(cast("S3Client", s3), bucket).save(7, DAY, read_response(body), force=force)
 
 
 def legacy(s3: FakeS3, body: bytes) -> None:
@@ -51,10 +51,10 @@ def failing(error: Exception) -> Callable[[dict[str, Any]], None]:
 def test_first_answer_costs_one_request_and_carries_its_evidence() -> None:
     s3 = FakeS3()
     before = datetime.now(UTC).replace(microsecond=0)
-    outcome = keep(s3, b'[{"a": 1}]')
+    outcome = archive(s3, b'[{"a": 1}]')
     (version,) = s3.objects[KEY]
     digest = hashlib.sha256(b'[{"a": 1}]').hexdigest()
-    assert outcome == Outcome(7, Result.ARCHIVED, KEY, digest, 10, version.id)
+    assert outcome == ClientOutcome(7, Result.ARCHIVED, KEY, digest, 10, version.id)
     assert version.body == b'[{"a": 1}]'
     assert version.arguments["ContentType"] == "application/json"
     assert version.arguments["ServerSideEncryption"] == "AES256"
@@ -72,8 +72,8 @@ def test_first_answer_costs_one_request_and_carries_its_evidence() -> None:
 
 def test_identical_answer_is_not_written_again() -> None:
     s3 = FakeS3()
-    first = keep(s3, b"[1]")
-    again = keep(s3, b"[1]")
+    first = archive(s3, b"[1]")
+    again = archive(s3, b"[1]")
     assert (again.outcome, again.version_id, again.sha256) == (
         Result.UNCHANGED,
         first.version_id,
@@ -85,8 +85,8 @@ def test_identical_answer_is_not_written_again() -> None:
 @pytest.mark.parametrize("other", [b"[2]", b"[1] ", b"[1, 2]"], ids=["value", "blank", "longer"])
 def test_different_bytes_become_a_new_version(other: bytes) -> None:
     s3 = FakeS3()
-    keep(s3, b"[1]")
-    outcome = keep(s3, other)
+    archive(s3, b"[1]")
+    outcome = archive(s3, other)
     assert outcome.outcome is Result.UPDATED
     assert s3.bodies(KEY) == [b"[1]", other]
     assert outcome.version_id == s3.objects[KEY][-1].id
@@ -95,17 +95,17 @@ def test_different_bytes_become_a_new_version(other: bytes) -> None:
 def test_identical_archive_without_digest_is_compared_by_its_bytes() -> None:
     s3 = FakeS3()
     legacy(s3, b"[1]")
-    assert keep(s3, b"[1]").outcome is Result.UNCHANGED
-    assert keep(s3, b"[2]").outcome is Result.UPDATED
+    assert archive(s3, b"[1]").outcome is Result.UNCHANGED
+    assert archive(s3, b"[2]").outcome is Result.UPDATED
     assert s3.bodies(KEY) == [b"[1]", b"[2]"]
 
 
 @pytest.mark.parametrize("empty", [b"[]", b"{}", b" [ ] "])
 def test_empty_answer_never_replaces_a_full_archive(empty: bytes) -> None:
     s3 = FakeS3()
-    keep(s3, b"[1]")
+    archive(s3, b"[1]")
     with pytest.raises(EmptyAnswerError, match="force"):
-        keep(s3, empty)
+        archive(s3, empty)
     assert s3.bodies(KEY) == [b"[1]"]
 
 
@@ -114,75 +114,75 @@ def test_what_counts_as_a_full_archive(full: bytes) -> None:
     s3 = FakeS3()
     legacy(s3, full)
     with pytest.raises(EmptyAnswerError):
-        keep(s3, b"[]")
+        archive(s3, b"[]")
     assert s3.bodies(KEY) == [full]
 
 
 def test_force_lets_the_empty_answer_through() -> None:
     s3 = FakeS3()
-    keep(s3, b"[1]")
-    assert keep(s3, b"[]", force=True).outcome is Result.UPDATED
+    archive(s3, b"[1]")
+    assert archive(s3, b"[]", force=True).outcome is Result.UPDATED
     assert s3.bodies(KEY) == [b"[1]", b"[]"]
 
 
 def test_empty_answer_may_be_first_and_may_replace_another_empty_one() -> None:
     s3 = FakeS3()
-    assert keep(s3, b"[]").outcome is Result.ARCHIVED
-    assert keep(s3, b"{}").outcome is Result.UPDATED
-    assert keep(s3, b"{}").outcome is Result.UNCHANGED
+    assert archive(s3, b"[]").outcome is Result.ARCHIVED
+    assert archive(s3, b"{}").outcome is Result.UPDATED
+    assert archive(s3, b"{}").outcome is Result.UNCHANGED
 
 
 def test_full_answer_replaces_an_empty_archive() -> None:
     s3 = FakeS3()
-    keep(s3, b"[]")
-    assert keep(s3, b"[1]").outcome is Result.UPDATED
+    archive(s3, b"[]")
+    assert archive(s3, b"[1]").outcome is Result.UPDATED
 
 
 def test_deleted_archive_is_written_again() -> None:
     s3 = FakeS3()
-    keep(s3, b"[1]")
+    archive(s3, b"[1]")
     s3.delete(KEY)
-    assert keep(s3, b"[1]").outcome is Result.ARCHIVED
+    assert archive(s3, b"[1]").outcome is Result.ARCHIVED
 
 
-def settle(s3: FakeS3, body: bytes) -> Outcome:
+def settle(s3: FakeS3, body: bytes) -> ClientOutcome:
     """Lose a race, as a task does, and try again, as its retry does."""
     with pytest.raises(StorageUnavailableError):
-        keep(s3, body)
-    return keep(s3, body)
+        archive(s3, body)
+    return archive(s3, body)
 
 
 def test_race_for_a_new_version_is_lost_without_overwriting() -> None:
     s3 = FakeS3()
-    keep(s3, b"[1]")
-    once(s3, "PutObject", lambda: keep(s3, b"[2]"), when="IfMatch")
+    archive(s3, b"[1]")
+    once(s3, "PutObject", lambda: archive(s3, b"[2]"), when="IfMatch")
     assert settle(s3, b"[3]").outcome is Result.UPDATED
     assert s3.bodies(KEY) == [b"[1]", b"[2]", b"[3]"]
 
 
 def test_race_lost_to_the_same_answer_ends_unchanged() -> None:
     s3 = FakeS3()
-    keep(s3, b"[1]")
-    once(s3, "PutObject", lambda: keep(s3, b"[2]"), when="IfMatch")
+    archive(s3, b"[1]")
+    once(s3, "PutObject", lambda: archive(s3, b"[2]"), when="IfMatch")
     assert settle(s3, b"[2]").outcome is Result.UNCHANGED
     assert s3.bodies(KEY) == [b"[1]", b"[2]"]
 
 
 def test_race_for_the_first_archive_is_settled_at_once() -> None:
     s3 = FakeS3()
-    once(s3, "PutObject", lambda: keep(s3, b"[2]"))
-    assert keep(s3, b"[2]").outcome is Result.UNCHANGED
+    once(s3, "PutObject", lambda: archive(s3, b"[2]"))
+    assert archive(s3, b"[2]").outcome is Result.UNCHANGED
     assert s3.bodies(KEY) == [b"[2]"]
 
 
 def test_archive_that_turns_full_in_between_is_not_replaced_by_an_empty_answer() -> None:
     s3 = FakeS3()
-    keep(s3, b"{}")
-    once(s3, "PutObject", lambda: keep(s3, b"[1]"), when="IfMatch")
+    archive(s3, b"{}")
+    once(s3, "PutObject", lambda: archive(s3, b"[1]"), when="IfMatch")
     with pytest.raises(StorageUnavailableError):
-        keep(s3, b"[]")
+        archive(s3, b"[]")
     with pytest.raises(EmptyAnswerError):
-        keep(s3, b"[]")
+        archive(s3, b"[]")
     assert s3.bodies(KEY) == [b"{}", b"[1]"]
 
 
@@ -222,10 +222,10 @@ def test_failure_of_any_request_writes_nothing(operation: str, error: Exception,
     legacy(s3, b"[1]")
     s3.before[operation] = failing(error)
     with pytest.raises(expected, match=KEY):
-        keep(s3, b"[2]")
+        archive(s3, b"[2]")
     assert s3.bodies(KEY) == [b"[1]"]
 
 
 def test_absent_bucket_is_refused() -> None:
     with pytest.raises(StorageRefusedError, match="NoSuchBucket"):
-        keep(FakeS3(), b"[1]", bucket="typo")
+        archive(FakeS3(), b"[1]", bucket="typo")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.archive.models import read_answer
+from include.archive.models import read_response
 from include.errors import InvalidAnswerError
 
 
@@ -42,7 +42,7 @@ from include.errors import InvalidAnswerError
     ids=lambda value: repr(value)[:30],
 )
 def test_any_json_document_but_null_is_an_answer(body: bytes, empty: bool) -> None:
-    answer = read_answer(body)
+    answer = read_response(body)
     assert answer.body == body
     assert answer.empty is empty
     assert answer.sha256 == hashlib.sha256(body).hexdigest()
@@ -82,7 +82,7 @@ def test_any_json_document_but_null_is_an_answer(body: bytes, empty: bool) -> No
 )
 def test_everything_else_is_refused_without_being_quoted(body: bytes, says: str) -> None:
     with pytest.raises(InvalidAnswerError, match=says) as caught:
-        read_answer(body)
+        read_response(body)
     assert "planted" not in str(caught.value)
 
 
@@ -96,7 +96,7 @@ JSON = st.recursive(
 @given(st.one_of(st.binary(), st.text().map(str.encode), JSON.map(lambda value: json.dumps(value).encode())))
 def test_reading_raises_only_its_own_error_and_changes_no_byte(body: bytes) -> None:
     try:
-        answer = read_answer(body)
+        answer = read_response(body)
     except InvalidAnswerError:
         return
     assert answer.body == body
@@ -107,10 +107,10 @@ def test_every_document_but_null_is_accepted(document: object, ascii_only: bool,
     body = json.dumps(document, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "surrogatepass")
     if document is None:
         with pytest.raises(InvalidAnswerError):
-            read_answer(body)
+            read_response(body)
     else:
-        assert read_answer(body).empty == (document in ([], {}))
+        assert read_response(body).empty == (document in ([], {}))
 
 
 def test_body_is_not_in_the_repr() -> None:
-    assert "planted" not in repr(read_answer(b'["planted"]'))
+    assert "planted" not in repr(read_response(b'["planted"]'))
