@@ -12,7 +12,7 @@ import httpx
 
 from benchmarks.bench import BenchmarkError
 from include.delivery.models import Event as DueEvent
-from include.delivery.owner_queue import Letter, write_letter
+from include.delivery.owner_queue import SignedRequest, signed_request
 from lambdas.events_api.models import Event, Status, random_id, timestamp
 from lambdas.events_api.store import item_of
 from lambdas.tools.subscriptions import SubscriptionTable, new_secret
@@ -106,12 +106,12 @@ class Backlog:
             if dynamodb.batch_write_item(RequestItems={table: puts}).get("UnprocessedItems"):
                 raise BenchmarkError(f"DynamoDB did not take all of {len(puts)} events")
 
-    def letters(self) -> dict[str, list[Letter]]:
+    def requests(self) -> dict[str, list[SignedRequest]]:
         """The posts that deliver the events, written and signed now: by owner, in their order."""
         now = datetime.now(UTC).timestamp()
-        found: dict[str, list[Letter]] = defaultdict(list)
+        found: dict[str, list[SignedRequest]] = defaultdict(list)
         for event in map(DueEvent.of, self._items):
-            found[event.owner].append(write_letter(event, self._secrets[event.owner], now))
+            found[event.owner].append(signed_request(event, self._secrets[event.owner], now))
         return found
 
     def posting(self) -> Posting:

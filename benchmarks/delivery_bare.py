@@ -14,7 +14,7 @@ import aiohttp
 from benchmarks.cpu import CpuMeter, CpuUse
 from benchmarks.delivery_backlog import Backlog, Posting, Receivers
 from include.delivery.models import Status, timestamp
-from include.delivery.owner_queue import Letter
+from include.delivery.owner_queue import SignedRequest
 from local.stack.description import Stack
 
 _WRITES_AT_ONCE = 10
@@ -55,11 +55,11 @@ def post_bare(
         aiohttp.ClientResponseError: a post was not accepted.
         BenchmarkError: not all arrived.
     """
-    letters = {receivers.url(owner): (owner, mine) for owner, mine in backlog.letters().items()}
+    requests = {receivers.url(owner): (owner, mine) for owner, mine in backlog.requests().items()}
     receivers.forget()
     with CpuMeter(stack) as meter:
         began = time.process_time()
-        asyncio.run(_post_all(letters, at_once, note))
+        asyncio.run(_post_all(requests, at_once, note))
         used = time.process_time() - began
     return BarePosting(backlog.posting(), used, meter.use)
 
@@ -89,19 +89,21 @@ def note_in_table(stack: Stack) -> Note:
     return note
 
 
-async def _post_all(letters: Mapping[str, tuple[str, Sequence[Letter]]], at_once: int, note: Note | None) -> None:
-    """Post the letters of each URL; beside them, the owner."""
+async def _post_all(
+    requests: Mapping[str, tuple[str, Sequence[SignedRequest]]], at_once: int, note: Note | None
+) -> None:
+    """Post the requests of each URL; beside them, the owner."""
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(_WRITES_AT_ONCE) as threads:
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=at_once), raise_for_status=True
         ) as session:
 
-            async def post_in_order(url: str, owner: str, mine: Sequence[Letter]) -> None:
-                for letter in mine:
-                    async with session.post(url, data=letter.body, headers=letter.headers) as answer:
+            async def post_in_order(url: str, owner: str, mine: Sequence[SignedRequest]) -> None:
+                for request in mine:
+                    async with session.post(url, data=request.body, headers=request.headers) as answer:
                         await answer.read()
                     if note is not None:
-                        await loop.run_in_executor(threads, note, owner, letter.headers["Webhook-Id"])
+                        await loop.run_in_executor(threads, note, owner, request.headers["Webhook-Id"])
 
-            await asyncio.gather(*(post_in_order(url, *mine) for url, mine in letters.items()))
+            await asyncio.gather(*(post_in_order(url, *mine) for url, mine in requests.items()))

@@ -1,4 +1,4 @@
-"""Tells of events that could not be delivered: a message each in the delivery's dead-letter queue."""
+"""The delivery's dead-letter queue: one message for each event that failed for good."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class DeadLetter:
 
     Args:
         event_id: of the event, which the table keeps: it can be replayed.
-        owner: whose it is.
+        owner: of the event.
         attempts: how often it was posted.
-        last_status: of the last answer; None if there was none.
-        error: why it was not accepted, on a short line without anything of the answer's body.
-        first_failed_at: when it was first posted in vain, ISO 8601.
+        last_status: HTTP status of the last attempt; None if it was not answered.
+        error: why it failed, on a short line without anything of the answer's body.
+        first_failed_at: time of the first failed attempt, ISO 8601.
     """
 
     event_id: str
@@ -35,17 +35,17 @@ class DeadLetter:
     first_failed_at: str
 
     @classmethod
-    def of(cls, event: Event, reply: WebhookResponse, now: float) -> Self:
-        """The dead letter of an event whose last attempt had this reply.
+    def of(cls, event: Event, response: WebhookResponse, now: float) -> Self:
+        """The dead letter of an event whose last attempt failed.
 
         Args:
             event: as claimed for that attempt.
-            reply: a refusal.
+            response: to that attempt.
             now: seconds since the epoch.
         """
-        error = reply.failure.error if reply.failure else ""
+        error = response.failure.error if response.failure else ""
         since = event.first_failed_at or timestamp(now)
-        return cls(event.event_id, event.owner, event.attempts + 1, reply.status, error, since)
+        return cls(event.event_id, event.owner, event.attempts + 1, response.status, error, since)
 
     @classmethod
     def recorded(cls, event: Event) -> Self:
@@ -67,7 +67,7 @@ class DeadLetters:
         self._queue_url = queue_url
 
     def send(self, letter: DeadLetter) -> None:
-        """Tell of an event. It is told before the table says so: whoever dies between leaves a second message.
+        """Send a dead letter. Done before the table says "failed": a worker that dies in between sends a second one.
 
         Raises:
             AwsUnavailableError: a retry may work.

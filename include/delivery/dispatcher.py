@@ -1,4 +1,4 @@
-"""Delivers a share: many lanes, some of them under way, each by turns, so that none holds up another."""
+"""Delivers a share of what is due: many owners' queues by turns, so that none holds up another."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from include.clients.webhooks import Endpoint
+from include.concurrency import GroupCommit, task_group
 from include.delivery.dead_letters import DeadLetters
-from include.delivery.event_table import CALLS_AT_ONCE, EventTable, Writer
-from include.delivery.owner_queue import Desk, Lane
-from include.delivery.report import Tally
+from include.delivery.event_table import CALLS_AT_ONCE, GATHER_SECONDS, GROUP, EventTable
+from include.delivery.owner_queue import DispatchContext, OwnerQueue
+from include.delivery.report import DeliveryCounts
 from include.delivery.subscriptions import Subscriptions
 
 DELIVER_SECONDS = 100.0
-"""How long a task goes on. A run that the minute began is then over when the minute after the next begins the one that
-takes what is left; and slow receivers hold up no run for longer."""
+"""How long a task works. A run that starts with one minute is then over when the run of the minute after next starts
+and takes what is left; and slow endpoints hold up no run for longer."""
 
 PATIENCE_SECONDS = 6.0
-"""A lane that can go on this soon is waited for, and so are the first three retries; others are for a later run."""
+"""A queue that can go on this soon is waited for, and so are the first three retries; others are for a later run."""
 
 REFRESH_SECONDS = 30.0
 """How old a subscription may be: its owner may have turned it off, or named another webhook."""
@@ -33,14 +34,14 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Courier:
-    """What shares are delivered with.
+class Dispatcher:
+    """Delivers shares.
 
     Args:
         events: the table of events.
         subscriptions: the table of subscriptions.
         dead_letters: the queue of failed events.
-        open_endpoint: makes the receiver at a URL, not yet connected.
+        open_endpoint: makes the endpoint at a URL, not yet connected.
         concurrency: posts that one task makes at once.
         max_attempts: posts of one event.
         seconds: see ``DELIVER_SECONDS``.
@@ -60,7 +61,7 @@ class Courier:
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     open_threads: Callable[[int], Executor] = ThreadPoolExecutor
 
-    async def deliver(self, owners: Sequence[str]) -> Tally:
+    async def deliver(self, owners: Sequence[str]) -> DeliveryCounts:
         """Post all that is due of these owners, and can be posted within the time.
 
         Args:
@@ -70,17 +71,25 @@ class Courier:
             what was done.
 
         Raises:
-            AwsUnavailableError: a retry may work; what was posted by then is noted, or is posted again.
+            AwsUnavailableError: a retry may work; what was posted by then is recorded, or is posted again.
             AwsRefusedError: it will not.
         """
-        tally = Tally()
-        # Half as many lanes again as may post at once: some read, claim, or wait for their outcomes to be written.
+        counts = DeliveryCounts()
+        # Half as many queues again as may post at once: some read, claim, or wait for their updates to be written.
         at_once = self.concurrency + self.concurrency // 2
         with self.open_threads(at_once // 4 + CALLS_AT_ONCE) as threads:
-            writer = Writer(self.events, threads, sleep=self.sleep)
-            desk = Desk(
+            changes = GroupCommit(
+                self.events.change,
+                threads,
+                gather_seconds=GATHER_SECONDS,
+                enough=GROUP,
+                most=GROUP,
+                calls_at_once=CALLS_AT_ONCE,
+                sleep=self.sleep,
+            )
+            context = DispatchContext(
                 events=self.events,
-                writer=writer,
+                changes=changes,
                 subscriptions=self.subscriptions,
                 dead_letters=self.dead_letters,
                 open_endpoint=self.open_endpoint,
@@ -91,78 +100,75 @@ class Courier:
                 until=self.clock() + self.seconds,
                 clock=self.clock,
             )
-            rounds = _Rounds(desk, tally, self.sleep)
+            rounds = _RoundRobin(context, counts, self.sleep)
             await rounds.begin(owners)
             try:
-                async with asyncio.TaskGroup() as tasks:
+                async with task_group() as tasks:
                     for _ in range(min(at_once, len(owners))):
                         tasks.create_task(rounds.work())
-            except ExceptionGroup as group:
-                # Retry policy, log and alert are to see the error itself: its type decides, its text tells.
-                error = group.exceptions[0]
-                raise error from error.__cause__
             finally:
-                await writer.close()
-        log.info("%d posts: %d events delivered, %d failed", tally.attempts, tally.delivered, tally.failed)
-        return tally
+                # What was posted is recorded also when the rest was cancelled.
+                await changes.close()
+        log.info("%d posts: %d events delivered, %d failed", counts.attempts, counts.delivered, counts.failed)
+        return counts
 
 
 @dataclass
-class _Rounds:
-    """Whose turn it is: the lanes by the time from which on they can go on, those that wait longest first."""
+class _RoundRobin:
+    """Whose turn it is: the queues by the time from which on they can go on, those that wait longest first."""
 
-    desk: Desk
-    tally: Tally
+    context: DispatchContext
+    counts: DeliveryCounts
     sleep: Callable[[float], Awaitable[object]]
-    _waiting: list[tuple[float, int, Lane]] = field(default_factory=list)
+    _waiting: list[tuple[float, int, OwnerQueue]] = field(default_factory=list)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
     _checked_at: dict[str, float] = field(default_factory=dict)
 
     async def begin(self, owners: Sequence[str]) -> None:
-        """Queue a lane for each owner that has an active subscription."""
-        now = self.desk.clock()
-        active = await self.desk.blocking(self.desk.subscriptions.active, owners)
+        """Add a queue for each owner that has an active subscription."""
+        now = self.context.clock()
+        active = await self.context.in_thread(self.context.subscriptions.active, owners)
         for subscription in active.values():
             self._checked_at[subscription.owner] = now
-            self._queue(now, Lane(self.desk, subscription, self.tally))
+            self._add(now, OwnerQueue(self.context, subscription, self.counts))
 
     async def work(self) -> None:
-        """Give turns to lanes until none is left that can go on soon."""
+        """Give turns to queues until none is left that can go on soon."""
         while self._waiting:
-            at, _, lane = heapq.heappop(self._waiting)
-            # Those that are queued meanwhile do not wait for this: whoever queues one then looks for the next itself.
-            if (pause := at - self.desk.clock()) > 0:
+            at, _, queue = heapq.heappop(self._waiting)
+            # Queues that are added meanwhile do not wait for this: the worker that adds one looks for the next itself.
+            if (pause := at - self.context.clock()) > 0:
                 await self.sleep(pause)
-            current = await self._current(lane)
-            if current is not lane:
-                await lane.close()
+            current = await self._current(queue)
+            if current is not queue:
+                await queue.close()
             if current is not None:
                 await self._give_turn(current)
 
-    async def _give_turn(self, lane: Lane) -> None:
+    async def _give_turn(self, queue: OwnerQueue) -> None:
         again_at = None
         try:
-            again_at = await lane.turn()
+            again_at = await queue.turn()
         finally:
-            patience_ends = min(self.desk.clock() + PATIENCE_SECONDS, self.desk.until)
+            patience_ends = min(self.context.clock() + PATIENCE_SECONDS, self.context.until)
             if again_at is not None and again_at >= patience_ends:
                 again_at = None
-            # There are to be as many open connections as lanes under way, and not as many as owners.
+            # As many open connections as queues under way, not as many as owners.
             if again_at is None or self._waiting:
-                await lane.close()
+                await queue.close()
         if again_at is not None:
-            self._queue(again_at, lane)
+            self._add(again_at, queue)
 
-    def _queue(self, at: float, lane: Lane) -> None:
-        heapq.heappush(self._waiting, (at, next(self._numbers), lane))
+    def _add(self, at: float, queue: OwnerQueue) -> None:
+        heapq.heappush(self._waiting, (at, next(self._numbers), queue))
 
-    async def _current(self, lane: Lane) -> Lane | None:
-        """The lane of the owner's subscription as it is now; None if there is none any more."""
-        owner, now = lane.subscription.owner, self.desk.clock()
+    async def _current(self, queue: OwnerQueue) -> OwnerQueue | None:
+        """The queue of the owner's subscription as it is now; None if there is no subscription any more."""
+        owner, now = queue.subscription.owner, self.context.clock()
         if now - self._checked_at[owner] <= REFRESH_SECONDS:
-            return lane
-        subscription = (await self.desk.blocking(self.desk.subscriptions.active, [owner])).get(owner)
+            return queue
+        subscription = (await self.context.in_thread(self.context.subscriptions.active, [owner])).get(owner)
         self._checked_at[owner] = now
-        if subscription == lane.subscription:
-            return lane
-        return None if subscription is None else Lane(self.desk, subscription, self.tally)
+        if subscription == queue.subscription:
+            return queue
+        return None if subscription is None else OwnerQueue(self.context, subscription, self.counts)

@@ -1,4 +1,4 @@
-"""Whose events are due, cut into shares for mapped tasks."""
+"""Whose events are due, divided among mapped tasks."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from include.delivery.models import seconds_of
 from include.delivery.subscriptions import Subscriptions
 
 MAX_PAGES = 20
-"""Pages of 1 MB that are read of what is due, some 100,000 events. Beyond, every active owner is asked instead: events
-that nobody wants delivered stay pending for good, and must not hide the others."""
+"""Pages of 1 MB that are read of what is due, some 100,000 events. Beyond that every active owner's queue is looked at:
+events of owners without a subscription stay pending for good, and must not hide the others."""
 
 MAX_OWNERS = 4000
 """In one run; more would make its XCom large."""
@@ -60,7 +60,7 @@ def select_due(
         now: seconds since the epoch.
         tasks: most shares.
         max_pages: see ``MAX_PAGES``.
-        max_owners: of more than so many, some are left to later runs, by chance, so that nobody always waits.
+        max_owners: of more than so many, some, drawn by chance, are left to later runs.
 
     Raises:
         AwsUnavailableError: a retry may work.

@@ -1,6 +1,7 @@
-"""An event as the table has it (spec: events; the Events API writes it).
+"""An event as the table has it (spec: events), and the changes that a worker makes to it.
 
-What a worker changes of an event, each change on condition that nobody else has changed it before.
+Each change is made on condition that nobody else has changed the event since it was read. The events API writes the
+same items; see ``lambdas/events_api/models.py``.
 """
 
 from __future__ import annotations
@@ -20,9 +21,24 @@ if TYPE_CHECKING:
 SKEW_SECONDS = 5.0
 """Clocks of two machines differ by less than this."""
 
+LONGEST_PAUSE_SECONDS = 3600.0
+"""Between two attempts, whatever the endpoint asks for."""
+
+_MAX_ERROR = 1000
+
+
+def timestamp(seconds: float) -> str:
+    """Seconds since the epoch as all times are written, so that texts sort as times do."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def seconds_of(text: str) -> float:
+    """Seconds since the epoch of a time that :func:`timestamp` wrote."""
+    return datetime.fromisoformat(text).timestamp()
+
 
 class Status(StrEnum):
-    """How far an event has come."""
+    """State of an event."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -41,14 +57,14 @@ class Event:
         metadata: JSON text, if it has any.
         created_at: ISO 8601 in UTC, as are all times that are texts.
         position: its place in the order of creation.
-        attempts: how often it was posted in vain.
+        attempts: posts since it was created or replayed.
         version: grows with every change, whoever makes it.
         next_attempt_at: not to be posted before; None if it is not pending.
-        first_failed_at: when it was first posted in vain, if it was.
-        last_status: of the last answer, if there was one.
-        last_error: why it was posted in vain the last time.
+        first_failed_at: time of the first failed attempt.
+        last_status: HTTP status of the last attempt, if it was answered.
+        last_error: why the last attempt failed.
         lease_owner: worker that may post it.
-        lease_until: until when, seconds since the epoch.
+        lease_until: end of the lease, seconds since the epoch.
     """
 
     event_id: str
@@ -96,25 +112,9 @@ class Event:
         )
 
     def free_at(self) -> float:
-        """From when on a worker may claim it, if it is pending: it is due, and nobody's lease holds."""
+        """From when on a worker may claim a pending event: it is due, and no lease holds. Seconds since the epoch."""
         due = seconds_of(self.next_attempt_at) if self.next_attempt_at else 0.0
         return max(due, self.lease_until + SKEW_SECONDS if self.lease_owner else 0.0)
-
-
-def timestamp(seconds: float) -> str:
-    """Seconds since the epoch as all times are written, so that texts sort as times do."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def seconds_of(text: str) -> float:
-    """Seconds since the epoch of a time that :func:`timestamp` wrote."""
-    return datetime.fromisoformat(text).timestamp()
-
-
-LONGEST_PAUSE_SECONDS = 3600.0
-"""Between two attempts, whatever the receiver asks for."""
-
-_MAX_ERROR = 1000
 
 
 @dataclass(frozen=True)
@@ -142,13 +142,13 @@ class Change:
 
     @property
     def written(self) -> Mapping[str, str | int]:
-        """All attributes that the event has by it: whoever finds them all there finds this very change."""
+        """All attributes that it writes. An event that has them all has had this very change."""
         return {**self.sets, "version": self.seen + 1}
 
 
 @dataclass(frozen=True)
-class Lost:
-    """A change was not made, as somebody else had changed the event.
+class Conflict:
+    """A change was not made because somebody else had changed the event.
 
     Args:
         now: the event as it is; None if it is gone.
@@ -178,40 +178,40 @@ def claim(event: Event, worker: str, until: int) -> tuple[Change, Event]:
 
 
 def release(event: Event) -> Change:
-    """Give a claimed event back unposted, so that nobody has to wait for the lease's end."""
+    """Give a claimed event back unposted, so that it need not wait for the end of the lease."""
     return Change.of(event, {}, _lease(event))
 
 
-def delivered(event: Event, reply: WebhookResponse, now: float) -> Change:
+def delivered(event: Event, response: WebhookResponse, now: float) -> Change:
     """An event was accepted.
 
     Args:
         event: as it was claimed, or was seen behind one that was.
-        reply: the acceptance.
+        response: accepts it.
         now: seconds since the epoch.
     """
-    sets = {**_ended(event, Status.DELIVERED), "last_status": reply.status or 0, "delivered_at": timestamp(now)}
+    sets = {**_ended(event, Status.DELIVERED), "last_status": response.status or 0, "delivered_at": timestamp(now)}
     return Change.of(event, sets, (*_ends(event), *(("last_error",) if event.last_error else ())))
 
 
-def failed(event: Event, reply: WebhookResponse, now: float) -> Change:
-    """An event was refused for the last time; arguments as of :func:`delivered`."""
-    sets = {**_ended(event, Status.FAILED), **_refusal(event, reply, now), "failed_at": timestamp(now)}
+def failed(event: Event, response: WebhookResponse, now: float) -> Change:
+    """An event's last attempt failed; arguments as of :func:`delivered`."""
+    sets = {**_ended(event, Status.FAILED), **_failure(event, response, now), "failed_at": timestamp(now)}
     return Change.of(event, sets, _ends(event))
 
 
-def retry(event: Event, reply: WebhookResponse, now: float) -> tuple[Change, float]:
-    """An event was refused and is to be posted again; arguments as of :func:`delivered`.
+def retry(event: Event, response: WebhookResponse, now: float) -> tuple[Change, float]:
+    """An attempt failed and another is to follow; arguments as of :func:`delivered`.
 
     Returns:
-        the change, and from when on it may be posted, seconds since the epoch.
+        the change, and the earliest time of the next attempt, seconds since the epoch.
     """
-    asked = reply.failure.retry_after if reply.failure else None
+    asked = response.failure.retry_after if response.failure else None
     at = now + retry_delay(event.attempts + 1, asked, longest=LONGEST_PAUSE_SECONDS)
     sets = {
         "delivery_attempts": event.attempts + 1,
         "next_attempt_at": timestamp(at),
-        **_refusal(event, reply, now),
+        **_failure(event, response, now),
     }
     return Change.of(event, sets, _lease(event)), at
 
@@ -232,11 +232,11 @@ def _lease(event: Event) -> tuple[str, ...]:
     return ("lease_owner", "lease_until") if event.lease_owner else ()
 
 
-def _refusal(event: Event, reply: WebhookResponse, now: float) -> dict[str, str | int]:
-    error = reply.failure.error if reply.failure else ""
+def _failure(event: Event, response: WebhookResponse, now: float) -> dict[str, str | int]:
+    error = response.failure.error if response.failure else ""
     return {
-        # A word where there was no answer: the attribute then says so, and does not keep an older status.
-        "last_status": "no answer" if reply.status is None else reply.status,
+        # A word if there was no answer: the attribute then says so, and does not keep an older status.
+        "last_status": "no answer" if response.status is None else response.status,
         "last_error": error[:_MAX_ERROR],
         "first_failed_at": event.first_failed_at or timestamp(now),
     }

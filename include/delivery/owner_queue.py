@@ -1,19 +1,14 @@
-"""One owner's events, posted in the order of their creation.
+"""One owner's events, posted to its webhook in the order of their creation.
 
-A worker claims the lane's first pending event, with a lease, and thereby a few behind it: as long as the first one is
-pending and leased, nobody else begins on the lane, and so its outcome is written after all the others'. Two workers on
-one lane do not overtake each other, whatever the index, which is a moment late, shows them: whoever is shown an event
-that is settled or held loses the claim, and is told the event as it is. Each outcome is written only of the version
-that was seen; so a worker that was held up cannot undo what another one has done meanwhile.
+A worker claims the queue's first pending event, with a lease, and thereby a few behind it: as long as the first one is
+pending and leased, no other worker begins on the queue, and so its outcome is written after all the others'. Two
+workers on one queue do not overtake each other, whatever the index, which is a moment late, shows them: whoever is
+shown an event that is settled or leased loses the claim, and gets the event as it is. Each outcome is written only of
+the version that was seen; so a worker that was held up cannot undo what another one has done meanwhile.
 
-A lane begins with one event, takes twice as many each time that all went well and quickly, and is back at one after a
-refusal: a receiver that is down costs one post, and what an owner withdraws is not among those about to be posted.
-
-Posts the events of one owner one by one, and says what is to become of each.
-
-What is posted to a webhook: the event as JSON, signed as Standard Webhooks has it.
-
-What the lanes of one task work with.
+A queue begins with one event, takes twice as many each time that all went well and quickly, and is back at one after a
+failed attempt: an endpoint that is down costs one post, and an event that its owner withdraws is rarely among those
+about to be posted.
 """
 
 from __future__ import annotations
@@ -34,18 +29,34 @@ from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
 
 from include.clients.http import Failure
 from include.clients.webhooks import POST_SECONDS, Endpoint, WebhookResponse
+from include.concurrency import GroupCommit
 from include.delivery.dead_letters import DeadLetter, DeadLetters
-from include.delivery.event_table import SETTLE_SECONDS, EventTable, Writer
-from include.delivery.models import SKEW_SECONDS, Change, Event, claim, delivered, failed, release, retry
-from include.delivery.report import Tally
+from include.delivery.event_table import SETTLE_SECONDS, EventTable
+from include.delivery.models import SKEW_SECONDS, Change, Conflict, Event, claim, delivered, failed, release, retry
+from include.delivery.report import DeliveryCounts
 from include.delivery.subscriptions import Subscription, Subscriptions
 from include.errors import AwsRefusedError, AwsUnavailableError
+
+LEASE_SECONDS = 60.0
+"""How long a claim holds; what a killed worker has claimed waits for so long."""
+
+MAX_AT_ONCE = 32
+"""Most events under one claim."""
+
+QUICK_SECONDS = 2.0
+"""If posting those took longer, the next claim is for half as many."""
+
+SLOW_SECONDS = 3.0
+"""A post that took longer is slow. If it failed besides, the queue is left to a later run at once."""
+
+SLOW_QUEUE_SECONDS = 20.0
+"""After so long a series of slow posts the queue is left to a later run: other owners' events are not to wait."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Letter:
+class SignedRequest:
     """One post.
 
     Args:
@@ -57,11 +68,11 @@ class Letter:
     headers: dict[str, str] = field(repr=False)
 
 
-def write_letter(event: Event, secret: str, now: float) -> Letter:
-    """Write and sign a post; it has the event's id each time, so that a receiver knows a repetition.
+def signed_request(event: Event, secret: str, now: float) -> SignedRequest:
+    """A post of an event, signed as Standard Webhooks has it. A repetition has the same ``Webhook-Id``.
 
     Args:
-        event: what it tells of.
+        event: what is posted.
         secret: of the subscription.
         now: seconds since the epoch.
 
@@ -87,19 +98,19 @@ def write_letter(event: Event, secret: str, now: float) -> Letter:
         "Webhook-Timestamp": str(int(now)),
         "Webhook-Signature": signature,
     }
-    return Letter(body.encode(), headers)
+    return SignedRequest(body.encode(), headers)
 
 
 @dataclass(frozen=True)
-class Desk:
-    """One task's.
+class DispatchContext:
+    """What the queues of one task share.
 
     Args:
         events: the table of events.
-        writer: of that table.
+        changes: commits changes of that table.
         subscriptions: the table of subscriptions.
         dead_letters: the queue of failed events.
-        open_endpoint: makes the receiver at a URL, not yet connected.
+        open_endpoint: makes the endpoint at a URL, not yet connected.
         threads: where boto3 is called.
         permits: one for each post that may be under way.
         worker: names this attempt of the task; no two have the same name.
@@ -109,7 +120,7 @@ class Desk:
     """
 
     events: EventTable
-    writer: Writer
+    changes: GroupCommit[Change, Conflict | None]
     subscriptions: Subscriptions
     dead_letters: DeadLetters
     open_endpoint: Callable[[str], Endpoint]
@@ -120,140 +131,60 @@ class Desk:
     until: float
     clock: Callable[[], float]
 
-    async def blocking[**P, T](self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Make a call that waits for AWS, in a thread."""
+    async def in_thread[**P, T](self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Make a blocking call of AWS."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, partial(call, *args, **kwargs))
 
-    async def tried[**P](self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Make a call that no event has to wait for; False if AWS failed, which the log tells."""
+    async def attempt[**P](self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Make a blocking call of AWS; False if it failed, which is logged."""
         try:
-            await self.blocking(call, *args, **kwargs)
+            await self.in_thread(call, *args, **kwargs)
         except (AwsUnavailableError, AwsRefusedError) as error:
             log.error("%s: %s", type(error).__name__, error)
             return False
         return True
 
 
-SLOW_SECONDS = 3.0
-"""A post that took longer is slow. If it was refused besides, the lane is left to a later run at once."""
-
-SLOW_LANE_SECONDS = 20.0
-"""So long one slow post may follow another, until the lane is left to a later run: those of others are not to wait."""
-
-
 @dataclass(frozen=True)
-class Outcome:
-    """What to write of a post.
+class EventUpdate:
+    """What to write of an event after a post.
 
     Args:
         change: of the event.
         again_at: when to post it again, if at all, seconds since the epoch.
-        dead: what people are told once it is written.
-        queued: the dead-letter queue has that too.
+        dead_letter: of a failed event: reported once the change is written.
+        queued: the dead-letter queue has it too.
     """
 
     change: Change
     again_at: float | None = None
-    dead: DeadLetter | None = None
+    dead_letter: DeadLetter | None = None
     queued: bool = True
 
 
-class Postman:
-    """For one worker.
+class OwnerQueue:
+    """The pending events of one owner, for one worker.
 
     Args:
-        desk: what it works with.
+        context: shared with the task's other queues.
         subscription: of the owner.
-        tally: where it counts its posts.
+        counts: where it counts what it does.
     """
 
-    def __init__(self, desk: Desk, subscription: Subscription, tally: Tally) -> None:
-        self.over = False
-        """Nothing more is to be posted in this run."""
-        self._desk = desk
-        self._subscription = subscription
-        self._receiver = desk.open_endpoint(subscription.url)
-        self._tally = tally
-        self._slow_seconds = 0.0
-
-    async def close(self) -> None:
-        """Close the connection; another post makes a new one."""
-        await self._receiver.close()
-
-    async def post(self, event: Event, lease_until: float) -> WebhookResponse | None:
-        """Post once; None if the lease might end before the post does."""
-        async with self._desk.permits:
-            now = self._desk.clock()
-            if now + POST_SECONDS + SKEW_SECONDS > lease_until:
-                return None
-            self._tally.attempts += 1
-            try:
-                letter = write_letter(event, self._subscription.secret, now)
-            except ValueError as error:
-                return WebhookResponse(None, Failure(None, str(error), retryable=True))
-            try:
-                reply = await self._receiver.post(letter.body, letter.headers)
-            except Exception as error:  # noqa: BLE001 - whatever a stranger's server leads to holds up nobody else
-                log.warning("the receiver of %s raised %s", self._subscription.owner, type(error).__name__)
-                why = f"connection failed: {type(error).__name__}"
-                reply = WebhookResponse(None, Failure(None, why, retryable=True))
-            self._see_how_slow(self._desk.clock() - now, reply)
-            return reply
-
-    def _see_how_slow(self, seconds: float, reply: WebhookResponse) -> None:
-        slow = seconds > SLOW_SECONDS
-        self._slow_seconds = self._slow_seconds + seconds if slow else 0.0
-        self.over = self.over or self._slow_seconds >= SLOW_LANE_SECONDS or (slow and not reply.accepted)
-
-    async def outcome(self, event: Event, reply: WebhookResponse) -> Outcome:
-        """What to write of a post; whoever else is to know is told first, if that is possible."""
-        desk, now = self._desk, self._desk.clock()
-        if reply.accepted:
-            return Outcome(delivered(event, reply, now))
-        log.info("%s was not accepted: %s", event.event_id, reply.failure.error if reply.failure else reply.status)
-        if reply.status == HTTPStatus.GONE:
-            self.over = True
-            # If that fails, the next post is answered so again.
-            await desk.tried(desk.subscriptions.turn_off, self._subscription, "the receiver answered 410 Gone", now)
-        if event.attempts + 1 < desk.max_attempts:
-            return Outcome(*retry(event, reply, now))
-        letter = DeadLetter.of(event, reply, now)
-        # Without a message the event is failed all the same, and the run's alert tells of both: the receiver is not
-        # to be asked for ever, nor the owner's other events to wait, because a queue is broken.
-        queued = await desk.tried(desk.dead_letters.send, letter)
-        return Outcome(failed(event, reply, now), dead=letter, queued=queued)
-
-
-LEASE_SECONDS = 60.0
-"""How long a claim holds; what a killed worker has claimed waits for so long."""
-
-MAX_AT_ONCE = 32
-"""Most events under one claim."""
-
-QUICK_SECONDS = 2.0
-"""If posting those took longer, the next claim is for half as many."""
-
-
-class Lane:
-    """The way of one owner's events to its webhook, for one worker.
-
-    Args:
-        desk: what it works with.
-        subscription: of the owner.
-        tally: where it counts what it does.
-    """
-
-    def __init__(self, desk: Desk, subscription: Subscription, tally: Tally) -> None:
+    def __init__(self, context: DispatchContext, subscription: Subscription, counts: DeliveryCounts) -> None:
         self.subscription = subscription
-        self._desk = desk
-        self._postman = Postman(desk, subscription, tally)
-        self._tally = tally
+        self._context = context
+        self._counts = counts
+        self._endpoint = context.open_endpoint(subscription.url)
         self._after: Event | None = None
         self._at_once = 1
+        self._slow_seconds = 0.0
+        self._stopped = False
+        """Nothing more is to be posted in this run."""
 
     async def close(self) -> None:
         """Close the connection; another turn makes a new one."""
-        await self._postman.close()
+        await self._endpoint.close()
 
     async def turn(self) -> float | None:
         """Post what one page of the index shows.
@@ -266,83 +197,135 @@ class Lane:
             AwsUnavailableError: a retry may work.
             AwsRefusedError: it will not.
         """
-        desk = self._desk
-        page = await desk.blocking(desk.events.pending, self.subscription.owner, desk.clock(), after=self._after)
+        context = self._context
+        page = await context.in_thread(
+            context.events.pending, self.subscription.owner, context.clock(), after=self._after
+        )
         if not page:
             return None
-        todo, self._after = deque(page), None
-        while todo:
-            now = desk.clock()
+        waiting, self._after = deque(page), None
+        while waiting:
+            now = context.clock()
             # Nothing overtakes the first one.
-            if now >= desk.until or todo[0].free_at() > now:
-                return max(now, todo[0].free_at())
-            claimed, head = claim(todo[0], desk.worker, math.ceil(now + LEASE_SECONDS))
-            (lost,) = await desk.writer.write([claimed])
-            if lost is not None and lost.pending is not None:
+            if now >= context.until or waiting[0].free_at() > now:
+                return max(now, waiting[0].free_at())
+            change, first = claim(waiting[0], context.worker, math.ceil(now + LEASE_SECONDS))
+            conflict = await context.changes.write(change)
+            if conflict is not None and conflict.pending is not None:
                 # By then the index shows it as it is.
-                return max(lost.pending.free_at(), now + SETTLE_SECONDS)
-            todo.popleft()
-            if lost is None:
-                behind = self._behind(todo, now)
-                again_at = await self._post_all(head, behind)
-                todo.extendleft(reversed(behind))
-                if again_at is not None or self._postman.over:
+                return max(conflict.pending.free_at(), now + SETTLE_SECONDS)
+            waiting.popleft()
+            if conflict is None:
+                behind = self._take_behind(waiting, now)
+                again_at = await self._post_all(first, behind)
+                waiting.extendleft(reversed(behind))
+                if again_at is not None or self._stopped:
                     return again_at
         self._after = page[-1]
-        return desk.clock()
+        return context.clock()
 
-    def _behind(self, todo: deque[Event], now: float) -> deque[Event]:
+    def _take_behind(self, waiting: deque[Event], now: float) -> deque[Event]:
         """Take what may be posted under the first one's lease."""
         found: deque[Event] = deque()
-        while todo and len(found) < self._at_once - 1 and todo[0].free_at() <= now:
-            found.append(todo.popleft())
+        while waiting and len(found) < self._at_once - 1 and waiting[0].free_at() <= now:
+            found.append(waiting.popleft())
         return found
 
-    async def _post_all(self, head: Event, behind: deque[Event]) -> float | None:
+    async def _post_all(self, first: Event, behind: deque[Event]) -> float | None:
         """Post one after the other, writing each outcome while the next is on its way, and the first one's in the end.
 
         Args:
-            head: the lane's first event, as claimed.
-            behind: those that follow; what is not posted, as one before was refused, is left in it.
+            first: the queue's first event, as claimed.
+            behind: those that follow; what is not posted, as one before failed, is left in it.
 
         Returns:
-            when to look at the lane again, if one was not accepted or is in other hands; None if all are settled.
+            when to look at the queue again, if one was not accepted or another worker has it; None if all are settled.
         """
-        began, again_at, of_head, accepted = self._desk.clock(), None, Outcome(release(head)), True
-        notes: list[asyncio.Task[float | None]] = []
-        event = head
+        began, again_at, accepted = self._context.clock(), None, True
+        update_of_first = EventUpdate(release(first))
+        writes: list[asyncio.Task[float | None]] = []
+        event = first
         while True:
-            reply = await self._postman.post(event, head.lease_until)
-            if reply is None:
-                again_at, accepted = self._desk.clock(), False
+            response = await self._post(event, first.lease_until)
+            if response is None:
+                again_at, accepted = self._context.clock(), False
                 break
-            outcome = await self._postman.outcome(event, reply)
-            again_at = outcome.again_at
-            if event is head:
-                of_head = outcome
+            update = await self._update(event, response)
+            again_at = update.again_at
+            if event is first:
+                update_of_first = update
             else:
-                notes.append(asyncio.create_task(self._note(outcome)))
-            accepted = reply.accepted
-            if not accepted or not behind or self._postman.over:
+                writes.append(asyncio.create_task(self._write(update)))
+            accepted = response.accepted
+            if not accepted or not behind or self._stopped:
                 break
             event = behind.popleft()
-        found = [*await asyncio.gather(*notes), await self._note(of_head), again_at]
-        quick = self._desk.clock() - began <= QUICK_SECONDS
+        times = [*await asyncio.gather(*writes), await self._write(update_of_first), again_at]
+        quick = self._context.clock() - began <= QUICK_SECONDS
         self._at_once = min(2 * self._at_once, MAX_AT_ONCE) if quick else max(1, self._at_once // 2)
         if not accepted:
             self._at_once = 1
-        return None if self._postman.over else max((at for at in found if at is not None), default=None)
+        return None if self._stopped else max((at for at in times if at is not None), default=None)
 
-    async def _note(self, outcome: Outcome) -> float | None:
-        """Write an outcome; when to look at the lane again, if the event is in other hands."""
-        (lost,) = await self._desk.writer.write([outcome.change])
-        if lost is None:
-            self._tally.count(outcome.change)
-            if outcome.dead is not None:
-                self._tally.dead.append(outcome.dead)
-                self._tally.unqueued += not outcome.queued
+    async def _post(self, event: Event, lease_until: float) -> WebhookResponse | None:
+        """Post once; None if the lease might end before the post does."""
+        async with self._context.permits:
+            now = self._context.clock()
+            if now + POST_SECONDS + SKEW_SECONDS > lease_until:
+                return None
+            self._counts.attempts += 1
+            try:
+                request = signed_request(event, self.subscription.secret, now)
+            except ValueError as error:
+                return WebhookResponse(None, Failure(None, str(error), retryable=True))
+            try:
+                response = await self._endpoint.post(request.body, request.headers)
+            except Exception as error:  # noqa: BLE001 - whatever a foreign server causes must not stop other queues
+                log.warning("the endpoint of %s raised %s", self.subscription.owner, type(error).__name__)
+                reason = f"connection failed: {type(error).__name__}"
+                response = WebhookResponse(None, Failure(None, reason, retryable=True))
+            self._stop_if_slow(self._context.clock() - now, response)
+            return response
+
+    def _stop_if_slow(self, seconds: float, response: WebhookResponse) -> None:
+        slow = seconds > SLOW_SECONDS
+        self._slow_seconds = self._slow_seconds + seconds if slow else 0.0
+        if self._slow_seconds >= SLOW_QUEUE_SECONDS or (slow and not response.accepted):
+            self._stopped = True
+
+    async def _update(self, event: Event, response: WebhookResponse) -> EventUpdate:
+        """What to write of a post. A dead letter is sent before that, and a webhook that is gone turned off."""
+        context, now = self._context, self._context.clock()
+        if response.accepted:
+            return EventUpdate(delivered(event, response, now))
+        error = response.failure.error if response.failure else response.status
+        log.info("%s was not accepted: %s", event.event_id, error)
+        if response.status == HTTPStatus.GONE:
+            self._stopped = True
+            # If that fails, the next post is answered so again.
+            await context.attempt(
+                context.subscriptions.turn_off, self.subscription, "the receiver answered 410 Gone", now
+            )
+        if event.attempts + 1 < context.max_attempts:
+            return EventUpdate(*retry(event, response, now))
+        letter = DeadLetter.of(event, response, now)
+        # Without a message the event is failed all the same, and the run's alert reports both: a broken queue must
+        # neither have the event posted for ever nor hold up the owner's other events.
+        queued = await context.attempt(context.dead_letters.send, letter)
+        return EventUpdate(failed(event, response, now), dead_letter=letter, queued=queued)
+
+    async def _write(self, update: EventUpdate) -> float | None:
+        """Write an update; when to look at the queue again, if another worker has the event."""
+        conflict = await self._context.changes.write(update.change)
+        if conflict is None:
+            self._counts.count(update.change)
+            if update.dead_letter is not None:
+                self._counts.dead.append(update.dead_letter)
+                self._counts.unqueued += not update.queued
             return None
         # Acknowledged, replayed or deleted meanwhile, or another worker has taken over.
-        self._tally.lost += 1
-        log.info("%s was posted, but has been changed meanwhile", outcome.change.event_id)
-        return None if lost.pending is None else max(lost.pending.free_at(), self._desk.clock() + SETTLE_SECONDS)
+        self._counts.lost += 1
+        log.info("%s was posted, but has been changed meanwhile", update.change.event_id)
+        if conflict.pending is None:
+            return None
+        return max(conflict.pending.free_at(), self._context.clock() + SETTLE_SECONDS)

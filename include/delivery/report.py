@@ -1,12 +1,9 @@
-"""What the tasks of a run did, as numbers that travel and add up.
-
-What people are told of a run's events: one alert for each that failed for good, or one for many.
-"""
+"""What a run of the delivery did, as counts, and the alerts about it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 from include.alerts import Alert, Failure, Severity
@@ -16,18 +13,30 @@ from include.delivery.event_table import EventTable
 from include.delivery.models import Change, Status
 
 MAX_NAMED = 100
-"""Failed events that a task names; of more, it tells how many."""
+"""Failed events that a task names; of more, it gives the number."""
+
+MAX_SINGLE = 10
+"""Beyond so many failed events, one alert reports all: what fails together has one cause."""
+
+SELECT_TASK = "select_due"
+DELIVER_TASK = "deliver"
+
+KILLED = "the task was killed or never ran; see its log"
+"""Reason of a task that left none."""
+
+LogUrl = Callable[[str, int | None], str]
+"""Link to the log of a task and map index."""
 
 
 @dataclass
-class Tally:
+class DeliveryCounts:
     """What one task, or all of a run, did.
 
     Args:
         attempts: posts.
         delivered: events that were accepted.
-        postponed: posts that were refused and are to be repeated.
-        failed: events that were refused for the last time.
+        postponed: attempts that failed and are followed by another.
+        failed: events whose last attempt failed.
         lost: posts of events that somebody else changed before the outcome could be written.
         unqueued: failed events that the dead-letter queue did not take.
         dead: the failed events; at most ``MAX_NAMED`` of a task.
@@ -41,14 +50,14 @@ class Tally:
     unqueued: int = 0
     dead: list[DeadLetter] = field(default_factory=list)
 
-    def count(self, outcome: Change) -> None:
+    def count(self, change: Change) -> None:
         """Count an outcome that was written."""
-        status = outcome.sets.get("status")
+        status = change.sets.get("status")
         if status == Status.DELIVERED:
             self.delivered += 1
         elif status == Status.FAILED:
             self.failed += 1
-        elif "next_attempt_at" in outcome.sets:
+        elif "next_attempt_at" in change.sets:
             self.postponed += 1
 
     def to_document(self) -> dict[str, Any]:
@@ -60,22 +69,17 @@ class Tally:
         """What :meth:`to_document` returned."""
         return cls(**{**document, "dead": [DeadLetter(**letter) for letter in document["dead"]]})
 
-
-def summarize(tallies: Iterable[Tally]) -> Tally:
-    """The sum of what the tasks did."""
-    total = Tally()
-    for each in tallies:
-        total.attempts += each.attempts
-        total.delivered += each.delivered
-        total.postponed += each.postponed
-        total.failed += each.failed
-        total.lost += each.lost
-        total.unqueued += each.unqueued
-        total.dead += each.dead
-    return total
+    @classmethod
+    def total(cls, parts: Iterable[DeliveryCounts]) -> Self:
+        """The sum of what several tasks did."""
+        total = cls()
+        for part in parts:
+            for each in fields(cls):
+                setattr(total, each.name, getattr(total, each.name) + getattr(part, each.name))
+        return total
 
 
-def metrics(due: Due | None, total: Tally) -> dict[str, float]:
+def metrics(due: Due | None, total: DeliveryCounts) -> dict[str, float]:
     """The run's metrics by name; what is due only if that is known, a success rate only if something was posted."""
     values = {
         "DeliveryAttempts": float(total.attempts),
@@ -89,35 +93,41 @@ def metrics(due: Due | None, total: Tally) -> dict[str, float]:
     return values
 
 
-SELECT_TASK = "select_due"
-DELIVER_TASK = "deliver"
+def unreported(events: EventTable, owners: Iterable[str], *, since: float) -> list[DeadLetter]:
+    """The failed events of owners whose task was killed before it could report them.
 
-MAX_SINGLE = 10
-"""Beyond so many, one alert tells of all: what fails together has one cause."""
-
-KILLED = "the task was killed or never ran; see its log"
-"""Reason of a task that left none."""
-
-LogUrl = Callable[[str, int | None], str]
-"""Link to the log of a task and map index."""
-
-
-def failure_alerts(tallies: Sequence[Tally | None], *, pipeline: str, run_id: str, log_url: LogUrl) -> dict[str, Alert]:
-    """The alerts of a run's failed events, by a name that is the same whenever the same event fails.
+    Events that another run saw fail at the same time are among them, and are reported twice.
 
     Args:
-        tallies: what the tasks did, by map index; None of one that left nothing.
+        events: the table of events.
+        owners: of the task's share.
+        since: when the run began, seconds since the epoch.
+
+    Raises:
+        AwsUnavailableError: a retry may work.
+        AwsRefusedError: it will not.
+    """
+    return [DeadLetter.recorded(event) for owner in owners for event in events.failed(owner, since)]
+
+
+def failure_alerts(
+    counts: Sequence[DeliveryCounts], *, pipeline: str, run_id: str, log_url: LogUrl
+) -> dict[str, Alert]:
+    """The alerts of a run's failed events: one for each, or one for many.
+
+    Args:
+        counts: what the tasks did, by map index.
         pipeline: id of the DAG.
         run_id: of the run.
         log_url: makes links to logs.
+
+    Returns:
+        the alerts by a name that is the same whenever the same event fails.
     """
     failures = {
-        letter.event_id: _failure(letter, index, log_url)
-        for index, tally in enumerate(tallies)
-        if tally is not None
-        for letter in tally.dead
+        letter.event_id: _failure(letter, index, log_url) for index, each in enumerate(counts) for letter in each.dead
     }
-    total = summarize(tally for tally in tallies if tally is not None)
+    total = DeliveryCounts.total(counts)
     count = max(len(failures), total.failed)
     unqueued = f"failed events of this run that the dead-letter queue did not take: {total.unqueued:,}; see the log"
     missing = [unqueued] if total.unqueued else []
@@ -133,11 +143,11 @@ def failure_alerts(tallies: Sequence[Tally | None], *, pipeline: str, run_id: st
     return {f"{run_id}/failed": Alert(Severity.ERROR, pipeline, run_id, headline, facts, list(failures.values()))}
 
 
-def trouble_alert(troubles: Mapping[int | None, str], *, pipeline: str, run_id: str, log_url: LogUrl) -> Alert:
-    """The alert of a run some of whose tasks gave up.
+def task_failures_alert(reasons: Mapping[int | None, str], *, pipeline: str, run_id: str, log_url: LogUrl) -> Alert:
+    """The alert of a run some of whose tasks failed.
 
     Args:
-        troubles: why, by map index; None is the task that finds what is due.
+        reasons: why, by map index; None is the task that finds what is due.
         pipeline: id of the DAG.
         run_id: of the run.
         log_url: makes links to logs.
@@ -146,27 +156,10 @@ def trouble_alert(troubles: Mapping[int | None, str], *, pipeline: str, run_id: 
         Failure("what is due", reason, SELECT_TASK, None, log_url(SELECT_TASK, None))
         if index is None
         else Failure("a share of what is due", reason, DELIVER_TASK, index, log_url(DELIVER_TASK, index))
-        for index, reason in troubles.items()
+        for index, reason in reasons.items()
     ]
     facts = ["nothing is lost: what is due stays due, and the next run takes it"]
     return Alert(Severity.ERROR, pipeline, run_id, "events were not delivered by this run", facts, failures)
-
-
-def untold(events: EventTable, owners: Iterable[str], *, since: float) -> list[DeadLetter]:
-    """The failed events of owners whose task was killed, and so told nobody.
-
-    Events that another run saw fail at the same time are among them, and are told twice.
-
-    Args:
-        events: the table of events.
-        owners: of the task's share.
-        since: when the run began, seconds since the epoch.
-
-    Raises:
-        AwsUnavailableError: a retry may work.
-        AwsRefusedError: it will not.
-    """
-    return [DeadLetter.recorded(event) for owner in owners for event in events.failed(owner, since)]
 
 
 def _failure(letter: DeadLetter, index: int, log_url: LogUrl) -> Failure:

@@ -1,4 +1,4 @@
-"""Where an owner wants its events posted: the table of subscriptions."""
+"""The table of subscriptions: which webhook gets an owner's events."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Subscription:
-    """A webhook that is to get its owner's events.
+    """The webhook of an owner.
 
     Args:
         url: as the owner gave it.
@@ -44,7 +44,7 @@ class Subscription:
 
 
 class Subscriptions:
-    """One table.
+    """One table. Every method raises AwsUnavailableError if a retry may work, else AwsRefusedError.
 
     Args:
         dynamodb: a boto3 client; safe to share between threads.
@@ -58,12 +58,7 @@ class Subscriptions:
         self._sleep = sleep
 
     def active(self, owners: Collection[str]) -> dict[str, Subscription]:
-        """The active subscriptions of some owners, by owner, as they are at this moment.
-
-        Raises:
-            AwsUnavailableError: a retry may work.
-            AwsRefusedError: it will not.
-        """
+        """The active subscriptions of some owners, by owner, read consistently."""
         keys = [{"owner": {"S": owner}} for owner in dict.fromkeys(owners)]
         found: dict[str, Subscription] = {}
         failures = 0
@@ -79,18 +74,13 @@ class Subscriptions:
             keys = [*left, *keys]
             failures = failures + 1 if len(left) == len(group) else 0
             if failures == _ATTEMPTS:
-                raise AwsUnavailableError(f"cannot read from table {self._name}: DynamoDB goes on processing no key")
+                raise AwsUnavailableError(f"cannot read from table {self._name}: DynamoDB answers for none of the keys")
             if left:
                 self._sleep(0.1 * 2.0**failures)
         return found
 
     def all_active(self) -> Iterator[str]:
-        """Every owner with an active subscription.
-
-        Raises:
-            AwsUnavailableError: a retry may work.
-            AwsRefusedError: it will not.
-        """
+        """Every owner with an active subscription."""
         request: dict[str, Any] = {"TableName": self._name}
         while True:
             with aws_errors("DynamoDB", f"read table {self._name}"):
@@ -101,12 +91,7 @@ class Subscriptions:
             request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
     def turn_off(self, subscription: Subscription, reason: str, now: float) -> None:
-        """Post to this webhook no more; nothing happens if the owner has named another meanwhile.
-
-        Raises:
-            AwsUnavailableError: a retry may work.
-            AwsRefusedError: it will not.
-        """
+        """Post to this webhook no more; nothing happens if the owner has named another meanwhile."""
         with aws_errors("DynamoDB", f"write to table {self._name}"):
             try:
                 self._dynamodb.update_item(

@@ -14,11 +14,11 @@ import pytest
 
 from include.clients.webhooks import Endpoint, WebhookResponse
 from include.delivery.dead_letters import DeadLetters
-from include.delivery.dispatcher import Courier
+from include.delivery.dispatcher import Dispatcher
 from include.delivery.due import select_due
 from include.delivery.event_table import SETTLE_SECONDS, EventTable
-from include.delivery.models import Event, Lost, Status, claim, delivered, failed, release, retry
-from include.delivery.report import Tally
+from include.delivery.models import Conflict, Event, Status, claim, delivered, failed, release, retry
+from include.delivery.report import DeliveryCounts
 from include.delivery.subscriptions import Subscriptions
 from include.errors import AwsRefusedError
 from lambdas.events_api.store import DynamoEventStore
@@ -80,7 +80,7 @@ def current(aws: Aws, event: Event) -> dict[str, Any]:
 def test_of_several_claimers_at_once_exactly_one_wins(tables: Aws, events: EventTable) -> None:
     (seen,) = events.pending(store(tables, 1), time.time())
 
-    def attempt(number: int) -> Lost | None:
+    def attempt(number: int) -> Conflict | None:
         return events.change([claim(seen, f"worker-{number}", int(time.time()) + 60)[0]])[0]
 
     with ThreadPoolExecutor(AT_ONCE) as threads:
@@ -103,7 +103,7 @@ def test_an_event_that_was_deleted_and_posted_anew_is_another_one(tables: Aws, e
         TableName=EVENTS, Item=event_item(int(seen.event_id[4:]), seen.owner, created=time.time() - 9)
     )
     anew = current(tables, seen)
-    assert events.change([claim(seen, "me", 9)[0]]) == [Lost(Event.of(anew))]
+    assert events.change([claim(seen, "me", 9)[0]]) == [Conflict(Event.of(anew))]
     assert current(tables, seen) == anew
 
 
@@ -196,12 +196,12 @@ def test_couriers_at_once_deliver_everything_in_order(
     tables: Aws, events: EventTable, subscriptions: Subscriptions, queue_url: str
 ) -> None:
     owners = [store(tables, 30) for _ in range(5)]
-    lanes = {owner: [event.event_id for event in events.pending(owner, time.time())] for owner in owners}
-    fails = lanes[owners[0]][7]
-    memory = Memory({fails: 99, lanes[owners[1]][3]: 1})
+    queues = {owner: [event.event_id for event in events.pending(owner, time.time())] for owner in owners}
+    fails = queues[owners[0]][7]
+    memory = Memory({fails: 99, queues[owners[1]][3]: 1})
 
-    def work(number: int) -> Tally:
-        courier = Courier(
+    def work(number: int) -> DeliveryCounts:
+        dispatcher = Dispatcher(
             events=events,
             subscriptions=subscriptions,
             dead_letters=DeadLetters(tables.sqs, queue_url),
@@ -209,14 +209,14 @@ def test_couriers_at_once_deliver_everything_in_order(
             concurrency=4,
             max_attempts=2,
         )
-        return asyncio.run(courier.deliver(owners))
+        return asyncio.run(dispatcher.deliver(owners))
 
     with ThreadPoolExecutor(2) as threads:
-        tallies = list(threads.map(work, range(2)))
-    assert (sum(tally.delivered for tally in tallies), sum(tally.failed for tally in tallies)) == (149, 1)
-    for lane in lanes.values():
-        arrived = dict.fromkeys(each for each in memory.arrivals if each in lane)
-        assert list(arrived) == lane
+        parts = list(threads.map(work, range(2)))
+    assert (sum(counts.delivered for counts in parts), sum(counts.failed for counts in parts)) == (149, 1)
+    for queue in queues.values():
+        arrived = dict.fromkeys(each for each in memory.arrivals if each in queue)
+        assert list(arrived) == queue
     assert len(memory.arrivals) == 150 + 2, "each once, but for the two that were refused"
     message = tables.sqs.receive_message(QueueUrl=queue_url, WaitTimeSeconds=1)["Messages"][0]
     letter = json.loads(message["Body"])

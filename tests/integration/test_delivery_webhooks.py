@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from include.clients.webhooks import Endpoint, PublicNetwork, WebhookResponse
 from include.delivery.models import Event
-from include.delivery.owner_queue import write_letter
+from include.delivery.owner_queue import signed_request
 from local.processes.layout import LOOPBACK
 from tests.integration.test_partner_stubs import Stubs, serving
 from tests.worlds.dynamodb import SECRET, event_item
@@ -44,8 +44,8 @@ def post(stubs: Stubs, *rules: dict[str, Any], times: int = 1, seconds: float = 
         url = str(stubs.client.base_url.join("/receivers/acme"))
         network = PublicNetwork(public_only=False)
         async with Endpoint(url, network, https_only=False, seconds=seconds) as receiver:
-            letter = write_letter(EVENT, SECRET, time.time())
-            return [await receiver.post(letter.body, letter.headers) for _ in range(times)]
+            request = signed_request(EVENT, SECRET, time.time())
+            return [await receiver.post(request.body, request.headers) for _ in range(times)]
 
     return asyncio.run(run())
 

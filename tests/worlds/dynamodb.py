@@ -451,7 +451,7 @@ class FakeEventTables:
             partition, sort = ("status", "next_attempt_at")
             if request["IndexName"] == "by-owner-status":
                 partition, sort = ("owner_status", "position")
-            wanted = values.get(":pending") or values.get(":lane") or values[":failed"]
+            wanted = values.get(":pending") or values[":owner_status"]
             found = [each for each in shown.values() if sort in each and each[partition]["S"] == wanted]
             if ":now" in values:
                 found = [each for each in found if each[sort]["S"] <= values[":now"]]

@@ -21,9 +21,9 @@ import pytest
 from include.clients.http import Failure
 from include.clients.webhooks import Endpoint, WebhookResponse
 from include.delivery.dead_letters import DeadLetters
-from include.delivery.dispatcher import Courier
+from include.delivery.dispatcher import Dispatcher
 from include.delivery.event_table import EventTable
-from include.delivery.report import Tally
+from include.delivery.report import DeliveryCounts
 from include.delivery.subscriptions import Subscriptions
 from lambdas.events_api.errors import NoSuchEventError, QueueUnavailableError, StoreUnavailableError
 from lambdas.events_api.models import Event, Status, random_id
@@ -148,11 +148,11 @@ class DeliveryWorld:
         """The table of subscriptions."""
         return Subscriptions(cast("DynamoDBClient", self.tables), SUBSCRIPTIONS, sleep=self.pass_time)
 
-    def courier(self, life: Life | None = None, *, clock_ahead: float = 0.0) -> Courier:
+    def dispatcher(self, life: Life | None = None, *, clock_ahead: float = 0.0) -> Dispatcher:
         """A worker, whose clock may be ahead of the others'."""
         life = life or Life()
         tables = cast("DynamoDBClient", _Mortal(self.tables, life))
-        return Courier(
+        return Dispatcher(
             events=EventTable(tables, EVENTS, sleep=self.pass_time),
             subscriptions=Subscriptions(tables, SUBSCRIPTIONS, sleep=self.pass_time),
             dead_letters=DeadLetters(cast("SQSClient", _Mortal(self.sqs, life)), QUEUE_URL),
@@ -165,15 +165,17 @@ class DeliveryWorld:
             open_threads=lambda number: Inline(),
         )
 
-    def deliver(self, *owners: str) -> Tally:
+    def deliver(self, *owners: str) -> DeliveryCounts:
         """What one worker does."""
-        return asyncio.run(self.courier().deliver(owners or ("acme",)))
+        return asyncio.run(self.dispatcher().deliver(owners or ("acme",)))
 
-    def deliver_at_once(self, *couriers: Courier, owners: Sequence[str] = ("acme",)) -> list[Tally | BaseException]:
+    def deliver_at_once(
+        self, *dispatchers: Dispatcher, owners: Sequence[str] = ("acme",)
+    ) -> list[DeliveryCounts | BaseException]:
         """What several workers do with the same share, all beginning at the same time; how those ended that did not."""
 
-        async def all_of_them() -> list[Tally | BaseException]:
-            deliveries = (courier.deliver(owners) for courier in couriers)
+        async def all_of_them() -> list[DeliveryCounts | BaseException]:
+            deliveries = (dispatcher.deliver(owners) for dispatcher in dispatchers)
             return await asyncio.gather(*deliveries, return_exceptions=True)
 
         return asyncio.run(all_of_them())

@@ -1,9 +1,4 @@
-"""The tasks of ``event_delivery``: Airflow's context on one side, :mod:`include.delivery` on the other.
-
-What the tasks of ``event_delivery`` work with, made from the settings when a task asks for it.
-
-What people and alarms are told of a run of ``event_delivery``.
-"""
+"""The tasks of ``event_delivery``: Airflow's context on one side, :mod:`include.delivery` on the other."""
 
 from __future__ import annotations
 
@@ -24,21 +19,19 @@ from airflow_ext.settings import Settings, load_settings
 from include.clients.webhooks import Endpoint, PublicNetwork
 from include.delivery import due
 from include.delivery.dead_letters import DeadLetters
-from include.delivery.dispatcher import Courier
+from include.delivery.dispatcher import Dispatcher
 from include.delivery.due import Due
 from include.delivery.event_table import EventTable
 from include.delivery.report import (
     DELIVER_TASK,
     KILLED,
     SELECT_TASK,
-    Tally,
+    DeliveryCounts,
     failure_alerts,
     metrics,
-    trouble_alert,
-    untold,
+    task_failures_alert,
+    unreported,
 )
-from include.delivery.report import summarize as add_up
-from include.delivery.report import summarize as summary_of
 from include.delivery.subscriptions import Subscriptions
 from include.errors import DeliveriesFailedError
 
@@ -47,41 +40,12 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-log = logging.getLogger(__name__)
-
-_REQUIRED = ("events_table", "subscriptions_table", "event_queue_url", "event_dlq_url")
-
 LOCAL = "local"
 """The environment whose webhooks lie on the same machine."""
 
+_REQUIRED = ("events_table", "subscriptions_table", "event_queue_url", "event_dlq_url")
 
-class DeliveryDesk:
-    """One task's clients.
-
-    Raises:
-        SettingsUnavailableError: there are no settings.
-        SettingsError: one that is needed is missing; it is named.
-    """
-
-    def __init__(self) -> None:
-        self.settings = delivery_settings()
-        self._session = AwsSession()
-        dynamodb = quick_client("dynamodb", session=self._session)
-        self.events = EventTable(dynamodb, self.settings.events_table)
-        self.subscriptions = Subscriptions(dynamodb, self.settings.subscriptions_table, sleep=time.sleep)
-
-    def courier(self) -> Courier:
-        """Who delivers: beyond this machine and private networks, unless the environment is the local one."""
-        guarded = self.settings.environment != LOCAL
-        network = PublicNetwork(public_only=guarded)
-        return Courier(
-            events=self.events,
-            subscriptions=self.subscriptions,
-            dead_letters=DeadLetters(quick_client("sqs", session=self._session), self.settings.event_dlq_url),
-            open_endpoint=lambda url: Endpoint(url, network, https_only=guarded),
-            concurrency=self.settings.delivery_concurrency,
-            max_attempts=self.settings.max_delivery_attempts,
-        )
+log = logging.getLogger(__name__)
 
 
 def delivery_settings() -> Settings:
@@ -94,26 +58,28 @@ def delivery_settings() -> Settings:
     return load_settings(*_REQUIRED)
 
 
-def report(
-    context: Context, settings: Settings, due: Due | None, tallies: Sequence[Tally], troubles: Mapping[int | None, str]
-) -> None:
-    """Publish the run's metrics, and send an alert for what failed.
+class DeliveryClients:
+    """One task's settings and clients; raises as :func:`delivery_settings` does."""
 
-    Args:
-        context: that of the summary task.
-        settings: name topic and environment.
-        due: what the run had to do; None if that could not be found out.
-        tallies: what the tasks did, by map index.
-        troubles: why tasks failed, by map index; None is the task that finds what is due.
-    """
-    run_id, log_url = context["dag_run"].run_id, log_links(context)
-    alerts = list(failure_alerts(tallies, pipeline=EVENT_DELIVERY, run_id=run_id, log_url=log_url).values())
-    if troubles:
-        alerts.append(trouble_alert(troubles, pipeline=EVENT_DELIVERY, run_id=run_id, log_url=log_url))
-    channels = [set(send_alert(alert, context, topic_arn=settings.alerts_topic_arn)) for alert in alerts]
-    if channels:
-        leave_alerted(context, set.intersection(*channels))
-    count_run(context, metrics(due, summary_of(tallies)), failed=bool(troubles), environment=settings.environment)
+    def __init__(self) -> None:
+        self.settings = delivery_settings()
+        self._session = AwsSession()
+        dynamodb = quick_client("dynamodb", session=self._session)
+        self.events = EventTable(dynamodb, self.settings.events_table)
+        self.subscriptions = Subscriptions(dynamodb, self.settings.subscriptions_table, sleep=time.sleep)
+
+    def dispatcher(self) -> Dispatcher:
+        """Delivers to public addresses over https only, unless the environment is the local one."""
+        guarded = self.settings.environment != LOCAL
+        network = PublicNetwork(public_only=guarded)
+        return Dispatcher(
+            events=self.events,
+            subscriptions=self.subscriptions,
+            dead_letters=DeadLetters(quick_client("sqs", session=self._session), self.settings.event_dlq_url),
+            open_endpoint=lambda url: Endpoint(url, network, https_only=guarded),
+            concurrency=self.settings.delivery_concurrency,
+            max_attempts=self.settings.max_delivery_attempts,
+        )
 
 
 def select_due(context: Context) -> list[list[str]]:
@@ -127,8 +93,9 @@ def select_due(context: Context) -> list[list[str]]:
     """
     ti = context["ti"]
     with failure_kept(ti):
-        desk = DeliveryDesk()
-        found = due.select_due(desk.events, desk.subscriptions, now=time.time(), tasks=desk.settings.delivery_tasks)
+        clients = DeliveryClients()
+        tasks = clients.settings.delivery_tasks
+        found = due.select_due(clients.events, clients.subscriptions, now=time.time(), tasks=tasks)
         log.info("%d events of %d owners are due", found.events, found.owners)
         ti.xcom_push(key=XComKey.DUE, value={**asdict(found), "shares": []})
         return [list(share) for share in found.shares]
@@ -138,69 +105,84 @@ def deliver(context: Context, owners: list[str]) -> dict[str, Any]:
     """Post what is due of some owners.
 
     Returns:
-        numbers, and the events that failed for good: see :meth:`include.delivery.report.Tally.to_document`.
+        numbers, and the events that failed for good: see :meth:`include.delivery.report.DeliveryCounts.to_document`.
 
     Raises:
         PipelineError: the settings, the tables or the dead letters' queue cannot be used.
     """
     with failure_kept(context["ti"]):
         context["label"] = _label(owners)  # type: ignore[typeddict-unknown-key] # read by map_index_template
-        desk = DeliveryDesk()
-        tally = asyncio.run(desk.courier().deliver(owners))
+        clients = DeliveryClients()
+        counts = asyncio.run(clients.dispatcher().deliver(owners))
         if context["ti"].try_number > 1:
-            # An attempt that died has told nobody of the events that failed in it.
-            known = {letter.event_id for letter in tally.dead}
-            found = untold(desk.events, owners, since=_began(context))
+            # An earlier attempt of the task has not reported the events that failed in it.
+            known = {letter.event_id for letter in counts.dead}
+            found = unreported(clients.events, owners, since=_began(context))
             earlier = [letter for letter in found if letter.event_id not in known]
-            tally.failed += len(earlier)
-            tally.dead += earlier
-        return tally.to_document()
+            counts.failed += len(earlier)
+            counts.dead += earlier
+        return counts.to_document()
 
 
 def summarize(context: Context) -> dict[str, Any]:
-    """Count what the tasks did, and tell people of events that failed for good, and of tasks that did.
+    """Add up what the tasks did, publish metrics, and alert about events and tasks that failed.
 
     Returns:
         the numbers; they are in XCom also when the run fails.
 
     Raises:
-        DeliveriesFailedError: what is due is not known, or a task gave up; the next run goes on.
+        DeliveriesFailedError: what is due is not known, or a task failed; the next run goes on.
     """
     ti = context["ti"]
     with failure_kept(ti):
-        desk = DeliveryDesk()
+        clients = DeliveryClients()
         seen = ti.xcom_pull(task_ids=SELECT_TASK, key=XComKey.DUE)
         found = Due(**seen) if seen else None
-        tallies, troubles = _outcomes(context, desk.events)
-        numbers = {name: value for name, value in asdict(add_up(tallies)).items() if name != "dead"}
+        counts, reasons = _outcomes(context, clients.events)
+        total = DeliveryCounts.total(counts)
+        numbers = {name: value for name, value in asdict(total).items() if name != "dead"}
         due_now = {"due": found.events, "owners": found.owners} if found else {}
-        summary = {**due_now, **numbers, "failed_tasks": len(troubles)}
+        summary = {**due_now, **numbers, "failed_tasks": len(reasons)}
         ti.xcom_push(key="return_value", value=summary)
-        report(context, desk.settings, found, tallies, troubles)
-        if troubles:
+        _alert(context, clients.settings, counts, reasons)
+        environment = clients.settings.environment
+        count_run(context, metrics(found, total), failed=bool(reasons), environment=environment)
+        if reasons:
             raise DeliveriesFailedError(
-                f"{len(troubles)} tasks failed; what is due stays due, and the next run takes it"
+                f"{len(reasons)} tasks failed; what is due stays due, and the next run takes it"
             )
         context["outlet_events"][Asset(EVENT_DELIVERY)].extra = summary
         return summary
 
 
-def _outcomes(context: Context, events: EventTable) -> tuple[list[Tally], dict[int | None, str]]:
+def _outcomes(context: Context, events: EventTable) -> tuple[list[DeliveryCounts], dict[int | None, str]]:
     """What the run's tasks did, by map index, and why some failed; None is the task that finds what is due."""
     ti, states = context["ti"], task_states(context, SELECT_TASK, DELIVER_TASK)
-    tallies: list[Tally] = []
-    troubles: dict[int | None, str] = {}
+    counts: list[DeliveryCounts] = []
+    reasons: dict[int | None, str] = {}
     if states.get(SELECT_TASK) != "success":
-        troubles[None] = ti.xcom_pull(task_ids=SELECT_TASK, key=XComKey.FAILURE) or KILLED
+        reasons[None] = ti.xcom_pull(task_ids=SELECT_TASK, key=XComKey.FAILURE) or KILLED
     for index, owners in enumerate(ti.xcom_pull(task_ids=SELECT_TASK, key="return_value") or []):
         document = ti.xcom_pull(task_ids=DELIVER_TASK, key="return_value", map_indexes=index)
         if states.get(f"{DELIVER_TASK}_{index}") == "success" and document:
-            tallies.append(Tally.from_document(document))
+            counts.append(DeliveryCounts.from_document(document))
         else:
-            troubles[index] = ti.xcom_pull(task_ids=DELIVER_TASK, key=XComKey.FAILURE, map_indexes=index) or KILLED
-            dead = untold(events, owners, since=_began(context))
-            tallies.append(Tally(failed=len(dead), dead=dead))
-    return tallies, troubles
+            reasons[index] = ti.xcom_pull(task_ids=DELIVER_TASK, key=XComKey.FAILURE, map_indexes=index) or KILLED
+            dead = unreported(events, owners, since=_began(context))
+            counts.append(DeliveryCounts(failed=len(dead), dead=dead))
+    return counts, reasons
+
+
+def _alert(
+    context: Context, settings: Settings, counts: Sequence[DeliveryCounts], reasons: Mapping[int | None, str]
+) -> None:
+    run_id, log_url = context["dag_run"].run_id, log_links(context)
+    alerts = list(failure_alerts(counts, pipeline=EVENT_DELIVERY, run_id=run_id, log_url=log_url).values())
+    if reasons:
+        alerts.append(task_failures_alert(reasons, pipeline=EVENT_DELIVERY, run_id=run_id, log_url=log_url))
+    channels = [set(send_alert(alert, context, topic_arn=settings.alerts_topic_arn)) for alert in alerts]
+    if channels:
+        leave_alerted(context, set.intersection(*channels))
 
 
 def _began(context: Context) -> float:

@@ -1,4 +1,4 @@
-"""Many lanes in one task: none holds up another, and what goes wrong is told as what it is."""
+"""Many queues in one task: none holds up another, and what goes wrong is told as what it is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from include.clients.webhooks import WebhookResponse
 from include.delivery.dispatcher import PATIENCE_SECONDS, REFRESH_SECONDS
-from include.delivery.report import Tally
+from include.delivery.report import DeliveryCounts
 from include.errors import AwsRefusedError, AwsUnavailableError
 from tests.worlds.dynamodb import SECRET, table_error
 from tests.worlds.events import ACCEPTED, START, Arrival, DeliveryWorld, refused
@@ -17,10 +17,10 @@ from tests.worlds.events import ACCEPTED, START, Arrival, DeliveryWorld, refused
 
 def test_nobody_s_events_are_delivered_in_vain() -> None:
     world = DeliveryWorld()
-    assert asyncio.run(world.courier().deliver([])) == Tally()
+    assert asyncio.run(world.dispatcher().deliver([])) == DeliveryCounts()
     world.add(3)
     world.tables.subscribe("acme", active=False)
-    assert world.deliver() == Tally()
+    assert world.deliver() == DeliveryCounts()
     assert "lease_owner" not in world.tables.plain(1)
     assert world.tables.plain(1)["version"] == 1, "they are not touched"
 
@@ -32,8 +32,8 @@ def test_a_receiver_that_is_down_holds_up_its_own_events_only() -> None:
         world.add(30, owner, first=100 * index + 1)
     world.answer = lambda arrival: refused(None) if "down" in arrival.url else ACCEPTED
     world.latency = lambda arrival: 10.0 if "down" in arrival.url else 0.01
-    tally = world.deliver(*owners)
-    assert tally.delivered == 180
+    counts = world.deliver(*owners)
+    assert counts.delivered == 180
     assert set(world.arrived("down")) == {1}
     for index, owner in enumerate(owners[1:], 1):
         assert world.arrived(owner) == list(range(100 * index + 1, 100 * index + 31))
@@ -65,16 +65,16 @@ def test_connections_do_not_stay_open_for_every_owner() -> None:
         world.add(60, owner, first=100 * index + 1)
     world.deliver(*owners)
     assert world.open == 0
-    assert world.most_open <= 12, "as many as lanes are under way, give or take"
+    assert world.most_open <= 12, "as many as queues are under way, give or take"
 
 
 def test_what_is_left_when_the_time_is_up_is_for_the_next_run() -> None:
     world = DeliveryWorld(seconds=1.0)
     world.add(50)
     world.latency = lambda arrival: 0.1
-    tally = world.deliver()
-    assert 5 < tally.delivered < 45
-    assert world.arrived() == list(range(1, tally.delivered + 1))
+    counts = world.deliver()
+    assert 5 < counts.delivered < 45
+    assert world.arrived() == list(range(1, counts.delivered + 1))
     assert not any("lease_owner" in item for item in world.tables.events.values())
     world.seconds = 300
     world.deliver()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from include.delivery.event_table import MAX_FAILED_PAGES, PAGE, SETTLE_SECONDS
-from include.delivery.models import Event, Lost, Status, claim, timestamp
+from include.delivery.models import Conflict, Event, Status, claim, timestamp
 from include.errors import AwsRefusedError, AwsUnavailableError
 from tests.worlds.dynamodb import event_item, table_error
 from tests.worlds.events import START, DeliveryWorld
 
 
-def claims(world: DeliveryWorld, worker: str = "me") -> list[Lost | None]:
+def claims(world: DeliveryWorld, worker: str = "me") -> list[Conflict | None]:
     changes = [claim(Event.of(item), worker, 9)[0] for item in list(world.tables.events.values())]
     return world.events.change(changes)
 
@@ -32,7 +32,7 @@ def test_changes_of_a_group_are_made_or_refused_one_by_one() -> None:
     assert second is not None
     assert second.now is not None
     assert second.now.lease_owner == "other"
-    assert third == Lost(None)
+    assert third == Conflict(None)
     assert world.tables.plain(4)["lease_owner"] == "me"
     assert world.tables.plain(4)["version"] == 2
 
@@ -143,5 +143,5 @@ def test_an_event_that_was_deleted_and_posted_anew_is_another_one() -> None:
     anew = event_item(1, created=START, version=2, lease_owner="me", lease_until=9), event_item(2, created=START)
     world.tables.add(*anew)
     for lost, item in zip(world.events.change(mine), anew, strict=True):
-        assert lost == Lost(Event.of(item))
+        assert lost == Conflict(Event.of(item))
     assert list(world.tables.events.values()) == list(anew), "untouched"

@@ -1,4 +1,4 @@
-"""One owner's lane: order, refusals, leases, and what others do to events meanwhile."""
+"""One owner's queue: order, refusals, leases, and what others do to events meanwhile."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def refusing(*numbers: int, reply: WebhookResponse | None = None) -> Any:
 def test_events_arrive_once_each_in_the_order_of_their_creation() -> None:
     world = DeliveryWorld()
     world.add(60)
-    tally = world.deliver()
+    counts = world.deliver()
     assert world.arrived() == list(range(1, 61))
     assert set(world.tables.statuses()) == {"delivered"}
-    assert (tally.attempts, tally.delivered, tally.lost) == (60, 60, 0)
+    assert (counts.attempts, counts.delivered, counts.lost) == (60, 60, 0)
     assert world.tables.plain(1)["delivery_attempts"] == 1
     assert "next_attempt_at" not in world.tables.plain(1)
 
@@ -42,11 +42,11 @@ def test_a_refused_event_holds_up_all_behind_it_and_is_posted_again_when_it_is_d
     world = DeliveryWorld(max_attempts=99)
     world.add(5)
     world.answer = refusing(3)
-    tally = world.deliver()
+    counts = world.deliver()
     assert world.arrived()[:2] == [1, 2]
     assert set(world.arrived()[2:]) == {3}, "nothing overtakes it"
     third = world.tables.plain(3)
-    assert (third["status"], third["delivery_attempts"], third["last_status"]) == ("pending", tally.postponed, 503)
+    assert (third["status"], third["delivery_attempts"], third["last_status"]) == ("pending", counts.postponed, 503)
     assert third["next_attempt_at"] > timestamp(world.time())
     assert [world.tables.plain(number)["status"] for number in (4, 5)] == ["pending"] * 2
     assert "lease_owner" not in world.tables.plain(4), "nobody need wait for what was claimed and not posted"
@@ -72,10 +72,10 @@ def test_after_the_last_attempt_an_event_has_failed_and_the_next_one_goes_on() -
     world = DeliveryWorld(max_attempts=3)
     world.add(3)
     world.answer = refusing(2, reply=refused(500))
-    tally = world.deliver()
+    counts = world.deliver()
     assert world.arrived() == [1, 2, 2, 2, 3]
     assert world.tables.statuses() == ["delivered", "failed", "delivered"]
-    assert (tally.delivered, tally.failed, tally.postponed) == (2, 1, 2)
+    assert (counts.delivered, counts.failed, counts.postponed) == (2, 1, 2)
     failed = world.tables.plain(2)
     assert (failed["delivery_attempts"], failed["last_status"], failed["last_error"]) == (3, 500, "500 refused")
     assert world.dead() == [
@@ -95,9 +95,9 @@ def test_what_follows_an_event_that_failed_is_not_passed_over() -> None:
     world = DeliveryWorld(max_attempts=1)
     world.add(30)
     world.answer = refusing(5, 6, 11, 29, reply=refused(500))
-    tally = world.deliver()
+    counts = world.deliver()
     assert world.arrived() == list(range(1, 31))
-    assert (tally.delivered, tally.failed) == (26, 4)
+    assert (counts.delivered, counts.failed) == (26, 4)
     assert "pending" not in world.tables.statuses()
 
 
@@ -176,9 +176,9 @@ def test_an_outcome_does_not_undo_what_an_owner_did_meanwhile(status: str | None
         return ACCEPTED
 
     world.answer = answer
-    tally = world.deliver()
+    counts = world.deliver()
     assert world.arrived() == [1, 2, 3]
-    assert (tally.delivered, tally.lost) == (2, 1)
+    assert (counts.delivered, counts.lost) == (2, 1)
     assert world.tables.statuses() == (["delivered"] * 2 if status is None else ["delivered", status, "delivered"])
 
 
@@ -214,7 +214,7 @@ def test_a_slow_receiver_s_events_are_not_posted_beyond_their_lease_and_keep_the
     world.latency = latency
     runs = [world.deliver() for _ in range(10)]
     assert world.arrived() == list(range(1, 41))
-    assert sum(tally.lost for tally in runs) == 0
+    assert sum(counts.lost for counts in runs) == 0
     assert world.time() - START > 2 * LEASE_SECONDS
 
 
@@ -263,6 +263,6 @@ def test_two_workers_never_deliver_one_owner_s_events_out_of_order() -> None:
     world = DeliveryWorld()
     world.add(50)
     world.latency = lambda arrival: 0.05
-    tallies = world.deliver_at_once(*(world.courier(clock_ahead=ahead) for ahead in (0.0, 2.0, -2.0)))
+    parts = world.deliver_at_once(*(world.dispatcher(clock_ahead=ahead) for ahead in (0.0, 2.0, -2.0)))
     assert world.arrived() == list(range(1, 51))
-    assert sum(tally.delivered for tally in tallies if not isinstance(tally, BaseException)) == 50
+    assert sum(counts.delivered for counts in parts if not isinstance(counts, BaseException)) == 50

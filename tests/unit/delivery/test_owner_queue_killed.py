@@ -86,7 +86,7 @@ def watched(
 
 def steps_of_a_life(counts: dict[str, int], refusals: dict[int, int]) -> int:
     watch, life = watched(counts, refusals), Life()
-    watch.world.deliver_at_once(watch.world.courier(life), owners=list(counts))
+    watch.world.deliver_at_once(watch.world.dispatcher(life), owners=list(counts))
     return life.taken
 
 
@@ -101,8 +101,10 @@ def test_a_worker_may_be_killed_at_any_step(others: int, in_effect: bool) -> Non
     assert steps > 25
     for step in range(1, steps + 1):
         watch = watched(COUNTS, REFUSALS)
-        killed = watch.world.courier(Life(step, in_effect))
-        ends = watch.world.deliver_at_once(killed, *(watch.world.courier() for _ in range(others)), owners=list(COUNTS))
+        killed = watch.world.dispatcher(Life(step, in_effect))
+        ends = watch.world.deliver_at_once(
+            killed, *(watch.world.dispatcher() for _ in range(others)), owners=list(COUNTS)
+        )
         assert all(isinstance(end, KilledError) for end in ends[:1]) or others, "it was killed"
         assert not any(isinstance(end, BaseException) for end in ends[1:])
         watch.finish(list(COUNTS))
@@ -142,16 +144,16 @@ def test_whatever_happens_to_workers_every_event_ends_and_in_order(
     world = watch.world
     all_steps = itertools.count(1)
 
-    def courier_of(steps: int | None, in_effect: bool, ahead: float, held_up_at: int | None) -> Any:
+    def dispatcher_of(steps: int | None, in_effect: bool, ahead: float, held_up_at: int | None) -> Any:
         def on_step(number: int) -> None:
             if next(all_steps) == late_from:
                 world.tables.be_late()
             if number == held_up_at:
                 world.pass_time(LEASE_SECONDS + 2 * SKEW_SECONDS)
 
-        return world.courier(Life(steps, in_effect, on_step), clock_ahead=ahead)
+        return world.dispatcher(Life(steps, in_effect, on_step), clock_ahead=ahead)
 
-    ends = world.deliver_at_once(*(courier_of(*life) for life in lives), owners=list(counts))
+    ends = world.deliver_at_once(*(dispatcher_of(*life) for life in lives), owners=list(counts))
     assert all(isinstance(end, KilledError) for end in ends if isinstance(end, BaseException))
     watch.finish(list(counts))
     watch.check(list(counts))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook
 
 from include.delivery.models import Event
-from include.delivery.owner_queue import write_letter
+from include.delivery.owner_queue import signed_request
 from tests.worlds.dynamodb import SECRET, event_item
 
 
@@ -19,34 +19,34 @@ def event(**changes: str) -> Event:
 
 def test_payload_and_metadata_travel_as_they_were_stored() -> None:
     payload = '{"n":1.50,"big":123456789012345678901234567890.10,"t":"\\u00e9 é \\n"}'
-    letter = write_letter(event(payload=payload, metadata='{"a":1.0}'), SECRET, 1_767_225_601.9)
-    assert letter.body.decode() == (
+    request = signed_request(event(payload=payload, metadata='{"a":1.0}'), SECRET, 1_767_225_601.9)
+    assert request.body.decode() == (
         '{"id":"evt_000000000007","type":"order.placed","created_at":"2026-01-01T00:00:00.500Z",'
         f'"payload":{payload},"metadata":{{"a":1.0}}}}'
     )
-    assert letter.headers["Webhook-Id"] == "evt_000000000007"
-    assert letter.headers["Webhook-Timestamp"] == "1767225601"
-    assert letter.headers["Content-Type"] == "application/json"
+    assert request.headers["Webhook-Id"] == "evt_000000000007"
+    assert request.headers["Webhook-Timestamp"] == "1767225601"
+    assert request.headers["Content-Type"] == "application/json"
 
 
 def test_an_event_without_metadata_says_so() -> None:
-    assert json.loads(write_letter(event(), SECRET, 0.0).body)["metadata"] is None
+    assert json.loads(signed_request(event(), SECRET, 0.0).body)["metadata"] is None
 
 
 @given(st.dictionaries(st.text(), st.text() | st.floats(allow_nan=False)))
 def test_receivers_can_verify_what_they_get(payload: dict[str, object]) -> None:
-    letter = write_letter(event(payload=json.dumps(payload, ensure_ascii=False)), SECRET, time.time())
-    assert Webhook(SECRET).verify(letter.body, letter.headers)["payload"] == payload
+    request = signed_request(event(payload=json.dumps(payload, ensure_ascii=False)), SECRET, time.time())
+    assert Webhook(SECRET).verify(request.body, request.headers)["payload"] == payload
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_*", "whsec_pl4ntedé", "whsec_abcde"])
 def test_a_secret_that_is_none_is_told_without_being_shown(secret: str) -> None:
     with pytest.raises(ValueError, match="the secret cannot be used") as refused:
-        write_letter(event(), secret, 0.0)
+        signed_request(event(), secret, 0.0)
     assert refused.value.__cause__ is None
     assert "pl4nted" not in str(refused.value)
 
 
 def test_nothing_secret_is_in_a_letter_s_representation() -> None:
-    letter = write_letter(event(), SECRET, 0.0)
-    assert letter.headers["Webhook-Signature"] not in repr(letter)
+    request = signed_request(event(), SECRET, 0.0)
+    assert request.headers["Webhook-Signature"] not in repr(request)

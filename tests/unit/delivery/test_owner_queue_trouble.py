@@ -9,7 +9,7 @@ import pytest
 
 from include.clients.webhooks import WebhookResponse
 from include.delivery.models import timestamp
-from include.delivery.owner_queue import SLOW_LANE_SECONDS, SLOW_SECONDS
+from include.delivery.owner_queue import SLOW_QUEUE_SECONDS, SLOW_SECONDS
 from tests.worlds.dynamodb import event_item, table_error
 from tests.worlds.events import ACCEPTED, START, Arrival, DeliveryWorld, refused
 
@@ -37,11 +37,11 @@ def test_a_dead_letter_queue_that_fails_holds_up_nobody_and_the_event_is_told_ot
         raise table_error(code)
 
     world.sqs.before["send_message"] = fail
-    tally = world.deliver("bad", "good")
+    counts = world.deliver("bad", "good")
     assert world.arrived("bad") == [1, 2, 3], "once each"
     assert world.tables.statuses() == ["failed"] * 3 + ["delivered"] * 3
-    assert (tally.failed, tally.unqueued, tally.delivered) == (3, 3, 3)
-    assert [letter.event_id for letter in tally.dead] == [f"evt_{number:012d}" for number in (1, 2, 3)]
+    assert (counts.failed, counts.unqueued, counts.delivered) == (3, 3, 3)
+    assert [letter.event_id for letter in counts.dead] == [f"evt_{number:012d}" for number in (1, 2, 3)]
     assert [record.levelno for record in caplog.records].count(logging.ERROR) == 3
 
 
@@ -73,8 +73,8 @@ def test_a_receiver_that_raises_is_one_that_refuses(caplog: pytest.LogCaptureFix
         return ACCEPTED
 
     world.answer = answer
-    tally = world.deliver("bad", "good")
-    assert (tally.failed, tally.delivered) == (3, 3)
+    counts = world.deliver("bad", "good")
+    assert (counts.failed, counts.delivered) == (3, 3)
     assert world.tables.plain(1)["last_error"] == "connection failed: RuntimeError"
     assert "RuntimeError" in caplog.text
     assert "pl4nted" not in caplog.text
@@ -89,8 +89,8 @@ def test_of_an_event_that_was_changed_before_it_could_fail_nobody_is_told() -> N
         return refused(500)
 
     world.answer = answer
-    tally = world.deliver()
-    assert (tally.failed, tally.lost, tally.dead) == (0, 1, [])
+    counts = world.deliver()
+    assert (counts.failed, counts.lost, counts.dead) == (0, 1, [])
     assert world.tables.statuses() == ["acknowledged"]
 
 
@@ -119,8 +119,8 @@ def test_a_receiver_that_refuses_slowly_is_left_to_the_next_run() -> None:
     world.add(3)
     world.answer = lambda arrival: refused()
     world.latency = lambda arrival: SLOW_SECONDS + 0.1
-    tally = world.deliver()
-    assert (tally.attempts, tally.postponed) == (1, 1)
+    counts = world.deliver()
+    assert (counts.attempts, counts.postponed) == (1, 1)
     assert world.time() - START < 2 * SLOW_SECONDS
     assert world.tables.plain(1)["next_attempt_at"] <= timestamp(world.time() + 2), "the next run need not wait"
 
@@ -129,7 +129,7 @@ def test_a_receiver_that_stays_slow_is_left_to_the_next_run() -> None:
     world = DeliveryWorld()
     world.add(100)
     world.latency = lambda arrival: 5.0
-    assert world.deliver().delivered == SLOW_LANE_SECONDS / 5
+    assert world.deliver().delivered == SLOW_QUEUE_SECONDS / 5
     assert not any("lease_owner" in item for item in world.tables.events.values())
     world.deliver()
     assert world.arrived() == list(range(1, 9))

@@ -11,12 +11,11 @@ from include.delivery.models import timestamp
 from include.delivery.report import (
     MAX_NAMED,
     MAX_SINGLE,
-    Tally,
+    DeliveryCounts,
     failure_alerts,
     metrics,
-    summarize,
-    trouble_alert,
-    untold,
+    task_failures_alert,
+    unreported,
 )
 from tests.worlds.events import START, DeliveryWorld, refused
 
@@ -32,24 +31,25 @@ def letters(count: int) -> list[DeadLetter]:
 
 
 def test_what_tasks_did_adds_up_after_its_way_through_json() -> None:
-    tallies = [
-        Tally(attempts=5, delivered=3, postponed=1, failed=1, dead=letters(1)),
-        Tally(attempts=2, delivered=1, lost=1, unqueued=1),
+    parts = [
+        DeliveryCounts(attempts=5, delivered=3, postponed=1, failed=1, dead=letters(1)),
+        DeliveryCounts(attempts=2, delivered=1, lost=1, unqueued=1),
     ]
-    travelled = [Tally.from_document(json.loads(json.dumps(tally.to_document()))) for tally in tallies]
-    assert travelled == tallies
-    assert summarize(travelled) == Tally(7, delivered=4, postponed=1, failed=1, lost=1, unqueued=1, dead=letters(1))
-    assert summarize([]) == Tally()
+    travelled = [DeliveryCounts.from_document(json.loads(json.dumps(counts.to_document()))) for counts in parts]
+    assert travelled == parts
+    total = DeliveryCounts.total(travelled)
+    assert total == DeliveryCounts(7, delivered=4, postponed=1, failed=1, lost=1, unqueued=1, dead=letters(1))
+    assert DeliveryCounts.total([]) == DeliveryCounts()
 
 
 def test_a_task_names_no_more_than_travels_well() -> None:
-    document = Tally(failed=5000, dead=letters(5000)).to_document()
+    document = DeliveryCounts(failed=5000, dead=letters(5000)).to_document()
     assert len(document["dead"]) == MAX_NAMED
     assert len(json.dumps(document)) < 48_000
 
 
 def test_metrics_tell_age_attempts_and_success() -> None:
-    assert metrics(DUE, Tally(attempts=8, delivered=6, failed=1)) == {
+    assert metrics(DUE, DeliveryCounts(attempts=8, delivered=6, failed=1)) == {
         "OldestPendingSeconds": 12.5,
         "DueEvents": 7.0,
         "DeliveryAttempts": 8.0,
@@ -57,12 +57,12 @@ def test_metrics_tell_age_attempts_and_success() -> None:
         "FailedEvents": 1.0,
         "DeliverySuccessRate": 0.75,
     }
-    assert "DeliverySuccessRate" not in metrics(DUE, Tally()), "nothing was posted, so there is no rate"
+    assert "DeliverySuccessRate" not in metrics(DUE, DeliveryCounts()), "nothing was posted, so there is no rate"
 
 
 def test_every_failed_event_has_an_alert_of_its_own() -> None:
     alerts = failure_alerts(
-        [Tally(), None, Tally(failed=2, dead=letters(2))], pipeline="p", run_id="r", log_url=log_url
+        [*[DeliveryCounts()] * 2, DeliveryCounts(failed=2, dead=letters(2))], pipeline="p", run_id="r", log_url=log_url
     )
     assert list(alerts) == ["evt_000000000000", "evt_000000000001"]
     alert = alerts["evt_000000000001"]
@@ -74,37 +74,37 @@ def test_every_failed_event_has_an_alert_of_its_own() -> None:
 
 @pytest.mark.parametrize(("named", "failed"), [(MAX_SINGLE + 1, MAX_SINGLE + 1), (5, 5000)])
 def test_many_failed_events_have_one_alert(named: int, failed: int) -> None:
-    tally = Tally(failed=failed, dead=letters(named))
-    (alert,) = failure_alerts([tally], pipeline="p", run_id="r", log_url=log_url).values()
+    counts = DeliveryCounts(failed=failed, dead=letters(named))
+    (alert,) = failure_alerts([counts], pipeline="p", run_id="r", log_url=log_url).values()
     assert alert.headline == f"{failed:,} events could not be delivered"
     assert "evt_000000000000" in alert.text
 
 
 @pytest.mark.parametrize("failed", [1, MAX_SINGLE + 1])
-def test_what_the_dead_letter_queue_did_not_take_is_told(failed: int) -> None:
+def test_what_the_dead_letter_queue_did_not_take_is_reported(failed: int) -> None:
     said = "the dead-letter queue did not take: 1"
     for unqueued in (0, 1):
-        tally = Tally(failed=failed, unqueued=unqueued, dead=letters(failed))
-        alerts = failure_alerts([tally], pipeline="p", run_id="r", log_url=log_url)
+        counts = DeliveryCounts(failed=failed, unqueued=unqueued, dead=letters(failed))
+        alerts = failure_alerts([counts], pipeline="p", run_id="r", log_url=log_url)
         assert all((said in alert.text) == bool(unqueued) for alert in alerts.values())
 
 
 def test_no_failed_event_is_no_alert() -> None:
-    assert failure_alerts([Tally(delivered=5), None], pipeline="p", run_id="r", log_url=log_url) == {}
+    assert failure_alerts([DeliveryCounts(delivered=5)], pipeline="p", run_id="r", log_url=log_url) == {}
 
 
-def test_tasks_that_gave_up_are_told_with_their_reasons() -> None:
-    alert = trouble_alert({None: "no table", 3: "killed"}, pipeline="p", run_id="r", log_url=log_url)
+def test_tasks_that_failed_are_reported_with_their_reasons() -> None:
+    alert = task_failures_alert({None: "no table", 3: "killed"}, pipeline="p", run_id="r", log_url=log_url)
     assert "no table" in alert.text
     assert "in deliver[3]: killed" in alert.text
 
 
-def test_events_that_failed_in_a_killed_task_are_told_from_the_table() -> None:
+def test_events_that_failed_in_a_killed_task_are_reported_from_the_table() -> None:
     world = DeliveryWorld(max_attempts=2)
     world.add(2)
     world.add(1, "old", first=50, status="failed", failed_at=timestamp(START - 1), next_attempt_at=None)
     world.answer = lambda arrival: refused(500)
-    tally = world.deliver()
-    found = untold(world.events, ["acme", "old"], since=START)
-    assert found == tally.dead
+    counts = world.deliver()
+    found = unreported(world.events, ["acme", "old"], since=START)
+    assert found == counts.dead
     assert [letter.event_id for letter in found] == ["evt_000000000001", "evt_000000000002"]
