@@ -71,7 +71,7 @@ def note_in_table(stack: Stack) -> Note:
     def note(owner: str, event_id: str) -> None:
         values: dict[str, Any] = {
             ":status": {"S": Status.DELIVERED.value},
-            ":lane": {"S": f"{owner}#{Status.DELIVERED}"},
+            ":owner_status": {"S": f"{owner}#{Status.DELIVERED}"},
             ":now": {"S": timestamp(time.time())},
             ":seen": {"N": "1"},
             ":next": {"N": "2"},
@@ -79,8 +79,8 @@ def note_in_table(stack: Stack) -> Note:
         dynamodb.update_item(
             TableName=stack.events_table,
             Key={"event_id": {"S": event_id}},
-            UpdateExpression="SET #status = :status, owner_status = :lane, delivered_at = :now, version = :next "
-            "REMOVE next_attempt_at",
+            UpdateExpression="SET #status = :status, owner_status = :owner_status, delivered_at = :now, "
+            "version = :next REMOVE next_attempt_at",
             ConditionExpression="version = :seen",
             ExpressionAttributeNames={"#status": "status"},
             ExpressionAttributeValues=values,

@@ -192,7 +192,7 @@ class Memory:
         """Nothing is open."""
 
 
-def test_couriers_at_once_deliver_everything_in_order(
+def test_dispatchers_at_once_deliver_everything_in_order(
     tables: Aws, events: EventTable, subscriptions: Subscriptions, queue_url: str
 ) -> None:
     owners = [store(tables, 30) for _ in range(5)]

@@ -9,7 +9,7 @@ import pytest
 from airflow_ext.ids import METRICS_NAMESPACE
 from include.delivery.due import Due
 from include.delivery.models import LONGEST_PAUSE_SECONDS
-from include.delivery.report import Tally, metrics
+from include.delivery.report import DeliveryCounts, metrics
 from tests.packaging.template import ROOT, properties_of, resource, statements_of
 
 ALARMS = properties_of("AWS::CloudWatch::Alarm")
@@ -23,7 +23,7 @@ PUBLISHERS = {
 }
 """Modules of ``airflow_ext`` that publish a pipeline's metrics, beside what metrics.py publishes for all."""
 
-DELIVERY_METRICS = metrics(Due((), 0, 0, 0.0), Tally(attempts=1))
+DELIVERY_METRICS = metrics(Due((), 0, 0, 0.0), DeliveryCounts(attempts=1))
 """What the delivery publishes of its own; its names are in the domain."""
 
 WATCHED = {
