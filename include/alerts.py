@@ -6,10 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from include.text import one_line
+
 MAX_FAILURES = 20
 """Failures listed one by one; the rest is a number. SNS takes 256 KB, a person takes less."""
 
 _MAX_REASON = 400
+_MAX_FACT = 2000
 _MAX_SUBJECT = 100
 
 
@@ -40,7 +43,7 @@ class Failure:
     def __str__(self) -> str:
         index = "" if self.map_index is None else f"[{self.map_index}]"
         log = f"\n    log: {self.log_url}" if self.log_url else ""
-        return f"- {_one_line(self.what)} in {self.task}{index}: {_one_line(self.reason)}{log}"
+        return f"- {one_line(self.what, _MAX_REASON)} in {self.task}{index}: {one_line(self.reason, _MAX_REASON)}{log}"
 
 
 @dataclass(frozen=True)
@@ -62,16 +65,16 @@ class Alert:
     @property
     def subject(self) -> str:
         """Subject for SNS: printable ASCII, at most 100 characters."""
-        text = f"[{self.severity}] {self.pipeline}: {_one_line(self.headline)}"
+        text = f"[{self.severity}] {self.pipeline}: {one_line(self.headline, _MAX_REASON)}"
         return "".join(mark if " " <= mark <= "~" else "?" for mark in text[:_MAX_SUBJECT])
 
     @property
     def text(self) -> str:
         """The whole message."""
         lines = [
-            f"{self.severity} in pipeline {self.pipeline}: {_one_line(self.headline)}",
-            f"run: {self.run_id}",
-            *self.facts,
+            f"{self.severity} in pipeline {self.pipeline}: {one_line(self.headline, _MAX_REASON)}",
+            f"run: {one_line(self.run_id, _MAX_REASON)}",
+            *(one_line(fact, _MAX_FACT) for fact in self.facts),
             *map(str, self.failures[:MAX_FAILURES]),
         ]
         if len(self.failures) > MAX_FAILURES:
@@ -105,8 +108,3 @@ class RunRef:
     ) -> Alert:
         """An alert about the run."""
         return Alert(severity, self.pipeline, self.run_id, headline, facts, failures)
-
-
-def _one_line(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]}..."

@@ -15,6 +15,7 @@ from include.archive.keys import manifest_key, plan_key
 from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result, read_response
 from include.archive.store import ArchiveStore
 from include.clients.s3 import get_json, put_json, split_place
+from include.concurrency import task_group
 from include.errors import ClientsFailedError, PipelineError, RetryableClientsError, StorageRefusedError, TransientError
 from include.mapped_work import SAVE_EVERY_SECONDS, MappedWork, OutcomeFile, Slice, raise_for_failures
 
@@ -195,13 +196,9 @@ class Archiver:
             backoff = Backoff()
             buffer = OutcomeBuffer(self.ledger, threads, settled)
             try:
-                async with asyncio.TaskGroup() as workers:
+                async with task_group() as workers:
                     for _ in range(min(self.concurrency, len(clients))):
                         workers.create_task(self._work(waiting, backoff, buffer))
-            except ExceptionGroup as group:
-                # The error itself: the retry policy decides by its type.
-                error = group.exceptions[0]
-                raise error from error.__cause__
             finally:
                 await buffer.save()
         return [settled[client.id] for client in clients]

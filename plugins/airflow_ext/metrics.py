@@ -1,16 +1,19 @@
-"""What the summaries of all pipelines ask and report in the same way: states of tasks, metrics, and links to logs."""
+"""What the summaries of all pipelines ask Airflow and report in the same way: task states, reasons, alerts, metrics."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow.sdk.configuration import conf
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_ext.hooks.aws import publish_metrics
+from airflow_ext.ids import XComKey
+from airflow_ext.notifications.channels import send_alert
+from airflow_ext.notifications.failure_callback import record_alerted
 from include.alerts import RunRef
 
 if TYPE_CHECKING:
@@ -18,7 +21,48 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from airflow_ext.settings import Settings
+    from include.alerts import Alert
+
 log = logging.getLogger(__name__)
+
+KILLED = "the task was killed or never ran; see its log"
+"""Reason of a task that recorded none."""
+
+
+class RunReport:
+    """One run, as its summary task asks about it and reports it.
+
+    Args:
+        context: that of the summary task.
+        settings: name topic and environment.
+    """
+
+    def __init__(self, context: Context, settings: Settings) -> None:
+        dag_run = context["dag_run"]
+        self.run = RunRef(context["dag"].dag_id, dag_run.run_id, log_links(context))
+        self.clear_number: int = dag_run.clear_number or 0
+        self._context = context
+        self._settings = settings
+
+    def pull(self, task_id: str, key: str = "return_value", map_index: int | None = None) -> Any:
+        """An XCom entry of a task, or None."""
+        return self._context["ti"].xcom_pull(task_ids=task_id, key=key, map_indexes=map_index)
+
+    def failure(self, task_id: str, map_index: int | None = None) -> str | None:
+        """What a task recorded as the reason of its failure, or None."""
+        reason: str | None = self.pull(task_id, XComKey.FAILURE, map_index)
+        return reason
+
+    def alert(self, alert: Alert | None) -> None:
+        """Send the run's alert, if there is one, and record that for the failure callback."""
+        if alert is not None:
+            channels = send_alert(alert, self._context, topic_arn=self._settings.alerts_topic_arn)
+            record_alerted(self._context, channels)
+
+    def count(self, counts: Mapping[str, float], *, failed: bool) -> None:
+        """Publish the run's metrics; see :func:`count_run`."""
+        count_run(self._context, counts, failed=failed, environment=self._settings.environment)
 
 
 def count_run(context: Context, counts: Mapping[str, float], *, failed: bool, environment: str) -> None:
@@ -31,7 +75,7 @@ def count_run(context: Context, counts: Mapping[str, float], *, failed: bool, en
         environment: the setting of that name.
     """
     dag_run = context["dag_run"]
-    values = {"FailedRuns": float(failed), **counts}
+    values = {"FailedRuns": float(failed), **{name: float(value) for name, value in counts.items()}}
     if dag_run.run_type == "scheduled":
         # What the alarm on missing runs waits for: a run that somebody started must not hide a stopped schedule.
         values["ScheduledRuns"] = 1.0
@@ -54,6 +98,11 @@ def task_states(context: Context, *task_ids: str) -> dict[str, str | None]:
     return states
 
 
+def succeeded(states: Mapping[str, str | None], task_id: str, count: int) -> list[int]:
+    """Indexes below ``count`` of a mapped task's instances that succeeded, out of :func:`task_states`."""
+    return [index for index in range(count) if states.get(f"{task_id}_{index}") == "success"]
+
+
 def log_links(context: Context) -> Callable[[str, int | None], str]:
     """Makes links to the logs of the run, by task id and map index."""
     base = conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
@@ -64,8 +113,3 @@ def log_links(context: Context) -> Callable[[str, int | None], str]:
         return f"{run}/tasks/{task_id}{mapped}"
 
     return url
-
-
-def run_ref(context: Context) -> RunRef:
-    """The run, as alerts name it."""
-    return RunRef(context["dag"].dag_id, context["dag_run"].run_id, log_links(context))

@@ -104,11 +104,8 @@ class Settings(BaseModel):
         return ZoneInfo(self.business_timezone)
 
 
-def load_settings(*required: str) -> Settings:
+def load_settings() -> Settings:
     """Read and check the settings.
-
-    Args:
-        required: fields that must not be empty, beside those that no pipeline can do without.
 
     Raises:
         SettingsUnavailableError: there is no such Variable, or its store cannot be reached.
@@ -122,8 +119,26 @@ def load_settings(*required: str) -> Settings:
         raise SettingsUnavailableError(
             f"{_WHERE} was not found, or its store could not be reached; deploy the application stack or put it there"
         ) from error
-    settings = parse_settings(text)
-    missing = [name for name in required if not getattr(settings, name)]
+    return parse_settings(text)
+
+
+def call_details_settings() -> Settings:
+    """The settings, with all that the call-details DAGs need; raises as :func:`load_settings` does."""
+    return require(load_settings(), "ingest_bucket", "ingest_ledger_table", "call_details_dlq_url")
+
+
+def delivery_settings() -> Settings:
+    """The settings, with all that the delivery needs; raises as :func:`load_settings` does."""
+    return require(load_settings(), "events_table", "subscriptions_table", "event_queue_url", "event_dlq_url")
+
+
+def require(settings: Settings, *names: str) -> Settings:
+    """The settings, if none of these fields is empty.
+
+    Raises:
+        SettingsError: names those that are.
+    """
+    missing = [name for name in names if not getattr(settings, name)]
     if missing:
         raise SettingsError(f"settings: {', '.join(missing)} missing: deploy the application stack")
     return settings

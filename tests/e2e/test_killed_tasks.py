@@ -92,5 +92,5 @@ def test_a_run_whose_summary_is_killed_every_time_still_tells_people_once(
     assert archive.body(1001, day) == partners.answers([1001], day)[1001]
     sns, slack = inbox.about(run_id)
     assert len(sns) == len(slack) == 1
-    assert "the run failed before its summary could tell anyone" in sns[0]
+    assert "the run failed before its summary could send an alert" in sns[0]
     assert f"{stack.airflow_url}/dags/{DAG_ID}/runs/" in sns[0]

@@ -67,3 +67,15 @@ def test_client_name_cannot_forge_lines_of_the_alert() -> None:
 def test_worst_alert_fits_into_sns() -> None:
     text = _alert("x" * 100_000, tuple(_failure(number, "ü" * 100_000) for number in range(2000))).text
     assert len(text.encode()) < 64 * 1024
+
+
+@given(st.text(), st.text())
+def test_alert_holds_no_character_that_sns_refuses(text: str, fact: str) -> None:
+    alert = Alert(Severity.ERROR, "p", text, text, [fact], [Failure(text, text, "task")])
+    allowed = alert.text.encode("utf-8").decode("utf-8")
+    assert all(character == "\n" or character >= " " for character in allowed)
+    assert not set(allowed) & {"\ufffe", "\uffff", "\x7f"}
+
+
+def test_control_character_is_visible_in_the_alert() -> None:
+    assert "client 7 (Ac\\x1bme)" in _alert(failures=(Failure("client 7 (Ac\x1bme)", "x", "task"),)).text

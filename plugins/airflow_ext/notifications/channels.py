@@ -1,7 +1,4 @@
-"""Send alerts through the providers' notifiers.
-
-The channel to Slack, through the provider's notifier; imported when there is something to tell, as it takes long.
-"""
+"""The channels to people, SNS and Slack, through the providers' notifiers; each independent of the other."""
 
 from __future__ import annotations
 
@@ -31,12 +28,16 @@ log = logging.getLogger(__name__)
 AT_ONCE = {"slack": 1, "sns": 4}
 """Alerts that may be on their way through each channel. Slack takes about one a second, however many wait."""
 
+_SLACK_TIMEOUT_SECONDS = 5
+_SLACK_MAX_RETRIES = 50
+"""More than there can be: the time ends them."""
+
 Channel = Callable[["Alert"], None]
 """Sends one alert, or raises whatever the provider raises; several threads may use it at once."""
 
 
 def send_alert(alert: Alert, context: Context, *, topic_arn: str | None) -> list[str]:
-    """Send to the SNS topic and to Slack; never raises, so that it never hides the error it tells of.
+    """Send to the SNS topic and to Slack; never raises, so that it never hides the error that it reports.
 
     Args:
         alert: what to say.
@@ -63,7 +64,7 @@ def send_alert(alert: Alert, context: Context, *, topic_arn: str | None) -> list
 def open_channels(
     context: Context, *, topic_arn: str | None, seconds: float = 10.0, attempts: int = 2
 ) -> dict[str, Channel]:
-    """The channels to tell people through, by name; never raises: a channel that cannot be opened refuses its alerts.
+    """The channels by name; never raises: a channel that cannot be opened refuses its alerts.
 
     Connection and client are looked up once, and each alert has a notifier of its own: a notifier keeps its text.
     Its ``notify`` is called directly: calling the notifier would render the text as a Jinja template, and the text
@@ -87,19 +88,13 @@ def open_channels(
 def _opened(open_channel: Callable[[], Channel | None]) -> Channel | None:
     try:
         return open_channel()
-    except Exception as error:  # noqa: BLE001 - the channel's failure is told for each alert, as any other
+    except Exception as error:  # noqa: BLE001 - the channel's failure is logged for each alert, as any other
         reason = error
 
         def refuse(alert: Alert) -> None:
             raise reason
 
         return refuse
-
-
-def _slack(context: Context, seconds: float) -> Channel | None:
-    from airflow_ext.notifications.channels import open_slack
-
-    return open_slack(context, seconds=seconds)
 
 
 def _sns(context: Context, topic_arn: str, attempts: int) -> Channel:
@@ -126,21 +121,8 @@ def _sns(context: Context, topic_arn: str, attempts: int) -> Channel:
     return publish
 
 
-TIMEOUT_SECONDS = 5
-_MAX_REPETITIONS = 50
-"""More than there can be: the time ends them."""
-
-
-def open_slack(context: Context, *, seconds: float) -> Channel | None:
-    """The channel, or None where nobody configured one.
-
-    Args:
-        context: the task's, or that of the DAG's callback.
-        seconds: for how long the channel waits, from now on, when Slack asks to (it takes about a message a second).
-
-    Raises:
-        SettingsError: the connection cannot be read.
-    """
+def _slack(context: Context, seconds: float) -> Channel | None:
+    """The channel, or None where nobody configured one; it waits for up to ``seconds`` in all when Slack asks to."""
     if not _is_configured():
         return None
     # When Slack's library sends a request again it logs where to, and that is a secret. Airflow hides it in the task's
@@ -149,8 +131,8 @@ def open_slack(context: Context, *, seconds: float) -> Channel | None:
     quiet.setLevel(logging.WARNING)
     hook = SlackWebhookHook(
         slack_webhook_conn_id=SLACK_CONNECTION,
-        timeout=TIMEOUT_SECONDS,
-        retry_handlers=[*default_retry_handlers(), PatientUntil(time.monotonic() + seconds)],
+        timeout=_SLACK_TIMEOUT_SECONDS,
+        retry_handlers=[*default_retry_handlers(), RetryUntil(time.monotonic() + seconds)],
         logger=quiet,
     )
     # Reads the connection, here and not in several threads at once.
@@ -166,7 +148,7 @@ def open_slack(context: Context, *, seconds: float) -> Channel | None:
     return post
 
 
-class PatientUntil(RateLimitErrorRetryHandler):
+class RetryUntil(RateLimitErrorRetryHandler):
     """Waits as long as Slack asks to (429, ``Retry-After``) and sends again, unless that would be too late.
 
     Args:
@@ -174,7 +156,7 @@ class PatientUntil(RateLimitErrorRetryHandler):
     """
 
     def __init__(self, end: float) -> None:
-        super().__init__(max_retry_count=_MAX_REPETITIONS)
+        super().__init__(max_retry_count=_SLACK_MAX_RETRIES)
         self._end = end
 
     def _can_retry(self, *, response: HttpResponse | None = None, **more: Any) -> bool:

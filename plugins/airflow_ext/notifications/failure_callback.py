@@ -1,4 +1,4 @@
-"""The second line: a run that failed without a word from its own summary task."""
+"""What tasks record for their run's summary, and the alert of a run that failed before its summary could send one."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk._shared.secrets_masker import redact
 from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.log import mask_logs
 
 from airflow_ext.ids import CALL_DETAILS_INGEST, CALL_DETAILS_REPLAY, CALL_DETAILS_WATCH, XComKey
 from airflow_ext.settings import load_settings
 from include.alerts import Alert, Severity
+from include.text import one_line
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MAX_REASON = 1000
+"""Longest text about a failure that goes into Airflow's database."""
+
 SUMMARY_TASK = "summarize"
-"""The task that tells people about its run, unless it is called differently."""
+"""The task that sends a run's alert, unless it is called differently."""
 
 _OTHER_SUMMARY_TASKS = {
     CALL_DETAILS_WATCH: "claim_files",
@@ -30,30 +34,43 @@ _OTHER_SUMMARY_TASKS = {
 }
 
 
+def safe_text(text: object) -> str:
+    """A text for XCom, a trigger's event or a task's label: secrets masked, printable, on one line of bounded length.
+
+    Masked first: Airflow's masker does not find a secret in an escaped form.
+    """
+    # The processor of Airflow's own task logs; the function that it calls is in a private module.
+    return one_line(str(mask_logs(None, "", {"event": str(text)})["event"]), MAX_REASON)
+
+
 @contextmanager
-def failure_kept(ti: RuntimeTaskInstanceProtocol) -> Iterator[None]:
-    """Leave the reason of a failure for the summary, which tells people once for the whole run."""
+def record_failure(ti: RuntimeTaskInstanceProtocol) -> Iterator[None]:
+    """Record the reason of a failure for the summary, which sends one alert for the whole run."""
     try:
         yield
     except AirflowSkipException:
         raise
     except Exception as error:
-        leave(ti, XComKey.FAILURE, redact(f"{type(error).__name__}: {error}")[:1000])
+        push_quietly(ti, XComKey.FAILURE, safe_text(f"{type(error).__name__}: {error}"))
         raise
 
 
-def leave(ti: RuntimeTaskInstanceProtocol, key: XComKey, value: Any) -> None:
-    """Push an XCom entry that nothing may fail for: it only spares people a worse message."""
+def push_quietly(ti: RuntimeTaskInstanceProtocol, key: str, value: Any) -> None:
+    """Push an XCom entry; a failure to do so is only logged, so that it never replaces the error on its way."""
     try:
         ti.xcom_push(key=key, value=value)
-    except Exception as error:  # noqa: BLE001 - whatever breaks here must not replace the error on its way
-        log.error("XCom '%s' was not left: %s: %s", key, type(error).__name__, error)
+    except Exception as error:  # noqa: BLE001 - see above
+        log.error("XCom '%s' was not pushed: %s", key, type(error).__name__)
 
 
-def leave_alerted(context: Context, channels: Iterable[str]) -> None:
-    """Leave word, for the callback below, of the channels that took the run's alert in this life of the run."""
+def record_alerted(context: Context, channels: Iterable[str]) -> None:
+    """Record the channels that took the run's alert, for the callback below.
+
+    With how often the run has been cleared: what an earlier life of the run recorded stays in XCom until its summary
+    runs again.
+    """
     clear_number = context["dag_run"].clear_number or 0
-    leave(context["ti"], XComKey.ALERTED, {"clear_number": clear_number, "channels": sorted(channels)})
+    push_quietly(context["ti"], XComKey.ALERTED, {"clear_number": clear_number, "channels": sorted(channels)})
 
 
 def alert_unreported_failure(context: Context) -> None:
@@ -64,20 +81,20 @@ def alert_unreported_failure(context: Context) -> None:
     dag_id, run_id = context["dag"].dag_id, str(context["run_id"])
     summary = _OTHER_SUMMARY_TASKS.get(dag_id, SUMMARY_TASK)
     ti = context.get("ti")
-    if ti is not None and _was_alerted(context, _left_by(summary, ti, XComKey.ALERTED)):
-        log.info("run %s of %s failed; its summary has told people", run_id, dag_id)
+    if ti is not None and _was_alerted(context, _recorded(summary, ti, XComKey.ALERTED)):
+        log.info("run %s of %s failed; its summary has sent an alert", run_id, dag_id)
         return
     try:
         topic_arn = load_settings().alerts_topic_arn
-    except Exception as error:  # noqa: BLE001 - Slack needs no settings and must be told
+    except Exception as error:  # noqa: BLE001 - Slack needs no settings
         log.error("no SNS alert: %s: %s", type(error).__name__, error)
         topic_arn = None
     facts = [f"reason: {context.get('reason') or 'unknown'}"]
     if ti is not None:
-        why = _left_by(summary, ti, XComKey.FAILURE)
+        why = _recorded(summary, ti, XComKey.FAILURE)
         facts += [f"{summary}: {why}"] if why else []
         facts += [f"last task: {ti.task_id}", f"log: {ti.log_url}"]
-    headline = "the run failed before its summary could tell anyone"
+    headline = "the run failed before its summary could send an alert"
     # Here: the DAG files import this module, and Slack's provider takes a quarter of a second.
     from airflow_ext.notifications.channels import send_alert
 
@@ -85,16 +102,14 @@ def alert_unreported_failure(context: Context) -> None:
 
 
 def _was_alerted(context: Context, alerted: dict[str, Any] | None) -> bool:
-    """Whether a summary's word is of this life: that of an earlier one stays in XCom until the summary runs again."""
     if alerted is None or not alerted["channels"]:
         return False
     return bool(alerted["clear_number"] == (context["dag_run"].clear_number or 0))
 
 
-def _left_by(task_id: str, ti: RuntimeTaskInstanceProtocol, key: XComKey) -> Any:
+def _recorded(task_id: str, ti: RuntimeTaskInstanceProtocol, key: XComKey) -> Any:
     try:
         return ti.xcom_pull(task_ids=task_id, key=key)
-    except Exception as error:  # noqa: BLE001 - see the next line
-        # Told twice is better than not told: whatever breaks here, the alert must go out.
-        log.error("what '%s' left cannot be read: %s: %s", task_id, type(error).__name__, error)
+    except Exception as error:  # noqa: BLE001 - whatever breaks here, the alert must go out: at least once
+        log.error("XCom '%s' of '%s' cannot be read: %s", key, task_id, type(error).__name__)
         return None

@@ -32,9 +32,9 @@ class DroppedFileSensor(S3KeySensor):
 
     def execute(self, context: Context) -> None:
         """Look once, then wait."""
-        from airflow_ext.tasks.call_details_clients import ingest_settings
+        from airflow_ext.settings import call_details_settings
 
-        self.bucket_name = ingest_settings().ingest_bucket
+        self.bucket_name = call_details_settings().ingest_bucket
         super().execute(context)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:

@@ -39,11 +39,11 @@ class LambdaResultSensor(BaseSensorOperator):
         Returns:
             the work of the mapped tasks: references to the orders, which stay in S3.
         """
-        from airflow_ext.notifications.failure_callback import failure_kept
+        from airflow_ext.notifications.failure_callback import record_failure
         from airflow_ext.triggers import lambda_result
         from airflow_ext.triggers.lambda_result import LambdaResultTrigger
 
-        with failure_kept(context["ti"]):
+        with record_failure(context["ti"]):
             found = lambda_result.begin(context, self.function_name)
         if isinstance(found, lambda_result.Wait):
             self.defer(
@@ -63,7 +63,7 @@ class LambdaResultSensor(BaseSensorOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume, or fail because the trigger did not speak in time."""
-        from airflow_ext.notifications.failure_callback import failure_kept
+        from airflow_ext.notifications.failure_callback import record_failure
 
-        with failure_kept(context["ti"]):
+        with record_failure(context["ti"]):
             return super().resume_execution(next_method, next_kwargs, context)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_ext.hooks.aws import AwsSession, quick_client, s3_client
 from airflow_ext.hooks.call_details import call_details_access, call_details_api, call_details_login
-from airflow_ext.settings import Settings, load_settings
+from airflow_ext.settings import call_details_settings
 from include.call_details.dead_letters import DeadLetters
 from include.call_details.ledger import Claims
 from include.call_details.poster import Desk
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from include.clients.call_details import CallDetailsApi, Gate
 
 _API = "call-details"
-_REQUIRED = ("ingest_bucket", "ingest_ledger_table", "call_details_dlq_url")
 
 
 class IngestDesk:
@@ -36,7 +35,7 @@ class IngestDesk:
     """
 
     def __init__(self, bucket: str | None = None) -> None:
-        self.settings = ingest_settings()
+        self.settings = call_details_settings()
         self.bucket = bucket or self.settings.ingest_bucket
         self.session = AwsSession()
         self.store = FileStore(s3_client(max_connections=50, session=self.session), self.bucket)
@@ -78,13 +77,3 @@ class IngestDesk:
             dead_letters=self.dead_letters,
             open_api=self.api_opener(),
         )
-
-
-def ingest_settings() -> Settings:
-    """The settings, with all that the ingest needs.
-
-    Raises:
-        SettingsUnavailableError: there are none.
-        SettingsError: they are malformed, or one that is needed is missing; it is named.
-    """
-    return load_settings(*_REQUIRED)

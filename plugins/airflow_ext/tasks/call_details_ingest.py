@@ -12,13 +12,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset
-from airflow.sdk._shared.secrets_masker import redact
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_ext.ids import CALL_DETAILS_INGEST, XComKey
 from airflow_ext.metrics import count_run, log_links, task_states
 from airflow_ext.notifications.channels import send_alert
-from airflow_ext.notifications.failure_callback import failure_kept, leave, leave_alerted
+from airflow_ext.notifications.failure_callback import push_quietly, record_alerted, record_failure, safe_text
 from airflow_ext.tasks.call_details_clients import IngestDesk
 from include.call_details.alerts import KILLED, PLAN_TASK, POST_TASK, no_receipt, receipt_alert
 from include.call_details.models import Done, FileVersion
@@ -94,7 +93,7 @@ def xcom_summary(kept: KeptReceipt) -> dict[str, Any]:
 
 
 def _tell(alert: Alert, context: Context, settings: Settings) -> None:
-    leave_alerted(context, send_alert(alert, context, topic_arn=settings.alerts_topic_arn))
+    record_alerted(context, send_alert(alert, context, topic_arn=settings.alerts_topic_arn))
 
 
 _ASSET_FACTS = (
@@ -122,7 +121,7 @@ def plan(context: Context) -> list[int]:
         FileChangedError: it is gone, or was replaced.
     """
     ti, params, run_id = context["ti"], context["params"], context["dag_run"].run_id
-    with failure_kept(ti):
+    with record_failure(ti):
         desk = IngestDesk(params["bucket"])
         file = resolve(desk.store, params["key"], params["etag"])
         ti.xcom_push(key=XComKey.FILE, value=asdict(file))
@@ -135,7 +134,7 @@ def plan(context: Context) -> list[int]:
         try:
             found = planning.plan(claim)
         except InvalidFileError as error:
-            leave(ti, XComKey.UNREADABLE, redact(str(error)))
+            push_quietly(ti, XComKey.UNREADABLE, safe_text(error))
             raise
         log.info("%d records in %d batches in %d chunks", found.records, found.batches, len(found.chunks))
         return [chunk.index for chunk in found.chunks]
@@ -152,7 +151,7 @@ def post_chunk(context: Context, index: int) -> dict[str, int]:
         FileChangedError: the file is gone, or was replaced.
     """
     ti = context["ti"]
-    with failure_kept(ti):
+    with record_failure(ti):
         file = _file(context)
         desk = IngestDesk(file.bucket)
         claim = desk.claims.current(file, context["dag_run"].run_id)
@@ -177,7 +176,7 @@ def reconcile(context: Context) -> dict[str, Any]:
         AirflowSkipException: the file had been ingested before.
     """
     ti = context["ti"]
-    with failure_kept(ti):
+    with record_failure(ti):
         planned = task_states(context, PLAN_TASK).get(PLAN_TASK) == "success"
         done = ti.xcom_pull(task_ids=PLAN_TASK, key=XComKey.DONE) if planned else None
         if done is None:

@@ -11,7 +11,7 @@ from airflow_ext.hooks.aws import quick_client
 from airflow_ext.ids import CALL_DETAILS_REPLAY
 from airflow_ext.metrics import count_run, log_links
 from airflow_ext.notifications.channels import send_alert
-from airflow_ext.notifications.failure_callback import failure_kept, leave_alerted
+from airflow_ext.notifications.failure_callback import record_alerted, record_failure
 from airflow_ext.tasks.call_details_clients import IngestDesk
 from include.call_details.alerts import replay_alert
 from include.call_details.dead_letters import Replay
@@ -36,7 +36,7 @@ def replay(context: Context) -> dict[str, Any]:
         DeadLettersLeftError: some do.
     """
     ti, params = context["ti"], context["params"]
-    with failure_kept(ti):
+    with record_failure(ti):
         desk = IngestDesk()
         result = asyncio.run(_replay(desk, limit=params["limit"], dry_run=params["dry_run"]))
         left = result.failed + result.unreadable
@@ -47,7 +47,7 @@ def replay(context: Context) -> dict[str, Any]:
         if left:
             run_id = context["dag_run"].run_id
             alert = replay_alert(result, pipeline=CALL_DETAILS_REPLAY, run_id=run_id, log_url=log_links(context))
-            leave_alerted(context, send_alert(alert, context, topic_arn=desk.settings.alerts_topic_arn))
+            record_alerted(context, send_alert(alert, context, topic_arn=desk.settings.alerts_topic_arn))
             raise DeadLettersLeftError(f"{left} of {result.received} dead letters stay in the queue")
         log.info("%d messages received, %d batches accepted", result.received, result.accepted)
         return summary

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_ext.ids import CALL_DETAILS_INGEST, CALL_DETAILS_WATCH
 from airflow_ext.metrics import count_run, log_links
 from airflow_ext.notifications.channels import send_alert
-from airflow_ext.notifications.failure_callback import failure_kept
+from airflow_ext.notifications.failure_callback import record_failure
 from airflow_ext.tasks.call_details_clients import IngestDesk
 from include.call_details.alerts import left_alert
 from include.call_details.keys import run_id
@@ -57,7 +57,7 @@ def claim_files(context: Context) -> list[Start]:
         FilesLeftError: there are only files that cannot be taken in, and the task has a retry left. So the round pauses
             before it looks at them again, and holds no worker for that.
     """
-    with failure_kept(context["ti"]):
+    with record_failure(context["ti"]):
         desk = IngestDesk()
         intake = Intake(desk.store, desk.claims)
         taken = intake.take()

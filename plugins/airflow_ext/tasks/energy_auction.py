@@ -15,7 +15,7 @@ from airflow_ext.hooks.aws import AwsSession, lambda_client, s3_client
 from airflow_ext.ids import ENERGY_AUCTION, XComKey
 from airflow_ext.metrics import count_run, log_links, task_states
 from airflow_ext.notifications.channels import AT_ONCE, open_channels, send_alert
-from airflow_ext.notifications.failure_callback import failure_kept, leave_alerted
+from airflow_ext.notifications.failure_callback import record_alerted, record_failure
 from airflow_ext.settings import load_settings
 from include.auction.alerts import ORDER_TASK, WAIT_TASK, deliver, no_orders, order_alerts
 from include.auction.deadlines import RunClock
@@ -64,7 +64,7 @@ def report_no_orders(context: Context, settings: Settings, reason: str) -> None:
     alert = no_orders(
         pipeline=ENERGY_AUCTION, run_id=context["dag_run"].run_id, reason=reason, log_url=log_links(context)
     )
-    leave_alerted(context, send_alert(alert, context, topic_arn=settings.alerts_topic_arn))
+    record_alerted(context, send_alert(alert, context, topic_arn=settings.alerts_topic_arn))
 
 
 def _tell(context: Context, settings: Settings, alerts: Mapping[str, Alert], run: AuctionRun) -> int:
@@ -73,7 +73,7 @@ def _tell(context: Context, settings: Settings, alerts: Mapping[str, Alert], run
     channels = open_channels(context, topic_arn=settings.alerts_topic_arn, seconds=seconds, attempts=1)
     notes = run.notes()
     undelivered = deliver(alerts, channels, notes, at_once=AT_ONCE, seconds=seconds)
-    leave_alerted(context, {channel for name in alerts for channel in notes.channels_of(name)})
+    record_alerted(context, {channel for name in alerts for channel in notes.channels_of(name)})
     return undelivered
 
 
@@ -111,7 +111,7 @@ def process_orders(context: Context, work: Work, function_name: str) -> None:
     ti, session = context["ti"], AwsSession()
     piece = slice_of(work["start"], work["stop"])
     concurrency = min(work["concurrency"], piece.size)
-    with failure_kept(ti):
+    with record_failure(ti):
         outcomes = AuctionRun.at(work["orders"], s3_client(session=session)).process_slice(
             piece,
             FunctionClient(lambda_client(max_connections=concurrency, session=session)),
@@ -136,7 +136,7 @@ def summarize(context: Context) -> dict[str, Any]:
         OrdersFailedError: an order ended as neither accepted nor rejected, or it is not known which orders there are.
         AirflowSkipException: there were no results.
     """
-    with failure_kept(context["ti"]):
+    with record_failure(context["ti"]):
         settings = load_settings()
         waited = task_states(context, WAIT_TASK).get(WAIT_TASK)
         works = _pull(context, WAIT_TASK, "return_value")

@@ -14,8 +14,8 @@ from airflow_ext.hooks.aws import AwsSession, quick_client
 from airflow_ext.ids import EVENT_DELIVERY, XComKey
 from airflow_ext.metrics import count_run, log_links, task_states
 from airflow_ext.notifications.channels import send_alert
-from airflow_ext.notifications.failure_callback import failure_kept, leave_alerted
-from airflow_ext.settings import Settings, load_settings
+from airflow_ext.notifications.failure_callback import record_alerted, record_failure
+from airflow_ext.settings import Settings, delivery_settings
 from include.clients.webhooks import Endpoint, PublicNetwork
 from include.delivery import due
 from include.delivery.dead_letters import DeadLetters
@@ -43,19 +43,7 @@ if TYPE_CHECKING:
 LOCAL = "local"
 """The environment whose webhooks lie on the same machine."""
 
-_REQUIRED = ("events_table", "subscriptions_table", "event_queue_url", "event_dlq_url")
-
 log = logging.getLogger(__name__)
-
-
-def delivery_settings() -> Settings:
-    """The settings, with all that the delivery needs.
-
-    Raises:
-        SettingsUnavailableError: there are none.
-        SettingsError: they are malformed, or one that is needed is missing; it is named.
-    """
-    return load_settings(*_REQUIRED)
 
 
 class DeliveryClients:
@@ -92,7 +80,7 @@ def select_due(context: Context) -> list[list[str]]:
         PipelineError: the settings or the tables cannot be read.
     """
     ti = context["ti"]
-    with failure_kept(ti):
+    with record_failure(ti):
         clients = DeliveryClients()
         tasks = clients.settings.delivery_tasks
         found = due.select_due(clients.events, clients.subscriptions, now=time.time(), tasks=tasks)
@@ -110,7 +98,7 @@ def deliver(context: Context, owners: list[str]) -> dict[str, Any]:
     Raises:
         PipelineError: the settings, the tables or the dead letters' queue cannot be used.
     """
-    with failure_kept(context["ti"]):
+    with record_failure(context["ti"]):
         context["label"] = _label(owners)  # type: ignore[typeddict-unknown-key] # read by map_index_template
         clients = DeliveryClients()
         counts = asyncio.run(clients.dispatcher().deliver(owners))
@@ -134,7 +122,7 @@ def summarize(context: Context) -> dict[str, Any]:
         DeliveriesFailedError: what is due is not known, or a task failed; the next run goes on.
     """
     ti = context["ti"]
-    with failure_kept(ti):
+    with record_failure(ti):
         clients = DeliveryClients()
         seen = ti.xcom_pull(task_ids=SELECT_TASK, key=XComKey.DUE)
         found = Due(**seen) if seen else None
@@ -182,7 +170,7 @@ def _alert(
         alerts.append(task_failures_alert(reasons, pipeline=EVENT_DELIVERY, run_id=run_id, log_url=log_url))
     channels = [set(send_alert(alert, context, topic_arn=settings.alerts_topic_arn)) for alert in alerts]
     if channels:
-        leave_alerted(context, set.intersection(*channels))
+        record_alerted(context, set.intersection(*channels))
 
 
 def _began(context: Context) -> float:

@@ -13,13 +13,12 @@ from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
 
-from airflow.sdk._shared.secrets_masker import redact
 from airflow.sdk.exceptions import AirflowSkipException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_ext.hooks.aws import AwsSession, lambda_client, s3_client
 from airflow_ext.ids import XComKey
-from airflow_ext.notifications.failure_callback import leave
+from airflow_ext.notifications.failure_callback import push_quietly, safe_text
 from airflow_ext.settings import load_settings
 from include import errors
 from include.auction.deadlines import GRACE, RunClock
@@ -103,7 +102,7 @@ class Wait:
             if watch.look() is not None:
                 return None
         except TransientError as error:
-            failure = str(redact(f"{type(error).__name__}: {error}"))
+            failure = safe_text(f"{type(error).__name__}: {error}")
             log.warning("no results at look %d: %s", self.polls + 1, failure)
         return replace(self, polls=self.polls + 1, failure=failure)
 
@@ -171,7 +170,7 @@ def _end_without_orders(context: Context, wait: Wait) -> NoReturn:
             f"{wait.failure}"
         )
     reason = f"no results within {wait.seconds} s; invocations of {wait.function_name}: at least {wait.polls}"
-    leave(context["ti"], XComKey.NO_RESULTS, reason)
+    push_quietly(context["ti"], XComKey.NO_RESULTS, reason)
     raise AirflowSkipException(reason)
 
 
@@ -192,7 +191,7 @@ def cut_work(context: Context, orders: str) -> list[Work]:
 
 def event_of(wait: Wait, *, ready: bool = False, error: PipelineError | None = None) -> Event:
     """What the trigger fires; :func:`end` takes it."""
-    told = None if error is None else {"kind": type(error).__name__, "message": redact(str(error))}
+    told = None if error is None else {"kind": type(error).__name__, "message": safe_text(error)}
     return {"wait": asdict(wait), "ready": ready, "error": told}
 
 

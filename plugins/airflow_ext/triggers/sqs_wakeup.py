@@ -58,7 +58,7 @@ class _Queue:
 
     def __init__(self) -> None:
         from airflow_ext.hooks.aws import quick_client
-        from airflow_ext.tasks.event_delivery import delivery_settings
+        from airflow_ext.settings import delivery_settings
 
         self._url = delivery_settings().event_queue_url
         self._sqs = quick_client("sqs")

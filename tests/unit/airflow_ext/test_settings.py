@@ -8,7 +8,14 @@ import pytest
 from airflow.sdk.exceptions import AirflowSecretsBackendAccessDenied
 from pydantic import ValidationError
 
-from airflow_ext.settings import Settings, load_settings, parse_settings
+from airflow_ext.settings import (
+    Settings,
+    call_details_settings,
+    delivery_settings,
+    load_settings,
+    parse_settings,
+    require,
+)
 from include.errors import SettingsError, SettingsUnavailableError
 from tests.worlds.airflow import deny_secrets
 
@@ -48,9 +55,14 @@ def test_defaults_are_those_of_the_contract() -> None:
 
 def test_fields_that_a_pipeline_wants_are_named_if_they_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", json.dumps({**GOOD, "event_dlq_url": "https://sqs.test/0/failed"}))
-    assert load_settings("event_dlq_url").event_dlq_url == "https://sqs.test/0/failed"
+    settings = load_settings()
+    assert require(settings, "event_dlq_url") is settings
     with pytest.raises(SettingsError, match=r"^settings: events_table, ingest_bucket missing: deploy the application"):
-        load_settings("event_dlq_url", "events_table", "ingest_bucket")
+        require(settings, "event_dlq_url", "events_table", "ingest_bucket")
+    with pytest.raises(SettingsError, match=r"events_table, subscriptions_table, event_queue_url missing"):
+        delivery_settings()
+    with pytest.raises(SettingsError, match=r"ingest_bucket, ingest_ledger_table, call_details_dlq_url missing"):
+        call_details_settings()
 
 
 def test_every_field_is_taken() -> None:

@@ -12,9 +12,9 @@ from airflow_ext.ids import XComKey
 from airflow_ext.notifications.failure_callback import (
     SUMMARY_TASK,
     alert_unreported_failure,
-    failure_kept,
-    leave,
-    leave_alerted,
+    push_quietly,
+    record_alerted,
+    record_failure,
 )
 from include.errors import SettingsError
 from tests.worlds.airflow import FakeRun, FakeTaskInstance, XComs
@@ -53,7 +53,7 @@ def pushed(run: FakeRun, key: XComKey, value: Any) -> None:
 
 def test_silent_when_the_summary_told_people(wire: Wire, run: FakeRun) -> None:
     run.clear_number = 1
-    leave_alerted(run.context(SUMMARY_TASK), ["sns"])
+    record_alerted(run.context(SUMMARY_TASK), ["sns"])
     alert_unreported_failure(callback_context(run))
     assert (wire.sns, wire.slack) == ([], [])
 
@@ -61,7 +61,7 @@ def test_silent_when_the_summary_told_people(wire: Wire, run: FakeRun) -> None:
 @pytest.mark.parametrize("alerted", [None, []], ids=["never ran", "reached nobody"])
 def test_alerts_when_nobody_was_told(wire: Wire, run: FakeRun, alerted: list[str] | None) -> None:
     if alerted is not None:
-        leave_alerted(run.context(SUMMARY_TASK), alerted)
+        record_alerted(run.context(SUMMARY_TASK), alerted)
     alert_unreported_failure(callback_context(run))
     (message,) = wire.sns
     assert message["Subject"].startswith("[ERROR] dex_trigger_archive: ")
@@ -72,7 +72,7 @@ def test_alerts_when_nobody_was_told(wire: Wire, run: FakeRun, alerted: list[str
 
 def test_word_of_an_earlier_life_of_the_run_silences_nobody(wire: Wire, run: FakeRun) -> None:
     """A run that was cleared and then ended by its time-out still has what its first summary left."""
-    leave_alerted(run.context(SUMMARY_TASK), ["slack", "sns"])
+    record_alerted(run.context(SUMMARY_TASK), ["slack", "sns"])
     run.clear_number += 1
     alert_unreported_failure(callback_context(run))
     assert (len(wire.sns), len(wire.slack)) == (1, 1)
@@ -122,7 +122,7 @@ def test_works_when_xcoms_cannot_be_read(wire: Wire, run: FakeRun, monkeypatch: 
 
 def test_reason_of_a_failure_is_kept_and_the_error_passes() -> None:
     ti = FakeTaskInstance(XComs(), "list_clients")
-    with pytest.raises(SettingsError), failure_kept(ti):  # type: ignore[arg-type]
+    with pytest.raises(SettingsError), record_failure(ti):  # type: ignore[arg-type]
         raise SettingsError("host is missing")
     assert ti.xcom_pull(task_ids="list_clients", key=XComKey.FAILURE) == "SettingsError: host is missing"
 
@@ -136,14 +136,14 @@ class Unreachable(FakeTaskInstance):
 
 def test_reason_that_cannot_be_kept_does_not_replace_the_error(caplog: pytest.LogCaptureFixture) -> None:
     ti = Unreachable(XComs(), "list_clients")
-    with pytest.raises(SettingsError, match="host is missing"), failure_kept(ti):  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="host is missing"), record_failure(ti):  # type: ignore[arg-type]
         raise SettingsError("host is missing")
-    assert "'failure' was not left: RuntimeError: no API server" in caplog.text
+    assert "'failure' was not pushed: RuntimeError" in caplog.text
 
 
 def test_entry_that_cannot_be_left_fails_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    leave(Unreachable(XComs(), SUMMARY_TASK), XComKey.ALERTED, ["sns"])  # type: ignore[arg-type]
-    assert "'alerted' was not left" in caplog.text
+    push_quietly(Unreachable(XComs(), SUMMARY_TASK), XComKey.ALERTED, ["sns"])  # type: ignore[arg-type]
+    assert "'alerted' was not pushed" in caplog.text
 
 
 @pytest.mark.parametrize("before", ["", "x" * 970], ids=["short", "at the cut"])
@@ -151,7 +151,7 @@ def test_masked_secret_is_not_in_the_reason(before: str) -> None:
     secret = "masked-by-airflow-7f3a91"
     mask_secret(secret)
     ti = FakeTaskInstance(XComs(), "list_clients")
-    with pytest.raises(ValueError, match=secret), failure_kept(ti):  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=secret), record_failure(ti):  # type: ignore[arg-type]
         raise ValueError(f"{before}login with {secret}")
     kept = ti.xcom_pull(task_ids="list_clients", key=XComKey.FAILURE)
     assert kept.startswith(f"ValueError: {before}login with")
@@ -160,16 +160,16 @@ def test_masked_secret_is_not_in_the_reason(before: str) -> None:
 
 def test_skipped_task_has_not_failed() -> None:
     ti = FakeTaskInstance(XComs(), "wait_for_results")
-    with pytest.raises(AirflowSkipException), failure_kept(ti):  # type: ignore[arg-type]
+    with pytest.raises(AirflowSkipException), record_failure(ti):  # type: ignore[arg-type]
         raise AirflowSkipException("no results")
     assert ti.xcoms.values == {}
 
 
 def test_long_reason_is_cut_and_success_leaves_nothing() -> None:
     ti = FakeTaskInstance(XComs(), "list_clients")
-    with failure_kept(ti):  # type: ignore[arg-type]
+    with record_failure(ti):  # type: ignore[arg-type]
         pass
     assert ti.xcoms.values == {}
-    with pytest.raises(ValueError, match="x"), failure_kept(ti):  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="x"), record_failure(ti):  # type: ignore[arg-type]
         raise ValueError("x" * 100_000)
     assert len(ti.xcom_pull(task_ids="list_clients", key=XComKey.FAILURE)) <= 1000

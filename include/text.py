@@ -1,0 +1,25 @@
+"""Texts of others made fit for a database, a log, an alert and a terminal."""
+
+from __future__ import annotations
+
+import re
+
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+"""Control characters, marks that break or reverse a line, halves of surrogate pairs, and what is no character.
+
+PostgreSQL, SNS and SQS refuse some of them; UTF-8 has no halves of pairs.
+"""
+
+_BLANKS = re.compile(r"[ \t\r\n]+")
+
+
+def printable(text: str) -> str:
+    r"""The text, each unprintable character as a visible escape such as ``\x1b`` or ``\ud800``."""
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def one_line(text: str, limit: int) -> str:
+    """The printable text on one line of at most ``limit`` characters; dots tell that it was cut."""
+    # Cut first as well: what others wrote may have any length.
+    line = printable(_BLANKS.sub(" ", text[: limit * 4]).strip())
+    return line if len(line) <= limit else f"{line[: limit - 3]}..."

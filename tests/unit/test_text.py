@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.text import one_line, printable
+
+TEXTS = st.text(st.characters(codec=None, exclude_categories=())) | st.text(
+    st.sampled_from(["\x01", "\x1b", "\x7f", "\x85", "\n", "\ud800", "\udfff", "\u202e", "\ufffe", "a", " "])
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Zażółć 東京 🏭", "Zażółć 東京 🏭"),
+        ("bell \x07", "bell \\x07"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("two\nlines\tand a tab", "two\\nlines\\tand a tab"),
+        ("\x7f\x9f", "\\x7f\\x9f"),
+        ("half \ud83c of a pair", "half \\ud83c of a pair"),
+        ("turned \u202e round", "turned \\u202e round"),
+        ("line\u2028break", "line\\u2028break"),
+        ("no character \uffff", "no character \\uffff"),
+        ("back\\slash", "back\\slash"),
+    ],
+    ids=ascii,
+)
+def test_what_cannot_be_printed_becomes_a_visible_escape(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+@given(TEXTS)
+def test_printable_text_can_be_stored_and_sent_by_all(text: str) -> None:
+    shown = printable(text)
+    assert shown.encode("utf-8").decode("utf-8") == shown
+    assert not any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in shown)
+    assert printable(shown) == shown
+
+
+@given(TEXTS, st.integers(3, 50))
+def test_one_line_is_short_and_printable(text: str, limit: int) -> None:
+    line = one_line(text, limit)
+    assert len(line) <= limit
+    assert printable(line) == line
+
+
+def test_one_line_joins_lines_and_tells_that_it_was_cut() -> None:
+    assert one_line("  first\r\n\tsecond  ", 100) == "first second"
+    assert one_line("x" * 10, 10) == "x" * 10
+    assert one_line("x" * 11, 10) == "xxxxxxx..."
+    assert one_line("x" * 10**6, 10) == "xxxxxxx..."
