@@ -1,4 +1,4 @@
-"""What people are told of an ingest run: one alert, if there is something to tell."""
+"""The alerts of the call-details DAGs: at most one for a run."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 from include.alerts import MAX_FAILURES, Alert, Failure, Severity
 from include.call_details.dead_letters import ReplayResult
-from include.call_details.models import Outcome
-from include.call_details.reconcile import KeptReceipt
-from include.call_details.watcher import Left
+from include.call_details.models import FileOutcome
+from include.call_details.reconcile import SavedReceipt
+from include.call_details.watcher import LeftFile
 
 CLAIM_TASK = "claim_files"
 PLAN_TASK = "plan"
@@ -17,36 +17,36 @@ POST_TASK = "post_chunk"
 REPLAY_TASK = "replay"
 
 KILLED = "the task was killed or never ran; see its log"
-"""Reason of a task that left none."""
+"""Reason of a task that recorded none."""
 
 LogUrl = Callable[[str, int | None], str]
 """Link to the log of a task and map index."""
 
 WhyFailed = Callable[[int], str | None]
-"""What a chunk's task left as the reason of its failure, by the chunk's index."""
+"""The recorded reason of a chunk's failed task, by the chunk's index."""
 
 
 def receipt_alert(
-    kept: KeptReceipt, *, pipeline: str, location: str, log_url: LogUrl, why_failed: WhyFailed
+    saved: SavedReceipt, *, pipeline: str, location: str, log_url: LogUrl, why_failed: WhyFailed
 ) -> Alert | None:
     """The alert of a run that left a receipt, or None if every record was accepted.
 
     Args:
-        kept: the receipt.
+        saved: the receipt.
         pipeline: id of the DAG.
-        location: where the receipt lies.
+        location: of the receipt.
         log_url: makes links to logs.
-        why_failed: is asked for the chunks that are not complete.
+        why_failed: for the chunks that are not complete.
     """
-    found = kept.document
+    found = saved.document
     file = found["key"]
     facts = [f"file: s3://{found['bucket']}/{file} ({found['etag']})", f"receipt: {location}"]
     if found["stored_as"] is not None:
         facts.append(f"it lies now at: {found['stored_as']}")
     if found["error"] is not None:
-        return _not_planned(kept, pipeline, facts, log_url)
+        return _not_planned(saved, pipeline, facts, log_url)
     if found["problems"]:
-        return _incomplete(kept, pipeline, facts, log_url, why_failed)
+        return _incomplete(saved, pipeline, facts, log_url, why_failed)
     if not found["batches_dead_lettered"]:
         return None
     headline = (
@@ -65,11 +65,11 @@ def no_receipt(*, pipeline: str, run_id: str, reason: str, log_url: LogUrl) -> A
     return Alert(Severity.ERROR, pipeline, run_id, "nothing was ingested by this run", (), [failure])
 
 
-def left_alert(left: Sequence[Left], *, pipeline: str, run_id: str, log_url: LogUrl) -> Alert:
+def left_alert(left: Sequence[LeftFile], *, pipeline: str, run_id: str, log_url: LogUrl) -> Alert:
     """The alert of files that cannot be taken in."""
     failures = [Failure(f"file {each.key}", each.reason, CLAIM_TASK, None, log_url(CLAIM_TASK, None)) for each in left]
     headline = f"{len(left):,} files stay under incoming/, as they cannot be taken in"
-    facts = ["they are tried again all the time; whoever is not helped is told again after a day"]
+    facts = ["each round tries them again; a file that is still left after a day is reported again"]
     return Alert(Severity.ERROR, pipeline, run_id, headline, facts, failures)
 
 
@@ -82,16 +82,16 @@ def replay_alert(result: ReplayResult, *, pipeline: str, run_id: str, log_url: L
     return Alert(Severity.ERROR, pipeline, run_id, headline, (), [failure])
 
 
-def _not_planned(kept: KeptReceipt, pipeline: str, facts: list[str], log_url: LogUrl) -> Alert:
-    found = kept.document
+def _not_planned(saved: SavedReceipt, pipeline: str, facts: list[str], log_url: LogUrl) -> Alert:
+    found = saved.document
     headline = f"nothing of {found['key']} was posted"
-    if kept.outcome is Outcome.INCOMPLETE:
+    if saved.outcome is FileOutcome.INCOMPLETE:
         headline = (
             f"{found['key']} could not be planned again; {_accounted(found):,} of its {found['records_read']:,} "
             "records are accounted for"
         )
-    if kept.outcome is not Outcome.UNREADABLE and found["stored_as"] is not None:
-        facts = [*facts, "nothing is lost: clear the run when the cause is mended"]
+    if saved.outcome is not FileOutcome.UNREADABLE and found["stored_as"] is not None:
+        facts = [*facts, "nothing is lost: clear the run when the cause is fixed"]
     failure = Failure(f"file {found['key']}", found["error"], PLAN_TASK, None, log_url(PLAN_TASK, None))
     return Alert(Severity.ERROR, pipeline, found["run_id"], headline, facts, [failure])
 
@@ -101,8 +101,8 @@ def _accounted(found: dict[str, Any]) -> int:
     return accounted
 
 
-def _incomplete(kept: KeptReceipt, pipeline: str, facts: list[str], log_url: LogUrl, why_failed: WhyFailed) -> Alert:
-    found = kept.document
+def _incomplete(saved: SavedReceipt, pipeline: str, facts: list[str], log_url: LogUrl, why_failed: WhyFailed) -> Alert:
+    found = saved.document
     failures: list[Failure] = []
     for index, each in enumerate(found["ranges"]):
         if each["batches_accepted"] + each["batches_dead_lettered"] != each["batches_read"]:

@@ -53,7 +53,7 @@ def read_batches(
         blocks: the stored object's bytes from ``chunk.start`` to ``chunk.stop``, cut anywhere.
         plan: see :func:`include.call_details.planner.make_plan`.
         chunk: one of the plan's.
-        settled: whether nobody needs the batch of a number any more, so that it need not be made.
+        settled: whether the batch of a number is settled, so that it need not be made.
 
     Raises:
         InvalidFileError: the object is not the one that was planned.

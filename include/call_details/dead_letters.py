@@ -1,11 +1,11 @@
-"""Batches that could not be delivered: the body in S3, and a message that points to it in the queue.
+"""Batches that could not be delivered: the body in S3, a message in the queue that points to it, and their replay.
 
-The queue of dead letters, as a replay reads it.
+A replay deletes a message only after its batch was accepted. What is refused again is sent again at the end, and only
+then is the old message deleted: SQS drops a message 14 days after it was sent, and no longer counts one as the oldest
+that was received several times.
 
-Posts dead letters again: a message leaves the queue only after its batch was accepted.
-
-What is refused again is sent anew in the end, and only then is the old message deleted: SQS drops a message 14 days
-after it was sent, and no longer counts one as the oldest that was received several times.
+Every method that calls S3 or SQS may also raise StorageUnavailableError and AwsUnavailableError (a retry may work),
+StorageRefusedError and AwsRefusedError.
 """
 
 from __future__ import annotations
@@ -36,6 +36,12 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import MessageTypeDef
+
+VISIBILITY_SECONDS = 120
+"""How long a received message stays hidden from others; extended three times as often."""
+
+_WAIT_SECONDS = 2
+_SQS_BATCH = 10
 
 log = logging.getLogger(__name__)
 
@@ -100,20 +106,14 @@ class DeadLetters:
         self._bucket = bucket
         self._queue_url = queue_url
 
-    def keep(self, letter: DeadLetter, body: bytes) -> BodyPointer:
-        """Keep the body, then tell of it. Done again, it leaves a second message, which a replay does not mind.
+    def save(self, dead_letter: DeadLetter, body: bytes) -> BodyPointer:
+        """Write the body, then send the message. Called again, it sends a second one, which does a replay no harm.
 
         Args:
-            letter: what is known of the batch.
+            dead_letter: what is known of the batch.
             body: the request's body.
-
-        Raises:
-            StorageUnavailableError: S3 failed; a retry may work.
-            StorageRefusedError: S3 refused.
-            AwsUnavailableError: SQS failed; a retry may work.
-            AwsRefusedError: SQS refused.
         """
-        key = dead_letter_key(letter.file, letter.batch)
+        key = dead_letter_key(dead_letter.file, dead_letter.batch)
         with typed_errors(f"write s3://{self._bucket}/{key}"):
             written = self._s3.put_object(
                 Bucket=self._bucket,
@@ -124,35 +124,33 @@ class DeadLetters:
             )
         pointer = BodyPointer(self._bucket, key, written.get("VersionId"), hashlib.sha256(body).hexdigest())
         with aws_errors("SQS", f"send to {self._queue_url}"):
-            self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=to_message(letter, pointer))
+            self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=to_message(dead_letter, pointer))
         return pointer
 
     def body(self, pointer: BodyPointer) -> bytes:
         """The body that a message points to.
 
         Raises:
-            InvalidInputError: it is gone, or is not the one that was kept.
-            StorageUnavailableError: S3 failed; a retry may work.
-            StorageRefusedError: S3 refused.
+            InvalidInputError: it is gone, or is not the one that was written.
         """
-        place = f"s3://{pointer.bucket}/{pointer.key}"
+        uri = f"s3://{pointer.bucket}/{pointer.key}"
         version: Any = {"VersionId": pointer.version_id} if pointer.version_id else {}
-        with typed_errors(f"read {place}"):
+        with typed_errors(f"read {uri}"):
             try:
                 body = self._s3.get_object(Bucket=pointer.bucket, Key=pointer.key, **version)["Body"].read()
             except ClientError as error:
                 if error_code(error) in ("NoSuchKey", "NoSuchVersion"):
-                    raise InvalidInputError(f"{place} is gone") from error
+                    raise InvalidInputError(f"{uri} is gone") from error
                 raise
         if hashlib.sha256(body).hexdigest() != pointer.sha256:
-            raise InvalidInputError(f"{place} is not what was kept there for this batch")
+            raise InvalidInputError(f"{uri} is not what was written there for this batch")
         return body
 
 
-def to_message(letter: DeadLetter, pointer: BodyPointer) -> str:
+def to_message(dead_letter: DeadLetter, pointer: BodyPointer) -> str:
     """The queue's message, JSON."""
     # ASCII: a file's key may hold characters that SQS does not take.
-    return json.dumps({"body": asdict(pointer), **asdict(letter)})
+    return json.dumps({"body": asdict(pointer), **asdict(dead_letter)})
 
 
 def from_message(text: str) -> tuple[DeadLetter, BodyPointer]:
@@ -164,24 +162,15 @@ def from_message(text: str) -> tuple[DeadLetter, BodyPointer]:
     try:
         found = json.loads(text)
         pointer = BodyPointer(**found.pop("body"))
-        letter = DeadLetter(**{**found, "file": FileVersion(**found["file"])})
+        dead_letter = DeadLetter(**{**found, "file": FileVersion(**found["file"])})
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         # Not chained: the decoder's error holds the whole message.
-        raise InvalidInputError(f"a message that is no dead letter ({type(error).__name__})") from None
-    return letter, pointer
+        raise InvalidInputError(f"the message is no dead letter ({type(error).__name__})") from None
+    return dead_letter, pointer
 
 
-VISIBILITY_SECONDS = 120
-"""How long a message stays hidden from others unless that is extended, which happens three times as often."""
-
-_WAIT_SECONDS = 2
-_SQS_BATCH = 10
-
-
-class LetterQueue:
-    """One queue.
-
-    Every method may raise AwsUnavailableError (a retry may work) and AwsRefusedError (it will not).
+class DeadLetterQueue:
+    """The queue, as a replay uses it.
 
     Args:
         sqs: a boto3 client; safe to share between threads.
@@ -195,13 +184,13 @@ class LetterQueue:
     def take(self, most: int) -> list[MessageTypeDef]:
         """Some messages, which are then hidden from others for a while; none if the queue is empty."""
         with aws_errors("SQS", f"receive from {self._url}"):
-            answer = self._sqs.receive_message(
+            received = self._sqs.receive_message(
                 QueueUrl=self._url,
                 MaxNumberOfMessages=min(most, _SQS_BATCH),
                 VisibilityTimeout=VISIBILITY_SECONDS,
                 WaitTimeSeconds=_WAIT_SECONDS,
             )
-        return answer.get("Messages", [])
+        return received.get("Messages", [])
 
     def send(self, body: str) -> None:
         """Send a message."""
@@ -213,14 +202,14 @@ class LetterQueue:
         with aws_errors("SQS", f"delete a message of {self._url}"):
             self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=receipt)
 
-    def hide(self, in_hand: Iterable[tuple[str, str]], seconds: int) -> None:
+    def hide(self, messages: Iterable[tuple[str, str]], seconds: int) -> None:
         """Hide messages for some time from now on; 0 shows them.
 
         Args:
-            in_hand: their ids and receipts.
+            messages: their ids and receipts.
             seconds: how long.
         """
-        for some in batched(in_hand, _SQS_BATCH):
+        for some in batched(messages, _SQS_BATCH):
             with aws_errors("SQS", f"hide messages of {self._url}"):
                 # Single ones may be refused, because they have been deleted in the meantime.
                 self._sqs.change_message_visibility_batch(
@@ -271,13 +260,13 @@ class Replay:
         workers: int,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self._queue = LetterQueue(sqs, queue_url)
+        self._queue = DeadLetterQueue(sqs, queue_url)
         self._dead_letters = dead_letters
         self._api = api
         self._workers = workers
         self._sleep = sleep
-        self._in_hand: dict[str, str] = {}
-        self._kept: dict[str, str] = {}
+        self._received: dict[str, str] = {}
+        self._refused: dict[str, str] = {}
         self._ended: Counter[str] = Counter()
 
     async def run(self, limit: int, *, dry_run: bool) -> ReplayResult:
@@ -289,8 +278,8 @@ class Replay:
 
         Raises:
             ApiUnavailableError: the API asks to wait for long.
-            PipelineError: any other of the login, SQS or S3. Whatever it is, what was accepted before is deleted, and
-                the others stay.
+            PipelineError: any other of the login, SQS or S3. In any case what was accepted before is deleted, and the
+                others stay.
         """
         queue: asyncio.Queue[MessageTypeDef | None] = asyncio.Queue(self._workers)
         with ThreadPoolExecutor(self._workers + 2) as threads:
@@ -301,7 +290,7 @@ class Replay:
                         tasks.create_task(self._work(queue, threads, dry_run=dry_run))
                 # Not earlier, or this run would receive them again.
                 async with task_group() as tasks:
-                    for message, body in self._kept.items():
+                    for message, body in self._refused.items():
                         tasks.create_task(self._renew(message, body, threads))
         return ReplayResult(**self._ended)
 
@@ -312,8 +301,8 @@ class Replay:
         while (left := limit - self._ended["received"]) > 0:
             messages = await loop.run_in_executor(threads, self._queue.take, left)
             # A queue may deliver a message twice, with another receipt.
-            fresh = [message for message in messages if message["MessageId"] not in self._in_hand]
-            self._in_hand |= {message["MessageId"]: message["ReceiptHandle"] for message in messages}
+            fresh = [message for message in messages if message["MessageId"] not in self._received]
+            self._received |= {message["MessageId"]: message["ReceiptHandle"] for message in messages}
             if not fresh:
                 # Empty, or it has nothing else any more.
                 break
@@ -329,40 +318,40 @@ class Replay:
         loop = asyncio.get_running_loop()
         while (message := await queue.get()) is not None:
             try:
-                letter, pointer = from_message(message["Body"])
-                what = f"batch {letter.batch} of {letter.file.key} ({letter.file.etag})"
+                dead_letter, pointer = from_message(message["Body"])
+                what = f"batch {dead_letter.batch} of {dead_letter.file.key} ({dead_letter.file.etag})"
                 if dry_run:
-                    log.info("would post %s, last status %s", what, letter.last_status)
+                    log.info("would post %s, last status %s", what, dead_letter.last_status)
                     continue
                 body = await loop.run_in_executor(threads, self._dead_letters.body, pointer)
             except InvalidInputError as error:
                 log.warning("message %s stays in the queue: %s", message["MessageId"], error)
                 self._ended["unreadable"] += 1
                 if not dry_run:
-                    self._kept[message["MessageId"]] = message["Body"]
+                    self._refused[message["MessageId"]] = message["Body"]
                 continue
-            delivery = await self._api.post(body, letter.idempotency_key)
+            delivery = await self._api.post(body, dead_letter.idempotency_key)
             if delivery.accepted:
-                await loop.run_in_executor(threads, self._queue.delete, self._in_hand[message["MessageId"]])
-                del self._in_hand[message["MessageId"]]
+                await loop.run_in_executor(threads, self._queue.delete, self._received[message["MessageId"]])
+                del self._received[message["MessageId"]]
                 self._ended["accepted"] += 1
                 log.info("accepted: %s", what)
             else:
                 self._ended["failed"] += 1
-                self._kept[message["MessageId"]] = message["Body"]
+                self._refused[message["MessageId"]] = message["Body"]
                 log.warning("%s stays in the queue: %s", what, delivery.error)
 
     async def _renew(self, message: str, body: str, threads: ThreadPoolExecutor) -> None:
-        """Put a message in the place of one that says the same, so that its time begins anew."""
+        """Send a message again and delete the old one, so that its 14 days begin again."""
         loop = asyncio.get_running_loop()
-        # In this order: two messages of a batch do no harm, none would lose it.
+        # In this order: two messages of a batch do no harm, no message would lose it.
         await loop.run_in_executor(threads, self._queue.send, body)
-        await loop.run_in_executor(threads, self._queue.delete, self._in_hand[message])
-        del self._in_hand[message]
+        await loop.run_in_executor(threads, self._queue.delete, self._received[message])
+        del self._received[message]
 
     @asynccontextmanager
     async def _hidden(self, threads: ThreadPoolExecutor) -> AsyncIterator[None]:
-        """Keep what is in hand hidden from other readers; what is still in hand in the end is shown again."""
+        """Keep received messages hidden from other readers; those not deleted by the end are shown again."""
         loop = asyncio.get_running_loop()
 
         async def extend() -> None:
@@ -370,7 +359,7 @@ class Replay:
                 await self._sleep(VISIBILITY_SECONDS / 3)
                 try:
                     await loop.run_in_executor(
-                        threads, self._queue.hide, list(self._in_hand.items()), VISIBILITY_SECONDS
+                        threads, self._queue.hide, list(self._received.items()), VISIBILITY_SECONDS
                     )
                 except TransientError as error:
                     log.warning("messages could not be kept hidden, they may be posted twice: %s", error)
@@ -381,4 +370,4 @@ class Replay:
         finally:
             extending.cancel()
             await asyncio.gather(extending, return_exceptions=True)
-            await loop.run_in_executor(threads, self._queue.hide, list(self._in_hand.items()), 0)
+            await loop.run_in_executor(threads, self._queue.hide, list(self._received.items()), 0)

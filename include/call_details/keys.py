@@ -1,21 +1,19 @@
-"""Where everything lies in the ingest bucket.
+"""Names that a file version determines: keys in the ingest bucket, idempotency keys, the run's id.
 
-::
+They are the same whoever makes them, and however often::
 
     incoming/<name>                             where files are dropped
     processing/<etag>/<name>                    claimed
     processed/<yyyy>/<mm>/<dd>/<etag>/<name>    accounted for, the UTC day on which it was
     failed/<etag>/<name>                        cannot be read
     receipts/<key>.<etag>.json                  what became of each record
-    plans/<key>.<etag>/<round>.json             how it was cut; a working paper, expires
+    plans/<key>.<etag>/<round>.json             how it was cut; expires
     dead-letter/<key>/<batch>.json              the request body of a batch that could not be delivered
 
 ``<key>`` is the key under which the file was dropped, with its ``incoming/``; ``<name>`` is without. The ETag keeps two
 versions of a file apart, of which one may arrive while the other is being read; the bodies of dead letters are told
-apart by the bucket's own version ids. S3 allows 1,024 bytes for a key: where a file's own key is too long to fit in,
-its end gives way to ``~`` and a digest of it.
-
-Names made from a file version: the same for the same version, whoever makes them and however often.
+apart by the bucket's own version ids. S3 allows 1,024 bytes for a key: the end of a key that is too long is
+replaced by ``~`` and a digest of it.
 """
 
 from __future__ import annotations
@@ -37,6 +35,10 @@ _MOVED = re.compile(r"(?:processing|processed/\d{4}/\d{2}/\d{2}|failed)/(?P<etag
 # Cutting a key to size may leave up to three bytes unused, as a character has up to four.
 _CUT_BYTES = _MAX_BYTES - 3
 _CUT = re.compile(rf"~[0-9a-f]{{{_DIGEST}}}\Z")
+
+_NOT_IN_A_RUN_ID = re.compile(r"[^A-Za-z0-9_.~-]+")
+_READABLE = 100
+_IDENTITY_DIGEST = 24
 
 
 def is_dropped_file(key: str) -> bool:
@@ -107,11 +109,6 @@ def _fit(before: str, own: str, after: str = "") -> str:
     mark = f"~{hashlib.sha256(own.encode()).hexdigest()[:_DIGEST]}"
     room = _MAX_BYTES - len(f"{before}{mark}{after}".encode())
     return f"{before}{own.encode()[:room].decode('utf-8', 'ignore')}{mark}{after}"
-
-
-_NOT_IN_A_RUN_ID = re.compile(r"[^A-Za-z0-9_.~-]+")
-_READABLE = 100
-_IDENTITY_DIGEST = 24
 
 
 def file_version(bucket: str, key: str, etag: str) -> FileVersion:

@@ -1,15 +1,14 @@
-"""Who works on a file version: one owner at a time, by a lease in the ledger table.
+"""The ledger table: which run owns a file version, and how far each chunk of it has come.
 
-Every new owner gets a higher fence. What an owner writes later carries its fence, so that one that was stopped, and
-goes on after another has taken over, is refused.
+A claim is a lease. Every new owner gets a higher fence, and what it writes carries that fence: an owner that was
+stopped, and goes on after another has taken over, is refused.
 
-A claim as the ledger table has it.
+A chunk is one item, replaced as a whole at each acknowledgement. Opening it for an attempt makes every write of an
+earlier attempt fail, also of one that is still alive. Batches settled in order shrink to a single number, so the item
+stays small, and writing it cheap, however many batches the chunk has.
 
-What became of each batch of a chunk, and which attempt of the chunk's task may say so.
-
-A chunk is one item of the ledger table, replaced as a whole at each acknowledgement. Opening it for an attempt makes
-every write of an earlier attempt fail, also of one that is still alive. All that is done in order shrinks to a single
-number, so the item stays small, and writing it cheap, however many batches the chunk has.
+Every method and function here may also raise AwsUnavailableError (DynamoDB failed: a retry may work) and
+AwsRefusedError (it refused).
 """
 
 from __future__ import annotations
@@ -19,16 +18,195 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
-from include.call_details.models import ChunkState, Claim, Done, FileVersion, Held, Settled, Terms, Unfinished
+from include.call_details.models import ChunkState, Claim, Done, FileVersion, LeaseHeld, Settled, Terms, Unfinished
 from include.clients.dynamodb import Item, ItemTable
 from include.errors import ClaimLostError, InvalidInputError
 
-LET_GO = 0.0
+LEASE_SECONDS = 900.0
+"""Longer than any pause between two renewals of a healthy run: its tasks may wait for a worker."""
+
+MAX_PAUSE_SECONDS = 3600.0
+"""Longest pause that a run makes because the API asks for it: as long as a task's retry waits at most."""
+
+RELEASED = 0.0
 """End of a lease that its owner ended itself."""
+
+_CLAIM = "claim"
+_UNFINISHED = "unfinished"
+"""Partition of pointers to the claims that are not completed; without it one would have to read the whole table."""
+
+
+class Claims:
+    """Claims of one ledger table.
+
+    Args:
+        table: the ledger table.
+        lease_seconds: how long a claim holds without being renewed.
+        clock: seconds since the epoch; clocks of different machines may differ by much less than the lease.
+    """
+
+    def __init__(
+        self, table: ItemTable, *, lease_seconds: float = LEASE_SECONDS, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._table = table
+        self._lease_seconds = lease_seconds
+        self._clock = clock
+
+    def claim(
+        self, file: FileVersion, owner: str, *, force: bool = False, begun: bool | None = None
+    ) -> Claim | LeaseHeld | Done:
+        """Claim a file version, or learn why not. An owner may claim again what it has: that renews its lease.
+
+        Args:
+            file: what to claim.
+            owner: the run that is going to work on it; the same text for all its tasks and their retries.
+            force: begin another round if it is done.
+            begun: True if the owner begins, False if it is to be started, None to leave that as it is.
+        """
+        while True:
+            seen = self._table.get(file.partition, _CLAIM)
+            next_ = self._next(file, owner, seen, force=force, begun=begun)
+            if not isinstance(next_, Claim):
+                return next_
+            if self._write(seen, next_):
+                self._mark_unfinished(file)
+                return next_
+            # Another owner was faster: read what it is now.
+
+    def _next(
+        self, file: FileVersion, owner: str, seen: Item, *, force: bool, begun: bool | None
+    ) -> Claim | LeaseHeld | Done:
+        if not seen.version:
+            return Claim(file, owner, 1, 1, begun=bool(begun))
+        now = _StoredClaim.of(file, seen)
+        mine = replace(now.claim, begun=now.claim.begun if begun is None else begun)
+        taken_over = replace(mine, owner=owner, fence=mine.fence + 1)
+        if now.receipt is not None:
+            again = replace(taken_over, round=now.claim.round + 1, plan=None)
+            return again if force else Done(now.receipt, now.claim.owner)
+        if now.claim.owner == owner:
+            return mine
+        return LeaseHeld(now.claim.owner, now.until) if now.until > self._clock() else taken_over
+
+    def renew(self, claim: Claim, *, pause: float = 0.0) -> None:
+        """Extend the lease; it may have run out, as long as no other owner has taken over.
+
+        Args:
+            claim: what to keep.
+            pause: seconds in which its owner will do nothing, up to :data:`MAX_PAUSE_SECONDS`.
+
+        Raises:
+            ClaimLostError: another owner has taken over.
+        """
+        until = self._clock() + self._lease_seconds + min(pause, MAX_PAUSE_SECONDS)
+        self._change(claim, lambda current: current, lease=lambda current: max(current, until))
+
+    def fix_terms(self, claim: Claim, terms: Terms) -> Claim:
+        """Fix the terms of the version's batches, unless that was done before.
+
+        Raises:
+            ClaimLostError: another owner has taken over.
+        """
+        return self._change(claim, lambda current: replace(current, terms=current.terms or terms))
+
+    def note_plan(self, claim: Claim, key: str) -> Claim:
+        """Note where the round's plan lies: a later owner has to go on by the same one.
+
+        Raises:
+            ClaimLostError: another owner has taken over.
+        """
+        return self._change(claim, lambda current: replace(current, plan=key))
+
+    def complete(self, claim: Claim, receipt: str) -> None:
+        """Mark the file version as accounted for.
+
+        Raises:
+            ClaimLostError: another owner has taken over.
+        """
+        pointer = self._table.get(_UNFINISHED, claim.file.partition)
+        self._change(claim, lambda current: current, receipt=receipt)
+        self._table.delete(pointer)
+
+    def release(self, claim: Claim) -> None:
+        """End the lease on a version that is not done, so that its next owner need not wait.
+
+        Raises:
+            ClaimLostError: another owner has taken over.
+        """
+        self._change(claim, lambda current: current, lease=lambda current: RELEASED)
+
+    def forget(self, claim: Claim) -> None:
+        """End the lease on a version that need not be finished. It may be claimed again all the same.
+
+        Raises:
+            ClaimLostError: another owner has taken over.
+        """
+        pointer = self._table.get(_UNFINISHED, claim.file.partition)
+        self.release(claim)
+        self._table.delete(pointer)
+
+    def current(self, file: FileVersion, owner: str) -> Claim:
+        """The claim that ``owner`` has, for those of its tasks that did not make it.
+
+        Raises:
+            ClaimLostError: it has none, or has completed it.
+        """
+        seen = self._table.get(file.partition, _CLAIM)
+        if seen.version and seen.content["owner"] == owner and seen.content["receipt"] is None:
+            return _StoredClaim.of(file, seen).claim
+        raise ClaimLostError(f"{file.key} ({file.etag}) is not claimed by {owner} (any more)")
+
+    def unfinished(self) -> list[Unfinished]:
+        """File versions that were claimed and are neither done nor forgotten."""
+        found: list[Unfinished] = []
+        for pointer in self._table.query(_UNFINISHED):
+            file = FileVersion(**pointer.content)
+            seen = self._table.get(file.partition, _CLAIM)
+            if not seen.version:
+                found.append(Unfinished(file, begun=False, lapsed=True))
+                continue
+            now = _StoredClaim.of(file, seen)
+            if now.receipt is not None:
+                # Its owner died between the two writes of complete().
+                self._table.delete(pointer)
+            else:
+                found.append(Unfinished(file, now.claim.begun, lapsed=RELEASED < now.until <= self._clock()))
+        return found
+
+    def _change(
+        self,
+        claim: Claim,
+        change: Callable[[Claim], Claim],
+        *,
+        receipt: str | None = None,
+        lease: Callable[[float], float] | None = None,
+    ) -> Claim:
+        while True:
+            seen = self._table.get(claim.file.partition, _CLAIM)
+            if not seen.version or seen.content["fence"] != claim.fence:
+                raise ClaimLostError(f"{claim.file.key} ({claim.file.etag}): another owner has taken over")
+            now = _StoredClaim.of(claim.file, seen)
+            if now.receipt is not None:
+                if now.receipt == receipt:
+                    return now.claim
+                raise ClaimLostError(f"{claim.file.key} ({claim.file.etag}) is done: {now.receipt}")
+            changed = change(now.claim)
+            if self._write(seen, changed, receipt=receipt, until=lease(now.until) if lease else None):
+                return changed
+            # Another task of the same owner was faster, and may have changed something else.
+
+    def _write(self, seen: Item, claim: Claim, *, receipt: str | None = None, until: float | None = None) -> bool:
+        until = self._clock() + self._lease_seconds if until is None else until
+        return self._table.replace(seen, _StoredClaim(claim, until, receipt).content()) is not None
+
+    def _mark_unfinished(self, file: FileVersion) -> None:
+        # Written again even if it is there: whoever is about to delete an older one must not delete this one.
+        while self._table.replace(self._table.get(_UNFINISHED, file.partition), asdict(file)) is None:
+            pass
 
 
 @dataclass(frozen=True)
-class StoredClaim:
+class _StoredClaim:
     """One item of the table.
 
     Args:
@@ -71,188 +249,6 @@ class StoredClaim:
         return cls(claim, found["leased_until_ms"] / 1000, found["receipt"])
 
 
-LEASE_SECONDS = 900.0
-"""Longer than any pause between two renewals of a healthy run: its tasks may wait for a worker."""
-
-MAX_PAUSE_SECONDS = 3600.0
-"""Longest pause that a run makes because the API asks for it: as long as a task's retry waits at most."""
-
-_CLAIM = "claim"
-_UNFINISHED = "unfinished"
-"""Partition of pointers to the claims that are not completed: one would have to read the whole table otherwise."""
-
-
-class Claims:
-    """Claims of one ledger table.
-
-    Every method may raise AwsUnavailableError (a retry may work) and AwsRefusedError (it will not).
-
-    Args:
-        table: the ledger table.
-        lease_seconds: how long a claim holds without being renewed.
-        clock: seconds since the epoch; clocks of different machines may differ by much less than the lease.
-    """
-
-    def __init__(
-        self, table: ItemTable, *, lease_seconds: float = LEASE_SECONDS, clock: Callable[[], float] = time.time
-    ) -> None:
-        self._table = table
-        self._lease_seconds = lease_seconds
-        self._clock = clock
-
-    def claim(
-        self, file: FileVersion, owner: str, *, force: bool = False, begun: bool | None = None
-    ) -> Claim | Held | Done:
-        """Claim a file version, or learn why not. An owner may claim again what it has: that renews its lease.
-
-        Args:
-            file: what to claim.
-            owner: the run that is going to work on it; the same text for all its tasks and their retries.
-            force: begin another round if it is done.
-            begun: True if the owner sets to work, False if it is to be started, None to leave that as it is.
-        """
-        while True:
-            seen = self._table.get(file.partition, _CLAIM)
-            next_ = self._next(file, owner, seen, force=force, begun=begun)
-            if not isinstance(next_, Claim):
-                return next_
-            if self._write(seen, next_):
-                self._point_to(file)
-                return next_
-            # Somebody was faster: look again what it is now.
-
-    def _next(
-        self, file: FileVersion, owner: str, seen: Item, *, force: bool, begun: bool | None
-    ) -> Claim | Held | Done:
-        if not seen.version:
-            return Claim(file, owner, 1, 1, begun=bool(begun))
-        now = StoredClaim.of(file, seen)
-        mine = replace(now.claim, begun=now.claim.begun if begun is None else begun)
-        taken_over = replace(mine, owner=owner, fence=mine.fence + 1)
-        if now.receipt is not None:
-            again = replace(taken_over, round=now.claim.round + 1, plan=None)
-            return again if force else Done(now.receipt, now.claim.owner)
-        if now.claim.owner == owner:
-            return mine
-        return Held(now.claim.owner, now.until) if now.until > self._clock() else taken_over
-
-    def renew(self, claim: Claim, *, pause: float = 0.0) -> None:
-        """Extend the lease; it may have run out, as long as nobody has taken over.
-
-        Args:
-            claim: what to keep.
-            pause: seconds in which its owner will do nothing, up to :data:`MAX_PAUSE_SECONDS`.
-
-        Raises:
-            ClaimLostError: somebody has taken over.
-        """
-        until = self._clock() + self._lease_seconds + min(pause, MAX_PAUSE_SECONDS)
-        self._change(claim, lambda current: current, lease=lambda current: max(current, until))
-
-    def fix(self, claim: Claim, terms: Terms) -> Claim:
-        """Fix the terms of the version's batches, unless that was done before.
-
-        Raises:
-            ClaimLostError: somebody has taken over.
-        """
-        return self._change(claim, lambda current: replace(current, terms=current.terms or terms))
-
-    def note_plan(self, claim: Claim, place: str) -> Claim:
-        """Note where the round's plan lies: who takes over later has to go on by the same one.
-
-        Raises:
-            ClaimLostError: somebody has taken over.
-        """
-        return self._change(claim, lambda current: replace(current, plan=place))
-
-    def complete(self, claim: Claim, receipt: str) -> None:
-        """Mark the file version as accounted for.
-
-        Raises:
-            ClaimLostError: somebody has taken over.
-        """
-        pointer = self._table.get(_UNFINISHED, claim.file.partition)
-        self._change(claim, lambda current: current, receipt=receipt)
-        self._table.delete(pointer)
-
-    def release(self, claim: Claim) -> None:
-        """Let go of a version that is not done: its next owner need not wait for the end of the lease.
-
-        Raises:
-            ClaimLostError: somebody has taken over.
-        """
-        self._change(claim, lambda current: current, lease=lambda current: LET_GO)
-
-    def forget(self, claim: Claim) -> None:
-        """Let go of a version that nobody has to finish. Whoever claims it after all may try.
-
-        Raises:
-            ClaimLostError: somebody has taken over.
-        """
-        pointer = self._table.get(_UNFINISHED, claim.file.partition)
-        self.release(claim)
-        self._table.delete(pointer)
-
-    def current(self, file: FileVersion, owner: str) -> Claim:
-        """The claim that ``owner`` has, for those of its tasks that did not make it.
-
-        Raises:
-            ClaimLostError: it has none, or has completed it.
-        """
-        seen = self._table.get(file.partition, _CLAIM)
-        if seen.version and seen.content["owner"] == owner and seen.content["receipt"] is None:
-            return StoredClaim.of(file, seen).claim
-        raise ClaimLostError(f"{file.key} ({file.etag}) is not claimed by {owner} (any more)")
-
-    def unfinished(self) -> list[Unfinished]:
-        """File versions that were claimed and are neither done nor forgotten."""
-        found: list[Unfinished] = []
-        for pointer in self._table.query(_UNFINISHED):
-            file = FileVersion(**pointer.content)
-            seen = self._table.get(file.partition, _CLAIM)
-            if not seen.version:
-                found.append(Unfinished(file, begun=False, lapsed=True))
-                continue
-            now = StoredClaim.of(file, seen)
-            if now.receipt is not None:
-                # Its owner died between the two writes of complete().
-                self._table.delete(pointer)
-            else:
-                found.append(Unfinished(file, now.claim.begun, lapsed=LET_GO < now.until <= self._clock()))
-        return found
-
-    def _change(
-        self,
-        claim: Claim,
-        change: Callable[[Claim], Claim],
-        *,
-        receipt: str | None = None,
-        lease: Callable[[float], float] | None = None,
-    ) -> Claim:
-        while True:
-            seen = self._table.get(claim.file.partition, _CLAIM)
-            if not seen.version or seen.content["fence"] != claim.fence:
-                raise ClaimLostError(f"{claim.file.key} ({claim.file.etag}): another owner has taken over")
-            now = StoredClaim.of(claim.file, seen)
-            if now.receipt is not None:
-                if now.receipt == receipt:
-                    return now.claim
-                raise ClaimLostError(f"{claim.file.key} ({claim.file.etag}) is done: {now.receipt}")
-            changed = change(now.claim)
-            if self._write(seen, changed, receipt=receipt, until=lease(now.until) if lease else None):
-                return changed
-            # Another task of the same owner was faster, and may have changed something else.
-
-    def _write(self, seen: Item, claim: Claim, *, receipt: str | None = None, until: float | None = None) -> bool:
-        until = self._clock() + self._lease_seconds if until is None else until
-        return self._table.replace(seen, StoredClaim(claim, until, receipt).content()) is not None
-
-    def _point_to(self, file: FileVersion) -> None:
-        # Written anew even if it is there: whoever is about to delete an older one must not delete this one.
-        while self._table.replace(self._table.get(_UNFINISHED, file.partition), asdict(file)) is None:
-            pass
-
-
 class ChunkLedger:
     """One attempt's hold on one chunk; only one thread at a time may acknowledge."""
 
@@ -263,7 +259,7 @@ class ChunkLedger:
 
     @classmethod
     def open(cls, table: ItemTable, claim: Claim, index: int, *, first: int, batches: int) -> Self:
-        """Take hold of a chunk: whoever had it before cannot acknowledge any more.
+        """Open a chunk for an attempt: the one that had it before cannot acknowledge any more.
 
         Args:
             table: the ledger table.
@@ -275,8 +271,6 @@ class ChunkLedger:
         Raises:
             ClaimLostError: a later owner of the file version has opened it.
             InvalidInputError: the ledger knows the chunk with other batches, or it has too many.
-            AwsUnavailableError: a retry may work.
-            AwsRefusedError: it will not.
         """
         fresh = ChunkState.fresh(index, first, batches)
         while True:
@@ -287,7 +281,7 @@ class ChunkLedger:
             if (state.first, state.batches) != (first, batches):
                 raise InvalidInputError(
                     f"chunk {index} of {claim.file.key} has batches {first} to {first + batches - 1}, but the ledger "
-                    f"knows it as {state.first} to {state.first + state.batches - 1}: the plan was made anew"
+                    f"knows it as {state.first} to {state.first + state.batches - 1}: the plan was replaced"
                 )
             item = table.replace(seen, _content(state, claim.fence))
             if item is not None:
@@ -302,8 +296,6 @@ class ChunkLedger:
 
         Raises:
             ClaimLostError: another attempt or owner has opened the chunk; these batches are not settled.
-            AwsUnavailableError: a retry may work.
-            AwsRefusedError: it will not.
         """
         state = self.state.settle(settled, logins=logins)
         item = self._table.replace(self._item, _content(state, self._item.content["fence"]))
@@ -313,12 +305,7 @@ class ChunkLedger:
 
 
 def read_chunks(table: ItemTable, claim: Claim) -> list[ChunkState]:
-    """All chunks of the claim's round that were ever opened, by index.
-
-    Raises:
-        AwsUnavailableError: a retry may work.
-        AwsRefusedError: it will not.
-    """
+    """All chunks of the claim's round that were ever opened, by index."""
     return [_state(item.content) for item in table.query(claim.file.partition, _sort_key(claim))]
 
 

@@ -1,10 +1,5 @@
-"""A file version, who works on it, and how far it has come.
-
-How a file version is posted: cut into chunks of whole batches, each of which a task can read on its own.
-
-What became of the batches of a chunk, as one small value.
-
-What became of every record of a file version (spec: call_details, Receipt).
+"""The values of an ingest: a file version and its claim, the plan that cuts it into chunks of whole batches, how far
+each chunk has come, and the receipt that accounts for every record (spec: call_details, Receipt).
 """
 
 from __future__ import annotations
@@ -19,13 +14,16 @@ from typing import Any, Self
 
 from include.errors import InvalidInputError
 
+MAX_BATCHES_PER_CHUNK = 40_000
+"""If all were dead letters, their numbers (7 bytes each at most) would still fit into an item's 400 KB."""
+
 
 @dataclass(frozen=True)
 class FileVersion:
-    """What is claimed: a file as it was announced, wherever it is moved to afterwards.
+    """What is claimed: a file as it was dropped, wherever it is moved to afterwards.
 
     Args:
-        bucket: where it was announced.
+        bucket: where it was dropped.
         key: its key there.
         etag: its ETag there.
     """
@@ -43,9 +41,9 @@ class FileVersion:
 
 @dataclass(frozen=True)
 class Terms:
-    """What the bodies of a file version's batches depend on beside its bytes. Its first plan fixes them for ever.
+    """What the bodies of a file version's batches depend on beside its bytes; its first plan fixes them for good.
 
-    The same batch is then the same body under the same idempotency key, however often the version is planned or posted.
+    So the same batch is the same body under the same idempotency key, however often the version is planned or posted.
 
     Args:
         records_per_batch: 1 to 500; the last batch of the file may have fewer.
@@ -67,7 +65,7 @@ class Claim:
         round: 1, and one more each time that a version which was done is posted again.
         terms: None if it was never planned.
         plan: where this round's plan lies, once there is one.
-        begun: its run has set to work since the file was delivered last; otherwise one has to be started for it.
+        begun: its run has begun since the file was dropped last; otherwise one has to be started for it.
     """
 
     file: FileVersion
@@ -80,11 +78,11 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Held:
-    """Another owner has it.
+class LeaseHeld:
+    """Another owner has the file version.
 
     Args:
-        owner: the run that has it.
+        owner: that run.
         until: when its lease ends, seconds since the epoch.
     """
 
@@ -112,7 +110,7 @@ class Unfinished:
     Args:
         file: the file version.
         begun: see :class:`Claim`.
-        lapsed: its lease ran out: the owner died, as nobody let go of it.
+        lapsed: its lease ran out without being released: the owner died.
     """
 
     file: FileVersion
@@ -148,13 +146,13 @@ class Plan:
     """One round's work on a file version.
 
     Args:
-        file: the version as it was announced: its identity.
+        file: the version as it was dropped: its identity.
         key: where the object lies that tasks read.
         etag: its ETag there, for ``If-Match``; a move may change it.
         size: its bytes.
         gzip: it is compressed; its one chunk is the whole object.
-        records_per_batch: see :class:`~include.call_details.models.Terms`.
-        timestamp: see there.
+        records_per_batch: see :class:`Terms`.
+        timestamp: see :class:`Terms`.
         records: lines that are not blank.
         text_bytes: bytes after decompression.
         invalid_bytes: bytes of the text that are not valid UTF-8.
@@ -192,10 +190,6 @@ class Plan:
                 "chunks": tuple(Chunk(*chunk) for chunk in document["chunks"]),
             }
         )
-
-
-MAX_BATCHES_PER_CHUNK = 40_000
-"""If all were dead letters, their numbers (7 bytes each at most) would still fit into an item's 400 KB."""
 
 
 @dataclass(frozen=True)
@@ -309,7 +303,7 @@ class ChunkState:
         )
 
 
-class Outcome(StrEnum):
+class FileOutcome(StrEnum):
     """How a file version ended."""
 
     PROCESSED = "processed"
@@ -326,7 +320,7 @@ class Outcome(StrEnum):
     @property
     def failed(self) -> bool:
         """Whether the run that ends so has failed."""
-        return self in (Outcome.INCOMPLETE, Outcome.NOT_PLANNED, Outcome.UNREADABLE)
+        return self in (FileOutcome.INCOMPLETE, FileOutcome.NOT_PLANNED, FileOutcome.UNREADABLE)
 
 
 @dataclass(frozen=True)
@@ -349,7 +343,7 @@ class Range:
     batches_dead_lettered: int
 
     @property
-    def wrong(self) -> str | None:
+    def problem(self) -> str | None:
         """What does not add up."""
         records = self.records_accepted + self.records_dead_lettered
         batches = self.batches_accepted + self.batches_dead_lettered
@@ -363,11 +357,11 @@ class Range:
 
 @dataclass(frozen=True)
 class Receipt:
-    """A run's account of a file version.
+    """What became of every record of a file version, as one run saw it.
 
     Args:
-        file: the version as it was announced.
-        run_id: of the run that made this account.
+        file: the version as it was dropped.
+        run_id: of the run that wrote it.
         error: why the file could not be read, or not be planned by this run.
         nothing_read: how a file version ended of which there are no numbers.
         bytes: of the object as it was delivered.
@@ -385,7 +379,7 @@ class Receipt:
     started_at: datetime
     finished_at: datetime
     error: str | None = None
-    nothing_read: Outcome | None = None
+    nothing_read: FileOutcome | None = None
     bytes: int = 0
     text_bytes: int = 0
     invalid_bytes: int = 0
@@ -409,13 +403,15 @@ class Receipt:
         }
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> FileOutcome:
         """How the file version ended."""
         if self.nothing_read is not None:
             return self.nothing_read
         if self.error is not None or self.problems:
-            return Outcome.INCOMPLETE
-        return Outcome.PROCESSED_WITH_DEAD_LETTERS if self.totals["batches_dead_lettered"] else Outcome.PROCESSED
+            return FileOutcome.INCOMPLETE
+        return (
+            FileOutcome.PROCESSED_WITH_DEAD_LETTERS if self.totals["batches_dead_lettered"] else FileOutcome.PROCESSED
+        )
 
     def to_document(self) -> dict[str, Any]:
         """The JSON document that goes to S3."""

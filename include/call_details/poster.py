@@ -1,14 +1,7 @@
-"""Posts the batches of a chunk: so many at once, each acknowledged in the ledger before its worker takes the next.
+"""Posts a chunk of a plan: reads it from S3, posts its batches within the limit of calls, and settles each in the
+ledger before its worker takes the next.
 
-A task that dies leaves no more batches posted and not acknowledged than it has workers.
-
-One chunk of a plan, posted: read from S3, sent within its share of the calls, with the claim kept alive.
-
-Acknowledges the batches of a chunk in groups.
-
-While one write of the ledger is under way, those that come in wait, and the next write takes them all.
-
-How much may be in memory at once.
+A task that dies leaves no more batches posted but not acknowledged than it has workers.
 """
 
 from __future__ import annotations
@@ -21,13 +14,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Protocol
 
-from include.call_details.batches import read_batches
+from include.call_details.batches import Batch, read_batches
 from include.call_details.dead_letters import DeadLetter, DeadLetters
 from include.call_details.ledger import LEASE_SECONDS, ChunkLedger, Claims
 from include.call_details.models import Chunk, ChunkState, Claim, FileVersion, Plan, Settled
-from include.call_details.rate_limit import Permits
+from include.call_details.rate_limit import ConcurrencyLimiter
 from include.call_details.storage import FileStore
 from include.clients.call_details import CallDetailsApi, Gate
 from include.clients.dynamodb import ItemTable
@@ -35,14 +27,230 @@ from include.clients.http import Delivery
 from include.concurrency import GroupCommit, task_group
 from include.errors import ApiUnavailableError, PipelineError, TransientError
 
-log = logging.getLogger(__name__)
+TASKS_AT_ONCE = 4
+"""Chunks of one run that are posted at the same time."""
 
 GATHER_SECONDS = 0.04
-"""How long acknowledgements wait for company: a write costs as much CPU as four calls of the API, so few are better."""
+"""How long acknowledgements wait for more: one write costs as much CPU as four calls of the API, so few are better."""
+
+MAX_BYTES = 128 * 1024 * 1024
+"""Of bodies in memory: several tasks share a machine. A batch of common size has some 50 KB."""
+
+_READ_BYTES = 1024 * 1024
+"""Of bodies that are made at once: one at a time, posting and reading would wait for each other at every batch."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PostingContext:
+    """What a chunk is posted with.
+
+    Args:
+        store: the ingest bucket.
+        table: the ledger table.
+        claims: of that table.
+        limiter: of the API's calls.
+        limit: calls that it allows.
+        dead_letters: of the bucket.
+        open_api: makes the API's client, given the gate that each call has to pass.
+        sleep: as ``asyncio.sleep``.
+    """
+
+    store: FileStore
+    table: ItemTable
+    claims: Claims
+    limiter: ConcurrencyLimiter
+    limit: int
+    dead_letters: DeadLetters
+    open_api: Callable[[Gate], CallDetailsApi]
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+
+
+def share_of(limit: int, plan: Plan, chunk: Chunk) -> int:
+    """How many calls at once a chunk asks for: its part of the limit, but never more than half of it.
+
+    Files that arrive later find some left, and a chunk of few batches takes no more than these.
+    """
+    at_once = min(max(len(plan.chunks), 2), TASKS_AT_ONCE)
+    return min(-(-limit // at_once), chunk.batches)
+
+
+async def post_chunk(context: PostingContext, claim: Claim, plan: Plan, chunk: Chunk) -> ChunkState:
+    """Post what is left of a chunk.
+
+    Args:
+        context: what to do it with.
+        claim: of this run.
+        plan: of the claim's round.
+        chunk: one of the plan's.
+
+    Returns:
+        how far the chunk has come: to its end.
+
+    Raises:
+        ClaimLostError: another run or attempt has taken over; nothing more is posted.
+        FileChangedError: the file is gone, or was replaced.
+        PipelineError: any other of S3, the ledger, the login, the dead letters, or of waiting for permits.
+    """
+    await asyncio.to_thread(context.claims.renew, claim)
+    ledger = await asyncio.to_thread(
+        ChunkLedger.open, context.table, claim, chunk.index, first=chunk.first_batch, batches=chunk.batches
+    )
+    if ledger.state.finished:
+        return ledger.state
+    share = share_of(context.limit, plan, chunk)
+    blocks = context.store.blocks(plan.key, plan.etag, chunk.start, chunk.stop)
+    try:
+        async with (
+            _claim_kept(context, claim),
+            context.limiter.hold(share) as permits,
+            context.open_api(permits.permit) as api,
+        ):
+            # Twice as many as may be sent at once: while some wait for their acknowledgement, which takes about as long
+            # as a call, the others are sent.
+            poster = Poster(api, ledger, context.dead_letters, file=plan.file, workers=2 * share)
+            return await poster.post(read_batches(blocks, plan, chunk, settled=ledger.state.is_settled))
+    except ApiUnavailableError as error:
+        # The next attempt waits for as long as the API asks, and must find the claim still its own.
+        await asyncio.to_thread(context.claims.renew, claim, pause=error.retry_after or 0.0)
+        raise
+
+
+@asynccontextmanager
+async def _claim_kept(context: PostingContext, claim: Claim) -> AsyncIterator[None]:
+    """Renew the claim during a block; one that was lost ends the block with its ClaimLostError."""
+    async with task_group() as tasks:
+        renewing = tasks.create_task(_renew(context, claim))
+        try:
+            yield
+        finally:
+            renewing.cancel()
+
+
+async def _renew(context: PostingContext, claim: Claim) -> None:
+    while True:
+        await context.sleep(LEASE_SECONDS / 3)
+        try:
+            await asyncio.to_thread(context.claims.renew, claim)
+        except TransientError as error:
+            log.warning("the claim could not be renewed, which is tried again: %s", error)
+
+
+class Poster:
+    """Posts the batches of one chunk.
+
+    Args:
+        api: opened by the caller; its gate decides how many calls there are at once.
+        ledger: of the chunk.
+        dead_letters: for batches that cannot be delivered.
+        file: the file version that the chunk is of.
+        workers: batches under way at once, from reading to acknowledgement.
+        max_bytes: of all their bodies; a larger body is under way alone.
+    """
+
+    def __init__(
+        self,
+        api: CallDetailsApi,
+        ledger: ChunkLedger,
+        dead_letters: DeadLetters,
+        *,
+        file: FileVersion,
+        workers: int,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self._api = api
+        self._logins = api.logins
+        self._ledger = ledger
+        self._dead_letters = dead_letters
+        self._file = file
+        self._workers = workers
+        self._budget = Budget(max_bytes)
+
+    async def post(self, batches: Iterator[Batch]) -> ChunkState:
+        """Post batches; no more of them are read ahead than there are workers, and a quarter as many again.
+
+        Args:
+            batches: those of the chunk that are not settled yet, in order. Read in a thread, one after the other.
+
+        Returns:
+            how far the chunk has come.
+
+        Raises:
+            ClaimLostError: another attempt or owner works on the chunk.
+            PipelineError: any other that reading, the login, the ledger or the dead letters raise. What was
+                acknowledged before stays settled.
+        """
+        queue: asyncio.Queue[Batch | None] = asyncio.Queue(self._workers)
+        # As many as can be busy at once: every worker's dead letter, the reading, and the writing of the ledger.
+        with ThreadPoolExecutor(self._workers + 2) as threads:
+            ledger = GroupCommit(self._acknowledge, threads, gather_seconds=GATHER_SECONDS, enough=self._workers / 2)
+            try:
+                async with task_group() as tasks:
+                    tasks.create_task(self._read(batches, queue, threads))
+                    for _ in range(self._workers):
+                        tasks.create_task(self._work(queue, ledger, threads))
+            finally:
+                await ledger.close()
+                await self._count_logins(threads)
+        return self._ledger.state
+
+    async def _read(
+        self, batches: Iterator[Batch], queue: asyncio.Queue[Batch | None], threads: ThreadPoolExecutor
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        some = partial(_some, batches, max(1, self._workers // 4))
+        while group := await loop.run_in_executor(threads, some):
+            for batch in group:
+                await self._budget.take(len(batch.body))
+                await queue.put(batch)
+        for _ in range(self._workers):
+            await queue.put(None)
+
+    async def _work(
+        self, queue: asyncio.Queue[Batch | None], ledger: GroupCommit[Settled, None], threads: ThreadPoolExecutor
+    ) -> None:
+        while (batch := await queue.get()) is not None:
+            delivery = await self._api.post(batch.body, batch.idempotency_key)
+            if not delivery.accepted:
+                await asyncio.get_running_loop().run_in_executor(threads, self._dead_letter, batch, delivery)
+            await ledger.write(
+                Settled(batch.number, batch.count, accepted=delivery.accepted, retries=delivery.attempts - 1)
+            )
+            self._budget.give_back(len(batch.body))
+
+    def _dead_letter(self, batch: Batch, delivery: Delivery) -> None:
+        dead_letter = DeadLetter(
+            file=self._file,
+            batch=batch.number,
+            first_record=batch.first_record,
+            last_record=batch.first_record + batch.count - 1,
+            idempotency_key=batch.idempotency_key,
+            attempts=delivery.attempts,
+            last_status=delivery.status,
+            error=delivery.error,
+            first_failed_at=delivery.first_failed_at.isoformat() if delivery.first_failed_at else None,
+        )
+        self._dead_letters.save(dead_letter, batch.body)
+
+    def _acknowledge(self, settled: list[Settled]) -> Sequence[None]:
+        # Read once: another thread counts on.
+        now = self._api.logins
+        logins, self._logins = now - self._logins, now
+        self._ledger.acknowledge(settled, logins=logins)
+        return [None] * len(settled)
+
+    async def _count_logins(self, threads: ThreadPoolExecutor) -> None:
+        """Count logins that no batch was acknowledged after, such as those of a chunk whose posting has failed."""
+        if self._api.logins > self._logins:
+            try:
+                await asyncio.get_running_loop().run_in_executor(threads, self._acknowledge, [])
+            except PipelineError as error:
+                log.warning("the receipt will not count some logins: %s", error)
 
 
 class Budget:
-    """Bytes that one taker may have taken and others give back, in one event loop.
+    """Bytes that one task takes and others give back, in one event loop.
 
     Args:
         size: of all together. What is larger is let in alone.
@@ -66,154 +274,6 @@ class Budget:
         self._given_back.set()
 
 
-MAX_BYTES = 128 * 1024 * 1024
-"""Of bodies in memory: several tasks share a machine. A batch of common size has some 50 KB."""
-
-_READ_BYTES = 1024 * 1024
-"""Of bodies that are made at once: if it were one, posting and reading would wait for each other at every batch."""
-
-
-class Batch(Protocol):
-    """What the poster has to know of a batch."""
-
-    @property
-    def number(self) -> int:
-        """From 0 through the whole file."""
-
-    @property
-    def first_record(self) -> int:
-        """Number of its first record, from 1 through the whole file."""
-
-    @property
-    def count(self) -> int:
-        """How many records it holds."""
-
-    @property
-    def body(self) -> bytes:
-        """The request's body."""
-
-    @property
-    def idempotency_key(self) -> str:
-        """The same for the same batch, always."""
-
-
-class Poster:
-    """Posts one chunk.
-
-    Args:
-        api: opened by the caller; its gate decides how many calls there are at once.
-        ledger: of the chunk.
-        dead_letters: where batches go that cannot be delivered.
-        file: the file version that the chunk is of.
-        workers: how many batches are under way at once, from reading to acknowledgement.
-        max_bytes: of all bodies that are; a body that is larger is under way alone.
-    """
-
-    def __init__(
-        self,
-        api: CallDetailsApi,
-        ledger: ChunkLedger,
-        dead_letters: DeadLetters,
-        *,
-        file: FileVersion,
-        workers: int,
-        max_bytes: int = MAX_BYTES,
-    ) -> None:
-        self._api = api
-        self._logins = api.logins
-        self._ledger = ledger
-        self._dead_letters = dead_letters
-        self._file = file
-        self._workers = workers
-        self._max_bytes = max_bytes
-
-    async def post(self, batches: Iterator[Batch]) -> ChunkState:
-        """Post batches; no more of them are read ahead than there are workers, and a quarter as many again.
-
-        Args:
-            batches: those of the chunk that are not settled yet, in order. Read in a thread, one after the other.
-
-        Returns:
-            how far the chunk has come.
-
-        Raises:
-            ClaimLostError: another attempt or owner works on the chunk.
-            PipelineError: any other that reading, the login, the ledger or the dead letters raise. What was
-                acknowledged before stays settled.
-        """
-        queue: asyncio.Queue[Batch | None] = asyncio.Queue(self._workers)
-        budget = Budget(self._max_bytes)
-        # As many as can be busy at once: every worker's dead letter, the reading, and the writing of the ledger.
-        with ThreadPoolExecutor(self._workers + 2) as threads:
-            ledger = GroupCommit(self._acknowledge, threads, gather_seconds=GATHER_SECONDS, enough=self._workers / 2)
-            try:
-                async with task_group() as tasks:
-                    tasks.create_task(self._read(batches, queue, budget, threads))
-                    for _ in range(self._workers):
-                        tasks.create_task(self._work(queue, budget, ledger, threads))
-            finally:
-                await ledger.close()
-                await self._count_logins(threads)
-        return self._ledger.state
-
-    async def _read(
-        self, batches: Iterator[Batch], queue: asyncio.Queue[Batch | None], budget: Budget, threads: ThreadPoolExecutor
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        some = partial(_some, batches, max(1, self._workers // 4))
-        while group := await loop.run_in_executor(threads, some):
-            for batch in group:
-                await budget.take(len(batch.body))
-                await queue.put(batch)
-        for _ in range(self._workers):
-            await queue.put(None)
-
-    async def _work(
-        self,
-        queue: asyncio.Queue[Batch | None],
-        budget: Budget,
-        ledger: GroupCommit[Settled, None],
-        threads: ThreadPoolExecutor,
-    ) -> None:
-        while (batch := await queue.get()) is not None:
-            delivery = await self._api.post(batch.body, batch.idempotency_key)
-            if not delivery.accepted:
-                await asyncio.get_running_loop().run_in_executor(threads, self._bury, batch, delivery)
-            await ledger.write(
-                Settled(batch.number, batch.count, accepted=delivery.accepted, retries=delivery.attempts - 1)
-            )
-            budget.give_back(len(batch.body))
-
-    def _acknowledge(self, settled: list[Settled]) -> Sequence[None]:
-        # Read once: another thread counts on.
-        now = self._api.logins
-        logins, self._logins = now - self._logins, now
-        self._ledger.acknowledge(settled, logins=logins)
-        return [None] * len(settled)
-
-    async def _count_logins(self, threads: ThreadPoolExecutor) -> None:
-        """Count logins that led to no batch, such as those of a chunk whose posting has failed."""
-        if self._api.logins > self._logins:
-            try:
-                await asyncio.get_running_loop().run_in_executor(threads, self._acknowledge, [])
-            except PipelineError as error:
-                log.warning("the receipt will not count some logins: %s", error)
-
-    def _bury(self, batch: Batch, delivery: Delivery) -> None:
-        letter = DeadLetter(
-            file=self._file,
-            batch=batch.number,
-            first_record=batch.first_record,
-            last_record=batch.first_record + batch.count - 1,
-            idempotency_key=batch.idempotency_key,
-            attempts=delivery.attempts,
-            last_status=delivery.status,
-            error=delivery.error,
-            first_failed_at=delivery.first_failed_at.isoformat() if delivery.first_failed_at else None,
-        )
-        self._dead_letters.keep(letter, batch.body)
-
-
 def _some(batches: Iterator[Batch], most: int) -> list[Batch]:
     """The next batches: at least one if there is any, and no further than memory allows."""
     group: list[Batch] = []
@@ -224,102 +284,3 @@ def _some(batches: Iterator[Batch], most: int) -> list[Batch]:
         if size >= _READ_BYTES:
             break
     return group
-
-
-TASKS_AT_ONCE = 4
-"""Chunks of one run that are posted at the same time."""
-
-
-@dataclass(frozen=True)
-class Desk:
-    """What a chunk is posted with.
-
-    Args:
-        store: the ingest bucket.
-        table: the ledger table.
-        claims: of that table.
-        permits: of the API.
-        limit: how many there are.
-        dead_letters: of the bucket.
-        open_api: makes the API's client, given the gate that each call has to pass.
-        sleep: as ``asyncio.sleep``.
-    """
-
-    store: FileStore
-    table: ItemTable
-    claims: Claims
-    permits: Permits
-    limit: int
-    dead_letters: DeadLetters
-    open_api: Callable[[Gate], CallDetailsApi]
-    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
-
-
-def share_of(limit: int, plan: Plan, chunk: Chunk) -> int:
-    """How many calls at once a chunk asks for: its part of the limit, but never more than half of it.
-
-    Files that arrive later find some left, and a chunk of few batches takes no more than these.
-    """
-    at_once = min(max(len(plan.chunks), 2), TASKS_AT_ONCE)
-    return min(-(-limit // at_once), chunk.batches)
-
-
-async def post_chunk(desk: Desk, claim: Claim, plan: Plan, chunk: Chunk) -> ChunkState:
-    """Post what is left of a chunk.
-
-    Args:
-        desk: what to do it with.
-        claim: of this run.
-        plan: of the claim's round.
-        chunk: one of the plan's.
-
-    Returns:
-        how far the chunk has come: to its end.
-
-    Raises:
-        ClaimLostError: another run or attempt has taken over; nothing more is posted.
-        FileChangedError: the file is gone, or was replaced.
-        PipelineError: any other of S3, the ledger, the login, the dead letters, or of waiting for permits.
-    """
-    await asyncio.to_thread(desk.claims.renew, claim)
-    ledger = await asyncio.to_thread(
-        ChunkLedger.open, desk.table, claim, chunk.index, first=chunk.first_batch, batches=chunk.batches
-    )
-    if ledger.state.finished:
-        return ledger.state
-    share = share_of(desk.limit, plan, chunk)
-    blocks = desk.store.blocks(plan.key, plan.etag, chunk.start, chunk.stop)
-    try:
-        async with _kept(desk, claim), desk.permits.hold(share) as held, desk.open_api(held.permit) as api:
-            # Twice as many as may be sent at once: while some wait for their acknowledgement, which takes about as long
-            # as a call, the others are sent.
-            poster = Poster(api, ledger, desk.dead_letters, file=plan.file, workers=2 * share)
-            return await poster.post(read_batches(blocks, plan, chunk, settled=ledger.state.is_settled))
-    except ApiUnavailableError as error:
-        # The next attempt waits for as long as the API asks, and is to find the claim still its own.
-        await asyncio.to_thread(desk.claims.renew, claim, pause=error.retry_after or 0.0)
-        raise
-
-
-@asynccontextmanager
-async def _kept(desk: Desk, claim: Claim) -> AsyncIterator[None]:
-    """Renew the claim during a block; one that was lost ends the block.
-
-    Raises:
-        ClaimLostError: another run has taken over.
-    """
-    async with task_group() as tasks:
-        renewing = tasks.create_task(_renew(desk, claim))
-        try:
-            yield
-        finally:
-            renewing.cancel()
-
-
-async def _renew(desk: Desk, claim: Claim) -> None:
-    while True:
-        await desk.sleep(LEASE_SECONDS / 3)
-        try:
-            await asyncio.to_thread(desk.claims.renew, claim)
-        except TransientError as error:
-            log.warning("the claim could not be renewed, which is tried again: %s", error)

@@ -1,16 +1,12 @@
 """A limit on concurrent calls over all tasks, files and replays (spec: call_details, At most 50 calls at once).
 
-A permit allows one call at a time. All permits lie in one item of the ledger table, which says who holds how many and
-until when; a holder renews them, and what a dead one held can be taken when its lease is over. A holder that was
-stopped for longer than its lease (a paused machine, a frozen process) finds that out before its next call, because it
-may begin one only while its lease outlasts the longest call.
+A permit allows one call at a time. One item of the ledger table says which task holds how many permits, and until when.
+A task renews its permits while it lives, and gives them back at its end; those of a dead task can be taken when its
+lease is over. A task may begin a call only while its lease outlasts the longest call: so one that was stopped for
+longer than its lease (a paused machine, a frozen process) finds that out before its next call.
 
-Who waits is in the item too, with no permits. So everybody sees how many each may have at most for all to have their
-share, takes no more, and gives back what is beyond it, as far as no call needs it any more.
-
-The permits that one task holds: renewed while it lives, used for one call each, given back in the end.
-
-Who may have how much of what does not suffice for all.
+Waiting tasks are in the item too, with no permits. So each task can compute its fair share, takes no more than that,
+and gives back what is beyond it as soon as no call needs it any more.
 """
 
 from __future__ import annotations
@@ -28,16 +24,33 @@ from functools import partial
 from include.clients.dynamodb import Item, ItemTable
 from include.errors import NoPermitError, PipelineError, TransientError
 
+LEASE_SECONDS = 90.0
+RENEW_SECONDS = 10.0
+
+CALL_SECONDS = 60.0
+"""Longest call: its permit must hold until it has ended."""
+
+SKEW_SECONDS = 5.0
+"""Clocks of two machines differ by less than this; also, the longest delay between the check and a call's start."""
+
+POLL_SECONDS = 1.0
+"""How often a task asks that wants more permits or has to give some back."""
+
+WAIT_SECONDS = 900.0
+"""How long a task may be without any permit before it leaves its worker to others."""
+
+_PARTITION = "permits"
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Grant:
-    """What one of several holders has.
+    """What one task holds.
 
     Args:
-        count: how many permits.
-        share: how many it may have, so that all others can have their share too.
+        count: permits.
+        share: permits it may have, so that all others can have their share too.
         until: when its lease ends, seconds since the epoch.
     """
 
@@ -47,13 +60,13 @@ class Grant:
 
 
 def fair_share(limit: int, holder: str, wishes: Mapping[str, int]) -> int:
-    """What one of several may have: its wish, or less if all wishes together exceed the limit.
+    """The share of one holder: its wish, or less if all wishes together exceed the limit.
 
-    Nobody has less then for the sake of one who has more. The shares of all are the limit, neither more nor less.
+    No share is then smaller for the sake of a larger one. All shares together are the limit, or all wishes.
 
     Args:
         limit: of all together.
-        holder: who asks.
+        holder: whose share.
         wishes: of all, by holder.
     """
     share = 0
@@ -66,35 +79,99 @@ def fair_share(limit: int, holder: str, wishes: Mapping[str, int]) -> int:
     return share
 
 
-RENEW_SECONDS = 10.0
-
-CALL_SECONDS = 60.0
-"""How long one call may take: its permit must hold until it has ended."""
-
-SKEW_SECONDS = 5.0
-"""Clocks of two machines differ by less than this; also, how long a call may be held up between check and start."""
-
-POLL_SECONDS = 1.0
-"""How often somebody asks who would like to have more, or has to give some back."""
-
-WAIT_SECONDS = 900.0
-"""How long a task may be without any permit before it leaves its worker to others."""
-
-
-class Held:
-    """The permits that one task holds at the moment.
+class ConcurrencyLimiter:
+    """The permits of one API.
 
     Args:
-        permits: where they come from.
+        table: the ledger table.
+        name: of the API.
+        limit: calls that may be under way at once.
+        clock: seconds since the epoch.
+        sleep: as ``asyncio.sleep``.
+    """
+
+    def __init__(
+        self,
+        table: ItemTable,
+        name: str,
+        limit: int,
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._table = table
+        self._name = name
+        self._limit = limit
+        self._clock = clock
+        self._sleep = sleep
+
+    @asynccontextmanager
+    async def hold(self, wish: int) -> AsyncIterator[PermitLease]:
+        """Hold permits for a block, and renew them for as long as it lasts; the block may begin with none.
+
+        Args:
+            wish: most permits. Fewer are taken if fewer are free, and more when they become so.
+        """
+        lease = PermitLease(self, wish, clock=self._clock, sleep=self._sleep)
+        renewing = asyncio.create_task(lease.keep())
+        try:
+            yield lease
+        finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
+            await lease.give_back()
+
+    def refresh(self, holder: str, wish: int, *, at_most: int | None = None) -> Grant:
+        """Take, renew, add or give back permits; beyond its share a holder keeps what it has, but gets no more.
+
+        Args:
+            holder: whose permits.
+            wish: permits it would like to have; 0 gives all back.
+            at_most: permits it takes now; so it gives some back.
+
+        Raises:
+            AwsUnavailableError: DynamoDB failed.
+            AwsRefusedError: DynamoDB refused.
+        """
+        while True:
+            seen = self._table.get(_PARTITION, self._name)
+            # Before the write: the lease must not seem longer to its holder than to the others.
+            now = self._clock()
+            live = {
+                name: entry
+                for name, entry in seen.content.get("holders", {}).items()
+                if entry["until_ms"] / 1000 + SKEW_SECONDS > now
+            }
+            had = live.pop(holder, {"permits": 0})["permits"]
+            wishes = {name: entry["wish"] for name, entry in live.items()} | {holder: wish}
+            share = fair_share(self._limit, holder, wishes)
+            free = self._limit - sum(entry["permits"] for entry in live.values())
+            count = max(0, min(wish, wish if at_most is None else at_most, max(share, had), free))
+            until_ms = int((now + LEASE_SECONDS) * 1000)
+            mine = {holder: {"permits": count, "wish": wish, "until_ms": until_ms}} if wish else {}
+            if self._table.replace(Item(seen.pk, seen.sk, seen.version), {"holders": live | mine}) is not None:
+                return Grant(count, share, until_ms / 1000)
+
+
+class PermitLease:
+    """The permits that one task holds.
+
+    Args:
+        limiter: where they come from.
         wish: how many it would like to have.
         clock: seconds since the epoch.
         sleep: as ``asyncio.sleep``.
     """
 
     def __init__(
-        self, permits: Permits, wish: int, *, clock: Callable[[], float], sleep: Callable[[float], Awaitable[object]]
+        self,
+        limiter: ConcurrencyLimiter,
+        wish: int,
+        *,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[object]],
     ) -> None:
-        self._permits = permits
+        self._limiter = limiter
         self._holder = uuid.uuid4().hex
         self._wish = wish
         self._clock = clock
@@ -109,16 +186,16 @@ class Held:
 
     @property
     def count(self) -> int:
-        """How many there are at the moment, in use or not."""
+        """Permits, in use or not."""
         return self._count
 
     @asynccontextmanager
     async def permit(self) -> AsyncIterator[None]:
-        """Hold one permit for a block: one call. Waits until one is there.
+        """Use one permit for a block, which is one call. Waits until one is free.
 
         Raises:
-            NoPermitError: there was none for ``WAIT_SECONDS``.
-            AwsRefusedError: DynamoDB does not let us have any.
+            NoPermitError: the task held none for ``WAIT_SECONDS``.
+            AwsRefusedError: DynamoDB refused.
         """
         async with self._changed:
             await self._changed.wait_for(lambda: self._failure is not None or self._may_begin())
@@ -144,7 +221,7 @@ class Held:
             await self._sleep(RENEW_SECONDS if content else random.uniform(0.5, 1.5) * POLL_SECONDS)  # noqa: S311
 
     async def renew(self) -> None:
-        """Ask once; an error is kept for those who wait for a permit."""
+        """Ask once; an error that lasts is raised where somebody waits for a permit."""
         # What is given back must not be used from here on, and what is in use cannot be given back.
         self._count = min(self._count, max(self._share, self._in_use))
         try:
@@ -154,7 +231,6 @@ class Held:
             # What is held stays held until its lease is over.
             log.warning("permits could not be renewed: %s", error)
         except Exception as error:
-            # Those who wait for a permit raise it; here nobody would see it.
             log.exception("permits cannot be renewed")
             self._failure = error
         now = self._clock()
@@ -168,7 +244,7 @@ class Held:
     async def give_back(self) -> None:
         """Give all permits back, so that others need not wait for the end of the lease."""
         if self._pending is not None:
-            # Renewing that is still under way would take them again.
+            # A renewal that is still under way would take them again.
             await asyncio.gather(self._pending, return_exceptions=True)
         try:
             await self._refresh(0)
@@ -176,85 +252,6 @@ class Held:
             log.warning("permits could not be given back, their lease will end: %s", error)
 
     async def _refresh(self, wish: int, *, at_most: int | None = None) -> Grant:
-        ask = partial(self._permits.refresh, self._holder, wish, at_most=at_most)
+        ask = partial(self._limiter.refresh, self._holder, wish, at_most=at_most)
         self._pending = asyncio.create_task(asyncio.to_thread(ask))
         return await asyncio.shield(self._pending)
-
-
-LEASE_SECONDS = 90.0
-
-_PARTITION = "permits"
-
-
-class Permits:
-    """The permits of one API, as one table knows them.
-
-    Args:
-        table: the ledger table.
-        name: of the API.
-        limit: how many calls may be under way at once.
-        clock: seconds since the epoch.
-        sleep: as ``asyncio.sleep``.
-    """
-
-    def __init__(
-        self,
-        table: ItemTable,
-        name: str,
-        limit: int,
-        *,
-        clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-    ) -> None:
-        self._table = table
-        self._name = name
-        self._limit = limit
-        self._clock = clock
-        self._sleep = sleep
-
-    def refresh(self, holder: str, wish: int, *, at_most: int | None = None) -> Grant:
-        """Take, renew, add or give back permits: as many as are free, but beyond one's share no more than one has.
-
-        Args:
-            holder: who asks.
-            wish: how many it would like to have; 0 gives all back.
-            at_most: how many it would take now; so it gives some back.
-
-        Raises:
-            AwsUnavailableError: a retry may work.
-            AwsRefusedError: it will not.
-        """
-        while True:
-            seen = self._table.get(_PARTITION, self._name)
-            # Before the write: the lease must not seem longer to its holder than to the others.
-            now = self._clock()
-            live = {
-                name: entry
-                for name, entry in seen.content.get("holders", {}).items()
-                if entry["until_ms"] / 1000 + SKEW_SECONDS > now
-            }
-            had = live.pop(holder, {"permits": 0})["permits"]
-            wishes = {name: entry["wish"] for name, entry in live.items()} | {holder: wish}
-            share = fair_share(self._limit, holder, wishes)
-            free = self._limit - sum(entry["permits"] for entry in live.values())
-            count = max(0, min(wish, wish if at_most is None else at_most, max(share, had), free))
-            until_ms = int((now + LEASE_SECONDS) * 1000)
-            mine = {holder: {"permits": count, "wish": wish, "until_ms": until_ms}} if wish else {}
-            if self._table.replace(Item(seen.pk, seen.sk, seen.version), {"holders": live | mine}) is not None:
-                return Grant(count, share, until_ms / 1000)
-
-    @asynccontextmanager
-    async def hold(self, wish: int) -> AsyncIterator[Held]:
-        """Hold permits for a block, and renew them for as long as it lasts; the block may begin with none.
-
-        Args:
-            wish: how many at most. Fewer are taken if fewer are free, and more when they become so.
-        """
-        held = Held(self, wish, clock=self._clock, sleep=self._sleep)
-        renewing = asyncio.create_task(held.keep())
-        try:
-            yield held
-        finally:
-            renewing.cancel()
-            await asyncio.gather(renewing, return_exceptions=True)
-            await held.give_back()

@@ -1,8 +1,10 @@
 """The last step of a run: the receipt is written, the file moved on, the claim completed, in that order.
 
-Each can be done again, so a run that dies in between is closed by its retry.
+Each can be repeated, so a run that dies in between is closed by its retry. The receipt compares what was planned with
+what the ledger knows.
 
-Compares what was planned with what the ledger knows: the arithmetic of the receipt.
+Every method may also raise StorageUnavailableError and AwsUnavailableError (S3 or DynamoDB failed: a retry may work),
+StorageRefusedError and AwsRefusedError.
 """
 
 from __future__ import annotations
@@ -14,11 +16,164 @@ from typing import Any
 
 from include.call_details.keys import PROCESSED, failed_key, processed_key, receipt_key
 from include.call_details.ledger import Claims, read_chunks
-from include.call_details.models import Chunk, ChunkState, Claim, Done, FileVersion, Outcome, Plan, Range, Receipt
+from include.call_details.models import Chunk, ChunkState, Claim, Done, FileOutcome, FileVersion, Plan, Range, Receipt
 from include.call_details.planner import find, known_plan, read_plan
 from include.call_details.storage import FileStore
 from include.clients.dynamodb import ItemTable
 from include.errors import ClaimLostError
+
+
+@dataclass(frozen=True)
+class SavedReceipt:
+    """A receipt as it is in the bucket.
+
+    Args:
+        key: where.
+        document: see :meth:`~include.call_details.models.Receipt.to_document`; ``stored_as`` beside it is the file's
+            key, or None if the file is gone.
+    """
+
+    key: str
+    document: dict[str, Any]
+
+    @property
+    def outcome(self) -> FileOutcome:
+        """How the file version ended."""
+        return FileOutcome(self.document["outcome"])
+
+
+@dataclass(frozen=True)
+class Closing:
+    """Closes one run: one method for each way in which planning can end.
+
+    Args:
+        store: the bucket.
+        table: the ledger table.
+        claims: of that table.
+        file: the version that the run is about.
+        run_id: the run: the claim's owner.
+        started_at: an aware time.
+        now: an aware time; the file is filed under its UTC day.
+    """
+
+    store: FileStore
+    table: ItemTable
+    claims: Claims
+    file: FileVersion
+    run_id: str
+    started_at: datetime
+    now: datetime
+
+    def planned(self) -> SavedReceipt:
+        """Account for a file that was planned, as far as its chunks have come.
+
+        Raises:
+            ClaimLostError: another run has taken over, or has done it.
+            FileChangedError: the run's plan is gone.
+        """
+        claim = self._claim()
+        if isinstance(claim, SavedReceipt):
+            return claim
+        receipt = self._account(claim, read_plan(self.store, claim))
+        if receipt.outcome is FileOutcome.INCOMPLETE:
+            return self._leave_open(claim, receipt)
+        # A file that was moved on before, or was to be when an earlier attempt died, goes to the same key.
+        before = self.store.read_json(receipt_key(self.file)) or {"stored_as": None}
+        key = before["stored_as"] or ""
+        if not key.startswith(PROCESSED):
+            key = processed_key(self.file, self.now.date())
+        stored = find(self.store, self.file)
+        saved = self._save(receipt, key if stored else None)
+        if stored is not None:
+            self.store.move(stored, key)
+        self.claims.complete(claim, saved.key)
+        return saved
+
+    def unreadable(self, error: str) -> SavedReceipt | None:
+        """Account for a file that cannot be read at all. Its claim is not completed: dropped again, it is tried again.
+
+        Args:
+            error: why.
+
+        Returns:
+            None if it was posted again by force: the first round's receipt stays as it is.
+
+        Raises:
+            ClaimLostError: another run has taken over, or has done it.
+        """
+        claim = self._claim()
+        if isinstance(claim, SavedReceipt):
+            return None
+        stored = find(self.store, self.file)
+        if claim.round > 1:
+            self.claims.complete(claim, receipt_key(self.file))
+            return None
+        saved = self._save(self._nothing_read(FileOutcome.UNREADABLE, error), failed_key(self.file) if stored else None)
+        if stored is not None:
+            self.store.move(stored, failed_key(self.file))
+        self.claims.forget(claim)
+        return saved
+
+    def not_planned(self, error: str) -> SavedReceipt | None:
+        """Account for a file that this run could not plan. The file stays where it is, for the next attempt.
+
+        Args:
+            error: why.
+
+        Returns:
+            None if the file is not this run's, or has the receipt of an earlier round, which says more.
+
+        Raises:
+            ClaimLostError: another run has taken over meanwhile.
+        """
+        try:
+            claim = self.claims.current(self.file, self.run_id)
+        except ClaimLostError:
+            return None
+        plan = known_plan(self.store, claim)
+        if plan is not None:
+            return self._leave_open(claim, self._account(claim, plan, error))
+        before = self.store.read_json(receipt_key(self.file))
+        if before is None or FileOutcome(before["outcome"]) in (FileOutcome.NOT_PLANNED, FileOutcome.UNREADABLE):
+            return self._leave_open(claim, self._nothing_read(FileOutcome.NOT_PLANNED, error))
+        self.claims.release(claim)
+        return None
+
+    def _claim(self) -> Claim | SavedReceipt:
+        """The run's claim, or its receipt if it closed the file before and died."""
+        found = self.claims.claim(self.file, self.run_id)
+        if isinstance(found, Claim):
+            return found
+        if isinstance(found, Done) and found.owner == self.run_id:
+            document = self.store.read_json(found.receipt)
+            if document is not None:
+                return SavedReceipt(found.receipt, document)
+        raise ClaimLostError(f"run {found.owner} has taken over {self.file.key} ({self.file.etag}), or has done it")
+
+    def _account(self, claim: Claim, plan: Plan, error: str | None = None) -> Receipt:
+        return account(
+            plan,
+            read_chunks(self.table, claim),
+            run_id=self.run_id,
+            started_at=self.started_at,
+            finished_at=self.now,
+            error=error,
+        )
+
+    def _nothing_read(self, outcome: FileOutcome, error: str) -> Receipt:
+        return Receipt(self.file, self.run_id, self.started_at, self.now, error=error, nothing_read=outcome)
+
+    def _leave_open(self, claim: Claim, receipt: Receipt) -> SavedReceipt:
+        """Save the receipt of a file that stays where it is, if it still is anywhere, and release the claim."""
+        stored = find(self.store, self.file)
+        saved = self._save(receipt, stored.key if stored else None)
+        self.claims.release(claim)
+        return saved
+
+    def _save(self, receipt: Receipt, stored_as: str | None) -> SavedReceipt:
+        saved = SavedReceipt(receipt_key(self.file), receipt.to_document() | {"stored_as": stored_as})
+        self.store.write_json(saved.key, saved.document)
+        return saved
 
 
 def account(
@@ -38,7 +193,7 @@ def account(
         run_id: of the run that accounts.
         started_at: an aware time.
         finished_at: an aware time.
-        error: why the run did not come as far as the plan, which an earlier one had made.
+        error: why this run could not plan it, though an earlier one had.
     """
     by_index = {state.index: state for state in states}
     ranges = tuple(_range(chunk, by_index.get(chunk.index)) for chunk in plan.chunks)
@@ -79,8 +234,8 @@ def _problems(plan: Plan, ranges: Sequence[Range], states: Mapping[int, ChunkSta
     for each in ranges:
         if (each.start, each.first_record) != (position, record):
             yield f"bytes {position:,} to {each.start:,}, from record {record:,}, are in no chunk"
-        if each.wrong:
-            yield each.wrong
+        if each.problem:
+            yield each.problem
         position, record, batches = each.stop, each.first_record + each.records_read, batches + each.batches_read
     if (record - 1, batches) != (plan.records, plan.batches) or position != (plan.size if ranges else 0):
         yield (
@@ -95,162 +250,3 @@ def _problems(plan: Plan, ranges: Sequence[Range], states: Mapping[int, ChunkSta
             yield f"chunk {index}: its dead letters hold {in_dead:,} records, the ledger says {state.records_dead:,}"
     if unknown := states.keys() - {chunk.index for chunk in plan.chunks}:
         yield f"the ledger knows chunks that were not planned: {', '.join(map(str, sorted(unknown)))}"
-
-
-@dataclass(frozen=True)
-class KeptReceipt:
-    """A receipt as it lies in the bucket.
-
-    Args:
-        key: where.
-        document: see :meth:`~include.call_details.models.Receipt.to_document`; ``stored_as`` beside it is the file's
-            key, or None if the file is gone.
-    """
-
-    key: str
-    document: dict[str, Any]
-
-    @property
-    def outcome(self) -> Outcome:
-        """How the file version ended."""
-        return Outcome(self.document["outcome"])
-
-
-@dataclass(frozen=True)
-class Closing:
-    """Closes one run.
-
-    Args:
-        store: the bucket.
-        table: the ledger table.
-        claims: of that table.
-        file: the version that the run is about.
-        run_id: the run: the claim's owner.
-        started_at: an aware time.
-        now: an aware time; the file is filed under its UTC day.
-    """
-
-    store: FileStore
-    table: ItemTable
-    claims: Claims
-    file: FileVersion
-    run_id: str
-    started_at: datetime
-    now: datetime
-
-    def planned(self) -> KeptReceipt:
-        """Account for a file that was planned, as far as its chunks have come.
-
-        Raises:
-            ClaimLostError: another run has taken over, or has done it.
-            FileChangedError: the run's papers are gone.
-            TransientError: S3 or DynamoDB failed; a retry may work.
-            PermanentError: they refused.
-        """
-        claim = self._claim()
-        if isinstance(claim, KeptReceipt):
-            return claim
-        receipt = self._account(claim, read_plan(self.store, claim))
-        if receipt.outcome is Outcome.INCOMPLETE:
-            return self._keep_open(claim, receipt)
-        # A file that was filed before, or was to be when an earlier attempt died, goes to that same place.
-        before = self.store.paper(receipt_key(self.file)) or {"stored_as": None}
-        place = before["stored_as"] or ""
-        if not place.startswith(PROCESSED):
-            place = processed_key(self.file, self.now.date())
-        stored = find(self.store, self.file)
-        kept = self._keep(receipt, place if stored else None)
-        if stored is not None:
-            self.store.move(stored, place)
-        self.claims.complete(claim, kept.key)
-        return kept
-
-    def unreadable(self, error: str) -> KeptReceipt | None:
-        """Account for a file that cannot be read at all. It is not done by that: to deliver it again is to try again.
-
-        Args:
-            error: why.
-
-        Returns:
-            None if it was posted again by force: what its first round has left stays as it is.
-
-        Raises:
-            ClaimLostError: another run has taken over, or has done it.
-            TransientError: S3 or DynamoDB failed; a retry may work.
-            PermanentError: they refused.
-        """
-        claim = self._claim()
-        if isinstance(claim, KeptReceipt):
-            return None
-        stored = find(self.store, self.file)
-        if claim.round > 1:
-            self.claims.complete(claim, receipt_key(self.file))
-            return None
-        kept = self._keep(self._nothing_read(Outcome.UNREADABLE, error), failed_key(self.file) if stored else None)
-        if stored is not None:
-            self.store.move(stored, failed_key(self.file))
-        self.claims.forget(claim)
-        return kept
-
-    def given_up(self, error: str) -> KeptReceipt | None:
-        """Leave word of a run that could not plan its file. The file stays where it is, for the next attempt.
-
-        Args:
-            error: why.
-
-        Returns:
-            None if the file is not this run's, or its receipt tells of an earlier round, and more than this run can.
-
-        Raises:
-            ClaimLostError: another run has taken over in this moment.
-            TransientError: S3 or DynamoDB failed; a retry may work.
-            PermanentError: they refused.
-        """
-        try:
-            claim = self.claims.current(self.file, self.run_id)
-        except ClaimLostError:
-            return None
-        plan = known_plan(self.store, claim)
-        if plan is not None:
-            return self._keep_open(claim, self._account(claim, plan, error))
-        before = self.store.paper(receipt_key(self.file))
-        if before is None or Outcome(before["outcome"]) in (Outcome.NOT_PLANNED, Outcome.UNREADABLE):
-            return self._keep_open(claim, self._nothing_read(Outcome.NOT_PLANNED, error))
-        self.claims.release(claim)
-        return None
-
-    def _claim(self) -> Claim | KeptReceipt:
-        """The run's claim, or what the run has left if it closed the file before and died."""
-        answer = self.claims.claim(self.file, self.run_id)
-        if isinstance(answer, Claim):
-            return answer
-        if isinstance(answer, Done) and answer.owner == self.run_id:
-            document = self.store.paper(answer.receipt)
-            if document is not None:
-                return KeptReceipt(answer.receipt, document)
-        raise ClaimLostError(f"run {answer.owner} has taken over {self.file.key} ({self.file.etag}), or has done it")
-
-    def _account(self, claim: Claim, plan: Plan, error: str | None = None) -> Receipt:
-        return account(
-            plan,
-            read_chunks(self.table, claim),
-            run_id=self.run_id,
-            started_at=self.started_at,
-            finished_at=self.now,
-            error=error,
-        )
-
-    def _nothing_read(self, outcome: Outcome, error: str) -> Receipt:
-        return Receipt(self.file, self.run_id, self.started_at, self.now, error=error, nothing_read=outcome)
-
-    def _keep_open(self, claim: Claim, receipt: Receipt) -> KeptReceipt:
-        """The receipt of a file that stays where it is, if it still is anywhere; whoever comes next may have it."""
-        stored = find(self.store, self.file)
-        kept = self._keep(receipt, stored.key if stored else None)
-        self.claims.release(claim)
-        return kept
-
-    def _keep(self, receipt: Receipt, stored_as: str | None) -> KeptReceipt:
-        kept = KeptReceipt(receipt_key(self.file), receipt.to_document() | {"stored_as": stored_as})
-        self.store.keep_paper(kept.key, kept.document)
-        return kept

@@ -1,21 +1,13 @@
-r"""A file's bytes as lines (spec: call_details, Records).
+r"""From a file's bytes to the API's records: gzip, lines, JSON (spec: call_details, Records).
 
-Lines end at ``\n`` alone: a ``\r`` before it is white space and goes with the trimming, and a bare ``\r``, U+2028, a
-vertical tab or a form feed ends nothing. A line that has nothing but white space is blank; white space is what Python's
-``str.strip()`` takes off.
-
-How a line becomes a record of the API (spec: call_details, Records).
-
-What JSON is, by RFC 8259 to the letter: decides where a parser has limits of its own.
-
-Parsers refuse some valid JSON: nesting deeper than their stack, and ``"\ud800"``, a surrogate on its own, which the
-grammar allows. This checker has no such limit; it is slower than they are, and takes time in proportion to the text.
-
-Gzip files as a stream of text, with a limit to what a small file may become.
+Lines end at ``\n`` alone: a ``\r`` before it is white space and is trimmed; a bare ``\r``, U+2028, a vertical tab or a
+form feed ends nothing. A line of nothing but white space is blank; white space is what ``str.strip()`` removes. A line
+that is JSON by RFC 8259 is a record as it stands, any other is wrapped in an object.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
 from collections import deque
@@ -28,6 +20,18 @@ from include.errors import InvalidFileError, StorageUnavailableError
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 
+MAX_RATIO = 100
+"""Times as many bytes as a gzip file has may its text have."""
+
+ALWAYS_ALLOWED = 64 * 1024 * 1024
+"""Bytes that any gzip file may expand to: a few lines that are alike exceed :data:`MAX_RATIO`."""
+
+# zlib's largest window, and a gzip header.
+_GZIP = zlib.MAX_WBITS | 16
+# Output at once. Input at once: what is left of it is copied whenever a member ends, and members may be tiny.
+_TEXT_STEP = 1024 * 1024
+_STEP = 32 * 1024
+
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 WHITE_SPACE = (
@@ -39,6 +43,91 @@ WHITE_SPACE = (
 _ASCII_SPACE = WHITE_SPACE.encode("ascii", "ignore")
 # A line of no other bytes than these may be blank. One character class, as alternatives would keep a stack of them.
 _MAYBE_BLANK = re.compile(rb"\n[" + re.escape(bytes(set(WHITE_SPACE.encode()) - {0x0A})) + rb"]*+(?=\n)")
+
+# Reads a value to its end without building it: a long line costs no memory, and numbers keep every digit.
+_PARSER = msgspec.json.Decoder(msgspec.Raw)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+# Builds nothing either, but lists, as it reads a value.
+_CHECKER = json.JSONDecoder(object_pairs_hook=len, parse_float=len, parse_int=len, parse_constant=_refuse)
+_SURROGATE = re.compile(rb"\\u[dD]")
+# Strings, so that brackets in them are passed over; one without an end reaches to the end of the text. Possessive
+# (``*+``): what matched is never given back, so that no text takes more than linear time or keeps a stack.
+_STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_PIECE_DEPTH = 500
+
+_ESCAPED_IN_TWO = b'"\\\b\t\n\f\r'
+_ESCAPED_IN_SIX = bytes(set(range(0x20)) - set(_ESCAPED_IN_TWO))
+
+
+def exactly(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """The same blocks, once it is sure that they are all.
+
+    Raises:
+        StorageUnavailableError: they are not ``size`` bytes together.
+    """
+    seen = 0
+    for block in blocks:
+        seen += len(block)
+        yield block
+    if seen != size:
+        raise StorageUnavailableError(f"S3 sent {seen:,} bytes of the file instead of {size:,}")
+
+
+def gunzip(blocks: Iterable[bytes], *, size: int) -> Iterator[bytes]:
+    """The text of a gzip file in blocks of at most 1 MiB; several members one after another are one text.
+
+    Zeros may follow a member, as some tools leave them; anything else is refused, as it may be lost data. Check sums
+    are verified.
+
+    Args:
+        blocks: all bytes of the file, cut anywhere.
+        size: of the file in bytes; its text may have :data:`MAX_RATIO` times as many, or :data:`ALWAYS_ALLOWED`.
+
+    Raises:
+        InvalidFileError: not gzip, damaged, cut off, or expanding too far; blocks may have been yielded before.
+    """
+    allowed = max(ALWAYS_ALLOWED, MAX_RATIO * size)
+    expanded = 0
+    for text in _members(blocks):
+        expanded += len(text)
+        if expanded > allowed:
+            raise InvalidFileError(
+                f"the gzip file of {size:,} bytes expands to more than {allowed:,}, as a zip bomb does; deliver it "
+                "uncompressed"
+            )
+        yield text
+
+
+def _members(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    member = zlib.decompressobj(_GZIP)
+    # Between members, once there was one; a file must begin with one.
+    between = begun = False
+    for block in blocks:
+        for start in range(0, len(block), _STEP):
+            rest = block[start : start + _STEP]
+            while rest := rest.lstrip(b"\0") if between else rest:
+                text, begun, between = _expand(member, rest), True, member.eof
+                if text:
+                    yield text
+                rest = member.unconsumed_tail
+                if member.eof:
+                    rest, member = member.unused_data, zlib.decompressobj(_GZIP)
+    if not between:
+        # A single byte after the last member is too short to be told from the beginning of another one.
+        what = "cut off, or followed by a byte too many" if begun else "empty"
+        raise InvalidFileError(f"the gzip file is {what}: deliver it again")
+
+
+def _expand(member: zlib._Decompress, data: bytes) -> bytes:
+    try:
+        return member.decompress(data, _TEXT_STEP)
+    except zlib.error as error:
+        raise InvalidFileError("the file is not gzip, or damaged: deliver it again") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +181,22 @@ def whole_lines(blocks: Iterable[bytes], *, start: int = 0, max_line_bytes: int 
         yield piece
 
 
+def _piece(start: int, data: bytes, max_line_bytes: int) -> Piece:
+    if len(data) > max_line_bytes:
+        position = start
+        for line in data.split(b"\n"):
+            if len(line) > max_line_bytes:
+                raise _too_long(position, max_line_bytes)
+            position += len(line) + 1
+    if start == 0 and data.startswith(_BYTE_ORDER_MARK):
+        return Piece(len(_BYTE_ORDER_MARK), data[len(_BYTE_ORDER_MARK) :])
+    return Piece(start, data)
+
+
+def _too_long(position: int, max_line_bytes: int) -> InvalidFileError:
+    return InvalidFileError(f"the line that begins at byte {position:,} has more than {max_line_bytes:,} bytes")
+
+
 def trimmed(line: bytes) -> bytes:
     """A line's text as valid UTF-8 without white space around it; U+FFFD stands where bytes were invalid."""
     if line.isascii():
@@ -124,100 +229,6 @@ def count_invalid_bytes(data: bytes) -> int:
     except UnicodeDecodeError:
         return len(data) - len(data.decode("utf-8", "ignore").encode())
     return 0
-
-
-def exactly(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """The same blocks, once it is sure that they are all.
-
-    Raises:
-        StorageUnavailableError: they are not ``size`` bytes together.
-    """
-    seen = 0
-    for block in blocks:
-        seen += len(block)
-        yield block
-    if seen != size:
-        raise StorageUnavailableError(f"S3 sent {seen:,} bytes of the file instead of {size:,}")
-
-
-def _piece(start: int, data: bytes, max_line_bytes: int) -> Piece:
-    if len(data) > max_line_bytes:
-        position = start
-        for line in data.split(b"\n"):
-            if len(line) > max_line_bytes:
-                raise _too_long(position, max_line_bytes)
-            position += len(line) + 1
-    if start == 0 and data.startswith(_BYTE_ORDER_MARK):
-        return Piece(len(_BYTE_ORDER_MARK), data[len(_BYTE_ORDER_MARK) :])
-    return Piece(start, data)
-
-
-def _too_long(position: int, max_line_bytes: int) -> InvalidFileError:
-    return InvalidFileError(f"the line that begins at byte {position:,} has more than {max_line_bytes:,} bytes")
-
-
-# Possessive (``*+``): what matched is never given back, so that no text takes more than linear time or keeps a stack.
-_TOKEN = re.compile(
-    rb"""[ \t\n\r]*+ (?:
-        (?P<open> [\[{] )
-      | (?P<close> [\]}] )
-      | (?P<comma> , )
-      | (?P<colon> : )
-      | (?P<string> " (?: [^"\\\x00-\x1f]++ | \\ (?: ["\\/bfnrt] | u[0-9a-fA-F]{4} ) )*+ " )
-      | (?P<scalar> -?+ (?: 0 | [1-9][0-9]*+ ) (?: \.[0-9]++ )?+ (?: [eE][+-]?+[0-9]++ )?+ | true | false | null )
-    )""",
-    re.VERBOSE,
-)
-_SPACE = re.compile(rb"[ \t\n\r]*+")
-
-# What may come next. The texts are the names of the token's groups.
-_VALUE = frozenset({"open", "string", "scalar"})
-_FIRST_ITEM = _VALUE | {"close"}
-_NAME = frozenset({"string"})
-_FIRST_NAME = _NAME | {"close"}
-_COLON = frozenset({"colon"})
-_NEXT = frozenset({"comma", "close"})
-_NOTHING: frozenset[str] = frozenset()
-
-
-def is_json(text: bytes) -> bool:
-    """Whether ``text``, which is valid UTF-8, is one JSON value with nothing but JSON's own white space around it."""
-    open_brackets = bytearray()
-    expected, position = _VALUE, 0
-    while expected:
-        token = _TOKEN.match(text, position)
-        if token is None or token.lastgroup not in expected:
-            return False
-        position = token.end()
-        match token.lastgroup:
-            case "open":
-                open_brackets += token["open"]
-                expected = _FIRST_ITEM if token["open"] == b"[" else _FIRST_NAME
-                continue
-            case "close":
-                if bytes(open_brackets[-1:]) + token["close"] not in (b"[]", b"{}"):
-                    return False
-                open_brackets.pop()
-            case "comma":
-                expected = _VALUE if open_brackets[-1:] == b"[" else _NAME
-                continue
-            case "colon":
-                expected = _VALUE
-                continue
-            case "string" if expected in (_NAME, _FIRST_NAME):
-                expected = _COLON
-                continue
-        # A value has ended.
-        expected = _NEXT if open_brackets else _NOTHING
-    return _SPACE.fullmatch(text, position) is not None
-
-
-# Reads a value to its end without building it: a long line costs no memory, and numbers keep every digit.
-_PARSER = msgspec.json.Decoder(msgspec.Raw)
-
-
-_ESCAPED_IN_TWO = b'"\\\b\t\n\f\r'
-_ESCAPED_IN_SIX = bytes(set(range(0x20)) - set(_ESCAPED_IN_TWO))
 
 
 def most_bytes(texts: bytes) -> int:
@@ -256,73 +267,56 @@ def record(text: bytes, number: int) -> bytes:
     Returns:
         ``text`` itself, byte for byte, if it is valid JSON; otherwise an object that holds it as a string.
     """
-    try:
-        _PARSER.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        # The parser refuses deep nesting and lone surrogates, which are valid.
-        if not is_json(text):
-            return msgspec.json.encode({"data": text.decode(), "lineNumber": number})
-    return text
+    return text if is_json(text) else msgspec.json.encode({"data": text.decode(), "lineNumber": number})
 
 
-MAX_RATIO = 100
-ALWAYS_ALLOWED = 64 * 1024 * 1024
-"""Bytes that any file may expand to: a few lines that are alike exceed :data:`MAX_RATIO`."""
-
-# Output at once. Input at once: what is left of it is copied whenever a member ends, and members may be tiny.
-_TEXT_STEP = 1024 * 1024
-_STEP = 32 * 1024
-# zlib: the largest window, and a gzip header.
-_GZIP = zlib.MAX_WBITS | 16
-
-
-def gunzip(blocks: Iterable[bytes], *, size: int) -> Iterator[bytes]:
-    """The text of a gzip file in blocks of at most 1 MiB; several members one after another are one text.
-
-    Zeros may follow a member, as some tools leave them; anything else is refused, as it may be lost data. Check sums
-    are verified.
+def is_json(text: bytes) -> bool:
+    """Whether a text is one JSON value by RFC 8259, with nothing but JSON's own white space around it.
 
     Args:
-        blocks: all bytes of the file, cut anywhere.
-        size: of the file in bytes; its text may have :data:`MAX_RATIO` times as many, or :data:`ALWAYS_ALLOWED`.
-
-    Raises:
-        InvalidFileError: not gzip, damaged, cut off, or expanding too far; blocks may have been yielded before.
+        text: valid UTF-8.
     """
-    allowed = max(ALWAYS_ALLOWED, MAX_RATIO * size)
-    expanded = 0
-    for text in _members(blocks):
-        expanded += len(text)
-        if expanded > allowed:
-            raise InvalidFileError(
-                f"the gzip file of {size:,} bytes expands to more than {allowed:,}, as a zip bomb does; deliver it "
-                "uncompressed"
-            )
-        yield text
-
-
-def _members(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    member = zlib.decompressobj(_GZIP)
-    # Between members, once there was one; a file must begin with one.
-    between = begun = False
-    for block in blocks:
-        for start in range(0, len(block), _STEP):
-            rest = block[start : start + _STEP]
-            while rest := rest.lstrip(b"\0") if between else rest:
-                text, begun, between = _expand(member, rest), True, member.eof
-                if text:
-                    yield text
-                rest = member.unconsumed_tail
-                if member.eof:
-                    rest, member = member.unused_data, zlib.decompressobj(_GZIP)
-    if not between:
-        # A single byte after the last member is too short to be told from the beginning of another one.
-        what = "cut off, or followed by a byte too many" if begun else "empty"
-        raise InvalidFileError(f"the gzip file is {what}: deliver it again")
-
-
-def _expand(member: zlib._Decompress, data: bytes) -> bytes:
     try:
-        return member.decompress(data, _TEXT_STEP)
-    except zlib.error as error:
-        raise InvalidFileError("the file is not gzip, or damaged: deliver it again") from error
+        _PARSER.decode(text)
+    except RecursionError:
+        return _is_deep_json(text)
+    except msgspec.DecodeError:
+        # The one other thing valid that this parser refuses is an escaped surrogate without its partner.
+        return _SURROGATE.search(text) is not None and _is_json(text)
+    return True
+
+
+def _is_json(text: bytes | bytearray) -> bool:
+    try:
+        _CHECKER.decode(text.decode())
+    except RecursionError:
+        return _is_deep_json(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_deep_json(text: bytes | bytearray) -> bool:
+    """The same for nesting deeper than any parser's stack, in linear time: the text is checked in pieces.
+
+    A piece is what lies between two multiples of ``_PIECE_DEPTH``, with ``[]`` in place of what lies deeper.
+    """
+    pieces = [bytearray()]
+    depth = position = 0
+    for token in _STRUCTURE.finditer(text):
+        if token[0] in (b"[", b"{"):
+            depth += 1
+            if depth % _PIECE_DEPTH == 0:
+                pieces[-1] += text[position : token.start()] + b"[]"
+                pieces.append(bytearray())
+                position = token.start()
+        elif token[0] in (b"]", b"}"):
+            depth -= 1
+            if depth < 0:
+                return False
+            if depth % _PIECE_DEPTH == _PIECE_DEPTH - 1:
+                piece = pieces.pop() + text[position : token.end()]
+                position = token.end()
+                if not _is_json(piece):
+                    return False
+    return depth == 0 and _is_json(pieces[0] + text[position:])

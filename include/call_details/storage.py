@@ -1,4 +1,7 @@
-"""The objects of the ingest bucket: listed, moved and read, each only as the version that was meant."""
+"""The objects of the ingest bucket: listed, moved and read, each only as the version that was meant.
+
+Every method may also raise StorageUnavailableError (S3 failed: a retry may work) and StorageRefusedError (it refused).
+"""
 
 from __future__ import annotations
 
@@ -48,8 +51,6 @@ class StoredFile:
 class FileStore:
     """The files of one bucket.
 
-    Every method may raise StorageUnavailableError (a retry may work) and StorageRefusedError (it will not).
-
     Args:
         s3: a boto3 client; safe to share between threads.
         bucket: its name.
@@ -73,9 +74,9 @@ class FileStore:
                 for found in page.get("Contents", ()):
                     yield found["Key"]
 
-    def look(self, key: str) -> StoredFile | None:
+    def head(self, key: str) -> StoredFile | None:
         """The object under a key, or None."""
-        with typed_errors(f"look at {self._place(key)}"):
+        with typed_errors(f"read {self._uri(key)}"):
             try:
                 found = self._s3.head_object(Bucket=self.bucket, Key=key)
             except ClientError as error:
@@ -86,15 +87,15 @@ class FileStore:
 
     def last_etag(self, key: str) -> str | None:
         """ETag of the newest version that was ever under a key and is still kept, also if it was deleted or moved."""
-        with typed_errors(f"look for versions of {self._place(key)}"):
+        with typed_errors(f"list versions of {self._uri(key)}"):
             # Versions of this very key come first, the newest before the others.
             found = self._s3.list_object_versions(Bucket=self.bucket, Prefix=key)
         return next((version["ETag"] for version in found.get("Versions", ()) if version["Key"] == key), None)
 
     def move(self, source: StoredFile, key: str) -> StoredFile:
-        """Move a version, with its metadata; a newer one that has come to the source's key stays there.
+        """Move a version, with its metadata; a newer one under the source's key stays there.
 
-        Done again after it broke off, it does the rest.
+        Repeatable: called again after it broke off, it does the rest.
 
         Raises:
             FileChangedError: the version is gone.
@@ -111,10 +112,10 @@ class FileStore:
         Raises:
             FileChangedError: the version is gone.
         """
-        # By its version, so that a file which was overwritten after it had been claimed is not lost.
+        # By its version id, so that a file which was overwritten after it had been claimed is not lost.
         version: Any = {"VersionId": source.version_id} if source.version_id else {}
         origin: Any = {"Bucket": self.bucket, "Key": source.key, **version}
-        with typed_errors(f"move {self._place(source.key)} to {key}"):
+        with typed_errors(f"move {self._uri(source.key)} to {key}"):
             try:
                 if source.size > self._largest_copy:
                     return self._copy_parts(source, origin, version, key)
@@ -128,14 +129,14 @@ class FileStore:
             except ClientError as error:
                 if error_code(error) in _NOT_THIS_ONE:
                     raise FileChangedError(
-                        f"{self._place(source.key)} was deleted or replaced before it could be moved to {key}"
+                        f"{self._uri(source.key)} was deleted or replaced before it could be moved to {key}"
                     ) from error
                 raise
         return StoredFile(key, made["CopyObjectResult"]["ETag"], source.size, made.get("VersionId"))
 
     def remove(self, source: StoredFile) -> None:
-        """Delete an object, unless its key holds another one by now."""
-        with typed_errors(f"delete {self._place(source.key)}"):
+        """Delete an object, unless another one is under its key by now."""
+        with typed_errors(f"delete {self._uri(source.key)}"):
             try:
                 self._s3.delete_object(Bucket=self.bucket, Key=source.key, IfMatch=source.etag)
             except ClientError as error:
@@ -146,33 +147,33 @@ class FileStore:
         """An object's bytes from ``start`` to ``stop`` (exclusive).
 
         Raises:
-            FileChangedError: it is gone, or another one lies there.
+            FileChangedError: it is gone, or replaced.
         """
         for first in range(start, stop, self._block_bytes):
             yield self._read(key, etag, first, min(first + self._block_bytes, stop) - 1)
 
-    def paper(self, key: str) -> Any:
+    def read_json(self, key: str) -> Any:
         """The JSON document under a key, or None."""
         return get_json(self._s3, self.bucket, key)
 
-    def keep_paper(self, key: str, document: object) -> None:
+    def write_json(self, key: str, document: object) -> None:
         """Write a JSON document."""
         put_json(self._s3, self.bucket, key, document)
 
     def _read(self, key: str, etag: str, first: int, last: int) -> bytes:
-        with typed_errors(f"read {self._place(key)}"):
+        with typed_errors(f"read {self._uri(key)}"):
             try:
-                answer = self._s3.get_object(Bucket=self.bucket, Key=key, IfMatch=etag, Range=f"bytes={first}-{last}")
-                return answer["Body"].read()
+                found = self._s3.get_object(Bucket=self.bucket, Key=key, IfMatch=etag, Range=f"bytes={first}-{last}")
+                return found["Body"].read()
             except ClientError as error:
                 if error_code(error) in _NOT_THIS_ONE:
                     raise FileChangedError(
-                        f"{self._place(key)} was deleted or replaced while it was being read: put it back as it was"
+                        f"{self._uri(key)} was deleted or replaced while it was being read: put it back as it was"
                     ) from error
                 raise
 
     def _copy_parts(self, source: StoredFile, origin: Any, version: Any, key: str) -> StoredFile:
-        # A copy in parts is a new upload: what describes the file has to be told again.
+        # A copy in parts is a new upload, which does not inherit the file's metadata.
         described = self._s3.head_object(Bucket=self.bucket, Key=source.key, **version)
         self._s3.copy(
             origin,
@@ -189,5 +190,5 @@ class FileStore:
         made = self._s3.head_object(Bucket=self.bucket, Key=key)
         return StoredFile(key, made["ETag"], made["ContentLength"], made.get("VersionId"))
 
-    def _place(self, key: str) -> str:
+    def _uri(self, key: str) -> str:
         return f"s3://{self.bucket}/{key}"

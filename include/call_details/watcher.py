@@ -1,9 +1,7 @@
-"""What the watcher does with dropped files: each version gets an owner, leaves ``incoming/``, and needs a run.
+"""What a round of the watcher does: each dropped file version gets an owner, leaves ``incoming/``, and needs a run.
 
-Which files stay under ``incoming/`` because they cannot be taken in, and whether people know.
-
-A file that nobody helps is found by every round of the watcher, several times an hour. People are told once, and once
-more every day.
+A file that cannot be taken in keeps no other from it. It stays under ``incoming/`` and is found by every round, several
+times an hour; people are alerted once, and once more every day.
 """
 
 from __future__ import annotations
@@ -19,28 +17,34 @@ from itertools import batched
 
 from include.call_details.keys import file_version, is_dropped_file, processing_key, run_id
 from include.call_details.ledger import Claims
-from include.call_details.models import Claim, Done, FileVersion, Held, Unfinished
+from include.call_details.models import Claim, Done, FileVersion, LeaseHeld, Unfinished
 from include.call_details.storage import FileStore, StoredFile
 from include.clients.dynamodb import Item, ItemTable
 from include.errors import PipelineError
 
-log = logging.getLogger(__name__)
-
 MAX_FILES = 200
 """Files of one round, or a few more; what is left is for the next, which follows at once."""
 
+PATIENCE_SECONDS = 300.0
+"""What cannot be taken at first may be taken soon: S3 and DynamoDB fail for a moment now and then."""
+
+REPORT_AGAIN_SECONDS = 86_400.0
+
 _WORKERS = 10
+_PARTITION = "left-files"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Left:
+class LeftFile:
     """A file that stays under ``incoming/``.
 
     Args:
         key: where it lies.
-        etag: which version of it; None if S3 would not tell.
+        etag: which version of it; None if S3 did not say.
         reason: why it could not be taken.
-        busy: it has an owner who is at work, so all is well.
+        busy: another run works on it, which is no fault.
     """
 
     key: str
@@ -59,7 +63,7 @@ class Taken:
     """
 
     files: tuple[FileVersion, ...]
-    left: tuple[Left, ...]
+    left: tuple[LeftFile, ...]
 
 
 class Intake:
@@ -81,16 +85,16 @@ class Intake:
             limit: no more are looked at once so many are taken.
 
         Raises:
-            StorageUnavailableError: the bucket cannot be listed; a retry may work.
-            StorageRefusedError: the same, and it will not.
+            StorageUnavailableError: the bucket cannot be listed, as S3 failed.
+            StorageRefusedError: the same, as S3 refused.
         """
         files: list[FileVersion] = []
-        left: list[Left] = []
+        left: list[LeftFile] = []
         keys = filter(is_dropped_file, self._store.dropped_keys())
         with ThreadPoolExecutor(_WORKERS) as workers:
             for group in batched(keys, _WORKERS):
                 for found in workers.map(self._try, group):
-                    if isinstance(found, Left):
+                    if isinstance(found, LeftFile):
                         left.append(found)
                     elif found is not None:
                         files.append(found)
@@ -98,68 +102,60 @@ class Intake:
                     break
         return Taken(tuple(files), tuple(left))
 
-    def owed(self) -> Iterator[Unfinished]:
+    def without_run(self) -> Iterator[Unfinished]:
         """Files that were claimed for a run which has not begun since, by this round or an earlier one.
 
-        A claim that was let lapse is among them: nobody works on it any more, and nobody was told.
+        A claim whose lease ran out is among them: its run died, and nobody was alerted.
 
         Raises:
-            AwsUnavailableError: a retry may work.
-            AwsRefusedError: it will not.
+            AwsUnavailableError: DynamoDB failed.
+            AwsRefusedError: DynamoDB refused.
         """
         for each in self._claims.unfinished():
             if each.file.bucket == self._store.bucket and (each.lapsed or not each.begun):
                 yield each
 
-    def _try(self, key: str) -> FileVersion | Left | None:
+    def _try(self, key: str) -> FileVersion | LeftFile | None:
         etag = None
         try:
-            found = self._store.look(key)
+            found = self._store.head(key)
             if found is None:
                 return None
             etag = found.etag
             return self._take(file_version(self._store.bucket, key, etag), found)
         except PipelineError as error:
             log.warning("a file stays under incoming/: %s", error)
-            return Left(key, etag, str(error))
+            return LeftFile(key, etag, str(error))
 
-    def _take(self, file: FileVersion, found: StoredFile) -> FileVersion | Left | None:
-        answer = self._claims.claim(file, run_id(file))
-        if isinstance(answer, Held):
-            reason = f"{file.key} is in the hands of run {answer.owner}"
+    def _take(self, file: FileVersion, found: StoredFile) -> FileVersion | LeftFile | None:
+        claim = self._claims.claim(file, run_id(file))
+        if isinstance(claim, LeaseHeld):
+            reason = f"run {claim.owner} works on {file.key}"
             log.info("%s: it stays under incoming/ until that has ended", reason)
-            return Left(file.key, found.etag, reason, busy=True)
-        if isinstance(answer, Claim):
-            answer = self._bring(file, found)
-        if isinstance(answer, Done):
-            log.info("%s (%s) was ingested before by run %s, see %s", file.key, file.etag, answer.owner, answer.receipt)
+            return LeftFile(file.key, found.etag, reason, busy=True)
+        if isinstance(claim, Claim):
+            claim = self._bring(file, found)
+        if isinstance(claim, Done):
+            log.info("%s (%s) was ingested before by run %s, see %s", file.key, file.etag, claim.owner, claim.receipt)
         self._store.remove(found)
-        return file if isinstance(answer, Claim) else None
+        return file if isinstance(claim, Claim) else None
 
-    def _bring(self, file: FileVersion, found: StoredFile) -> Claim | Held | Done:
-        """Copy a file to where it is worked on, then ask for its run: a round that dies is made good by the next."""
+    def _bring(self, file: FileVersion, found: StoredFile) -> Claim | LeaseHeld | Done:
+        """Copy a file to ``processing/``, then ask for its run: if this round dies, the next one does the rest."""
         target = processing_key(file)
-        # Dropped again while it is being worked on: a second copy could outlive the run that has the first.
-        copied = None if self._store.look(target) else self._store.copy(found, target)
-        answer = self._claims.claim(file, run_id(file), begun=False)
-        if isinstance(answer, Done) and copied is not None:
-            # The run that had the first copy has closed the file in between: nobody would take this one away.
+        # Dropped again while a run works on it: a second copy could outlive the run that has the first.
+        copied = None if self._store.head(target) else self._store.copy(found, target)
+        claim = self._claims.claim(file, run_id(file), begun=False)
+        if isinstance(claim, Done) and copied is not None:
+            # The run that had the first copy has closed the file meanwhile, so nothing else removes this one.
             self._store.remove(copied)
-        return answer
-
-
-PATIENCE_SECONDS = 300.0
-"""What cannot be taken at first may be taken soon: S3 and DynamoDB fail for a moment now and then."""
-
-TOLD_AGAIN_SECONDS = 86_400.0
-
-_PARTITION = "left-files"
+        return claim
 
 
 class LeftFiles:
-    """What the ledger table knows of such files.
+    """Which files were left and reported, as the ledger table knows it.
 
-    Every method may raise AwsUnavailableError (a retry may work) and AwsRefusedError (it will not).
+    Every method may raise AwsUnavailableError (DynamoDB failed: a retry may work) and AwsRefusedError (it refused).
 
     Args:
         table: the ledger table.
@@ -172,14 +168,11 @@ class LeftFiles:
         self._bucket = bucket
         self._clock = clock
 
-    def untold(self, left: Sequence[Left]) -> list[Left]:
-        """Take note of the files that are left now.
+    def unreported(self, left: Sequence[LeftFile]) -> list[LeftFile]:
+        """Note the files that are left now, and return those that have to be reported.
 
         Args:
             left: what a round could not take.
-
-        Returns:
-            those of which people have to be told.
         """
         now = self._clock()
         known = {item.sk: item for item in self._table.query(_PARTITION)}
@@ -187,35 +180,33 @@ class LeftFiles:
         for each in left:
             item = known.pop(self._sort_key(each), None)
             if item is None:
-                self._write(Item(_PARTITION, self._sort_key(each)), since=now, told=0.0)
-            elif _told(item) + TOLD_AGAIN_SECONDS <= now and _since(item) + PATIENCE_SECONDS <= now:
+                self._write(Item(_PARTITION, self._sort_key(each)), since=now, reported=0.0)
+            elif _reported(item) + REPORT_AGAIN_SECONDS <= now and _since(item) + PATIENCE_SECONDS <= now:
                 due.append(each)
         for item in known.values():
-            # Not at once: a file that is left now and then is not to be told of now and then.
-            if max(_told(item), _since(item)) + TOLD_AGAIN_SECONDS <= now:
+            # Not at once: a file that is left now and then must not be reported each time.
+            if max(_reported(item), _since(item)) + REPORT_AGAIN_SECONDS <= now:
                 self._table.delete(item)
         return due
 
-    def note_told(self, told: Iterable[Left]) -> None:
-        """Take note that people were told of these."""
-        for each in told:
+    def note_reported(self, left: Iterable[LeftFile]) -> None:
+        """Note that these were reported."""
+        for each in left:
             item = self._table.get(_PARTITION, self._sort_key(each))
-            self._write(item, since=_since(item), told=self._clock())
+            self._write(item, since=_since(item), reported=self._clock())
 
-    def _sort_key(self, left: Left) -> str:
+    def _sort_key(self, left: LeftFile) -> str:
         # As JSON, because a key may hold any character that one would put between the parts.
         return hashlib.sha256(json.dumps([self._bucket, left.key, left.etag]).encode()).hexdigest()
 
-    def _write(self, item: Item, *, since: float, told: float) -> None:
+    def _write(self, item: Item, *, since: float, reported: float) -> None:
         # Only one round runs at a time: should it be overtaken after all, the other has written the same.
-        self._table.replace(item, {"since_ms": int(since * 1000), "told_ms": int(told * 1000)})
+        self._table.replace(item, {"since_ms": int(since * 1000), "told_ms": int(reported * 1000)})
 
 
 def _since(item: Item) -> float:
-    since: int = item.content["since_ms"]
-    return since / 1000
+    return float(item.content["since_ms"]) / 1000
 
 
-def _told(item: Item) -> float:
-    told: int = item.content["told_ms"]
-    return told / 1000
+def _reported(item: Item) -> float:
+    return float(item.content["told_ms"]) / 1000

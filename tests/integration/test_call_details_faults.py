@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
 
+from include.call_details.batches import Batch
 from include.call_details.dead_letters import DeadLetters
 from include.call_details.ledger import ChunkLedger
 from include.call_details.models import ChunkState, Claim, FileVersion
 from include.call_details.poster import Poster
-from include.call_details.rate_limit import Permits
+from include.call_details.rate_limit import ConcurrencyLimiter
 from include.clients import call_details
 from include.clients.call_details import CallDetailsApi
 from include.clients.dynamodb import ItemTable
@@ -32,28 +32,15 @@ NUMBER = 40
 PERMITS = 8
 
 
-@dataclass(frozen=True)
-class RealBatch:
-    """A batch of two records that the stub takes."""
+def records(number: int) -> bytes:
+    """The two records of a batch."""
+    return b'{"n":%d.50},"x"' % number
 
-    number: int
-    count: int = 2
 
-    @property
-    def first_record(self) -> int:
-        return 2 * self.number + 1
-
-    @property
-    def records(self) -> bytes:
-        return b'{"n":%d.50},"x"' % self.number
-
-    @property
-    def body(self) -> bytes:
-        return b'{"records":[%b],"timestamp":"2026-03-08T12:00:00.000Z","batchSize":2}' % self.records
-
-    @property
-    def idempotency_key(self) -> str:
-        return f"key-{self.number}"
+def batch(number: int) -> Batch:
+    """A batch that the stub takes."""
+    body = b'{"records":[%b],"timestamp":"2026-03-08T12:00:00.000Z","batchSize":2}' % records(number)
+    return Batch(number, 2 * number + 1, 2, f"key-{number}", body)
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +75,11 @@ class World:
         first = index * NUMBER
         ledger = ChunkLedger.open(self.items, claim, index, first=first, batches=NUMBER)
         async with (
-            Permits(self.items, "call-details", PERMITS).hold(PERMITS) as held,
+            ConcurrencyLimiter(self.items, "call-details", PERMITS).hold(PERMITS) as held,
             CallDetailsApi(f"{url}{BATCHES}", login, gate=held.permit) as api,
         ):
             poster = Poster(api, ledger, self.dead_letters, file=FILE, workers=PERMITS)
-            return await poster.post(map(RealBatch, range(first, first + NUMBER)))
+            return await poster.post(map(batch, range(first, first + NUMBER)))
 
 
 def post(stubs: Stubs, *rules: dict[str, Any], **general: Any) -> tuple[ChunkState, dict[str, Any]]:
@@ -123,9 +110,7 @@ def test_fault_that_passes_loses_and_doubles_nothing(stubs: Stubs, fault: dict[s
     assert (state.finished, state.dead, state.records_accepted) == (True, (), 2 * NUMBER)
     assert state.retries > 0
     assert (taken["batches"], taken["records"], taken["conflicting"]) == (NUMBER, 2 * NUMBER, 0)
-    digests = {
-        batch.idempotency_key: hashlib.sha256(batch.records).hexdigest() for batch in map(RealBatch, range(NUMBER))
-    }
+    digests = {f"key-{number}": hashlib.sha256(records(number)).hexdigest() for number in range(NUMBER)}
     assert {key: found["sha256"] for key, found in taken["by_key"].items()} == digests
     assert taken["times"] - NUMBER <= state.retries, "repeats are retries, under the same key"
 
@@ -171,7 +156,7 @@ def test_stub_that_is_gone_ends_in_dead_letters_or_a_failed_login_not_in_silence
         ledger = ChunkLedger.open(world.items, Claim(FILE, "run", 1, 1), 0, first=0, batches=3)
         async with CallDetailsApi("http://127.0.0.1:1/", login) as api:
             poster = Poster(api, ledger, world.dead_letters, file=FILE, workers=2)
-            return await poster.post(map(RealBatch, range(3)))
+            return await poster.post(map(batch, range(3)))
 
     stubs.rules()
     state = asyncio.run(lost())

@@ -13,15 +13,14 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 FILES = "incoming/*[!/]"
-"""Not the folders that some consoles make: nobody takes these away, so there would be no end of finding them."""
+"""Not the folder markers that some consoles make: they stay, so the sensor would find them at once every time."""
 
 
 class DroppedFileSensor(S3KeySensor):
     """Waits in the triggerer until a file lies under ``incoming/`` of the setting ``ingest_bucket``.
 
-    It also ends, as a success, when its time is up: that nothing was dropped is no failure, and the next task looks
-    after what earlier rounds have left. ``soft_fail`` would do that too, but skip the rest, and would hide a trigger
-    that crashed.
+    A time-out is a success: that nothing was dropped is no failure, and the next task starts what earlier rounds have
+    left. ``soft_fail`` would skip the next task, and would hide a trigger that crashed.
 
     Args:
         kwargs: of the base class; ``timeout`` is how long to wait.
@@ -31,14 +30,14 @@ class DroppedFileSensor(S3KeySensor):
         super().__init__(bucket_key=FILES, wildcard_match=True, deferrable=True, aws_conn_id=AWS_CONNECTION, **kwargs)
 
     def execute(self, context: Context) -> None:
-        """Look once, then wait."""
+        """Check once, then wait."""
         from airflow_ext.settings import call_details_settings
 
         self.bucket_name = call_details_settings().ingest_bucket
         super().execute(context)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """End, however the wait ended, unless it failed."""
+        """Return after a file or a time-out."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except AirflowSensorTimeout:

@@ -14,7 +14,7 @@ MAX_LABEL = 250
 class StartRunOperator(TriggerDagRunOperator):
     """As its base class, but nothing of it is a template.
 
-    A run's configuration holds what others have chosen, such as the key of a file; braces in it are no instructions.
+    A run's configuration holds text of others, such as a file's key; braces in it must not be rendered.
     """
 
     template_fields: Sequence[str] = ()

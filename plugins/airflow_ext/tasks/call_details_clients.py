@@ -1,4 +1,4 @@
-"""What the tasks of the call-details DAGs work with, made from settings and connections when a task asks for it."""
+"""The clients of the call-details DAGs' tasks, made from settings and connections on first use."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from airflow_ext.hooks.call_details import call_details_access, call_details_api
 from airflow_ext.settings import call_details_settings
 from include.call_details.dead_letters import DeadLetters
 from include.call_details.ledger import Claims
-from include.call_details.poster import Desk
-from include.call_details.rate_limit import Permits
+from include.call_details.poster import PostingContext
+from include.call_details.rate_limit import ConcurrencyLimiter
 from include.call_details.storage import FileStore
 from include.clients.dynamodb import ItemTable
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _API = "call-details"
 
 
-class IngestDesk:
+class CallDetailsClients:
     """One task's clients.
 
     Args:
@@ -43,36 +43,36 @@ class IngestDesk:
         self.claims = Claims(self.table)
 
     @functools.cached_property
-    def permits(self) -> Permits:
-        """For calls of the API, over all tasks."""
-        return Permits(self.table, _API, self.settings.max_concurrent_calls)
+    def limiter(self) -> ConcurrencyLimiter:
+        """Of the API's calls, over all tasks."""
+        return ConcurrencyLimiter(self.table, _API, self.settings.max_concurrent_calls)
 
     @functools.cached_property
     def dead_letters(self) -> DeadLetters:
-        """Those of the bucket."""
+        """Of the bucket."""
         s3, sqs = s3_client(max_connections=50, session=self.session), quick_client("sqs", session=self.session)
         return DeadLetters(s3, sqs, self.bucket, self.settings.call_details_dlq_url)
 
     def api_opener(self) -> Callable[[Gate], CallDetailsApi]:
-        """Makes the API's client, given the gate that each call has to pass.
+        """A function that makes the API's client, given the gate that each call has to pass.
 
         Raises:
             SettingsUnavailableError: there is no connection ``call_details_api``.
             SettingsError: a field of it is missing or malformed.
-            AwsUnavailableError: SSM failed; a retry may work.
+            AwsUnavailableError: SSM failed.
             AwsRefusedError: SSM refused, or has no such parameter.
         """
         access = call_details_access()
         login = call_details_login(access, quick_client("ssm", session=self.session))
         return lambda gate: call_details_api(access, login, attempts=self.settings.max_retries, gate=gate)
 
-    def posting(self) -> Desk:
-        """All that posting a chunk takes; raises what :meth:`api_opener` raises."""
-        return Desk(
+    def posting_context(self) -> PostingContext:
+        """What a chunk is posted with; raises what :meth:`api_opener` raises."""
+        return PostingContext(
             store=self.store,
             table=self.table,
             claims=self.claims,
-            permits=self.permits,
+            limiter=self.limiter,
             limit=self.settings.max_concurrent_calls,
             dead_letters=self.dead_letters,
             open_api=self.api_opener(),

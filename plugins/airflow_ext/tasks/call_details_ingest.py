@@ -1,7 +1,4 @@
-"""The tasks of ``call_details_ingest``: Airflow's context on one side, :mod:`include.call_details` on the other.
-
-What people, alarms and other DAGs are told of a run of ``call_details_ingest``.
-"""
+"""The tasks of ``call_details_ingest``: Airflow's context on one side, :mod:`include.call_details` on the other."""
 
 from __future__ import annotations
 
@@ -18,10 +15,10 @@ from airflow_ext.ids import CALL_DETAILS_INGEST, XComKey
 from airflow_ext.metrics import count_run, log_links, task_states
 from airflow_ext.notifications.channels import send_alert
 from airflow_ext.notifications.failure_callback import push_quietly, record_alerted, record_failure, safe_text
-from airflow_ext.tasks.call_details_clients import IngestDesk
+from airflow_ext.tasks.call_details_clients import CallDetailsClients
 from include.call_details.alerts import KILLED, PLAN_TASK, POST_TASK, no_receipt, receipt_alert
 from include.call_details.models import Done, FileVersion
-from include.call_details.planner import Planning, read_plan, resolve
+from include.call_details.planner import Planner, read_plan, resolve
 from include.call_details.poster import post_chunk as post
 from include.call_details.reconcile import Closing
 from include.errors import FileFailedError, InvalidFileError
@@ -31,69 +28,12 @@ if TYPE_CHECKING:
 
     from airflow_ext.settings import Settings
     from include.alerts import Alert
-    from include.call_details.reconcile import KeptReceipt
+    from include.call_details.reconcile import SavedReceipt
 
 log = logging.getLogger(__name__)
 
 XCOM_PROBLEMS = 20
 """Up to this many problems are in XCom; the receipt in S3 has all."""
-
-
-def report_receipt(context: Context, settings: Settings, kept: KeptReceipt, *, bucket: str) -> None:
-    """Publish the run's metrics, and send its alert if it calls for one.
-
-    Args:
-        context: that of the last task.
-        settings: name topic and environment.
-        kept: the run's receipt.
-        bucket: where it lies.
-    """
-    count(context, settings, kept, failed=kept.outcome.failed)
-    ti = context["ti"]
-    alert = receipt_alert(
-        kept,
-        pipeline=CALL_DETAILS_INGEST,
-        location=f"s3://{bucket}/{kept.key}",
-        log_url=log_links(context),
-        why_failed=lambda index: ti.xcom_pull(task_ids=POST_TASK, key=XComKey.FAILURE, map_indexes=index),
-    )
-    if alert is not None:
-        _tell(alert, context, settings)
-
-
-def report_no_receipt(context: Context, settings: Settings, reason: str) -> None:
-    """The same for a run that never had a file, or lost it to another."""
-    count(context, settings, None, failed=True)
-    run_id = context["dag_run"].run_id
-    alert = no_receipt(pipeline=CALL_DETAILS_INGEST, run_id=run_id, reason=reason, log_url=log_links(context))
-    _tell(alert, context, settings)
-
-
-def count(context: Context, settings: Settings, kept: KeptReceipt | None, *, failed: bool) -> None:
-    """Publish the run's metrics.
-
-    Args:
-        context: that of the last task.
-        settings: name the environment.
-        kept: the run's receipt; None if it posted nothing.
-        failed: whether the run fails.
-    """
-    found = kept.document if kept else {}
-    values = {
-        "AcceptedRecords": float(found.get("records_accepted", 0)),
-        "DeadLetteredRecords": float(found.get("records_dead_lettered", 0)),
-    }
-    count_run(context, values, failed=failed, environment=settings.environment)
-
-
-def xcom_summary(kept: KeptReceipt) -> dict[str, Any]:
-    """What goes to XCom: the receipt without its ranges, of which there may be hundreds."""
-    found = {name: value for name, value in kept.document.items() if name != "ranges"}
-    return {**found, "problems": found["problems"][:XCOM_PROBLEMS], "receipt": kept.key}
-
-
-def _tell(alert: Alert, context: Context, settings: Settings) -> None:
-    record_alerted(context, send_alert(alert, context, topic_arn=settings.alerts_topic_arn))
 
 
 _ASSET_FACTS = (
@@ -109,7 +49,7 @@ _ASSET_FACTS = (
 
 
 def plan(context: Context) -> list[int]:
-    """Claim the file version that the run is about, and cut it.
+    """Claim the run's file version, and cut it into chunks.
 
     Returns:
         indexes of its chunks; none if the version is done already, or holds no record.
@@ -122,10 +62,10 @@ def plan(context: Context) -> list[int]:
     """
     ti, params, run_id = context["ti"], context["params"], context["dag_run"].run_id
     with record_failure(ti):
-        desk = IngestDesk(params["bucket"])
-        file = resolve(desk.store, params["key"], params["etag"])
+        clients = CallDetailsClients(params["bucket"])
+        file = resolve(clients.store, params["key"], params["etag"])
         ti.xcom_push(key=XComKey.FILE, value=asdict(file))
-        planning = Planning(desk.store, desk.claims, records_per_batch=desk.settings.max_records_per_batch)
+        planning = Planner(clients.store, clients.claims, records_per_batch=clients.settings.max_records_per_batch)
         claim = planning.claim(file, run_id, force=params["force"])
         if isinstance(claim, Done):
             ti.xcom_push(key=XComKey.DONE, value={"run_id": claim.owner, "receipt": claim.receipt})
@@ -153,25 +93,25 @@ def post_chunk(context: Context, index: int) -> dict[str, int]:
     ti = context["ti"]
     with record_failure(ti):
         file = _file(context)
-        desk = IngestDesk(file.bucket)
-        claim = desk.claims.current(file, context["dag_run"].run_id)
-        found = read_plan(desk.store, claim)
+        clients = CallDetailsClients(file.bucket)
+        claim = clients.claims.current(file, context["dag_run"].run_id)
+        found = read_plan(clients.store, claim)
         chunk = found.chunks[index]
         label = f"records {chunk.first_record:,}-{chunk.first_record + chunk.records - 1:,}"
         context["label"] = label  # type: ignore[typeddict-unknown-key] # read by map_index_template
-        state = asyncio.run(post(desk.posting(), claim, found, chunk))
+        state = asyncio.run(post(clients.posting_context(), claim, found, chunk))
         log.info("%s: %d batches accepted, %d dead letters", label, state.accepted_batches, len(state.dead))
         return {"accepted": state.accepted_batches, "dead_lettered": len(state.dead)}
 
 
 def reconcile(context: Context) -> dict[str, Any]:
-    """Account for every record, move the file on, and tell people if there is something to tell.
+    """Account for every record, move the file on, and send the run's alert if there is one.
 
     Returns:
         the receipt, less its ranges; it is in XCom also when the run fails.
 
     Raises:
-        FileFailedError: some records are neither accepted nor kept as dead letters, or the file could not be planned.
+        FileFailedError: some records are neither accepted nor saved as dead letters, or the file could not be planned.
         ClaimLostError: another run has taken over the file.
         AirflowSkipException: the file had been ingested before.
     """
@@ -182,7 +122,7 @@ def reconcile(context: Context) -> dict[str, Any]:
         if done is None:
             return _close(context, planned=planned)
         ti.xcom_push(key="return_value", value=done)
-        count(context, IngestDesk().settings, None, failed=False)
+        _count(context, CallDetailsClients().settings, None, failed=False)
     # Outside the block: this is no failure.
     raise AirflowSkipException(
         f"nothing was posted: run {done['run_id']} has ingested this file, see {done['receipt']}; to post it again, "
@@ -194,28 +134,30 @@ def _close(context: Context, *, planned: bool) -> dict[str, Any]:
     ti = context["ti"]
     file = ti.xcom_pull(task_ids=PLAN_TASK, key=XComKey.FILE)
     reason = None if planned else ti.xcom_pull(task_ids=PLAN_TASK, key=XComKey.FAILURE) or KILLED
-    desk = IngestDesk(file["bucket"] if file else None)
-    kept = _receipt(context, desk, FileVersion(**file), reason) if file else None
-    if kept is None:
-        report_no_receipt(context, desk.settings, str(reason))
+    clients = CallDetailsClients(file["bucket"] if file else None)
+    saved = _receipt(context, clients, FileVersion(**file), reason) if file else None
+    if saved is None:
+        _report_no_receipt(context, clients.settings, str(reason))
         raise FileFailedError(f"nothing was ingested: {PLAN_TASK} failed: {reason}")
-    summary = xcom_summary(kept)
-    # The return value of a task that fails is not kept otherwise.
+    summary = _xcom_summary(saved)
+    # The return value of a task that fails is not saved otherwise.
     ti.xcom_push(key="return_value", value=summary)
-    report_receipt(context, desk.settings, kept, bucket=desk.bucket)
-    if kept.outcome.failed:
-        raise FileFailedError(f"{kept.document['key']} ended {kept.outcome.value}: see {kept.key}")
+    _report_receipt(context, clients.settings, saved, bucket=clients.bucket)
+    if saved.outcome.failed:
+        raise FileFailedError(f"{saved.document['key']} ended {saved.outcome.value}: see {saved.key}")
     context["outlet_events"][Asset(CALL_DETAILS_INGEST)].extra = {name: summary[name] for name in _ASSET_FACTS}
     return summary
 
 
-def _receipt(context: Context, desk: IngestDesk, file: FileVersion, reason: str | None) -> KeptReceipt | None:
+def _receipt(
+    context: Context, clients: CallDetailsClients, file: FileVersion, reason: str | None
+) -> SavedReceipt | None:
     """The run's receipt; ``reason`` is why its file was not planned, if it was not."""
     dag_run = context["dag_run"]
     closing = Closing(
-        store=desk.store,
-        table=desk.table,
-        claims=desk.claims,
+        store=clients.store,
+        table=clients.table,
+        claims=clients.claims,
         file=file,
         run_id=dag_run.run_id,
         started_at=dag_run.start_date or dag_run.run_after,
@@ -224,8 +166,51 @@ def _receipt(context: Context, desk: IngestDesk, file: FileVersion, reason: str 
     if reason is None:
         return closing.planned()
     unreadable = context["ti"].xcom_pull(task_ids=PLAN_TASK, key=XComKey.UNREADABLE)
-    return closing.unreadable(unreadable) if unreadable else closing.given_up(reason)
+    return closing.unreadable(unreadable) if unreadable else closing.not_planned(reason)
 
 
 def _file(context: Context) -> FileVersion:
     return FileVersion(**context["ti"].xcom_pull(task_ids=PLAN_TASK, key=XComKey.FILE))
+
+
+def _report_receipt(context: Context, settings: Settings, saved: SavedReceipt, *, bucket: str) -> None:
+    """Publish the run's metrics, and send its alert if there is one."""
+    _count(context, settings, saved, failed=saved.outcome.failed)
+    ti = context["ti"]
+    alert = receipt_alert(
+        saved,
+        pipeline=CALL_DETAILS_INGEST,
+        location=f"s3://{bucket}/{saved.key}",
+        log_url=log_links(context),
+        why_failed=lambda index: ti.xcom_pull(task_ids=POST_TASK, key=XComKey.FAILURE, map_indexes=index),
+    )
+    if alert is not None:
+        _send(alert, context, settings)
+
+
+def _report_no_receipt(context: Context, settings: Settings, reason: str) -> None:
+    """The same for a run that never had a file, or lost it to another."""
+    _count(context, settings, None, failed=True)
+    run_id = context["dag_run"].run_id
+    alert = no_receipt(pipeline=CALL_DETAILS_INGEST, run_id=run_id, reason=reason, log_url=log_links(context))
+    _send(alert, context, settings)
+
+
+def _count(context: Context, settings: Settings, saved: SavedReceipt | None, *, failed: bool) -> None:
+    """Publish the run's metrics; without a receipt it posted nothing."""
+    found = saved.document if saved else {}
+    values = {
+        "AcceptedRecords": float(found.get("records_accepted", 0)),
+        "DeadLetteredRecords": float(found.get("records_dead_lettered", 0)),
+    }
+    count_run(context, values, failed=failed, environment=settings.environment)
+
+
+def _xcom_summary(saved: SavedReceipt) -> dict[str, Any]:
+    """What goes to XCom: the receipt without its ranges, of which there may be hundreds."""
+    found = {name: value for name, value in saved.document.items() if name != "ranges"}
+    return {**found, "problems": found["problems"][:XCOM_PROBLEMS], "receipt": saved.key}
+
+
+def _send(alert: Alert, context: Context, settings: Settings) -> None:
+    record_alerted(context, send_alert(alert, context, topic_arn=settings.alerts_topic_arn))

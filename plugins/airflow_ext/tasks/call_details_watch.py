@@ -11,7 +11,7 @@ from airflow_ext.ids import CALL_DETAILS_INGEST, CALL_DETAILS_WATCH
 from airflow_ext.metrics import count_run, log_links
 from airflow_ext.notifications.channels import send_alert
 from airflow_ext.notifications.failure_callback import record_failure
-from airflow_ext.tasks.call_details_clients import IngestDesk
+from airflow_ext.tasks.call_details_clients import CallDetailsClients
 from include.call_details.alerts import left_alert
 from include.call_details.keys import run_id
 from include.call_details.watcher import MAX_FILES, Intake, LeftFiles
@@ -24,48 +24,47 @@ if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
     from include.call_details.models import FileVersion
-    from include.call_details.watcher import Left, Taken
+    from include.call_details.watcher import LeftFile, Taken
+
+Start = dict[str, Any]
+"""A run to start: arguments of :class:`~airflow_ext.operators.start_run.StartRunOperator`."""
 
 _IDS_OF_A_REQUEST = 40
 """Run ids go into the request's URL."""
 
 _SHOWN = 3
-
 _ENDED = ["success", "failed"]
 
 log = logging.getLogger(__name__)
 
-Start = dict[str, Any]
-"""A run to start: arguments of :class:`~airflow_ext.operators.start_run.StartRunOperator`."""
-
 
 class _Run(Enum):
-    """What has become of the run of a file version."""
+    """State of a file version's run."""
 
     MISSING = auto()
-    AT_WORK = auto()
+    UNDER_WAY = auto()
     ENDED = auto()
 
 
 def claim_files(context: Context) -> list[Start]:
-    """Take in what was dropped, and what an earlier round took in and never got a run.
+    """Take in what was dropped, and what an earlier round took in without starting its run.
 
     Returns:
-        the runs to start, or to start anew because their files were delivered again; at most some 200.
+        the runs to start, or to start again because their files were dropped again; at most some 200.
 
     Raises:
-        FilesLeftError: there are only files that cannot be taken in, and the task has a retry left. So the round pauses
-            before it looks at them again, and holds no worker for that.
+        FilesLeftError: there are only files that cannot be taken in, and the task has a retry left: the retry's delay
+            is the round's pause, in which it holds no worker.
     """
     with record_failure(context["ti"]):
-        desk = IngestDesk()
-        intake = Intake(desk.store, desk.claims)
+        clients = CallDetailsClients()
+        intake = Intake(clients.store, clients.claims)
         taken = intake.take()
         starts = _starts(taken, intake, context["ti"])
         log.info("%d files taken in, %d left", len(starts), len(taken.left))
         counts = {"TakenFiles": float(len(starts)), "LeftFiles": float(len(taken.left))}
-        count_run(context, counts, failed=False, environment=desk.settings.environment)
-        _tell(context, desk, [left for left in taken.left if not left.busy])
+        count_run(context, counts, failed=False, environment=clients.settings.environment)
+        _report(context, clients, [left for left in taken.left if not left.busy])
         if taken.left and not starts and context["ti"].try_number <= context["ti"].max_tries:
             reasons = "; ".join(left.reason for left in taken.left[:_SHOWN])
             raise FilesLeftError(f"{len(taken.left)} files stay under incoming/: {reasons}")
@@ -73,15 +72,15 @@ def claim_files(context: Context) -> list[Start]:
 
 
 def _starts(taken: Taken, intake: Intake, ti: RuntimeTaskInstanceProtocol) -> list[Start]:
-    # Also those that have their run: one that is at work is skipped where it would be started.
+    # Also those that have their run: one under way is skipped where it would be started.
     starts = {file: _start(file, run) for file, run in _runs(taken.files, ti)}
-    owed = {each.file: each for each in intake.owed() if each.file not in starts}
-    for file, run in _runs(owed, ti):
+    unstarted = {each.file: each for each in intake.without_run() if each.file not in starts}
+    for file, run in _runs(unstarted, ti):
         if len(starts) >= MAX_FILES:
             break
-        # A run that let its claim lapse had its chance, unless the file was delivered again since.
-        if run is _Run.MISSING or (run is _Run.ENDED and not owed[file].begun):
-            log.warning("%s (%s) was claimed before and never got its run", file.key, file.etag)
+        # A run whose claim lapsed had its chance, unless the file was dropped again since.
+        if run is _Run.MISSING or (run is _Run.ENDED and not unstarted[file].begun):
+            log.warning("%s (%s) was claimed before, but its run never started", file.key, file.etag)
             starts[file] = _start(file, run)
     return list(starts.values())
 
@@ -95,7 +94,7 @@ def _start(file: FileVersion, run: _Run) -> Start:
 
 
 def _runs(files: Iterable[FileVersion], ti: RuntimeTaskInstanceProtocol) -> Iterator[tuple[FileVersion, _Run]]:
-    """The files, each with what has become of the run of its name."""
+    """The files, each with the state of its run."""
     for group in batched(files, _IDS_OF_A_REQUEST):
         ids = [run_id(file) for file in group]
         number = ti.get_dr_count(CALL_DETAILS_INGEST, run_ids=ids)
@@ -105,14 +104,14 @@ def _runs(files: Iterable[FileVersion], ti: RuntimeTaskInstanceProtocol) -> Iter
             for file in group:
                 yield from _runs([file], ti)
         else:
-            run = _Run.ENDED if ended else _Run.AT_WORK if number else _Run.MISSING
+            run = _Run.ENDED if ended else _Run.UNDER_WAY if number else _Run.MISSING
             yield from ((file, run) for file in group)
 
 
-def _tell(context: Context, desk: IngestDesk, left: Sequence[Left]) -> None:
-    known = LeftFiles(desk.table, desk.bucket)
-    if due := known.untold(left):
+def _report(context: Context, clients: CallDetailsClients, left: Sequence[LeftFile]) -> None:
+    known = LeftFiles(clients.table, clients.bucket)
+    if due := known.unreported(left):
         round_id = context["dag_run"].run_id
         alert = left_alert(due, pipeline=CALL_DETAILS_WATCH, run_id=round_id, log_url=log_links(context))
-        if send_alert(alert, context, topic_arn=desk.settings.alerts_topic_arn):
-            known.note_told(due)
+        if send_alert(alert, context, topic_arn=clients.settings.alerts_topic_arn):
+            known.note_reported(due)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from include.call_details.ledger import ChunkLedger, Claims
-from include.call_details.models import Claim, Done, FileVersion, Held, Settled
+from include.call_details.models import Claim, Done, FileVersion, LeaseHeld, Settled
 from include.clients.dynamodb import ItemTable
 from tests.worlds.call_details import FakeTime
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable
@@ -17,7 +17,7 @@ FILE = FileVersion("ingest", "incoming/a b+c.txt", '"e1"')
 LEASE = 100.0
 
 
-class World:
+class LedgerWorld:
     """A table, a clock, and claims on them."""
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class World:
         self.table = ItemTable(cast("DynamoDBClient", self.fake), TABLE)
         self.claims = Claims(self.table, lease_seconds=LEASE, clock=self.time)
 
-    def claim(self, owner: str = "run-1", *, file: FileVersion = FILE, force: bool = False) -> Claim | Held | Done:
+    def claim(self, owner: str = "run-1", *, file: FileVersion = FILE, force: bool = False) -> Claim | LeaseHeld | Done:
         return self.claims.claim(file, owner, force=force)
 
     def claimed(self, owner: str = "run-1", *, force: bool = False) -> Claim:

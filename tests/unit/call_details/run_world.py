@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, cast
 from include.call_details.dead_letters import DeadLetters
 from include.call_details.ledger import Claims
 from include.call_details.models import ChunkState, Claim, FileVersion, Plan
-from include.call_details.planner import Planning
-from include.call_details.poster import Desk, post_chunk
-from include.call_details.rate_limit import Permits
+from include.call_details.planner import Planner
+from include.call_details.poster import PostingContext, post_chunk
+from include.call_details.rate_limit import ConcurrencyLimiter
 from include.call_details.reconcile import Closing
 from include.call_details.storage import FileStore
 from include.clients.call_details import CallDetailsApi, Gate
@@ -57,18 +57,20 @@ class RunWorld:
 
     def plan(self, file: FileVersion, owner: str = RUN, *, force: bool = False) -> tuple[Claim, Plan]:
         claim = self.claim(file, owner, force=force)
-        return claim, Planning(self.store, self.claims, records_per_batch=2, now=lambda: STARTED).plan(claim)
+        return claim, Planner(self.store, self.claims, records_per_batch=2, now=lambda: STARTED).plan(claim)
 
-    def desk(self, *, limit: int = 50, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> Desk:
+    def posting_context(
+        self, *, limit: int = 50, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    ) -> PostingContext:
         def open_api(gate: Gate) -> CallDetailsApi:
             login = Login(LOGIN_URL, KEYS, transport=self.api, sleep=self.time.sleep)
             return CallDetailsApi(POST_URL, login, gate=gate, transport=self.api, sleep=self.time.sleep)
 
-        return Desk(
+        return PostingContext(
             store=self.store,
             table=self.items,
             claims=self.claims,
-            permits=Permits(self.items, "calls", limit),
+            limiter=ConcurrencyLimiter(self.items, "calls", limit),
             limit=limit,
             dead_letters=DeadLetters(cast("S3Client", self.s3), cast("SQSClient", self.sqs), BUCKET, QUEUE_URL),
             open_api=open_api,
@@ -76,7 +78,7 @@ class RunWorld:
         )
 
     def post(self, claim: Claim, plan: Plan, index: int = 0) -> ChunkState:
-        return asyncio.run(post_chunk(self.desk(), claim, plan, plan.chunks[index]))
+        return asyncio.run(post_chunk(self.posting_context(), claim, plan, plan.chunks[index]))
 
     def closing(self, file: FileVersion, run_id: str = RUN, now: datetime = ENDED) -> Closing:
         return Closing(self.store, self.items, self.claims, file, run_id, STARTED, now)

@@ -5,8 +5,8 @@ import pytest
 from include.alerts import MAX_FAILURES, Alert, Severity
 from include.call_details.alerts import KILLED, left_alert, no_receipt, receipt_alert, replay_alert
 from include.call_details.dead_letters import ReplayResult
-from include.call_details.reconcile import KeptReceipt
-from include.call_details.watcher import Left
+from include.call_details.reconcile import SavedReceipt
+from include.call_details.watcher import LeftFile
 
 RANGE = {
     "start": 0,
@@ -44,7 +44,7 @@ def log_url(task_id: str, map_index: int | None) -> str:
 
 def alert_of(why: dict[int, str] | None = None, **changes: object) -> Alert | None:
     return receipt_alert(
-        KeptReceipt("receipts/1.json", DOCUMENT | changes),
+        SavedReceipt("receipts/1.json", DOCUMENT | changes),
         pipeline="call_details_ingest",
         location="s3://ingest/receipts/1.json",
         log_url=log_url,
@@ -97,7 +97,7 @@ def test_file_that_could_not_be_planned_again_is_not_said_to_be_unposted() -> No
 
 
 def test_files_that_cannot_be_taken_are_named_with_their_reasons() -> None:
-    left = [Left("incoming/ä.txt", "e1", "cannot move it: S3 answered AccessDenied")]
+    left = [LeftFile("incoming/ä.txt", "e1", "cannot move it: S3 answered AccessDenied")]
     text = left_alert(left, pipeline="p", run_id="run-1", log_url=log_url).text
     for fact in ("1 files stay under incoming/", "incoming/ä.txt", "AccessDenied", "test/claim_files/None"):
         assert fact in text
@@ -131,7 +131,7 @@ def test_sum_that_is_wrong_though_all_chunks_are_complete_is_told() -> None:
 def test_only_the_reasons_that_are_shown_are_asked_for() -> None:
     asked: list[int] = []
     alert = receipt_alert(
-        KeptReceipt(
+        SavedReceipt(
             "k",
             DOCUMENT | {"outcome": "incomplete", "problems": ["x"], "ranges": [RANGE | {"batches_accepted": 0}] * 900},
         ),

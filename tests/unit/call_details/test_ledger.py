@@ -9,12 +9,12 @@ import pytest
 from include.call_details.ledger import read_chunks
 from include.call_details.models import MAX_BATCHES_PER_CHUNK, ChunkState, Settled
 from include.errors import AwsRefusedError, AwsUnavailableError, ClaimLostError, InvalidInputError, PipelineError
-from tests.unit.call_details.ledger_world import LEASE, World, accepted
+from tests.unit.call_details.ledger_world import LEASE, LedgerWorld, accepted
 from tests.worlds.dynamodb import table_error
 
 
 def test_acknowledged_batches_are_known_to_the_next_attempt() -> None:
-    world = World()
+    world = LedgerWorld()
     claim = world.claimed()
     chunk = world.open(claim, batches=6)
     chunk.acknowledge([*accepted(0, 1, 3), Settled(4, 500, accepted=False, retries=2)], logins=1)
@@ -26,7 +26,7 @@ def test_acknowledged_batches_are_known_to_the_next_attempt() -> None:
 
 
 def test_older_attempt_can_acknowledge_nothing_more() -> None:
-    world = World()
+    world = LedgerWorld()
     claim = world.claimed()
     old, new = world.open(claim), world.open(claim)
     with pytest.raises(ClaimLostError):
@@ -37,7 +37,7 @@ def test_older_attempt_can_acknowledge_nothing_more() -> None:
 
 
 def test_older_owner_cannot_open_what_a_later_one_has_opened() -> None:
-    world = World()
+    world = LedgerWorld()
     old = world.claimed()
     opened = world.open(old)
     world.time.now += LEASE
@@ -50,15 +50,15 @@ def test_older_owner_cannot_open_what_a_later_one_has_opened() -> None:
 
 
 def test_chunk_of_another_plan_is_refused() -> None:
-    world = World()
+    world = LedgerWorld()
     claim = world.claimed()
     world.open(claim, batches=4)
-    with pytest.raises(InvalidInputError, match="plan was made anew"):
+    with pytest.raises(InvalidInputError, match="plan was replaced"):
         world.open(claim, batches=5)
 
 
 def test_chunks_come_in_order_whatever_their_number() -> None:
-    world = World()
+    world = LedgerWorld()
     claim = world.claimed()
     for index in (11, 2, 0):
         world.open(claim, index, first=index * 4)
@@ -72,7 +72,7 @@ def test_chunk_that_no_item_can_hold_is_refused(batches: int) -> None:
 
 
 def test_worst_chunk_fits_into_an_item() -> None:
-    world = World()
+    world = LedgerWorld()
     first = 100_000_000
     chunk = world.open(world.claimed(), first=first, batches=MAX_BATCHES_PER_CHUNK)
     chunk.acknowledge([Settled(first + n, 500, accepted=False) for n in range(MAX_BATCHES_PER_CHUNK)])
@@ -95,7 +95,7 @@ def test_worst_chunk_fits_into_an_item() -> None:
 )
 @pytest.mark.parametrize("operation", ["get_item", "put_item"])
 def test_failures_are_typed(operation: str, code: str, status: int, error: type[PipelineError]) -> None:
-    world = World()
+    world = LedgerWorld()
     world.fake.before[operation] = lambda: (_ for _ in ()).throw(table_error(code, status))
     with pytest.raises(error, match=code):
         world.claim()

@@ -8,36 +8,36 @@ from collections.abc import Callable
 import pytest
 
 from include.call_details.ledger import MAX_PAUSE_SECONDS, read_chunks
-from include.call_details.models import Claim, Done, FileVersion, Held, Terms, Unfinished
+from include.call_details.models import Claim, Done, FileVersion, LeaseHeld, Terms, Unfinished
 from include.errors import AwsUnavailableError, ClaimLostError
-from tests.unit.call_details.ledger_world import FILE, LEASE, World, accepted
+from tests.unit.call_details.ledger_world import FILE, LEASE, LedgerWorld, accepted
 from tests.worlds.dynamodb import table_error
 
 
 def test_first_claim_wins_and_the_second_learns_who_has_it() -> None:
-    world = World()
+    world = LedgerWorld()
     assert world.claim() == Claim(FILE, "run-1", 1, 1)
-    assert world.claim("run-2") == Held("run-1", world.time.now + LEASE)
+    assert world.claim("run-2") == LeaseHeld("run-1", world.time.now + LEASE)
 
 
 def test_versions_of_one_key_are_claimed_apart() -> None:
-    world = World()
+    world = LedgerWorld()
     world.claimed()
     other = FileVersion(FILE.bucket, FILE.key, '"e2"')
     assert isinstance(world.claim("run-2", file=other), Claim)
 
 
 def test_owner_may_claim_again_what_it_has_and_so_renews() -> None:
-    world = World()
+    world = LedgerWorld()
     first = world.claimed()
     world.time.now += LEASE - 1
     assert world.claimed() == first
     world.time.now += LEASE - 1
-    assert isinstance(world.claim("run-2"), Held)
+    assert isinstance(world.claim("run-2"), LeaseHeld)
 
 
 def test_claim_that_ran_out_is_taken_over_with_a_higher_fence() -> None:
-    world = World()
+    world = LedgerWorld()
     old = world.claimed()
     world.claims.note_plan(old, "plans/1.json")
     world.time.now += LEASE
@@ -56,15 +56,15 @@ def test_claim_that_ran_out_is_taken_over_with_a_higher_fence() -> None:
 
 
 def test_claim_that_ran_out_still_holds_if_nobody_took_it() -> None:
-    world = World()
+    world = LedgerWorld()
     claim = world.claimed()
     world.time.now += 10 * LEASE
     world.claims.renew(claim)
-    assert isinstance(world.claim("run-2"), Held)
+    assert isinstance(world.claim("run-2"), LeaseHeld)
 
 
 def test_claim_of_an_owner_that_pauses_lasts_as_long_and_no_longer_than_a_retry_waits() -> None:
-    world = World()
+    world = LedgerWorld()
     claim = world.claimed()
     for pause, lasts in ((1000.0, 1000.0), (float("inf"), MAX_PAUSE_SECONDS)):
         world.claims.renew(claim, pause=pause)
@@ -72,11 +72,11 @@ def test_claim_of_an_owner_that_pauses_lasts_as_long_and_no_longer_than_a_retry_
         world.time.now += 1
         # Another of its tasks, which does not pause.
         world.claims.renew(claim)
-        assert world.claim("run-2") == Held("run-1", until)
+        assert world.claim("run-2") == LeaseHeld("run-1", until)
 
 
 def test_renewing_keeps_what_another_task_of_the_owner_noted() -> None:
-    world = World()
+    world = LedgerWorld()
     before = world.claimed()
     world.claims.note_plan(before, "plans/1.json")
     world.claims.renew(before)
@@ -84,7 +84,7 @@ def test_renewing_keeps_what_another_task_of_the_owner_noted() -> None:
 
 
 def test_done_is_done_and_knows_its_receipt() -> None:
-    world = World()
+    world = LedgerWorld()
     claim = world.claimed()
     for _ in range(2):
         world.claims.complete(claim, "receipts/1.json")
@@ -97,7 +97,7 @@ def test_done_is_done_and_knows_its_receipt() -> None:
 
 
 def test_force_begins_another_round_once_with_the_batches_cut_as_before() -> None:
-    world = World()
+    world = LedgerWorld()
     claim = world.claimed()
     world.open(claim).acknowledge(accepted(0))
     world.claims.note_plan(claim, "plans/1.json")
@@ -110,13 +110,13 @@ def test_force_begins_another_round_once_with_the_batches_cut_as_before() -> Non
 
 
 def test_force_does_not_take_from_a_living_owner() -> None:
-    world = World()
+    world = LedgerWorld()
     world.claimed()
-    assert isinstance(world.claim("run-2", force=True), Held)
+    assert isinstance(world.claim("run-2", force=True), LeaseHeld)
 
 
 def test_unfinished_claims_are_found_until_they_are_done() -> None:
-    world = World()
+    world = LedgerWorld()
     claim = world.claimed()
     assert world.claims.unfinished() == [Unfinished(FILE, begun=False, lapsed=False)]
     world.time.now += LEASE
@@ -128,7 +128,7 @@ def test_unfinished_claims_are_found_until_they_are_done() -> None:
 
 
 def test_version_that_was_let_go_of_is_there_for_the_next_owner_at_once() -> None:
-    world = World()
+    world = LedgerWorld()
     claim = world.claimed()
     world.claims.release(claim)
     assert world.claims.unfinished() == [Unfinished(FILE, begun=False, lapsed=False)], "nobody has died"
@@ -140,7 +140,7 @@ def test_version_that_was_let_go_of_is_there_for_the_next_owner_at_once() -> Non
 
 
 def test_forgotten_version_is_not_unfinished_and_may_be_claimed_without_force() -> None:
-    world = World()
+    world = LedgerWorld()
     world.claims.forget(world.claimed())
     assert world.claims.unfinished() == []
     assert world.claimed("run-2").round == 1
@@ -148,7 +148,7 @@ def test_forgotten_version_is_not_unfinished_and_may_be_claimed_without_force() 
 
 
 def test_version_that_is_delivered_while_it_is_forgotten_is_not_lost() -> None:
-    world = World()
+    world = LedgerWorld()
     claim = world.claimed()
 
     def deliver() -> None:
@@ -161,7 +161,7 @@ def test_version_that_is_delivered_while_it_is_forgotten_is_not_lost() -> None:
 
 
 def test_run_that_has_begun_is_known_until_its_file_is_delivered_again() -> None:
-    world = World()
+    world = LedgerWorld()
     for begun, known in ((None, False), (True, True), (None, True), (False, False), (None, False), (True, True)):
         claim = world.claims.claim(FILE, "run-1", begun=begun)
         assert isinstance(claim, Claim)
@@ -169,19 +169,19 @@ def test_run_that_has_begun_is_known_until_its_file_is_delivered_again() -> None
 
 
 def test_terms_are_fixed_once_and_for_all_rounds_and_owners() -> None:
-    world = World()
+    world = LedgerWorld()
     first, other = Terms(500, "2026-03-08T00:00:00.000Z"), Terms(100, "2027-01-01T00:00:00.000Z")
     claim = world.claimed()
     assert claim.terms is None
-    assert world.claims.fix(claim, first).terms == first
-    assert world.claims.fix(claim, other).terms == first
+    assert world.claims.fix_terms(claim, first).terms == first
+    assert world.claims.fix_terms(claim, other).terms == first
     world.claims.complete(claim, "receipts/1.json")
     again = world.claimed("run-2", force=True)
     assert (again.round, again.terms) == (2, first)
 
 
 def test_owner_that_died_while_completing_leaves_nothing_unfinished() -> None:
-    world = World()
+    world = LedgerWorld()
     claim = world.claimed()
     world.fake.before["delete_item"] = lambda: (_ for _ in ()).throw(table_error("InternalServerError", 500))
     with pytest.raises(AwsUnavailableError):
@@ -192,7 +192,7 @@ def test_owner_that_died_while_completing_leaves_nothing_unfinished() -> None:
 
 
 def test_owner_that_died_while_claiming_is_found_when_it_claims_again() -> None:
-    world = World()
+    world = LedgerWorld()
     calls = itertools.count()
 
     def fail_second() -> None:
@@ -208,7 +208,7 @@ def test_owner_that_died_while_claiming_is_found_when_it_claims_again() -> None:
 
 
 def test_write_whose_answer_was_lost_and_that_botocore_repeats_is_known_again() -> None:
-    world = World()
+    world = LedgerWorld()
 
     def apply_twice() -> None:
         world.fake.after.clear()

@@ -9,7 +9,7 @@ import pytest
 from include.call_details.keys import failed_key, plan_key, processed_key, processing_key, receipt_key
 from include.call_details.ledger import Claims
 from include.call_details.models import Claim, Done, FileVersion, Plan
-from include.call_details.planner import Planning, find, read_plan, resolve
+from include.call_details.planner import Planner, find, read_plan, resolve
 from include.call_details.storage import FileStore
 from include.clients.dynamodb import ItemTable
 from include.errors import (
@@ -41,7 +41,7 @@ class Run:
         self.time = FakeTime()
         self.store = FileStore(cast("S3Client", self.s3), BUCKET)
         self.claims = Claims(ItemTable(cast("DynamoDBClient", FakeLedgerTable()), TABLE), clock=self.time)
-        self.planning = Planning(self.store, self.claims, records_per_batch=2, now=self._now)
+        self.planning = Planner(self.store, self.claims, records_per_batch=2, now=self._now)
         self._second = 0
 
     def drop(self, body: bytes = BODY, key: str = KEY) -> FileVersion:
@@ -103,7 +103,7 @@ def test_version_is_found_wherever_it_was_moved_to(run: Run) -> None:
         assert found is not None
         assert found.key == target
     target = processed_key(file, DAY.date())
-    run.store.keep_paper(receipt_key(file), {"stored_as": target})
+    run.store.write_json(receipt_key(file), {"stored_as": target})
     run.move(file, target)
     assert find(run.store, file) is not None
     run.s3.delete(target)
@@ -168,12 +168,12 @@ def test_version_that_is_done_is_claimed_again_only_by_force(run: Run) -> None:
 
 def test_setting_counts_until_there_is_a_plan_and_not_after(run: Run) -> None:
     file = run.drop()
-    refused = Planning(run.store, run.claims, records_per_batch=501)
+    refused = Planner(run.store, run.claims, records_per_batch=501)
     with pytest.raises(InvalidInputError, match="max_records_per_batch"):
         refused.plan(run.claim(file))
     assert run.planning.plan(run.claim(file)).records_per_batch == 2
     run.s3.delete(plan_key(file, 1))
-    later = Planning(run.store, run.claims, records_per_batch=1)
+    later = Planner(run.store, run.claims, records_per_batch=1)
     assert later.plan(run.claim(file)).records_per_batch == 2
 
 
@@ -184,7 +184,7 @@ def test_plan_of_a_faster_attempt_is_made_again_by_its_terms(run: Run) -> None:
 
     def overtake(request: dict[str, Any]) -> None:
         run.s3.before.clear()
-        faster.append(Planning(run.store, run.claims, records_per_batch=1, now=run._now).plan(claim))
+        faster.append(Planner(run.store, run.claims, records_per_batch=1, now=run._now).plan(claim))
 
     run.s3.before["GetObject"] = overtake
     assert run.planning.plan(claim) == faster[0]

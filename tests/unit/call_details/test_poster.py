@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from include.call_details.batches import Batch
 from include.call_details.ledger import read_chunks
 from include.errors import (
     AuthRefusedError,
@@ -19,7 +20,7 @@ from include.errors import (
     PipelineError,
     StorageUnavailableError,
 )
-from tests.unit.call_details.desk import CLAIM, Desk, SomeBatch
+from tests.unit.call_details.posting_world import CLAIM, PostingWorld, some_batch
 from tests.worlds.call_details import FakeCallDetails
 from tests.worlds.dynamodb import table_error
 from tests.worlds.s3 import s3_error
@@ -27,8 +28,8 @@ from tests.worlds.s3 import s3_error
 REFUSED = httpx.Response(422)
 
 
-def batches(number: int) -> list[SomeBatch]:
-    return [SomeBatch(each) for each in range(number)]
+def batches(number: int) -> list[Batch]:
+    return [some_batch(each) for each in range(number)]
 
 
 def fail_with(error: Exception) -> None:
@@ -36,140 +37,140 @@ def fail_with(error: Exception) -> None:
 
 
 def test_every_batch_is_posted_once_and_acknowledged() -> None:
-    desk = Desk()
-    state = desk.post(batches(23), size=23)
-    assert desk.api.keys == {str(number): 1 for number in range(23)}
-    assert {request.content for request in desk.api.posted} == {batch.body for batch in batches(23)}
+    world = PostingWorld()
+    state = world.post(batches(23), size=23)
+    assert world.api.keys == {str(number): 1 for number in range(23)}
+    assert {request.content for request in world.api.posted} == {batch.body for batch in batches(23)}
     assert state.finished
     assert (state.accepted_batches, state.records_accepted, state.dead) == (23, 230, ())
     assert (state.logins, state.retries) == (1, 0)
-    assert desk.open(23).state == state
+    assert world.open(23).state == state
 
 
 def test_no_more_are_under_way_than_there_are_workers() -> None:
-    desk = Desk()
-    desk.api.pause = lambda: asyncio.sleep(0.002)
-    desk.post(batches(40), size=40, workers=5)
-    assert desk.api.most_in_flight == 5
+    world = PostingWorld()
+    world.api.pause = lambda: asyncio.sleep(0.002)
+    world.post(batches(40), size=40, workers=5)
+    assert world.api.most_in_flight == 5
 
 
 @pytest.mark.parametrize(("max_bytes", "at_once"), [(44, 2), (29, 1), (1, 1)])
 def test_no_more_bytes_are_under_way_than_there_is_memory(max_bytes: int, at_once: int) -> None:
-    desk = Desk()
-    assert len(SomeBatch(0).body) == 15
+    world = PostingWorld()
+    assert len(some_batch(0).body) == 15
 
     async def answer(_: httpx.Request) -> httpx.Response:
-        while desk.api.most_in_flight < at_once:
+        while world.api.most_in_flight < at_once:
             await asyncio.sleep(0)
         await asyncio.sleep(0.002)
         return httpx.Response(200)
 
-    desk.api.answers = {str(number): [answer] for number in range(10)}
-    assert desk.post(batches(10), size=10, workers=6, max_bytes=max_bytes).finished
-    assert desk.api.most_in_flight == at_once
+    world.api.answers = {str(number): [answer] for number in range(10)}
+    assert world.post(batches(10), size=10, workers=6, max_bytes=max_bytes).finished
+    assert world.api.most_in_flight == at_once
 
 
 def test_no_more_are_read_than_can_be_posted() -> None:
-    desk = Desk()
+    world = PostingWorld()
     read = 0
 
-    def reading() -> Iterator[SomeBatch]:
+    def reading() -> Iterator[Batch]:
         nonlocal read
         for batch in batches(200):
             read += 1
             # Those under way, those read ahead, and the one that waits for its place.
-            assert read - len(desk.api.posted) <= 2 * 3 + 1
+            assert read - len(world.api.posted) <= 2 * 3 + 1
             yield batch
 
-    desk.post(reading(), size=200, workers=3)
+    world.post(reading(), size=200, workers=3)
     assert read == 200
 
 
 def test_large_bodies_are_read_one_at_a_time() -> None:
     """Small ones are read several at once, which would take memory that nobody has counted."""
-    desk = Desk()
+    world = PostingWorld()
     megabyte, allowed = 1024 * 1024, 3
     most_ahead = read = 0
 
-    def reading() -> Iterator[SomeBatch]:
+    def reading() -> Iterator[Batch]:
         nonlocal most_ahead, read
         for number in range(30):
             read += 1
-            settled = sum(state.settled_batches for state in read_chunks(desk.items, CLAIM))
+            settled = sum(state.settled_batches for state in read_chunks(world.items, CLAIM))
             most_ahead = max(most_ahead, read - settled)
-            yield SomeBatch(number, padding=megabyte)
+            yield some_batch(number, padding=megabyte)
 
-    assert desk.post(reading(), size=30, workers=40, max_bytes=allowed * (megabyte + 100)).finished
+    assert world.post(reading(), size=30, workers=40, max_bytes=allowed * (megabyte + 100)).finished
     # Those under way, and the one that waits for its place.
     assert most_ahead == allowed + 1
 
 
 def test_reading_does_not_hold_up_the_posting() -> None:
-    desk = Desk()
+    world = PostingWorld()
     first_was_posted = threading.Event()
 
     async def note() -> None:
         first_was_posted.set()
 
-    desk.api.pause = note
+    world.api.pause = note
 
-    def reading() -> Iterator[SomeBatch]:
-        yield SomeBatch(0)
+    def reading() -> Iterator[Batch]:
+        yield some_batch(0)
         assert first_was_posted.wait(10), "nothing is posted while the next batch is read"
-        yield SomeBatch(1)
+        yield some_batch(1)
 
-    assert desk.post(reading(), size=2).finished
+    assert world.post(reading(), size=2).finished
 
 
 def test_acknowledgements_that_come_together_are_written_together() -> None:
-    desk = Desk()
-    desk.table.after["put_item"] = lambda: time.sleep(0.005)
-    desk.post(batches(100), size=100, workers=20)
-    assert desk.table.calls["put_item"] <= 35
+    world = PostingWorld()
+    world.table.after["put_item"] = lambda: time.sleep(0.005)
+    world.post(batches(100), size=100, workers=20)
+    assert world.table.calls["put_item"] <= 35
 
 
 def test_batch_that_cannot_be_delivered_becomes_a_dead_letter_and_the_others_go_on() -> None:
-    desk = Desk(
+    world = PostingWorld(
         FakeCallDetails(
             answers={"3": [REFUSED], "7": [httpx.Response(500)], "8": [httpx.Response(500), httpx.Response(200)]}
         )
     )
-    state = desk.post(batches(10), size=10)
+    state = world.post(batches(10), size=10)
     assert state.finished
     assert (state.accepted_batches, sorted(state.dead)) == (8, [3, 7])
     assert (state.records_accepted, state.records_dead, state.retries) == (80, 20, 3)
-    assert len(desk.sqs.bodies) == 2
+    assert len(world.sqs.bodies) == 2
 
 
 def test_resumed_chunk_posts_only_what_is_not_settled() -> None:
-    desk = Desk(FakeCallDetails(answers={"2": [REFUSED]}))
-    desk.post(batches(6), size=10)
-    state = desk.post(batches(10), size=10)
-    assert desk.api.keys == {str(number): 1 for number in range(10)}
+    world = PostingWorld(FakeCallDetails(answers={"2": [REFUSED]}))
+    world.post(batches(6), size=10)
+    state = world.post(batches(10), size=10)
+    assert world.api.keys == {str(number): 1 for number in range(10)}
     assert (state.finished, state.accepted_batches, state.dead, state.logins) == (True, 9, (2,), 2)
-    desk.post(batches(10), size=10)
-    assert len(desk.api.posted) == 10
-    assert len(desk.api.login_requests) == 2, "nothing to post, nobody to log in"
+    world.post(batches(10), size=10)
+    assert len(world.api.posted) == 10
+    assert len(world.api.login_requests) == 2, "nothing to post, nobody to log in"
 
 
 def test_batch_is_settled_only_when_the_ledger_has_it() -> None:
     """A worker does not take the next batch while its acknowledgement is not written."""
-    desk = Desk()
+    world = PostingWorld()
     posted_unacknowledged = []
 
-    def look() -> None:
-        settled = sum(state.settled_batches for state in read_chunks(desk.items, CLAIM))
-        posted_unacknowledged.append(len(desk.api.posted) - settled)
+    def head() -> None:
+        settled = sum(state.settled_batches for state in read_chunks(world.items, CLAIM))
+        posted_unacknowledged.append(len(world.api.posted) - settled)
 
-    desk.table.before["put_item"] = look
-    desk.post(batches(60), size=60, workers=4)
+    world.table.before["put_item"] = head
+    world.post(batches(60), size=60, workers=4)
     assert max(posted_unacknowledged) <= 4
 
 
 @settings(max_examples=40)
 @given(kill_at=st.integers(1, 30), workers=st.integers(1, 6))
 def test_task_that_dies_repeats_at_most_what_was_in_flight_under_the_same_keys(kill_at: int, workers: int) -> None:
-    desk = Desk()
+    world = PostingWorld()
     writes = 0
 
     def die() -> None:
@@ -178,81 +179,81 @@ def test_task_that_dies_repeats_at_most_what_was_in_flight_under_the_same_keys(k
         if writes == kill_at:
             raise table_error("InternalServerError", 500)
 
-    desk.table.before["put_item"] = die
+    world.table.before["put_item"] = die
     try:
-        desk.post(batches(30), size=30, workers=workers)
+        world.post(batches(30), size=30, workers=workers)
     except AwsUnavailableError:
-        desk.table.before.clear()
-        assert desk.post(batches(30), size=30, workers=workers).records_accepted == 300
-    assert set(desk.api.keys) == {str(number) for number in range(30)}
-    assert len(desk.api.posted) - 30 <= workers
+        world.table.before.clear()
+        assert world.post(batches(30), size=30, workers=workers).records_accepted == 300
+    assert set(world.api.keys) == {str(number) for number in range(30)}
+    assert len(world.api.posted) - 30 <= workers
 
 
 def test_attempt_that_was_replaced_stops() -> None:
-    desk = Desk()
+    world = PostingWorld()
     posts = 0
 
     async def replace() -> None:
         nonlocal posts
         posts += 1
         if posts == 6:
-            await asyncio.to_thread(desk.open, 50)
+            await asyncio.to_thread(world.open, 50)
 
-    desk.api.pause = replace
+    world.api.pause = replace
     with pytest.raises(ClaimLostError):
-        desk.post(batches(50), size=50, workers=2)
-    assert len(desk.api.posted) < 12
+        world.post(batches(50), size=50, workers=2)
+    assert len(world.api.posted) < 12
 
 
 @pytest.mark.parametrize("workers", [1, 5])
 def test_refused_login_fails_the_task_and_buries_nothing(workers: int) -> None:
-    desk = Desk(FakeCallDetails(logins=[httpx.Response(403)]))
+    world = PostingWorld(FakeCallDetails(logins=[httpx.Response(403)]))
     with pytest.raises(AuthRefusedError):
-        desk.post(batches(20), size=20, workers=workers)
-    assert desk.sqs.bodies == []
-    assert len(desk.api.login_requests) == 1
-    state = desk.open(20).state
+        world.post(batches(20), size=20, workers=workers)
+    assert world.sqs.bodies == []
+    assert len(world.api.login_requests) == 1
+    state = world.open(20).state
     assert (state.settled_batches, state.logins) == (0, 1)
 
 
 def test_logins_that_cannot_be_counted_do_not_hide_why_the_posting_failed() -> None:
-    desk = Desk(FakeCallDetails(logins=[httpx.Response(403)]))
+    world = PostingWorld(FakeCallDetails(logins=[httpx.Response(403)]))
 
     def fail_after_the_opening() -> None:
-        if desk.table.calls["put_item"] > 1:
+        if world.table.calls["put_item"] > 1:
             raise table_error("RequestThrottled")
 
-    desk.table.before["put_item"] = fail_after_the_opening
+    world.table.before["put_item"] = fail_after_the_opening
     with pytest.raises(AuthRefusedError):
-        desk.post(batches(20), size=20)
-    assert desk.table.calls["put_item"] == 2
+        world.post(batches(20), size=20)
+    assert world.table.calls["put_item"] == 2
 
 
 @pytest.mark.parametrize(("where", "error"), [("s3", StorageUnavailableError), ("sqs", AwsUnavailableError)])
 def test_dead_letter_that_cannot_be_kept_is_not_settled(where: str, error: type[PipelineError]) -> None:
-    desk = Desk(FakeCallDetails(answers={"1": [REFUSED]}))
+    world = PostingWorld(FakeCallDetails(answers={"1": [REFUSED]}))
     if where == "s3":
-        desk.s3.before["PutObject"] = lambda _: fail_with(s3_error("SlowDown"))
+        world.s3.before["PutObject"] = lambda _: fail_with(s3_error("SlowDown"))
     else:
-        desk.sqs.before["send_message"] = lambda: fail_with(table_error("RequestThrottled"))
+        world.sqs.before["send_message"] = lambda: fail_with(table_error("RequestThrottled"))
     with pytest.raises(error):
-        desk.post(batches(2), size=2, workers=1)
-    assert not desk.open(2).state.is_settled(1)
-    desk.s3.before.clear()
-    desk.sqs.before.clear()
-    assert desk.post(batches(2), size=2).dead == (1,)
-    assert desk.api.keys == {"0": 1, "1": 2}
+        world.post(batches(2), size=2, workers=1)
+    assert not world.open(2).state.is_settled(1)
+    world.s3.before.clear()
+    world.sqs.before.clear()
+    assert world.post(batches(2), size=2).dead == (1,)
+    assert world.api.keys == {"0": 1, "1": 2}
 
 
 def test_what_was_posted_before_a_failure_is_acknowledged() -> None:
-    desk = Desk()
+    world = PostingWorld()
 
-    def reading() -> Iterator[SomeBatch]:
+    def reading() -> Iterator[Batch]:
         yield from batches(5)
-        while len(desk.api.posted) < 5 or desk.api.in_flight:
+        while len(world.api.posted) < 5 or world.api.in_flight:
             time.sleep(0.001)
         raise InvalidInputError("the file has changed")
 
     with pytest.raises(InvalidInputError):
-        desk.post(reading(), size=9, workers=5)
-    assert desk.open(9).state.settled_batches == len(desk.api.posted)
+        world.post(reading(), size=9, workers=5)
+    assert world.open(9).state.settled_batches == len(world.api.posted)

@@ -88,14 +88,14 @@ def test_as_many_as_are_sent_may_wait_for_their_acknowledgement_and_no_more(worl
     claim, plan = world.plan(world.drop(b"1\n" * 100))
     unacknowledged: list[int] = []
 
-    def look() -> None:
+    def head() -> None:
         settled = sum(state.settled_batches for state in read_chunks(world.items, claim))
         unacknowledged.append(len(world.api.posted) - settled)
 
     # So slow that everything waits for it which may.
     world.table.after["put_item"] = lambda: time.sleep(0.05)
-    world.table.before["put_item"] = look
-    assert asyncio.run(post_chunk(world.desk(limit=2 * calls), claim, plan, plan.chunks[0])).finished
+    world.table.before["put_item"] = head
+    assert asyncio.run(post_chunk(world.posting_context(limit=2 * calls), claim, plan, plan.chunks[0])).finished
     assert world.api.most_in_flight <= calls
     assert max(unacknowledged) == 2 * calls
 
@@ -117,7 +117,7 @@ def test_plan_of_other_batches_is_refused(world: RunWorld) -> None:
     claim, plan = world.plan(world.drop(BODY))
     world.post(claim, plan)
     other = replace(plan, chunks=(replace(plan.chunks[0], batches=2),))
-    with pytest.raises(InvalidInputError, match="the plan was made anew"):
+    with pytest.raises(InvalidInputError, match="the plan was replaced"):
         world.post(claim, other)
 
 
@@ -143,7 +143,7 @@ def test_claim_is_renewed_while_a_chunk_is_posted(world: RunWorld) -> None:
     async def run() -> ChunkState:
         slow = Slow(world)
         claim, plan = world.plan(world.drop(BODY))
-        posting = asyncio.create_task(post_chunk(world.desk(sleep=slow.sleep), claim, plan, plan.chunks[0]))
+        posting = asyncio.create_task(post_chunk(world.posting_context(sleep=slow.sleep), claim, plan, plan.chunks[0]))
         await slow.asked.wait()
         world.time.now += LEASE_SECONDS * 2 / 3
         writes = world.table.calls["put_item"]
@@ -166,7 +166,9 @@ def test_chunk_whose_claim_is_lost_posts_no_further(world: RunWorld) -> None:
         slow = Slow(world)
         file = world.drop(BODY)
         claim, plan = world.plan(file)
-        posting = asyncio.create_task(post_chunk(world.desk(sleep=slow.sleep, limit=2), claim, plan, plan.chunks[0]))
+        posting = asyncio.create_task(
+            post_chunk(world.posting_context(sleep=slow.sleep, limit=2), claim, plan, plan.chunks[0])
+        )
         await slow.asked.wait()
         world.time.now += LEASE_SECONDS + 1
         world.claim(file, "run-2")
@@ -182,7 +184,7 @@ def test_renewal_that_fails_for_a_moment_stops_nothing(world: RunWorld) -> None:
     async def run() -> ChunkState:
         slow = Slow(world)
         claim, plan = world.plan(world.drop(BODY))
-        posting = asyncio.create_task(post_chunk(world.desk(sleep=slow.sleep), claim, plan, plan.chunks[0]))
+        posting = asyncio.create_task(post_chunk(world.posting_context(sleep=slow.sleep), claim, plan, plan.chunks[0]))
         await slow.asked.wait()
 
         def fail() -> None:

@@ -14,9 +14,9 @@ from include.call_details.rate_limit import (
     LEASE_SECONDS,
     SKEW_SECONDS,
     WAIT_SECONDS,
+    ConcurrencyLimiter,
     Grant,
-    Held,
-    Permits,
+    PermitLease,
 )
 from include.clients.dynamodb import ItemTable
 from include.errors import AwsRefusedError, NoPermitError
@@ -32,9 +32,9 @@ def permits_of(
     limit: int,
     time: FakeTime,
     sleep: Callable[[float], asyncio.Future[None]] | None = None,
-) -> Permits:
+) -> ConcurrencyLimiter:
     table = ItemTable(cast("DynamoDBClient", fake), TABLE)
-    return Permits(table, "call-details", limit, clock=time, sleep=sleep or time.sleep)
+    return ConcurrencyLimiter(table, "call-details", limit, clock=time, sleep=sleep or time.sleep)
 
 
 def raising(code: str, status: int = 400) -> Callable[[], None]:
@@ -118,7 +118,7 @@ def test_holder_that_was_stopped_for_longer_than_its_lease_begins_no_call() -> N
         await stopped.wait()
 
     async def run() -> None:
-        held = Held(permits_of(FakeLedgerTable(), 5, time), 5, clock=time, sleep=never)
+        held = PermitLease(permits_of(FakeLedgerTable(), 5, time), 5, clock=time, sleep=never)
         keeping = asyncio.create_task(held.keep())
         async with held.permit():
             pass
@@ -141,7 +141,7 @@ def test_no_more_calls_at_once_than_permits_over_many_tasks() -> None:
         # Each with a clock of its own, as on machines of their own.
         permits = permits_of(fake, limit, FakeTime(1_000_000.0 + number % 3), lambda _: _soon())
 
-        async def call(held: Held) -> None:
+        async def call(held: PermitLease) -> None:
             nonlocal at_once, most, calls
             async with held.permit():
                 at_once += 1
@@ -220,7 +220,7 @@ def test_task_that_gets_no_permit_leaves_its_worker_to_others() -> None:
             await time.sleep(seconds)
             keep_taken.refresh("other", 1)
 
-        permits = Permits(
+        permits = ConcurrencyLimiter(
             ItemTable(cast("DynamoDBClient", fake), TABLE), "call-details", 1, clock=time, sleep=renewing_other
         )
         async with permits.hold(1) as held, held.permit():

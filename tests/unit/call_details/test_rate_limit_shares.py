@@ -1,4 +1,4 @@
-"""Permits shared out among several tasks: what each may have, and that it comes to that."""
+"""ConcurrencyLimiter shared out among several tasks: what each may have, and that it comes to that."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from include.call_details.rate_limit import CALL_SECONDS, RENEW_SECONDS, Held, Permits, fair_share
+from include.call_details.rate_limit import CALL_SECONDS, RENEW_SECONDS, ConcurrencyLimiter, PermitLease, fair_share
 from include.clients.dynamodb import ItemTable
 from tests.worlds.call_details import FakeTime
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable
@@ -39,7 +39,7 @@ def test_modest_ones_leave_the_rest_to_the_others() -> None:
 class Task:
     """One holder, and its calls that are under way: when each ends at the latest."""
 
-    held: Held
+    held: PermitLease
     calls: list[tuple[AsyncExitStack, float]] = field(default_factory=list)
     alive: bool = True
 
@@ -74,8 +74,8 @@ class World:
         self.dead: list[float] = []
 
     def task(self, wish: int) -> Task:
-        permits = Permits(self.table, "calls", self.limit, clock=self.time, sleep=self.time.sleep)
-        return Task(Held(permits, wish, clock=self.time, sleep=self.time.sleep))
+        permits = ConcurrencyLimiter(self.table, "calls", self.limit, clock=self.time, sleep=self.time.sleep)
+        return Task(PermitLease(permits, wish, clock=self.time, sleep=self.time.sleep))
 
     @property
     def calls(self) -> int:

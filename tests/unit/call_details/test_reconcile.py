@@ -9,7 +9,7 @@ import pytest
 
 from include.call_details.keys import failed_key, idempotency_key, processed_key, processing_key, receipt_key
 from include.call_details.ledger import LEASE_SECONDS
-from include.call_details.models import Done, Outcome
+from include.call_details.models import Done, FileOutcome
 from include.errors import ClaimLostError, FileChangedError, InvalidFileError, StorageUnavailableError
 from tests.unit.call_details.run_world import ENDED, RUN, RunWorld
 from tests.worlds.dynamodb import table_error
@@ -27,7 +27,7 @@ def test_file_that_was_posted_is_filed_under_its_day(world: RunWorld) -> None:
     file = world.drop(BODY)
     world.post(*world.plan(file))
     kept = world.closing(file).planned()
-    assert kept.outcome is Outcome.PROCESSED
+    assert kept.outcome is FileOutcome.PROCESSED
     assert kept.document["stored_as"] == processed_key(file, ENDED.date())
     assert world.s3.present("processing/") + world.s3.present("processed/") == [kept.document["stored_as"]]
     assert json.loads(world.s3.body(receipt_key(file))) == kept.document
@@ -41,7 +41,7 @@ def test_dead_letters_are_accounted_for(world: RunWorld) -> None:
     world.api.answers[idempotency_key(file, 0)] = [httpx.Response(400)]
     world.post(*world.plan(file))
     kept = world.closing(file).planned()
-    assert kept.outcome is Outcome.PROCESSED_WITH_DEAD_LETTERS
+    assert kept.outcome is FileOutcome.PROCESSED_WITH_DEAD_LETTERS
     assert (kept.document["records_accepted"], kept.document["records_dead_lettered"]) == (1, 2)
 
 
@@ -49,7 +49,7 @@ def test_file_without_records_is_filed_too(world: RunWorld) -> None:
     file = world.drop(b"\n \n")
     world.plan(file)
     kept = world.closing(file).planned()
-    assert (kept.outcome, kept.document["records_read"], kept.document["bytes"]) == (Outcome.PROCESSED, 0, 3)
+    assert (kept.outcome, kept.document["records_read"], kept.document["bytes"]) == (FileOutcome.PROCESSED, 0, 3)
     assert world.s3.present("processing/") == []
 
 
@@ -57,20 +57,20 @@ def test_file_that_does_not_add_up_stays_for_the_next_attempt(world: RunWorld) -
     file = world.drop(BODY)
     claim, plan = world.plan(file)
     kept = world.closing(file).planned()
-    assert kept.outcome is Outcome.INCOMPLETE
+    assert kept.outcome is FileOutcome.INCOMPLETE
     assert "0 of 3 records" in kept.document["problems"][0]
     assert kept.document["stored_as"] == processing_key(file)
     assert json.loads(world.s3.body(kept.key))["outcome"] == "incomplete"
     world.post(claim, plan)
-    assert world.closing(file).planned().outcome is Outcome.PROCESSED
+    assert world.closing(file).planned().outcome is FileOutcome.PROCESSED
 
 
-def test_receipt_of_a_file_that_is_gone_names_no_place(world: RunWorld) -> None:
+def test_receipt_of_a_file_that_is_gone_names_no_key(world: RunWorld) -> None:
     file = world.drop(BODY)
     world.plan(file)
     world.s3.delete(processing_key(file))
     kept = world.closing(file).planned()
-    assert (kept.outcome, kept.document["stored_as"]) == (Outcome.INCOMPLETE, None)
+    assert (kept.outcome, kept.document["stored_as"]) == (FileOutcome.INCOMPLETE, None)
 
 
 @pytest.mark.parametrize("broken", ["PutObject", "CopyObject", "DeleteObject", "put_item"])
@@ -96,7 +96,7 @@ def test_run_that_dies_while_it_closes_is_closed_by_its_retry(broken: str, world
     with pytest.raises(Exception, match=r"SlowDown|Throttling"):
         world.closing(file).planned()
     kept = world.closing(file, now=ENDED + timedelta(days=1)).planned()
-    assert kept.outcome is Outcome.PROCESSED
+    assert kept.outcome is FileOutcome.PROCESSED
     assert world.s3.present("processing/") == []
     assert world.s3.present("processed/") == [kept.document["stored_as"]], "filed once, whatever the day"
     assert isinstance(world.claims.claim(file, "run-2"), Done)
@@ -117,7 +117,7 @@ def test_run_that_was_taken_over_writes_no_receipt(world: RunWorld) -> None:
     for close in (world.closing(file).planned, lambda: world.closing(file).unreadable("bad")):
         with pytest.raises(ClaimLostError, match="run run-2 has taken over"):
             close()
-    assert world.closing(file).given_up("bad") is None
+    assert world.closing(file).not_planned("bad") is None
     assert world.s3.present("receipts/") == []
     world.closing(file, "run-2").planned()
     with pytest.raises(ClaimLostError, match="run run-2 has taken over"):
@@ -129,7 +129,7 @@ def test_file_deleted_at_the_very_end_has_a_receipt_all_the_same(world: RunWorld
     world.post(*world.plan(file))
     world.s3.delete(processing_key(file))
     kept = world.closing(file).planned()
-    assert (kept.outcome, kept.document["stored_as"]) == (Outcome.PROCESSED, None)
+    assert (kept.outcome, kept.document["stored_as"]) == (FileOutcome.PROCESSED, None)
 
 
 def test_file_that_is_posted_again_stays_where_it_was_filed(world: RunWorld) -> None:
@@ -148,7 +148,7 @@ def test_file_that_cannot_be_read_goes_to_failed(world: RunWorld) -> None:
     with pytest.raises(InvalidFileError):
         world.plan(file)
     kept = world.closing(file).unreadable("the file is not gzip")
-    assert (kept.outcome, kept.document["error"]) == (Outcome.UNREADABLE, "the file is not gzip")
+    assert (kept.outcome, kept.document["error"]) == (FileOutcome.UNREADABLE, "the file is not gzip")
     assert world.s3.present("failed/") == [kept.document["stored_as"]] == [failed_key(file)]
     assert world.closing(file).unreadable("the file is not gzip") == kept, "a retry does it again"
     assert world.claims.unfinished() == []
@@ -179,19 +179,19 @@ def test_forced_round_that_cannot_read_its_file_leaves_all_as_the_first_left_it(
 def test_run_that_never_planned_leaves_word_and_the_file(world: RunWorld) -> None:
     file = world.drop(BODY)
     world.claim(file)
-    kept = world.closing(file).given_up("S3 was down")
+    kept = world.closing(file).not_planned("S3 was down")
     assert kept is not None
-    assert (kept.outcome, kept.document["stored_as"]) == (Outcome.NOT_PLANNED, file.key)
+    assert (kept.outcome, kept.document["stored_as"]) == (FileOutcome.NOT_PLANNED, file.key)
     world.post(*world.plan(file))
-    assert world.closing(file).planned().outcome is Outcome.PROCESSED
+    assert world.closing(file).planned().outcome is FileOutcome.PROCESSED
 
 
 def test_run_that_could_not_plan_again_accounts_for_what_was_posted(world: RunWorld) -> None:
     file = world.drop(BODY)
     world.post(*world.plan(file))
-    kept = world.closing(file).given_up("S3 was down")
+    kept = world.closing(file).not_planned("S3 was down")
     assert kept is not None
-    assert (kept.outcome, kept.document["error"]) == (Outcome.INCOMPLETE, "S3 was down")
+    assert (kept.outcome, kept.document["error"]) == (FileOutcome.INCOMPLETE, "S3 was down")
     assert (kept.document["records_read"], kept.document["records_accepted"]) == (3, 3)
 
 
@@ -200,7 +200,7 @@ def test_forced_run_that_could_not_plan_keeps_the_receipt_of_the_first_round(wor
     world.post(*world.plan(file))
     before = world.closing(file).planned()
     world.claim(file, "run-2", force=True)
-    assert world.closing(file, "run-2").given_up("S3 was down") is None
+    assert world.closing(file, "run-2").not_planned("S3 was down") is None
     assert json.loads(world.s3.body(before.key)) == before.document
     assert world.claim(file, "run-3").round == 2, "without waiting for the lease"
 
@@ -208,18 +208,18 @@ def test_forced_run_that_could_not_plan_keeps_the_receipt_of_the_first_round(wor
 def test_run_that_failed_leaves_its_file_to_the_next_at_once(world: RunWorld) -> None:
     file = world.drop(BODY)
     world.claim(file)
-    world.closing(file).given_up("S3 was down")
+    world.closing(file).not_planned("S3 was down")
     world.plan(file, "run-2")
-    assert world.closing(file, "run-2").planned().outcome is Outcome.INCOMPLETE
+    assert world.closing(file, "run-2").planned().outcome is FileOutcome.INCOMPLETE
     world.post(*world.plan(file, "run-3"))
-    assert world.closing(file, "run-3").planned().outcome is Outcome.PROCESSED
+    assert world.closing(file, "run-3").planned().outcome is FileOutcome.PROCESSED
 
 
 def test_file_that_is_delivered_again_while_its_run_fails_is_not_forgotten(world: RunWorld) -> None:
     file = world.drop(BODY)
     world.plan(file)
     world.claims.claim(file, RUN, begun=False)
-    assert world.closing(file).planned().outcome is Outcome.INCOMPLETE
+    assert world.closing(file).planned().outcome is FileOutcome.INCOMPLETE
     assert [each.begun for each in world.claims.unfinished()] == [False]
 
 

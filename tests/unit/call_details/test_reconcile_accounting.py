@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.call_details.models import ChunkState, FileVersion, Outcome, Plan, Receipt, Settled
+from include.call_details.models import ChunkState, FileOutcome, FileVersion, Plan, Receipt, Settled
 from include.call_details.planner import Limits, make_plan
 from include.call_details.reconcile import account
 from tests.unit.call_details.reference import in_blocks
@@ -107,11 +107,11 @@ def test_it_adds_up_exactly_when_every_batch_is_settled(dead: frozenset[int], mi
     assert left == len(missing)
     assert bool(receipt.problems) == bool(missing)
     if missing:
-        assert receipt.outcome is Outcome.INCOMPLETE
+        assert receipt.outcome is FileOutcome.INCOMPLETE
         assert len(receipt.problems) == len({number // 4 for number in missing})
     else:
         assert totals["records_read"] == totals["records_accepted"] + totals["records_dead_lettered"] == 50
-        assert receipt.outcome is (Outcome.PROCESSED_WITH_DEAD_LETTERS if dead else Outcome.PROCESSED)
+        assert receipt.outcome is (FileOutcome.PROCESSED_WITH_DEAD_LETTERS if dead else FileOutcome.PROCESSED)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_it_adds_up_exactly_when_every_batch_is_settled(dead: frozenset[int], mi
 def test_a_ledger_that_is_wrong_by_one_does_not_add_up(changes: dict[str, Any], says: str) -> None:
     first, *others = states()
     receipt = receipt_of([replace(first, **changes), *others])
-    assert receipt.outcome is Outcome.INCOMPLETE
+    assert receipt.outcome is FileOutcome.INCOMPLETE
     assert says in receipt.problems[0]
 
 
@@ -152,13 +152,13 @@ def test_a_plan_that_lost_its_end_does_not_add_up() -> None:
 
 def test_a_file_without_records_is_processed() -> None:
     receipt = receipt_of([], plan_of(b"\n \n"))
-    assert receipt.outcome is Outcome.PROCESSED
+    assert receipt.outcome is FileOutcome.PROCESSED
     assert set(receipt.totals.values()) == {0}
     assert receipt.bytes == 3
 
 
-@pytest.mark.parametrize("outcome", [Outcome.UNREADABLE, Outcome.NOT_PLANNED])
-def test_a_file_of_which_nothing_was_read_has_a_receipt_that_adds_up(outcome: Outcome) -> None:
+@pytest.mark.parametrize("outcome", [FileOutcome.UNREADABLE, FileOutcome.NOT_PLANNED])
+def test_a_file_of_which_nothing_was_read_has_a_receipt_that_adds_up(outcome: FileOutcome) -> None:
     receipt = Receipt(FILE, "run", STARTED, STARTED, error="the gzip file is cut off", nothing_read=outcome)
     assert receipt.outcome is outcome
     assert set(receipt.totals.values()) == {0}
@@ -179,5 +179,5 @@ def test_a_run_that_did_not_come_as_far_as_its_plan_is_incomplete_whatever_adds_
         account(plan, states, run_id="run", started_at=STARTED, finished_at=STARTED, error=error)
         for error in (None, "S3 was down")
     ]
-    assert [receipt.outcome for receipt in receipts] == [Outcome.PROCESSED, Outcome.INCOMPLETE]
+    assert [receipt.outcome for receipt in receipts] == [FileOutcome.PROCESSED, FileOutcome.INCOMPLETE]
     assert receipts[1].totals["records_accepted"] == plan.records

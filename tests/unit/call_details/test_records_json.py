@@ -41,7 +41,30 @@ def test_noise_is_judged_as_by_python(text: str) -> None:
     assert is_json(text.encode()) == json_accepts(text)
 
 
-@pytest.mark.parametrize("part", ["[", '{"a":', "[1,", "1", "\\n", " ", '"a",', "\\u00e9"], ids=repr)
+@given(DAMAGED, st.sampled_from(["[", '{"a":', '[0,"]",']), st.integers(1, 3))
+def test_the_verdict_is_the_same_however_deep_the_text_lies(text: str, opening: str, times: int) -> None:
+    closing = "}" if opening.startswith("{") else "]"
+
+    def nested(depth: int) -> bytes:
+        return f"{opening * depth}{text}{closing * depth}".encode()
+
+    assert is_json(nested(3_000 + 499 * times)) == json_accepts(nested(50).decode())
+
+
+@pytest.mark.parametrize(
+    "text", ['""\\"', '["\\ud800]', '"[', '"\\', '\\"', '1["[]"]', '"\\ud800" 1', "1 []"], ids=repr
+)
+def test_what_is_wrong_deep_inside_is_found(text: str) -> None:
+    assert not is_json(f"{'[' * 5_000}{text}{']' * 5_000}".encode())
+
+
+def test_a_surrogate_without_its_partner_deep_inside_is_json() -> None:
+    assert is_json(b"%b%b%b" % (b"[" * 5_000, rb'"\ud800","]"', b"]" * 5_000))
+
+
+@pytest.mark.parametrize(
+    "part", ["[", '{"a":', "[1,", "1", "\\n", " ", '"a",', "\\u00e9", "\\ud800", '["\\"', "[]"], ids=repr
+)
 def test_time_grows_with_the_length_and_not_faster(part: str) -> None:
     def seconds(repeats: int) -> float:
         text = ('"' if part.startswith("\\") else "") + part * repeats + "x"

@@ -26,7 +26,7 @@ def store_of(s3: FakeIngestBucket, **options: Any) -> FileStore:
 
 
 def seen(store: FileStore, key: str) -> StoredFile:
-    found = store.look(key)
+    found = store.head(key)
     assert found is not None
     return found
 
@@ -122,7 +122,7 @@ def test_newest_kept_version_is_known_after_the_file_was_moved(s3: FakeIngestBuc
     s3.drop(ODD, b"new")
     newest = seen(store, ODD).etag
     s3.delete(ODD)
-    assert store.look(ODD) is None
+    assert store.head(ODD) is None
     assert store.last_etag(ODD) == newest
 
 
@@ -170,7 +170,7 @@ def test_errors_of_s3_are_typed(error: Exception, expected: type[Exception], s3:
         s3.before[operation] = fail
     for call in (
         lambda: list(store.dropped_keys()),
-        lambda: store.look("k"),
+        lambda: store.head("k"),
         lambda: store.last_etag("k"),
         lambda: store.move(source, "other"),
         lambda: store.remove(source),

@@ -101,7 +101,7 @@ def test_file_in_other_hands_stays(watch: Watch) -> None:
     (file,) = watch.drop(KEYS[0])
     watch.claim(file, "manual__1")
     (left,) = watch.intake.take().left
-    assert (left.busy, left.reason) == (True, f"{KEYS[0]} is in the hands of run manual__1")
+    assert (left.busy, left.reason) == (True, f"run manual__1 works on {KEYS[0]}")
     assert watch.s3.present() == [KEYS[0]]
 
 
@@ -145,8 +145,8 @@ def test_overwritten_between_claim_and_move_loses_neither_version(watch: Watch) 
     assert watch.s3.body(processing_key(old)) == b"x\n"
 
 
-def owed(watch: Watch) -> set[FileVersion]:
-    return {each.file for each in watch.intake.owed()}
+def without_run(watch: Watch) -> set[FileVersion]:
+    return {each.file for each in watch.intake.without_run()}
 
 
 def test_owed_are_claims_for_runs_and_those_that_lapsed(watch: Watch) -> None:
@@ -156,21 +156,21 @@ def test_owed_are_claims_for_runs_and_those_that_lapsed(watch: Watch) -> None:
     watch.claim(manual, "manual__1")
     elsewhere = FileVersion("another-bucket", KEYS[0], "e")
     watch.claim(elsewhere, run_id(elsewhere), begun=False)
-    assert owed(watch) == {mine}
+    assert without_run(watch) == {mine}
     watch.time.now += 901
-    assert owed(watch) == {mine, manual}
+    assert without_run(watch) == {mine, manual}
 
 
 def test_file_whose_run_let_go_of_it_is_owed_only_when_it_is_delivered_again(watch: Watch) -> None:
     (file,) = watch.drop(KEYS[0])
     watch.intake.take()
     watch.claims.release(watch.claim(file, run_id(file)))
-    assert owed(watch) == set(), "people were told, and it is theirs"
+    assert without_run(watch) == set(), "people were told, and it is theirs"
     watch.time.now += 901
-    assert owed(watch) == set()
+    assert without_run(watch) == set()
     watch.drop(KEYS[0])
     assert watch.intake.take().files == (file,)
-    assert owed(watch) == {file}
+    assert without_run(watch) == {file}
     assert watch.s3.present() == [processing_key(file)]
 
 
@@ -182,10 +182,10 @@ def test_file_that_cannot_be_moved_is_not_delivered_again_by_each_round(watch: W
 
     watch.s3.before["CopyObject"] = refuse
     watch.intake.take()
-    assert owed(watch) == {file}, "a run may find it where it lies"
+    assert without_run(watch) == {file}, "a run may find it where it lies"
     watch.claim(file, run_id(file))
     watch.intake.take()
-    assert owed(watch) == set(), "or its run would be started anew for ever"
+    assert without_run(watch) == set(), "or its run would be started anew for ever"
 
 
 @pytest.mark.parametrize("broken", ["put_item", "DeleteObject"])
@@ -205,7 +205,7 @@ def test_round_that_dies_with_a_file_in_its_hands_is_made_good_by_the_next(broke
     watch.s3.before.clear()
     watch.table.before.clear()
     assert watch.intake.take().files == (file,)
-    assert owed(watch) == {file}
+    assert without_run(watch) == {file}
     assert watch.s3.present() == [processing_key(file)]
 
 

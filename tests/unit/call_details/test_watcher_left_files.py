@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from include.call_details.watcher import PATIENCE_SECONDS, TOLD_AGAIN_SECONDS, Left, LeftFiles
+from include.call_details.watcher import PATIENCE_SECONDS, REPORT_AGAIN_SECONDS, LeftFile, LeftFiles
 from include.clients.dynamodb import ItemTable
 from tests.worlds.call_details import FakeTime
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable
@@ -12,7 +12,7 @@ from tests.worlds.dynamodb import TABLE, FakeLedgerTable
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-ONE, OTHER = Left("incoming/a.txt", "e1", "refused"), Left("incoming/a.txt", "e2", "refused")
+ONE, OTHER = LeftFile("incoming/a.txt", "e1", "refused"), LeftFile("incoming/a.txt", "e2", "refused")
 
 
 class Book:
@@ -23,10 +23,10 @@ class Book:
         self.table = FakeLedgerTable()
         self.files = LeftFiles(ItemTable(cast("DynamoDBClient", self.table), TABLE), "ingest", clock=self.time)
 
-    def tell(self, *left: Left) -> list[Left]:
+    def tell(self, *left: LeftFile) -> list[LeftFile]:
         """A round that leaves these, and tells people of those that are due."""
-        due = self.files.untold(left)
-        self.files.note_told(due)
+        due = self.files.unreported(left)
+        self.files.note_reported(due)
         return due
 
 
@@ -42,17 +42,17 @@ def test_file_is_told_after_a_while_once_a_day(book: Book) -> None:
     book.time.now += 1
     assert book.tell(ONE) == [ONE]
     for _ in range(10):
-        book.time.now += TOLD_AGAIN_SECONDS / 11
+        book.time.now += REPORT_AGAIN_SECONDS / 11
         assert book.tell(ONE) == []
-    book.time.now += TOLD_AGAIN_SECONDS / 11 + 1
+    book.time.now += REPORT_AGAIN_SECONDS / 11 + 1
     assert book.tell(ONE) == [ONE]
 
 
 def test_alert_that_reached_nobody_is_due_still(book: Book) -> None:
-    book.files.untold([ONE])
+    book.files.unreported([ONE])
     book.time.now += PATIENCE_SECONDS
-    assert book.files.untold([ONE]) == [ONE]
-    assert book.files.untold([ONE]) == [ONE]
+    assert book.files.unreported([ONE]) == [ONE]
+    assert book.files.unreported([ONE]) == [ONE]
 
 
 def test_versions_of_a_key_are_told_apart(book: Book) -> None:
@@ -70,6 +70,6 @@ def test_file_that_was_taken_is_forgotten_after_a_day(book: Book) -> None:
     assert book.tell() == []
     book.time.now += 1
     assert book.tell(ONE) == [], "left again at once: people know"
-    book.time.now += TOLD_AGAIN_SECONDS
+    book.time.now += REPORT_AGAIN_SECONDS
     book.tell()
     assert book.table.items == {}

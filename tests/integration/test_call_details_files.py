@@ -34,7 +34,7 @@ def store(aws: Aws, bucket: str) -> FileStore:
 
 
 def seen(store: FileStore, key: str = KEY) -> StoredFile:
-    found = store.look(key)
+    found = store.head(key)
     assert found is not None
     return found
 
@@ -49,7 +49,7 @@ def test_file_is_listed_looked_at_and_read_in_blocks(store: FileStore) -> None:
 def test_file_is_moved_with_its_metadata(aws: Aws, store: FileStore) -> None:
     source = seen(store)
     moved = store.move(source, TARGET)
-    assert (seen(store, TARGET), store.look(KEY)) == (moved, None)
+    assert (seen(store, TARGET), store.head(KEY)) == (moved, None)
     assert moved.etag == source.etag
     assert aws.s3.head_object(Bucket=BUCKET, Key=TARGET)["Metadata"] == {"by": "partner"}
     assert store.last_etag(KEY) == source.etag, "known after it was moved"
@@ -74,4 +74,4 @@ def test_newer_file_is_not_removed_in_place_of_the_older(aws: Aws, store: FileSt
     assert seen(store).size == 5
     store.remove(seen(store))
     store.remove(source)
-    assert store.look(KEY) is None
+    assert store.head(KEY) is None

@@ -8,7 +8,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from include.call_details.keys import idempotency_key
 from include.errors import ClaimLostError, FileFailedError, FileHeldError
-from tests.dags.ingest import KEY, counts, drop, ingest, ingest_run, plan, post_chunk, reconcile
+from tests.dags.call_details import KEY, counts, drop, ingest, ingest_run, plan, post_chunk, reconcile
 from tests.worlds.call_details import CallDetailsWorld
 
 

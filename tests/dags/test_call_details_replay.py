@@ -10,7 +10,7 @@ from airflow_ext.ids import XComKey
 from include.call_details.keys import idempotency_key
 from include.call_details.models import FileVersion
 from include.errors import AuthRefusedError, DeadLettersLeftError
-from tests.dags.ingest import ingest, ingest_run, replay, replay_run
+from tests.dags.call_details import ingest, ingest_run, replay, replay_run
 from tests.worlds.call_details import CallDetailsWorld
 from tests.worlds.s3 import BUCKET
 

@@ -23,7 +23,7 @@ from include.errors import (
     SettingsError,
     StorageUnavailableError,
 )
-from tests.dags.ingest import KEY, RECONCILE_TASK, counts, drop, ingest, ingest_run, plan, post_chunk, reconcile
+from tests.dags.call_details import KEY, RECONCILE_TASK, counts, drop, ingest, ingest_run, plan, post_chunk, reconcile
 from tests.worlds.airflow import FakeRun
 from tests.worlds.call_details import ACCESS, SECRET, TOKEN, CallDetailsWorld
 from tests.worlds.s3 import BUCKET, s3_error

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from include.call_details.batches import Batch
 from include.call_details.dead_letters import DeadLetters
 from include.call_details.ledger import ChunkLedger
 from include.call_details.models import ChunkState, Claim, FileVersion
@@ -28,28 +28,12 @@ FILE = FileVersion("ingest", "incoming/calls.txt", '"e1"')
 CLAIM = Claim(FILE, "run-1", 1, 1)
 
 
-@dataclass(frozen=True)
-class SomeBatch:
+def some_batch(number: int, count: int = 10, padding: int = 0) -> Batch:
     """A batch of ten records; its key is its number. ``padding`` makes its body longer by so many bytes."""
-
-    number: int
-    count: int = 10
-    padding: int = 0
-
-    @property
-    def first_record(self) -> int:
-        return self.number * 10 + 1
-
-    @property
-    def body(self) -> bytes:
-        return b'{"records":[%d]}' % self.number + b" " * self.padding
-
-    @property
-    def idempotency_key(self) -> str:
-        return str(self.number)
+    return Batch(number, number * 10 + 1, count, str(number), b'{"records":[%d]}' % number + b" " * padding)
 
 
-class Desk:
+class PostingWorld:
     """All that a poster needs."""
 
     def __init__(self, api: FakeCallDetails | None = None) -> None:
@@ -72,7 +56,7 @@ class Desk:
 
     def post(
         self,
-        batches: Iterator[SomeBatch] | Sequence[SomeBatch],
+        batches: Iterator[Batch] | Sequence[Batch],
         *,
         size: int,
         workers: int = 4,

@@ -7,7 +7,7 @@ import pytest
 from include.call_details.keys import processing_key, run_id
 from include.call_details.models import FileVersion
 from include.errors import FileFailedError, FilesLeftError, SettingsError, StorageUnavailableError
-from tests.dags.ingest import claim_files, ingest, ingest_run, plan, reconcile, watch_run
+from tests.dags.call_details import claim_files, ingest, ingest_run, plan, reconcile, watch_run
 from tests.worlds.airflow import FakeRun
 from tests.worlds.call_details import CallDetailsWorld
 from tests.worlds.s3 import BUCKET, s3_error
@@ -142,7 +142,7 @@ def test_file_in_the_hands_of_a_run_is_waited_for_in_silence(
     plan(ingest_run(KEYS[0]))
     drop(world, KEYS[0])
     for _ in range(3):
-        with pytest.raises(FilesLeftError, match="in the hands of run manual__1"):
+        with pytest.raises(FilesLeftError, match="run manual__1 works on"):
             claim_files(watch_run())
     assert world.wire.sns == []
 

@@ -13,8 +13,8 @@ import pytest
 
 from include.call_details.dead_letters import DeadLetter, DeadLetters, Replay, ReplayResult
 from include.call_details.ledger import ChunkLedger, Claims, read_chunks
-from include.call_details.models import ChunkState, Claim, Done, FileVersion, Held, Settled
-from include.call_details.rate_limit import Permits
+from include.call_details.models import ChunkState, Claim, Done, FileVersion, LeaseHeld, Settled
+from include.call_details.rate_limit import ConcurrencyLimiter
 from include.clients.aws import get_parameters
 from include.clients.call_details import CallDetailsApi
 from include.clients.dynamodb import ItemTable
@@ -90,7 +90,7 @@ def claimed(table: ItemTable, file: FileVersion, owner: str = "run-0") -> Claim:
 def test_of_several_claimers_at_once_exactly_one_wins(table: ItemTable, file: FileVersion) -> None:
     answers = at_once(lambda index: Claims(table).claim(file, f"run-{index}"))
     (winner,) = [answer for answer in answers if isinstance(answer, Claim)]
-    held = [answer for answer in answers if isinstance(answer, Held)]
+    held = [answer for answer in answers if isinstance(answer, LeaseHeld)]
     assert {answer.owner for answer in held} == {winner.owner}
     assert len(held) == AT_ONCE - 1
 
@@ -164,7 +164,7 @@ def test_permits_never_exceed_the_limit_over_many_takers(table: ItemTable) -> No
     held: dict[int, int] = {}
 
     def taker(index: int) -> None:
-        permits = Permits(table, name, 10)
+        permits = ConcurrencyLimiter(table, name, 10)
         for turn in range(6):
             count = permits.refresh(f"task-{index}", 1 + (index + turn) % 5).count
             with lock:
@@ -189,7 +189,7 @@ def test_dead_letters_are_replayed_from_the_version_that_was_kept(
     bodies = [b'{"records":["%d"]}' % number for number in range(12)]
     for number, body in enumerate(bodies):
         letter = DeadLetter(file, number, number + 1, number + 1, f"key-{number}", 3, 500, "500", None)
-        pointer = dead_letters.keep(letter, body)
+        pointer = dead_letters.save(letter, body)
         # Another version of the file, whose batch of that number lands at the same key.
         aws.s3.put_object(Bucket=BUCKET, Key=pointer.key, Body=b"other")
     api = FakeCallDetails()
