@@ -19,12 +19,11 @@ def render() -> Mapping[Path, str]:
     """The files' texts."""
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
-    from lambdas.tools import events_openapi, orders_openapi
+    from lambdas.tools.openapi import events_document, orders_document
 
-    documents = {"events_api": events_openapi.document(), "orders_api": orders_openapi.document()}
     return {
-        OUTPUT / f"{name}.json": json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-        for name, document in documents.items()
+        OUTPUT / f"{name}.json": json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
+        for name, document in {"events_api": events_document, "orders_api": orders_document}.items()
     }
 
 

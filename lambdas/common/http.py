@@ -1,88 +1,56 @@
-"""The one place that turns errors into HTTP: the status and the form of every answer that tells of one.
-
-Between API Gateway and an API's code: ids of requests, answers as Powertools takes them.
-
-What is wrong with the fields of an object that a caller sent, in the words of the API.
-"""
+"""What every API does alike: its responses, the ids of its requests, and the words for faults of an object's fields."""
 
 from __future__ import annotations
 
 import json
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler.api_gateway import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from lambdas.common.errors import (
-    ApiError,
-    EmptyBodyError,
-    MethodNotAllowedError,
-    NotFoundError,
-    NotJsonError,
-    TooLargeError,
-    UnavailableError,
-)
+from lambdas.common.errors import ApiError
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-RETRY_AFTER_SECONDS = 5
-"""After a request for which a table was too slow: by then it has grown with the load."""
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 
-StatusAndCode = Mapping[type[ApiError], tuple[int, str]]
+MAX_FAULTS = 20
+"""Listed in a response. A client that sends so many wrong fields repeats one mistake."""
 
-STATUS_AND_CODE: StatusAndCode = {
-    EmptyBodyError: (400, "empty_body"),
-    NotJsonError: (400, "not_json"),
-    NotFoundError: (404, "not_found"),
-    MethodNotAllowedError: (405, "method_not_allowed"),
-    TooLargeError: (413, "too_large"),
-}
-"""Of the errors that all APIs have; each adds its own."""
-
-INTERNAL_ERROR = (500, "internal_error")
+_SHOWN_CHARACTERS = 64
 
 
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP answer; ``body`` is written as JSON."""
+def json_response(
+    status: int, body: Mapping[str, Any] | str, headers: Mapping[str, str] | None = None
+) -> Response[str]:
+    """A response; a body that is a text is JSON already."""
+    text = body if isinstance(body, str) else json.dumps(body, separators=(",", ":"))
+    return Response(status, "application/json", text, dict(headers or {}))
 
-    status: int
-    body: Mapping[str, Any]
-    headers: Mapping[str, str] = MappingProxyType({})
 
-
-def error_answer(error: Exception, request_id: str, known: StatusAndCode) -> Answer:
-    """The answer to a request that failed.
+def error_response(error: Exception, request_id: str) -> Response[str]:
+    """The response to a request that failed: the one form that every error has.
 
     Args:
         error: an ApiError, whose message is for the caller; of any other, nothing is told.
         request_id: by which the caller's report and our log find each other.
-        known: status and code of each ApiError.
     """
     if not isinstance(error, ApiError):
-        status, code = INTERNAL_ERROR
-        return Answer(status, error_body(code, "the request failed; sending it again does no harm", [], request_id))
-    status, code = known[type(error)]
-    headers: dict[str, str] = {}
-    if isinstance(error, MethodNotAllowedError):
-        headers["Allow"] = ", ".join(error.allowed)
-    elif isinstance(error, UnavailableError) and error.worth_repeating:
-        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    return Answer(status, error_body(code, str(error), error.details, request_id), headers)
+        error = ApiError("the request failed; sending it again does no harm")
+    body = {"code": error.code, "message": str(error), "details": error.details, "request_id": request_id}
+    return json_response(error.status, {"error": body}, error.headers)
 
 
-def error_body(code: str, message: str, details: Any, request_id: str) -> dict[str, Any]:
-    """The form that every error has."""
-    return {"error": {"code": code, "message": message, "details": details, "request_id": request_id}}
-
-
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+def log_unexpected(logger: Logger, error: Exception) -> None:
+    """Log where an error was raised that is no ApiError."""
+    if not isinstance(error, ApiError):
+        # Lines of source only: an error's message may quote the request.
+        stack = traceback.format_tb(error.__traceback__)
+        logger.error("unexpected error", error=type(error).__name__, stack=stack)
 
 
 def methods_but(*allowed: str) -> list[str]:
@@ -90,34 +58,10 @@ def methods_but(*allowed: str) -> list[str]:
     return [method for method in METHODS if method not in allowed]
 
 
-def response(answer: Answer) -> Response[str]:
-    """The answer in the resolver's terms."""
-    return json_response(answer.status, json.dumps(answer.body, separators=(",", ":")), answer.headers)
-
-
-def json_response(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response[str]:
-    """The same for a body that is JSON text already."""
-    return Response(status, "application/json", text, dict(headers or {}))
-
-
 def request_id(event: Mapping[str, Any], context: LambdaContext) -> str:
     """API Gateway's id, which its access log and the caller have too; else the invocation's."""
     gateway: Mapping[str, Any] = event.get("requestContext") or {}
     return str(gateway.get("requestId") or context.aws_request_id)
-
-
-def log_unexpected(logger: Logger, error: Exception) -> None:
-    """Tell the log where an error came from that is no ApiError."""
-    if not isinstance(error, ApiError):
-        # Lines of source only: an error's message may quote the request.
-        stack = traceback.format_tb(error.__traceback__)
-        logger.error("unexpected error", error=type(error).__name__, stack=stack)
-
-
-MAX_FAULTS = 20
-"""Listed in an answer. Who sends so many wrong fields repeats one mistake."""
-
-_SHOWN_CHARACTERS = 64
 
 
 def sorted_out(item: Any, fields: Iterable[str]) -> tuple[Any, list[str]]:
@@ -146,6 +90,6 @@ def field_faults(error: ValidationError, messages: Mapping[str, str]) -> Iterato
 
 
 def shown(name: str) -> str:
-    """A field's name as an answer may hold it: short, and Unicode."""
+    """A field's name as a response may hold it: short, and Unicode."""
     whole = name.encode(errors="replace").decode()
     return whole if len(whole) <= _SHOWN_CHARACTERS else f"{whole[:_SHOWN_CHARACTERS]}…"

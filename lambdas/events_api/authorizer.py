@@ -1,4 +1,9 @@
-"""`events-api-authorizer`: who may call the events API. Only the standard library and botocore: callers wait for it."""
+"""`events-api-authorizer`: who may call the events API. Only the standard library and botocore, for a quick start.
+
+An HTTP API answers for an authorizer that denies, always with ``{"message": "Forbidden"}``, and there is no way to
+change that. So the authorizer lets every request through, with the owner of its key or with the reason why there is
+none, and the API's function answers those without an owner, in the form that all of its errors have.
+"""
 
 from __future__ import annotations
 
@@ -8,32 +13,30 @@ from typing import Any
 
 from lambdas.common import environment
 from lambdas.common.aws import JsonLog
-from lambdas.events_api.api_keys import DeniedError, KeyRing, KeysUnavailableError, NoKeyError, dynamodb_client
-from lambdas.events_api.caller import Denial
+from lambdas.events_api.api_keys import ApiKeyStore, DeniedError, KeysUnavailableError, NoKeyError, dynamodb_client
 
 log = JsonLog("events-api-authorizer")
 # Made while the function starts: there is more CPU then, and a warm call keeps the connection.
-keys = KeyRing(dynamodb_client(), environment.text("API_KEYS_TABLE"), clock=time.time)
+keys = ApiKeyStore(dynamodb_client(), environment.text("API_KEYS_TABLE"), clock=time.time)
 
 
 def handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
-    """Answer one request of API Gateway (payload 2.0, simple response): see caller.py for why it lets all through.
+    """Answer one request of API Gateway (payload 2.0, simple response).
 
     Raises:
-        KeysUnavailableError: the key cannot be checked; API Gateway answers 500 and remembers nothing.
+        KeysUnavailableError: the key cannot be checked; API Gateway answers 500 and caches nothing.
     """
     request_id = (event.get("requestContext") or {}).get("requestId")
     try:
-        holder = keys.holder(key_of(event.get("headers") or {}))
+        key = keys.find(key_of(event.get("headers") or {}))
     except DeniedError as error:
         log.info("denied", request_id=request_id, reason=str(error))
-        denied = Denial.MISSING if isinstance(error, NoKeyError) else Denial.REFUSED
-        return {"isAuthorized": True, "context": {"owner": "", "denied": denied}}
+        return {"isAuthorized": True, "context": {"owner": "", "denied": error.denial}}
     except KeysUnavailableError as error:
         log.error("keys unavailable", request_id=request_id, reason=str(error))
         raise
-    log.info("allowed", request_id=request_id, owner=holder.owner, key_id=holder.key_id)
-    return {"isAuthorized": True, "context": {"owner": holder.owner, "key_id": holder.key_id}}
+    log.info("allowed", request_id=request_id, owner=key.owner, key_id=key.key_id)
+    return {"isAuthorized": True, "context": {"owner": key.owner, "key_id": key.key_id}}
 
 
 def key_of(headers: Mapping[str, str | None]) -> str:
@@ -56,6 +59,6 @@ def key_of(headers: Mapping[str, str | None]) -> str:
     if not keys:
         raise NoKeyError("no key")
     if len(keys) > 1:
-        # Whoever stands between the caller and this function may look at the other one.
+        # A proxy between the caller and this function may have looked at the other one.
         raise DeniedError("two keys")
     return keys.pop()

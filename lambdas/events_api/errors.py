@@ -1,7 +1,8 @@
-"""Why a request fails. None of these knows HTTP: responses.py gives each its status."""
+"""Why the events API does not do what it was asked."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,6 +30,8 @@ class InvalidRequestError(ApiError):
         total: number of faults found, which may be more than are listed; by default, those that are.
     """
 
+    status, code = 422, "invalid_request"
+
     def __init__(self, *faults: Fault, total: int | None = None) -> None:
         found = total or len(faults)
         noun = "fault" if found == 1 else "faults"
@@ -45,19 +48,30 @@ class InvalidRequestError(ApiError):
 class KeyMissingError(ApiError):
     """The request has no API key."""
 
+    status, code = 401, "unauthorized"
+
     def __init__(self) -> None:
         super().__init__("an API key is required")
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """How to send one."""
+        return {"WWW-Authenticate": "Bearer"}
+
 
 class KeyRefusedError(ApiError):
-    """The request has an API key that opens nothing; why not, is nobody's business but ours."""
+    """The request's API key is not valid; the caller is not told why."""
+
+    status, code = 403, "forbidden"
 
     def __init__(self) -> None:
         super().__init__("the API key was not accepted")
 
 
 class NoSuchEventError(ApiError):
-    """The owner has no event of this id; somebody else may have, which is not the caller's business."""
+    """The owner has no event of this id; whether another owner has, is not told."""
+
+    status, code = 404, "no_such_event"
 
     def __init__(self) -> None:
         super().__init__("there is no such event")
@@ -65,6 +79,8 @@ class NoSuchEventError(ApiError):
 
 class EventIdTakenError(ApiError):
     """The ids that an event could have had belong to other events."""
+
+    status, code = 409, "event_id_taken"
 
     def __init__(self) -> None:
         super().__init__("the event's id is taken: send the request again, with another idempotency_key if it has one")
@@ -74,7 +90,7 @@ class StoreUnavailableError(UnavailableError):
     """The table did not answer, or refused.
 
     Args:
-        reason: what it said, as AWS's error code; for the log.
+        reason: AWS's error code; for the log.
         worth_repeating: it may answer later; else it refuses until somebody repairs the service.
     """
 
@@ -87,7 +103,7 @@ class QueueUnavailableError(Exception):
     """The delivery could not be woken. No caller is told: what is stored is delivered, only later.
 
     Args:
-        reason: what the queue said, as AWS's error code.
+        reason: AWS's error code.
     """
 
     def __init__(self, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""`events-api`: the routes."""
+"""`events-api`: the routes. Their docstrings are their summaries and descriptions in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from lambdas.common import environment
 from lambdas.common.errors import MethodNotAllowedError, NotFoundError, UnavailableError
-from lambdas.common.http import Answer, json_response, log_unexpected, methods_but, request_id, response
-from lambdas.events_api.caller import findings, owner_of
-from lambdas.events_api.requests import read_events_query, read_inbox_query, read_new_event
-from lambdas.events_api.responses import error_answer, event_view, page_view, receipt_view
+from lambdas.common.http import METHODS, error_response, json_response, log_unexpected, methods_but, request_id
+from lambdas.events_api.requests import caller_of, owner_of, read_events_query, read_inbox_query, read_new_event
+from lambdas.events_api.responses import event_view, page_view, receipt_view
 from lambdas.events_api.service import Events, Pending
-from lambdas.events_api.store import DynamoEventStore, SqsDeliveryQueue, dynamodb_client, sqs_client
+from lambdas.events_api.store import DeliveryQueue, EventStore, dynamodb_client, sqs_client
+
+Route = Callable[..., Response[str]]
 
 logger = Logger()
 metrics = Metrics(namespace=environment.text("POWERTOOLS_METRICS_NAMESPACE"))
@@ -26,8 +27,8 @@ metrics = Metrics(namespace=environment.text("POWERTOOLS_METRICS_NAMESPACE"))
 app = APIGatewayHttpResolver(debug=False)
 # Made while the function starts: there is more CPU then, and a warm call keeps the connections.
 events = Events(
-    DynamoEventStore(dynamodb_client(), environment.text("EVENTS_TABLE")),
-    SqsDeliveryQueue(sqs_client(), environment.text("EVENT_QUEUE_URL")),
+    EventStore(dynamodb_client(), environment.text("EVENTS_TABLE")),
+    DeliveryQueue(sqs_client(), environment.text("EVENT_QUEUE_URL")),
 )
 HEALTH = {
     "status": "ok",
@@ -35,14 +36,8 @@ HEALTH = {
     "version": environment.text("API_VERSION"),
     "environment": environment.text("ENVIRONMENT"),
 }
-METHODS_OF_PATHS = {
-    "/health": ("GET",),
-    "/events": ("GET", "POST"),
-    "/inbox": ("GET",),
-    "/events/<event_id>": ("GET", "DELETE"),
-    "/events/<event_id>/acknowledge": ("POST",),
-    "/events/<event_id>/replay": ("POST",),
-}
+ROUTES: dict[str, dict[str, Route]] = {}
+"""The functions by path and method."""
 
 
 # Never the event, whatever POWERTOOLS_LOGGER_LOG_EVENT says.
@@ -50,115 +45,131 @@ METHODS_OF_PATHS = {
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer one request of API Gateway; logs ids, counts and times."""
     started = time.perf_counter()
-    caller = findings(event)
+    caller = caller_of(event)
     logger.append_keys(request_id=request_id(event, context), owner=caller.get("owner"), key_id=caller.get("key_id"))
     answer = app.resolve(event, context)
     logger.info("answered", status=answer["statusCode"], duration_ms=round((time.perf_counter() - started) * 1000, 1))
     return answer
 
 
-def for_owner(method: str, path: str) -> Callable[[Callable[..., Response[str]]], Callable[..., Response[str]]]:
-    """A route for those who have a key: what it does gets the key's owner, and is not called when there is none."""
+def route(method: str, path: str, *, needs_key: bool = True) -> Callable[[Route], Route]:
+    """A route. One that needs a key gets the key's owner, and is not called when there is none."""
 
-    def register(act: Callable[..., Response[str]]) -> Callable[..., Response[str]]:
+    def register(act: Route) -> Route:
         def checked(**of_path: str) -> Response[str]:
             return act(owner_of(app.current_event.raw_event), **of_path)
 
-        app.route(path, method=method)(checked)
+        app.route(path, method=method)(checked if needs_key else act)
+        ROUTES.setdefault(path, {})[method] = act
         return act
 
     return register
 
 
-@app.get("/health")
+@route("GET", "/health", needs_key=False)
 def get_health() -> Response[str]:
-    """Whether the API runs; it says nothing of the table and the queue, which every other route needs."""
-    return response(Answer(200, HEALTH))
+    """Whether the API runs
+
+    Says nothing of the table and the queue, which every other route needs.
+    """
+    return json_response(200, HEALTH)
 
 
-@for_owner("POST", "/events")
+@route("POST", "/events")
 def post_event(owner: str) -> Response[str]:
-    """Keep an event and have it delivered."""
+    """Post an event
+
+    Stores the event, then has it delivered. With an idempotency_key the request may be repeated without harm: however
+    often and at once it is sent, it makes one event.
+    """
     pending = events.post(owner, read_new_event(app.current_event.raw_event))
-    _note(pending, EventsPosted=int(pending.created), EventsRepeated=int(not pending.created))
+    _record(pending, EventsPosted=int(pending.created), EventsRepeated=int(not pending.created))
     if pending.created:
         return json_response(201, receipt_view(pending.event, "the event is stored and waits for its delivery"))
     return json_response(200, receipt_view(pending.event, "the idempotency key has this event already"))
 
 
-@for_owner("GET", "/events")
+@route("GET", "/events")
 def list_events(owner: str) -> Response[str]:
-    """A page of the owner's events, newest first."""
+    """The owner's events, newest first"""
     query = read_events_query(app.current_event.query_string_parameters, owner)
     return json_response(200, page_view(*events.page(owner, query)))
 
 
-@for_owner("GET", "/inbox")
+@route("GET", "/inbox")
 def list_inbox(owner: str) -> Response[str]:
-    """A page of the owner's pending events, oldest first."""
+    """The owner's pending events, oldest first"""
     query = read_inbox_query(app.current_event.query_string_parameters, owner)
     return json_response(200, page_view(*events.page(owner, query)))
 
 
-@for_owner("GET", "/events/<event_id>")
+@route("GET", "/events/<event_id>")
 def get_event(owner: str, event_id: str) -> Response[str]:
-    """One event."""
+    """One event"""
     return json_response(200, event_view(events.get(owner, event_id)))
 
 
-@for_owner("DELETE", "/events/<event_id>")
+@route("DELETE", "/events/<event_id>")
 def delete_event(owner: str, event_id: str) -> Response[str]:
-    """Forget an event."""
+    """Delete an event
+
+    It is not delivered any more, and its idempotency_key is free again.
+    """
     events.delete(owner, event_id)
     return Response(204, body="")
 
 
-@for_owner("POST", "/events/<event_id>/acknowledge")
+@route("POST", "/events/<event_id>/acknowledge")
 def acknowledge_event(owner: str, event_id: str) -> Response[str]:
-    """Let an event be acknowledged."""
+    """Acknowledge an event
+
+    Whatever its status, it becomes acknowledged: it leaves the inbox, and is not delivered any more. The request may be
+    repeated.
+    """
     events.acknowledge(owner, event_id)
     return Response(204, body="")
 
 
-@for_owner("POST", "/events/<event_id>/replay")
+@route("POST", "/events/<event_id>/replay")
 def replay_event(owner: str, event_id: str) -> Response[str]:
-    """Have an event delivered again."""
+    """Have an event delivered again
+
+    Whatever its status, it becomes pending, as if it had never been tried. It keeps its place: the owner's newer events
+    wait for it.
+    """
     pending = events.replay(owner, event_id)
-    _note(pending, EventsReplayed=1)
+    _record(pending, EventsReplayed=1)
     return json_response(202, receipt_view(pending.event, "the event waits for its delivery again"))
 
 
-def other_methods(*allowed: str) -> Callable[..., Response[str]]:
-    """Refuses the methods that a path does not take."""
+def refuse_other_methods(path: str) -> None:
+    """Answer 405 to the methods that a path does not take."""
+    allowed = sorted(ROUTES[path], key=METHODS.index)
 
     def refuse(**_: str) -> Response[str]:
         raise MethodNotAllowedError(*allowed)
 
-    return refuse
+    app.route(path, method=methods_but(*allowed))(refuse)
 
 
-for path, allowed in METHODS_OF_PATHS.items():
-    app.route(path, method=methods_but(*allowed))(other_methods(*allowed))
-
-
-def other_paths(_: Exception) -> Response[str]:
-    """API Gateway sends on whatever no route of its own takes."""
-    return failed(NotFoundError("there is no such path"))
+for known_path in ROUTES:
+    refuse_other_methods(known_path)
 
 
 def failed(error: Exception) -> Response[str]:
-    """Tell the caller what is the caller's business, and the log where anything else came from."""
+    """Tell the caller what concerns the caller, and the log where any other error was raised."""
     log_unexpected(logger, error)
     if isinstance(error, UnavailableError):
         logger.error("table unavailable", reasons=error.reasons)
-    return response(error_answer(error, request_id(app.current_event.raw_event, app.lambda_context)))
+    return error_response(error, request_id(app.current_event.raw_event, app.lambda_context))
 
 
-app.not_found(other_paths)
+# API Gateway passes on what none of its own routes takes.
+app.not_found(lambda _: failed(NotFoundError()))
 app.exception_handler(Exception)(failed)
 
 
-def _note(pending: Pending, **counts: int) -> None:
+def _record(pending: Pending, **counts: int) -> None:
     logger.append_keys(event_id=pending.event.event_id)
     if pending.not_woken:
         logger.warning("delivery not woken: its timed run will find the event", reason=pending.not_woken)

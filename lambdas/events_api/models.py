@@ -1,11 +1,4 @@
-"""A new event as callers send it. The OpenAPI document takes its schema from here.
-
-An event as the table keeps it.
-
-Ids of events.
-
-A JSON value as text again: every number as it was written, without the white space.
-"""
+"""Events: as the table keeps them, as callers send them, and their ids."""
 
 from __future__ import annotations
 
@@ -25,9 +18,21 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from lambdas.common.body import AmbiguousObject
 from lambdas.common.errors import TooLargeError
 
+MAX_PAYLOAD_BYTES = 256 * 1024
+MAX_METADATA_BYTES = 16 * 1024
+
+MAX_DEPTH = 64
+"""Levels of objects and arrays. Receivers read what is delivered with parsers of their own, some of which recurse."""
+
+_ALPHABET = string.digits + string.ascii_lowercase
+_LENGTH = 12
+_PREFIX = "evt_"
+_PATTERN = re.compile(rf"{_PREFIX}[{_ALPHABET}]{{{_LENGTH}}}", re.ASCII)
+_KEY_PATTERN = r"^[A-Za-z0-9._:-]{1,255}$"
+
 
 class Status(StrEnum):
-    """Where an event stands."""
+    """State of an event."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -44,11 +49,11 @@ class Event:
         payload: JSON text of an object.
         metadata: JSON text of an object, if it has any.
         idempotency_key: of its sender, if it has any.
-        delivery_attempts: posts to the owner's webhook since it was posted or replayed last.
+        delivery_attempts: posts to the owner's webhook since it was created or replayed.
         next_attempt_at: not before then is it posted; only while it is pending.
-        last_status: how the receiver answered the last post: an HTTP status, or a word if there was no answer.
-        last_error: the same in more words.
-        version: grows with every change, so that whoever works on an older state notices.
+        last_status: HTTP status of the last attempt, or a word if it was not answered.
+        last_error: why the last attempt failed.
+        version: grows with every change, so that a worker with an older state notices.
     """
 
     event_id: str
@@ -80,12 +85,6 @@ def timestamp(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-_ALPHABET = string.digits + string.ascii_lowercase
-_LENGTH = 12
-_PREFIX = "evt_"
-_PATTERN = re.compile(rf"{_PREFIX}[{_ALPHABET}]{{{_LENGTH}}}", re.ASCII)
-
-
 def is_event_id(text: str) -> bool:
     """Whether an event could have this id."""
     return _PATTERN.fullmatch(text) is not None
@@ -99,7 +98,7 @@ def random_id() -> str:
 def id_for_key(owner: str, idempotency_key: str) -> str:
     """The id of the one event that an owner's idempotency key stands for.
 
-    Whoever posts it, and how many at once: they all ask for the same id, which the table gives away once.
+    All calls with this key, however many at once, ask for the same id, which the table gives away once.
     """
     # Owners have no line breaks, so that no two pairs make the same text.
     number = int.from_bytes(hashlib.sha256(f"{owner}\n{idempotency_key}".encode()).digest())
@@ -108,10 +107,6 @@ def id_for_key(owner: str, idempotency_key: str) -> str:
         number, index = divmod(number, len(_ALPHABET))
         characters.append(_ALPHABET[index])
     return _PREFIX + "".join(characters)
-
-
-MAX_DEPTH = 64
-"""Levels of objects and arrays. Receivers read what is delivered with parsers of their own, some of which recurse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +120,10 @@ _string = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def compact(value: Any) -> str:
-    """The text of a value that was read with numbers as :class:`Number`.
+    """The JSON text of a value without white space, every number as it was written.
+
+    Args:
+        value: read with numbers as :class:`Number`.
 
     Raises:
         ValueError: it cannot be passed on; the message says why and quotes nothing.
@@ -150,12 +148,6 @@ def _text(value: Any, depth: int) -> str:
     if isinstance(value, list):
         return f"[{','.join(_text(item, depth + 1) for item in value)}]"
     return f"{{{','.join(f'{_string(name)}:{_text(item, depth + 1)}' for name, item in value.items())}}}"
-
-
-MAX_PAYLOAD_BYTES = 256 * 1024
-MAX_METADATA_BYTES = 16 * 1024
-
-_KEY_PATTERN = r"^[A-Za-z0-9._:-]{1,255}$"
 
 
 def _object_text(value: Any, *, field: str, max_bytes: int, may_be_empty: bool) -> str:
@@ -194,7 +186,7 @@ def _without_defaults(schema: dict[str, Any]) -> None:
 
 
 class NewEvent(BaseModel):
-    """An event to be delivered."""
+    """An event to be delivered. The OpenAPI document takes its schema from here."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, json_schema_extra=_without_defaults)
 

@@ -1,9 +1,4 @@
-"""From the body of `POST /events` to an event, or to all that is wrong with it.
-
-The query of a listing: how many events, of which status, from where.
-
-Where a page of a listing ends and the next begins, as a text that callers pass back and need not understand.
-"""
+"""What a request asks for: its owner, its event, or the page of a listing; or all that is wrong with it."""
 
 from __future__ import annotations
 
@@ -19,12 +14,16 @@ from pydantic import ValidationError
 from lambdas.common import body
 from lambdas.common.body import AmbiguousObject
 from lambdas.common.http import MAX_FAULTS, field_faults, shown, sorted_out
-from lambdas.events_api.errors import Fault, InvalidRequestError
+from lambdas.events_api.api_keys import Denial
+from lambdas.events_api.errors import Fault, InvalidRequestError, KeyMissingError, KeyRefusedError
 from lambdas.events_api.models import NewEvent, Number, Status
 from lambdas.events_api.store import INBOX, Listing
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 r"""The largest payload and metadata take 1.6 MB when a client writes every character as \uXXXX."""
+
+MAX_LIMIT = 100
+DEFAULT_LIMIT = 50
 
 _MESSAGES = {
     "event_type.string_pattern_mismatch": "must be 1 to 100 characters of a-z 0-9 . _",
@@ -34,6 +33,37 @@ _MESSAGES = {
     "string_unicode": "must be Unicode: a surrogate stands alone in it",
 }
 """Pydantic's error types in the words of the API."""
+
+_EVENTS = Listing(status=None, newest_first=True)
+_LIMIT = re.compile(r"[1-9][0-9]?|100", re.ASCII)
+_POSITION = re.compile(rb"[0-9TZ:.-]{24}#evt_[a-z0-9]{12}")
+_DIGEST_BYTES = 13
+"""With the position, a multiple of three: base64 needs no padding, which would have to be quoted in a URL."""
+
+
+def caller_of(request: Mapping[str, Any]) -> Mapping[str, str]:
+    """What the authorizer says of a request; nothing on routes that it does not guard."""
+    gateway: Mapping[str, Any] = request.get("requestContext") or {}
+    return (gateway.get("authorizer") or {}).get("lambda") or {}
+
+
+def owner_of(request: Mapping[str, Any]) -> str:
+    """Whose events a request is about. Only the authorizer decides this, nothing that the caller sends.
+
+    Args:
+        request: the event of API Gateway.
+
+    Raises:
+        KeyMissingError: it has no key, or has not been through the authorizer.
+        KeyRefusedError: its key is not valid.
+    """
+    caller = caller_of(request)
+    if not caller or caller.get("denied") == Denial.MISSING:
+        raise KeyMissingError
+    owner = caller.get("owner")
+    if "denied" in caller or not owner:
+        raise KeyRefusedError
+    return owner
 
 
 def read_new_event(request: Mapping[str, Any]) -> NewEvent:
@@ -64,50 +94,6 @@ def read_new_event(request: Mapping[str, Any]) -> NewEvent:
             return event
     total = len(faults) + len(unknown[MAX_FAULTS:])
     raise InvalidRequestError(*faults[:MAX_FAULTS], total=total)
-
-
-_DIGEST_BYTES = 13
-"""With the position, a multiple of three: base64 needs no filling, which would have to be quoted in an address."""
-
-_POSITION = re.compile(rb"[0-9TZ:.-]{24}#evt_[a-z0-9]{12}")
-
-
-def cursor_after(position: str, owner: str, listing: Listing) -> str:
-    """The cursor of the page that begins behind a position.
-
-    It is bound to the owner and the listing, so that a mix-up is noticed. That is a check sum and no signature: who
-    forges one gets to another place of the same listing of his own events, nowhere else.
-    """
-    data = position.encode()
-    return base64.urlsafe_b64encode(_digest(data, owner, listing) + data).decode()
-
-
-def position_of(cursor: str, owner: str, listing: Listing) -> str:
-    """The position behind which a page begins. It still does when the event that was there is gone.
-
-    Raises:
-        InvalidRequestError: the cursor is not one of this owner and this listing.
-    """
-    try:
-        raw = base64.b64decode(cursor, altchars=b"-_", validate=True)
-    except ValueError:
-        raw = b""
-    data = raw[_DIGEST_BYTES:]
-    if not _POSITION.fullmatch(data) or cursor != cursor_after(data.decode(), owner, listing):
-        raise InvalidRequestError(Fault("cursor", "is not a cursor that this listing gave: begin without one"))
-    return data.decode()
-
-
-def _digest(position: bytes, owner: str, listing: Listing) -> bytes:
-    bound = "\n".join((owner, listing.status or "", str(listing.newest_first)))
-    return hashlib.sha256(bound.encode() + b"\n" + position).digest()[:_DIGEST_BYTES]
-
-
-MAX_LIMIT = 100
-DEFAULT_LIMIT = 50
-
-_LIMIT = re.compile(r"[1-9][0-9]?|100", re.ASCII)
-_EVENTS = Listing(status=None, newest_first=True)
 
 
 @dataclass(frozen=True)
@@ -163,3 +149,34 @@ def _read(
     if faults:
         raise InvalidRequestError(*faults[:MAX_FAULTS], total=len(faults) + len(unknown[MAX_FAULTS:]))
     return Query(listing, after, int(limit))
+
+
+def cursor_after(position: str, owner: str, listing: Listing) -> str:
+    """The cursor of the page that begins behind a position: a text that callers pass back and need not understand.
+
+    It is bound to the owner and the listing, so that a mix-up is noticed. That is a check sum and no signature: a
+    forged one leads to another place of the same listing of the caller's own events, and nowhere else.
+    """
+    data = position.encode()
+    return base64.urlsafe_b64encode(_digest(data, owner, listing) + data).decode()
+
+
+def position_of(cursor: str, owner: str, listing: Listing) -> str:
+    """The position behind which a page begins. It still does when the event that was there is gone.
+
+    Raises:
+        InvalidRequestError: the cursor is not one of this owner and this listing.
+    """
+    try:
+        raw = base64.b64decode(cursor, altchars=b"-_", validate=True)
+    except ValueError:
+        raw = b""
+    data = raw[_DIGEST_BYTES:]
+    if not _POSITION.fullmatch(data) or cursor != cursor_after(data.decode(), owner, listing):
+        raise InvalidRequestError(Fault("cursor", "is not a cursor that this listing gave: begin without one"))
+    return data.decode()
+
+
+def _digest(position: bytes, owner: str, listing: Listing) -> bytes:
+    bound = "\n".join((owner, listing.status or "", str(listing.newest_first)))
+    return hashlib.sha256(bound.encode() + b"\n" + position).digest()[:_DIGEST_BYTES]

@@ -35,10 +35,13 @@ class Pending:
 
 @dataclass(frozen=True)
 class Events:
-    """Every method is about the events of one owner, and raises StoreUnavailableError when the table does.
+    """Every method is about the events of one owner.
+
+    Those with an ``event_id`` raise NoSuchEventError if the owner has no such event, all raise StoreUnavailableError
+    as the table does.
 
     Args:
-        store: where they are kept.
+        store: the table.
         queue: wakes the delivery.
         clock: the time, in UTC.
         draw_id: an id for an event without an idempotency key.
@@ -50,7 +53,7 @@ class Events:
     draw_id: Callable[[], str] = field(default=random_id, kw_only=True)
 
     def post(self, owner: str, new: NewEvent) -> Pending:
-        """Keep an event and have it delivered; or find the one that its idempotency key stands for.
+        """Store an event and have it delivered; or find the one that its idempotency key stands for.
 
         Raises:
             EventIdTakenError: no id was free.
@@ -72,16 +75,12 @@ class Events:
             if there is None:
                 return self._woken(event, created=True)
             if new.idempotency_key and (there.owner, there.idempotency_key) == (owner, new.idempotency_key):
-                # Woken again: whoever posted it first may have died between keeping and waking.
+                # Woken again: the function may have died the first time between storing and waking.
                 return self._woken(there, created=False)
         raise EventIdTakenError
 
     def get(self, owner: str, event_id: str) -> Event:
-        """One event.
-
-        Raises:
-            NoSuchEventError: there is none.
-        """
+        """One event."""
         return self.store.get(owner, _checked(event_id))
 
     def page(self, owner: str, query: Query) -> tuple[list[Event], str | None]:
@@ -92,28 +91,16 @@ class Events:
         return page.events, cursor_after(page.events[-1].position, owner, query.listing)
 
     def acknowledge(self, owner: str, event_id: str) -> None:
-        """Let an event be acknowledged: it leaves the inbox, and is not delivered any more.
-
-        Raises:
-            NoSuchEventError: there is none.
-        """
+        """Let an event be acknowledged: it leaves the inbox, and is not delivered any more."""
         self.store.acknowledge(owner, _checked(event_id), timestamp(self.clock()))
 
     def replay(self, owner: str, event_id: str) -> Pending:
-        """Have an event delivered again, whatever has become of it; it keeps its place in the order.
-
-        Raises:
-            NoSuchEventError: there is none.
-        """
+        """Have an event delivered again, whatever its status; it keeps its place in the order."""
         event = self.store.replay(owner, _checked(event_id), timestamp(self.clock()))
         return self._woken(event, created=False)
 
     def delete(self, owner: str, event_id: str) -> None:
-        """Forget an event.
-
-        Raises:
-            NoSuchEventError: there is none.
-        """
+        """Delete an event."""
         self.store.delete(owner, _checked(event_id))
 
     def _woken(self, event: Event, *, created: bool) -> Pending:
@@ -127,7 +114,7 @@ class Events:
 
 
 def _checked(event_id: str) -> str:
-    """The id, if any event could have it: the table need not be asked for others."""
+    """The id, if an event could have it: the table need not be read for others."""
     if not is_event_id(event_id):
         raise NoSuchEventError
     return event_id

@@ -1,12 +1,7 @@
-"""The table of events.
+"""The table of events, and the queue that wakes the delivery.
 
-An event as an item of DynamoDB.
-
-What the API asks of whatever keeps the events.
-
-Clients of the table and the queue: quick enough to give up that a caller always gets an answer of ours.
-
-The queue that wakes the delivery: the table decides what is delivered, a message only says that something is due.
+The table decides what is delivered; a message only says that something is due. The clients give up early enough that a
+caller always gets an answer of this API.
 """
 
 from __future__ import annotations
@@ -16,13 +11,11 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import botocore.session
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lambdas.common.aws import error_code, may_pass
+from lambdas.common import aws
 from lambdas.events_api.errors import NoSuchEventError, QueueUnavailableError, StoreUnavailableError
 from lambdas.events_api.models import Event, Status
 
@@ -33,32 +26,17 @@ if TYPE_CHECKING:
 
 _FIELDS = tuple(field.name for field in fields(Event))
 
-
-def item_of(event: Event) -> dict[str, AttributeValueTypeDef]:
-    """The item of an event, with the attributes that the indexes are made of; what the event has not is left out."""
-    item = {name: _attribute(getattr(event, name)) for name in _FIELDS if getattr(event, name) is not None}
-    item["position"] = {"S": event.position}
-    item["owner_status"] = {"S": owner_status(event.owner, event.status)}
-    return item
-
-
-def event_of(item: Mapping[str, AttributeValueTypeDef]) -> Event:
-    """The event of an item; what others keep beside it in the item is theirs."""
-    values: dict[str, Any] = {name: _value(item[name]) for name in _FIELDS if name in item}
-    return Event(**{"metadata": None, "idempotency_key": None, **values, "status": Status(values["status"])})
-
-
-def owner_status(owner: str, status: Status) -> str:
-    """Key of the index that holds an owner's events of one status together."""
-    return f"{owner}#{status}"
-
-
-def _attribute(value: str | int) -> AttributeValueTypeDef:
-    return {"N": str(value)} if isinstance(value, int) else {"S": value}
-
-
-def _value(attribute: AttributeValueTypeDef) -> str | int:
-    return int(attribute["N"]) if "N" in attribute else attribute["S"]
+_ACKNOWLEDGE = (
+    "SET #status = :status, owner_status = :owner_status, acknowledged_at = :at, version = version + :one "
+    "REMOVE next_attempt_at, lease_owner, lease_until"
+)
+_REPLAY = (
+    "SET #status = :status, owner_status = :owner_status, next_attempt_at = :at, version = version + :one, "
+    "delivery_attempts = :zero REMOVE last_status, last_error, first_failed_at, delivered_at, failed_at, "
+    "acknowledged_at, lease_owner, lease_until"
+)
+"""Each change ends the lease of a worker that has one: what that worker then writes of an older version is refused, and
+its lease would only make the next one wait."""
 
 
 @dataclass(frozen=True)
@@ -91,95 +69,20 @@ class Page:
     more: bool
 
 
-class EventStore(Protocol):
-    """Keeps events. Every method raises StoreUnavailableError when it cannot do what it says."""
-
-    def put(self, event: Event) -> Event | None:
-        """Keep a new event, unless its id is taken.
-
-        Returns:
-            None when it is kept; else the event that has the id, which is left as it is.
-        """
-
-    def get(self, owner: str, event_id: str) -> Event:
-        """The owner's event of this id, as it is now.
-
-        Raises:
-            NoSuchEventError: the owner has none.
-        """
-
-    def page(self, owner: str, listing: Listing, *, after: str | None, limit: int) -> Page:
-        """Some of the owner's events. What was changed within the last second may be missing.
-
-        Args:
-            owner: whose.
-            listing: which, and in which order.
-            after: position behind which it begins, whether or not an event is there; None = at the beginning.
-            limit: at most so many.
-        """
-
-    def acknowledge(self, owner: str, event_id: str, at: str) -> None:
-        """Let the owner's event be acknowledged, and not delivered any more. It keeps the time of the first time.
-
-        Raises:
-            NoSuchEventError: the owner has none of this id.
-        """
-
-    def replay(self, owner: str, event_id: str, at: str) -> Event:
-        """Let the owner's event be pending again, as if it had never been tried, and return it as it is then.
-
-        Raises:
-            NoSuchEventError: the owner has none of this id.
-        """
-
-    def delete(self, owner: str, event_id: str) -> None:
-        """Forget the owner's event.
-
-        Raises:
-            NoSuchEventError: the owner has none of this id.
-        """
+def dynamodb_client() -> DynamoDBClient:
+    """Three attempts of at most 2.5 seconds, and pauses of at most three between them. Every call may be repeated."""
+    return cast("DynamoDBClient", aws.client("dynamodb", connect_seconds=0.5, read_seconds=2, attempts=3))
 
 
-_ACKNOWLEDGE = (
-    "SET #status = :status, owner_status = :owner_status, acknowledged_at = :at, version = version + :one "
-    "REMOVE next_attempt_at, lease_owner, lease_until"
-)
-_REPLAY = (
-    "SET #status = :status, owner_status = :owner_status, next_attempt_at = :at, version = version + :one, "
-    "delivery_attempts = :zero REMOVE last_status, last_error, first_failed_at, delivered_at, failed_at, "
-    "acknowledged_at, lease_owner, lease_until"
-)
-"""Each change takes the event away from a worker that holds it: what the worker then notes of an older version is
-refused, and its lease would only make the next one wait."""
+def sqs_client() -> SQSClient:
+    """Two attempts of at most 1.5 seconds: a delivery that is not woken runs by its schedule."""
+    return cast("SQSClient", aws.client("sqs", connect_seconds=0.5, read_seconds=1, attempts=2))
 
 
-class _ConditionFailedError(Exception):
-    """A conditional write was refused.
+class EventStore:
+    """One table of events. Every method raises StoreUnavailableError if the table fails.
 
-    Args:
-        item: what is there; empty when there is nothing.
-    """
-
-    def __init__(self, item: Mapping[str, AttributeValueTypeDef]) -> None:
-        super().__init__()
-        self.item = item
-
-
-@contextmanager
-def _table_errors() -> Iterator[None]:
-    try:
-        yield
-    except ClientError as error:
-        if error_code(error) == "ConditionalCheckFailedException":
-            answer: Mapping[str, Any] = error.response
-            raise _ConditionFailedError(answer.get("Item", {})) from None
-        raise StoreUnavailableError(error_code(error), worth_repeating=may_pass(error)) from None
-    except BotoCoreError as error:
-        raise StoreUnavailableError(error_code(error), worth_repeating=may_pass(error)) from None
-
-
-class DynamoEventStore:
-    """An :class:`lambdas.events_api.store.EventStore` of one table.
+    Those with an ``event_id`` raise NoSuchEventError if the owner has no event of this id.
 
     Args:
         dynamodb: a client that repeats calls by itself.
@@ -191,7 +94,11 @@ class DynamoEventStore:
         self._table = table
 
     def put(self, event: Event) -> Event | None:
-        """Keep a new event, unless its id is taken."""
+        """Store a new event, unless its id is taken.
+
+        Returns:
+            None when it is stored; else the event that has the id, which is left as it is.
+        """
         # The client repeats a write whose answer got lost, and finds the id taken: by this we know our own.
         written_by: AttributeValueTypeDef = {"S": uuid.uuid4().hex}
         try:
@@ -207,7 +114,7 @@ class DynamoEventStore:
         return None
 
     def get(self, owner: str, event_id: str) -> Event:
-        """The owner's event of this id, as it is now."""
+        """The owner's event of this id, read consistently."""
         with _table_errors():
             found = self._dynamodb.get_item(
                 TableName=self._table, Key={"event_id": {"S": event_id}}, ConsistentRead=True
@@ -217,7 +124,14 @@ class DynamoEventStore:
         return event_of(found["Item"])
 
     def page(self, owner: str, listing: Listing, *, after: str | None, limit: int) -> Page:
-        """Some of the owner's events: DynamoDB reads at most 1 MB of them for a page."""
+        """Some of the owner's events, at most 1 MB. What was changed within the last second may be missing.
+
+        Args:
+            owner: whose.
+            listing: which, and in which order.
+            after: position behind which it begins, whether or not an event is there; None = at the beginning.
+            limit: at most so many.
+        """
         index, key, value = "by-owner", "owner", owner
         if listing.status:
             index, key, value = "by-owner-status", "owner_status", owner_status(owner, listing.status)
@@ -241,7 +155,7 @@ class DynamoEventStore:
         return Page(events[:limit], more=len(events) > limit or "LastEvaluatedKey" in answer)
 
     def acknowledge(self, owner: str, event_id: str, at: str) -> None:
-        """Let the owner's event be acknowledged; it keeps the time of the first time."""
+        """Let the owner's event be acknowledged, and not delivered any more. It keeps the time of the first time."""
         try:
             self._update(event_id, _ACKNOWLEDGE, owner, Status.ACKNOWLEDGED, at, unless=" AND #status <> :status")
         except _ConditionFailedError as refused:
@@ -249,14 +163,14 @@ class DynamoEventStore:
                 raise NoSuchEventError from None
 
     def replay(self, owner: str, event_id: str, at: str) -> Event:
-        """Let the owner's event be pending again."""
+        """Let the owner's event be pending again, as if it had never been tried, and return it as it is then."""
         try:
             return self._update(event_id, _REPLAY, owner, Status.PENDING, at, zero=0)
         except _ConditionFailedError:
             raise NoSuchEventError from None
 
     def delete(self, owner: str, event_id: str) -> None:
-        """Forget the owner's event."""
+        """Delete the owner's event."""
         try:
             with _table_errors():
                 self._dynamodb.delete_item(
@@ -294,35 +208,8 @@ class DynamoEventStore:
         return event_of(answer["Attributes"])
 
 
-# botocore's, not boto3's: the same calls, and less to import during a cold start. One session reads its files once.
-_session = botocore.session.get_session()
-
-
-def dynamodb_client() -> DynamoDBClient:
-    """Three tries of at most 2.5 seconds, and pauses of at most three between them. Every call may be repeated."""
-    config = Config(connect_timeout=0.5, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 3})
-    return cast("DynamoDBClient", _session.create_client("dynamodb", config=config))
-
-
-def sqs_client() -> SQSClient:
-    """Two tries of at most 1.5 seconds: who cannot be woken within that wakes by himself later."""
-    config = Config(connect_timeout=0.5, read_timeout=1, retries={"mode": "standard", "total_max_attempts": 2})
-    return cast("SQSClient", _session.create_client("sqs", config=config))
-
-
-class DeliveryQueue(Protocol):
-    """Wakes the delivery."""
-
-    def wake(self, event_id: str) -> None:
-        """Say that an event is due.
-
-        Raises:
-            QueueUnavailableError: it may not have been heard.
-        """
-
-
-class SqsDeliveryQueue:
-    """A :class:`DeliveryQueue` of SQS.
+class DeliveryQueue:
+    """The queue that wakes the delivery.
 
     Args:
         sqs: a client.
@@ -334,8 +221,64 @@ class SqsDeliveryQueue:
         self._url = url
 
     def wake(self, event_id: str) -> None:
-        """Say that an event is due."""
+        """Say that an event is due.
+
+        Raises:
+            QueueUnavailableError: the message may not have been sent.
+        """
         try:
             self._sqs.send_message(QueueUrl=self._url, MessageBody=json.dumps({"event_id": event_id}))
         except (ClientError, BotoCoreError) as error:
-            raise QueueUnavailableError(error_code(error)) from None
+            raise QueueUnavailableError(aws.error_code(error)) from None
+
+
+def item_of(event: Event) -> dict[str, AttributeValueTypeDef]:
+    """The item of an event, with the attributes that the indexes are made of; fields without a value are left out."""
+    item = {name: _attribute(getattr(event, name)) for name in _FIELDS if getattr(event, name) is not None}
+    item["position"] = {"S": event.position}
+    item["owner_status"] = {"S": owner_status(event.owner, event.status)}
+    return item
+
+
+def event_of(item: Mapping[str, AttributeValueTypeDef]) -> Event:
+    """The event of an item, without what the delivery keeps beside it."""
+    values: dict[str, Any] = {name: _value(item[name]) for name in _FIELDS if name in item}
+    return Event(**{"metadata": None, "idempotency_key": None, **values, "status": Status(values["status"])})
+
+
+def owner_status(owner: str, status: Status) -> str:
+    """Key of the index that holds an owner's events of one status together."""
+    return f"{owner}#{status}"
+
+
+def _attribute(value: str | int) -> AttributeValueTypeDef:
+    return {"N": str(value)} if isinstance(value, int) else {"S": value}
+
+
+def _value(attribute: AttributeValueTypeDef) -> str | int:
+    return int(attribute["N"]) if "N" in attribute else attribute["S"]
+
+
+class _ConditionFailedError(Exception):
+    """A conditional write was refused.
+
+    Args:
+        item: what is there; empty when there is nothing.
+    """
+
+    def __init__(self, item: Mapping[str, AttributeValueTypeDef]) -> None:
+        super().__init__()
+        self.item = item
+
+
+@contextmanager
+def _table_errors() -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        if aws.error_code(error) == "ConditionalCheckFailedException":
+            answer: Mapping[str, Any] = error.response
+            raise _ConditionFailedError(answer.get("Item", {})) from None
+        raise StoreUnavailableError(aws.error_code(error), worth_repeating=aws.may_pass(error)) from None
+    except BotoCoreError as error:
+        raise StoreUnavailableError(aws.error_code(error), worth_repeating=aws.may_pass(error)) from None

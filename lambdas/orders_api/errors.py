@@ -1,7 +1,4 @@
-"""Why records are not stored. None of these knows HTTP: http.py gives each its status.
-
-What this API's own errors are in HTTP.
-"""
+"""Why records are not stored."""
 
 from __future__ import annotations
 
@@ -9,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lambdas.common import http
 from lambdas.common.errors import ApiError, UnavailableError
-from lambdas.common.http import Answer, StatusAndCode
 
 
 @dataclass(frozen=True)
@@ -36,6 +31,8 @@ class InvalidRecordsError(ApiError):
         faults: what is wrong, in the order of the body; at least one.
         total: number of faults found, which may be more than are listed.
     """
+
+    status, code = 422, "invalid_records"
 
     def __init__(self, faults: Sequence[Fault], *, total: int) -> None:
         noun = "fault" if total == 1 else "faults"
@@ -69,6 +66,7 @@ class NotStoredError(UnavailableError):
             reasons=tuple(reasons),
             worth_repeating=worth_repeating,
         )
+        self.code = "partially_stored" if stored else "unavailable"
         self.stored = stored
         self.not_stored = tuple(not_stored)
 
@@ -76,17 +74,3 @@ class NotStoredError(UnavailableError):
     def details(self) -> Any:
         """What is stored and what is not."""
         return {"stored": self.stored, "not_stored": list(self.not_stored)}
-
-
-STATUS_AND_CODE: StatusAndCode = {
-    **http.STATUS_AND_CODE,
-    InvalidRecordsError: (422, "invalid_records"),
-    NotStoredError: (503, "unavailable"),
-}
-_PARTIALLY_STORED: StatusAndCode = {**STATUS_AND_CODE, NotStoredError: (503, "partially_stored")}
-
-
-def error_answer(error: Exception, request_id: str) -> Answer:
-    """The answer to a request that failed: see :func:`lambdas.common.http.error_answer`."""
-    partially = isinstance(error, NotStoredError) and error.stored
-    return http.error_answer(error, request_id, _PARTIALLY_STORED if partially else STATUS_AND_CODE)

@@ -1,4 +1,4 @@
-"""`orders-api`: POST /orders."""
+"""`orders-api`: POST /orders. The route's docstring is its summary and description in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from lambdas.common import environment
 from lambdas.common.errors import MethodNotAllowedError, NotFoundError
-from lambdas.common.http import Answer, log_unexpected, methods_but, request_id, response
-from lambdas.orders_api.errors import NotStoredError, error_answer
+from lambdas.common.http import error_response, json_response, log_unexpected, methods_but, request_id
+from lambdas.orders_api.errors import NotStoredError
 from lambdas.orders_api.models import parse, read_records, text_of
 from lambdas.orders_api.store import CALL_SECONDS, OrderStore, dynamodb_client
 
@@ -44,7 +44,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 @app.post("/orders")
 def post_orders() -> Response[str]:
-    """Store the records of the body, all of them or none unless the answer says otherwise."""
+    """Store records
+
+    Stores all of the records, or none when the status is below 500. A record that is sent again replaces the one
+    before, so that any request may be repeated.
+    """
     records = read_records(parse(text_of(app.current_event.raw_event)))
     logger.append_keys(records=len(records))
     ttl = int(time.time()) + TTL_SECONDS
@@ -57,7 +61,7 @@ def post_orders() -> Response[str]:
         raise
     _count(StoredRecords=len(records))
     expires_at = datetime.fromtimestamp(ttl, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return response(Answer(201, {"stored": len(records), "expires_at": expires_at}))
+    return json_response(201, {"stored": len(records), "expires_at": expires_at})
 
 
 @app.route("/orders", method=methods_but("POST"))
@@ -68,13 +72,13 @@ def other_methods() -> Response[str]:
 
 def other_paths(_: Exception) -> Response[str]:
     """As above, for paths."""
-    return failed(NotFoundError("there is no such path"))
+    return failed(NotFoundError())
 
 
 def failed(error: Exception) -> Response[str]:
     """Tell the caller what is the caller's business, and the log where anything else came from."""
     log_unexpected(logger, error)
-    return response(error_answer(error, request_id(app.current_event.raw_event, app.lambda_context)))
+    return error_response(error, request_id(app.current_event.raw_event, app.lambda_context))
 
 
 app.not_found(other_paths)

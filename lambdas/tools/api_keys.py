@@ -11,17 +11,9 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from lambdas.common.aws import error_code
-from lambdas.events_api.api_keys import MAX_AGE_SECONDS, Fingerprint, id_of, new_key
+from lambdas.events_api.api_keys import MAX_AGE_SECONDS, KeyHash, id_of, new_key
 from lambdas.events_api.models import timestamp
-from lambdas.tools.tables import (
-    EPILOG,
-    ToolError,
-    add_table_options,
-    dynamodb_client,
-    owner,
-    table_errors,
-    told,
-)
+from lambdas.tools.tables import EPILOG, ToolError, add_table_options, dynamodb_client, owner, report, table_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -35,7 +27,7 @@ _REFUSED = "ConditionalCheckFailedException"
 
 
 class KeyTable:
-    """The table of keys, as whoever gives keys away sees it."""
+    """The table of keys, as the command writes it."""
 
     def __init__(self, dynamodb: DynamoDBClient, name: str) -> None:
         self._dynamodb = dynamodb
@@ -45,7 +37,7 @@ class KeyTable:
         """A new key of an owner. It can be shown now and never again."""
         while True:
             key = new_key()
-            kept = Fingerprint.of(key)
+            kept = KeyHash.of(key)
             texts = {"key_id": id_of(key), "owner": owner, "salt": kept.salt, "hash": kept.hash, "created_at": now}
             texts |= {"label": label} if label else {}
             item: dict[str, AttributeValueTypeDef] = {name: {"S": text} for name, text in texts.items()}
@@ -53,10 +45,7 @@ class KeyTable:
             try:
                 self._dynamodb.put_item(
                     TableName=self._name,
-                    Item={
-                        **{name: {"S": text} for name, text in texts.items()},
-                        "iterations": {"N": str(kept.iterations)},
-                    },
+                    Item=item,
                     ConditionExpression="attribute_not_exists(key_id)",
                 )
             except ClientError as error:
@@ -112,9 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _show(key for key in table.all() if options.owner in (None, key["owner"]))
             else:
                 table.revoke(options.key_id, now)
-                print(f"revoked: {options.key_id}; within {MAX_AGE_SECONDS:.0f} seconds it opens nothing any more")
+                print(f"revoked: {options.key_id}; it is refused within {MAX_AGE_SECONDS:.0f} seconds")
     except ToolError as error:
-        return told(error)
+        return report(error)
     return 0
 
 

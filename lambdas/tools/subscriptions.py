@@ -1,7 +1,4 @@
-"""`python -m lambdas.tools.subscriptions put|show|off`: where an owner's events are delivered.
-
-Addresses and secrets of webhooks, as people give them on a command line.
-"""
+"""`python -m lambdas.tools.subscriptions put|show|off`: where an owner's events are delivered."""
 
 from __future__ import annotations
 
@@ -20,11 +17,15 @@ from botocore.exceptions import ClientError
 
 from lambdas.common.aws import error_code
 from lambdas.events_api.models import timestamp
-from lambdas.tools.tables import EPILOG, ToolError, add_table_options, dynamodb_client, owner, table_errors, told
+from lambdas.tools.tables import EPILOG, ToolError, add_table_options, dynamodb_client, owner, report, table_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+PROGRAM = "python -m lambdas.tools.subscriptions"
+TABLE_PREFIX = "subscriptions"
+SWITCHED_OFF = "switched off by hand"
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what a secret of Standard Webhooks begins with
 NEW_SECRET_BYTES = 32
@@ -34,58 +35,6 @@ _NAME = re.compile(r"[a-z0-9._-]+")
 _IPV4_LIKE = re.compile(r"[0-9]+(\.[0-9]+){3}")
 _SECRET_BYTES = range(24, 65)
 """As Standard Webhooks has it."""
-
-
-def new_secret() -> str:
-    """A secret that nobody has yet."""
-    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(NEW_SECRET_BYTES)).decode()
-
-
-def secret(text: str) -> str:
-    """The argument ``--secret``."""
-    try:
-        data = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
-    except ValueError:
-        data = b""
-    if not text.startswith(SECRET_PREFIX) or len(data) not in _SECRET_BYTES:
-        raise argparse.ArgumentTypeError(f"must be {SECRET_PREFIX} and base64 of 24 to 64 bytes")
-    return text
-
-
-def check_url(url: str, *, allow_http: bool) -> None:
-    """Refuse what could never be delivered to. The delivery itself checks the address that the name stands for.
-
-    Raises:
-        ToolError: it is no address of a webhook.
-    """
-    try:
-        parts = urlsplit(url)
-        usable = _is_host(parts) and parts.port != 0
-    except ValueError:
-        parts, usable = urlsplit(""), False
-    # urlsplit() overlooks line breaks and the like.
-    if not usable or parts.scheme not in ("http", "https") or not url.isascii() or not url.isprintable() or " " in url:
-        raise ToolError("--url must be an address such as https://example.com/hooks")
-    if parts.scheme == "http" and not allow_http:
-        raise ToolError("--url must begin with https:// (--allow-http is for the local stack)")
-    if parts.username is not None or parts.password is not None or parts.fragment:
-        raise ToolError("--url must have neither a user nor a password nor a fragment")
-    if len(url) > MAX_URL_CHARACTERS:
-        raise ToolError(f"--url must have at most {MAX_URL_CHARACTERS} characters")
-
-
-def _is_host(parts: SplitResult) -> bool:
-    """Whether its host is a name or an address, in a form that the delivery takes too; an address may raise."""
-    text = parts.hostname or ""
-    if "[" in parts.netloc or _IPV4_LIKE.fullmatch(text):
-        ip_address(text)
-        return True
-    return _NAME.fullmatch(text) is not None
-
-
-PROGRAM = "python -m lambdas.tools.subscriptions"
-TABLE_PREFIX = "subscriptions"
-SWITCHED_OFF = "switched off by hand"
 
 
 class SubscriptionTable:
@@ -166,6 +115,53 @@ class SubscriptionTable:
         return ToolError(f"{owner} has no subscription in table {self._name}: `{PROGRAM} put` makes one")
 
 
+def new_secret() -> str:
+    """A secret that nobody has yet."""
+    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(NEW_SECRET_BYTES)).decode()
+
+
+def secret(text: str) -> str:
+    """The argument ``--secret``."""
+    try:
+        data = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
+    except ValueError:
+        data = b""
+    if not text.startswith(SECRET_PREFIX) or len(data) not in _SECRET_BYTES:
+        raise argparse.ArgumentTypeError(f"must be {SECRET_PREFIX} and base64 of 24 to 64 bytes")
+    return text
+
+
+def check_url(url: str, *, allow_http: bool) -> None:
+    """Refuse what could never be delivered to. The delivery itself checks the address that the name stands for.
+
+    Raises:
+        ToolError: it is no address of a webhook.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = _is_host(parts) and parts.port != 0
+    except ValueError:
+        parts, usable = urlsplit(""), False
+    # urlsplit() overlooks line breaks and the like.
+    if not usable or parts.scheme not in ("http", "https") or not url.isascii() or not url.isprintable() or " " in url:
+        raise ToolError("--url must be an address such as https://example.com/hooks")
+    if parts.scheme == "http" and not allow_http:
+        raise ToolError("--url must begin with https:// (--allow-http is for the local stack)")
+    if parts.username is not None or parts.password is not None or parts.fragment:
+        raise ToolError("--url must have neither a user nor a password nor a fragment")
+    if len(url) > MAX_URL_CHARACTERS:
+        raise ToolError(f"--url must have at most {MAX_URL_CHARACTERS} characters")
+
+
+def _is_host(parts: SplitResult) -> bool:
+    """Whether its host is a name or an address, in a form that the delivery takes too; an address may raise."""
+    text = parts.hostname or ""
+    if "[" in parts.netloc or _IPV4_LIKE.fullmatch(text):
+        ip_address(text)
+        return True
+    return _NAME.fullmatch(text) is not None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command; returns the exit code: 1 when it could not be done. Wrong arguments exit with 2."""
     options = _parser().parse_args(arguments)
@@ -188,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 table.switch_off(options.owner, now)
                 print(f"off: {options.owner}; events wait in the inbox until `put` switches it on again")
     except ToolError as error:
-        return told(error)
+        return report(error)
     return 0
 
 

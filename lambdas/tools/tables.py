@@ -1,4 +1,4 @@
-"""What the command lines have in common that keep something in a table of DynamoDB."""
+"""What command lines have in common that write to a table of DynamoDB."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
-import botocore.session
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lambdas.common.aws import error_code
+from lambdas.common import aws
 from lambdas.events_api.api_keys import is_owner
 
 if TYPE_CHECKING:
@@ -33,9 +31,8 @@ class ToolError(Exception):
 
 
 def dynamodb_client() -> DynamoDBClient:
-    """A client that a person at a terminal waits for."""
-    config = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
-    return cast("DynamoDBClient", botocore.session.get_session().create_client("dynamodb", config=config))
+    """A client for a person who waits at a terminal."""
+    return cast("DynamoDBClient", aws.client("dynamodb", connect_seconds=2, read_seconds=5, attempts=3))
 
 
 def add_table_options(parser: argparse.ArgumentParser, prefix: str) -> None:
@@ -76,7 +73,7 @@ def table_errors(table: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        code = error_code(error)
+        code = aws.error_code(error)
         advice = {
             "ResourceNotFoundException": "there is no such table here: check --environment and AWS_DEFAULT_REGION",
             "AccessDeniedException": "these credentials may not: check AWS_PROFILE",
@@ -87,7 +84,7 @@ def table_errors(table: str) -> Iterator[None]:
         raise ToolError(f"table {table}: {error}") from None
 
 
-def told(error: ToolError) -> int:
-    """Say what went wrong; returns the exit code."""
+def report(error: ToolError) -> int:
+    """Print what went wrong; returns the exit code."""
     print(f"error: {error}", file=sys.stderr)
     return 1

@@ -21,7 +21,7 @@ from include.delivery.models import Conflict, Event, Status, claim, delivered, f
 from include.delivery.report import DeliveryCounts
 from include.delivery.subscriptions import Subscriptions
 from include.errors import AwsRefusedError
-from lambdas.events_api.store import DynamoEventStore
+from lambdas.events_api.store import EventStore
 from tests.integration.test_events_store import INDEXES, create_table
 from tests.worlds.dynamodb import SECRET, event_item
 from tests.worlds.events import ACCEPTED, refused
@@ -116,7 +116,7 @@ def test_every_outcome_leaves_an_event_that_the_api_can_read(tables: Aws, events
     again, at = retry(third, refused(503), now)
     outcomes = [delivered(first, WebhookResponse(204), now), failed(second, refused(None), now), again, release(fourth)]
     assert events.change(outcomes) == [None] * 4
-    api = DynamoEventStore(tables.dynamodb, EVENTS)
+    api = EventStore(tables.dynamodb, EVENTS)
     found = [api.get(owner, event.event_id) for event in seen]
     assert [event.status.value for event in found] == ["delivered", "failed", "pending", "pending"]
     assert [event.delivery_attempts for event in found] == [1, 1, 1, 0]
@@ -130,7 +130,7 @@ def test_every_outcome_leaves_an_event_that_the_api_can_read(tables: Aws, events
 
 def test_an_outcome_does_not_undo_what_the_api_has_done(tables: Aws, events: EventTable) -> None:
     owner, now = store(tables, 3), time.time()
-    api = DynamoEventStore(tables.dynamodb, EVENTS)
+    api = EventStore(tables.dynamodb, EVENTS)
     seen = events.pending(owner, now)
     held = [claim(event, "me", int(now) + 60) for event in seen]
     events.change([change for change, _ in held])

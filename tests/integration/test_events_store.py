@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lambdas.events_api.api_keys import DeniedError, Holder, KeyRing, id_of
+from lambdas.events_api.api_keys import ApiKey, ApiKeyStore, DeniedError, id_of
 from lambdas.events_api.errors import QueueUnavailableError, StoreUnavailableError
 from lambdas.events_api.models import MAX_PAYLOAD_BYTES, NewEvent
 from lambdas.events_api.requests import read_inbox_query
 from lambdas.events_api.service import Events
-from lambdas.events_api.store import INBOX, DynamoEventStore, EventStore, SqsDeliveryQueue, dynamodb_client, sqs_client
+from lambdas.events_api.store import INBOX, DeliveryQueue, EventStore, dynamodb_client, sqs_client
 from lambdas.tools.api_keys import KeyTable
 from lambdas.tools.subscriptions import SubscriptionTable
 from lambdas.tools.tables import ToolError
@@ -93,7 +93,7 @@ def sqs(environment: None) -> SQSClient:
 
 @pytest.fixture
 def store(dynamodb: DynamoDBClient) -> EventStore:
-    return DynamoEventStore(dynamodb, EVENTS)
+    return EventStore(dynamodb, EVENTS)
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_same_post_several_times_at_once_is_one_event_and_wakes_the_delivery(
     aws: Aws, store: EventStore, sqs: SQSClient, owner: str
 ) -> None:
     url = aws.sqs.create_queue(QueueName=f"event-delivery-{owner}")["QueueUrl"]
-    events = Events(store, SqsDeliveryQueue(sqs, url))
+    events = Events(store, DeliveryQueue(sqs, url))
     new = NewEvent.model_construct(event_type="a", payload='{"a":1}', metadata=None, idempotency_key="k")
     answers = at_once(lambda _: events.post(owner, new))
     (event,), cursor = events.page(owner, read_inbox_query({}, owner))
@@ -142,17 +142,17 @@ def test_same_post_several_times_at_once_is_one_event_and_wakes_the_delivery(
 
 def test_what_is_not_there_is_named(dynamodb: DynamoDBClient, sqs: SQSClient, owner: str) -> None:
     with pytest.raises(StoreUnavailableError) as caught:
-        DynamoEventStore(dynamodb, "no-such-table").put(new_event(owner))
+        EventStore(dynamodb, "no-such-table").put(new_event(owner))
     assert (caught.value.reasons, caught.value.worth_repeating) == (("ResourceNotFoundException",), False)
     with pytest.raises(QueueUnavailableError, match="NonExistentQueue"):
-        SqsDeliveryQueue(sqs, f"http://sqs.invalid/000000000000/no-such-{owner}").wake("evt_0123456789ab")
+        DeliveryQueue(sqs, f"http://sqs.invalid/000000000000/no-such-{owner}").wake("evt_0123456789ab")
 
 
 def test_key_is_created_found_listed_and_revoked(dynamodb: DynamoDBClient, owner: str) -> None:
     now = [0.0]
-    table, ring = KeyTable(dynamodb, KEYS), KeyRing(dynamodb, KEYS, clock=lambda: now[0])
+    table, keys = KeyTable(dynamodb, KEYS), ApiKeyStore(dynamodb, KEYS, clock=lambda: now[0])
     key, other = table.create(owner, "for a test", NOW), table.create(f"{owner}-2", None, NOW)
-    assert ring.holder(key) == Holder(owner, id_of(key))
+    assert keys.find(key) == ApiKey(owner, id_of(key))
     listed = {item["key_id"]: item for item in table.all()}
     assert listed[id_of(key)] == {"key_id": id_of(key), "owner": owner, "created_at": NOW, "label": "for a test"}
     for at in (LATER, NOW):
@@ -160,8 +160,8 @@ def test_key_is_created_found_listed_and_revoked(dynamodb: DynamoDBClient, owner
     assert {item["key_id"]: item.get("revoked_at") for item in table.all()} == {id_of(key): LATER, id_of(other): None}
     now[0] += 60
     with pytest.raises(DeniedError, match="revoked"):
-        ring.holder(key)
-    assert ring.holder(other).owner == f"{owner}-2"
+        keys.find(key)
+    assert keys.find(other).owner == f"{owner}-2"
     with pytest.raises(ToolError, match="no key"):
         table.revoke("aaaaaaaa", NOW)
 

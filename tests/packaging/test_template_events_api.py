@@ -34,8 +34,8 @@ LOGGED = {
 }
 """The access log: nothing that a caller can choose."""
 
-OPEN_ROUTE = re.compile(r'^@app\.(get|post|put|patch|delete)\("([^"]+)"\)', re.MULTILINE)
-GUARDED_ROUTE = re.compile(r'^@for_owner\("([A-Z]+)", "([^"]+)"\)', re.MULTILINE)
+OPEN_ROUTE = re.compile(r'^@route\("([A-Z]+)", "([^"]+)", needs_key=False\)', re.MULTILINE)
+GUARDED_ROUTE = re.compile(r'^@route\("([A-Z]+)", "([^"]+)"\)', re.MULTILINE)
 CALLED = re.compile(r"\b_(dynamodb|sqs)\.(\w+)\(")
 INDEX = re.compile(r'"(by-[a-z-]+)"')
 
@@ -109,7 +109,7 @@ def test_every_route_leads_to_the_function() -> None:
 
 def test_every_route_but_the_open_ones_asks_the_authorizer() -> None:
     guarded = {key: route for key, route in ROUTES.items() if key not in OPEN}
-    assert set(guarded) == _routes_in_code(GUARDED_ROUTE), "the function asks for an owner, and nobody tells it of one"
+    assert set(guarded) == _routes_in_code(GUARDED_ROUTE), "the function needs an owner that only the authorizer knows"
     assert _routes_in_code(OPEN_ROUTE) | {"$default"} == OPEN
     for key, route in guarded.items():
         assert route["AuthorizationType"] == "CUSTOM", key

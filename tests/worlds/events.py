@@ -1,8 +1,6 @@
-"""All that surrounds the delivery of events: tables, queue, receivers, and a time that passes when somebody waits.
+"""The world of events: the delivery's tables, queue, endpoints and clock, and the events API's table and queue.
 
-The events API's store and queue in memory.
-
-What every store of the events API does, in memory and on DynamoDB: the fake is held to what the real one does.
+``EventStoreContract`` is run on the table in memory and on the emulator's: the fake is held to what DynamoDB does.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import count, repeat
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -25,11 +23,11 @@ from include.delivery.dispatcher import Dispatcher
 from include.delivery.event_table import EventTable
 from include.delivery.report import DeliveryCounts
 from include.delivery.subscriptions import Subscriptions
-from lambdas.events_api.errors import NoSuchEventError, QueueUnavailableError, StoreUnavailableError
+from lambdas.events_api.errors import NoSuchEventError, QueueUnavailableError
 from lambdas.events_api.models import Event, Status, random_id
-from lambdas.events_api.store import INBOX, EventStore, Listing, Page
+from lambdas.events_api.store import INBOX, DeliveryQueue, EventStore, Listing, event_of, item_of
 from tests.worlds.call_details import FakeTime
-from tests.worlds.dynamodb import EVENTS, SUBSCRIPTIONS, FakeEventTables, event_item
+from tests.worlds.dynamodb import EVENTS, SUBSCRIPTIONS, FakeEventTables, FakeTable, event_item
 from tests.worlds.sqs import QUEUE_URL, FakeSqs
 
 if TYPE_CHECKING:
@@ -229,80 +227,32 @@ INDEXES = {"by-owner": "owner", "by-owner-status": "owner_status"}
 """Indexes of the table of events that the API reads, with their partition keys."""
 
 
-class MemoryEvents:
-    """An EventStore whose writes are atomic. Every method raises ``failure``, if there is one."""
+class MemoryEvents(EventStore):
+    """The events API's store on a table in memory."""
 
     def __init__(self) -> None:
-        self.events: dict[str, Event] = {}
-        self.failure: StoreUnavailableError | Exception | None = None
-        self._lock = threading.Lock()
+        self.table = FakeTable("events", "event_id", INDEXES)
+        super().__init__(cast("DynamoDBClient", self.table), "events")
 
-    def put(self, event: Event) -> Event | None:
-        self._fail()
-        with self._lock:
-            there = self.events.setdefault(event.event_id, event)
-        return None if there is event else there
+    @property
+    def events(self) -> dict[str, Event]:
+        """All events by id."""
+        return {event_id: event_of(item) for event_id, item in self.table.items.items()}
 
-    def get(self, owner: str, event_id: str) -> Event:
-        self._fail()
-        event = self.events.get(event_id)
-        if event is None or event.owner != owner:
-            raise NoSuchEventError
-        return event
+    def change(self, event_id: str, **changes: Any) -> None:
+        """Change an event by other means than the API's."""
+        self.table.items[event_id] = item_of(replace(self.events[event_id], **changes))
 
-    def page(self, owner: str, listing: Listing, *, after: str | None, limit: int) -> Page:
-        self._fail()
-        found = [event for event in self.events.values() if event.owner == owner]
-        found = [event for event in found if listing.status in (None, event.status)]
-        found.sort(key=lambda event: event.position, reverse=listing.newest_first)
-        if after is not None:
-            found = [event for event in found if (event.position < after) is listing.newest_first]
-            found = [event for event in found if event.position != after]
-        return Page(found[:limit], more=len(found) > limit)
-
-    def acknowledge(self, owner: str, event_id: str, at: str) -> None:
-        with self._lock:
-            event = self.get(owner, event_id)
-            if event.status is not Status.ACKNOWLEDGED:
-                self.events[event_id] = replace(
-                    event,
-                    status=Status.ACKNOWLEDGED,
-                    acknowledged_at=at,
-                    next_attempt_at=None,
-                    version=event.version + 1,
-                )
-
-    def replay(self, owner: str, event_id: str, at: str) -> Event:
-        with self._lock:
-            event = self.get(owner, event_id)
-            self.events[event_id] = Event(
-                event_id=event.event_id,
-                owner=event.owner,
-                event_type=event.event_type,
-                payload=event.payload,
-                metadata=event.metadata,
-                idempotency_key=event.idempotency_key,
-                status=Status.PENDING,
-                created_at=event.created_at,
-                next_attempt_at=at,
-                version=event.version + 1,
-            )
-            return self.events[event_id]
-
-    def delete(self, owner: str, event_id: str) -> None:
-        with self._lock:
-            self.get(owner, event_id)
-            del self.events[event_id]
-
-    def _fail(self) -> None:
-        if self.failure is not None:
-            raise self.failure
+    def fail(self, error: Exception) -> None:
+        """Let every call of the table raise this."""
+        self.table.faults = repeat(error)
 
 
-class MemoryQueue:
-    """A DeliveryQueue. It raises ``failure``, if there is one."""
+class MemoryQueue(DeliveryQueue):
+    """The events API's queue in memory. It raises ``failure``, if there is one."""
 
     def __init__(self) -> None:
+        super().__init__(cast("SQSClient", None), QUEUE_URL)
         self.woken: list[str] = []
         self.failure: QueueUnavailableError | None = None
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from lambdas.events_api.models import Event, Status, random_id, timestamp
-from lambdas.events_api.store import DynamoEventStore
+from lambdas.events_api.store import EventStore
 from lambdas.tools.api_keys import KeyTable
 from lambdas.tools.subscriptions import SubscriptionTable
 from local.stack.description import Stack
@@ -97,7 +97,7 @@ class Delivery:
         """Keep an event as the API does when the queue is out of reach: nobody is woken; returns its id."""
         now = timestamp(datetime.now(UTC))
         event = Event(random_id(), owner.name, "order.placed", "{}", None, None, Status.PENDING, now, 0, now)
-        assert DynamoEventStore(self._dynamodb, self._stack.events_table).put(event) is None
+        assert EventStore(self._dynamodb, self._stack.events_table).put(event) is None
         return event.event_id
 
     def event(self, event_id: str) -> dict[str, Any]:

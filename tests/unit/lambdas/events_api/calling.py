@@ -11,7 +11,8 @@ import jsonschema
 
 from lambdas.events_api.models import random_id
 from lambdas.events_api.service import Events
-from lambdas.tools.events_openapi import document
+from lambdas.tools.openapi import events_document
+from tests.unit.lambdas.api_documents import response_of
 from tests.worlds.events import MemoryEvents, MemoryQueue
 
 HANDLER = "lambdas.events_api.handler"
@@ -23,7 +24,7 @@ ENVIRONMENT = {
     "POWERTOOLS_METRICS_NAMESPACE": "Pipelines",
 }
 REQUEST_ID = "J5Yx3iP0IAMEV-Q="
-DOCUMENT = document()
+DOCUMENT = events_document()
 NEW = {"event_type": "order.created", "payload": {"note": "planted-secret", "total": 12.5}}
 ID = "evt_0123456789ab"
 
@@ -95,9 +96,7 @@ class Api:
 def hold_against_document(method: str, path: str, answer: dict[str, Any]) -> None:
     for template, operations in DOCUMENT["paths"].items():
         if path.replace(ID, "{event_id}") == template and method.lower() in operations:
-            response = operations[method.lower()]["responses"][str(answer["statusCode"])]
-            if "$ref" in response:
-                response = DOCUMENT["components"]["responses"][response["$ref"].rpartition("/")[2]]
+            response = response_of(DOCUMENT, template, method.lower(), answer["statusCode"])
             if "content" not in response:
                 assert answer["body"] == ""
                 assert "Content-Type" not in answer["headers"]

@@ -9,12 +9,12 @@ from lambdas.events_api import api_keys
 from lambdas.events_api.api_keys import (
     ITERATIONS,
     MAX_AGE_SECONDS,
-    MAX_REMEMBERED,
-    NOBODY,
+    MAX_CACHED,
+    NO_KEY,
+    ApiKey,
+    ApiKeyStore,
     DeniedError,
-    Fingerprint,
-    Holder,
-    KeyRing,
+    KeyHash,
     KeysUnavailableError,
     dynamodb_client,
     id_of,
@@ -39,7 +39,7 @@ class World:
         self.now = 1_772_443_800.0
         self.table = FakeTable("api-keys", "key_id")
         self.keys = KeyTable(cast("DynamoDBClient", self.table), "api-keys")
-        self.ring = KeyRing(cast("DynamoDBClient", self.table), "api-keys", clock=lambda: self.now)
+        self.store = ApiKeyStore(cast("DynamoDBClient", self.table), "api-keys", clock=lambda: self.now)
 
     def create(self, owner: str = "owner-1") -> str:
         return self.keys.create(owner, None, CREATED)
@@ -47,7 +47,7 @@ class World:
     def denied(self, key: str) -> str:
         """Why a key is."""
         with pytest.raises(DeniedError) as caught:
-            self.ring.holder(key)
+            self.store.find(key)
         assert key not in str(caught.value) or not key
         return str(caught.value)
 
@@ -78,15 +78,15 @@ def test_keys_are_keys_and_differ() -> None:
     assert {len(key) for key in made} == {35}
 
 
-def test_fingerprint_does_not_hold_the_key_and_differs_each_time() -> None:
+def test_hash_of_a_key_does_not_hold_the_key_and_differs_each_time() -> None:
     key = new_key()
-    one, two = Fingerprint.of(key), Fingerprint.of(key)
+    one, two = KeyHash.of(key), KeyHash.of(key)
     assert one.hash != two.hash
     assert one.salt != two.salt
-    assert one.fits(key)
-    assert two.fits(key)
-    assert not one.fits(new_key())
-    assert not NOBODY.fits(key)
+    assert one.matches(key)
+    assert two.matches(key)
+    assert not one.matches(new_key())
+    assert not NO_KEY.matches(key)
     assert key[3:] not in str(one)
 
 
@@ -100,10 +100,10 @@ def test_no_owner(owner: str) -> None:
     assert not is_owner(owner)
 
 
-def test_holder_of_a_key(world: World) -> None:
+def test_owner_of_a_key(world: World) -> None:
     key, other = world.create(), world.create("owner-2")
-    assert world.ring.holder(key) == Holder("owner-1", id_of(key))
-    assert world.ring.holder(other) == Holder("owner-2", id_of(other))
+    assert world.store.find(key) == ApiKey("owner-1", id_of(key))
+    assert world.store.find(other) == ApiKey("owner-2", id_of(other))
 
 
 @pytest.mark.parametrize(
@@ -139,24 +139,24 @@ def test_denial_costs_the_same_whatever_the_reason(world: World, hashed: list[in
     assert world.table.calls.count("get_item") == 3
 
 
-def test_key_is_checked_once_and_remembered_for_a_minute(world: World, hashed: list[int]) -> None:
+def test_key_is_checked_once_and_cache_for_a_minute(world: World, hashed: list[int]) -> None:
     key = world.create()
     hashed.clear()
     for _ in range(60):
-        world.ring.holder(key)
+        world.store.find(key)
         world.now += MAX_AGE_SECONDS / 60
     assert (world.table.calls.count("get_item"), len(hashed)) == (1, 1)
-    world.ring.holder(key)
+    world.store.find(key)
     assert (world.table.calls.count("get_item"), len(hashed)) == (2, 2)
 
 
 def test_revoked_key_opens_nothing_after_a_minute(world: World) -> None:
     assert MAX_AGE_SECONDS <= 60
     key = world.create()
-    world.ring.holder(key)
+    world.store.find(key)
     world.keys.revoke(id_of(key), CREATED)
     world.now += MAX_AGE_SECONDS - 0.1
-    assert world.ring.holder(key).owner == "owner-1"
+    assert world.store.find(key).owner == "owner-1"
     world.now += 0.1
     assert world.denied(key) == "revoked"
     world.now -= MAX_AGE_SECONDS / 2
@@ -165,25 +165,25 @@ def test_revoked_key_opens_nothing_after_a_minute(world: World) -> None:
 
 def test_clock_that_was_set_back_makes_no_key_last_longer(world: World) -> None:
     key = world.create()
-    world.ring.holder(key)
+    world.store.find(key)
     world.keys.revoke(id_of(key), CREATED)
     world.now -= 3_600
     assert world.denied(key) == "revoked"
 
 
-def test_denial_is_not_remembered(world: World) -> None:
+def test_denial_is_not_cache(world: World) -> None:
     key = world.create()
     item = world.table.items.pop(id_of(key))
     assert world.denied(key) == "unknown"
     world.table.items[id_of(key)] = item
-    assert world.ring.holder(key).owner == "owner-1"
+    assert world.store.find(key).owner == "owner-1"
 
 
 def test_memory_does_not_grow_without_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_keys, "_hash", lambda key, salt, iterations: "ab")
-    for _ in range(MAX_REMEMBERED + 10):
-        world.ring.holder(world.create())
-    assert len(world.ring._remembered) <= MAX_REMEMBERED
+    for _ in range(MAX_CACHED + 10):
+        world.store.find(world.create())
+    assert len(world.store._cache) <= MAX_CACHED
 
 
 @pytest.mark.parametrize(
@@ -199,8 +199,8 @@ def test_table_out_of_reach_is_no_denial(world: World, failure: Exception, says:
     key = world.create()
     world.table.faults = iter([failure])
     with pytest.raises(KeysUnavailableError, match=says):
-        world.ring.holder(key)
-    assert world.ring.holder(key).owner == "owner-1"
+        world.store.find(key)
+    assert world.store.find(key).owner == "owner-1"
 
 
 def test_table_is_given_up_before_the_function_has_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from lambdas.events_api.api_keys import KeyRing, KeysUnavailableError, id_of, new_key
+from lambdas.events_api.api_keys import ApiKeyStore, KeysUnavailableError, id_of, new_key
 from lambdas.tools.api_keys import KeyTable
 from tests.worlds.dynamodb import FakeTable, dynamodb_error
 
@@ -21,7 +21,7 @@ HANDLER = "lambdas.events_api.authorizer"
 REQUEST_ID = "J5Yx3iP0IAMEV-Q="
 MISSING = {"isAuthorized": True, "context": {"owner": "", "denied": "missing"}}
 REFUSED = {"isAuthorized": True, "context": {"owner": "", "denied": "refused"}}
-"""API Gateway would answer a denial in a form of its own: caller.py has the reason."""
+"""API Gateway would answer a denial in a form of its own: authorizer.py has the reason."""
 
 Authorize = Callable[..., dict[str, Any]]
 
@@ -42,8 +42,8 @@ def authorize(
 ) -> Authorize:
     """Calls the function as API Gateway does."""
     module = load(HANDLER, API_KEYS_TABLE="api-keys")
-    ring = KeyRing(cast("DynamoDBClient", table), "api-keys", clock=lambda: 0.0)
-    monkeypatch.setattr(module, "keys", ring)
+    store = ApiKeyStore(cast("DynamoDBClient", table), "api-keys", clock=lambda: 0.0)
+    monkeypatch.setattr(module, "keys", store)
 
     def call(**headers: str | None) -> dict[str, Any]:
         event = {

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,7 +24,7 @@ OWNER, OTHER = "owner-1", "owner-2"
 
 
 class World:
-    """An owner's desk on a store in memory; each look at the clock is a millisecond later."""
+    """The events of owners on a store in memory; each look at the clock is a millisecond later."""
 
     def __init__(self) -> None:
         self.store = MemoryEvents()
@@ -68,7 +67,7 @@ def test_event_is_kept_first_and_then_the_delivery_is_woken(world: World) -> Non
 
 
 def test_what_is_not_kept_wakes_nobody(world: World) -> None:
-    world.store.failure = StoreUnavailableError("ThrottlingException", worth_repeating=True)
+    world.store.fail(StoreUnavailableError("ThrottlingException", worth_repeating=True))
     with pytest.raises(StoreUnavailableError):
         world.events.post(OWNER, new())
     assert world.queue.woken == []
@@ -93,7 +92,7 @@ def test_same_key_is_the_first_event_whatever_else_is_sent(world: World) -> None
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.PENDING])
 def test_same_key_of_an_event_that_is_through_wakes_nobody(world: World, status: Status) -> None:
     event = world.events.post(OWNER, new(idempotency_key="k")).event
-    world.store.events[event.event_id] = replace(event, status=status)
+    world.store.change(event.event_id, status=status)
     assert world.events.post(OWNER, new(idempotency_key="k")).event.status is status
     assert len(world.queue.woken) == 1
 
@@ -143,7 +142,7 @@ def test_without_a_free_id_nothing_is_overwritten(world: World) -> None:
 @pytest.mark.parametrize(("owner", "key"), [(OTHER, "k"), (OWNER, "other"), (OWNER, None)])
 def test_id_of_a_key_that_belongs_to_another_event_is_not_shown(world: World, owner: str, key: str | None) -> None:
     event = world.events.post(OWNER, new(idempotency_key="k")).event
-    world.store.events[event.event_id] = replace(event, owner=owner, idempotency_key=key)
+    world.store.change(event.event_id, owner=owner, idempotency_key=key)
     with pytest.raises(EventIdTakenError) as caught:
         world.events.post(OWNER, new(idempotency_key="k"))
     assert event.event_id not in str(caught.value)
@@ -151,7 +150,7 @@ def test_id_of_a_key_that_belongs_to_another_event_is_not_shown(world: World, ow
 
 def test_replay_wakes_the_delivery(world: World) -> None:
     event = world.events.post(OWNER, new()).event
-    world.store.events[event.event_id] = replace(event, status=Status.FAILED, next_attempt_at=None)
+    world.store.change(event.event_id, status=Status.FAILED, next_attempt_at=None)
     pending = world.events.replay(OWNER, event.event_id)
     assert (pending.event.status, pending.created, pending.not_woken) == (Status.PENDING, False, None)
     assert pending.event.position == event.position
@@ -169,7 +168,7 @@ def test_replay_wakes_the_delivery(world: World) -> None:
     ids=lambda event_id: event_id[:20],
 )
 def test_what_is_no_id_is_not_asked_for(world: World, event_id: str) -> None:
-    world.store.failure = AssertionError("the table was asked")
+    world.store.fail(AssertionError("the table was asked"))
     actions = (world.events.get, world.events.acknowledge, world.events.replay, world.events.delete)
     for action in actions:
         with pytest.raises(NoSuchEventError):

@@ -8,9 +8,9 @@ from botocore.exceptions import EndpointConnectionError, NoCredentialsError, Rea
 
 from lambdas.events_api.errors import NoSuchEventError, StoreUnavailableError
 from lambdas.events_api.models import Status
-from lambdas.events_api.store import INBOX, DynamoEventStore, EventStore, dynamodb_client, sqs_client
+from lambdas.events_api.store import INBOX, EventStore, dynamodb_client, sqs_client
 from tests.worlds.dynamodb import FakeTable, Fault, Lose, Repeat, dynamodb_error
-from tests.worlds.events import INDEXES, LATER, EventStoreContract, MemoryEvents, new_event
+from tests.worlds.events import INDEXES, LATER, EventStoreContract, new_event
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -23,14 +23,8 @@ def table_with(*faults: Fault) -> FakeTable:
     return FakeTable("events", "event_id", INDEXES, faults=faults)
 
 
-def store_on(table: FakeTable, name: str = "events") -> DynamoEventStore:
-    return DynamoEventStore(cast("DynamoDBClient", table), name)
-
-
-class TestInMemory(EventStoreContract):
-    @pytest.fixture
-    def store(self) -> EventStore:
-        return MemoryEvents()
+def store_on(table: FakeTable, name: str = "events") -> EventStore:
+    return EventStore(cast("DynamoDBClient", table), name)
 
 
 class TestOnATable(EventStoreContract):

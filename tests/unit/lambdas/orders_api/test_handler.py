@@ -17,7 +17,8 @@ import pytest
 
 from lambdas.orders_api.models import MAX_BODY_BYTES
 from lambdas.orders_api.store import OrderStore
-from lambdas.tools.orders_openapi import document
+from lambdas.tools.openapi import orders_document
+from tests.unit.lambdas.api_documents import response_of
 from tests.worlds.dynamodb import FakeDynamoDB, Fault, Leave, dynamodb_error
 
 if TYPE_CHECKING:
@@ -266,14 +267,14 @@ def test_missing_variable_is_named_while_the_function_starts(load: LoadHandler, 
 
 def test_answers_are_as_documented(api: Api, put_behind: Callable[..., FakeDynamoDB]) -> None:
     """Every error that the function answers by itself, against the schema of its status."""
-    api_document = document()
-    responses = api_document["paths"]["/orders"]["post"]["responses"]
+    document = orders_document()
     seen = set()
     put_behind(None, dynamodb_error("AccessDeniedException"), KeyError())
     for body in (json.dumps([RECORD]),) * 3 + ("", "x", "[1]", " " * MAX_BODY_BYTES + "1"):
         status, answer = api.call(body)
-        schema = responses[str(status)]["content"]["application/json"]["schema"]
-        jsonschema.validate(answer, {**schema, "components": api_document["components"]})
+        response = response_of(document, "/orders", "post", status)
+        schema = response["content"]["application/json"]["schema"]
+        jsonschema.validate(answer, {**schema, "components": document["components"]})
         seen.add(status)
     assert seen == {201, 400, 413, 422, 500, 503}
 

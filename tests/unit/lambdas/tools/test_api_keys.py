@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from lambdas.events_api.api_keys import DeniedError, KeyRing, id_of, is_key
+from lambdas.events_api.api_keys import ApiKeyStore, DeniedError, id_of, is_key
 from lambdas.tools import api_keys
 from tests.worlds.dynamodb import FakeTable, dynamodb_error
 
@@ -39,15 +39,15 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
-def ring(table: FakeTable) -> KeyRing:
-    return KeyRing(cast("DynamoDBClient", table), "api-keys-test", clock=lambda: 0.0)
+def keys(table: FakeTable) -> ApiKeyStore:
+    return ApiKeyStore(cast("DynamoDBClient", table), "api-keys-test", clock=lambda: 0.0)
 
 
 def test_key_is_printed_alone_and_opens_its_owner_s_events(table: FakeTable, run: Run) -> None:
     output = run("create", "--owner", "test-user")
     key = output.removesuffix("\n")
     assert is_key(key)
-    assert ring(table).holder(key).owner == "test-user"
+    assert keys(table).find(key).owner == "test-user"
 
 
 def test_what_is_kept_does_not_give_the_key_away(table: FakeTable, run: Run) -> None:
@@ -64,8 +64,8 @@ def test_what_is_kept_does_not_give_the_key_away(table: FakeTable, run: Run) -> 
 def test_id_that_is_taken_is_drawn_again(table: FakeTable, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = ["sk_" + "a" * 32, "sk_" + "a" * 32, "sk_" + "b" * 32]
     monkeypatch.setattr(api_keys, "new_key", lambda: drawn.pop(0))
-    keys = [run("create", "--owner", owner).strip() for owner in ("one", "two")]
-    assert keys == ["sk_" + "a" * 32, "sk_" + "b" * 32]
+    made = [run("create", "--owner", owner).strip() for owner in ("one", "two")]
+    assert made == ["sk_" + "a" * 32, "sk_" + "b" * 32]
     assert [item["owner"]["S"] for item in table.items.values()] == ["one", "two"]
 
 
@@ -85,7 +85,7 @@ def test_revoked_key_opens_nothing_and_stays_in_the_list(table: FakeTable, run: 
     run("revoke", id_of(key))
     assert table.items[id_of(key)]["revoked_at"] == revoked_at
     with pytest.raises(DeniedError, match="revoked"):
-        ring(table).holder(key)
+        keys(table).find(key)
     assert revoked_at["S"] in run("list")
 
 

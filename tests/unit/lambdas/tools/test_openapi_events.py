@@ -12,19 +12,20 @@ import jsonschema
 import pytest
 import schemathesis
 
-from lambdas.common.errors import MethodNotAllowedError
+from lambdas.common.errors import MethodNotAllowedError, UnavailableError
 from lambdas.events_api.errors import InvalidRequestError
 from lambdas.events_api.models import Event, NewEvent, Status
 from lambdas.events_api.requests import read_new_event
-from lambdas.events_api.responses import STATUS_AND_CODE, event_view, page_view
-from lambdas.tools.events_openapi import EXAMPLE_EVENT, GATEWAY_ANSWERS, PAGE, document
+from lambdas.events_api.responses import event_view, page_view
+from lambdas.tools.openapi import EVENTS_GATEWAY, events_document
+from tests.unit.lambdas.api_documents import api_errors
 from tests.unit.lambdas.events_api.calling import ENVIRONMENT, HANDLER
 from tests.worlds.events import new_event
 
-DOCUMENT = document()
+DOCUMENT = events_document()
 POST = DOCUMENT["paths"]["/events"]["post"]
-UNDECLARED = {MethodNotAllowedError}
-"""For requests that declared routes do not let happen."""
+UNDECLARED = {MethodNotAllowedError, UnavailableError}
+"""For requests that declared routes do not let happen; the last is a base of others."""
 
 NOT_SHOWN = {"owner", "version"}
 
@@ -49,7 +50,7 @@ def test_document_is_valid_openapi() -> None:
 
 
 def test_paths_and_methods_are_those_of_the_function(load: Callable[..., ModuleType]) -> None:
-    served = load(HANDLER, **ENVIRONMENT).METHODS_OF_PATHS
+    served = load(HANDLER, **ENVIRONMENT).ROUTES
     declared: dict[str, set[str]] = {}
     for path, method, _ in operations():
         declared.setdefault(path.replace("{", "<").replace("}", ">"), set()).add(method)
@@ -69,8 +70,9 @@ def test_every_error_of_the_code_is_documented_with_an_example() -> None:
         for status, answer in DOCUMENT["components"]["responses"].items()
         for name in answer["content"]["application/json"]["examples"]
     }
-    known = {answer for kind, answer in STATUS_AND_CODE.items() if kind not in UNDECLARED}
-    assert known | {(500, "internal_error")} | {(status, "api_gateway") for status in GATEWAY_ANSWERS} == shown
+    errors = [kind for module in ("common", "events_api") for kind in api_errors(module) if kind not in UNDECLARED]
+    known = {(kind.status, kind.code) for kind in errors}
+    assert known | {(500, "internal_error")} | {(status, "api_gateway") for status in EVENTS_GATEWAY} == shown
 
 
 def test_every_example_is_as_its_schema_says() -> None:
@@ -124,7 +126,7 @@ def test_schema_refuses_what_the_code_refuses(body: object) -> None:
 def test_every_field_of_an_event_is_shown_but_for_what_is_ours() -> None:
     shown = json.loads(event_view(new_event("owner-1")))
     assert set(shown) == {field.name for field in fields(Event)} - NOT_SHOWN
-    assert set(shown) == set(EXAMPLE_EVENT)
+    assert set(shown) == set(DOCUMENT["components"]["schemas"]["Event"]["properties"])
     assert set(DOCUMENT["components"]["schemas"]["NewEvent"]["properties"]) == set(NewEvent.model_fields)
 
 
@@ -132,4 +134,4 @@ def test_views_are_as_their_schema_says() -> None:
     tried = new_event("owner-1", metadata="{}", idempotency_key="k", last_status="no answer", delivery_attempts=2)
     events = [new_event("owner-1"), tried, new_event("owner-1", status=Status.DELIVERED, last_status=200)]
     for cursor in (None, "x"):
-        validate(json.loads(page_view(events, cursor)), PAGE)
+        validate(json.loads(page_view(events, cursor)), DOCUMENT["components"]["schemas"]["Page"])

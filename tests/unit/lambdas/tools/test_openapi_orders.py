@@ -10,15 +10,19 @@ import jsonschema
 import pytest
 import schemathesis
 
-from lambdas.orders_api.errors import STATUS_AND_CODE
+from lambdas.common.errors import MethodNotAllowedError, NotFoundError, UnavailableError
 from lambdas.orders_api.models import OrderRecord, parse, read_records
-from lambdas.tools.orders_openapi import GATEWAY_ANSWERS, document
+from lambdas.tools.openapi import ORDERS_GATEWAY, orders_document
 from tests.packaging.template import resource
+from tests.unit.lambdas.api_documents import api_errors, response_of
 
-DOCUMENT = document()
+DOCUMENT = orders_document()
 POST = DOCUMENT["paths"]["/orders"]["post"]
-FUNCTION_ONLY = {404, 405}
-"""Answers on paths and methods that the document does not have."""
+UNDECLARED = {MethodNotAllowedError, NotFoundError, UnavailableError}
+"""For paths and methods that the document does not have; the last is a base of others."""
+
+
+RESPONSES = {status: response_of(DOCUMENT, "/orders", "post", status) for status in POST["responses"]}
 
 
 def schema_of(part: dict[str, Any]) -> dict[str, Any]:
@@ -26,7 +30,7 @@ def schema_of(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def examples() -> Iterator[tuple[str, Any]]:
-    for status, answer in POST["responses"].items():
+    for status, answer in RESPONSES.items():
         media = answer["content"]["application/json"]
         yield from ((status, example["value"]) for example in media.get("examples", {}).values())
         yield from ((status, example) for example in [media.get("example")] if example)
@@ -38,17 +42,19 @@ def test_document_is_valid_openapi() -> None:
 
 def test_every_error_of_the_code_is_documented_with_an_example() -> None:
     shown = {(int(status), body["error"]["code"]) for status, body in examples() if status != "201"}
-    assert {answer for answer in STATUS_AND_CODE.values() if answer[0] not in FUNCTION_ONLY} <= shown
-    assert {(status, code) for status, (code, _) in GATEWAY_ANSWERS.items()} <= shown
+    errors = [kind for module in ("common", "orders_api") for kind in api_errors(module) if kind not in UNDECLARED]
+    assert len(errors) == 5
+    assert {(kind.status, kind.code) for kind in errors} <= shown
+    assert {(status, code) for status, (code, _) in ORDERS_GATEWAY.items()} <= shown
     assert (503, "partially_stored") in shown
-    assert {"201", "400", "401", "403", "413", "422", "500", "503"} <= set(POST["responses"])
+    assert {"201", "400", "401", "403", "413", "422", "500", "503"} <= set(RESPONSES)
 
 
 def test_every_example_is_as_its_schema_says() -> None:
     found = list(examples())
-    assert len(found) >= len(POST["responses"])
+    assert len(found) >= len(RESPONSES)
     for status, body in found:
-        jsonschema.validate(body, schema_of(POST["responses"][status]))
+        jsonschema.validate(body, schema_of(RESPONSES[status]))
 
 
 def test_request_example_is_a_request_that_is_taken() -> None:
@@ -86,11 +92,11 @@ def test_answers_of_api_gateway_are_those_of_the_template() -> None:
     responses = resource("OrdersApi")["GatewayResponses"]
     kinds = {400: "DEFAULT_4XX", 401: "UNAUTHORIZED", 403: "ACCESS_DENIED", 429: "THROTTLED"}
     kinds |= dict.fromkeys([500, 502, 504], "DEFAULT_5XX")
-    assert set(GATEWAY_ANSWERS) == set(kinds)
+    assert set(ORDERS_GATEWAY) == set(kinds)
     for status, kind in kinds.items():
         error = json.loads(responses[kind]["ResponseTemplates"]["application/json"])["error"]
-        assert GATEWAY_ANSWERS[status] == (error["code"], error["message"]), kind
+        assert ORDERS_GATEWAY[status] == (error["code"], error["message"]), kind
         headers = responses[kind].get("ResponseParameters", {}).get("Headers", {})
-        assert set(POST["responses"][str(status)].get("headers", {})) == set(headers), kind
+        assert set(RESPONSES[str(status)].get("headers", {})) == set(headers), kind
     too_large = json.loads(responses["REQUEST_TOO_LARGE"]["ResponseTemplates"]["application/json"])
-    jsonschema.validate(too_large, schema_of(POST["responses"]["413"]))
+    jsonschema.validate(too_large, schema_of(RESPONSES["413"]))
