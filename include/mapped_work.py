@@ -198,30 +198,6 @@ class MappedWork[T: Outcome]:
         return tuple(outcomes)
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a run's tasks have come: see :meth:`MappedWork.account`."""
-
-    clear_number: int
-    planned_at: int
-    succeeded: frozenset[int]
-
-
-def read_outcomes[T: Outcome](
-    kind: type[T],
-    s3: S3Client,
-    bucket: str,
-    key: str,
-    *,
-    index: int,
-    progress: Progress,
-    lasting: Callable[[T], bool] = lambda outcome: False,
-) -> list[T]:
-    """The outcomes of one slice that hold now: see :meth:`OutcomeFile.current`."""
-    file = OutcomeFile(kind, s3, bucket, key, clear_number=progress.clear_number)
-    return file.current(planned_at=progress.planned_at, succeeded=index in progress.succeeded, lasting=lasting)
-
-
 def outcomes_key(plan_key: str, first: int) -> str:
     """Key of the outcomes of the task whose slice begins at position ``first``, beside the run's plan."""
     return f"{plan_key.rpartition('/')[0]}/outcomes/{first:06d}.json"

@@ -1,6 +1,6 @@
-"""What people are told of a run's orders: one alert for each that was not accepted.
+"""A run's alerts: one for each order that was not accepted, delivered once on each channel.
 
-Delivering a run's alerts: each once on each channel, several at a time, and never at the pipeline's expense.
+Delivery sends several at a time and never raises: a channel that fails does not change how the run ends.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from include.alerts import Alert, Failure, Severity
-from include.auction.models import Outcome, Result, Summary
+from include.alerts import Alert, RunRef, Severity
+from include.auction.models import Result, Summary
 from include.clients.s3 import get_json, put_json
 from include.mapped_work import Slice
 
@@ -26,46 +26,31 @@ log = logging.getLogger(__name__)
 WAIT_TASK = "wait_for_results"
 ORDER_TASK = "process_order"
 
-LogUrl = Callable[[str, int | None], str]
-"""Link to the log of a task and map index."""
 
-
-def order_alerts(summary: Summary, slices: Sequence[Slice], *, pipeline: str, log_url: LogUrl) -> dict[str, Alert]:
+def order_alerts(run: RunRef, summary: Summary, slices: Sequence[Slice]) -> dict[str, Alert]:
     """The alerts of a run's orders, by a name that is the same whenever the same order ends in the same way.
 
     Args:
-        summary: what became of the orders.
-        slices: what the tasks were given.
-        pipeline: id of the DAG.
-        log_url: makes links to logs.
+        run: the run.
+        summary: the outcomes of its orders.
+        slices: what its tasks were given.
     """
     found = {}
     for map_index, piece in enumerate(slices):
-        for outcome in summary.outcomes[piece.start : piece.stop]:
-            if outcome.failed:
-                alert = _order_alert(outcome, summary.run_id, pipeline, map_index, log_url(ORDER_TASK, map_index))
-                found[f"{outcome.order_id}/{outcome.result}"] = alert
+        for outcome in filter(lambda outcome: outcome.failed, summary.outcomes[piece.start : piece.stop]):
+            what = f"order {outcome.index} (id {outcome.order_id})"
+            failure = run.failure(what, outcome.reason, ORDER_TASK, map_index)
+            rejected = outcome.result is Result.REJECTED
+            headline = f"order {outcome.index} {'was rejected' if rejected else 'failed'}"
+            alert = run.alert(Severity.WARNING if rejected else Severity.ERROR, headline, failures=[failure])
+            found[f"{outcome.order_id}/{outcome.result}"] = alert
     return found
 
 
-def no_orders(*, pipeline: str, run_id: str, reason: str, log_url: LogUrl) -> Alert:
+def no_orders(run: RunRef, *, reason: str) -> Alert:
     """The alert of a run whose results could not be read."""
-    failure = Failure("the results", reason, WAIT_TASK, None, log_url(WAIT_TASK, None))
-    return Alert(Severity.ERROR, pipeline, run_id, "no order was processed: waiting for results failed", (), [failure])
-
-
-def _order_alert(outcome: Outcome, run_id: str, pipeline: str, map_index: int, log: str) -> Alert:
-    rejected = outcome.result is Result.REJECTED
-    what = f"order {outcome.index} (id {outcome.order_id})"
-    failure = Failure(what, outcome.reason or "no reason given", ORDER_TASK, map_index, log)
-    return Alert(
-        Severity.WARNING if rejected else Severity.ERROR,
-        pipeline,
-        run_id,
-        f"order {outcome.index} {'was rejected' if rejected else 'failed'}",
-        (),
-        [failure],
-    )
+    headline = "no order was processed: waiting for results failed"
+    return run.alert(Severity.ERROR, headline, failures=[run.failure("the results", reason, WAIT_TASK)])
 
 
 Send = Callable[[Alert], None]
@@ -81,10 +66,10 @@ MAX_FAILURES_IN_A_ROW = 5
 SAVE_EVERY_SECONDS = 1.0
 
 
-class DeliveryNotes:
-    """Which alert went through which channel, kept in S3: a summary that is run again must not repeat it.
+class DeliveryRecord:
+    """Which alert went through which channel, kept in S3, so that a summary that is run again does not repeat it.
 
-    Notes that cannot be read or kept are only logged: people are rather told twice than never.
+    A record that cannot be read or written is only logged: alerts are delivered at least once.
     """
 
     def __init__(self, s3: S3Client, bucket: str, key: str) -> None:
@@ -100,14 +85,14 @@ class DeliveryNotes:
         return list(self._delivered.get(name, ()))
 
     def add(self, name: str, channel: str) -> None:
-        """Note that a channel took an alert."""
+        """Record that a channel took an alert."""
         with self._lock:
             self._delivered.setdefault(name, []).append(channel)
             if time.monotonic() - self._saved_at >= SAVE_EVERY_SECONDS:
                 self._save()
 
     def save(self) -> None:
-        """Keep what has been noted."""
+        """Write the record."""
         with self._lock:
             self._save()
 
@@ -115,7 +100,7 @@ class DeliveryNotes:
         try:
             document: dict[str, Any] = get_json(self._s3, self._bucket, self._key) or {"delivered": {}}
             return {name: [str(channel) for channel in found] for name, found in document["delivered"].items()}
-        except Exception as error:  # noqa: BLE001 - unreadable or damaged, it is no reason to stay silent
+        except Exception as error:  # noqa: BLE001 - unreadable or damaged, alerts go out all the same
             log.error("delivered alerts cannot be read and may be repeated: %s: %s", type(error).__name__, error)
             return {}
 
@@ -123,14 +108,14 @@ class DeliveryNotes:
         try:
             put_json(self._s3, self._bucket, self._key, {"delivered": self._delivered})
         except Exception as error:  # noqa: BLE001 - what was delivered stays delivered
-            log.error("delivered alerts were not noted and may be repeated: %s: %s", type(error).__name__, error)
+            log.error("delivered alerts were not recorded and may be repeated: %s: %s", type(error).__name__, error)
         self._saved_at = time.monotonic()
 
 
 def deliver(
     alerts: Mapping[str, Alert],
     channels: Mapping[str, Send],
-    notes: DeliveryNotes,
+    record: DeliveryRecord,
     *,
     at_once: Mapping[str, int],
     seconds: float,
@@ -140,98 +125,72 @@ def deliver(
     """Send each alert through each channel that has not taken it yet; the channels do not wait for each other.
 
     Args:
-        alerts: by name, see :func:`include.auction.alerts.order_alerts`.
+        alerts: by name, see :func:`order_alerts`.
         channels: by name.
-        notes: what was delivered before; what is delivered now is added.
-        at_once: how many alerts may be on their way through each channel, by its name.
-        seconds: for how long; what is on its way then counts as not delivered, and is sent again by a summary that is
-            cleared: rather twice than never.
+        record: what was delivered before; what is delivered now is added.
+        at_once: how many alerts may be under way through each channel, by its name.
+        seconds: for how long; what is under way then counts as not delivered, and is sent again by a summary that is
+            cleared.
         sleep: waits for seconds.
         clock: seconds that only grow.
 
     Returns:
         how many messages were not delivered, counted by alert and channel.
     """
-    waiting = {
-        channel: [(name, alert) for name, alert in alerts.items() if channel not in notes.channels_of(name)]
-        for channel in channels
-    }
-    to_send = sum(map(len, waiting.values()))
-    if not to_send:
+    deadline = clock() + seconds
+    jobs: list[Future[bool]] = []
+    for channel, send in channels.items():
+        queue = [name for name in alerts if channel not in record.channels_of(name)]
+        sender = _Sender(channel, send, record, deadline, clock, sleep)
+        pool = ThreadPoolExecutor(at_once[channel])
+        jobs += [pool.submit(sender.send_one, name, alerts[name]) for name in queue]
+        pool.shutdown(wait=False)
+    if not jobs:
         return 0
-    hours = _Hours(clock() + seconds, clock, sleep)
-    couriers = {
-        channel: _Courier(channel, send, waiting[channel][::-1], notes, hours) for channel, send in channels.items()
-    }
-    pool = ThreadPoolExecutor(sum(at_once[channel] for channel in couriers))
-    rounds = [pool.submit(courier.work) for channel, courier in couriers.items() for _ in range(at_once[channel])]
-    ended = wait(rounds, timeout=seconds).done
-    # Not waited for: a channel that does not answer must not cost the run its end.
-    pool.shutdown(wait=False, cancel_futures=True)
-    for each in ended:
-        each.result()
-    notes.save()
-    undelivered = to_send - sum(courier.delivered for courier in couriers.values())
+    ended = wait(jobs, timeout=seconds).done
+    for job in jobs:
+        # What is under way goes on without blocking the run: a channel may never answer.
+        job.cancel()
+    undelivered = len(jobs) - sum(job.result() for job in ended)
+    record.save()
     if undelivered:
         log.error("messages about orders that were not delivered: %d", undelivered)
     return undelivered
 
 
-@dataclass(frozen=True)
-class _Hours:
-    """Until when alerts are sent, by a clock of seconds that only grow, and how the time is waited for."""
+@dataclass
+class _Sender:
+    """Sends alerts through one channel, in several threads, until the time is up or the channel counts as down."""
 
-    end: float
+    channel: str
+    send: Send
+    record: DeliveryRecord
+    deadline: float
     clock: Callable[[], float]
     sleep: Callable[[float], None]
+    failures_in_a_row: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
-    @property
-    def over(self) -> bool:
-        return self.clock() >= self.end
-
-
-class _Courier:
-    """Carries the alerts of a bag through one channel, last in first out; :meth:`work` runs in several threads."""
-
-    def __init__(
-        self, channel: str, send: Send, bag: list[tuple[str, Alert]], notes: DeliveryNotes, hours: _Hours
-    ) -> None:
-        self.delivered = 0
-        self._channel = channel
-        self._send = send
-        self._bag = bag
-        self._notes = notes
-        self._hours = hours
-        self._lock = threading.Lock()
-        self._failures_in_a_row = 0
-
-    def work(self) -> None:
-        for name, alert in self._take():
-            sent = self._try(alert)
-            with self._lock:
-                self.delivered += sent
-                self._failures_in_a_row = 0 if sent else self._failures_in_a_row + 1
-            if sent:
-                self._notes.add(name, self._channel)
-
-    def _take(self) -> Iterator[tuple[str, Alert]]:
-        while True:
-            with self._lock:
-                if not self._bag or self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
-                    return
-                taken = self._bag.pop()
-            yield taken
+    def send_one(self, name: str, alert: Alert) -> bool:
+        if self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+            return False
+        sent = self._try(alert)
+        with self.lock:
+            self.failures_in_a_row = 0 if sent else self.failures_in_a_row + 1
+        if sent:
+            self.record.add(name, self.channel)
+        return sent
 
     def _try(self, alert: Alert) -> bool:
         for attempt in range(ATTEMPTS):
             if attempt:
-                self._hours.sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
-            if self._hours.over:
+                self.sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
+            if self.clock() >= self.deadline:
                 break
             try:
-                self._send(alert)
+                self.send(alert)
             except Exception as error:  # noqa: BLE001 - whatever a channel raises must not reach the pipeline
-                log.error("alert was not delivered through %s: %s: %s", self._channel, type(error).__name__, error)
+                log.error("alert was not delivered through %s: %s: %s", self.channel, type(error).__name__, error)
             else:
                 return True
         return False

@@ -1,7 +1,7 @@
 """The five minutes of a run: by when each of its steps must be done.
 
-All limits are in seconds from the start of the run. A run that is cleared after its end starts anew and has all of
-them again; a task that is cleared while its run is still going on has what is left.
+Limits are in seconds from the start of the run. A run that is cleared after its end starts anew and has all of them
+again; a task that is cleared while its run goes on has what is left.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from datetime import datetime
 from typing import Self
 
 MAX_RESULTS = 240
-"""Results are asked for until the setting ``auction_results_timeout``, which is no more than this."""
+"""Lambda A is polled until the setting ``auction_results_timeout``, which is at most this."""
 
 GRACE = 10
-"""That much later, orders that Lambda A gave in time may still be kept: it may not give them twice."""
+"""So much later, orders that Lambda A gave in time may still be stored: it may not give them twice."""
 
 LAST_ORDER = 255
 """No order is given to Lambda B later, and no results are waited for."""
@@ -28,23 +28,23 @@ MAX_TASK = 280
 """No task runs longer. Beyond the limits above, which end a task in an orderly way, with an outcome for each order."""
 
 LAST_ALERT = 285
-"""No alert is waited for any longer, but for :data:`MIN_TELLING`."""
+"""Alerts are sent until now, but for :data:`MIN_ALERTS`."""
 
 RUN = 290
 """Airflow ends the run, before the next one is due."""
 
-MIN_TELLING = 5
-MAX_TELLING = 40
+MIN_ALERTS = 5
+MAX_ALERTS = 40
 """Seconds that sending a run's alerts may take, where there is that much left."""
 
 
 @dataclass(frozen=True)
-class RunClock:
-    """How far a run is.
+class RunDeadlines:
+    """How much time a run has left.
 
     Args:
         started: when it started, Unix time.
-        now: tells the Unix time.
+        now: gives the Unix time.
     """
 
     started: float
@@ -52,7 +52,7 @@ class RunClock:
 
     @classmethod
     def of(cls, start_date: datetime | None) -> Self:
-        """The clock of a run.
+        """The deadlines of a run.
 
         Args:
             start_date: the run's aware start, as Airflow has it; without one, the run starts now.
@@ -63,6 +63,6 @@ class RunClock:
         """Seconds until the run is ``limit`` seconds old; negative when it is older."""
         return self.started + limit - self.now()
 
-    def telling(self) -> float:
+    def alerts(self) -> float:
         """Seconds that sending the run's alerts may take from now on."""
-        return min(MAX_TELLING, max(MIN_TELLING, self.left(LAST_ALERT)))
+        return min(MAX_ALERTS, max(MIN_ALERTS, self.left(LAST_ALERT)))

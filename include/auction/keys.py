@@ -1,12 +1,12 @@
-"""Where everything lies in the bucket of the order results.
+"""Keys in the bucket of the order results.
 
 ::
 
     orders/<yyyy>/<mm>/<dd>/order_<order id>.json         accepted orders, written by Lambda B, kept for good
     summaries/<yyyy>/<mm>/<dd>/<run id>.json              what a run did, kept for good
-    runs/<yyyy>/<mm>/<dd>/<run id>/orders.json            working papers of a run, expire: its orders,
-    runs/<yyyy>/<mm>/<dd>/<run id>/outcomes/<first>.json  what became of those of one task,
-    runs/<yyyy>/<mm>/<dd>/<run id>/alerts.json            and who was told
+    runs/<yyyy>/<mm>/<dd>/<run id>/orders.json            working files of a run, expire: its orders,
+    runs/<yyyy>/<mm>/<dd>/<run id>/outcomes/<first>.json  the outcomes of one task's orders,
+    runs/<yyyy>/<mm>/<dd>/<run id>/alerts.json            and which alerts were delivered
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ORDERS = "orders.json"
 
 
 def auction_day(*, logical_date: datetime | None, run_after: datetime) -> date:
-    """The UTC day under which a run's papers lie, the same however often it is retried or cleared.
+    """The UTC day of a run's keys, the same however often it is retried or cleared.
 
     Args:
         logical_date: the run's aware logical date; a run that somebody triggered may have none.
@@ -42,13 +42,8 @@ def orders_key(day: date, run_id: str) -> str:
     return f"runs/{_path(day)}/{run_id}/{_ORDERS}"
 
 
-def outcomes_key(orders: str, first: int) -> str:
-    """Key of the outcomes of the task whose orders begin at index ``first``, for the orders at key ``orders``."""
-    return f"{orders.removesuffix(_ORDERS)}outcomes/{first:06d}.json"
-
-
 def alerts_key(orders: str) -> str:
-    """Key of the notes on which alerts were delivered, for the orders at key ``orders``."""
+    """Key of the record of delivered alerts, for the orders at key ``orders``."""
     return f"{orders.removesuffix(_ORDERS)}alerts.json"
 
 

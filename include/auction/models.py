@@ -1,13 +1,11 @@
-"""The orders of one run, as Lambda A gave them: kept once in S3, so that every task and every retry sees the same.
+"""A run's orders, the outcome of each, and the summary of all (spec: auction).
 
-What became of each order: what a retry resumes from and what the summary is made of.
-
-The summary of a run: every order accounted for (spec: auction, Summary).
+The orders are saved once, as Lambda A gave them, so that every task and every retry sees the same. Functions that read
+or write S3 raise StorageUnavailableError where a retry may work and StorageRefusedError where it will not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from include.auction.keys import order_id, summary_key
 from include.clients.s3 import create_json, get_json, put_json, split_place
-from include.errors import InvalidAnswerError, StorageRefusedError
+from include.errors import StorageRefusedError
 from include.mapped_work import Slice, cut_bounds
 
 if TYPE_CHECKING:
@@ -23,109 +21,70 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class OrderBook:
+class Orders:
     """A run's orders.
 
     Args:
         run_id: the run's id.
         day: UTC day under which they are stored.
-        orders: in Lambda A's order; an order is known by its index.
+        items: in Lambda A's order; an order is known by its index.
     """
 
     run_id: str
     day: date
-    orders: tuple[Any, ...]
+    items: tuple[Any, ...]
 
-    def order_id(self, index: int) -> str:
+    @classmethod
+    def find(cls, s3: S3Client, uri: str) -> Self | None:
+        """The orders that were saved at ``uri`` (``s3://bucket/key``), or None."""
+        document = get_json(s3, *split_place(uri))
+        if document is None:
+            return None
+        return cls(document["run_id"], date.fromisoformat(document["date"]), tuple(document["orders"]))
+
+    @classmethod
+    def load(cls, s3: S3Client, uri: str) -> Self:
+        """The same, where they must be: without them a StorageRefusedError says that they are gone."""
+        orders = cls.find(s3, uri)
+        if orders is None:
+            raise orders_gone(uri)
+        return orders
+
+    def save(self, s3: S3Client, uri: str) -> Self:
+        """Save the orders at ``uri``, unless a run's orders are there already.
+
+        Returns:
+            the orders that are there now.
+        """
+        document = {"run_id": self.run_id, "date": self.day.isoformat(), "orders": self.items}
+        return self if create_json(s3, *split_place(uri), document) else self.load(s3, uri)
+
+    def id_of(self, index: int) -> str:
         """Id of the order at ``index``."""
         return order_id(self.run_id, index)
 
     def payload(self, index: int) -> dict[str, Any] | None:
         """What Lambda B is given: the order's own fields, its id and its day; None for what is no JSON object."""
-        order = self.orders[index]
+        order = self.items[index]
         if not isinstance(order, dict):
             return None
-        return {**order, "order_id": self.order_id(index), "order_date": self.day.isoformat()}
+        return {**order, "order_id": self.id_of(index), "order_date": self.day.isoformat()}
 
     def cut(self, *, max_tasks: int, per_task: int) -> list[Slice]:
         """Cut the orders into at most ``max_tasks`` slices; see :func:`include.mapped_work.cut_bounds`."""
-        bounds = cut_bounds(len(self.orders), max_tasks=max_tasks, per_task=per_task)
+        bounds = cut_bounds(len(self.items), max_tasks=max_tasks, per_task=per_task)
         return [slice_of(start, stop) for start, stop in bounds]
+
+
+def orders_gone(uri: str) -> StorageRefusedError:
+    """The error of a run whose orders were saved at ``uri`` and are not there any more."""
+    return StorageRefusedError(f"the run's orders {uri} are gone (they expire after 30 days); start a new run")
 
 
 def slice_of(start: int, stop: int) -> Slice:
     """The orders from index ``start`` up to ``stop`` (exclusive), under the name that people see."""
     label = f"order {start}" if stop - start == 1 else f"orders {start}-{stop - 1}"
     return Slice(start, stop, label)
-
-
-def read_answer(answer: object) -> list[Any] | None:
-    """Lambda A's answer: the orders, or None when there are no results yet.
-
-    An order that is no JSON object is left in: it fails by itself and the others go on.
-
-    Raises:
-        InvalidAnswerError: the answer is malformed; the message says how, and holds nothing of it.
-    """
-    if not isinstance(answer, dict):
-        raise InvalidAnswerError(f"the answer is not an object but {type(answer).__name__}")
-    if "results" not in answer:
-        raise InvalidAnswerError("the answer has no field 'results'")
-    ready = answer["results"]
-    if not isinstance(ready, bool):
-        raise InvalidAnswerError(f"'results' in the answer is not true or false but {type(ready).__name__}")
-    if not ready:
-        return None
-    if "orders" not in answer:
-        raise InvalidAnswerError("the answer has results, but no field 'orders'")
-    orders = answer["orders"]
-    if not isinstance(orders, list):
-        raise InvalidAnswerError(f"'orders' in the answer is not a list but {type(orders).__name__}")
-    return orders
-
-
-def keep_book(s3: S3Client, place: str, *, run_id: str, day: date, orders: Sequence[Any]) -> OrderBook:
-    """Keep a run's orders at ``place``, once: if some are there already, those are the run's orders.
-
-    Raises:
-        StorageUnavailableError: a retry may work.
-        StorageRefusedError: it will not.
-    """
-    document = {"run_id": run_id, "date": day.isoformat(), "orders": list(orders)}
-    if create_json(s3, *split_place(place), document):
-        return OrderBook(run_id, day, tuple(orders))
-    return read_book(s3, place)
-
-
-def find_book(s3: S3Client, place: str) -> OrderBook | None:
-    """The orders that were kept at ``place``, or None.
-
-    Raises:
-        StorageUnavailableError: a retry may work.
-        StorageRefusedError: it will not.
-    """
-    document = get_json(s3, *split_place(place))
-    if document is None:
-        return None
-    return OrderBook(document["run_id"], date.fromisoformat(document["date"]), tuple(document["orders"]))
-
-
-def read_book(s3: S3Client, place: str) -> OrderBook:
-    """The orders that were kept at ``place``.
-
-    Raises:
-        StorageUnavailableError: a retry may work.
-        StorageRefusedError: it will not, also because the orders are gone.
-    """
-    book = find_book(s3, place)
-    if book is None:
-        raise orders_gone(place)
-    return book
-
-
-def orders_gone(place: str) -> StorageRefusedError:
-    """The error of a run whose orders were kept at ``place`` and are not there any more."""
-    return StorageRefusedError(f"the run's orders {place} are gone (they expire after 30 days); start a new run")
 
 
 class Result(StrEnum):
@@ -140,15 +99,15 @@ class Result(StrEnum):
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One order's outcome.
+class OrderOutcome:
+    """One order's outcome: what a retry resumes from and what the summary is made of.
 
     Args:
         index: the order's position, from 0.
         order_id: see :func:`include.auction.keys.order_id`.
         key: where it is stored, if it was accepted.
         reason: why it was not, without anything of the order.
-        retryable: a retry may mend it.
+        retryable: a retry may succeed.
     """
 
     index: int
@@ -174,24 +133,20 @@ class Outcome:
         return cls(**{**document, "result": Result(document["result"])})
 
 
-NO_OUTCOME = "no outcome: the task was killed, timed out or never ran; see its log"
-"""Reason of an order whose task left nothing behind."""
-
-
 @dataclass(frozen=True)
 class Summary:
     """What a run did.
 
     Args:
         run_id: the run's id.
-        day: UTC day of its papers.
+        day: UTC day of its keys.
         outcomes: one per order, in their order.
         reason: why there are no orders, where that is not what Lambda A answered.
     """
 
     run_id: str
     day: date
-    outcomes: tuple[Outcome, ...] = ()
+    outcomes: tuple[OrderOutcome, ...] = ()
     reason: str | None = None
 
     @property
@@ -199,11 +154,6 @@ class Summary:
         """How many orders, and how many ended in which way."""
         ended = {result.value: sum(outcome.result is result for outcome in self.outcomes) for result in Result}
         return {"total": len(self.outcomes), **ended}
-
-    @property
-    def failures(self) -> list[Outcome]:
-        """The outcomes of the orders that were not accepted."""
-        return [outcome for outcome in self.outcomes if outcome.failed]
 
     def to_document(self) -> dict[str, Any]:
         """The JSON document that goes to S3."""
@@ -214,67 +164,30 @@ class Summary:
             "keys": [outcome.key for outcome in self.outcomes if outcome.key is not None],
             "not_accepted": [
                 {
-                    "index": failure.index,
-                    "order_id": failure.order_id,
-                    "result": failure.result.value,
-                    "reason": failure.reason,
+                    "index": outcome.index,
+                    "order_id": outcome.order_id,
+                    "result": outcome.result.value,
+                    "reason": outcome.reason,
                 }
-                for failure in self.failures
+                for outcome in self.outcomes
+                if outcome.failed
             ],
             "reason": self.reason,
         }
 
+    def save(self, s3: S3Client, bucket: str) -> str:
+        """Save the summary; one without orders never replaces one with orders, of the run before it was cleared.
 
-def keep_summary(s3: S3Client, bucket: str, summary: Summary) -> str:
-    """Keep a run's summary; one without orders never replaces one with orders, of the run before it was cleared.
-
-    Returns:
-        its key.
-
-    Raises:
-        StorageUnavailableError: a retry may work.
-        StorageRefusedError: it will not.
-    """
-    key = summary_key(summary.day, summary.run_id)
-    if summary.outcomes or not had_orders(s3, bucket, summary.day, summary.run_id):
-        put_json(s3, bucket, key, summary.to_document())
-    return key
+        Returns:
+            its key.
+        """
+        key = summary_key(self.day, self.run_id)
+        if self.outcomes or not had_orders(s3, bucket, self.day, self.run_id):
+            put_json(s3, bucket, key, self.to_document())
+        return key
 
 
 def had_orders(s3: S3Client, bucket: str, day: date, run_id: str) -> bool:
-    """Whether a run's summary tells of orders.
-
-    Raises:
-        StorageUnavailableError: a retry may work.
-        StorageRefusedError: it will not.
-    """
+    """Whether a run's saved summary has orders."""
     document = get_json(s3, bucket, summary_key(day, run_id))
     return document is not None and document["total"] > 0
-
-
-def account(
-    book: OrderBook,
-    slices: Sequence[Slice],
-    found: Sequence[Iterable[Outcome]],
-    *,
-    why_no_outcome: Callable[[int], str | None],
-) -> Summary:
-    """Match outcomes with the run's orders; an order without one has failed.
-
-    Args:
-        book: the run's orders.
-        slices: what its tasks were given; they cover all orders, in order.
-        found: the outcomes that each of them left.
-        why_no_outcome: what is known, by slice index, of a task that left some of its orders without one.
-    """
-    outcomes: list[Outcome] = []
-    for index, (piece, left) in enumerate(zip(slices, found, strict=True)):
-        by_order = {outcome.index: outcome for outcome in left}
-        orders = range(piece.start, piece.stop)
-        missing = any(order not in by_order for order in orders)
-        reason = (why_no_outcome(index) or NO_OUTCOME) if missing else None
-        outcomes += [
-            by_order.get(order) or Outcome(order, book.order_id(order), Result.ERRORED, reason=reason)
-            for order in orders
-        ]
-    return Summary(book.run_id, book.day, tuple(outcomes))

@@ -1,227 +1,66 @@
 """The steps of a run once its orders are known: process a slice of them, account for all.
 
-Give the orders of one task to Lambda B: several at once, each with an outcome of its own.
+Errors of S3 are StorageUnavailableError where a retry may work and StorageRefusedError where it will not.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from include.auction.alerts import DeliveryNotes
-from include.auction.deadlines import LAST_ANSWER, LAST_ORDER, RunClock
-from include.auction.keys import alerts_key, outcomes_key
-from include.auction.models import OrderBook, Outcome, Result, Summary, account, read_book
+from include.auction.alerts import DeliveryRecord
+from include.auction.deadlines import LAST_ANSWER, LAST_ORDER, RunDeadlines
+from include.auction.functions import OrderFunction
+from include.auction.keys import alerts_key
+from include.auction.models import OrderOutcome, Orders, Result, Summary
 from include.clients.s3 import split_place
-from include.errors import (
-    FunctionFailedError,
-    InvalidAnswerError,
-    OrdersFailedError,
-    PipelineError,
-    RetryableOrdersError,
-    TransientError,
-)
-from include.mapped_work import OutcomeFile, Progress, Slice, read_outcomes
+from include.errors import OrdersFailedError, RetryableOrdersError
+from include.mapped_work import SAVE_EVERY_SECONDS, MappedWork, OutcomeFile, Slice, raise_for_failures
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from include.clients.lambda_function import FunctionClient
-
-log = logging.getLogger(__name__)
-
-SAVE_EVERY_SECONDS = 5.0
-"""A killed task repeats at most what it did since its last save."""
-
-REJECTED = "OrderRejectedError"
-"""Error of Lambda B for an order that it rejects."""
-
-INVALID = "InvalidOrderError"
-"""Error of Lambda B for an order that it cannot judge; asked again it would say the same."""
-
-TIME_UP = "the run's time was up; clear the task to process the order"
-"""Reason of an order that nobody asked Lambda B about, or not to the end."""
-
-_MAX_KEY_BYTES = 1024
-"""S3 has no longer keys."""
-
-
-@dataclass(frozen=True)
-class OrderProcessor:
-    """Processes orders of one run.
-
-    Args:
-        book: the run's orders.
-        functions: invokes Lambda B.
-        function_name: Lambda B.
-        ledger: keeps outcomes for a retry and for the summary.
-        concurrency: how many invocations run at once.
-        clock: the run's; from :data:`~include.auction.deadlines.LAST_ORDER` on no order begins, after
-            :data:`~include.auction.deadlines.LAST_ANSWER` no answer is waited for.
-    """
-
-    book: OrderBook
-    functions: FunctionClient
-    function_name: str
-    ledger: OutcomeFile[Outcome]
-    concurrency: int
-    clock: RunClock
-
-    def process(self, indexes: Iterable[int], *, resume: bool = True) -> list[Outcome]:
-        """Give every order that no earlier attempt settled to Lambda B; one order's failure stops no other.
-
-        Orders that are not settled when the run's time is up have failed for good: a retry would have no time either.
-
-        Args:
-            indexes: which orders.
-            resume: False spares a request to S3 where no earlier attempt can have left anything.
-
-        Returns:
-            an outcome per index, in their order.
-
-        Raises:
-            StorageUnavailableError: the ledger cannot be read or written; a retry may work.
-            StorageRefusedError: the same, and it will not.
-        """
-        wanted = list(indexes)
-        earlier = self.ledger.resume() if resume else {}
-        settled = {index: outcome for index, outcome in earlier.items() if not outcome.retryable}
-        waiting = [index for index in wanted if index not in settled]
-        if not waiting:
-            return [settled[index] for index in wanted]
-        pool = ThreadPoolExecutor(min(self.concurrency, len(waiting)))
-        calls = [pool.submit(self._process_one, index) for index in waiting]
-        try:
-            while (left := self.clock.left(LAST_ANSWER)) > 0:
-                if not wait(calls, timeout=min(SAVE_EVERY_SECONDS, left)).not_done:
-                    break
-                self._save(settled, calls)
-        finally:
-            # Not waited for: a task that must end has no time for invocations that are under way.
-            pool.shutdown(wait=False, cancel_futures=True)
-            self._save(settled, calls)
-        if self.clock.left(LAST_ORDER) <= 0:
-            known = {**earlier, **settled}
-            late = [index for index in wanted if index not in settled or settled[index].retryable]
-            settled.update({index: self._late(index, known.get(index)) for index in late})
-            self.ledger.save(settled.values())
-        return [settled[index] for index in wanted]
-
-    def _save(self, settled: dict[int, Outcome], calls: Iterable[Future[Outcome | None]]) -> None:
-        ended = [call.result() for call in calls if call.done() and not call.cancelled()]
-        settled.update({outcome.index: outcome for outcome in ended if outcome is not None})
-        self.ledger.save(settled.values())
-
-    def _late(self, index: int, last: Outcome | None) -> Outcome:
-        """The outcome of an order for which there is no more time; ``last`` is what came of an earlier attempt."""
-        reason = TIME_UP if last is None else f"{last.reason}; {TIME_UP}"
-        return Outcome(index, self.book.order_id(index), Result.ERRORED, reason=reason)
-
-    def _process_one(self, index: int) -> Outcome | None:
-        if self.clock.left(LAST_ORDER) <= 0:
-            return None
-        order_id = self.book.order_id(index)
-        payload = self.book.payload(index)
-        if payload is None:
-            kind = type(self.book.orders[index]).__name__
-            reason = f"{INVALID}: the order is not an object but {kind}; Lambda B was not asked"
-            return Outcome(index, order_id, Result.ERRORED, reason=reason)
-        try:
-            answer = self.functions.invoke(self.function_name, payload)
-            return Outcome(index, order_id, Result.ACCEPTED, key=_key_in(answer))
-        except FunctionFailedError as error:
-            result = Result.REJECTED if error.error_type == REJECTED else Result.ERRORED
-            retryable = error.error_type not in (REJECTED, INVALID)
-            return Outcome(index, order_id, result, reason=str(error), retryable=retryable)
-        except PipelineError as error:
-            retryable = isinstance(error, TransientError)
-            reason = f"{type(error).__name__}: {error}"
-            return Outcome(index, order_id, Result.ERRORED, reason=reason, retryable=retryable)
-        except Exception as error:
-            log.exception("unexpected failure of order %d", index)
-            reason = f"unexpected {type(error).__name__}, see the log"
-            return Outcome(index, order_id, Result.ERRORED, reason=reason, retryable=True)
-
-
-def _key_in(answer: object) -> str:
-    """The key under which Lambda B stored an order: its answer, or the field ``key`` of it.
-
-    Raises:
-        InvalidAnswerError: there is none, or it can be no key of S3.
-    """
-    key = answer.get("key") if isinstance(answer, dict) else answer
-    if not isinstance(key, str) or not key:
-        raise InvalidAnswerError("the answer to the order names no key under which it is stored")
-    try:
-        if len(key.encode()) <= _MAX_KEY_BYTES:
-            return key
-    except UnicodeEncodeError:
-        # Half a surrogate pair; the error would quote the key.
-        pass
-    raise InvalidAnswerError(f"the answer to the order names a key that is no UTF-8 or over {_MAX_KEY_BYTES:,} bytes")
-
-
-_SHOWN = 3
-_READERS = 8
-
 
 class AuctionRun:
-    """One run: its orders and its papers in the bucket of the order results."""
+    """One run: its orders and its working files in the bucket of the order results."""
 
-    def __init__(self, s3: S3Client, place: str, book: OrderBook) -> None:
-        self.book = book
+    def __init__(self, s3: S3Client, uri: str, orders: Orders) -> None:
+        self.orders = orders
         self._s3 = s3
-        self._bucket, self._orders_at = split_place(place)
+        self._bucket, self._key = split_place(uri)
 
     @classmethod
-    def at(cls, place: str, s3: S3Client) -> Self:
-        """The run whose orders lie at ``place``.
-
-        Args:
-            place: ``s3://bucket/key`` of its orders.
-            s3: a boto3 client.
-
-        Raises:
-            StorageUnavailableError: a retry may work.
-            StorageRefusedError: the orders are gone, or S3 refused.
-        """
-        return cls(s3, place, read_book(s3, place))
+    def load(cls, uri: str, s3: S3Client) -> Self:
+        """The run whose orders are at ``uri``, ``s3://bucket/key``."""
+        return cls(s3, uri, Orders.load(s3, uri))
 
     def process_slice(
         self,
         piece: Slice,
-        functions: FunctionClient,
-        function_name: str,
+        function: OrderFunction,
         *,
-        clock: RunClock,
+        deadlines: RunDeadlines,
         concurrency: int,
         clear_number: int,
         resume: bool,
-    ) -> list[Outcome]:
-        """Process the orders of one slice and keep an outcome for each.
+    ) -> list[OrderOutcome]:
+        """Process the orders of one slice and save an outcome for each.
 
         Args:
             piece: a slice of the orders.
-            functions: invokes Lambda B.
-            function_name: Lambda B.
-            clock: the run's; its time ends the work.
+            function: Lambda B.
+            deadlines: the run's.
             concurrency: invocations at once.
-            clear_number: see :class:`~include.mapped_work.OutcomeFile`.
+            clear_number: how often the run has been cleared by now.
             resume: an earlier attempt may have left outcomes.
 
         Returns:
             an outcome per order.
-
-        Raises:
-            StorageUnavailableError: outcomes cannot be kept; a retry may work.
-            StorageRefusedError: the same, and it will not.
         """
-        key = outcomes_key(self._orders_at, piece.start)
-        ledger = OutcomeFile(Outcome, self._s3, self._bucket, key, clear_number=clear_number)
-        processor = OrderProcessor(self.book, functions, function_name, ledger, concurrency, clock)
+        file = self._work([piece], clear_number).file(piece)
+        processor = OrderProcessor(self.orders, function, file, concurrency, deadlines)
         return processor.process(range(piece.start, piece.stop), resume=resume)
 
     def account(
@@ -233,61 +72,110 @@ class AuctionRun:
         succeeded: Iterable[int],
         why_no_outcome: Callable[[int], str | None],
     ) -> Summary:
-        """Account for every order.
+        """Account for every order; see :meth:`include.mapped_work.MappedWork.account`."""
+        orders = self.orders
+        outcomes = self._work(slices, clear_number).account(
+            range(len(orders.items)),
+            planned_at=planned_at,
+            succeeded=succeeded,
+            why_no_outcome=why_no_outcome,
+            failure=lambda index, reason: OrderOutcome(index, orders.id_of(index), Result.ERRORED, reason=reason),
+            # The run's orders are fixed: one that was accepted is stored, whatever became of its task since.
+            lasting=lambda outcome: not outcome.failed,
+        )
+        return Summary(orders.run_id, orders.day, outcomes)
+
+    def delivery_record(self) -> DeliveryRecord:
+        """Which of the run's alerts earlier summaries delivered."""
+        return DeliveryRecord(self._s3, self._bucket, alerts_key(self._key))
+
+    def _work(self, slices: Sequence[Slice], clear_number: int) -> MappedWork[OrderOutcome]:
+        return MappedWork(OrderOutcome, self._s3, self._bucket, self._key, slices, clear_number)
+
+
+TIME_UP = "the run's time was up; clear the task to process the order"
+"""Reason of an order that Lambda B was not given, or not to the end."""
+
+
+@dataclass(frozen=True)
+class OrderProcessor:
+    """Gives orders of one run to Lambda B, several at once.
+
+    Args:
+        orders: the run's.
+        function: Lambda B.
+        file: keeps outcomes for a retry and for the summary.
+        concurrency: how many invocations run at once.
+        deadlines: the run's; from :data:`~include.auction.deadlines.LAST_ORDER` on no order begins, after
+            :data:`~include.auction.deadlines.LAST_ANSWER` no answer is waited for.
+    """
+
+    orders: Orders
+    function: OrderFunction
+    file: OutcomeFile[OrderOutcome]
+    concurrency: int
+    deadlines: RunDeadlines
+
+    def process(self, indexes: Iterable[int], *, resume: bool = True) -> list[OrderOutcome]:
+        """Give every order that no earlier attempt settled to Lambda B; one order's failure stops no other.
+
+        Orders that are not settled when the run's time is up have failed for good: a retry would have no time either.
 
         Args:
-            slices: what the run's tasks were given.
-            clear_number: how often the run has been cleared by now.
-            planned_at: how often it had been when the slices were cut.
-            succeeded: indexes of the slices whose tasks succeeded.
-            why_no_outcome: what is known, by slice index, of a task that left no outcomes.
+            indexes: which orders.
+            resume: False spares a request to S3 where no earlier attempt can have left anything.
 
-        Raises:
-            StorageUnavailableError: a retry may work.
-            StorageRefusedError: S3 refused.
+        Returns:
+            an outcome per index, in their order.
         """
-        progress = Progress(clear_number, planned_at, frozenset(succeeded))
+        wanted = list(indexes)
+        earlier = self.file.resume() if resume else {}
+        settled = {index: outcome for index, outcome in earlier.items() if not outcome.retryable}
+        waiting = [index for index in wanted if index not in settled]
+        if not waiting:
+            return [settled[index] for index in wanted]
+        pool = ThreadPoolExecutor(min(self.concurrency, len(waiting)))
+        calls = [pool.submit(self._process_one, index) for index in waiting]
+        try:
+            while (left := self.deadlines.left(LAST_ANSWER)) > 0:
+                if not wait(calls, timeout=min(SAVE_EVERY_SECONDS, left)).not_done:
+                    break
+                self._save(settled, calls)
+        finally:
+            # Without blocking: a task that must end has no time for invocations that are under way.
+            pool.shutdown(wait=False, cancel_futures=True)
+            self._save(settled, calls)
+        if self.deadlines.left(LAST_ORDER) <= 0:
+            known = {**earlier, **settled}
+            late = [index for index in wanted if index not in settled or settled[index].retryable]
+            settled.update({index: self._late(index, known.get(index)) for index in late})
+            self.file.save(settled.values())
+        return [settled[index] for index in wanted]
 
-        def read(index: int) -> list[Outcome]:
-            key = outcomes_key(self._orders_at, slices[index].start)
-            # The run's orders are fixed: one that was accepted is stored, whatever became of its task since.
-            return read_outcomes(
-                Outcome,
-                self._s3,
-                self._bucket,
-                key,
-                index=index,
-                progress=progress,
-                lasting=lambda outcome: not outcome.failed,
-            )
+    def _process_one(self, index: int) -> OrderOutcome | None:
+        return self.function.process(self.orders, index) if self.deadlines.left(LAST_ORDER) > 0 else None
 
-        with ThreadPoolExecutor(_READERS) as readers:
-            found = list(readers.map(read, range(len(slices))))
-        return account(self.book, slices, found, why_no_outcome=why_no_outcome)
+    def _save(self, settled: dict[int, OrderOutcome], calls: Iterable[Future[OrderOutcome | None]]) -> None:
+        ended = [call.result() for call in calls if call.done() and not call.cancelled()]
+        settled.update({outcome.index: outcome for outcome in ended if outcome is not None})
+        self.file.save(settled.values())
 
-    def notes(self) -> DeliveryNotes:
-        """Which of the run's alerts were delivered, as earlier summaries noted it."""
-        return DeliveryNotes(self._s3, self._bucket, alerts_key(self._orders_at))
+    def _late(self, index: int, last: OrderOutcome | None) -> OrderOutcome:
+        """The outcome of an order for which there is no more time; ``last`` is that of an earlier attempt."""
+        reason = TIME_UP if last is None else f"{last.reason}; {TIME_UP}"
+        return OrderOutcome(index, self.orders.id_of(index), Result.ERRORED, reason=reason)
 
 
-def raise_for_failures(outcomes: Sequence[Outcome]) -> None:
+def raise_for_orders(outcomes: Sequence[OrderOutcome]) -> None:
     """Turn orders that were not accepted into the one error of their task.
 
     Raises:
-        RetryableOrdersError: a retry may mend at least one.
-        OrdersFailedError: none.
+        RetryableOrdersError: for at least one, a retry may succeed.
+        OrdersFailedError: for none.
     """
-    failures = [outcome for outcome in outcomes if outcome.failed]
-    if not failures:
-        return
-    # What broke before what was merely rejected: that is what somebody has to look at.
-    failures.sort(key=lambda failure: failure.result is Result.REJECTED)
-    shown = "; ".join(f"order {failure.index}: {failure.reason}" for failure in failures[:_SHOWN])
-    more = f"; and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else ""
-    counted = ", ".join(
-        f"{number} {result.value}"
-        for result in Result
-        if (number := sum(outcome.result is result for outcome in outcomes))
-    )
-    kind = RetryableOrdersError if any(failure.retryable for failure in failures) else OrdersFailedError
-    raise kind(f"{counted} of {len(outcomes)} orders: {shown}{more}")
+    counts = {result: sum(outcome.result is result for outcome in outcomes) for result in Result}
+    counted = ", ".join(f"{number} {result.value}" for result, number in counts.items() if number)
+    # What failed before what was merely rejected: that is what somebody has to look at.
+    failures = sorted((each for each in outcomes if each.failed), key=lambda each: each.result is Result.REJECTED)
+    headline = f"{counted} of {len(outcomes)} orders"
+    raise_for_failures(failures, headline, what="order", retry=RetryableOrdersError, fail=OrdersFailedError)

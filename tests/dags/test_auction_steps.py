@@ -54,7 +54,7 @@ def test_work_is_references_and_the_orders_stay_in_s3(world: AuctionWorld, run: 
         {"orders": place, "start": 1, "stop": 2, "concurrency": 4},
     ]
     assert world.paper("runs/")["orders"][1]["status"] == "rejected"
-    assert run.pushed(WAIT_TASK, XComKey.ORDERS) == {"place": place, "clear_number": 0}
+    assert run.pushed(WAIT_TASK, XComKey.ORDERS) == {"uri": place, "clear_number": 0}
 
 
 def test_wait_counts_from_the_start_of_the_run(world: AuctionWorld, run: FakeRun) -> None:

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from airflow_ext.defaults import SHORT_RUN_DEFAULTS
 from airflow_ext.settings import Settings
 from include.auction import deadlines
-from include.auction.deadlines import RunClock
+from include.auction.deadlines import RunDeadlines
 
 if TYPE_CHECKING:
     from airflow.dag_processing.dagbag import DagBag
@@ -41,7 +41,7 @@ def test_steps_come_one_after_the_other() -> None:
         EVERY.total_seconds(),
     ]
     assert limits == sorted(set(limits))
-    assert deadlines.LAST_ALERT - deadlines.LAST_ANSWER >= deadlines.MIN_TELLING
+    assert deadlines.LAST_ALERT - deadlines.LAST_ANSWER >= deadlines.MIN_ALERTS
 
 
 def test_settings_leave_time_for_the_orders() -> None:
@@ -67,17 +67,17 @@ def test_silent_trigger_is_given_up_when_orders_would_come_too_late(dag: DAG) ->
 
 
 def test_clock_counts_from_the_start_of_the_run() -> None:
-    clock = RunClock(1000.0, lambda: 1200.0)
+    clock = RunDeadlines(1000.0, lambda: 1200.0)
     assert clock.left(deadlines.LAST_ORDER) == 55
     assert clock.left(100) == -100
     start = datetime(2026, 3, 8, 6, tzinfo=UTC)
-    assert RunClock.of(start).started == start.timestamp()
-    assert RunClock.of(None).left(10) == pytest.approx(10, abs=1)
+    assert RunDeadlines.of(start).started == start.timestamp()
+    assert RunDeadlines.of(None).left(10) == pytest.approx(10, abs=1)
 
 
 @pytest.mark.parametrize(("age", "expected"), [(0, 40), (250, 35), (284, 5), (400, 5)])
 def test_telling_takes_what_is_left_but_never_all_or_nothing(age: float, expected: float) -> None:
-    assert RunClock(0.0, lambda: age).telling() == expected
+    assert RunDeadlines(0.0, lambda: age).alerts() == expected
 
 
 FUNCTIONS = [

@@ -70,7 +70,7 @@ def test_wait_goes_on_in_the_triggerer_without_orders_to_lose(world: AuctionWorl
     fail_papers(world, "PutObject", "orders.json", times=3)
     found = begin(run)
     assert isinstance(found, Wait)
-    event = asyncio.run(LambdaResultTrigger(asdict(found))._outcome())
+    event = asyncio.run(LambdaResultTrigger(asdict(found))._event())
     assert event["ready"]
     assert len(world.functions.asked(A)) == 2
 

@@ -1,4 +1,4 @@
-"""A run's orders, outcomes and stored orders on the emulator's S3, with the real Lambda B."""
+"""A run's files and its stored orders on the emulator's S3, with the real Lambda B."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from include.auction.alerts import DeliveryNotes
-from include.auction.deadlines import RunClock
+from include.auction.deadlines import RunDeadlines
+from include.auction.functions import OrderFunction
 from include.auction.keys import orders_key
-from include.auction.models import OrderBook, Outcome, Result, keep_book, keep_summary, slice_of
+from include.auction.models import OrderOutcome, Orders, Result, slice_of
 from include.auction.run import AuctionRun
 from include.clients.lambda_function import FunctionClient
 from tests.worlds.functions import AdHocFunction
@@ -48,20 +48,19 @@ class Night:
         self.aws = aws
         self.bucket = bucket
         self.run_id = f"manual__2026-03-08T06:00:00+00:00-{next(RUNS)}"
-        self.place = f"s3://{bucket}/{orders_key(DAY, self.run_id)}"
+        self.uri = f"s3://{bucket}/{orders_key(DAY, self.run_id)}"
 
-    def keep(self, *orders: Any) -> OrderBook:
-        return keep_book(self.aws.s3, self.place, run_id=self.run_id, day=DAY, orders=orders)
+    def save(self, *orders: Any) -> Orders:
+        return Orders(self.run_id, DAY, orders).save(self.aws.s3, self.uri)
 
-    def process(self, function_name: str, *, clear_number: int = 0) -> list[Outcome]:
-        run = AuctionRun.at(self.place, self.aws.s3)
-        functions = FunctionClient(self.aws.functions)
-        piece = slice_of(0, len(run.book.orders))
+    def process(self, function_name: str, *, clear_number: int = 0) -> list[OrderOutcome]:
+        run = AuctionRun.load(self.uri, self.aws.s3)
+        function = OrderFunction(FunctionClient(self.aws.functions), function_name)
+        piece = slice_of(0, len(run.orders.items))
         return run.process_slice(
             piece,
-            functions,
-            function_name,
-            clock=RunClock.of(None),
+            function,
+            deadlines=RunDeadlines.of(None),
             concurrency=3,
             clear_number=clear_number,
             resume=True,
@@ -76,21 +75,21 @@ def night(aws: Aws, order_results_bucket: str) -> Night:
     return Night(aws, order_results_bucket)
 
 
-def test_of_many_writers_one_keeps_the_orders_and_all_see_the_same(night: Night) -> None:
+def test_of_many_writers_one_saves_the_orders_and_all_see_the_same(night: Night) -> None:
     start = threading.Barrier(8, timeout=10)
 
-    def keep(number: int) -> OrderBook:
+    def save(number: int) -> Orders:
         start.wait()
-        return night.keep({"writer": number})
+        return night.save({"writer": number})
 
     with ThreadPoolExecutor(8) as pool:
-        books = list(pool.map(keep, range(8)))
-    assert len({json.dumps(book.orders) for book in books}) == 1
+        saved = list(pool.map(save, range(8)))
+    assert len({json.dumps(orders.items) for orders in saved}) == 1
     assert night.versions(orders_key(DAY, night.run_id)) == 1
 
 
 def test_orders_end_as_they_should_and_are_stored_once(night: Night, outputs: Mapping[str, str]) -> None:
-    book = night.keep(
+    orders = night.save(
         {"status": "accepted", "power": 2.1}, {"status": "rejected"}, {"status": "odd"}, {"order": "accepted"}
     )
     name = outputs["AuctionOrderFunctionName"]
@@ -102,13 +101,13 @@ def test_orders_end_as_they_should_and_are_stored_once(night: Night, outputs: Ma
     for outcome in outcomes:
         assert night.versions(f"orders/2026/03/08/order_{outcome.order_id}") == (outcome.result is Result.ACCEPTED)
     stored = json.loads(night.aws.s3.get_object(Bucket=night.bucket, Key=outcomes[0].key or "")["Body"].read())
-    assert stored == book.payload(0)
+    assert stored == orders.payload(0)
 
 
 def test_function_killed_after_its_write_stores_no_second_object(
     night: Night, outputs: Mapping[str, str], tmp_path: Path
 ) -> None:
-    night.keep({"status": "accepted"})
+    night.save({"status": "accepted"})
     dying = AdHocFunction(
         night.aws.functions, tmp_path, DIES_AFTER_THE_WRITE, timeout=30, real=outputs["AuctionOrderFunctionName"]
     )
@@ -122,18 +121,18 @@ def test_function_killed_after_its_write_stores_no_second_object(
     assert night.versions(key) == 1
 
 
-def test_summary_and_notes_are_read_as_they_were_kept(night: Night, outputs: Mapping[str, str]) -> None:
-    night.keep({"status": "accepted"}, {"status": "rejected"})
+def test_summary_and_delivery_record_are_read_as_they_were_saved(night: Night, outputs: Mapping[str, str]) -> None:
+    night.save({"status": "accepted"}, {"status": "rejected"})
     night.process(outputs["AuctionOrderFunctionName"])
-    run = AuctionRun.at(night.place, night.aws.s3)
+    run = AuctionRun.load(night.uri, night.aws.s3)
     summary = run.account(
         [slice_of(0, 2)], clear_number=0, planned_at=0, succeeded=[], why_no_outcome=lambda index: None
     )
-    key = keep_summary(night.aws.s3, night.bucket, summary)
+    key = summary.save(night.aws.s3, night.bucket)
     kept = json.loads(night.aws.s3.get_object(Bucket=night.bucket, Key=key)["Body"].read())
     assert (kept["run_id"], kept["total"], kept["accepted"], kept["rejected"]) == (night.run_id, 2, 1, 1)
-    notes = run.notes()
-    notes.add("one", "sns")
-    notes.save()
-    again: DeliveryNotes = run.notes()
+    record = run.delivery_record()
+    record.add("one", "sns")
+    record.save()
+    again = run.delivery_record()
     assert (again.channels_of("one"), again.channels_of("two")) == (["sns"], [])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.config import Config
 
-from include.auction.models import OrderBook
+from include.auction.models import Orders
 from include.clients.lambda_function import CONNECT_TIMEOUT_SECONDS, FunctionClient
 from include.errors import (
     FunctionFailedError,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Aws
 
 Make = Callable[..., AdHocFunction]
-ORDERS = OrderBook(
+ORDERS = Orders(
     "test_function_client", date(2026, 3, 8), ({"status": "accepted", "power": 2.1}, {"order": "rejected"}, {})
 )
 
@@ -118,8 +118,8 @@ def test_refusals_of_the_real_function_are_known_by_their_type(
     name = outputs["AuctionOrderFunctionName"]
     accepted = functions.invoke(name, ORDERS.payload(0) or {})
     assert accepted == {
-        "order_id": ORDERS.order_id(0),
-        "key": f"orders/2026/03/08/order_{ORDERS.order_id(0)}.json",
+        "order_id": ORDERS.id_of(0),
+        "key": f"orders/2026/03/08/order_{ORDERS.id_of(0)}.json",
     }
     with pytest.raises(FunctionFailedError, match="was rejected") as rejected:
         functions.invoke(name, ORDERS.payload(1) or {})

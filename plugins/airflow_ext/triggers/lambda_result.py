@@ -1,7 +1,4 @@
-"""Waiting for the results of the auction: what the sensor does in a worker and its trigger in the triggerer.
-
-Waits in the triggerer until Lambda A has results.
-"""
+"""Waiting for the results of the auction: what the sensor does in a worker, and its trigger in the triggerer."""
 
 from __future__ import annotations
 
@@ -21,10 +18,10 @@ from airflow_ext.ids import XComKey
 from airflow_ext.notifications.failure_callback import push_quietly, safe_text
 from airflow_ext.settings import load_settings
 from include import errors
-from include.auction.deadlines import GRACE, RunClock
+from include.auction.deadlines import GRACE, RunDeadlines
 from include.auction.keys import auction_day, orders_key
-from include.auction.models import read_book
-from include.auction.results import ResultsWatch, RunPlace, pause_before
+from include.auction.models import Orders
+from include.auction.results import ResultsPoller, pause_before
 from include.clients.lambda_function import FunctionClient
 from include.errors import PipelineError, ResultsFailedError, TransientError
 
@@ -38,7 +35,7 @@ class Work(TypedDict):
     """What a mapped task gets; every one of them reads the whole list of these, so it is short.
 
     Args:
-        orders: where the run's orders lie, ``s3://bucket/key``.
+        orders: of the run, ``s3://bucket/key``.
         start: index of its first order.
         stop: index after its last.
         concurrency: invocations at once.
@@ -50,23 +47,18 @@ class Work(TypedDict):
     concurrency: int
 
 
-Event = dict[str, Any]
-"""What the trigger fires: references and numbers, never an order."""
-
-
 @dataclass(frozen=True)
 class Wait:
     """One run's wait for results; JSON values, as it travels to the triggerer.
 
     Args:
         function_name: Lambda A.
-        orders: where the run's orders belong, ``s3://bucket/key``.
+        orders: of the run, ``s3://bucket/key``.
         run_id: the run's id.
-        day: UTC day of the run's papers, ``YYYY-MM-DD``.
-        deadline: Lambda A is not asked after it, Unix time; the same however often the wait is taken up again.
+        day: UTC day of the run's keys, ``YYYY-MM-DD``.
+        deadline: Lambda A is not polled after it, Unix time; the same however often the wait is resumed.
         seconds: how long the run could wait in all, for people.
-        polls: looks so far. A triggerer that is started again counts on from the worker's look, so there may have been
-            more.
+        polls: so far. A triggerer that is started again counts on from the worker's poll, so there may have been more.
         failure: what was wrong at the last of them.
     """
 
@@ -79,36 +71,36 @@ class Wait:
     polls: int = 0
     failure: str | None = None
 
-    def watch(self) -> ResultsWatch:
-        """What asks Lambda A; reads the connection, so not in an event loop."""
-        run = RunPlace(self.orders, self.run_id, date.fromisoformat(self.day))
+    def poller(self) -> ResultsPoller:
+        """Polls Lambda A; reads the connection, so not in an event loop."""
         session = AwsSession()
         functions = FunctionClient(lambda_client(session=session))
-        return ResultsWatch(s3_client(session=session), functions, self.function_name, run)
+        day = date.fromisoformat(self.day)
+        return ResultsPoller(s3_client(session=session), functions, self.function_name, self.orders, self.run_id, day)
 
-    def pause(self, watch: ResultsWatch) -> float | None:
-        """Seconds until the next look, or None when the time is up; to keep orders there is a little more of it."""
-        left = self.deadline + (GRACE if watch.holds_orders else 0) - time.time()
+    def pause(self, poller: ResultsPoller) -> float | None:
+        """Seconds until the next poll, or None when the time is up; to save orders there is a little more of it."""
+        left = self.deadline + (GRACE if poller.holds_orders else 0) - time.time()
         return min(left, pause_before(self.polls + 1)) if left > 0 else None
 
-    def look(self, watch: ResultsWatch) -> Wait | None:
-        """Look once; None when the orders are there, else the wait as it stands now.
+    def poll(self, poller: ResultsPoller) -> Wait | None:
+        """Poll once; None when the orders are there, else the wait as it stands now.
 
         Raises:
-            PermanentError: no further look would help.
+            PermanentError: no further poll would help.
         """
         failure = None
         try:
-            if watch.look() is not None:
+            if poller.poll() is not None:
                 return None
         except TransientError as error:
             failure = safe_text(f"{type(error).__name__}: {error}")
-            log.warning("no results at look %d: %s", self.polls + 1, failure)
+            log.warning("no results at poll %d: %s", self.polls + 1, failure)
         return replace(self, polls=self.polls + 1, failure=failure)
 
 
 def begin(context: Context, function_name: str, *, sleep: Callable[[float], None] = time.sleep) -> Wait | list[Work]:
-    """Look for the run's orders in S3, then at Lambda A.
+    """Look for the run's orders in S3, then poll Lambda A once.
 
     Args:
         context: that of the first task.
@@ -129,22 +121,22 @@ def begin(context: Context, function_name: str, *, sleep: Callable[[float], None
         f"s3://{settings.order_results_bucket}/{orders_key(day, dag_run.run_id)}",
         dag_run.run_id,
         day.isoformat(),
-        RunClock.of(dag_run.start_date).started + settings.auction_results_timeout,
+        RunDeadlines.of(dag_run.start_date).started + settings.auction_results_timeout,
         settings.auction_results_timeout,
     )
-    watch = wait.watch()
-    if watch.find() is not None:
-        log.info("the run has its orders already: nobody is asked")
+    poller = wait.poller()
+    if poller.find() is not None:
+        log.info("the run has its orders already: Lambda A is not invoked")
         return cut_work(context, wait.orders)
-    if wait.pause(watch) is None:
+    if wait.pause(poller) is None:
         _end_without_orders(context, wait)
-    waiting = wait.look(watch)
-    while waiting is not None and watch.holds_orders:
-        # They could not be kept, and cannot travel to the triggerer.
-        if (pause := waiting.pause(watch)) is None:
+    waiting = wait.poll(poller)
+    while waiting is not None and poller.holds_orders:
+        # They could not be saved, and cannot travel to the triggerer.
+        if (pause := waiting.pause(poller)) is None:
             _end_without_orders(context, waiting)
         sleep(pause)
-        waiting = waiting.look(watch)
+        waiting = waiting.poll(poller)
     return waiting or cut_work(context, wait.orders)
 
 
@@ -153,11 +145,12 @@ def end(context: Context, event: Event) -> list[Work]:
 
     Raises:
         AirflowSkipException: there were no results.
-        PipelineError: waiting failed.
+        PipelineError: waiting failed; of the class that it had in the triggerer, which decides about the retry.
     """
     wait = Wait(**event["wait"])
     if event["error"] is not None:
-        raise _error(**event["error"])
+        kind: type[PipelineError] = getattr(errors, event["error"]["kind"])
+        raise kind(event["error"]["message"])
     if not event["ready"]:
         _end_without_orders(context, wait)
     return cut_work(context, wait.orders)
@@ -166,7 +159,7 @@ def end(context: Context, event: Event) -> list[Work]:
 def _end_without_orders(context: Context, wait: Wait) -> NoReturn:
     if wait.failure is not None:
         raise ResultsFailedError(
-            f"no results of {wait.function_name} within {wait.seconds} s, and the last look that is known of failed: "
+            f"no results of {wait.function_name} within {wait.seconds} s, and the last known poll failed: "
             f"{wait.failure}"
         )
     reason = f"no results within {wait.seconds} s; invocations of {wait.function_name}: at least {wait.polls}"
@@ -174,38 +167,35 @@ def _end_without_orders(context: Context, wait: Wait) -> NoReturn:
     raise AirflowSkipException(reason)
 
 
-def cut_work(context: Context, orders: str) -> list[Work]:
+def cut_work(context: Context, uri: str) -> list[Work]:
     """Cut the run's orders into the work of its mapped tasks."""
     settings = load_settings()
-    book = read_book(s3_client(), orders)
-    slices = book.cut(max_tasks=settings.max_mapped_orders, per_task=settings.orders_per_task)
-    log.info("%d orders in %d tasks", len(book.orders), len(slices))
-    context["ti"].xcom_push(
-        key=XComKey.ORDERS, value={"place": orders, "clear_number": context["dag_run"].clear_number or 0}
-    )
+    orders = Orders.load(s3_client(), uri)
+    slices = orders.cut(max_tasks=settings.max_mapped_orders, per_task=settings.orders_per_task)
+    log.info("%d orders in %d tasks", len(orders.items), len(slices))
+    clear_number = context["dag_run"].clear_number or 0
+    context["ti"].xcom_push(key=XComKey.ORDERS, value={"uri": uri, "clear_number": clear_number})
     return [
-        Work(orders=orders, start=piece.start, stop=piece.stop, concurrency=settings.auction_concurrency)
+        Work(orders=uri, start=piece.start, stop=piece.stop, concurrency=settings.auction_concurrency)
         for piece in slices
     ]
 
 
+Event = dict[str, Any]
+"""What the trigger fires: references and numbers, never an order."""
+
+
 def event_of(wait: Wait, *, ready: bool = False, error: PipelineError | None = None) -> Event:
     """What the trigger fires; :func:`end` takes it."""
-    told = None if error is None else {"kind": type(error).__name__, "message": safe_text(error)}
-    return {"wait": asdict(wait), "ready": ready, "error": told}
-
-
-def _error(kind: str, message: str) -> PipelineError:
-    """The error that was met in the triggerer, of its own class: its branch decides whether the task is retried."""
-    found: type[PipelineError] = getattr(errors, kind)
-    return found(message)
+    failed = None if error is None else {"kind": type(error).__name__, "message": safe_text(error)}
+    return {"wait": asdict(wait), "ready": ready, "error": failed}
 
 
 class LambdaResultTrigger(BaseTrigger):
-    """Asks Lambda A now and then until it has results, keeps these in S3, and fires one event with references.
+    """Polls Lambda A until it has results, saves these in S3, and fires one event with references.
 
-    Each look runs in a thread, one after another, so that the event loop is never held. A triggerer that is started
-    again takes the wait up with the same deadline, and finds the orders if they were kept before it died.
+    Each poll runs in a thread, one after another, so that the event loop is never blocked. A triggerer that is started
+    again resumes the wait with the same deadline, and finds the orders if they were saved before it died.
 
     Args:
         wait: fields of :class:`~airflow_ext.triggers.lambda_result.Wait`.
@@ -221,23 +211,23 @@ class LambdaResultTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fire once: results, no results, or why waiting makes no sense."""
-        yield TriggerEvent(await self._outcome())  # type: ignore[no-untyped-call] # Airflow's is untyped
+        yield TriggerEvent(await self._event())  # type: ignore[no-untyped-call] # Airflow's is untyped
 
-    async def _outcome(self) -> Event:
+    async def _event(self) -> Event:
         wait = self.wait
         try:
-            watch = await asyncio.to_thread(wait.watch)
-            if await asyncio.to_thread(watch.find) is not None:
+            poller = await asyncio.to_thread(wait.poller)
+            if await asyncio.to_thread(poller.find) is not None:
                 return event_of(wait, ready=True)
-            while (pause := wait.pause(watch)) is not None:
+            while (pause := wait.pause(poller)) is not None:
                 await asyncio.sleep(pause)
-                waiting = await asyncio.to_thread(wait.look, watch)
+                waiting = await asyncio.to_thread(wait.poll, poller)
                 if waiting is None:
                     return event_of(wait, ready=True)
                 wait = waiting
         except PipelineError as error:
             return event_of(wait, error=error)
-        except Exception as error:  # noqa: BLE001 - the task would fail without a word of why, and without a retry
+        except Exception as error:  # noqa: BLE001 - the task would fail without a reason, and without a retry
             # The type only: what raised is not ours, and may quote anything.
             what = f"waiting in the triggerer broke off: {type(error).__name__}"
             log.error("%s", what)

@@ -3,26 +3,27 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
-from include.alerts import Alert, Severity
+from include.alerts import Alert, RunRef, Severity
 from include.auction.alerts import no_orders, order_alerts
-from include.auction.models import Outcome, Result, Summary, slice_of
-
-PIPELINE = "energy_auction"
+from include.auction.models import OrderOutcome, Result, Summary, slice_of
 
 
 def log_url(task: str, map_index: int | None) -> str:
     return f"http://airflow.test/{task}/{map_index}"
 
 
-def outcome(index: int, result: Result, reason: str | None = None, **more: Any) -> Outcome:
-    return Outcome(index, f"id-{index}", result, reason=reason, **more)
+RUN = RunRef("energy_auction", "run", log_url)
 
 
-def alerts(*outcomes: Outcome) -> dict[str, Alert]:
+def outcome(index: int, result: Result, reason: str | None = None, **more: Any) -> OrderOutcome:
+    return OrderOutcome(index, f"id-{index}", result, reason=reason, **more)
+
+
+def alerts(*outcomes: OrderOutcome) -> dict[str, Alert]:
     """Of orders that are two to a task."""
     slices = [slice_of(start, min(start + 2, len(outcomes))) for start in range(0, len(outcomes), 2)]
     summary = Summary("run", date(2026, 3, 8), outcomes)
-    return order_alerts(summary, slices, pipeline=PIPELINE, log_url=log_url)
+    return order_alerts(RUN, summary, slices)
 
 
 def test_accepted_orders_are_no_news() -> None:
@@ -53,7 +54,7 @@ def test_order_without_a_reason_is_told_too() -> None:
 
 
 def test_run_without_orders_is_told_in_one_alert() -> None:
-    alert = no_orders(pipeline=PIPELINE, run_id="run", reason="malformed", log_url=log_url)
+    alert = no_orders(RUN, reason="malformed")
     assert alert.subject == "[ERROR] energy_auction: no order was processed: waiting for results failed"
     assert (
         "- the results in wait_for_results: malformed\n    log: http://airflow.test/wait_for_results/None" in alert.text

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.alerts import Alert, Severity
-from include.auction.alerts import ATTEMPTS, MAX_FAILURES_IN_A_ROW, DeliveryNotes, Send, deliver
+from include.auction.alerts import ATTEMPTS, MAX_FAILURES_IN_A_ROW, DeliveryRecord, Send, deliver
 from tests.worlds.s3 import FakeS3, s3_error
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ def down(order: str) -> bool:
     return True
 
 
-def notes(s3: FakeS3) -> DeliveryNotes:
-    return DeliveryNotes(cast("S3Client", s3), "archive", KEY)
+def record(s3: FakeS3) -> DeliveryRecord:
+    return DeliveryRecord(cast("S3Client", s3), "archive", KEY)
 
 
 def send(s3: FakeS3, count: int, clock: Callable[[], float] = lambda: 0.0, **channels: Send) -> int:
-    """Deliver alerts ``0`` to ``count`` through the channels; nobody waits."""
+    """Deliver alerts ``0`` to ``count`` through the channels, without pauses."""
     alerts = {f"{n}/rejected": Alert(Severity.WARNING, "p", "r", str(n)) for n in range(count)}
-    return deliver(alerts, channels, notes(s3), at_once=AT_ONCE, seconds=40, sleep=lambda seconds: None, clock=clock)
+    return deliver(alerts, channels, record(s3), at_once=AT_ONCE, seconds=40, sleep=lambda seconds: None, clock=clock)
 
 
 def test_each_alert_goes_once_through_each_channel() -> None:
@@ -56,7 +56,7 @@ def test_each_alert_goes_once_through_each_channel() -> None:
     assert send(s3, 50, slack=slack, sns=sns) == 0
     expected = sorted(map(str, range(50)))
     assert sorted(slack.taken) == sorted(sns.taken) == expected
-    assert sorted(notes(s3).channels_of("7/rejected")) == ["slack", "sns"]
+    assert sorted(record(s3).channels_of("7/rejected")) == ["slack", "sns"]
 
 
 def test_what_was_delivered_is_not_delivered_again() -> None:
@@ -72,7 +72,7 @@ def test_channels_do_not_wait_for_each_other(broken: str) -> None:
     (working,) = {"slack", "sns"} - {broken}
     assert send(s3, 20, **{broken: Channel(down), working: good}) == 20
     assert len(good.taken) == 20
-    assert notes(s3).channels_of("0/rejected") == [working]
+    assert record(s3).channels_of("0/rejected") == [working]
 
 
 def test_channel_that_works_again_gets_what_it_missed() -> None:
@@ -83,7 +83,7 @@ def test_channel_that_works_again_gets_what_it_missed() -> None:
     assert (sorted(slack.taken), sorted(sns.taken)) == (["0", "1", "2"], ["0", "1", "2"])
 
 
-def test_nothing_to_tell_and_nobody_to_tell() -> None:
+def test_without_alerts_or_channels_nothing_is_written() -> None:
     s3 = FakeS3()
     assert send(s3, 0, slack=Channel()) == 0
     assert send(s3, 3) == 0
@@ -101,7 +101,7 @@ def test_alert_is_tried_a_few_times(caplog: pytest.LogCaptureFixture) -> None:
     slack = Channel(refuses)
     alerts = {order: Alert(Severity.ERROR, "p", "r", order) for order in ("0", "1", "2")}
     channels = {"slack": slack}
-    assert deliver(alerts, channels, notes(FakeS3()), at_once=AT_ONCE, seconds=40, sleep=pauses.append) == 1
+    assert deliver(alerts, channels, record(FakeS3()), at_once=AT_ONCE, seconds=40, sleep=pauses.append) == 1
     assert slack.attempts == {"0": 1, "1": ATTEMPTS, "2": ATTEMPTS}
     assert sorted(slack.taken) == ["0", "1"]
     assert len(pauses) == 2 * (ATTEMPTS - 1)
@@ -117,7 +117,7 @@ def test_channel_that_is_down_is_not_tried_for_every_alert() -> None:
     assert len(sns.attempts) < MAX_FAILURES_IN_A_ROW + AT_ONCE["sns"]
 
 
-def test_time_that_is_up_ends_the_telling() -> None:
+def test_time_that_is_up_ends_the_delivery() -> None:
     ticks = iter(range(1000))
     slack = Channel()
     undelivered = send(FakeS3(), 600, clock=lambda: float(next(ticks)), slack=slack)
@@ -126,7 +126,9 @@ def test_time_that_is_up_ends_the_telling() -> None:
 
 
 @given(st.integers(0, 30), st.sets(st.integers(0, 29)), st.sets(st.integers(0, 29)))
-def test_however_often_it_is_repeated_nobody_is_told_twice(count: int, no_slack: set[int], no_sns: set[int]) -> None:
+def test_however_often_it_is_repeated_no_alert_is_delivered_twice(
+    count: int, no_slack: set[int], no_sns: set[int]
+) -> None:
     s3 = FakeS3()
     slack, sns = (Channel(lambda order, bad=bad: int(order) in bad) for bad in (no_slack, no_sns))  # type: ignore[misc]
     for _ in range(2):
@@ -137,7 +139,7 @@ def test_however_often_it_is_repeated_nobody_is_told_twice(count: int, no_slack:
         assert set(channel.taken) <= {str(n) for n in range(count) if n not in bad}
 
 
-def test_notes_are_kept_while_alerts_are_on_their_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deliveries_are_recorded_while_alerts_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("include.auction.alerts.SAVE_EVERY_SECONDS", 0.0)
     s3 = FakeS3()
 
@@ -154,7 +156,7 @@ def test_notes_are_kept_while_alerts_are_on_their_way(monkeypatch: pytest.Monkey
     assert sorted(slack.taken + again.taken) == sorted(map(str, range(20)))
 
 
-def test_notes_that_cannot_be_kept_stop_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_record_that_cannot_be_written_stops_no_alert(caplog: pytest.LogCaptureFixture) -> None:
     s3 = FakeS3()
 
     def fail(request: object) -> None:
@@ -164,23 +166,23 @@ def test_notes_that_cannot_be_kept_stop_nobody(caplog: pytest.LogCaptureFixture)
     slack = Channel()
     assert send(s3, 3, slack=slack) == 0
     assert len(slack.taken) == 3
-    assert "delivered alerts were not noted" in caplog.text
+    assert "delivered alerts were not recorded" in caplog.text
 
 
 @pytest.mark.parametrize("channel", AT_ONCE)
-def test_no_more_alerts_on_their_way_than_a_channel_takes(channel: str) -> None:
-    on_their_way, most, lock = 0, 0, threading.Lock()
-    # Nobody is sent off before as many are on their way as may be: fewer at once would break the barrier.
+def test_no_more_alerts_under_way_than_a_channel_takes(channel: str) -> None:
+    under_way, most, lock = 0, 0, threading.Lock()
+    # None is answered before as many are under way as may be: fewer at once would break the barrier.
     meeting = threading.Barrier(AT_ONCE[channel], timeout=10)
 
     def take(alert: Alert) -> None:
-        nonlocal on_their_way, most
+        nonlocal under_way, most
         with lock:
-            on_their_way += 1
-            most = max(most, on_their_way)
+            under_way += 1
+            most = max(most, under_way)
         meeting.wait()
         with lock:
-            on_their_way -= 1
+            under_way -= 1
 
     assert send(FakeS3(), 8, **{channel: take}) == 0
     assert most == AT_ONCE[channel]
@@ -195,23 +197,23 @@ def test_channel_that_does_not_answer_is_not_waited_for() -> None:
 
     alerts = {"0/rejected": Alert(Severity.WARNING, "p", "r", "0")}
     channels = {"slack": stuck, "sns": sns}
-    assert deliver(alerts, channels, notes(s3), at_once=AT_ONCE, seconds=0.2) == 1
+    assert deliver(alerts, channels, record(s3), at_once=AT_ONCE, seconds=0.2) == 1
     assert not answered.is_set(), "the run waits for a channel"
     answer.set()
     assert sns.taken == ["0"]
 
 
 @pytest.mark.parametrize("body", [b"{not json", b"[1]", b"5", b'{"delivered": 5}', b'{"delivered": {"0/rejected": 5}}'])
-def test_damaged_notes_keep_nobody_silent(body: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_record_stops_no_alert(body: bytes, caplog: pytest.LogCaptureFixture) -> None:
     s3, slack = FakeS3(), Channel()
     s3.put_object(Bucket="archive", Key=KEY, Body=body)
     assert send(s3, 2, slack=slack) == 0
     assert slack.taken == ["0", "1"]
     assert "delivered alerts cannot be read and may be repeated" in caplog.text
-    assert notes(s3).channels_of("1/rejected") == ["slack"]
+    assert record(s3).channels_of("1/rejected") == ["slack"]
 
 
-def test_notes_that_cannot_be_read_or_kept_keep_nobody_silent() -> None:
+def test_record_that_cannot_be_read_or_written_stops_no_alert() -> None:
     def fail(request: object) -> None:
         raise s3_error("AccessDenied")
 

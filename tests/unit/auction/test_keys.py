@@ -7,17 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.auction.keys import alerts_key, auction_day, order_id, orders_key, outcomes_key, summary_key
+from include.auction.keys import alerts_key, auction_day, order_id, orders_key, summary_key
 
 DAY = date(2026, 3, 8)
 RUN = "scheduled__2026-03-08T06:00:00+00:00"
 LATE = datetime(2026, 3, 8, 23, 30, tzinfo=timezone(timedelta(hours=-5)))
 
 
-def test_papers_lie_where_the_contract_says() -> None:
+def test_files_lie_where_the_contract_says() -> None:
     orders = orders_key(DAY, RUN)
     assert orders == f"runs/2026/03/08/{RUN}/orders.json"
-    assert outcomes_key(orders, 100) == f"runs/2026/03/08/{RUN}/outcomes/000100.json"
     assert alerts_key(orders) == f"runs/2026/03/08/{RUN}/alerts.json"
     assert summary_key(DAY, RUN) == f"summaries/2026/03/08/{RUN}.json"
 

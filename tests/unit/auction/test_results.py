@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.auction.models import Outcome, Result, Summary, keep_summary
-from include.auction.results import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, ResultsWatch, RunPlace, pause_before
+from include.auction.models import OrderOutcome, Result, Summary
+from include.auction.results import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, ResultsPoller, pause_before
 from include.clients.lambda_function import FunctionClient
 from include.errors import (
     FunctionFailedError,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_s3 import S3Client
 
-PLACE = RunPlace("s3://archive/runs/run/orders.json", "run", date(2026, 3, 8))
+DAY = date(2026, 3, 8)
 NOT_YET = {"results": False}
 READY = {"results": True, "orders": [{"status": "accepted"}, {"status": "rejected"}]}
 
@@ -38,9 +38,9 @@ class Stage:
         self.functions = FakeLambda({"a": self._answer})
         self.s3 = FakeS3()
 
-    def watch(self) -> ResultsWatch:
+    def poller(self) -> ResultsPoller:
         functions = FunctionClient(cast("LambdaClient", self.functions))
-        return ResultsWatch(cast("S3Client", self.s3), functions, "a", PLACE)
+        return ResultsPoller(cast("S3Client", self.s3), functions, "a", "s3://archive/runs/run/orders.json", "run", DAY)
 
     def _answer(self, payload: Any) -> Any:
         answer = self.answers.pop(0)
@@ -49,40 +49,40 @@ class Stage:
         return answer
 
 
-def test_looks_until_there_are_results_and_keeps_them() -> None:
+def test_polls_until_there_are_results_and_saves_them() -> None:
     stage = Stage(NOT_YET, NOT_YET, READY)
-    watch = stage.watch()
-    assert [watch.look(), watch.look()] == [None, None]
+    poller = stage.poller()
+    assert [poller.poll(), poller.poll()] == [None, None]
     assert stage.s3.keys() == []
-    found = watch.look()
+    found = poller.poll()
     assert found is not None
-    assert list(found.orders) == READY["orders"]
-    assert len(stage.functions.invocations) == 3, "one look is one invocation"
-    assert stage.watch().find() == found
+    assert list(found.items) == READY["orders"]
+    assert len(stage.functions.invocations) == 3, "one poll is one invocation"
+    assert stage.poller().find() == found
 
 
-def test_nothing_kept_is_nothing_found() -> None:
-    assert Stage().watch().find() is None
+def test_nothing_saved_is_nothing_found() -> None:
+    assert Stage().poller().find() is None
 
 
-def test_orders_that_are_gone_are_not_looked_for_again() -> None:
+def test_orders_that_are_gone_are_not_replaced_by_new_ones() -> None:
     """They expire before the summary does; other orders would get their ids, and pass for stored."""
     stage = Stage()
-    summary = Summary("run", PLACE.day, (Outcome(0, "id", Result.ACCEPTED, key="k"),))
-    keep_summary(cast("S3Client", stage.s3), "archive", summary)
+    summary = Summary("run", DAY, (OrderOutcome(0, "id", Result.ACCEPTED, key="k"),))
+    summary.save(cast("S3Client", stage.s3), "archive")
     with pytest.raises(StorageRefusedError, match=r"are gone .* start a new run"):
-        stage.watch().find()
+        stage.poller().find()
 
 
-def test_run_that_found_nothing_before_may_look_again() -> None:
+def test_run_that_found_nothing_before_may_poll_again() -> None:
     stage = Stage()
-    keep_summary(cast("S3Client", stage.s3), "archive", Summary("run", PLACE.day, reason="no results"))
-    assert stage.watch().find() is None
+    Summary("run", DAY, reason="no results").save(cast("S3Client", stage.s3), "archive")
+    assert stage.poller().find() is None
 
 
 def test_function_is_given_nothing() -> None:
     stage = Stage(NOT_YET)
-    stage.watch().look()
+    stage.poller().poll()
     assert stage.functions.asked("a") == [{}]
 
 
@@ -96,38 +96,38 @@ def test_function_is_given_nothing() -> None:
 )
 def test_errors_of_the_invocation_pass(answer: Exception, error: type[Exception]) -> None:
     with pytest.raises(error):
-        Stage(answer).watch().look()
+        Stage(answer).poller().poll()
 
 
 def test_malformed_answer_names_the_function() -> None:
     with pytest.raises(InvalidAnswerError, match="function a: the answer has no field 'results'"):
-        Stage({}).watch().look()
+        Stage({}).poller().poll()
 
 
-def test_orders_that_could_not_be_kept_are_not_asked_for_again() -> None:
+def test_orders_that_could_not_be_saved_are_not_asked_for_again() -> None:
     stage = Stage(READY)
-    watch = stage.watch()
+    poller = stage.poller()
 
     def fail(request: object) -> None:
         raise s3_error("SlowDown")
 
     stage.s3.before["PutObject"] = fail
-    assert not watch.holds_orders
+    assert not poller.holds_orders
     for _ in range(2):
         with pytest.raises(StorageUnavailableError):
-            watch.look()
-        assert watch.holds_orders
+            poller.poll()
+        assert poller.holds_orders
     stage.s3.before.clear()
-    assert watch.look() is not None
+    assert poller.poll() is not None
     assert len(stage.functions.invocations) == 1
 
 
-def test_of_two_watches_the_first_to_keep_wins() -> None:
+def test_of_two_pollers_the_first_to_save_wins() -> None:
     stage = Stage(READY, {"results": True, "orders": []})
-    first, second = stage.watch().look(), stage.watch().look()
+    first, second = stage.poller().poll(), stage.poller().poll()
     assert first == second
     assert first is not None
-    assert len(first.orders) == 2
+    assert len(first.items) == 2
 
 
 def test_pauses_grow_to_their_limit() -> None:

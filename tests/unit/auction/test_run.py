@@ -9,22 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.auction.deadlines import RunClock
-from include.auction.models import (
-    NO_OUTCOME,
-    OrderBook,
-    Outcome,
-    Result,
-    Summary,
-    account,
-    had_orders,
-    keep_book,
-    keep_summary,
-    slice_of,
-)
-from include.auction.run import AuctionRun, raise_for_failures
+from include.auction.deadlines import RunDeadlines
+from include.auction.functions import OrderFunction
+from include.auction.models import OrderOutcome, Orders, Result, Summary, had_orders, slice_of
+from include.auction.run import AuctionRun, raise_for_orders
 from include.clients.lambda_function import FunctionClient
 from include.errors import OrdersFailedError, RetryableOrdersError
+from include.mapped_work import NO_OUTCOME, MappedWork
 from tests.worlds.functions import FakeLambda, RaisedError
 from tests.worlds.s3 import FakeS3
 
@@ -33,39 +24,38 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 DAY = date(2026, 3, 8)
-PLACE = "s3://archive/runs/2026/03/08/run/orders.json"
+URI = "s3://archive/runs/2026/03/08/run/orders.json"
 RESULTS = st.sampled_from(Result)
 
 
-def outcome(index: int, result: Result = Result.ACCEPTED, **more: Any) -> Outcome:
-    return Outcome(index, f"id-{index}", result, **more)
+def outcome(index: int, result: Result = Result.ACCEPTED, **more: Any) -> OrderOutcome:
+    return OrderOutcome(index, f"id-{index}", result, **more)
 
 
-def errored(index: int, *, retryable: bool = False) -> Outcome:
+def errored(index: int, *, retryable: bool = False) -> OrderOutcome:
     return outcome(index, Result.ERRORED, reason=f"reason {index}", retryable=retryable)
 
 
-class Night:
+class Run:
     """A run whose tasks have one order each; orders of which ``bad`` names the index are rejected."""
 
     def __init__(self, count: int, bad: Sequence[int] = ()) -> None:
         self.s3 = FakeS3()
-        keep_book(cast("S3Client", self.s3), PLACE, run_id="run", day=DAY, orders=[{"n": n} for n in range(count)])
+        Orders("run", DAY, tuple({"n": n} for n in range(count))).save(cast("S3Client", self.s3), URI)
         self.bad = set(bad)
         self.slices = [slice_of(n, n + 1) for n in range(count)]
         self.functions = FakeLambda({"b": self._order})
 
     @property
     def run(self) -> AuctionRun:
-        return AuctionRun.at(PLACE, cast("S3Client", self.s3))
+        return AuctionRun.load(URI, cast("S3Client", self.s3))
 
     def process(self, index: int, *, clear_number: int = 0) -> None:
-        functions = FunctionClient(cast("LambdaClient", self.functions))
+        function = OrderFunction(FunctionClient(cast("LambdaClient", self.functions)), "b")
         self.run.process_slice(
             self.slices[index],
-            functions,
-            "b",
-            clock=RunClock.of(None),
+            function,
+            deadlines=RunDeadlines.of(None),
             concurrency=1,
             clear_number=clear_number,
             resume=True,
@@ -88,63 +78,69 @@ class Night:
 
 
 def test_outcomes_of_all_tasks_are_found() -> None:
-    night = Night(3, bad=[1])
+    auction = Run(3, bad=[1])
     for index in range(3):
-        night.process(index)
-    assert night.account() == [Result.ACCEPTED, Result.REJECTED, Result.ACCEPTED]
-    assert night.s3.keys("runs/2026/03/08/run/outcomes/") == [
+        auction.process(index)
+    assert auction.account() == [Result.ACCEPTED, Result.REJECTED, Result.ACCEPTED]
+    assert auction.s3.keys("runs/2026/03/08/run/outcomes/") == [
         f"runs/2026/03/08/run/outcomes/{n:06d}.json" for n in range(3)
     ]
 
 
 def test_task_that_left_nothing_has_failed() -> None:
-    night = Night(2)
-    night.process(0)
-    assert night.account() == [Result.ACCEPTED, Result.ERRORED]
+    auction = Run(2)
+    auction.process(0)
+    assert auction.account() == [Result.ACCEPTED, Result.ERRORED]
 
 
 def test_accepted_order_counts_whatever_became_of_its_task_since() -> None:
-    night = Night(1)
-    night.process(0)
+    auction = Run(1)
+    auction.process(0)
     for planned_at in (0, 1):
-        assert night.account(clear_number=1, planned_at=planned_at) == [Result.ACCEPTED]
+        assert auction.account(clear_number=1, planned_at=planned_at) == [Result.ACCEPTED]
 
 
 def test_cleared_task_that_left_nothing_new_is_not_counted_by_its_earlier_life() -> None:
-    night = Night(1, bad=[0])
-    night.process(0)
-    assert night.account(clear_number=1) == [Result.REJECTED], "it names a failure"
-    assert night.account(clear_number=1, planned_at=1, succeeded=[0]) == [Result.ERRORED], "all were cleared"
-    night.process(0, clear_number=1)
-    assert night.account(clear_number=1, planned_at=1) == [Result.REJECTED]
+    auction = Run(1, bad=[0])
+    auction.process(0)
+    assert auction.account(clear_number=1) == [Result.REJECTED], "it names a failure"
+    assert auction.account(clear_number=1, planned_at=1, succeeded=[0]) == [Result.ERRORED], "all were cleared"
+    auction.process(0, clear_number=1)
+    assert auction.account(clear_number=1, planned_at=1) == [Result.REJECTED]
 
 
 @given(st.lists(RESULTS, max_size=30), st.data())
 def test_every_order_is_accounted_for_once(results: list[Result], data: st.DataObject) -> None:
-    count = len(results)
-    kept = data.draw(st.sets(st.integers(0, max(count - 1, 0))))
-    book = OrderBook("run", DAY, tuple({} for _ in results))
-    slices = book.cut(max_tasks=data.draw(st.integers(1, 40)), per_task=data.draw(st.integers(1, 40)))
-    found = [[outcome(n, results[n]) for n in range(piece.start, piece.stop) if n in kept] for piece in slices]
-    summary = account(book, slices, found, why_no_outcome=lambda index: f"task {index} died")
+    s3, count = FakeS3(), len(results)
+    left = data.draw(st.sets(st.integers(0, max(count - 1, 0))))
+    orders = Orders("run", DAY, tuple({} for _ in results)).save(cast("S3Client", s3), URI)
+    slices = orders.cut(max_tasks=data.draw(st.integers(1, 40)), per_task=data.draw(st.integers(1, 40)))
+    work = MappedWork(OrderOutcome, cast("S3Client", s3), "archive", URI.removeprefix("s3://archive/"), slices, 0)
+    for piece in slices:
+        work.file(piece).save(outcome(n, results[n]) for n in range(piece.start, piece.stop) if n in left)
+    summary = AuctionRun.load(URI, cast("S3Client", s3)).account(
+        slices, clear_number=0, planned_at=0, succeeded=[], why_no_outcome=lambda index: f"task {index} died"
+    )
     assert [ended.index for ended in summary.outcomes] == list(range(count))
     for n, ended in enumerate(summary.outcomes):
-        assert ended.result is (results[n] if n in kept else Result.ERRORED)
-        assert n in kept or (ended.reason or "").endswith("died")
+        assert ended.result is (results[n] if n in left else Result.ERRORED)
+        assert n in left or (ended.reason or "").endswith("died")
     counts = summary.counts
     assert counts["total"] == count == counts["accepted"] + counts["rejected"] + counts["errored"]
 
 
-def test_order_without_a_known_reason_has_one_all_the_same() -> None:
-    book = OrderBook("run", DAY, ({},))
-    (ended,) = account(book, [slice_of(0, 1)], [[]], why_no_outcome=lambda index: None).outcomes
-    assert (ended.reason, ended.order_id, ended.retryable) == (NO_OUTCOME, book.order_id(0), False)
+def test_order_without_an_outcome_has_failed_for_good() -> None:
+    run = Run(1).run
+    (ended,) = run.account(
+        [slice_of(0, 1)], clear_number=0, planned_at=0, succeeded=[], why_no_outcome=lambda index: None
+    ).outcomes
+    assert (ended.reason, ended.order_id, ended.retryable) == (NO_OUTCOME, run.orders.id_of(0), False)
 
 
-def test_summary_is_kept_under_the_runs_day_and_id() -> None:
+def test_summary_is_saved_under_the_runs_day_and_id() -> None:
     s3 = FakeS3()
     outcomes = (outcome(0, key="orders/0"), outcome(1, Result.REJECTED, reason="no"), errored(2))
-    key = keep_summary(cast("S3Client", s3), "archive", Summary("run", DAY, outcomes))
+    key = Summary("run", DAY, outcomes).save(cast("S3Client", s3), "archive")
     assert key == "summaries/2026/03/08/run.json"
     assert json.loads(s3.bodies(key)[0] or b"") == {
         "run_id": "run",
@@ -171,29 +167,29 @@ def test_summary_without_results_says_why() -> None:
 def test_summary_without_orders_does_not_replace_one_with_orders() -> None:
     s3 = FakeS3()
     bucket, with_orders = cast("S3Client", s3), Summary("run", DAY, (outcome(0, key="orders/0"),))
-    key = keep_summary(bucket, "archive", Summary("run", DAY, reason="no results"))
+    key = Summary("run", DAY, reason="no results").save(bucket, "archive")
     assert not had_orders(bucket, "archive", DAY, "run")
-    assert keep_summary(bucket, "archive", with_orders) == key
+    assert with_orders.save(bucket, "archive") == key
     assert had_orders(bucket, "archive", DAY, "run")
-    assert keep_summary(bucket, "archive", Summary("run", DAY, reason="waiting failed")) == key
+    assert Summary("run", DAY, reason="waiting failed").save(bucket, "archive") == key
     assert [json.loads(body or b"")["total"] for body in s3.bodies(key)] == [0, 1]
 
 
 def test_accepted_orders_raise_nothing() -> None:
-    raise_for_failures([])
-    raise_for_failures([outcome(0), outcome(1)])
+    raise_for_orders([])
+    raise_for_orders([outcome(0), outcome(1)])
 
 
-def test_order_that_a_retry_may_mend_asks_for_one() -> None:
+def test_order_for_which_a_retry_may_succeed_asks_for_one() -> None:
     with pytest.raises(
         RetryableOrdersError, match=r"^1 accepted, 1 rejected, 1 errored of 3 orders: order 2: reason 2; order 1: no$"
     ):
-        raise_for_failures([outcome(0), outcome(1, Result.REJECTED, reason="no"), errored(2, retryable=True)])
+        raise_for_orders([outcome(0), outcome(1, Result.REJECTED, reason="no"), errored(2, retryable=True)])
 
 
-def test_orders_that_no_retry_mends_fail_their_task_in_a_short_text() -> None:
+def test_orders_for_which_none_can_fail_their_task_in_a_short_text() -> None:
     with pytest.raises(OrdersFailedError) as caught:
-        raise_for_failures([errored(n) for n in range(50)])
+        raise_for_orders([errored(n) for n in range(50)])
     assert str(caught.value) == (
         "50 errored of 50 orders: order 0: reason 0; order 1: reason 1; order 2: reason 2; and 47 more"
     )

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.auction.deadlines import LAST_ANSWER, LAST_ORDER, RunClock
-from include.auction.models import OrderBook, Outcome, Result
+from include.auction.deadlines import LAST_ANSWER, LAST_ORDER, RunDeadlines
+from include.auction.functions import OrderFunction
+from include.auction.models import OrderOutcome, Orders, Result
 from include.auction.run import TIME_UP, OrderProcessor
 from include.clients.lambda_function import FunctionClient
 from include.errors import StorageUnavailableError
@@ -28,26 +29,26 @@ REJECTED = RaisedError("OrderRejectedError", "OrderRejectedError: order x was re
 INVALID = RaisedError("InvalidOrderError", "InvalidOrderError: order x has no status")
 
 
-class Desk:
+class Task:
     """One task's orders, in a run that is ``age`` seconds old.
 
     ``says`` maps an order's index to what Lambda B does with it, one call after the other.
     """
 
     def __init__(self, count: int, says: dict[int, list[Any]] | None = None, **options: Any) -> None:
-        self.book = OrderBook("run", date(2026, 3, 8), tuple({"n": n} for n in range(count)))
+        self.orders = Orders("run", date(2026, 3, 8), tuple({"n": n} for n in range(count)))
         self.says = says or {}
         self.options = {"concurrency": 4} | options
         self.age = 0.0
         self.functions = FakeLambda({"b": self._order})
         self.s3 = FakeS3()
 
-    def process(self, *, clear_number: int = 0, resume: bool = True) -> list[Outcome]:
-        ledger = OutcomeFile(Outcome, cast("S3Client", self.s3), "archive", KEY, clear_number=clear_number)
-        functions = FunctionClient(cast("LambdaClient", self.functions))
-        clock = RunClock(0.0, lambda: self.age)
-        processor = OrderProcessor(self.book, functions, "b", ledger, clock=clock, **self.options)
-        return processor.process(range(len(self.book.orders)), resume=resume)
+    def process(self, *, clear_number: int = 0, resume: bool = True) -> list[OrderOutcome]:
+        file = OutcomeFile(OrderOutcome, cast("S3Client", self.s3), "archive", KEY, clear_number=clear_number)
+        function = OrderFunction(FunctionClient(cast("LambdaClient", self.functions)), "b")
+        deadlines = RunDeadlines(0.0, lambda: self.age)
+        processor = OrderProcessor(self.orders, function, file, deadlines=deadlines, **self.options)
+        return processor.process(range(len(self.orders.items)), resume=resume)
 
     @property
     def asked(self) -> Counter[int]:
@@ -63,10 +64,10 @@ class Desk:
 
 
 def test_every_order_has_an_outcome_in_its_place() -> None:
-    desk = Desk(4, {1: [REJECTED], 2: [INVALID], 3: [THROTTLED]})
-    outcomes = desk.process()
+    task = Task(4, {1: [REJECTED], 2: [INVALID], 3: [THROTTLED]})
+    outcomes = task.process()
     assert [outcome.index for outcome in outcomes] == [0, 1, 2, 3]
-    assert [outcome.order_id for outcome in outcomes] == [desk.book.order_id(n) for n in range(4)]
+    assert [outcome.order_id for outcome in outcomes] == [task.orders.id_of(n) for n in range(4)]
     assert [(outcome.result, outcome.retryable) for outcome in outcomes] == [
         (Result.ACCEPTED, False),
         (Result.REJECTED, False),
@@ -82,26 +83,26 @@ def test_every_order_has_an_outcome_in_its_place() -> None:
     ("answer", "key"), [({"key": "k", "order_id": "x"}, "k"), ("orders/as/text", "orders/as/text")], ids=str
 )
 def test_key_is_taken_from_the_answer(answer: Any, key: str) -> None:
-    (outcome,) = Desk(1, {0: [answer]}).process()
+    (outcome,) = Task(1, {0: [answer]}).process()
     assert (outcome.result, outcome.key) == (Result.ACCEPTED, key)
 
 
 @pytest.mark.parametrize("answer", [None, "", {}, {"key": ""}, {"key": None}, {"key": 5}, ["k"], True])
 def test_order_that_was_accepted_without_a_key_is_an_error(answer: Any) -> None:
-    (outcome,) = Desk(1, {0: [answer]}).process()
+    (outcome,) = Task(1, {0: [answer]}).process()
     assert (outcome.result, outcome.key, outcome.retryable) == (Result.ERRORED, None, False)
     assert outcome.reason == "InvalidAnswerError: the answer to the order names no key under which it is stored"
 
 
 @pytest.mark.parametrize("key", ["k" * 1024, "é" * 512])
 def test_longest_key_is_taken(key: str) -> None:
-    (outcome,) = Desk(1, {0: [{"key": key}]}).process()
+    (outcome,) = Task(1, {0: [{"key": key}]}).process()
     assert outcome.key == key
 
 
 @pytest.mark.parametrize("key", ["k" * 1025, "é" * 513, "orders/\ud800"], ids=ascii)
 def test_key_that_s3_cannot_have_is_an_error_of_its_order_alone(key: str) -> None:
-    first, second = Desk(2, {0: [{"key": key}]}).process()
+    first, second = Task(2, {0: [{"key": key}]}).process()
     assert (first.result, first.key, first.retryable) == (Result.ERRORED, None, False)
     assert (first.reason or "").startswith("InvalidAnswerError: the answer to the order names a key that is no UTF-8")
     assert second.result is Result.ACCEPTED
@@ -109,36 +110,36 @@ def test_key_that_s3_cannot_have_is_an_error_of_its_order_alone(key: str) -> Non
 
 @pytest.mark.parametrize("order", [None, 5, "accepted", []])
 def test_order_that_is_no_object_fails_by_itself(order: Any) -> None:
-    desk = Desk(2)
-    desk.book = OrderBook("run", desk.book.day, (order, {"n": 1}))
-    first, second = desk.process()
+    task = Task(2)
+    task.orders = Orders("run", task.orders.day, (order, {"n": 1}))
+    first, second = task.process()
     assert (first.result, first.retryable, second.result) == (Result.ERRORED, False, Result.ACCEPTED)
     assert "InvalidOrderError: the order is not an object" in (first.reason or "")
-    assert desk.asked == {1: 1}
+    assert task.asked == {1: 1}
 
 
 def test_retry_gives_only_those_that_it_may_mend_to_the_function() -> None:
-    desk = Desk(4, {1: [REJECTED], 2: [INVALID], 3: [THROTTLED, RaisedError("Sandbox.Timedout", "")]})
-    results = [[outcome.result.value for outcome in desk.process()] for _ in range(4)]
+    task = Task(4, {1: [REJECTED], 2: [INVALID], 3: [THROTTLED, RaisedError("Sandbox.Timedout", "")]})
+    results = [[outcome.result.value for outcome in task.process()] for _ in range(4)]
     assert results == [["accepted", "rejected", "errored", last] for last in ("errored", "errored", *["accepted"] * 2)]
-    assert desk.asked == {0: 1, 1: 1, 2: 1, 3: 3}
+    assert task.asked == {0: 1, 1: 1, 2: 1, 3: 3}
 
 
 def test_cleared_task_gives_all_to_the_function_again() -> None:
-    desk = Desk(2, {1: [REJECTED]})
-    desk.process()
-    assert [outcome.result.value for outcome in desk.process(clear_number=1)] == ["accepted", "accepted"]
-    assert desk.asked == {0: 2, 1: 2}
+    task = Task(2, {1: [REJECTED]})
+    task.process()
+    assert [outcome.result.value for outcome in task.process(clear_number=1)] == ["accepted", "accepted"]
+    assert task.asked == {0: 2, 1: 2}
 
 
 def test_first_attempt_need_not_look_for_earlier_ones() -> None:
-    desk = Desk(1)
-    desk.process(resume=False)
-    assert desk.s3.calls == {"PutObject": 1}
+    task = Task(1)
+    task.process(resume=False)
+    assert task.s3.calls == {"PutObject": 1}
 
 
 def test_unexpected_error_fails_one_order_and_may_be_mended(caplog: pytest.LogCaptureFixture) -> None:
-    first, second = Desk(2, {0: [ZeroDivisionError("secret")]}).process()
+    first, second = Task(2, {0: [ZeroDivisionError("secret")]}).process()
     assert (first.result, first.retryable, second.result) == (Result.ERRORED, True, Result.ACCEPTED)
     assert first.reason == "unexpected ZeroDivisionError, see the log"
     assert "unexpected failure of order 0" in caplog.text
@@ -160,33 +161,33 @@ def test_no_more_invocations_at_once_than_allowed(concurrency: int) -> None:
             running -= 1
         return "key"
 
-    desk = Desk(6, concurrency=concurrency)
-    desk.functions.functions["b"] = order
-    assert {outcome.result for outcome in desk.process()} == {Result.ACCEPTED}
+    task = Task(6, concurrency=concurrency)
+    task.functions.functions["b"] = order
+    assert {outcome.result for outcome in task.process()} == {Result.ACCEPTED}
     assert most == concurrency
 
 
 def test_long_group_keeps_what_it_has_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("include.auction.run.SAVE_EVERY_SECONDS", 0.01)
-    desk = Desk(2, concurrency=1)
+    task = Task(2, concurrency=1)
     kept = threading.Event()
-    desk.s3.before["PutObject"] = lambda request: kept.set() if b'"index":0' in request["Body"] else None
-    real = desk.functions.functions["b"]
+    task.s3.before["PutObject"] = lambda request: kept.set() if b'"index":0' in request["Body"] else None
+    real = task.functions.functions["b"]
 
     def order(payload: Any) -> Any:
         assert payload["n"] == 0 or kept.wait(10), "the first order is kept while the second is processed"
         return real(payload)
 
-    desk.functions.functions["b"] = order
-    assert {outcome.result for outcome in desk.process()} == {Result.ACCEPTED}
+    task.functions.functions["b"] = order
+    assert {outcome.result for outcome in task.process()} == {Result.ACCEPTED}
 
 
 @given(st.integers(1, 12), st.data(), st.sets(st.integers(0, 11)))
 def test_killed_group_decides_each_order_once_that_it_has_kept(count: int, data: st.DataObject, bad: set[int]) -> None:
     """The task is told to end while an order is with Lambda B; its retry goes on from what was kept."""
     kill_at = data.draw(st.integers(0, count - 1))
-    desk = Desk(count, {n: [REJECTED] * 9 for n in bad}, concurrency=1)
-    real = desk.functions.functions["b"]
+    task = Task(count, {n: [REJECTED] * 9 for n in bad}, concurrency=1)
+    real = task.functions.functions["b"]
     begun, killed = threading.Event(), threading.Event()
 
     def order(payload: Any) -> Any:
@@ -199,81 +200,81 @@ def test_killed_group_decides_each_order_once_that_it_has_kept(count: int, data:
         assert begun.wait(10)
         raise KeyboardInterrupt
 
-    desk.functions.functions["b"] = order
+    task.functions.functions["b"] = order
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("include.auction.run.wait", told_to_end)
         with pytest.raises(KeyboardInterrupt):
-            desk.process()
+            task.process()
     killed.set()
-    results = [outcome.result for outcome in desk.process()]
+    results = [outcome.result for outcome in task.process()]
     assert results == [Result.REJECTED if n in bad else Result.ACCEPTED for n in range(count)]
     # The one that was with Lambda B when the task died is given to it again, and stored once by its id.
-    assert desk.asked == {n: 1 + (n == kill_at) for n in range(count)}
+    assert task.asked == {n: 1 + (n == kill_at) for n in range(count)}
 
 
 def test_outcomes_that_cannot_be_kept_fail_the_task() -> None:
-    desk = Desk(1)
+    task = Task(1)
 
     def fail(request: object) -> None:
         raise s3_error("SlowDown")
 
-    desk.s3.before["PutObject"] = fail
+    task.s3.before["PutObject"] = fail
     with pytest.raises(StorageUnavailableError):
-        desk.process()
+        task.process()
 
 
 def test_no_order_begins_when_the_runs_time_is_up() -> None:
-    desk = Desk(3)
-    desk.age = LAST_ORDER
-    outcomes = desk.process()
+    task = Task(3)
+    task.age = LAST_ORDER
+    outcomes = task.process()
     assert [(outcome.result, outcome.reason, outcome.retryable) for outcome in outcomes] == [
         (Result.ERRORED, TIME_UP, False)
     ] * 3
-    assert desk.asked == {}
+    assert task.asked == {}
 
 
 def test_retry_that_comes_too_late_keeps_what_is_settled_and_why_the_rest_is_not() -> None:
-    desk = Desk(3, {1: [REJECTED], 2: [THROTTLED]})
-    desk.process()
-    desk.age = LAST_ORDER
+    task = Task(3, {1: [REJECTED], 2: [THROTTLED]})
+    task.process()
+    task.age = LAST_ORDER
     for _ in range(2):
-        accepted, rejected, throttled = desk.process()
+        accepted, rejected, throttled = task.process()
         assert (accepted.result, rejected.result) == (Result.ACCEPTED, Result.REJECTED)
         assert (throttled.result, throttled.retryable) == (Result.ERRORED, False)
         assert "TooManyRequestsException" in (throttled.reason or "")
         assert (throttled.reason or "").count(TIME_UP) == 1
-    assert desk.asked == {0: 1, 1: 1, 2: 1}
+    assert task.asked == {0: 1, 1: 1, 2: 1}
 
 
 def test_failure_after_which_a_retry_would_come_too_late_is_final() -> None:
-    desk = Desk(1)
+    task = Task(1)
 
     def slow(payload: Any) -> Any:
-        desk.age = LAST_ORDER
+        task.age = LAST_ORDER
         raise THROTTLED
 
-    desk.functions.functions["b"] = slow
-    (outcome,) = desk.process()
+    task.functions.functions["b"] = slow
+    (outcome,) = task.process()
     assert not outcome.retryable
     assert TIME_UP in (outcome.reason or "")
 
 
 def test_answers_are_not_waited_for_when_the_runs_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("include.auction.run.SAVE_EVERY_SECONDS", 0.01)
-    desk = Desk(4, concurrency=2)
-    done, real = threading.Event(), desk.functions.functions["b"]
+    task = Task(4, concurrency=2)
+    done, real = threading.Event(), task.functions.functions["b"]
 
     def order(payload: Any) -> Any:
         if payload["n"] == 1:
-            desk.age = LAST_ANSWER
+            task.age = LAST_ANSWER
             assert done.wait(10), "the task waits for an answer that comes too late"
         return real(payload)
 
-    desk.functions.functions["b"] = order
-    outcomes = desk.process()
+    task.functions.functions["b"] = order
+    outcomes = task.process()
     done.set()
     assert [outcome.index for outcome in outcomes] == [0, 1, 2, 3]
     late = outcomes[1]
     assert (late.result, late.reason, late.retryable) == (Result.ERRORED, TIME_UP, False)
     assert not any(outcome.retryable for outcome in outcomes)
-    assert TIME_UP.encode() in (desk.s3.bodies(KEY)[-1] or b""), "the summary is to know"
+    assert TIME_UP.encode() in (task.s3.bodies(KEY)[-1] or b""), "the summary is to know"

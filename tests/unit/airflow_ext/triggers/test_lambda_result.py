@@ -137,7 +137,7 @@ def test_deadline_that_has_passed_invokes_nothing(world: AuctionWorld) -> None:
 def test_error_at_the_last_look_fails_for_good(error: Exception, world: AuctionWorld) -> None:
     world.answer([NOT_YET, error])
     event = fire(wait(seconds=0.3))
-    with pytest.raises(ResultsFailedError, match=f"no results of {A} within 240 s, and the last look"):
+    with pytest.raises(ResultsFailedError, match=f"no results of {A} within 240 s, and the last known poll failed"):
         resume(event)
 
 
