@@ -1,7 +1,4 @@
-"""What becomes of one order: kept when it was accepted, refused with a reason otherwise (spec: auction, Lambda B).
-
-The bucket of order results: each order is written once (spec: auction, Never twice).
-"""
+"""One order: stored once when it was accepted, refused with a reason otherwise (spec: auction, Lambda B)."""
 
 from __future__ import annotations
 
@@ -131,7 +128,7 @@ class OrderStore:
         self._s3 = s3
         self._bucket = bucket
 
-    def keep(self, order: Order) -> bool:
+    def save(self, order: Order) -> bool:
         """Write an order, unless it is there.
 
         It is there when an earlier call was killed between its write and its answer, or when the client sent the

@@ -37,5 +37,5 @@ def handler(event: object, context: LambdaContext) -> dict[str, Any]:
         # The runtime logs the message; this line makes it countable by its kind.
         logger.info("order refused", error=type(error).__name__)
         raise
-    logger.info("order stored", order_id=order.id, anew=store.keep(order))
+    logger.info("order stored", order_id=order.id, anew=store.save(order))
     return {"order_id": order.id, "key": order.key}

@@ -1,10 +1,11 @@
 """The keys that tokens may be signed with: the secret's current version, and the one before it.
 
-Why a request is not let in. Reasons are for the log: every caller gets the same answer.
+The messages of the errors are for the log: every caller gets the same answer.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
@@ -22,11 +23,11 @@ class MissingTokenError(Exception):
 
 
 class DeniedError(Exception):
-    """The request has something that is no valid token; the message names the reason in a word and quotes nothing."""
+    """The request has something that is no valid token; the message names the reason and quotes nothing of it."""
 
 
 class KeysUnavailableError(Exception):
-    """The signing key cannot be read, or is none: nobody can be let in, and nobody was found wanting."""
+    """The signing key cannot be read, or is none: no token can be checked."""
 
 
 logger = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ class SigningKeys:
         try:
             current = self._version("AWSCURRENT")
             if current is None:
-                raise KeysUnavailableError(f"the secret is missing, or shorter than {MIN_KEY_BYTES} bytes")
+                raise KeysUnavailableError(f"the secret is missing, or has no key of at least {MIN_KEY_BYTES} bytes")
             self._current_read_at = self._clock()
             if current not in self._keys[:1]:
                 # Before the other is asked for: who has a token of this key needs no other. Without a rotation, the
@@ -145,5 +146,15 @@ class SigningKeys:
             raise KeysUnavailableError(code) from None
         except BotoCoreError as error:
             raise KeysUnavailableError(type(error).__name__) from None
-        key = answer.get("SecretString", "")
+        key = _key_in(answer.get("SecretString", ""))
         return key if len(key.encode()) >= MIN_KEY_BYTES else None
+
+
+def _key_in(secret: str) -> str:
+    """The key in a secret: its text, or the text ``secret`` of a JSON object; without a line break at its end."""
+    try:
+        document = json.loads(secret)
+    except (ValueError, RecursionError):
+        document = None
+    key = document.get("secret") if isinstance(document, dict) else secret
+    return key.rstrip("\r\n") if isinstance(key, str) else ""

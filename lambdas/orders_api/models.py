@@ -1,8 +1,6 @@
-"""A record as callers send it. The OpenAPI document takes its schema from here.
+"""From the body of `POST /orders` to records that can be stored, or to all that is wrong with it.
 
-From a JSON document to records that can be stored, or to all that is wrong with it.
-
-The body of `POST /orders`: how large it may be, and its numbers, exactly.
+The OpenAPI document takes the schema of a record from here.
 """
 
 from __future__ import annotations
@@ -17,6 +15,34 @@ from lambdas.common import body
 from lambdas.common.body import AmbiguousObject
 from lambdas.common.http import MAX_FAULTS, field_faults, shown, sorted_out
 from lambdas.orders_api.errors import Fault, InvalidRecordsError
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+r"""500 records of the longest texts take 3.3 MB when a client writes every character as \uXXXX. Lambda refuses events
+of more than 6 MB, in which each quote, backslash and line break of the body takes another byte. Between the two lies
+the densest useful body."""
+
+
+def text_of(event: Mapping[str, Any]) -> str:
+    """The body of an API Gateway event; for errors, see :func:`lambdas.common.body.text_of`."""
+    return body.text_of(event, max_bytes=MAX_BODY_BYTES)
+
+
+def parse(text: str) -> Any:
+    """The JSON document in ``text``; for errors, see :func:`lambdas.common.body.parse`.
+
+    Every number becomes a Decimal, so that it stays exactly what was written; one whose exponent even Decimal cannot
+    hold becomes infinity, but for zero.
+    """
+    return body.parse(text, number=_number)
+
+
+def _number(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        mantissa, _, _ = text.lower().partition("e")
+        return Decimal("Infinity") if mantissa.strip("-0.") else Decimal(0)
+
 
 MAX_RECORDS = 500
 NUMBER_RULE = "must have at most 38 significant digits and lie between 1e-130 and 1e126, or be 0, or the same below 0"
@@ -100,31 +126,3 @@ def read_records(document: Any) -> list[OrderRecord]:
     if faults:
         raise InvalidRecordsError(faults[:MAX_FAULTS], total=len(faults) + unlisted)
     return records
-
-
-MAX_BODY_BYTES = 4 * 1024 * 1024
-r"""500 records of the longest texts take 3.3 MB when a client writes every character as \uXXXX. Lambda refuses events
-of more than 6 MB, in which each quote, backslash and line break of the body takes another byte. Between the two lies
-the densest useful body."""
-
-
-def text_of(event: Mapping[str, Any]) -> str:
-    """The body of an API Gateway event; for errors, see :func:`lambdas.common.body.text_of`."""
-    return body.text_of(event, max_bytes=MAX_BODY_BYTES)
-
-
-def parse(text: str) -> Any:
-    """The JSON document in ``text``; for errors, see :func:`lambdas.common.body.parse`.
-
-    Every number becomes a Decimal, so that it stays exactly what was written; one whose exponent even Decimal cannot
-    hold becomes infinity, but for zero.
-    """
-    return body.parse(text, number=_number)
-
-
-def _number(text: str) -> Decimal:
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        mantissa, _, _ = text.lower().partition("e")
-        return Decimal("Infinity") if mantissa.strip("-0.") else Decimal(0)

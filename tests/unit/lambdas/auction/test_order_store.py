@@ -19,7 +19,7 @@ FUNCTION_SECONDS = 30
 
 
 def keep(s3: FakeS3, order: Order = ORDER) -> bool:
-    return OrderStore(cast("S3Client", s3), BUCKET).keep(order)
+    return OrderStore(cast("S3Client", s3), BUCKET).save(order)
 
 
 def answers(*codes: str | None) -> Callable[[dict[str, Any]], None]:

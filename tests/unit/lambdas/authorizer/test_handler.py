@@ -142,7 +142,7 @@ def test_log_has_the_reason_and_never_the_token(
     assert [(line["message"], line.get("reason"), line.get("subject")) for line in lines] == [
         ("keys unavailable", "AccessDeniedException", None),
         ("allowed", None, "test-user"),
-        ("denied", "ExpiredSignatureError", None),
+        ("denied", "claim exp is past", None),
         ("denied", "DecodeError", None),
         ("no token", None, None),
     ]

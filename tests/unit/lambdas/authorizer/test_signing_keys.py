@@ -59,6 +59,21 @@ def test_secret_that_was_never_rotated_has_one_key(clock: Clock) -> None:
     assert keys_of(FakeSecret(FIRST), clock).kept() == (FIRST,)
 
 
+@pytest.mark.parametrize(
+    "secret",
+    [FIRST, f"{FIRST}\n", f"{FIRST}\r\n", f'{{"secret": "{FIRST}"}}', f'{{"secret": "{FIRST}\\n", "more": 1}}\n'],
+    ids=["text", "line break", "Windows line break", "JSON", "JSON with line breaks"],
+)
+def test_key_is_the_text_or_the_field_secret_without_a_line_break_at_the_end(secret: str, clock: Clock) -> None:
+    assert keys_of(FakeSecret(secret), clock).kept() == (FIRST,)
+
+
+@pytest.mark.parametrize("secret", ['{"Secret": "' + FIRST + '"}', '{"secret": 1234567890123456}', '{"secret": null}'])
+def test_json_object_without_a_text_named_secret_is_no_key(secret: str, clock: Clock) -> None:
+    with pytest.raises(KeysUnavailableError, match="has no key of at least 16 bytes"):
+        keys_of(FakeSecret(secret), clock).kept()
+
+
 def test_key_that_was_rotated_out_twice_dies_within_five_minutes(clock: Clock) -> None:
     secret = FakeSecret(FIRST)
     keys = keys_of(secret, clock)
@@ -177,7 +192,7 @@ def test_slow_answers_are_not_asked_for_twice_in_one_call(clock: Clock) -> None:
 
 @pytest.mark.parametrize("key", ["", "k", "k" * (MIN_KEY_BYTES - 1)])
 def test_key_that_anybody_could_guess_is_none(clock: Clock, key: str) -> None:
-    with pytest.raises(KeysUnavailableError, match=f"shorter than {MIN_KEY_BYTES} bytes"):
+    with pytest.raises(KeysUnavailableError, match=f"has no key of at least {MIN_KEY_BYTES} bytes"):
         keys_of(FakeSecret(key), clock).kept()
     assert keys_of(FakeSecret(FIRST, key), clock).kept() == (FIRST,)
 

@@ -12,8 +12,8 @@ from tests.unit.lambdas.authorizer.checking import NOW, reason, signed, subject,
 
 @pytest.mark.parametrize("missing", ["sub", "exp", "iat", "aud"])
 def test_each_claim_is_required(missing: str) -> None:
-    assert reason(signed(**{missing: None})) == "MissingRequiredClaimError"
-    assert reason(written(f'"{missing}": null')) == "MissingRequiredClaimError"
+    assert reason(signed(**{missing: None})) == f"claim {missing} is missing"
+    assert reason(written(f'"{missing}": null')) == f"claim {missing} is missing"
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_audience(audience: object, allowed: bool) -> None:
     if allowed:
         assert subject(signed(aud=audience)) == "test-user"
     else:
-        assert reason(signed(aud=audience))
+        assert reason(signed(aud=audience)) == f"claim aud is {'wrong' if audience else 'missing'}"
     assert subject(signed(aud=audience), audience=None) == "test-user"
 
 
@@ -51,7 +51,7 @@ def test_issuer(issuer: object, allowed: bool) -> None:
     if allowed:
         assert subject(signed(iss=issuer), issuer="me") == "test-user"
     else:
-        assert reason(signed(iss=issuer), issuer="me") in {"InvalidIssuerError", "MissingRequiredClaimError"}
+        assert reason(signed(iss=issuer), issuer="me") == f"claim iss is {'missing' if issuer is None else 'wrong'}"
     assert subject(signed(iss=issuer)) == "test-user"
 
 
@@ -59,12 +59,12 @@ def test_issuer(issuer: object, allowed: bool) -> None:
     ("times", "refusal"),
     [
         ({"exp": NOW - LEEWAY_SECONDS + 1}, None),
-        ({"exp": NOW - LEEWAY_SECONDS}, "ExpiredSignatureError"),
-        ({"exp": NOW - 86_400}, "ExpiredSignatureError"),
+        ({"exp": NOW - LEEWAY_SECONDS}, "claim exp is past"),
+        ({"exp": NOW - 86_400}, "claim exp is past"),
         ({"iat": NOW + LEEWAY_SECONDS}, None),
-        ({"iat": NOW + LEEWAY_SECONDS + 1}, "ImmatureSignatureError"),
+        ({"iat": NOW + LEEWAY_SECONDS + 1}, "claim iat is in the future"),
         ({"nbf": NOW + LEEWAY_SECONDS}, None),
-        ({"nbf": NOW + LEEWAY_SECONDS + 1}, "ImmatureSignatureError"),
+        ({"nbf": NOW + LEEWAY_SECONDS + 1}, "claim nbf is in the future"),
         ({"nbf": NOW - 1}, None),
         ({"exp": NOW + 300.5, "iat": NOW - 0.5, "nbf": NOW - 1.5}, None),
         ({"exp": 253_402_300_799}, None),
@@ -107,6 +107,17 @@ def test_time_that_is_none(name: str, value: str) -> None:
 )
 def test_subject_that_is_none(value: str) -> None:
     assert reason(written(f'"sub": {value}'))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("exp", '"x"'), ("iat", "true"), ("nbf", '"1"'), ("sub", "1"), ("sub", '""')]
+)
+def test_reason_names_the_claim_and_not_its_value(name: str, value: str) -> None:
+    assert reason(written(f'"{name}": {value}')).startswith(f"claim {name} ")
+
+
+def test_tokens_without_audience_and_issuer_pass_where_none_is_asked_for() -> None:
+    assert subject(signed(aud=None, iss=None), audience=None, issuer=None) == "test-user"
 
 
 def test_claim_that_is_given_twice_counts_once_and_signed() -> None:
