@@ -132,7 +132,7 @@ class TokenVerifier:
         )
 
 
-_CLAIM_ERRORS = {
+_CLAIM_ERRORS: dict[type[Exception], str] = {
     jwt.ExpiredSignatureError: "claim exp is past",
     jwt.InvalidAudienceError: "claim aud is wrong",
     jwt.InvalidIssuerError: "claim iss is wrong",
