@@ -31,13 +31,11 @@ DOCUMENTS = (
 _BLOCK = re.compile(
     r"(?:^<!-- not run by make prove: (?P<reason>.+?) -->\n\s*)?^```sh\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
-# An answer like 404 is a failure here, whatever a reader's curl makes of it. Version 1 of the AWS CLI, which PyPI has,
-# asks AWS for queues unless the endpoint is an argument; version 2 does not.
+# An answer like 404 is a failure here, whatever a reader's curl makes of it.
 _HEAD = """\
 set -Eeuo pipefail
 trap 'echo "error: $block: this command failed: $BASH_COMMAND" >&2' ERR
-curl() { command curl --fail-with-body "$@"; }
-aws() { command aws ${AWS_ENDPOINT_URL:+--endpoint-url "$AWS_ENDPOINT_URL"} "$@"; }"""
+curl() { command curl --fail-with-body "$@"; }"""
 
 _TOOLS = (".venv/bin", ".venv-aws/bin")
 """Where this project keeps what its documents call by name, `aws` above all."""

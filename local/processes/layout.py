@@ -237,11 +237,15 @@ def aws_environment(endpoint_url: str) -> dict[str, str]:
     }
 
 
+_AWS_FUNCTION = 'aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }'
+"""Versions of the AWS CLI before 2.13, such as Debian's, do not read AWS_ENDPOINT_URL and would call AWS itself."""
+
+
 def shell_exports(environment: Mapping[str, str]) -> str:
     """The Airflow and AWS part of an environment as lines for `.` in a shell."""
     names = [name for name in sorted(environment) if name.startswith(("AIRFLOW", "AWS_")) or name == "PYTHONPATH"]
     lines = [f"export {name}={shlex.quote(environment[name])}" for name in names]
-    return "\n".join(["unset PYTHONDONTWRITEBYTECODE", *lines, ""])
+    return "\n".join(["unset PYTHONDONTWRITEBYTECODE", *lines, _AWS_FUNCTION, ""])
 
 
 def parse_shell_exports(path: Path) -> dict[str, str]:

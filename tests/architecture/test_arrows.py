@@ -17,6 +17,7 @@ LAYERS = {
     "airflow_ext": "plugins/airflow_ext",
     "include": "include",
     "lambdas": "lambdas",
+    "ops": "ops",
     "local": "local",
     "infra": "infra/release",
 }
@@ -27,13 +28,14 @@ MUST_NOT_IMPORT = {
     "airflow_ext": {"dags", "lambdas", "local", "tests", "plugins"},
     "include": {"airflow", "airflow_ext", "dags", "lambdas", "local", "plugins", "tests"},
     "lambdas": {"airflow", "airflow_ext", "dags", "include", "local", "plugins", "tests"},
+    "ops": {"airflow", "airflow_ext", "dags", "infra", "lambdas", "local", "plugins", "tests"},
     "local": {"airflow_ext", "dags", "lambdas", "plugins", "tests"},
     "infra": {"dags", "lambdas", "local", "plugins", "tests"},
 }
 """Arrows: dags -> airflow_ext -> include -> libraries. The Lambdas, the local stack and the release's tools stand
 beside them: the first share nothing with Airflow but the formats in S3, the others look at files and start commands."""
 
-COMMAND_LINES = {"local", "release", "tools"}
+COMMAND_LINES = {"local", "ops", "release", "tools"}
 """Folders whose modules talk to people on a terminal."""
 
 HEAVY = {"aiohttp", "authlib", "boto3", "botocore", "httpx", "numpy", "pandas", "pymssql", "requests", "slack_sdk"}
@@ -158,6 +160,7 @@ MIRRORED = {
     "infra": "infra",
     "lambdas": "lambdas",
     "local": "local",
+    "ops": "ops",
 }
 """Layer, and the folder of ``tests/unit`` that mirrors it."""
 

@@ -106,6 +106,24 @@ def test_a_shell_and_the_parser_read_the_exports_alike(tmp_path: Path) -> None:
     assert "PYTHONDONTWRITEBYTECODE" not in seen
 
 
+def test_aws_gets_the_emulators_address_as_an_argument_whatever_its_version(tmp_path: Path) -> None:
+    file = tmp_path / "airflow.env"
+    file.write_text(shell_exports(airflow_variables()))
+    command = tmp_path / "aws"
+    command.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    command.chmod(0o755)
+    for shell in ("sh", "bash"):
+        printed = subprocess.run(
+            [shell, "-c", f'. "{file}"; aws s3 ls'],
+            env={"PATH": f"{tmp_path}{os.pathsep}{os.defpath}"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        endpoint = airflow_variables()["AWS_ENDPOINT_URL"]
+        assert printed.split() == ["--endpoint-url", endpoint, "s3", "ls"]
+
+
 def test_private_files_are_for_their_owner_only(tmp_path: Path) -> None:
     file = tmp_path / "inner" / "secret.json"
     write_private_json(file, {"a": 1})

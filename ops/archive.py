@@ -1,0 +1,129 @@
+"""The archive: what became of a day's clients, and one client's answer."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import date
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from include.archive.keys import archive_key, manifest_key
+from include.clients.s3 import error_code, get_json
+from ops.environment import Environment, aws_errors
+from ops.errors import OpsError
+from ops.report import Report
+
+_MISSING = ("404", "NoSuchKey", "NotFound")
+
+
+def day(environment: Environment, wanted: date) -> Report:
+    """What the day's manifest says of each client."""
+    bucket = environment.output("ArchiveBucketName")
+    key = manifest_key(wanted)
+    columns = {"client": "client", "name": "name", "outcome": "outcome", "bytes": "bytes", "error": "reason"}
+    with aws_errors("S3"):
+        try:
+            manifest: dict[str, Any] = get_json(environment.aws("s3"), bucket, key)
+        except ClientError as error:
+            if error_code(error) not in _MISSING:
+                raise
+            manifest = {}
+    if not manifest:
+        notes = [
+            f"No run has ended for {wanted}: there is no s3://{bucket}/{key}.",
+            "To archive it: docs/RUNBOOK.md, A range of days.",
+        ]
+        return Report(f"{wanted}: no manifest", columns, (), notes)
+    errors = {item["client_id"]: item for item in manifest["errors"]}
+    rows = [
+        {
+            "client": item["client_id"],
+            "name": item.get("client_name") or errors.get(item["client_id"], {}).get("client_name"),
+            "outcome": item["outcome"],
+            "bytes": item["bytes"],
+            "error": errors.get(item["client_id"], {}).get("error"),
+            **item,
+        }
+        for item in manifest["clients"]
+    ]
+    # Those that failed first: they are what somebody looks for.
+    rows.sort(key=lambda row: (not row["error"], row["client"]))
+    title = (
+        f"{wanted}: {manifest['successful_archives']:,} of {manifest['total_clients']:,} clients archived, "
+        f"{manifest['failed_archives']:,} failed (run {manifest['run_id']})"
+    )
+    notes = ["To repeat the failed ones: docs/RUNBOOK.md, A day."] if errors else []
+    return Report(title, columns, rows, notes)
+
+
+def answer(environment: Environment, wanted: date, client_id: int) -> Report:
+    """One client's archived answer: its versions, and whether each is still what was stored."""
+    bucket, key = environment.output("ArchiveBucketName"), archive_key(client_id, wanted)
+    s3 = environment.aws("s3")
+    with aws_errors("S3"):
+        pages = s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=key)
+        versions = [version for page in pages for version in page.get("Versions", []) if version["Key"] == key]
+        rows = [_version(s3, bucket, key, version) for version in versions]
+    columns = {
+        "latest": "",
+        "archived_at": "archived",
+        "bytes": "bytes",
+        "sha256": "sha256 (recomputed)",
+        "proof": "proof",
+        "version_id": "version",
+    }
+    changed = [row for row in rows if row["proof"] != "as stored"]
+    notes = [f"s3://{bucket}/{key}"]
+    if not rows:
+        notes.append(f"Client {client_id} has no archived answer for {wanted}.")
+    return Report(f"client {client_id}, {wanted}", columns, rows, notes, failed=bool(changed) or not rows)
+
+
+def _version(s3: Any, bucket: str, key: str, version: dict[str, Any]) -> dict[str, Any]:
+    found = s3.get_object(Bucket=bucket, Key=key, VersionId=version["VersionId"])
+    digest = hashlib.sha256()
+    for block in found["Body"].iter_chunks(1024 * 1024):
+        digest.update(block)
+    return {
+        "latest": "latest" if version["IsLatest"] else "",
+        "archived_at": found["Metadata"].get("archived_at"),
+        "bytes": found["ContentLength"],
+        "sha256": digest.hexdigest(),
+        "proof": "as stored" if digest.hexdigest() == found["Metadata"].get("sha256") else "CHANGED",
+        "version_id": version["VersionId"],
+    }
+
+
+def backfill(
+    environment: Environment, first: date, last: date, clients: list[int] | None, *, again: bool, dry_run: bool
+) -> Report:
+    """Have each day of a range archived, or show which days that would be.
+
+    Args:
+        environment: where.
+        first: first day.
+        last: last day, included.
+        clients: only these; None is all.
+        again: also the days whose run has succeeded.
+        dry_run: only show the days.
+
+    Raises:
+        OpsError: the range is empty, or Airflow refuses it.
+    """
+    if last < first:
+        raise OpsError(f"{last} is before {first}")
+    body = {
+        "dag_id": "dex_trigger_archive",
+        "from_date": f"{first}T00:00:00Z",
+        "to_date": f"{last}T00:00:00Z",
+        "reprocess_behavior": "completed" if again else "failed",
+        "max_active_runs": 1,
+        "run_backwards": False,
+        "dag_run_conf": {"client_ids": clients} if clients else {},
+    }
+    found = environment.airflow("POST", f"/backfills{'/dry_run' if dry_run else ''}", body=body)
+    if dry_run:
+        rows = [{"day": item["logical_date"]} for item in found["backfills"]]
+        return Report("a backfill would start these runs", {"day": "day"}, rows)
+    return Report("backfill started", {"id": "id", "from_date": "first", "to_date": "last"}, [found])

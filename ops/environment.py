@@ -1,0 +1,180 @@
+"""An environment of the pipelines as the commands see it: its names, its AWS, its Airflow."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import botocore.session
+import httpx
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from ops.errors import OpsError
+
+LOCAL = "local"
+"""The environment of the local stack, which needs no account: its addresses are in ``stack.json``."""
+
+STATE_DIRECTORY = Path(__file__).resolve().parents[1] / ".local"
+
+_TIMEOUT_SECONDS = 30.0
+_CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One environment.
+
+    Args:
+        name: ``local``, ``dev``, ``staging`` or ``prod``.
+        session: a ``boto3.Session`` of this environment alone.
+        endpoint_url: of every AWS service; None for AWS itself.
+        stack: contents of ``stack.json``; empty on AWS.
+        http: asks the local stack's Airflow.
+    """
+
+    name: str
+    session: Any
+    endpoint_url: str | None
+    stack: Mapping[str, Any]
+    http: httpx.Client
+
+    @classmethod
+    def open(cls, name: str, *, state_directory: Path = STATE_DIRECTORY) -> Environment:
+        """The environment called ``name``.
+
+        The local one gets credentials and an endpoint of its own, whatever the shell has: no command that is
+        rehearsed there can reach an account.
+
+        Raises:
+            OpsError: it is the local one, and no stack runs.
+        """
+        http = httpx.Client(timeout=_TIMEOUT_SECONDS)
+        if name != LOCAL:
+            with aws_errors("AWS"):
+                return cls(name, boto3.Session(), None, {}, http)
+        file = state_directory / "stack.json"
+        try:
+            stack: dict[str, Any] = json.loads(file.read_text())
+        except (OSError, ValueError):
+            raise OpsError(
+                "no local stack is running: start one with 'make up', or name another environment with --environment"
+            ) from None
+        # Nor does a profile of the shell play a part, not even one that does not exist.
+        own = botocore.session.Session(session_vars={"profile": (None, [], None, None)})
+        session = boto3.Session(
+            botocore_session=own,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",  # noqa: S106 - the emulator takes any
+            region_name=stack["region"],
+        )
+        return cls(name, session, stack["aws_endpoint_url"], stack, http)
+
+    def aws(self, service: str) -> Any:
+        """A boto3 client."""
+        with aws_errors(service):
+            return self.session.client(service, endpoint_url=self.endpoint_url, config=_CONFIG)
+
+    def output(self, name: str) -> str:
+        """An output of the application's stack: a name or an address.
+
+        Raises:
+            OpsError: there is no such stack or output.
+        """
+        found = self._outputs.get(name)
+        if found is None:
+            raise OpsError(f"stack pipelines-{self.name} has no output {name}: is it of this release? Deploy it again")
+        return found
+
+    @functools.cached_property
+    def _outputs(self) -> dict[str, str]:
+        with aws_errors("CloudFormation"):
+            stacks = self.aws("cloudformation").describe_stacks(StackName=f"pipelines-{self.name}")["Stacks"]
+        return {item["OutputKey"]: item["OutputValue"] for item in stacks[0].get("Outputs", [])}
+
+    def log(self, group: str, *, seconds: int = 3600) -> str:
+        """Messages of a log group in the last ``seconds``, the oldest first."""
+        begin = int((time.time() - seconds) * 1000)
+        with aws_errors("CloudWatch Logs"):
+            pages = self.aws("logs").get_paginator("filter_log_events").paginate(logGroupName=group, startTime=begin)
+            return "\n".join(event["message"].rstrip() for page in pages for event in page["events"])
+
+    def airflow(
+        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, body: object | None = None
+    ) -> Any:
+        """Airflow's answer to a call of its REST API.
+
+        Args:
+            method: ``GET``, ``POST``, ``PATCH``.
+            path: below ``/api/v2``.
+            params: of the query.
+            body: a JSON document.
+
+        Raises:
+            OpsError: no answer, or a refusal; the message holds what Airflow said.
+        """
+        if self.name == LOCAL:
+            return self._local_airflow(method, path, params, body)
+        with aws_errors("MWAA"):
+            answer = self.aws("mwaa").invoke_rest_api(
+                Name=f"pipelines-{self.name}",
+                Path=path,
+                Method=method,
+                **({"QueryParameters": dict(params)} if params else {}),
+                **({"Body": body} if body is not None else {}),
+            )
+        return answer.get("RestApiResponse")
+
+    def _local_airflow(self, method: str, path: str, params: Mapping[str, Any] | None, body: object | None) -> Any:
+        headers = {"Authorization": f"Bearer {self._token}"}
+        url = f"{self.stack['airflow_url']}/api/v2{path}"
+        return self._ask(method, url, params=params, json=body, headers=headers)
+
+    @functools.cached_property
+    def _token(self) -> str:
+        return str(self._ask("GET", self.stack["airflow_token_url"])["access_token"])
+
+    def _ask(self, method: str, url: str, **options: Any) -> Any:
+        try:
+            answer = self.http.request(method, url, **options)
+        except httpx.HTTPError as error:
+            raise OpsError(f"Airflow does not answer ({error}): see 'make status'") from None
+        if not answer.is_success:
+            raise OpsError(_refused(answer.status_code, answer.text))
+        return answer.json() if answer.content else None
+
+
+def _refused(status: int, text: str) -> str:
+    try:
+        detail = json.loads(text)["detail"]
+    except (ValueError, KeyError, TypeError):
+        detail = text
+    return f"Airflow answered {status}: {str(detail)[:500]}"
+
+
+@contextmanager
+def aws_errors(service: str) -> Iterator[None]:
+    """Translate botocore's errors inside the block.
+
+    Raises:
+        OpsError: of every one; it says what to check.
+    """
+    try:
+        yield
+    except ClientError as error:
+        found: Mapping[str, Any] = error.response
+        if "RestApiStatusCode" in found:
+            raise OpsError(_refused(found["RestApiStatusCode"], json.dumps(found.get("RestApiResponse")))) from None
+        raise OpsError(
+            f"{service}: {found['Error']['Code']}: {found['Error'].get('Message', '')}; check --environment, "
+            "AWS_PROFILE and AWS_DEFAULT_REGION"
+        ) from None
+    except BotoCoreError as error:
+        raise OpsError(f"{service}: {error}; check AWS_PROFILE and AWS_DEFAULT_REGION, and log in again") from None

@@ -1,0 +1,178 @@
+"""Runs of the DAGs: the latest ones, what failed in them and why, and new ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+from ops.environment import Environment
+from ops.errors import OpsError
+from ops.report import Report, age, moment
+
+DAGS = (
+    "dex_trigger_archive",
+    "energy_auction",
+    "call_details_watch",
+    "call_details_ingest",
+    "call_details_replay",
+    "event_delivery",
+)
+
+_ENDED = ("success", "failed")
+_REASON = "failure"
+"""XCom in which a task leaves why it failed."""
+
+
+def runs(environment: Environment, dag_id: str | None, *, limit: int = 10) -> Report:
+    """The latest runs of one DAG, or of all."""
+    found = environment.airflow(
+        "POST",
+        "/dags/~/dagRuns/list",
+        body={"dag_ids": [dag_id] if dag_id else [*DAGS], "order_by": "-run_after", "page_limit": limit},
+    )["dag_runs"]
+    rows = [
+        {
+            "dag": run["dag_id"],
+            "run": run["dag_run_id"],
+            "state": run["state"],
+            "started": run["start_date"],
+            "seconds": _seconds(run),
+            "note": run.get("note"),
+        }
+        for run in found
+    ]
+    columns = {"dag": "DAG", "run": "run", "state": "state", "started": "started", "seconds": "s", "note": "note"}
+    return Report(f"latest runs in {environment.name}", columns, rows)
+
+
+def failed(environment: Environment, dag_id: str | None, *, limit: int = 20) -> Report:
+    """The tasks that failed, the newest first, each with its reason."""
+    found = environment.airflow(
+        "POST",
+        "/dags/~/dagRuns/~/taskInstances/list",
+        body={
+            "dag_ids": [dag_id] if dag_id else [*DAGS],
+            "state": ["failed"],
+            "order_by": "-start_date",
+            "page_limit": limit,
+        },
+    )["task_instances"]
+    rows = [
+        {
+            "dag": task["dag_id"],
+            "run": task["dag_run_id"],
+            "task": _task_name(task),
+            "ended": _ago(task["end_date"]),
+            "reason": _reason(environment, task),
+        }
+        for task in found
+    ]
+    columns = {"dag": "DAG", "run": "run", "task": "task", "ended": "ago", "reason": "reason"}
+    notes = ("Clear a run's failed tasks to repeat only these: docs/RUNBOOK.md, Run again.",) if rows else ()
+    return Report(f"failed tasks in {environment.name}", columns, rows, notes)
+
+
+def start(environment: Environment, dag_id: str, conf: dict[str, Any]) -> str:
+    """Start a run and return its id.
+
+    Raises:
+        OpsError: Airflow refuses it, or the DAG is paused.
+    """
+    if environment.airflow("GET", f"/dags/{dag_id}")["is_paused"]:
+        raise OpsError(f"{dag_id} is paused, so a run would wait without end: unpause it in Airflow first")
+    body = {"logical_date": None, "conf": conf}
+    return str(environment.airflow("POST", f"/dags/{dag_id}/dagRuns", body=body)["dag_run_id"])
+
+
+def clear(environment: Environment, dag_id: str, run_id: str | None, *, dry_run: bool) -> Report:
+    """Have the failed tasks of a run done again, and what follows them.
+
+    Args:
+        environment: where.
+        dag_id: the DAG.
+        run_id: the run; None is the DAG's latest failed one.
+        dry_run: only show the tasks.
+    """
+    if run_id is None:
+        asked = {"dag_ids": [dag_id], "states": ["failed"], "order_by": "-run_after", "page_limit": 1}
+        found = environment.airflow("POST", "/dags/~/dagRuns/list", body=asked)["dag_runs"]
+        if not found:
+            return Report(f"no run of {dag_id} has failed", {"task": "task"}, ())
+        run_id = str(found[0]["dag_run_id"])
+    body = {"dag_run_id": run_id, "only_failed": True, "include_downstream": True, "dry_run": dry_run}
+    tasks = environment.airflow("POST", f"/dags/{dag_id}/clearTaskInstances", body=body)["task_instances"]
+    rows = [{"task": _task_name(task), "state": task["state"]} for task in tasks]
+    title = f"{'would clear' if dry_run else 'cleared'}: run {run_id} of {dag_id}"
+    return Report(title, {"task": "task", "state": "state before"}, rows)
+
+
+def health(environment: Environment) -> Report:
+    """What Airflow says of its own parts, and the DAG files that it cannot import."""
+    parts = environment.airflow("GET", "/monitor/health")
+    broken = environment.airflow("GET", "/importErrors")["import_errors"]
+    rows = [{"part": name, "state": part["status"]} for name, part in parts.items() if part and part.get("status")]
+    rows += [{"part": error["filename"], "state": error["stack_trace"].strip().splitlines()[-1]} for error in broken]
+    failed = any(row["state"] != "healthy" for row in rows)
+    return Report(f"Airflow in {environment.name}", {"part": "part", "state": "state"}, rows, failed=failed)
+
+
+def wait(
+    environment: Environment,
+    dag_id: str,
+    run_id: str,
+    *,
+    timeout: float = 1800.0,
+    sleep: Callable[[float], object] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> dict[str, Any]:
+    """Wait until a run has ended and return it as Airflow describes it.
+
+    Raises:
+        OpsError: it has not ended after ``timeout`` seconds; it goes on.
+    """
+    deadline = clock() + timeout
+    while True:
+        run: dict[str, Any] = environment.airflow("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")
+        if run["state"] in _ENDED:
+            return run
+        if clock() > deadline:
+            raise OpsError(f"run {run_id} of {dag_id} is still {run['state']}: look at it in Airflow")
+        sleep(2.0)
+
+
+def returned(environment: Environment, dag_id: str, run_id: str, task_id: str) -> Any:
+    """What a task of a run returned; None if it returned nothing."""
+    return _xcom(environment, dag_id, run_id, task_id, "return_value", -1)
+
+
+def _reason(environment: Environment, task: dict[str, Any]) -> str:
+    found = _xcom(environment, task["dag_id"], task["dag_run_id"], task["task_id"], _REASON, task["map_index"])
+    return str(found or "no reason was left: see the task's log")
+
+
+def _xcom(environment: Environment, dag_id: str, run_id: str, task_id: str, key: str, map_index: int) -> Any:
+    path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/xcomEntries/{key}"
+    try:
+        return environment.airflow("GET", path, params={"map_index": map_index, "deserialize": "true"})["value"]
+    except OpsError as error:
+        if "404" in str(error):
+            return None
+        raise
+
+
+def _task_name(task: dict[str, Any]) -> str:
+    if task["map_index"] < 0:
+        return str(task["task_id"])
+    return f"{task['task_id']} [{task.get('rendered_map_index') or task['map_index']}]"
+
+
+def _seconds(run: dict[str, Any]) -> int | None:
+    began, ended = moment(run["start_date"]), moment(run["end_date"])
+    return round((ended - began).total_seconds()) if began and ended else None
+
+
+def _ago(text: str | None) -> str | None:
+    then = moment(text)
+    return age(then) if then else None

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from botocore.exceptions import ClientError, NoCredentialsError
+
+from ops.environment import Environment
+from ops.errors import OpsError
+
+STACK = {
+    "region": "us-east-1",
+    "aws_endpoint_url": "http://127.0.0.1:4566",
+    "airflow_url": "http://127.0.0.1:8080",
+    "airflow_token_url": "http://127.0.0.1:8080/auth/token",
+}
+
+
+class Mwaa:
+    """MWAA's client: answers or raises what a test gives it."""
+
+    def __init__(self, reply: dict[str, Any] | Exception) -> None:
+        self.reply = reply
+        self.asked: list[dict[str, Any]] = []
+
+    def client(self, service: str, **options: Any) -> Any:
+        assert service == "mwaa"
+        return self
+
+    def invoke_rest_api(self, **request: Any) -> dict[str, Any]:
+        self.asked.append(request)
+        if isinstance(self.reply, Exception):
+            raise self.reply
+        return self.reply
+
+
+def on_aws(reply: dict[str, Any] | Exception) -> tuple[Environment, Mwaa]:
+    session = Mwaa(reply)
+    return Environment("prod", session, None, {}, httpx.Client(transport=httpx.MockTransport(refuse))), session
+
+
+def refuse(request: httpx.Request) -> httpx.Response:
+    raise AssertionError(f"{request.url} was asked")
+
+
+def local(answer: httpx.Response) -> tuple[Environment, list[httpx.Request]]:
+    asked: list[httpx.Request] = []
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        if str(request.url) == STACK["airflow_token_url"]:
+            return httpx.Response(200, json={"access_token": "t0ken"})
+        asked.append(request)
+        return answer
+
+    return Environment("local", None, None, STACK, httpx.Client(transport=httpx.MockTransport(reply))), asked
+
+
+def test_local_environment_reaches_the_emulator_whatever_the_shell_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stack.json").write_text(json.dumps(STACK))
+    monkeypatch.setenv("AWS_PROFILE", "production")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://s3.amazonaws.com")
+    client = Environment.open("local", state_directory=tmp_path).aws("s3")
+    assert client.meta.endpoint_url == STACK["aws_endpoint_url"]
+
+
+def test_local_environment_without_a_stack_says_what_to_start(tmp_path: Path) -> None:
+    with pytest.raises(OpsError, match="make up"):
+        Environment.open("local", state_directory=tmp_path)
+
+
+def test_airflow_on_aws_is_asked_through_mwaa() -> None:
+    environment, mwaa = on_aws({"RestApiStatusCode": 200, "RestApiResponse": {"dag_runs": []}})
+    assert environment.airflow("GET", "/dags", params={"limit": 1}) == {"dag_runs": []}
+    assert mwaa.asked == [{"Name": "pipelines-prod", "Path": "/dags", "Method": "GET", "QueryParameters": {"limit": 1}}]
+
+
+def test_airflow_on_the_local_stack_is_asked_with_its_token() -> None:
+    environment, asked = local(httpx.Response(200, json={"dags": []}))
+    assert environment.airflow("POST", "/dags/~/dagRuns/list", body={"page_limit": 1}) == {"dags": []}
+    assert str(asked[0].url) == "http://127.0.0.1:8080/api/v2/dags/~/dagRuns/list"
+    assert asked[0].headers["Authorization"] == "Bearer t0ken"
+    assert json.loads(asked[0].content) == {"page_limit": 1}
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        on_aws(
+            ClientError(
+                {
+                    "Error": {"Code": "RestApiClientException", "Message": ""},
+                    "RestApiStatusCode": 404,  # type: ignore[typeddict-unknown-key] # boto3 keeps all members
+                    "RestApiResponse": {"detail": "no such DAG"},
+                },
+                "InvokeRestApi",
+            )
+        )[0],
+        local(httpx.Response(404, json={"detail": "no such DAG"}))[0],
+    ],
+    ids=["MWAA", "local"],
+)
+def test_refusal_of_airflow_is_quoted(environment: Environment) -> None:
+    with pytest.raises(OpsError, match=r"Airflow answered 404: .*no such DAG"):
+        environment.airflow("GET", "/dags/nothing")
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (NoCredentialsError(), "AWS_PROFILE"),
+        (
+            ClientError({"Error": {"Code": "AccessDeniedException", "Message": "not allowed"}}, "X"),
+            "AccessDenied.*--env",
+        ),
+    ],
+)
+def test_error_of_aws_says_what_to_check(error: Exception, advice: str) -> None:
+    with pytest.raises(OpsError, match=advice):
+        on_aws(error)[0].airflow("GET", "/dags")
+
+
+def test_stack_that_does_not_answer_says_where_to_look() -> None:
+    def cut(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    environment = Environment("local", None, None, STACK, httpx.Client(transport=httpx.MockTransport(cut)))
+    with pytest.raises(OpsError, match="make status"):
+        environment.airflow("GET", "/dags")
