@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,11 +23,10 @@ def no_masks() -> None:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArchiveWorld:
+def world(tmp_path: Path) -> Iterator[ArchiveWorld]:
     """Three clients, a DEX API that answers, an empty bucket."""
-    world = ArchiveWorld(tmp_path / "clients.sqlite")
-    world.attach(monkeypatch)
-    return world
+    with ArchiveWorld(tmp_path / "clients.sqlite").attached() as world:
+        yield world
 
 
 @pytest.fixture

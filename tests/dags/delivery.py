@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
-
 from airflow_ext.ids import EVENT_DELIVERY
 from airflow_ext.tasks import event_delivery
-from include.clients.webhooks import PublicNetwork
 from include.delivery.report import DELIVER_TASK, SELECT_TASK
 from include.errors import PipelineError
 from tests.worlds.airflow import FakeRun
-from tests.worlds.alerts import TOPIC, Wire
 from tests.worlds.dynamodb import EVENTS, SUBSCRIPTIONS, FakeEventTables, event_item
 from tests.worlds.http import OK, PUBLIC, FakeNames, FakeNetwork
+from tests.worlds.pipeline import PipelineWorld
 from tests.worlds.sqs import QUEUE_URL, FakeSqs
 
 SUMMARY_TASK = "summarize"
@@ -28,51 +24,30 @@ GONE = b"HTTP/1.1 410 x\r\nContent-Length: 0\r\n\r\n"
 
 
 @dataclass
-class DeliveryRuns:
-    """Set it up by changing its parts before a task runs; look at them afterwards.
+class DeliveryRuns(PipelineWorld):
+    """What surrounds the delivery's tasks: tables, queue, webhooks.
 
     Every webhook lies at one public address. ``network.servers[PUBLIC]`` is what answers there.
     """
+
+    SETTINGS = {  # noqa: RUF012 - declared by the base class
+        "events_table": EVENTS,
+        "subscriptions_table": SUBSCRIPTIONS,
+        "event_queue_url": "https://sqs.test/000000000000/event-delivery-test",
+        "event_dlq_url": QUEUE_URL,
+        "delivery_tasks": 2,
+        # An event that is refused then has failed, and nobody waits for another attempt.
+        "max_delivery_attempts": 1,
+    }
 
     tables: FakeEventTables = field(default_factory=FakeEventTables)
     sqs: FakeSqs = field(default_factory=FakeSqs)
     network: FakeNetwork = field(default_factory=FakeNetwork)
     names: FakeNames = field(default_factory=lambda: FakeNames({}))
-    wire: Wire = field(default_factory=Wire)
-    metrics: list[tuple[str, dict[str, float]]] = field(default_factory=list)
-    settings: dict[str, Any] = field(
-        default_factory=lambda: {
-            "environment": "local",
-            "archive_bucket": "archive",
-            "order_results_bucket": "order-results",
-            "alerts_topic_arn": TOPIC,
-            "events_table": EVENTS,
-            "subscriptions_table": SUBSCRIPTIONS,
-            "event_queue_url": "https://sqs.test/000000000000/event-delivery-test",
-            "event_dlq_url": QUEUE_URL,
-            "delivery_tasks": 2,
-            # An event that is refused then has failed, and nobody waits for another attempt.
-            "max_delivery_attempts": 1,
-        }
-    )
 
-    def attach(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Stand in for the outside for the rest of the test."""
-        self._monkeypatch = monkeypatch
-        self.wire.attach(monkeypatch)
-        self.change_settings()
-        clients = {"dynamodb": self.tables, "sqs": self.sqs}
-        monkeypatch.setattr(
-            "airflow_ext.tasks.event_delivery.quick_client", lambda service, **options: clients[service]
-        )
-        network = functools.partial(PublicNetwork, resolve=self.names, network=self.network)
-        monkeypatch.setattr("airflow_ext.tasks.event_delivery.PublicNetwork", network)
-        monkeypatch.setattr("airflow_ext.metrics.publish_metrics", self._publish)
-
-    def change_settings(self, **changes: Any) -> None:
-        """Put the settings, with changes, where Airflow finds them."""
-        self.settings |= changes
-        self._monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", json.dumps(self.settings))
+    def outside(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        network = {"resolve": self.names, "network": self.network}
+        return {"dynamodb": self.tables, "sqs": self.sqs}, {"network": network}
 
     def add(self, count: int, owner: str = "acme", *, first: int = 1, scheme: str = "https", **changes: Any) -> None:
         """Store so many due events of an owner, and its subscription."""
@@ -97,10 +72,6 @@ class DeliveryRuns:
         """The subjects of all alerts, each of which went through both channels."""
         assert len(self.wire.sns) == len(self.wire.slack)
         return [message["Subject"] for message in self.wire.sns]
-
-    def _publish(self, values: dict[str, float], *, environment: str, pipeline: str) -> None:
-        assert environment == self.settings["environment"]
-        self.metrics.append((pipeline, values))
 
 
 def event_id(number: int) -> str:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from airflow_ext.tasks import dex_trigger_archive
 from include.archive.alerts import ARCHIVE_TASK, LIST_TASK
 from include.errors import ClientsFailedError
 from tests.worlds.airflow import FakeRun
-from tests.worlds.archive import ArchiveWorld, connection
 
 SUMMARY_TASK = "summarize"
 
@@ -39,8 +36,3 @@ def archive_all(run: FakeRun, works: list[dex_trigger_archive.Work]) -> None:
 def summarize(run: FakeRun) -> dict[str, Any]:
     """The last task."""
     return dex_trigger_archive.summarize(run.context(SUMMARY_TASK))
-
-
-def break_database(world: ArchiveWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the connection lead to a database that is not there."""
-    connection("dex_db", {"conn_type": "sqlite", "host": f"{world.database}/absent"}, monkeypatch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +26,10 @@ PLANTED = "pl4nted-in-an-order"
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> AuctionWorld:
+def world() -> Iterator[AuctionWorld]:
     """Both Lambdas, an empty bucket."""
-    world = AuctionWorld()
-    world.attach(monkeypatch)
-    return world
+    with AuctionWorld().attached() as world:
+        yield world
 
 
 def run(conf: dict[str, Any] | None = None) -> DagRun:

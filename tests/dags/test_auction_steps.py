@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -29,11 +29,10 @@ THROTTLED = lambda_error("TooManyRequestsException")
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> AuctionWorld:
+def world() -> Iterator[AuctionWorld]:
     """Both Lambdas, an empty bucket."""
-    world = AuctionWorld()
-    world.attach(monkeypatch)
-    return world
+    with AuctionWorld().attached() as world:
+        yield world
 
 
 @pytest.fixture
@@ -162,15 +161,8 @@ def test_good_run_ends_quietly_and_updates_the_asset(world: AuctionWorld, run: F
         "errored": 0,
         "summary": key,
     }
-    assert world.metrics == [
-        {
-            "FailedRuns": 0.0,
-            "AcceptedOrders": 2.0,
-            "RejectedOrders": 0.0,
-            "ErroredOrders": 0.0,
-            "UndeliveredAlerts": 0.0,
-        }
-    ]
+    values = {"FailedRuns": 0.0, "AcceptedOrders": 2.0, "RejectedOrders": 0.0, "ErroredOrders": 0.0}
+    assert world.metrics == [(ENERGY_AUCTION, values | {"UndeliveredAlerts": 0.0})]
     assert (world.wire.sns, world.wire.slack) == ([], [])
 
 
@@ -179,7 +171,7 @@ def test_scheduled_run_quiets_the_alarm_on_missing_runs(world: AuctionWorld, run
     world.give()
     wait_for_results(run)
     assert counts(summarize(run)) == [0, 0, 0, 0]
-    assert world.metrics[0]["ScheduledRuns"] == 1.0
+    assert world.metrics[0][1]["ScheduledRuns"] == 1.0
 
 
 def test_run_without_results_leaves_a_summary_and_no_asset_event(world: AuctionWorld, run: FakeRun) -> None:
@@ -191,7 +183,7 @@ def test_run_without_results_leaves_a_summary_and_no_asset_event(world: AuctionW
     assert counts(run.pushed(SUMMARY_TASK, "return_value")) == [0, 0, 0, 0]
     assert run.pushed(SUMMARY_TASK, XComKey.FAILURE) is None
     assert run.outlet_events == {}
-    assert world.metrics[0]["FailedRuns"] == 0.0
+    assert world.metrics[0][1]["FailedRuns"] == 0.0
     assert world.wire.sns == []
 
 
@@ -205,7 +197,7 @@ def test_failed_wait_is_told_once(state: str | None, world: AuctionWorld, run: F
     assert "no field 'results'" in message["Message"]
     assert "/tasks/wait_for_results" in post["text"]
     assert run.pushed(SUMMARY_TASK, XComKey.ALERTED) == {"clear_number": 0, "channels": ["slack", "sns"]}
-    assert world.metrics[0]["FailedRuns"] == 1.0
+    assert world.metrics[0][1]["FailedRuns"] == 1.0
 
 
 def test_killed_task_is_accounted_for_and_told(world: AuctionWorld, run: FakeRun) -> None:
@@ -283,7 +275,7 @@ def test_telling_changes_nothing(
     else:
         assert counts(summarize(run)) == [2, 1, 1, 0]
     assert (len(world.wire.sns), len(world.wire.slack)) == (not sns_is_down, not slack_is_down)
-    assert world.metrics[0]["UndeliveredAlerts"] == sns_is_down + slack_is_down
+    assert world.metrics[0][1]["UndeliveredAlerts"] == sns_is_down + slack_is_down
     told = [name for name, down in (("slack", slack_is_down), ("sns", sns_is_down)) if not down]
     assert run.pushed(SUMMARY_TASK, XComKey.ALERTED)["channels"] == told
 
@@ -296,4 +288,4 @@ def test_slack_that_is_not_configured_is_left_out(
     process_all(run, wait_for_results(run))
     summarize(run)
     assert (len(world.wire.sns), len(world.wire.slack)) == (1, 0)
-    assert world.metrics[0]["UndeliveredAlerts"] == 0.0
+    assert world.metrics[0][1]["UndeliveredAlerts"] == 0.0

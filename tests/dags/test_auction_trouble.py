@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_ext.ids import ENERGY_AUCTION, XComKey
+from airflow_ext.ids import ENERGY_AUCTION, SLACK_CONNECTION, XComKey
+from airflow_ext.outside import outside
 from airflow_ext.tasks.energy_auction import XCOM_ORDERS
 from airflow_ext.triggers.lambda_result import LambdaResultTrigger, Wait
 from include.auction.alerts import ATTEMPTS, ORDER_TASK, WAIT_TASK
@@ -27,11 +29,10 @@ NOT_YET = {"results": False}
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> AuctionWorld:
+def world() -> Iterator[AuctionWorld]:
     """Both Lambdas, an empty bucket."""
-    world = AuctionWorld()
-    world.attach(monkeypatch)
-    return world
+    with AuctionWorld().attached() as world:
+        yield world
 
 
 @pytest.fixture
@@ -75,12 +76,7 @@ def test_wait_goes_on_in_the_triggerer_without_orders_to_lose(world: AuctionWorl
     assert len(world.functions.asked(A)) == 2
 
 
-def test_orders_that_storage_goes_on_to_refuse_fail_the_run(
-    world: AuctionWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ages = itertools.count(100, 50)
-    started = datetime.now(UTC).timestamp()
-    monkeypatch.setattr("airflow_ext.triggers.lambda_result.time", SimpleNamespace(time=lambda: started + next(ages)))
+def test_orders_that_storage_goes_on_to_refuse_fail_the_run(world: AuctionWorld, run: FakeRun) -> None:
     world.give("accepted")
     fail_papers(world, "PutObject", "orders.json")
     with pytest.raises(ResultsFailedError, match="StorageUnavailableError: cannot write"):
@@ -122,22 +118,27 @@ def test_orders_whose_time_is_up_fail_for_good_until_the_run_is_cleared(world: A
     assert summarize(run)["accepted"] == 2
 
 
-@pytest.mark.parametrize(("age", "seconds"), [(0, 40), (LAST_ALERT - 20, 20), (LAST_ALERT + 60, 5)])
+@pytest.mark.parametrize(
+    ("age", "seconds", "undelivered"),
+    [
+        (0, 39, 0),
+        (0, 41, 2),
+        (LAST_ALERT - 30, 21, 0),
+        (LAST_ALERT - 30, 31, 2),
+        (LAST_ALERT + 60, 4, 0),
+        (LAST_ALERT + 60, 6, 2),
+    ],
+)
 def test_alerts_have_what_is_left_of_the_runs_time(
-    age: float, seconds: float, world: AuctionWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch
+    age: float, seconds: float, undelivered: int, world: AuctionWorld, run: FakeRun
 ) -> None:
     world.give("rejected")
     process_all(run, wait_for_results(run))
-    given = []
-
-    def deliver(*arguments: Any, seconds: float, **options: Any) -> int:
-        given.append(seconds)
-        return 0
-
-    monkeypatch.setattr("airflow_ext.tasks.energy_auction.deliver", deliver)
     run.start_date = begun(age).start_date
-    summarize(run)
-    assert given == [pytest.approx(seconds, abs=5)]
+    elapsed = itertools.chain([0.0], itertools.repeat(seconds))
+    with outside.replaced(monotonic=lambda: next(elapsed)):
+        summarize(run)
+    assert world.metrics[0][1]["UndeliveredAlerts"] == undelivered
 
 
 def test_orders_that_have_expired_are_not_replaced_by_new_ones(world: AuctionWorld, run: FakeRun) -> None:
@@ -201,15 +202,18 @@ def test_notes_that_cannot_be_read_change_nothing(status: str, world: AuctionWor
 def test_slack_that_cannot_be_read_counts_as_a_channel_that_refused(
     world: AuctionWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    real = BaseHook.get_connection
+
     def broken(*arguments: Any) -> Any:
-        raise RuntimeError("the store broke")
+        if arguments[-1] == SLACK_CONNECTION:
+            raise RuntimeError("the store broke")
+        return real(arguments[-1])
 
     world.give("rejected")
     process_all(run, wait_for_results(run))
-    monkeypatch.setattr("airflow_ext.notifications.channels.BaseHook.get_connection", broken)
-    monkeypatch.setattr("airflow_ext.notifications.channels._sns", lambda *arguments: lambda alert: None)
+    monkeypatch.setattr(BaseHook, "get_connection", broken)
     summarize(run)
-    assert world.metrics[0]["UndeliveredAlerts"] == 1.0
+    assert world.metrics[0][1]["UndeliveredAlerts"] == 1.0
 
 
 def test_each_of_our_attempts_is_one_message_to_sns(world: AuctionWorld, run: FakeRun) -> None:

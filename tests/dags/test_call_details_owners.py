@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -13,10 +14,9 @@ from tests.worlds.call_details import CallDetailsWorld
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> CallDetailsWorld:
-    world = CallDetailsWorld()
-    world.attach(monkeypatch)
-    return world
+def world() -> Iterator[CallDetailsWorld]:
+    with CallDetailsWorld().attached() as world:
+        yield world
 
 
 def test_second_run_for_the_same_file_waits_and_then_finds_it_done(world: CallDetailsWorld) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -19,18 +20,17 @@ REFUSED = httpx.Response(422)
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> CallDetailsWorld:
+def world() -> Iterator[CallDetailsWorld]:
     """Three dead letters."""
-    world = CallDetailsWorld()
-    world.attach(monkeypatch)
-    file = FileVersion(BUCKET, KEY, world.s3.drop(KEY, b"1\n2\n3\n4\n5\n"))
-    world.api.answers |= {idempotency_key(file, number): [REFUSED] for number in range(3)}
-    ingest(ingest_run(KEY))
-    assert len(world.sqs.bodies) == 3
-    world.api.posted.clear()
-    world.metrics.clear()
-    world.wire.sns.clear()
-    return world
+    with CallDetailsWorld().attached() as world:
+        file = FileVersion(BUCKET, KEY, world.s3.drop(KEY, b"1\n2\n3\n4\n5\n"))
+        world.api.answers |= {idempotency_key(file, number): [REFUSED] for number in range(3)}
+        ingest(ingest_run(KEY))
+        assert len(world.sqs.bodies) == 3
+        world.api.posted.clear()
+        world.cloudwatch.published.clear()
+        world.wire.sns.clear()
+        yield world
 
 
 def test_replay_empties_the_queue(world: CallDetailsWorld) -> None:

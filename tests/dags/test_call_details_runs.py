@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +27,10 @@ KEY = "incoming/{{ 7 * 7 }} ä+.txt"
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> CallDetailsWorld:
+def world() -> Iterator[CallDetailsWorld]:
     """An API that takes everything, an empty bucket."""
-    world = CallDetailsWorld()
-    world.attach(monkeypatch)
-    return world
+    with CallDetailsWorld().attached() as world:
+        yield world
 
 
 def run(dag_id: str, conf: dict[str, Any] | None = None) -> DagRun:

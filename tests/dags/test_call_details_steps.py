@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -32,10 +33,9 @@ PLANTED = "pl4nted-record"
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> CallDetailsWorld:
-    world = CallDetailsWorld()
-    world.attach(monkeypatch)
-    return world
+def world() -> Iterator[CallDetailsWorld]:
+    with CallDetailsWorld().attached() as world:
+        yield world
 
 
 def test_good_run_ends_quietly_and_updates_the_asset(world: CallDetailsWorld) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from include.call_details.keys import processing_key, run_id
 from include.call_details.models import FileVersion
+from include.call_details.watcher import PATIENCE_SECONDS
 from include.errors import FileFailedError, FilesLeftError, SettingsError, StorageUnavailableError
 from tests.dags.call_details import claim_files, ingest, ingest_run, plan, reconcile, watch_run
 from tests.worlds.airflow import FakeRun
@@ -16,10 +18,9 @@ KEYS = ["incoming/a +ä.txt", "incoming/b%20.txt"]
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> CallDetailsWorld:
-    world = CallDetailsWorld()
-    world.attach(monkeypatch)
-    return world
+def world() -> Iterator[CallDetailsWorld]:
+    with CallDetailsWorld().attached() as world:
+        yield world
 
 
 def drop(world: CallDetailsWorld, *keys: str) -> list[FileVersion]:
@@ -104,7 +105,7 @@ def left_over(world: CallDetailsWorld) -> FakeRun:
     with pytest.raises(FileFailedError):
         ingest(ingest_run(**start["conf"], run_id=start["trigger_run_id"]))
     run.other_runs[run_id(file)] = "failed"
-    world.metrics.clear()
+    world.cloudwatch.published.clear()
     world.wire.sns.clear()
     return run
 
@@ -121,29 +122,25 @@ def test_round_of_nothing_but_files_that_cannot_be_taken_pauses_and_ends_well(wo
     assert len(claim_files(run)) == 1
 
 
-def test_file_that_cannot_be_taken_is_told_once_however_many_rounds_find_it(
-    world: CallDetailsWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_that_cannot_be_taken_is_told_once_however_many_rounds_find_it(world: CallDetailsWorld) -> None:
     run = left_over(world)
-    monkeypatch.setattr("include.call_details.watcher.PATIENCE_SECONDS", 0)
     for _ in range(4):
         assert claim_files(run, try_number=6) == []
+        world.time.now += PATIENCE_SECONDS
     assert len(world.wire.sns) == 1
     text = world.wire.slack[-1]["text"]
     assert KEYS[0] in text
     assert "AccessDenied" in text
 
 
-def test_file_in_the_hands_of_a_run_is_waited_for_in_silence(
-    world: CallDetailsWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("include.call_details.watcher.PATIENCE_SECONDS", 0)
+def test_file_in_the_hands_of_a_run_is_waited_for_in_silence(world: CallDetailsWorld) -> None:
     drop(world, KEYS[0])
     plan(ingest_run(KEYS[0]))
     drop(world, KEYS[0])
     for _ in range(3):
         with pytest.raises(FilesLeftError, match="run manual__1 works on"):
             claim_files(watch_run())
+        world.time.now += PATIENCE_SECONDS
     assert world.wire.sns == []
 
 

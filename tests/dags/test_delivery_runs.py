@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,11 +28,10 @@ PLANTED = "pl4nted-payload"
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> DeliveryRuns:
+def world() -> Iterator[DeliveryRuns]:
     """Webhooks that take everything, no event."""
-    world = DeliveryRuns()
-    world.attach(monkeypatch)
-    return world
+    with DeliveryRuns().attached() as world:
+        yield world
 
 
 def run() -> DagRun:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -30,11 +31,10 @@ PLANTED = "pl4nted-payload"
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> DeliveryRuns:
+def world() -> Iterator[DeliveryRuns]:
     """Webhooks that take everything, no event."""
-    world = DeliveryRuns()
-    world.attach(monkeypatch)
-    return world
+    with DeliveryRuns().attached() as world:
+        yield world
 
 
 @pytest.fixture

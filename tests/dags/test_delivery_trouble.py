@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from airflow_ext.ids import XComKey
@@ -24,11 +26,10 @@ from tests.worlds.http import OK
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> DeliveryRuns:
+def world() -> Iterator[DeliveryRuns]:
     """Webhooks that take everything, no event."""
-    world = DeliveryRuns()
-    world.attach(monkeypatch)
-    return world
+    with DeliveryRuns().attached() as world:
+        yield world
 
 
 @pytest.fixture

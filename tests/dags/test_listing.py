@@ -21,9 +21,9 @@ from include.errors import (
     SettingsError,
     StorageRefusedError,
 )
-from tests.dags.steps import break_database, list_clients
+from tests.dags.steps import list_clients
 from tests.worlds.airflow import FakeRun
-from tests.worlds.archive import TOKEN_URL, WITHOUT_CREDENTIALS, ArchiveWorld, connection
+from tests.worlds.archive import TOKEN_URL, WITHOUT_CREDENTIALS, ArchiveWorld
 
 
 def test_listing_maps_one_task_a_client_and_keeps_the_plan(world: ArchiveWorld, run: FakeRun) -> None:
@@ -104,23 +104,28 @@ def test_no_clients_is_an_empty_list_and_costs_no_login(world: ArchiveWorld, run
     assert run.pushed(LIST_TASK, XComKey.PLAN) is not None
 
 
-def break_settings(world: ArchiveWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", '{"environment": "local"}')
+def break_settings(world: ArchiveWorld, run: FakeRun) -> None:
+    world.settings.clear()
+    world.change_settings(environment="local")
 
 
-def break_connection(world: ArchiveWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    connection("dex_api", {"conn_type": "http", "host": "https://dex.test", "login": "me"}, monkeypatch)
+def break_database(world: ArchiveWorld, run: FakeRun) -> None:
+    world.database.unlink()
+
+
+def break_connection(world: ArchiveWorld, run: FakeRun) -> None:
+    world.set_connection("dex_api", conn_type="http", host="https://dex.test", login="me")
 
 
 def replies(reply: httpx.Response | Exception) -> Any:
-    def change(world: ArchiveWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    def change(world: ArchiveWorld, run: FakeRun) -> None:
         world.dex._tokens.append(reply)
 
     return change
 
 
 def param(name: str, value: Any) -> Any:
-    def change(world: ArchiveWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    def change(world: ArchiveWorld, run: FakeRun) -> None:
         run.params[name] = value
 
     return change
@@ -152,9 +157,8 @@ def test_what_is_wrong_at_the_start_is_named_and_nothing_is_written(
     says: str,
     world: ArchiveWorld,
     run: FakeRun,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fault(world, run, monkeypatch)
+    fault(world, run)
     with pytest.raises(expected, match=says) as caught:
         list_clients(run)
     assert world.s3.keys() == []

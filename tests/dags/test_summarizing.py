@@ -13,9 +13,9 @@ from include.errors import (
     DatabaseUnavailableError,
     SettingsError,
 )
-from tests.dags.steps import SUMMARY_TASK, archive_all, archive_client, break_database, list_clients, summarize
+from tests.dags.steps import SUMMARY_TASK, archive_all, archive_client, list_clients, summarize
 from tests.worlds.airflow import FakeRun
-from tests.worlds.archive import ArchiveWorld, connection
+from tests.worlds.archive import ArchiveWorld
 from tests.worlds.s3 import s3_error
 
 
@@ -32,7 +32,9 @@ def test_good_run_ends_quietly_and_updates_the_asset(world: ArchiveWorld, run: F
         "unchanged": 0,
         "manifest": "manifests/trigger/20260308.json",
     }
-    assert world.metrics == [{"FailedRuns": 0.0, "FailedClients": 0.0, "SuccessfulClients": 3.0}]
+    assert [values for _, values in world.metrics] == [
+        {"FailedRuns": 0.0, "FailedClients": 0.0, "SuccessfulClients": 3.0}
+    ]
     assert (world.wire.sns, world.wire.slack) == ([], [])
 
 
@@ -41,7 +43,7 @@ def test_only_scheduled_runs_quiet_the_alarm_on_missing_runs(run_type: str, worl
     run.run_type = run_type
     archive_all(run, list_clients(run))
     summarize(run)
-    assert [values.get("ScheduledRuns") for values in world.metrics] == [1.0 if run_type == "scheduled" else None]
+    assert [values.get("ScheduledRuns") for _, values in world.metrics] == [1.0 if run_type == "scheduled" else None]
 
 
 def test_failed_clients_fail_the_run_with_one_digest(world: ArchiveWorld, run: FakeRun) -> None:
@@ -60,11 +62,13 @@ def test_failed_clients_fail_the_run_with_one_digest(world: ArchiveWorld, run: F
     assert run.pushed(SUMMARY_TASK, "return_value")["failed_archives"] == 2
     assert run.pushed(SUMMARY_TASK, XComKey.ALERTED) == {"clear_number": 0, "channels": ["slack", "sns"]}
     assert run.outlet_events == {}, "the asset is for complete days"
-    assert world.metrics == [{"FailedRuns": 1.0, "FailedClients": 2.0, "SuccessfulClients": 1.0}]
+    assert [values for _, values in world.metrics] == [
+        {"FailedRuns": 1.0, "FailedClients": 2.0, "SuccessfulClients": 1.0}
+    ]
 
 
 def test_summary_that_is_killed_before_it_told_anyone_has_left_its_numbers(world: ArchiveWorld, run: FakeRun) -> None:
-    world.metrics_error = KeyboardInterrupt("killed")
+    world.cloudwatch.error = KeyboardInterrupt("killed")
     world.dex.answers[11] = httpx.Response(404)
     archive_all(run, list_clients(run))
     with pytest.raises(KeyboardInterrupt):
@@ -81,15 +85,12 @@ def test_task_that_was_killed_is_in_the_digest(world: ArchiveWorld, run: FakeRun
     assert "client 13 (Client 13) in archive_client[2]: no outcome" in world.wire.sns[0]["Message"]
 
 
-def test_task_that_failed_before_its_first_client_says_why(
-    world: ArchiveWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_task_that_failed_before_its_first_client_says_why(world: ArchiveWorld, run: FakeRun) -> None:
     works = list_clients(run)
     archive_all(run, works[:2])
-    with monkeypatch.context() as patch:
-        connection("dex_api", {"conn_type": "http"}, patch)
-        with pytest.raises(SettingsError):
-            archive_client(run, 2, works[2])
+    world.set_connection("dex_api", conn_type="http")
+    with pytest.raises(SettingsError):
+        archive_client(run, 2, works[2])
     with pytest.raises(ClientsFailedError):
         summarize(run)
     assert "SettingsError: connection 'dex_api': missing" in world.manifest()["errors"][0]["error"]
@@ -104,19 +105,18 @@ def test_no_clients_is_a_warning_and_a_success(world: ArchiveWorld, run: FakeRun
     assert len(world.wire.slack) == 1
 
 
-def test_failed_listing_is_told_once_with_its_reason(
-    world: ArchiveWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        break_database(world, run, patch)
-        with pytest.raises(DatabaseUnavailableError):
-            list_clients(run)
+def test_failed_listing_is_told_once_with_its_reason(world: ArchiveWorld, run: FakeRun) -> None:
+    world.database.unlink()
+    with pytest.raises(DatabaseUnavailableError):
+        list_clients(run)
     with pytest.raises(ClientsFailedError, match="DatabaseUnavailableError"):
         summarize(run)
     (message,) = world.wire.sns
     assert "DatabaseUnavailableError" in message["Message"]
     assert world.s3.keys() == []
-    assert world.metrics == [{"FailedRuns": 1.0, "FailedClients": 0.0, "SuccessfulClients": 0.0}]
+    assert [values for _, values in world.metrics] == [
+        {"FailedRuns": 1.0, "FailedClients": 0.0, "SuccessfulClients": 0.0}
+    ]
 
 
 def test_scheduled_run_that_could_not_list_has_run_all_the_same(world: ArchiveWorld, run: FakeRun) -> None:
@@ -124,7 +124,7 @@ def test_scheduled_run_that_could_not_list_has_run_all_the_same(world: ArchiveWo
     run.states[LIST_TASK] = "failed"
     with pytest.raises(ClientsFailedError):
         summarize(run)
-    assert [(values["FailedRuns"], values["ScheduledRuns"]) for values in world.metrics] == [(1.0, 1.0)]
+    assert [(values["FailedRuns"], values["ScheduledRuns"]) for _, values in world.metrics] == [(1.0, 1.0)]
 
 
 @pytest.mark.parametrize("state", ["failed", "upstream_failed", "skipped", "removed", None])
@@ -136,16 +136,15 @@ def test_killed_listing_is_told_too(state: str | None, world: ArchiveWorld, run:
 
 
 def test_listing_that_fails_when_it_is_run_again_is_not_hidden_by_its_old_plan(
-    world: ArchiveWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch
+    world: ArchiveWorld, run: FakeRun
 ) -> None:
     archive_all(run, list_clients(run))
     summarize(run)
     before = world.manifest()
     run.clear_number += 1
-    with monkeypatch.context() as patch:
-        break_database(world, run, patch)
-        with pytest.raises(DatabaseUnavailableError):
-            list_clients(run)
+    world.database.unlink()
+    with pytest.raises(DatabaseUnavailableError):
+        list_clients(run)
     assert run.pushed(LIST_TASK, XComKey.PLAN) is not None, "or there is nothing to be misled by"
     with pytest.raises(ClientsFailedError, match="no client was archived: list_clients failed: DatabaseUnavail"):
         summarize(run)
@@ -194,7 +193,7 @@ def test_alert_that_reached_nobody_is_left_to_the_safety_net(world: ArchiveWorld
 def test_metrics_that_cannot_be_published_do_not_fail_the_archive(
     error: Exception, world: ArchiveWorld, run: FakeRun, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world.metrics_error = error
+    world.cloudwatch.error = error
     archive_all(run, list_clients(run))
     assert summarize(run)["failed_archives"] == 0
     assert "metrics were not published" in caplog.text

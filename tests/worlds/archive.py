@@ -5,21 +5,19 @@ The DEX partner as an httpx transport: a token endpoint and answers that a test 
 
 from __future__ import annotations
 
-import functools
 import json
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qsl
 
 import httpx
-import pytest
 
-from include.clients.dex import DexApi
 from include.clients.tokens import ClientCredentials
-from tests.worlds.alerts import TOPIC, Wire
+from tests.worlds.pipeline import PipelineWorld
 from tests.worlds.s3 import FakeS3
 
 BASE_URL = "https://dex.test/api"
@@ -118,51 +116,33 @@ WITHOUT_CREDENTIALS = 9001
 
 
 @dataclass
-class ArchiveWorld:
-    """Set it up by changing its parts before a task runs; look at them afterwards."""
+class ArchiveWorld(PipelineWorld):
+    """What surrounds the archive's tasks: client database, DEX API, S3."""
+
+    SETTINGS = {"archive_concurrency": 4}  # noqa: RUF012 - declared by the base class
 
     database: Path
     dex: FakeDex = field(default_factory=FakeDex)
     s3: FakeS3 = field(default_factory=FakeS3)
-    wire: Wire = field(default_factory=Wire)
-    metrics: list[dict[str, float]] = field(default_factory=list)
-    metrics_error: BaseException | None = None
-    settings: dict[str, Any] = field(
-        default_factory=lambda: {
-            "environment": "local",
-            "archive_bucket": "archive",
-            "order_results_bucket": "order-results",
-            "alerts_topic_arn": TOPIC,
-            "archive_concurrency": 4,
-        }
-    )
 
-    def attach(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Stand in for the outside for the rest of the test."""
-        self._monkeypatch = monkeypatch
-        self.wire.attach(monkeypatch)
-        self.set_clients([11, 12, 13])
-        self.change_settings()
-        connection("dex_db", {"conn_type": "sqlite", "host": str(self.database)}, monkeypatch)
-        connection(
-            "dex_api",
-            {
-                "conn_type": "http",
-                "host": BASE_URL,
-                "login": "dex-client",
-                "password": SECRET,
-                "extra": {"token_url": TOKEN_URL, "scope": "dex/trigger:all"},
-            },
-            monkeypatch,
-        )
-        monkeypatch.setattr("airflow_ext.hooks.dex.DexApi", functools.partial(DexApi, transport=self.dex))
-        monkeypatch.setattr("airflow_ext.tasks.dex_trigger_archive.s3_client", lambda **options: self.s3)
-        monkeypatch.setattr("airflow_ext.metrics.publish_metrics", self._publish)
+    @contextmanager
+    def attached(self) -> Iterator[Self]:
+        """Stand in for the outside during the block: three clients, a DEX API that answers, an empty bucket."""
+        with super().attached():
+            self.set_clients([11, 12, 13])
+            self.set_connection("dex_db", conn_type="sqlite", host=str(self.database))
+            self.set_connection(
+                "dex_api",
+                conn_type="http",
+                host=BASE_URL,
+                login="dex-client",
+                password=SECRET,
+                extra={"token_url": TOKEN_URL, "scope": "dex/trigger:all"},
+            )
+            yield self
 
-    def change_settings(self, **changes: Any) -> None:
-        """Put the settings, with changes, where Airflow finds them."""
-        self.settings |= changes
-        self._monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", json.dumps(self.settings))
+    def outside(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {"s3": self.s3}, {"transport": self.dex}
 
     def set_clients(self, ids: list[int]) -> None:
         """Fill the client database."""
@@ -186,14 +166,3 @@ class ArchiveWorld:
         (key,) = self.s3.keys("manifests/")
         document: dict[str, Any] = json.loads(self.s3.bodies(key)[-1] or b"")
         return document
-
-    def _publish(self, values: dict[str, float], *, environment: str, pipeline: str) -> None:
-        if self.metrics_error is not None:
-            raise self.metrics_error
-        assert (environment, pipeline) == ("local", "dex_trigger_archive")
-        self.metrics.append(values)
-
-
-def connection(conn_id: str, value: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a connection where Airflow finds it."""
-    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(value))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
-
-from tests.worlds.alerts import TOPIC, Wire
+from tests.worlds.call_details import FakeTime
 from tests.worlds.functions import FakeLambda, RaisedError
+from tests.worlds.pipeline import PipelineWorld
 from tests.worlds.s3 import FakeS3
 
 A = "auction-results"
@@ -20,44 +20,23 @@ BUCKET = "order-results"
 
 
 @dataclass
-class AuctionWorld:
-    """Set it up by changing its parts before a task runs; look at them afterwards.
+class AuctionWorld(PipelineWorld):
+    """What surrounds the auction's tasks: both Lambdas and S3.
 
     ``answers`` are what Lambda A says, in their order, the last one for ever: an answer, or an error to raise.
     """
 
+    SETTINGS = {"order_results_bucket": BUCKET}  # noqa: RUF012 - declared by the base class
+
     answers: deque[Any] = field(default_factory=deque)
     functions: FakeLambda = field(default_factory=FakeLambda)
     s3: FakeS3 = field(default_factory=lambda: FakeS3(BUCKET))
-    wire: Wire = field(default_factory=Wire)
-    metrics: list[dict[str, float]] = field(default_factory=list)
-    settings: dict[str, Any] = field(
-        default_factory=lambda: {
-            "environment": "local",
-            "archive_bucket": "archive",
-            "order_results_bucket": BUCKET,
-            "alerts_topic_arn": TOPIC,
-        }
-    )
+    time: FakeTime = field(default_factory=lambda: FakeTime(time.time()))
 
-    def attach(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Stand in for the outside for the rest of the test."""
-        self._monkeypatch = monkeypatch
-        self.wire.attach(monkeypatch)
-        self.change_settings()
+    def outside(self) -> tuple[dict[str, Any], dict[str, Any]]:
         self.functions.functions |= {A: self._results, B: self._order}
-        for module in ("tasks.energy_auction", "triggers.lambda_result"):
-            monkeypatch.setattr(f"airflow_ext.{module}.s3_client", lambda **options: self.s3)
-            monkeypatch.setattr(f"airflow_ext.{module}.lambda_client", lambda **options: self.functions)
-        monkeypatch.setattr("airflow_ext.metrics.publish_metrics", self._publish)
-        # Nobody has time for the real pauses, between looks and between attempts to tell.
-        monkeypatch.setattr("include.auction.results.FIRST_PAUSE_SECONDS", 0.01)
-        monkeypatch.setattr("include.auction.alerts.PAUSE_SECONDS", 0.01)
-
-    def change_settings(self, **changes: Any) -> None:
-        """Put the settings, with changes, where Airflow finds them."""
-        self.settings |= changes
-        self._monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", json.dumps(self.settings))
+        parts = {"now": self.time, "pause": self.time.sleep, "sleep": self.time.pass_by}
+        return {"s3": self.s3, "lambda": self.functions}, parts
 
     def give(self, *statuses: str) -> None:
         """Let Lambda A have results: one order for each status."""
@@ -93,10 +72,6 @@ class AuctionWorld:
         if not self.s3.bodies(key):
             self.s3.put_object(Bucket=BUCKET, Key=key, Body=json.dumps(order).encode())
         return {"order_id": order_id, "key": key}
-
-    def _publish(self, values: dict[str, float], *, environment: str, pipeline: str) -> None:
-        assert (environment, pipeline) == ("local", "energy_auction")
-        self.metrics.append(values)
 
 
 def results(statuses: Sequence[str]) -> dict[str, Any]:

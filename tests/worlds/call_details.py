@@ -6,22 +6,18 @@ The call-details API as an httpx transport: a login and answers that a test scri
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import httpx
-import pytest
 
-from airflow_ext.hooks import call_details
-from include.clients.call_details import CallDetailsApi
-from include.clients.tokens import Keys, Login
-from tests.worlds.alerts import TOPIC, Wire
-from tests.worlds.archive import connection
+from include.clients.tokens import Keys
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable
+from tests.worlds.pipeline import PipelineWorld
 from tests.worlds.s3 import BUCKET, FakeIngestBucket
 from tests.worlds.sqs import QUEUE_URL, FakeSqs
 
@@ -44,10 +40,14 @@ class FakeTime:
     def __call__(self) -> float:
         return self.now
 
-    async def sleep(self, seconds: float) -> None:
-        """Let the time pass at once; the others get their turn."""
+    def pass_by(self, seconds: float) -> None:
+        """As ``time.sleep``, but at once."""
         self.slept.append(seconds)
         self.now += seconds
+
+    async def sleep(self, seconds: float) -> None:
+        """As ``asyncio.sleep``, but at once; the others get their turn."""
+        self.pass_by(seconds)
         await asyncio.sleep(0)
 
 
@@ -136,57 +136,34 @@ class FakeSsm:
 
 
 @dataclass
-class CallDetailsWorld:
-    """Set it up by changing its parts before a task runs; look at them afterwards."""
+class CallDetailsWorld(PipelineWorld):
+    """What surrounds the tasks of the call-details DAGs: bucket, ledger, queue, parameters, API."""
+
+    SETTINGS = {  # noqa: RUF012 - declared by the base class
+        "ingest_bucket": BUCKET,
+        "ingest_ledger_table": TABLE,
+        "call_details_dlq_url": QUEUE_URL,
+        "max_records_per_batch": 2,
+    }
 
     s3: FakeIngestBucket = field(default_factory=FakeIngestBucket)
     table: FakeLedgerTable = field(default_factory=FakeLedgerTable)
     sqs: FakeSqs = field(default_factory=FakeSqs)
     ssm: FakeSsm = field(default_factory=FakeSsm)
     api: FakeCallDetails = field(default_factory=FakeCallDetails)
-    wire: Wire = field(default_factory=Wire)
-    metrics: list[tuple[str, dict[str, float]]] = field(default_factory=list)
-    settings: dict[str, Any] = field(
-        default_factory=lambda: {
-            "environment": "local",
-            "archive_bucket": "archive",
-            "order_results_bucket": "order-results",
-            "alerts_topic_arn": TOPIC,
-            "ingest_bucket": BUCKET,
-            "ingest_ledger_table": TABLE,
-            "call_details_dlq_url": QUEUE_URL,
-            "max_records_per_batch": 2,
-        }
-    )
+    time: FakeTime = field(default_factory=FakeTime)
 
-    def attach(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Stand in for the outside for the rest of the test."""
-        self._monkeypatch = monkeypatch
-        self.wire.attach(monkeypatch)
-        self.change_settings()
-        connection(
-            "call_details_api",
-            {"conn_type": "http", "host": POST_URL, "extra": {"auth_url": LOGIN_URL}},
-            monkeypatch,
-        )
-        clients = {"dynamodb": self.table, "sqs": self.sqs, "ssm": self.ssm}
-        for module in ("tasks.call_details_clients", "tasks.call_details_replay"):
-            monkeypatch.setattr(f"airflow_ext.{module}.quick_client", lambda service, **options: clients[service])
-        monkeypatch.setattr("airflow_ext.tasks.call_details_clients.s3_client", lambda **options: self.s3)
-        monkeypatch.setattr("airflow_ext.hooks.call_details.Login", functools.partial(Login, transport=self.api))
-        monkeypatch.setattr(
-            "airflow_ext.hooks.call_details.CallDetailsApi", functools.partial(CallDetailsApi, transport=self.api)
-        )
-        # Tokens of another test's API.
-        call_details._shared_login.cache_clear()
-        monkeypatch.setattr("airflow_ext.metrics.publish_metrics", self._publish)
-        # Nobody has time for the real pauses between attempts.
-        monkeypatch.setattr("include.clients.http.FIRST_SECONDS", 0.001)
+    @contextmanager
+    def attached(self) -> Iterator[Self]:
+        """Stand in for the outside during the block."""
+        with super().attached():
+            self.set_connection("call_details_api", conn_type="http", host=POST_URL, extra={"auth_url": LOGIN_URL})
+            yield self
 
-    def change_settings(self, **changes: Any) -> None:
-        """Put the settings, with changes, where Airflow finds them."""
-        self.settings |= changes
-        self._monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", json.dumps(self.settings))
+    def outside(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        aws = {"s3": self.s3, "dynamodb": self.table, "sqs": self.sqs, "ssm": self.ssm}
+        parts = {"now": self.time, "monotonic": self.time, "pause": self.time.sleep}
+        return aws, {"transport": self.api, **parts}
 
     def receipt(self) -> dict[str, Any]:
         """The one receipt in the bucket."""
@@ -197,7 +174,3 @@ class CallDetailsWorld:
     def posted(self) -> list[Any]:
         """The records that the API was sent, batch by batch."""
         return [json.loads(request.content)["records"] for request in self.api.posted]
-
-    def _publish(self, values: dict[str, float], *, environment: str, pipeline: str) -> None:
-        assert environment == "local"
-        self.metrics.append((pipeline, values))

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ext.hooks.connections import absolute_url, check_url, get_connection
 from airflow_ext.ids import CALL_DETAILS_CONNECTION
+from airflow_ext.outside import outside
 from include.clients.aws import get_parameters
 from include.clients.call_details import CallDetailsApi
 from include.clients.tokens import Keys, Login
 from include.errors import SettingsError
 
 if TYPE_CHECKING:
+    import httpx
     from airflow.sdk import Connection
 
     from include.clients.call_details import Gate
@@ -83,7 +85,7 @@ def call_details_login(access: Access, ssm: Any) -> Login:
         AwsRefusedError: a parameter does not exist, or SSM refused.
     """
     access_key, secret_key = get_parameters(ssm, access.access_key_param, access.secret_key_param)
-    return _shared_login(access.auth_url, Keys(access_key, secret_key))
+    return _shared_login(access.auth_url, Keys(access_key, secret_key), outside.transport)
 
 
 def call_details_api(access: Access, login: Login, *, attempts: int, gate: Gate) -> CallDetailsApi:
@@ -95,9 +97,17 @@ def call_details_api(access: Access, login: Login, *, attempts: int, gate: Gate)
         attempts: how often a batch is sent in all.
         gate: entered for each call.
     """
-    return CallDetailsApi(access.url, login, attempts=attempts, gate=gate)
+    return CallDetailsApi(
+        access.url,
+        login,
+        attempts=attempts,
+        gate=gate,
+        transport=outside.transport,
+        sleep=outside.pause,
+        clock=outside.monotonic,
+    )
 
 
 @functools.cache
-def _shared_login(auth_url: str, keys: Keys) -> Login:
-    return Login(auth_url, keys)
+def _shared_login(auth_url: str, keys: Keys, transport: httpx.AsyncBaseTransport | None) -> Login:
+    return Login(auth_url, keys, transport=transport, sleep=outside.pause, clock=outside.monotonic)

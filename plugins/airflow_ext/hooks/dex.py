@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ext.hooks.connections import absolute_url, check_url, get_connection
 from airflow_ext.ids import DEX_API_CONNECTION, DEX_DATABASE_CONNECTION
+from airflow_ext.outside import outside
 from include.clients.dex import DexApi
 from include.clients.tokens import ClientCredentials
 from include.errors import DatabaseRefusedError, DatabaseUnavailableError, SettingsError
@@ -88,7 +89,7 @@ def dex_api(*, default_base_url: str) -> DexApi:
         SettingsError: a field is missing; it is named.
     """
     base_url, credentials = api_access(get_connection(DEX_API_CONNECTION), default_base_url=default_base_url)
-    return DexApi(base_url, credentials)
+    return DexApi(base_url, credentials, transport=outside.transport)
 
 
 def api_access(conn: Connection, *, default_base_url: str) -> tuple[str, ClientCredentials]:

@@ -11,6 +11,7 @@ from airflow_ext.ids import CALL_DETAILS_INGEST, CALL_DETAILS_WATCH
 from airflow_ext.metrics import count_run, log_links
 from airflow_ext.notifications.channels import send_alert
 from airflow_ext.notifications.failure_callback import record_failure
+from airflow_ext.outside import outside
 from airflow_ext.tasks.call_details_clients import CallDetailsClients
 from include.call_details.alerts import left_alert
 from include.call_details.keys import run_id
@@ -109,7 +110,7 @@ def _runs(files: Iterable[FileVersion], ti: RuntimeTaskInstanceProtocol) -> Iter
 
 
 def _report(context: Context, clients: CallDetailsClients, left: Sequence[LeftFile]) -> None:
-    known = LeftFiles(clients.table, clients.bucket)
+    known = LeftFiles(clients.table, clients.bucket, clock=outside.now)
     if due := known.unreported(left):
         round_id = context["dag_run"].run_id
         alert = left_alert(due, pipeline=CALL_DETAILS_WATCH, run_id=round_id, log_url=log_links(context))

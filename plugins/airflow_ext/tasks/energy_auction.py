@@ -13,6 +13,7 @@ from airflow_ext.ids import ENERGY_AUCTION, XComKey
 from airflow_ext.metrics import KILLED, RunReport, succeeded, task_states
 from airflow_ext.notifications.channels import AT_ONCE, open_channels
 from airflow_ext.notifications.failure_callback import record_alerted, record_failure
+from airflow_ext.outside import outside
 from airflow_ext.settings import load_settings
 from include.auction.alerts import ORDER_TASK, WAIT_TASK, deliver, no_orders, order_alerts
 from include.auction.deadlines import RunDeadlines
@@ -155,7 +156,15 @@ def _send(context: Context, settings: Settings, alerts: Mapping[str, Alert], run
     seconds = RunDeadlines.of(context["dag_run"].start_date).alerts()
     channels = open_channels(context, topic_arn=settings.alerts_topic_arn, seconds=seconds, attempts=1)
     record = run.delivery_record()
-    undelivered = deliver(alerts, channels, record, at_once=AT_ONCE, seconds=seconds)
+    undelivered = deliver(
+        alerts,
+        channels,
+        record,
+        at_once=AT_ONCE,
+        seconds=seconds,
+        sleep=outside.sleep,
+        clock=outside.monotonic,
+    )
     record_alerted(context, {channel for name in alerts for channel in record.channels_of(name)})
     return undelivered
 

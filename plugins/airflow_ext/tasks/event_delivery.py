@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from airflow_ext.ids import EVENT_DELIVERY, XComKey
 from airflow_ext.metrics import count_run, log_links, task_states
 from airflow_ext.notifications.channels import send_alert
 from airflow_ext.notifications.failure_callback import record_alerted, record_failure
+from airflow_ext.outside import outside
 from airflow_ext.settings import Settings, delivery_settings
 from include.clients.webhooks import Endpoint, PublicNetwork
 from include.delivery import due
@@ -54,12 +54,12 @@ class DeliveryClients:
         self._session = AwsSession()
         dynamodb = quick_client("dynamodb", session=self._session)
         self.events = EventTable(dynamodb, self.settings.events_table)
-        self.subscriptions = Subscriptions(dynamodb, self.settings.subscriptions_table, sleep=time.sleep)
+        self.subscriptions = Subscriptions(dynamodb, self.settings.subscriptions_table, sleep=outside.sleep)
 
     def dispatcher(self) -> Dispatcher:
         """Delivers to public addresses over https only, unless the environment is the local one."""
         guarded = self.settings.environment != LOCAL
-        network = PublicNetwork(public_only=guarded)
+        network = PublicNetwork(public_only=guarded, **outside.network)
         return Dispatcher(
             events=self.events,
             subscriptions=self.subscriptions,
@@ -83,7 +83,7 @@ def select_due(context: Context) -> list[list[str]]:
     with record_failure(ti):
         clients = DeliveryClients()
         tasks = clients.settings.delivery_tasks
-        found = due.select_due(clients.events, clients.subscriptions, now=time.time(), tasks=tasks)
+        found = due.select_due(clients.events, clients.subscriptions, now=outside.now(), tasks=tasks)
         log.info("%d events of %d owners are due", found.events, found.owners)
         ti.xcom_push(key=XComKey.DUE, value={**asdict(found), "shares": []})
         return [list(share) for share in found.shares]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
@@ -16,6 +15,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_ext.hooks.aws import AwsSession, lambda_client, s3_client
 from airflow_ext.ids import XComKey
 from airflow_ext.notifications.failure_callback import push_quietly, safe_text
+from airflow_ext.outside import outside
 from airflow_ext.settings import load_settings
 from include import errors
 from include.auction.deadlines import GRACE, RunDeadlines
@@ -80,7 +80,7 @@ class Wait:
 
     def pause(self, poller: ResultsPoller) -> float | None:
         """Seconds until the next poll, or None when the time is up; to save orders there is a little more of it."""
-        left = self.deadline + (GRACE if poller.holds_orders else 0) - time.time()
+        left = self.deadline + (GRACE if poller.holds_orders else 0) - outside.now()
         return min(left, pause_before(self.polls + 1)) if left > 0 else None
 
     def poll(self, poller: ResultsPoller) -> Wait | None:
@@ -99,13 +99,12 @@ class Wait:
         return replace(self, polls=self.polls + 1, failure=failure)
 
 
-def begin(context: Context, function_name: str, *, sleep: Callable[[float], None] = time.sleep) -> Wait | list[Work]:
+def begin(context: Context, function_name: str) -> Wait | list[Work]:
     """Look for the run's orders in S3, then poll Lambda A once.
 
     Args:
         context: that of the first task.
         function_name: Lambda A.
-        sleep: waits for seconds.
 
     Returns:
         the work of the mapped tasks, or how to go on waiting.
@@ -135,7 +134,7 @@ def begin(context: Context, function_name: str, *, sleep: Callable[[float], None
         # They could not be saved, and cannot travel to the triggerer.
         if (pause := waiting.pause(poller)) is None:
             _end_without_orders(context, waiting)
-        sleep(pause)
+        outside.sleep(pause)
         waiting = waiting.poll(poller)
     return waiting or cut_work(context, wait.orders)
 
@@ -220,7 +219,7 @@ class LambdaResultTrigger(BaseTrigger):
             if await asyncio.to_thread(poller.find) is not None:
                 return event_of(wait, ready=True)
             while (pause := wait.pause(poller)) is not None:
-                await asyncio.sleep(pause)
+                await outside.pause(pause)
                 waiting = await asyncio.to_thread(wait.poll, poller)
                 if waiting is None:
                     return event_of(wait, ready=True)

@@ -9,6 +9,8 @@ from typing import Any
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
+from airflow_ext.outside import outside
+
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 10.0
@@ -46,11 +48,11 @@ class EventQueueTrigger(BaseEventTrigger):
                 while True:
                     if woken := await asyncio.to_thread(queue.take):
                         yield TriggerEvent({"messages": woken})  # type: ignore[no-untyped-call] # Airflow's is untyped
-                        await asyncio.sleep(GATHER_SECONDS)
+                        await outside.pause(GATHER_SECONDS)
             except Exception as error:  # noqa: BLE001 - a trigger that raises is not started again
                 # The type only: what raised is not ours, and may quote anything.
                 log.error("the event queue cannot be read, which is tried again: %s", type(error).__name__)
-            await asyncio.sleep(PAUSE_SECONDS)
+            await outside.pause(PAUSE_SECONDS)
 
 
 class _Queue:

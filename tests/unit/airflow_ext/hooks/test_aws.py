@@ -35,8 +35,9 @@ def test_sns_client_is_bounded() -> None:
 
 def test_clients_of_one_session_follow_the_connection_which_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     session = AwsSession()
+    first = s3_client(session=session)
     monkeypatch.delenv("AIRFLOW_CONN_AWS_DEFAULT")
-    for client in (s3_client(session=session), lambda_client(session=session)):
+    for client in (first, lambda_client(session=session)):
         assert client.meta.endpoint_url == "http://aws.test"
         assert client.meta.region_name == "us-east-1"
 

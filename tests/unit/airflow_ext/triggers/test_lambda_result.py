@@ -6,8 +6,8 @@ import asyncio
 import json
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,10 +37,9 @@ RUN = "manual__2026-03-08T06:00:00+00:00"
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> AuctionWorld:
-    world = AuctionWorld()
-    world.attach(monkeypatch)
-    return world
+def world() -> Iterator[AuctionWorld]:
+    with AuctionWorld().attached() as world:
+        yield world
 
 
 def wait(*, seconds: float = 30, **more: Any) -> Wait:
@@ -115,7 +114,7 @@ def test_triggerer_that_starts_again_finds_what_it_kept_before_it_died(world: Au
 
 def test_time_that_is_up_ends_the_wait_with_its_numbers(world: AuctionWorld) -> None:
     world.answer([NOT_YET])
-    event = fire(wait(seconds=0.3, polls=1))
+    event = fire(wait(seconds=9, polls=1))
     polls = 1 + len(world.functions.asked(A))
     assert polls > 2
     run = FakeRun()
@@ -136,7 +135,7 @@ def test_deadline_that_has_passed_invokes_nothing(world: AuctionWorld) -> None:
 )
 def test_error_at_the_last_look_fails_for_good(error: Exception, world: AuctionWorld) -> None:
     world.answer([NOT_YET, error])
-    event = fire(wait(seconds=0.3))
+    event = fire(wait(seconds=9))
     with pytest.raises(ResultsFailedError, match=f"no results of {A} within 240 s, and the last known poll failed"):
         resume(event)
 
@@ -144,7 +143,7 @@ def test_error_at_the_last_look_fails_for_good(error: Exception, world: AuctionW
 def test_error_that_passed_is_forgotten(world: AuctionWorld) -> None:
     world.answer([lambda_error("ServiceException"), NOT_YET])
     with pytest.raises(AirflowSkipException):
-        resume(fire(wait(seconds=0.3)))
+        resume(fire(wait(seconds=9)))
 
 
 def test_failure_of_the_workers_look_counts_when_there_was_no_other(world: AuctionWorld) -> None:
@@ -169,51 +168,41 @@ def test_what_no_look_mends_ends_the_wait_at_once(answer: Any, error: type[Excep
         resume(event)
 
 
-def refuse_orders(world: AuctionWorld, begun: Wait, monkeypatch: pytest.MonkeyPatch, *, until: float) -> None:
+def refuse_orders(world: AuctionWorld, begun: Wait, *, until: float) -> None:
     """Let S3 fail until so many seconds after the deadline; each time takes three, and the first ends after it."""
-    clock = SimpleNamespace(time=lambda: now, sleep=time.sleep)
-    now = begun.deadline - 1
+    world.time.now = begun.deadline - 1
 
     def fail(request: object) -> None:
-        nonlocal now
-        if now < begun.deadline + until:
-            now += 3
+        if world.time() < begun.deadline + until:
+            world.time.now += 3
             raise s3_error("SlowDown")
 
-    monkeypatch.setattr(lambda_result, "time", clock)
     world.s3.before["PutObject"] = fail
 
 
-def test_orders_that_storage_refused_in_time_are_kept_a_little_later(
-    world: AuctionWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_orders_that_storage_refused_in_time_are_kept_a_little_later(world: AuctionWorld) -> None:
     world.give("accepted")
     begun = wait()
-    refuse_orders(world, begun, monkeypatch, until=GRACE / 2)
+    refuse_orders(world, begun, until=GRACE / 2)
     event = fire(begun)
     assert event["ready"]
     assert len(world.functions.asked(A)) == 1
     assert len(resume(event)) == 1
 
 
-def test_orders_that_storage_goes_on_to_refuse_fail_the_wait(
-    world: AuctionWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_orders_that_storage_goes_on_to_refuse_fail_the_wait(world: AuctionWorld) -> None:
     world.give("accepted")
     begun = wait()
-    refuse_orders(world, begun, monkeypatch, until=3600)
+    refuse_orders(world, begun, until=3600)
     with pytest.raises(ResultsFailedError, match="StorageUnavailableError: cannot write"):
         resume(fire(begun))
     assert len(world.functions.asked(A)) == 1
 
 
 def test_unexpected_error_is_left_to_the_tasks_retry_and_not_quoted(
-    world: AuctionWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    world: AuctionWorld, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(**options: Any) -> Any:
-        raise RuntimeError("pl4nted")
-
-    monkeypatch.setattr("airflow_ext.triggers.lambda_result.lambda_client", broken)
+    world.answer([RuntimeError("pl4nted")])
     event = fire(wait())
     with pytest.raises(TransientError, match=r"^waiting in the triggerer broke off: RuntimeError$"):
         resume(event)
@@ -250,6 +239,6 @@ def test_masked_secret_in_a_functions_message_stays_out_of_the_event(world: Auct
     secret = "masked-by-airflow-7f3a91"
     mask_secret(secret)
     world.answer([RaisedError("KeyError", f"login with {secret}")])
-    event = fire(wait(seconds=0.1))
+    event = fire(wait(seconds=9))
     assert "login with" in event["wait"]["failure"]
     assert secret not in json.dumps(event)

@@ -6,13 +6,12 @@ import asyncio
 import importlib
 import json
 import threading
-from collections.abc import Callable
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from airflow_ext.triggers import sqs_wakeup
+from airflow_ext.outside import outside
 from airflow_ext.triggers.sqs_wakeup import GATHER_SECONDS, PAUSE_SECONDS, EventQueueTrigger
 from tests.worlds.sqs import QUEUE_URL, FakeSqs
 
@@ -43,19 +42,18 @@ class Queue(FakeSqs):
             self.send_message(QueueUrl=QUEUE_URL, MessageBody=json.dumps({"event_id": PLANTED}))
 
     async def pause(self, seconds: float) -> None:
-        """What the trigger takes for ``asyncio.sleep``."""
+        """As ``asyncio.sleep``."""
         self.pauses.append(seconds)
         if self.meanwhile:
             self.meanwhile.pop(0)()
 
 
 @pytest.fixture
-def queue(monkeypatch: pytest.MonkeyPatch) -> Queue:
+def queue(monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
     queue = Queue()
     monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", json.dumps(SETTINGS))
-    monkeypatch.setattr("airflow_ext.hooks.aws.quick_client", lambda service: {"sqs": queue}[service])
-    monkeypatch.setattr(sqs_wakeup, "asyncio", SimpleNamespace(to_thread=asyncio.to_thread, sleep=queue.pause))
-    return queue
+    with outside.replaced(aws={"sqs": queue}, pause=queue.pause):
+        yield queue
 
 
 def fired(number: int) -> list[Any]:

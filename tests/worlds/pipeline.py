@@ -1,0 +1,86 @@
+"""What surrounds the tasks of every pipeline: settings, connections, alerts, metrics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import pytest
+
+from airflow_ext.outside import outside
+from tests.worlds.alerts import TOPIC, Wire
+
+
+class FakeCloudWatch:
+    """Quacks like a boto3 CloudWatch client.
+
+    ``published`` holds environment, pipeline and values of each call. ``error`` is raised instead, if a test gives one.
+    """
+
+    def __init__(self) -> None:
+        self.published: list[tuple[str, str, dict[str, float]]] = []
+        self.error: BaseException | None = None
+
+    def put_metric_data(self, *, Namespace: str, MetricData: list[dict[str, Any]]) -> None:  # noqa: N803 - boto3's names
+        if self.error is not None:
+            raise self.error
+        assert Namespace == "Pipelines"
+        found = [{each["Name"]: each["Value"] for each in metric["Dimensions"]} for metric in MetricData]
+        assert all(each == found[0] for each in found)
+        values = {each["MetricName"]: each["Value"] for each in MetricData}
+        self.published.append((found[0]["Environment"], found[0]["Pipeline"], values))
+
+
+@dataclass(kw_only=True)
+class PipelineWorld:
+    """Set it up by changing its parts before a task runs; look at them afterwards.
+
+    ``settings`` are those of the class's ``SETTINGS`` and what a test changes.
+    """
+
+    SETTINGS: ClassVar[Mapping[str, Any]] = {}
+
+    wire: Wire = field(default_factory=Wire)
+    cloudwatch: FakeCloudWatch = field(default_factory=FakeCloudWatch)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @contextmanager
+    def attached(self) -> Iterator[Self]:
+        """Stand in for the outside during the block."""
+        aws, parts = self.outside()
+        with pytest.MonkeyPatch.context() as self.environment:
+            self.wire.attach(self.environment)
+            self.change_settings(
+                **{
+                    "environment": "local",
+                    "archive_bucket": "archive",
+                    "order_results_bucket": "order-results",
+                    "alerts_topic_arn": TOPIC,
+                    **self.SETTINGS,
+                    **self.settings,
+                }
+            )
+            with outside.replaced(aws={"cloudwatch": self.cloudwatch, **aws}, **parts):
+                yield self
+
+    def outside(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """AWS clients by service, and the other parts of :class:`~airflow_ext.outside.Outside`; for subclasses."""
+        raise NotImplementedError
+
+    def change_settings(self, **changes: Any) -> None:
+        """Put the settings, with changes, where Airflow finds them."""
+        self.settings |= changes
+        self.environment.setenv("AIRFLOW_VAR_SETTINGS", json.dumps(self.settings))
+
+    def set_connection(self, conn_id: str, **fields: Any) -> None:
+        """Put a connection where Airflow finds it."""
+        self.environment.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(fields))
+
+    @property
+    def metrics(self) -> list[tuple[str, dict[str, float]]]:
+        """Pipeline and values of each time that metrics were published."""
+        assert all(environment == self.settings["environment"] for environment, _, _ in self.cloudwatch.published)
+        return [(pipeline, values) for _, pipeline, values in self.cloudwatch.published]
