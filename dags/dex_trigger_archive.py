@@ -4,10 +4,12 @@
 investigator can show it later. One mapped task per client, labelled with the client id. Above the setting
 `max_mapped_clients` (500), clients share tasks; each client still fails and is retried on its own.
 
-**Schedule.** Daily at 06:00 New York time, without catch-up. The hour is the Airflow configuration option
-`pipelines.dex_trigger_archive_schedule`, the zone `pipelines.business_timezone`. The day that is archived, the
-*trigger date*, is the param `trigger_date`; else the run's date in the business zone plus the setting
-`trigger_date_offset_days`. A day in the future is refused.
+**Schedule.** Daily at 20:30 New York time, when the day's trigger data is complete; without catch-up. The cron
+expression (five fields) is the Airflow configuration option `pipelines.dex_trigger_archive_schedule`, the zone
+`pipelines.business_timezone`. The day that is archived, the *trigger date*, is the param `trigger_date`; else the run's
+date in the business zone plus the setting `trigger_date_offset_days`. A day in the future is refused, as are a
+`trigger_date` in a backfill, an unknown client, and a key in the run's configuration that is no param: such a run fails
+at once, archives nothing, and sends no alert if a person started it, who sees why.
 
 **Reads.** Clients from SQL Server (connection `dex_db`; query in `include/sql/dex_clients.sql`); the DEX API
 (connection `dex_api`, OAuth2 client credentials); the Variable `settings`.
@@ -56,10 +58,11 @@ PARAMS = {
     "client_ids": Param(
         None,
         type=["null", "array"],
-        items={"type": "integer"},
+        # As text too: the trigger form sends a list as texts, one for each line.
+        items={"anyOf": [{"type": "integer"}, {"type": "string", "pattern": r"^[0-9]{1,18}(?![\s\S])"}]},
         minItems=1,
         title="Client ids",
-        description="Archive only these clients. Empty: every client that the database selects.",
+        description="Archive only these clients, one id per line. Empty: every client that the database selects.",
     ),
     "force": Param(
         False,
@@ -72,7 +75,9 @@ PARAMS = {
 
 @dag(
     dag_id=DEX_TRIGGER_ARCHIVE,
-    schedule=BusinessDayTimetable(schedule_of(DEX_TRIGGER_ARCHIVE, default="0 6 * * *"), timezone=schedule_timezone()),
+    schedule=BusinessDayTimetable(
+        schedule_of(DEX_TRIGGER_ARCHIVE, default="30 20 * * *"), timezone=schedule_timezone()
+    ),
     start_date=pendulum.datetime(2020, 1, 1, tz="UTC"),
     catchup=False,
     max_active_runs=3,
@@ -92,7 +97,7 @@ def dex_trigger_archive() -> None:
 
         return tasks.list_clients(get_current_context())
 
-    @task(map_index_template="{{ label }}", max_active_tis_per_dagrun=16)
+    @task(map_index_template="{{ label }}", multiple_outputs=False, max_active_tis_per_dagrun=16)
     def archive_client(work: Work) -> dict[str, int]:
         from airflow_ext.tasks import dex_trigger_archive as tasks
 

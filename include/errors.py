@@ -18,7 +18,8 @@
     │   └── RetryableOrdersError      some orders of a task failed in one of these ways
     └── PermanentError            repeating changes nothing: fails at once
         ├── SettingsError             a setting or connection field is missing or malformed
-        ├── InvalidInputError         a run parameter cannot be used
+        ├── InvalidInputError         what was asked for cannot be used
+        │   └── RunRefusedError           a run's params or configuration: nothing was done
         ├── AuthRefusedError          credentials or token refused
         ├── ApiRefusedError           any other 4xx, or an answer that is no answer (3xx, 204)
         ├── InvalidAnswerError        an API or a function answered what cannot be used
@@ -35,7 +36,7 @@
         ├── ResultsFailedError        results could not be asked for until the time for them was up
         ├── DeliveriesFailedError     tasks of a delivery run gave up
         ├── ClientsFailedError        clients of a task or of a run failed for good
-        └── OrdersFailedError         orders of a task or of a run were not accepted, and no retry mends it
+        └── OrdersFailedError         orders of a task or of a run were not accepted
 
 The branch is the retry contract: ``airflow_ext.defaults`` maps *transient* to a retry and *permanent*
 to fail-now. A message says what is wrong and what to change; it never holds a body or a secret.
@@ -113,11 +114,11 @@ class FunctionFailedError(TransientError):
 
 
 class RetryableClientsError(TransientError):
-    """Some clients of a task failed in a way that a retry may mend; the others are done."""
+    """Some clients of a task failed in a way that a retry may help; the others are done."""
 
 
 class RetryableOrdersError(TransientError):
-    """Some orders of a task failed in a way that a retry may mend; the others are done."""
+    """Some orders of a task failed in a way that a retry may help; the others are done."""
 
 
 class PermanentError(PipelineError):
@@ -129,7 +130,14 @@ class SettingsError(PermanentError):
 
 
 class InvalidInputError(PermanentError):
-    """A run parameter cannot be used; the message names it."""
+    """What was asked for cannot be used; the message names it."""
+
+
+class RunRefusedError(InvalidInputError):
+    """A run's params or configuration cannot be used, and nothing was done.
+
+    No alert is sent where a person started the run: that person sees the message.
+    """
 
 
 class AuthRefusedError(PermanentError):
@@ -137,7 +145,7 @@ class AuthRefusedError(PermanentError):
 
 
 class ApiRefusedError(PermanentError):
-    """The API refused the request with a status that a retry does not mend."""
+    """The API refused the request with a status that a retry does not change."""
 
 
 class InvalidAnswerError(PermanentError):
@@ -173,7 +181,7 @@ class FileChangedError(PermanentError):
 
 
 class FileFailedError(PermanentError):
-    """A run could not account for every record of its file; the message says where that is told."""
+    """A run could not account for every record of its file; the message says where the receipt lies."""
 
 
 class DeadLettersLeftError(PermanentError):
@@ -185,7 +193,7 @@ class FunctionRefusedError(PermanentError):
 
 
 class ResultsFailedError(PermanentError):
-    """Asking for results, or keeping them, still failed when the time for it was up; a retry would have none either."""
+    """Asking for results, or keeping them, still failed when the time for it was up; a retry would have none."""
 
 
 class DeliveriesFailedError(PermanentError):
@@ -193,8 +201,18 @@ class DeliveriesFailedError(PermanentError):
 
 
 class ClientsFailedError(PermanentError):
-    """Clients failed and no retry will mend it; the others are done."""
+    """Clients failed and no retry helps; the others are done."""
 
 
 class OrdersFailedError(PermanentError):
-    """Orders were not accepted and no retry will mend it; the others are done."""
+    """Orders were not accepted and no retry helps; the others are done."""
+
+
+def describe(error: BaseException) -> str:
+    """``Type: message`` of an error of this tree; of any other the type alone.
+
+    What others raise may quote anything, also a secret in a form that no masker finds.
+    """
+    if not isinstance(error, PipelineError):
+        return f"{type(error).__name__}, see the log"
+    return f"{type(error).__name__}: {error}"

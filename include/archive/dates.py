@@ -6,7 +6,7 @@ import re
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from include.errors import InvalidInputError
+from include.errors import RunRefusedError
 
 _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
@@ -19,6 +19,7 @@ def trigger_date(
     now: datetime,
     zone: ZoneInfo,
     offset_days: int,
+    backfill: bool = False,
 ) -> date:
     """The trigger date of a run (spec: archive, Trigger date).
 
@@ -33,11 +34,14 @@ def trigger_date(
         now: an aware time; nothing after its day is archived.
         zone: the business time zone.
         offset_days: setting ``trigger_date_offset_days``.
+        backfill: the run is one of a backfill: each has its day, and ``requested`` would archive one day many times.
 
     Raises:
-        InvalidInputError: a malformed date, or one after today in the business zone.
+        RunRefusedError: a malformed date, one after today in the business zone, or one for a backfill.
     """
     if requested is not None:
+        if backfill:
+            raise RunRefusedError("param trigger_date in a backfill: each of its runs has its own day; leave it out")
         day = _parse(requested)
         origin = "param trigger_date"
     else:
@@ -50,7 +54,7 @@ def trigger_date(
             origin += f" plus trigger_date_offset_days ({offset_days})"
     today = now.astimezone(zone).date()
     if day > today:
-        raise InvalidInputError(
+        raise RunRefusedError(
             f"trigger date {day} (from {origin}) is in the future: today is {today} in {zone.key}; "
             "choose a day that has come"
         )
@@ -63,6 +67,6 @@ def _parse(text: str) -> date:
             raise ValueError(text)
         return date.fromisoformat(text)
     except ValueError as error:
-        raise InvalidInputError(
+        raise RunRefusedError(
             f"param trigger_date {text!r} is not a calendar date; write YYYY-MM-DD, such as 2026-03-08"
         ) from error

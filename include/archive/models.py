@@ -15,10 +15,14 @@ from enum import StrEnum
 from importlib import resources
 from typing import Any, Self
 
-from include.errors import InvalidAnswerError, InvalidInputError
+from include.errors import InvalidAnswerError, RunRefusedError
 from include.mapped_work import Slice, cut_bounds
+from include.text import one_line
 
 _SHOWN = 10
+
+_MAX_NAME = 200
+"""A client's name is for people; every mapped task loads the names of all."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,13 @@ def client_query() -> str:
 
 
 def clients_from_rows(rows: Iterable[Sequence[Any]]) -> list[Client]:
-    """Clients in the order of the rows, one per ``ClientID``.
+    """Clients in the order of the rows, one per ``ClientID``, with printable names of bounded length.
 
     Args:
         rows: ``(ClientID, name)`` as the database driver gives them.
 
     Raises:
-        InvalidInputError: a ``ClientID`` that is not an integer.
+        InvalidAnswerError: a ``ClientID`` that is not an integer.
     """
     clients: dict[int, Client] = {}
     for row in rows:
@@ -55,28 +59,33 @@ def clients_from_rows(rows: Iterable[Sequence[Any]]) -> list[Client]:
             if isinstance(row[0], bool) or (not isinstance(row[0], str) and row[0] != client_id):
                 raise ValueError(row[0])
         except (TypeError, ValueError, OverflowError) as error:
-            raise InvalidInputError(
-                f"the client database returned ClientID {row[0]!r}, not an integer; check table Client"
+            raise InvalidAnswerError(
+                f"the client database returned ClientID {one_line(repr(row[0]), _MAX_NAME)}, not an integer; check "
+                "table Client"
             ) from error
-        clients.setdefault(client_id, Client(client_id, str(row[1] or "")))
+        clients.setdefault(client_id, Client(client_id, one_line(str(row[1] or ""), _MAX_NAME)))
     return list(clients.values())
 
 
-def select(clients: Sequence[Client], wanted: Sequence[int] | None) -> list[Client]:
+def select(clients: Sequence[Client], wanted: Sequence[int | str] | None) -> list[Client]:
     """All clients, or only those with the ids of the param ``client_ids``, in their order.
 
+    Args:
+        clients: all.
+        wanted: ids, as numbers or as text of digits: the trigger form sends texts.
+
     Raises:
-        InvalidInputError: an id that is no eligible client, or an empty list.
+        RunRefusedError: an id that is no eligible client, or an empty list.
     """
     if wanted is None:
         return list(clients)
     if not wanted:
-        raise InvalidInputError("param client_ids is an empty list; leave it out to archive every client")
-    chosen = set(wanted)
+        raise RunRefusedError("param client_ids is an empty list; leave it out to archive every client")
+    chosen = set(map(int, wanted))
     unknown = sorted(chosen - {client.id for client in clients})
     if unknown:
         shown = ", ".join(map(str, unknown[:_SHOWN])) + (", ..." if len(unknown) > _SHOWN else "")
-        raise InvalidInputError(
+        raise RunRefusedError(
             f"param client_ids: {shown} not among the {len(clients)} clients that the query selects "
             "(has credentials and one of the services 2, 3, 4, 5, 8); nothing was archived"
         )

@@ -1,16 +1,15 @@
-"""Defaults shared by the DAGs, and the deployment's configuration options.
+"""What all DAGs share: configuration options, retry policy, check of a run's configuration, default arguments.
 
-What shapes a DAG (its cron, its zone) must be known while its file is parsed, when nothing may be read. These
-few values are therefore Airflow configuration options, section ``[pipelines]``, which cost no call: on MWAA an
+What shapes a DAG (its cron expression, its zone) must be known while its file is parsed, when nothing may be read.
+These few values are therefore Airflow configuration options, section ``[pipelines]``, which cost no call: on MWAA an
 environment's "Airflow configuration options", elsewhere ``AIRFLOW__PIPELINES__...``. All else is in the Variable
 ``settings``, read at run time.
-
-One retry policy for every task: the error says whether, this says when.
 """
 
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -18,19 +17,53 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import RetryDecision, RetryPolicy
 from airflow.sdk.configuration import conf
 
-from include.errors import PermanentError, TransientError
+from include.errors import PermanentError, RunRefusedError, SettingsError, TransientError, describe
+from include.text import one_line
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+_SECTION = "pipelines"
+
+_NAME = r"(?:\d+|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat)"
+_ELEMENT = rf"(?:\*|{_NAME}(?:-{_NAME})?)(?:/\d+)?"
+_FIVE_FIELDS = re.compile(
+    rf"{_ELEMENT}(?:,{_ELEMENT})*(?:[ \t]+{_ELEMENT}(?:,{_ELEMENT})*){{4}}", re.ASCII | re.IGNORECASE
+)
+
+
+def schedule_of(dag_id: str, *, default: str) -> str:
+    """The cron expression of a DAG: option ``<dag_id>_schedule``.
+
+    Raises:
+        SettingsError: it has other than five fields, or a ``?``, ``L``, ``W`` or ``#``. Airflow reads a sixth field as
+            seconds, so that EventBridge's ``0 6 * * ? *`` would start sixty runs.
+    """
+    option = f"{dag_id}_schedule"
+    expression = str(conf.get(_SECTION, option, fallback=default)).strip()
+    if not _FIVE_FIELDS.fullmatch(expression):
+        raise SettingsError(
+            f"option [{_SECTION}] {option}: {expression!r} is not a cron expression of five fields (minute, hour, "
+            "day of the month, month, day of the week), such as '30 20 * * 1-5'; a field of seconds or years and the "
+            "characters ? L W # are not supported"
+        )
+    return expression
+
+
+def schedule_timezone() -> str:
+    """The zone of the cron expressions: option ``business_timezone``, to be equal to the setting of that name."""
+    return str(conf.get(_SECTION, "business_timezone", fallback="America/New_York"))
+
+
 MAX_BACKOFF_SECONDS = 600.0
 MAX_RETRY_AFTER_SECONDS = 3600.0
 """A partner that asks for more is asked again after this time."""
+_MAX_REASON = 1000
 
 
 @dataclass(frozen=True)
 class TypedRetryPolicy(RetryPolicy):
-    """Permanent errors fail at once; all others are retried with exponential backoff and jitter.
+    """The policy of all tasks: permanent errors fail at once, others are retried with exponential backoff and jitter.
 
     The first delay is about ``[pipelines] retry_base_seconds`` (default 30) and doubles with each try, up to ten
     minutes. A ``Retry-After`` is honoured as the least delay. The jitter is drawn here because Airflow's own
@@ -54,7 +87,7 @@ class TypedRetryPolicy(RetryPolicy):
     ) -> RetryDecision:
         """Decide by the exception's branch of :mod:`include.errors`; unknown exceptions count as transient."""
         if isinstance(exception, PermanentError):
-            return RetryDecision.fail(reason=str(exception))
+            return RetryDecision.fail(reason=one_line(describe(exception), _MAX_REASON))
         asked = exception.retry_after if isinstance(exception, TransientError) else None
         base = min(base_seconds(), self.max_base)
         delay = backoff_seconds(try_number, base=base, ceiling=self.ceiling)
@@ -62,12 +95,12 @@ class TypedRetryPolicy(RetryPolicy):
             # Not before the time asked for, and not all at that time.
             least = min(asked, MAX_RETRY_AFTER_SECONDS) + random.uniform(0, base)  # noqa: S311 - spreads load
             delay = max(delay, least)
-        return RetryDecision.retry(delay=timedelta(seconds=delay), reason=str(exception))
+        return RetryDecision.retry(delay=timedelta(seconds=delay), reason=one_line(describe(exception), _MAX_REASON))
 
 
 def base_seconds() -> float:
     """About how long the first retry waits: option ``[pipelines] retry_base_seconds``."""
-    return float(conf.getfloat("pipelines", "retry_base_seconds", fallback=30.0))
+    return float(conf.getfloat(_SECTION, "retry_base_seconds", fallback=30.0))
 
 
 def backoff_seconds(try_number: int, *, base: float, ceiling: float = MAX_BACKOFF_SECONDS) -> float:
@@ -76,7 +109,34 @@ def backoff_seconds(try_number: int, *, base: float, ceiling: float = MAX_BACKOF
     return random.uniform(longest / 2, longest)  # noqa: S311 - spreads load, guards nothing
 
 
-_SECTION = "pipelines"
+def refuse_unknown_keys(context: Context) -> None:
+    """``pre_execute`` of every task: refuse a run whose configuration has a key that is no param of its DAG.
+
+    Airflow accepts such a key, and the param that was meant keeps its default: everybody, or for real.
+
+    Raises:
+        RunRefusedError: names the key and the nearest param.
+    """
+    params = list(context["dag"].params)
+    unknown = [key for key in context["dag_run"].conf or {} if key not in params]
+    if not unknown:
+        return
+    key = str(unknown[0])
+    if not params:
+        known = "this DAG takes no params"
+    else:
+        # Here: DAG files import this module.
+        from difflib import SequenceMatcher
+
+        nearest = max(params, key=lambda param: SequenceMatcher(None, key.lower(), param.lower()).ratio())
+        known = f"did you mean {nearest!r}? Params: {', '.join(params)}"
+    raise RunRefusedError(f"{one_line(key, 100)!r} in the run's configuration is no param of this DAG; {known}")
+
+
+def by_person(context: Context) -> bool:
+    """Whether a person started the run, and so sees without an alert that it was refused."""
+    return context["dag_run"].run_type in ("manual", "backfill")
+
 
 TASK_DEFAULTS: dict[str, Any] = {
     "retries": 5,
@@ -84,6 +144,7 @@ TASK_DEFAULTS: dict[str, Any] = {
     # For a task that was killed: no exception is left for the policy to judge.
     "retry_delay": timedelta(seconds=base_seconds()),
     "execution_timeout": timedelta(hours=1),
+    "pre_execute": refuse_unknown_keys,
 }
 """``default_args`` of every DAG: the error decides whether a retry makes sense, ``retries`` how often."""
 
@@ -106,13 +167,3 @@ WATCH_DEFAULTS: dict[str, Any] = {
     "retry_policy": TypedRetryPolicy(ceiling=60.0),
 }
 """The same for DAGs that others wait for all the time."""
-
-
-def schedule_of(dag_id: str, *, default: str) -> str:
-    """The cron expression of a DAG: option ``<dag_id>_schedule``."""
-    return str(conf.get(_SECTION, f"{dag_id}_schedule", fallback=default))
-
-
-def schedule_timezone() -> str:
-    """The zone of the cron expressions: option ``business_timezone``, to be equal to the setting of that name."""
-    return str(conf.get(_SECTION, "business_timezone", fallback="America/New_York"))

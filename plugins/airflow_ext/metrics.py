@@ -10,11 +10,13 @@ from urllib.parse import quote
 from airflow.sdk.configuration import conf
 from botocore.exceptions import BotoCoreError, ClientError
 
+from airflow_ext.defaults import by_person
 from airflow_ext.hooks.aws import publish_metrics
 from airflow_ext.ids import XComKey
 from airflow_ext.notifications.channels import send_alert
 from airflow_ext.notifications.failure_callback import record_alerted
 from include.alerts import RunRef
+from include.errors import RunRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +54,14 @@ class RunReport:
     def failure(self, task_id: str, map_index: int | None = None) -> str | None:
         """What a task recorded as the reason of its failure, or None."""
         reason: str | None = self.pull(task_id, XComKey.FAILURE, map_index)
+        return reason
+
+    def refusal(self, task_id: str) -> str | None:
+        """Why a task refused the run, if a person started it; that person sees it, so the run sends no alert."""
+        reason = self.failure(task_id)
+        if reason is None or not reason.startswith(f"{RunRefusedError.__name__}: ") or not by_person(self._context):
+            return None
+        record_alerted(self._context, ["refusal"])
         return reason
 
     def alert(self, alert: Alert | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, time, timedelta
 from typing import TYPE_CHECKING
 
 from airflow.timetables.base import TimeRestriction
@@ -17,9 +17,10 @@ class BusinessDayTimetable(CronTriggerTimetable):
     """Fires by cron in the business zone; a range given in bare dates covers those business days whole.
 
     ``airflow backfill create --from-date 2026-03-01 --to-date 2026-03-07`` gives its bounds as midnights in UTC.
-    Taken literally they would cut the last day off (06:00 in New York is after midnight in UTC) or, east of UTC,
-    the first. A bound at midnight UTC is therefore read as that calendar day in the business zone: from its start,
-    or to its end. Any other bound is taken as it is.
+    Taken literally they would shift the range by a day (20:30 in New York is after midnight in UTC) or, east of UTC,
+    cut off the first. A bound at midnight UTC is therefore read as that calendar day in the business zone: from its
+    start, or to its end. So is a midnight of the business zone: the UI's form sends the midnights of its browser as
+    UTC instants. Any other bound is taken as it is.
 
     A day missed by a DAG without catch-up is made up for if the DAG ran within the last week. One that did not, or
     never, waits for its hour: neither switching it on nor a backfill of old days (which Airflow takes for its latest
@@ -51,25 +52,28 @@ class BusinessDayTimetable(CronTriggerTimetable):
         return since if earliest is None else max(earliest, since)
 
     def _day_start(self, bound: DateTime | None) -> DateTime | None:
-        if bound is None or not _is_bare_date(bound):
-            return bound
-        day = bound.in_timezone(UTC)
+        day = self._day(bound)
+        return bound if day is None else self._midnight(day)
+
+    def _day_end(self, bound: DateTime | None) -> DateTime | None:
+        day = self._day(bound)
+        return bound if day is None else self._midnight(day + timedelta(days=1)) - timedelta(microseconds=1)
+
+    def _day(self, bound: DateTime | None) -> date | None:
+        """The day that a bound means, if it means a whole one."""
+        if bound is None:
+            return None
+        if (utc := bound.in_timezone(UTC)).time() == time.min:
+            return utc.date()
+        local = bound.in_timezone(self._timezone)
+        # A day whose midnight the clocks skip begins later; one whose midnight comes twice may begin at either.
+        return local.date() if local.time() == time.min or bound == self._midnight(local.date()) else None
+
+    def _midnight(self, day: date) -> DateTime:
         # In UTC: Python never calls a local time that comes twice equal to one of another zone (PEP 495), and
         # Airflow compares this bound with the run that falls on it.
         return DateTime.create(day.year, day.month, day.day, tz=self._timezone).in_timezone(UTC)
 
-    def _day_end(self, bound: DateTime | None) -> DateTime | None:
-        if bound is None or not _is_bare_date(bound):
-            return bound
-        next_day = bound.in_timezone(UTC).add(days=1)
-        midnight = DateTime.create(next_day.year, next_day.month, next_day.day, tz=self._timezone)
-        return midnight - timedelta(microseconds=1)
-
 
 def _is_long_ago(interval: DataInterval | None) -> bool:
     return interval is None or interval.end < DateTime.now(UTC).subtract(weeks=1)
-
-
-def _is_bare_date(moment: DateTime) -> bool:
-    moment = moment.in_timezone(UTC)
-    return (moment.hour, moment.minute, moment.second, moment.microsecond) == (0, 0, 0, 0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_ext.defaults import TypedRetryPolicy
+from airflow_ext.defaults import TypedRetryPolicy, refuse_unknown_keys
 from airflow_ext.ids import Tag
 from airflow_ext.notifications.failure_callback import alert_unreported_failure
 
@@ -53,6 +53,29 @@ def test_run_has_a_time_limit_and_a_safety_net(dag: DAG) -> None:
     assert dag.dagrun_timeout is not None
     callbacks = dag.on_failure_callback
     assert callbacks in (alert_unreported_failure, [alert_unreported_failure])
+
+
+def test_every_task_refuses_a_run_with_an_unknown_key_before_it_does_anything(dag: DAG) -> None:
+    for task in dag.tasks:
+        hook = task.partial_kwargs["pre_execute"] if task.is_mapped else task._pre_execute_hook
+        assert hook is refuse_unknown_keys, task.task_id
+
+
+def test_no_task_takes_its_return_value_apart_into_xcoms(dag: DAG) -> None:
+    assert [task.task_id for task in dag.tasks if getattr(task, "multiple_outputs", False)] == []
+
+
+@pytest.mark.parametrize("dag_id", ["dex_trigger_archive", "energy_auction", "event_delivery"])
+def test_cron_expression_of_six_fields_is_refused_while_the_dag_is_parsed(
+    dag_id: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    monkeypatch.setenv(f"AIRFLOW__PIPELINES__{dag_id.upper()}_SCHEDULE", "0 6 * * ? *")
+    bag = DagBag(dag_folder=str(root / "dags" / f"{dag_id}.py"))
+    (error,) = bag.import_errors.values()
+    assert "is not a cron expression of five fields" in error
+    assert "'30 20 * * 1-5'" in error
 
 
 def test_tags_are_from_the_vocabulary(dag: DAG) -> None:

@@ -16,8 +16,8 @@ from include.errors import (
     AuthRefusedError,
     DatabaseUnavailableError,
     InvalidAnswerError,
-    InvalidInputError,
     PipelineError,
+    RunRefusedError,
     SettingsError,
     StorageRefusedError,
 )
@@ -131,13 +131,20 @@ def param(name: str, value: Any) -> Any:
     return change
 
 
+def backfill_with_a_day(world: ArchiveWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.run_type = "backfill"
+    run.params["trigger_date"] = "2026-03-01"
+
+
 @pytest.mark.parametrize(
     ("fault", "expected", "says"),
     [
-        (param("trigger_date", "2999-01-01"), InvalidInputError, "in the future"),
-        (param("trigger_date", "08.03.2026"), InvalidInputError, "YYYY-MM-DD"),
-        (param("client_ids", [11, WITHOUT_CREDENTIALS]), InvalidInputError, str(WITHOUT_CREDENTIALS)),
-        (param("client_ids", []), InvalidInputError, "empty list"),
+        (param("trigger_date", "2999-01-01"), RunRefusedError, "in the future"),
+        (param("trigger_date", "08.03.2026"), RunRefusedError, "YYYY-MM-DD"),
+        (param("client_ids", [11, WITHOUT_CREDENTIALS]), RunRefusedError, str(WITHOUT_CREDENTIALS)),
+        (param("client_ids", []), RunRefusedError, "empty list"),
+        (param("client_ids", ["11", str(WITHOUT_CREDENTIALS)]), RunRefusedError, str(WITHOUT_CREDENTIALS)),
+        (backfill_with_a_day, RunRefusedError, "trigger_date in a backfill"),
         (break_settings, SettingsError, "archive_bucket"),
         (break_database, DatabaseUnavailableError, "dex_db"),
         (break_connection, SettingsError, "extra.token_url"),
@@ -147,7 +154,8 @@ def param(name: str, value: Any) -> Any:
         (replies(httpx.ConnectError("no route")), ApiUnavailableError, "connection"),
     ],
     ids=[
-        "future", "malformed date", "unknown client", "no client", "settings", "database", "connection",
+        "future", "malformed date", "unknown client", "no client", "unknown as text", "backfill",
+        "settings", "database", "connection",
         "credentials", "token endpoint fails", "token endpoint is a web page", "no network",
     ],
 )  # fmt: skip
@@ -167,6 +175,11 @@ def test_what_is_wrong_at_the_start_is_named_and_nothing_is_written(
     shown = str(caught.value).replace(TOKEN_URL, "***")
     assert run.pushed(LIST_TASK, XComKey.FAILURE) == f"{expected.__name__}: {shown}"
     assert run.pushed(LIST_TASK, XComKey.PLAN) is None
+
+
+def test_ids_of_the_form_are_texts(world: ArchiveWorld, run: FakeRun) -> None:
+    run.params["client_ids"] = ["13", "11"]
+    assert [work["label"] for work in list_clients(run)] == ["11", "13"]
 
 
 def test_bucket_that_is_not_there_is_named(world: ArchiveWorld, run: FakeRun) -> None:

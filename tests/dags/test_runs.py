@@ -29,18 +29,18 @@ MOMENTS = iter(pendulum.datetime(2026, 3, 8, 11).add(minutes=number) for number 
 """A run is known by its logical date: each test has its own, all on one business day."""
 
 
-def run(conf: dict[str, Any] | None = None, *, safety_net: bool = False) -> DagRun:
+def run(conf: dict[str, Any] | None = None, *, failure_callback: bool = False) -> DagRun:
     """Run the DAG to its end.
 
     Args:
-        safety_net: keep the DAG's failure callback. ``dag.test()`` calls it where no XCom can be read, so that it
+        failure_callback: keep the DAG's failure callback. ``dag.test()`` calls it where no XCom can be read, so that it
             cannot know what ``summarize`` did; the end-to-end tests have both together.
     """
     from airflow.dag_processing.dagbag import DagBag
 
     # Parsed anew, as for every task: a run leaves its params in the DAG object.
     dag = DagBag(dag_folder=str(ROOT / "dags")).dags["dex_trigger_archive"]
-    if not safety_net:
+    if not failure_callback:
         dag.on_failure_callback = None
     dag_run: DagRun = dag.test(logical_date=next(MOMENTS), run_conf=conf)
     return dag_run
@@ -99,14 +99,36 @@ def test_transient_failure_is_retried_by_the_policy(world: ArchiveWorld) -> None
     assert world.s3.bodies(archive_key(12, DAY)) == [b"[12]"]
 
 
+@pytest.mark.parametrize("key", ["triggerdate", "client_id", "Force"])
+def test_misspelt_key_is_refused_by_every_task_and_nothing_is_done(key: str, world: ArchiveWorld) -> None:
+    dag_run = run({key: None}, failure_callback=True)
+    assert dag_run.state == "failed"
+    assert states(dag_run)["list_clients", -1] == "failed"
+    assert states(dag_run)["summarize", -1] == "failed"
+    assert (world.dex.logins, world.s3.keys(), world.metrics) == ([], [], [])
+    assert (world.wire.sns, world.wire.slack) == ([], []), "who started the run sees it"
+
+
+def test_client_task_pushes_one_xcom(world: ArchiveWorld) -> None:
+    from airflow import settings
+    from airflow.models.xcom import XComModel
+    from sqlalchemy import select
+
+    dag_run = run()
+    with settings.Session() as session:
+        of_task = select(XComModel.key).where(XComModel.run_id == dag_run.run_id, XComModel.task_id == "archive_client")
+        assert list(session.scalars(of_task)) == ["return_value"] * 3
+
+
 def test_failed_listing_archives_nothing_and_is_told_once(world: ArchiveWorld) -> None:
-    dag_run = run({"client_ids": [404]})
+    world.dex._tokens.append(httpx.Response(401))
+    dag_run = run()
     assert dag_run.state == "failed"
     assert states(dag_run)["list_clients", -1] == "failed"
     assert states(dag_run)["summarize", -1] == "failed"
     assert world.dex.asked == []
     (message,) = world.wire.sns
-    assert "param client_ids: 404 not among the 3 clients" in message["Message"]
+    assert "AuthRefusedError" in message["Message"]
 
 
 def test_no_clients_is_a_success_with_a_warning(world: ArchiveWorld) -> None:
@@ -119,11 +141,11 @@ def test_no_clients_is_a_success_with_a_warning(world: ArchiveWorld) -> None:
     assert message["Subject"].startswith("[WARNING]")
 
 
-def test_run_that_cannot_tell_anyone_itself_is_told_by_the_safety_net(
+def test_run_that_cannot_tell_anyone_itself_is_told_by_the_failure_callback(
     world: ArchiveWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", "{}")
-    dag_run = run(safety_net=True)
+    dag_run = run(failure_callback=True)
     assert dag_run.state == "failed"
     assert world.wire.sns == [], "the topic is in the settings"
     (post,) = world.wire.slack

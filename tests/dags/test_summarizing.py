@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 import pytest
 from airflow.sdk import Asset
@@ -11,6 +13,7 @@ from include.archive.alerts import ARCHIVE_TASK, LIST_TASK
 from include.errors import (
     ClientsFailedError,
     DatabaseUnavailableError,
+    RunRefusedError,
     SettingsError,
 )
 from tests.dags.steps import SUMMARY_TASK, archive_all, archive_client, list_clients, summarize
@@ -117,6 +120,30 @@ def test_failed_listing_is_told_once_with_its_reason(world: ArchiveWorld, run: F
     assert [values for _, values in world.metrics] == [
         {"FailedRuns": 1.0, "FailedClients": 0.0, "SuccessfulClients": 0.0}
     ]
+
+
+@pytest.mark.parametrize("param", [{"trigger_date": "2999-01-01"}, {"client_ids": [404]}], ids=str)
+def test_refused_run_of_a_person_fails_without_alert_and_without_counting_as_a_failed_run(
+    param: dict[str, Any], world: ArchiveWorld, run: FakeRun
+) -> None:
+    run.params |= param
+    with pytest.raises(RunRefusedError):
+        list_clients(run)
+    with pytest.raises(RunRefusedError, match="list_clients refused the run, nothing was archived"):
+        summarize(run)
+    assert (world.wire.sns, world.wire.slack, world.metrics) == ([], [], [])
+    assert run.pushed(SUMMARY_TASK, XComKey.ALERTED)["channels"] == ["refusal"], "or the failure callback would alert"
+
+
+def test_refused_run_that_nobody_watches_sends_an_alert(world: ArchiveWorld, run: FakeRun) -> None:
+    """As by an offset setting that leads into the future."""
+    run.run_type = "scheduled"
+    run.params["trigger_date"] = "2999-01-01"
+    with pytest.raises(RunRefusedError):
+        list_clients(run)
+    with pytest.raises(ClientsFailedError, match="in the future"):
+        summarize(run)
+    assert len(world.wire.sns) == 1
 
 
 def test_scheduled_run_that_could_not_list_has_run_all_the_same(world: ArchiveWorld, run: FakeRun) -> None:

@@ -264,3 +264,27 @@ def test_every_parameter_and_output_is_described(name: str) -> None:
     template = load(name)
     for key, item in (template["Parameters"] | template["Outputs"]).items():
         assert item.get("Description"), key
+
+
+@pytest.mark.parametrize("name", ["ArchiveSchedule", "AuctionSchedule", "DeliverySchedule"])
+def test_schedule_takes_five_fields_only(name: str) -> None:
+    parameter = MWAA["Parameters"][name]
+    pattern = parameter["AllowedPattern"]
+    for taken in (parameter["Default"], "30 20 * * 1-5", "*/5 8-18 1,15 JAN-JUN MON,FRI"):
+        assert re.fullmatch(pattern, taken), taken
+    for refused in (
+        "0 6 * * ? *",
+        "0 6 * * ?",
+        "0 0 6 * * *",
+        "0 6 * *",
+        "0 6 L * *",
+        "0 6 15W * *",
+        "0 6 * * 5#2",
+        "",
+    ):
+        assert not re.fullmatch(pattern, refused), refused
+
+
+def test_schedules_default_to_those_of_the_dags() -> None:
+    defaults = {name: MWAA["Parameters"][name]["Default"] for name in ("ArchiveSchedule", "AuctionSchedule")}
+    assert defaults == {"ArchiveSchedule": "30 20 * * *", "AuctionSchedule": "*/5 * * * *"}

@@ -82,6 +82,7 @@ class FakeRun:
     start_date: datetime | None = None
     clear_number: int = 0
     params: dict[str, Any] = field(default_factory=lambda: {"trigger_date": None, "client_ids": None, "force": False})
+    conf: dict[str, Any] = field(default_factory=dict)
     xcoms: XComs = field(default_factory=XComs)
     outlet_events: dict[Any, Any] = field(default_factory=lambda: defaultdict(SimpleNamespace))
     states: dict[str, str | None] = field(default_factory=dict)
@@ -102,7 +103,7 @@ class FakeRun:
                     try_number=try_number,
                     runs=self.other_runs,
                 ),
-                "dag": SimpleNamespace(dag_id=self.dag_id),
+                "dag": SimpleNamespace(dag_id=self.dag_id, params=dict(self.params)),
                 "dag_run": SimpleNamespace(
                     run_id=self.run_id,
                     run_type=self.run_type,
@@ -110,6 +111,7 @@ class FakeRun:
                     run_after=self.run_after,
                     start_date=self.start_date,
                     clear_number=self.clear_number,
+                    conf=self.conf,
                 ),
                 "run_id": self.run_id,
                 "params": self.params,

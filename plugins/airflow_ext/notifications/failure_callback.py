@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 from airflow.sdk.log import mask_logs
 
+from airflow_ext.defaults import by_person, refuse_unknown_keys
 from airflow_ext.ids import CALL_DETAILS_INGEST, CALL_DETAILS_REPLAY, CALL_DETAILS_WATCH, XComKey
 from airflow_ext.settings import load_settings
 from include.alerts import Alert, Severity
+from include.errors import RunRefusedError, describe
 from include.text import one_line
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def record_failure(ti: RuntimeTaskInstanceProtocol) -> Iterator[None]:
     except AirflowSkipException:
         raise
     except Exception as error:
-        push_quietly(ti, XComKey.FAILURE, safe_text(f"{type(error).__name__}: {error}"))
+        push_quietly(ti, XComKey.FAILURE, safe_text(describe(error)))
         raise
 
 
@@ -84,12 +86,16 @@ def alert_unreported_failure(context: Context) -> None:
     if ti is not None and _was_alerted(context, _recorded(summary, ti, XComKey.ALERTED)):
         log.info("run %s of %s failed; its summary has sent an alert", run_id, dag_id)
         return
+    refusal = None if ti is None else _refusal(context)
+    if refusal and by_person(context):
+        log.info("run %s of %s was refused; who started it sees why: %s", run_id, dag_id, refusal)
+        return
     try:
         topic_arn = load_settings().alerts_topic_arn
     except Exception as error:  # noqa: BLE001 - Slack needs no settings
         log.error("no SNS alert: %s: %s", type(error).__name__, error)
         topic_arn = None
-    facts = [f"reason: {context.get('reason') or 'unknown'}"]
+    facts = [f"reason: {refusal or context.get('reason') or 'unknown'}"]
     if ti is not None:
         why = _recorded(summary, ti, XComKey.FAILURE)
         facts += [f"{summary}: {why}"] if why else []
@@ -99,6 +105,15 @@ def alert_unreported_failure(context: Context) -> None:
     from airflow_ext.notifications.channels import send_alert
 
     send_alert(Alert(Severity.ERROR, dag_id, run_id, headline, facts), context, topic_arn=topic_arn)
+
+
+def _refusal(context: Context) -> str | None:
+    """Why every task of the run refused to start, or None."""
+    try:
+        refuse_unknown_keys(context)
+    except RunRefusedError as error:
+        return str(error)
+    return None
 
 
 def _was_alerted(context: Context, alerted: dict[str, Any] | None) -> bool:

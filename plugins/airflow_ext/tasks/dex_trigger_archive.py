@@ -21,7 +21,7 @@ from include.archive.alerts import ARCHIVE_TASK, LIST_TASK, digest, not_listed
 from include.archive.dates import trigger_date
 from include.archive.models import Plan, client_query, clients_from_rows, cut, select
 from include.archive.run import ArchiveRun, save_plan
-from include.errors import ClientsFailedError
+from include.errors import ClientsFailedError, RunRefusedError
 from include.mapped_work import Slice
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def list_clients(context: Context) -> list[Work]:
             now=datetime.now(UTC),
             zone=settings.zone,
             offset_days=settings.trigger_date_offset_days,
+            backfill=dag_run.run_type == "backfill",
         )
         if schedule_timezone() != settings.business_timezone:
             log.warning(
@@ -113,6 +114,8 @@ def summarize(context: Context) -> dict[str, Any]:
         states = task_states(context, LIST_TASK, ARCHIVE_TASK)
         # A list_clients that failed when it was run again has left the plan of its earlier life.
         uri = report.pull(LIST_TASK, XComKey.PLAN) if states.get(LIST_TASK) == "success" else None
+        if uri is None and (refusal := report.refusal(LIST_TASK)):
+            raise RunRefusedError(f"{LIST_TASK} refused the run, nothing was archived: {refusal}")
         if uri is None:
             reason = report.failure(LIST_TASK) or KILLED
             report.count({"FailedClients": 0, "SuccessfulClients": 0}, failed=True)

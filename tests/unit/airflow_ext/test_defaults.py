@@ -12,9 +12,13 @@ from airflow_ext.defaults import (
     TASK_DEFAULTS,
     TypedRetryPolicy,
     backoff_seconds,
+    by_person,
+    refuse_unknown_keys,
+    schedule_of,
 )
 from include import errors
 from include.call_details.ledger import MAX_PAUSE_SECONDS
+from tests.worlds.airflow import FakeRun
 
 
 def evaluate(error: BaseException, try_number: int = 1) -> float:
@@ -39,7 +43,7 @@ def leaves(branch: type[errors.PipelineError]) -> list[type[errors.PipelineError
 def test_permanent_errors_fail_at_once(error: type[errors.PipelineError]) -> None:
     decision = TypedRetryPolicy().evaluate(error("check the login"), 1, 5)
     assert decision.action is RetryAction.FAIL
-    assert decision.reason == "check the login"
+    assert decision.reason == f"{error.__name__}: check the login"
 
 
 @pytest.mark.parametrize("error", [*leaves(errors.TransientError), ValueError, OSError, KeyboardInterrupt])
@@ -114,3 +118,92 @@ def test_no_delay_goes_beyond_the_ceiling(try_number: int, base: float, ceiling:
 def test_every_task_has_the_policy() -> None:
     assert isinstance(TASK_DEFAULTS["retry_policy"], TypedRetryPolicy)
     assert TASK_DEFAULTS["retries"] >= 3
+
+
+def test_reason_of_an_unknown_error_is_its_type_alone() -> None:
+    decision = TypedRetryPolicy().evaluate(ValueError("pl4nted"), 1, 5)
+    assert decision.reason == "ValueError, see the log"
+
+
+OPTION = "AIRFLOW__PIPELINES__DEX_TRIGGER_ARCHIVE_SCHEDULE"
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "30 20 * * *",
+        "30 20 * * 1-5",
+        "*/5 * * * *",
+        "0,30 8-18/2 1 JAN-jun MON,wed,FRI",
+        " 0 6 * * 7 ",
+        "5/15 * 31 12 sun",
+    ],
+)
+def test_cron_expression_of_five_fields_is_taken(expression: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(OPTION, expression)
+    assert schedule_of("dex_trigger_archive", default="30 20 * * *") == expression.strip()
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "0 6 * * ? *", "0 6 * * ?", "0 0 6 * * *", "0 6 * * * 2026", "0 6 * *", "", "@daily", "cron(0 6 * * ? *)",
+        "0 6 L * *", "0 6 15W * *", "0 6 * * 5L", "0 6 * * FRI#2", "0 6 * * *\n* * * * *", "R R * * *",
+        "0 6 * * MONDAY",
+    ],
+)  # fmt: skip
+def test_other_cron_expressions_are_refused_with_the_form_that_is_meant(
+    expression: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(OPTION, expression)
+    with pytest.raises(errors.SettingsError) as caught:
+        schedule_of("dex_trigger_archive", default="30 20 * * *")
+    for part in (
+        "[pipelines] dex_trigger_archive_schedule",
+        repr(expression.strip()),
+        "five fields",
+        "'30 20 * * 1-5'",
+    ):
+        assert part in str(caught.value)
+
+
+def refusal(conf: dict[str, object], **params: object) -> str:
+    with pytest.raises(errors.RunRefusedError) as caught:
+        refuse_unknown_keys(FakeRun(params=params, conf=conf).context("any"))
+    return str(caught.value)
+
+
+def test_key_that_is_no_param_is_refused_with_the_nearest_param() -> None:
+    archive = {"trigger_date": None, "client_ids": None, "force": False}
+    assert "'triggerdate' in the run's configuration is no param of this DAG" in refusal({"triggerdate": 1}, **archive)
+    assert "did you mean 'trigger_date'?" in refusal({"triggerdate": "2026-02-03"}, **archive)
+    assert "did you mean 'client_ids'?" in refusal({"force": True, "clientIds": [1]}, **archive)
+    assert "did you mean 'dry_run'?" in refusal({"dryrun": True}, limit=1000, dry_run=False)
+    assert "Params: limit, dry_run" in refusal({"x": True}, limit=1000, dry_run=False)
+    assert "this DAG takes no params" in refusal({"force": True})
+
+
+def test_key_of_others_is_shown_printable_and_short() -> None:
+    assert "\\x1b" in refusal({"\x1b[2J": 1}, force=False)
+    assert len(refusal({"k" * 100_000: 1}, force=False)) < 400
+
+
+@pytest.mark.parametrize("conf", [None, {}, {"force": True}, {"force": True, "limit": 1}])
+def test_known_keys_and_no_keys_are_no_refusal(conf: dict[str, object] | None) -> None:
+    run = FakeRun(params={"force": False, "limit": 10})
+    run.conf = conf  # type: ignore[assignment] # Airflow's is None where none was given
+    refuse_unknown_keys(run.context("any"))
+
+
+@pytest.mark.parametrize(
+    ("run_type", "person"),
+    [
+        ("manual", True),
+        ("backfill", True),
+        ("scheduled", False),
+        ("operator_triggered", False),
+        ("asset_triggered", False),
+    ],
+)
+def test_person_sees_what_becomes_of_a_manual_run_and_a_backfill(run_type: str, person: bool) -> None:
+    assert by_person(FakeRun(run_type=run_type).context("any")) is person

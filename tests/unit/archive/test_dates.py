@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.archive.dates import trigger_date
-from include.errors import InvalidInputError
+from include.errors import RunRefusedError
 
 NEW_YORK = ZoneInfo("America/New_York")
 NOW = datetime(2026, 3, 10, 15, 0, tzinfo=UTC)
@@ -27,6 +27,7 @@ def day_of(
     now: datetime = NOW,
     zone: ZoneInfo = NEW_YORK,
     offset_days: int = 0,
+    backfill: bool = False,
 ) -> date:
     return trigger_date(
         requested=requested,
@@ -35,6 +36,7 @@ def day_of(
         now=now,
         zone=zone,
         offset_days=offset_days,
+        backfill=backfill,
     )
 
 
@@ -95,7 +97,7 @@ def test_param_wins_over_logical_date_and_offset() -> None:
     ],
 )  # fmt: skip
 def test_malformed_date_is_refused_and_named(requested: str) -> None:
-    with pytest.raises(InvalidInputError) as caught:
+    with pytest.raises(RunRefusedError) as caught:
         day_of(requested=requested)
     assert "param trigger_date" in str(caught.value)
     assert repr(requested) in str(caught.value)
@@ -117,7 +119,7 @@ def test_malformed_date_is_refused_and_named(requested: str) -> None:
     ids=str,
 )
 def test_future_is_refused_and_says_where_it_came_from(arguments: dict[str, object], origin: str) -> None:
-    with pytest.raises(InvalidInputError, match=rf"from {origin}\) is in the future: today is 2026-03-10"):
+    with pytest.raises(RunRefusedError, match=rf"from {origin}\) is in the future: today is 2026-03-10"):
         day_of(**arguments)  # type: ignore[arg-type]
 
 
@@ -125,7 +127,7 @@ def test_today_in_the_business_zone_decides_what_is_future() -> None:
     # It is the 11th in UTC, and still the 10th in New York.
     now = datetime(2026, 3, 11, 1, 0, tzinfo=UTC)
     assert day_of(requested="2026-03-10", now=now) == date(2026, 3, 10)
-    with pytest.raises(InvalidInputError):
+    with pytest.raises(RunRefusedError):
         day_of(requested="2026-03-11", now=now)
 
 
@@ -148,7 +150,7 @@ def test_day_is_never_in_the_future(
         day = day_of(
             logical_date=logical_date, triggered_at=triggered_at, now=now, zone=ZoneInfo(zone), offset_days=offset
         )
-    except InvalidInputError:
+    except RunRefusedError:
         start = (logical_date or triggered_at).astimezone(ZoneInfo(zone)).date()
         assert start + timedelta(days=offset) > today
     else:
@@ -168,3 +170,10 @@ def test_param_is_taken_as_it_is(day: date, zone: str, offset: int, logical_date
         )
         == day
     )
+
+
+def test_backfill_has_the_day_of_each_run_and_refuses_one_for_all() -> None:
+    logical_date = datetime(2026, 3, 2, 1, 30, tzinfo=UTC)
+    assert day_of(logical_date=logical_date, backfill=True) == date(2026, 3, 1)
+    with pytest.raises(RunRefusedError, match="trigger_date in a backfill"):
+        day_of(requested="2026-03-05", logical_date=logical_date, backfill=True)

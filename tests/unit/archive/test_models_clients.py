@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from include.archive.models import Client, client_query, clients_from_rows, select
-from include.errors import InvalidInputError
+from include.errors import InvalidAnswerError, RunRefusedError
 
 CLIENTS = [Client(3, "Three"), Client(7, "Seven"), Client(9, "Nine")]
 
@@ -33,8 +33,21 @@ def test_client_with_two_names_is_one_client() -> None:
     [None, "x", "", "12.7", 3.5, float("nan"), float("inf"), Decimal("12.7"), Decimal("NaN"), True, False, b"\x00"],
 )
 def test_client_id_that_is_no_integer_is_refused_and_shown(bad: Any) -> None:
-    with pytest.raises(InvalidInputError, match="ClientID"):
+    with pytest.raises(InvalidAnswerError, match="ClientID"):
         clients_from_rows([(3, "Three"), (bad, "Bad")])
+
+
+def test_names_are_printable_and_bounded() -> None:
+    (client,) = clients_from_rows([(3, "Ac\x1bme\r\n\ud800 " + "x" * 4000)])
+    assert client.name.startswith("Ac\\x1bme \\ud800 xxx")
+    assert len(client.name) == 200
+
+
+def test_client_id_that_is_no_integer_is_shown_printable_and_short() -> None:
+    with pytest.raises(InvalidAnswerError) as caught:
+        clients_from_rows([("\x1b" * 5000, "Bad")])
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
 
 
 def test_no_param_means_all() -> None:
@@ -45,19 +58,25 @@ def test_param_narrows_in_the_order_of_the_roster() -> None:
     assert select(CLIENTS, [9, 3, 9]) == [CLIENTS[0], CLIENTS[2]]
 
 
+def test_ids_may_be_texts_of_digits_as_the_form_sends_them() -> None:
+    assert select(CLIENTS, ["9", 3]) == [CLIENTS[0], CLIENTS[2]]
+    with pytest.raises(RunRefusedError, match=r"client_ids: 4 not among"):
+        select(CLIENTS, ["4"])
+
+
 def test_unknown_ids_are_named_and_nothing_is_selected() -> None:
-    with pytest.raises(InvalidInputError, match=r"client_ids: 4, 5 not among the 3 clients"):
+    with pytest.raises(RunRefusedError, match=r"client_ids: 4, 5 not among the 3 clients"):
         select(CLIENTS, [3, 5, 4])
 
 
 def test_many_unknown_ids_are_cut_short() -> None:
-    with pytest.raises(InvalidInputError, match=r"10, \.\.\. not among") as caught:
+    with pytest.raises(RunRefusedError, match=r"10, \.\.\. not among") as caught:
         select([], list(range(1, 100)))
     assert len(str(caught.value)) < 300
 
 
 def test_empty_param_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match="empty list"):
+    with pytest.raises(RunRefusedError, match="empty list"):
         select(CLIENTS, [])
 
 

@@ -16,7 +16,7 @@ from airflow_ext.notifications.failure_callback import (
     record_alerted,
     record_failure,
 )
-from include.errors import SettingsError
+from include.errors import FunctionFailedError, SettingsError
 from tests.worlds.airflow import FakeRun, FakeTaskInstance, XComs
 from tests.worlds.alerts import TOPIC, Wire
 
@@ -146,15 +146,15 @@ def test_entry_that_cannot_be_left_fails_nothing(caplog: pytest.LogCaptureFixtur
     assert "'alerted' was not pushed" in caplog.text
 
 
-@pytest.mark.parametrize("before", ["", "x" * 970], ids=["short", "at the cut"])
+@pytest.mark.parametrize("before", ["", "x" * 960], ids=["short", "at the cut"])
 def test_masked_secret_is_not_in_the_reason(before: str) -> None:
     secret = "masked-by-airflow-7f3a91"
     mask_secret(secret)
     ti = FakeTaskInstance(XComs(), "list_clients")
-    with pytest.raises(ValueError, match=secret), record_failure(ti):  # type: ignore[arg-type]
-        raise ValueError(f"{before}login with {secret}")
+    with pytest.raises(SettingsError, match=secret), record_failure(ti):  # type: ignore[arg-type]
+        raise SettingsError(f"{before}login with {secret}")
     kept = ti.xcom_pull(task_ids="list_clients", key=XComKey.FAILURE)
-    assert kept.startswith(f"ValueError: {before}login with")
+    assert kept.startswith(f"SettingsError: {before}login with"[:997])
     assert "masked" not in kept
 
 
@@ -170,6 +170,36 @@ def test_long_reason_is_cut_and_success_leaves_nothing() -> None:
     with record_failure(ti):  # type: ignore[arg-type]
         pass
     assert ti.xcoms.values == {}
-    with pytest.raises(ValueError, match="x"), record_failure(ti):  # type: ignore[arg-type]
-        raise ValueError("x" * 100_000)
+    with pytest.raises(SettingsError, match="x"), record_failure(ti):  # type: ignore[arg-type]
+        raise SettingsError("x" * 100_000)
     assert len(ti.xcom_pull(task_ids="list_clients", key=XComKey.FAILURE)) <= 1000
+
+
+def test_control_character_of_others_is_visible_in_the_reason() -> None:
+    ti = FakeTaskInstance(XComs(), "list_clients")
+    with pytest.raises(FunctionFailedError), record_failure(ti):  # type: ignore[arg-type]
+        raise FunctionFailedError("stock is\x01 low \ud800\nnow")
+    assert ti.xcom_pull(task_ids="list_clients", key=XComKey.FAILURE) == (
+        "FunctionFailedError: stock is\\x01 low \\ud800 now"
+    )
+
+
+def test_error_that_is_not_ours_is_recorded_by_its_type_as_its_text_may_hold_anything() -> None:
+    ti = FakeTaskInstance(XComs(), "list_clients")
+    with pytest.raises(ValueError, match="pl4nted"), record_failure(ti):  # type: ignore[arg-type]
+        raise ValueError(repr({"secret": "pl4nted"}))
+    assert ti.xcom_pull(task_ids="list_clients", key=XComKey.FAILURE) == "ValueError, see the log"
+
+
+def test_run_that_a_person_started_and_that_was_refused_sends_no_alert(wire: Wire, run: FakeRun) -> None:
+    run.conf = {"triggerdate": "2026-02-03"}
+    alert_unreported_failure(callback_context(run))
+    assert (wire.sns, wire.slack) == ([], [])
+
+
+def test_run_that_another_dag_started_and_that_was_refused_sends_an_alert_with_the_reason(
+    wire: Wire, run: FakeRun
+) -> None:
+    run.conf, run.run_type = {"triggerdate": "2026-02-03"}, "operator_triggered"
+    alert_unreported_failure(callback_context(run))
+    assert "did you mean 'trigger_date'?" in wire.sns[0]["Message"]
