@@ -131,7 +131,7 @@ def param(name: str, value: Any) -> Any:
     return change
 
 
-def backfill_with_a_day(world: ArchiveWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def backfill_with_a_day(world: ArchiveWorld, run: FakeRun) -> None:
     run.run_type = "backfill"
     run.params["trigger_date"] = "2026-03-01"
 
