@@ -4,8 +4,6 @@ Reads a project from its folder, once for all of its environments.
 
 What an environment's files say: parameters of the templates, and Airflow's options on MWAA.
 
-CloudFormation templates, read as they stand: every function in its long form, parameters by their values.
-
 What this interpreter has installed, and what of it MWAA would have.
 
 What a check of the preflight says.
@@ -22,49 +20,13 @@ from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
 from typing import Any
 
-import yaml
 from packaging.requirements import Requirement
 
 from infra.release.airflow import Airflow, probe
 from infra.release.bundle import ReleaseError, source_files
+from infra.release.templates import parse_template, whole_template
 
 _NUMBER_OF_SETTING = re.compile(r'"(?P<name>\w+)":\s*(?P<value>-?\d+(\.\d+)?|\$\{\w+\})')
-
-
-class _Loader(yaml.CSafeLoader):
-    """Reads the short forms (``!Ref x``) as their long ones (``{"Ref": "x"}``)."""
-
-
-def _long_form(loader: _Loader, tag: str, node: yaml.Node) -> dict[str, Any]:
-    name = tag if tag in ("Ref", "Condition") else f"Fn::{tag}"
-    if isinstance(node, yaml.SequenceNode):
-        return {name: loader.construct_sequence(node, deep=True)}
-    if isinstance(node, yaml.MappingNode):
-        return {name: loader.construct_mapping(node, deep=True)}
-    return {name: node.value}
-
-
-_Loader.add_multi_constructor("!", _long_form)
-
-
-@cache
-def parse_template(text: str, where: str) -> dict[str, Any]:
-    """A template as a document; do not change it.
-
-    Args:
-        text: YAML.
-        where: the file's name, for errors.
-
-    Raises:
-        ReleaseError: it is no YAML, or has no resources.
-    """
-    try:
-        document = _Loader(text).get_single_data()
-    except yaml.YAMLError as error:
-        raise ReleaseError(f"{where} is no YAML: {error}; cfn-lint says more") from error
-    if not isinstance(document, dict) or not isinstance(document.get("Resources"), dict):
-        raise ReleaseError(f"{where} has no Resources: it is no CloudFormation template")
-    return document
 
 
 def parameter_values(template: Mapping[str, Any], overrides: Mapping[str, str]) -> dict[str, str]:
@@ -331,6 +293,8 @@ REQUIREMENTS = "requirements.txt"
 CONSTRAINTS = "requirements/constraints.txt"
 LOCAL = "requirements/local.txt"
 TEXTS = (TEMPLATE, MWAA, SAM, REQUIREMENTS, CONSTRAINTS, LOCAL)
+"""Files that are read, beside the nested stacks of the templates (see :func:`text_files`)."""
+
 FOLDERS = ("dags", "plugins", "include")
 TASKS_OF_A_WORKER = {"mw1.small": 5, "mw1.medium": 10, "mw1.large": 20, "mw1.xlarge": 40, "mw1.2xlarge": 80}
 """Tasks that a worker of MWAA runs at once, unless ``celery.worker_autoscale`` says otherwise (MWAA's user guide,
@@ -346,7 +310,7 @@ class Project:
 
     Args:
         environment: ``dev``, ``staging`` or ``prod``: whose parameters of the template count.
-        texts: contents of :data:`TEXTS`, by path.
+        texts: contents of :func:`text_files`, by path.
         sources: contents of the files of :data:`FOLDERS`, by path.
         airflow: what Airflow makes of them.
         packages: what is installed beside this command.
@@ -360,8 +324,8 @@ class Project:
 
     @cached_property
     def template(self) -> dict[str, Any]:
-        """The application template."""
-        return parse_template(self.texts[TEMPLATE], TEMPLATE)
+        """The application template, with its nested stacks in it."""
+        return whole_template(TEMPLATE, self.texts.__getitem__)
 
     @cached_property
     def parameters(self) -> dict[str, str]:
@@ -443,7 +407,8 @@ class Project:
         Raises:
             MissingFactError: it is not there, nor a default.
         """
-        where = f"{field} of {name} in {TEMPLATE}"
+        files = (path for path, text in self.texts.items() if f"\n  {name}:\n" in text)
+        where = f"{field} of {name} in {next(files, TEMPLATE)}"
         found = number(self.template["Resources"].get(name, {}).get("Properties", {}).get(field), self.parameters)
         return _given(default if found is None else found, what, where, unit)
 
@@ -485,6 +450,11 @@ def _file_of(name: str) -> tuple[str, str, str]:
     return f"{folder}{module.replace('.', '/')}.py", module, ".".join(parts[cut:])
 
 
+def text_files(root: Path) -> list[str]:
+    """Paths of the files that a project is read from, beside its sources, from its root."""
+    return [*TEXTS, *(path.relative_to(root).as_posix() for path in sorted(root.glob("infra/stacks/*.yaml")))]
+
+
 def read_projects(root: Path, environments: Sequence[str]) -> list[Project]:
     """Read a project as each of some environments sees it, and have Airflow load it.
 
@@ -496,7 +466,7 @@ def read_projects(root: Path, environments: Sequence[str]) -> list[Project]:
         ReleaseError: a file is missing or cannot be read, or Airflow gives no answer.
     """
     files = {}
-    for name in TEXTS:
+    for name in text_files(root):
         try:
             files[name] = (root / name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

@@ -69,7 +69,7 @@ def emulator_command(port: int, scratch: Path) -> Command:
 
 
 def build_command(build_directory: Path, *, wheels: str = "host") -> Command:
-    """Fill the functions' folders below `build_directory`, with a `template.yaml` that names them.
+    """Fill the functions' folders below `build_directory`, with a `template.yaml` and nested ones that name them.
 
     `wheels` says what the functions will run on: `host` is this machine, where the emulator runs them, `aws` is
     Lambda (see lambdas/Makefile).
@@ -141,7 +141,6 @@ TEMPLATE_PARAMETERS = {
 }
 """The template's parameters on the emulator, beside the DEX API's address."""
 
-_ORDERS_API = "OrdersApi"
 _ORDERS_API_STAGE = "prod"
 
 
@@ -179,11 +178,9 @@ def finish_deployment(
     Raises:
         StackError: the deployed stack lacks an output or a secret that is needed here.
     """
-    cloudformation = aws_client("cloudformation", endpoint_url)
     sqs = aws_client("sqs", endpoint_url)
-    outputs = stack_outputs(cloudformation)
+    outputs = stack_outputs(aws_client("cloudformation", endpoint_url))
     try:
-        api_id = outputs["OrdersApiId"]
         deployment = Deployment(
             archive_bucket=outputs["ArchiveBucketName"],
             alerts_topic_arn=outputs["AlertsTopicArn"],
@@ -191,7 +188,7 @@ def finish_deployment(
             order_results_bucket=outputs["OrderResultsBucketName"],
             auction_results_function=outputs["AuctionResultsFunctionName"],
             auction_order_function=outputs["AuctionOrderFunctionName"],
-            orders_api_url=orders_api_url(endpoint_url, api_id),
+            orders_api_url=orders_api_url(endpoint_url, outputs["OrdersApiId"]),
             orders_table=outputs["OrdersTableName"],
             orders_jwt_secret=outputs["OrdersJwtSecretName"],
             ingest_bucket=outputs["IngestBucketName"],
@@ -211,7 +208,7 @@ def finish_deployment(
         try:
             secretsmanager.put_secret_value(SecretId=f"airflow/connections/{name}", SecretString=json.dumps(value))
         except secretsmanager.exceptions.ResourceNotFoundException as error:
-            raise StackError(f"infra/template.yaml creates no secret 'airflow/connections/{name}': add it") from error
+            raise StackError(f"no template makes a secret 'airflow/connections/{name}': add it") from error
     ssm = aws_client("ssm", endpoint_url)
     for parameter, key in _call_details_keys(stack_secrets).items():
         ssm.put_parameter(Name=parameter, Value=key, Type="SecureString", Overwrite=True)
@@ -219,7 +216,6 @@ def finish_deployment(
     aws_client("sns", endpoint_url).subscribe(
         TopicArn=deployment.alerts_topic_arn, Protocol="sqs", Endpoint=queue["QueueArn"]
     )
-    put_gateway_responses(cloudformation, aws_client("apigateway", endpoint_url), api_id)
     _silence_alarms_of_aws(aws_client("cloudwatch", endpoint_url))
     return deployment
 
@@ -241,27 +237,6 @@ def events_api_url(endpoint_url: str, api_id: str) -> str:
     Its `$` is quoted, or shells would take it for a variable.
     """
     return f"{endpoint_url}/_aws/execute-api/{api_id}/%24default"
-
-
-def put_gateway_responses(cloudformation: Any, apigateway: Any, api_id: str) -> None:
-    """Give the orders API the error answers that the template describes.
-
-    On AWS they come with the API's OpenAPI document, as everything else in it does; the emulator imports all but
-    them, so they are put from there. `cloudformation` and `apigateway` are boto3 clients.
-    """
-    template = cloudformation.get_template(StackName=CLOUDFORMATION_STACK, TemplateStage="Processed")["TemplateBody"]
-    body = template["Resources"][_ORDERS_API]["Properties"]["Body"]
-    for kind, response in body["x-amazon-apigateway-gateway-responses"].items():
-        # The document writes the status as a number; DEFAULT_4XX and DEFAULT_5XX keep each error's own.
-        status = {"statusCode": str(response["statusCode"])} if "statusCode" in response else {}
-        apigateway.put_gateway_response(
-            restApiId=api_id,
-            responseType=kind,
-            responseParameters=response.get("responseParameters", {}),
-            responseTemplates=response["responseTemplates"],
-            **status,
-        )
-    apigateway.create_deployment(restApiId=api_id, stageName=_ORDERS_API_STAGE)
 
 
 def _silence_alarms_of_aws(cloudwatch: Any) -> None:

@@ -58,7 +58,16 @@ def held(name: str) -> str:
     """A template with all that the emulator can create, as JSON."""
     template, gone = without(load(name), NOT_HELD, NOT_HELD_EITHER)
     assert gone == LACKING[name]
-    return json.dumps({key: value for key, value in template.items() if key != "Metadata"})
+    return json.dumps(_for_the_emulator({key: value for key, value in template.items() if key != "Metadata"}))
+
+
+def _for_the_emulator(part: Any) -> Any:
+    """A part of a template with what the emulator takes as a list only."""
+    if isinstance(part, dict):
+        return {
+            key: value.split(".", 1) if key == "Fn::GetAtt" else _for_the_emulator(value) for key, value in part.items()
+        }
+    return [_for_the_emulator(item) for item in part] if isinstance(part, list) else part
 
 
 def new_account(emulator: str) -> Aws:

@@ -20,7 +20,6 @@ from tests.integration.conftest import Aws
 from tests.integration.deployments import Project, new_account
 
 SMALL_APPLICATION = """
-Transform: AWS::Serverless-2016-10-31
 Parameters:
   Environment:
     Type: String
@@ -85,13 +84,15 @@ def test_deployment_brings_all_of_it_there_and_a_second_one_changes_nothing(
     assert "Nothing to do: dev has all of this already." in capsys.readouterr().out
 
 
-def test_production_s_application_is_made_once_a_person_agrees_and_left_by_a_no(project: Project) -> None:
+def test_production_s_application_is_made_once_a_person_agrees_and_left_by_a_no(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
     project.places.build.mkdir()
     (project.places.build / "template.yaml").write_text(SMALL_APPLICATION, encoding="utf-8")
     session, target = project.account.session(), read_target(PLACES.sam_config, "prod")
     places, account = project.places, project.account.account
     made = assemble(target, account, places, project.commands, session, approved=False, sleep=time.sleep)
-    answers = iter([False, True])
+    answers = iter([False, True, True])
     made = replace(made, confirm=lambda _: next(answers))
     (step,) = [step for step in made.steps() if step.title == "Deploy the application"]
     with pytest.raises(ReleaseError, match="nobody agreed"):
@@ -102,6 +103,13 @@ def test_production_s_application_is_made_once_a_person_agrees_and_left_by_a_no(
     assert made.changed == ["the application"]
     (queue,) = project.account.sqs.list_queues()["QueueUrls"]
     assert queue.endswith("/queue-prod")
+
+    changed = f"{SMALL_APPLICATION}  Topic:\n    Type: AWS::SNS::Topic\n"
+    (project.places.build / "template.yaml").write_text(changed, encoding="utf-8")
+    capsys.readouterr()
+    step.run()
+    assert "    Add Topic AWS::SNS::Topic" in capsys.readouterr().out.splitlines()
+    assert made.changed == ["the application"] * 2
 
 
 def test_files_are_uploaded_where_their_content_differs_and_removed_where_they_are_gone(

@@ -17,6 +17,9 @@ TOPIC = "arn:aws:sns:us-east-1:123456789012:anything"
 MWAA_PARAMETERS = {
     "Environment": "dev",
     "PipelinePolicyArn": POLICY,
+    "ArchivePolicyArn": POLICY,
+    "AuctionPolicyArn": POLICY,
+    "CallDetailsPolicyArn": POLICY,
     "EventDeliveryPolicyArn": POLICY,
     "AlertsTopicArn": TOPIC,
 }

@@ -16,22 +16,22 @@ from tests.integration.conftest import BUILD_SECONDS, run
 POWERTOOLS = {"aws_lambda_powertools", "jmespath", "typing_extensions"}
 PYDANTIC = {"annotated_types", "pydantic", "pydantic_core", "typing_inspection"}
 LIBRARIES: dict[str, set[str]] = {
-    "AuctionResultsFunction": POWERTOOLS,
-    "AuctionOrderFunction": POWERTOOLS,
-    "OrdersApiAuthorizerFunction": POWERTOOLS | {"jwt"},
-    "OrdersApiFunction": POWERTOOLS | PYDANTIC,
-    "EventsApiFunction": POWERTOOLS | PYDANTIC,
-    "EventsApiAuthorizerFunction": set(),
+    "AuctionStack/AuctionResultsFunction": POWERTOOLS,
+    "AuctionStack/AuctionOrderFunction": POWERTOOLS,
+    "OrdersApiStack/OrdersApiAuthorizerFunction": POWERTOOLS | {"jwt"},
+    "OrdersApiStack/OrdersApiFunction": POWERTOOLS | PYDANTIC,
+    "EventsApiStack/EventsApiFunction": POWERTOOLS | PYDANTIC,
+    "EventsApiStack/EventsApiAuthorizerFunction": set(),
 }
 """Modules and packages at the top of each zip, beside `lambdas`; boto3 is Lambda's own."""
 
 PACKAGES = {
-    "AuctionResultsFunction": {"auction", "common"},
-    "AuctionOrderFunction": {"auction", "common"},
-    "OrdersApiAuthorizerFunction": {"authorizer", "common"},
-    "OrdersApiFunction": {"common", "orders_api"},
-    "EventsApiFunction": {"common", "events_api"},
-    "EventsApiAuthorizerFunction": {"common", "events_api"},
+    "AuctionStack/AuctionResultsFunction": {"auction", "common"},
+    "AuctionStack/AuctionOrderFunction": {"auction", "common"},
+    "OrdersApiStack/OrdersApiAuthorizerFunction": {"authorizer", "common"},
+    "OrdersApiStack/OrdersApiFunction": {"common", "orders_api"},
+    "EventsApiStack/EventsApiFunction": {"common", "events_api"},
+    "EventsApiStack/EventsApiAuthorizerFunction": {"common", "events_api"},
 }
 """Packages of ours in each zip."""
 
@@ -90,7 +90,7 @@ def test_folder_is_filled_with_the_same_a_second_time_and_by_the_other_installer
         environment=environment,
     )
     run(fill, {}, timeout=BUILD_SECONDS)
-    assert _digests(tmp_path) == _digests(for_aws / "OrdersApiFunction")
+    assert _digests(tmp_path) == _digests(for_aws / "OrdersApiStack/OrdersApiFunction")
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -80,8 +80,8 @@ def setting(name: str, value: int) -> Breaking:
     return text(TEMPLATE, rf'("{name}": )\d+', rf"\g<1>{value}")
 
 
-def resource(name: str, field: str, value: int) -> Breaking:
-    return text(TEMPLATE, rf"(^  {name}:\n(?:    .*\n|\n)*?      {field}: )\S+", rf"\g<1>{value}")
+def resource(stack: str, name: str, field: str, value: int) -> Breaking:
+    return text(f"infra/stacks/{stack}.yaml", rf"(^  {name}:\n(?:    .*\n|\n)*?      {field}: )\S+", rf"\g<1>{value}")
 
 
 def requires(package: str, *needs: str) -> Breaking:

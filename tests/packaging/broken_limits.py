@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.release.project import SAM, TEMPLATE
+from infra.release.project import SAM
 from tests.packaging.breaking import Case, constant, dag, resource, seen, setting, task, text
 
 _TIMES = "include.auction.deadlines"
@@ -59,8 +59,8 @@ CASES = (
     Case(
         "a function that outlasts its caller",
         "timeouts/functions",
-        ("Timeout of AuctionOrderFunction in infra/template.yaml", "90", "lambda_client()"),
-        resource("AuctionOrderFunction", "Timeout", 90),
+        ("Timeout of AuctionOrderFunction in infra/stacks/auction.yaml", "90", "lambda_client()"),
+        resource("auction", "AuctionOrderFunction", "Timeout", 90),
     ),
     Case(
         "a call that is repeated by itself",
@@ -78,13 +78,13 @@ CASES = (
         "a function that outlasts the REST API",
         "timeouts/apis",
         ("Timeout of OrdersApiFunction", "29 s"),
-        resource("OrdersApiFunction", "Timeout", 29),
+        resource("orders_api", "OrdersApiFunction", "Timeout", 29),
     ),
     Case(
         "an authorizer that is not waited for",
         "timeouts/apis",
         ("Timeout of EventsApiAuthorizerFunction",),
-        resource("EventsApiAuthorizerFunction", "Timeout", 11),
+        resource("events_api", "EventsApiAuthorizerFunction", "Timeout", 11),
     ),
     Case(
         "a task that outlasts its run",
@@ -186,7 +186,11 @@ CASES = (
         "a wake-up given out while it is deleted",
         "queues/visibility",
         ("VisibilityTimeout of EventQueue",),
-        text(TEMPLATE, r"(^      QueueName: !Sub event-delivery-\$\{Environment\})", r"\1\n      VisibilityTimeout: 5"),
+        text(
+            "infra/stacks/event_delivery.yaml",
+            r"(^      QueueName: !Sub event-delivery-\$\{Environment\})",
+            r"\1\n      VisibilityTimeout: 5",
+        ),
     ),
     Case(
         "a poll that outlasts its client",
@@ -198,13 +202,13 @@ CASES = (
         "dead letters that vanish first",
         "queues/retention",
         ("MessageRetentionPeriod of EventDeadLetters",),
-        resource("EventDeadLetters", "MessageRetentionPeriod", 3600),
+        resource("event_delivery", "EventDeadLetters", "MessageRetentionPeriod", 3600),
     ),
     Case(
         "a wake-up that nobody can see",
         "queues/retention",
         ("MessageRetentionPeriod of EventQueue",),
-        resource("EventQueue", "MessageRetentionPeriod", 60),
+        resource("event_delivery", "EventQueue", "MessageRetentionPeriod", 60),
     ),
     Case(
         "a task without a limit",

@@ -7,16 +7,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from infra.release.project import parse_template
+from infra.release.templates import whole_template
 
 ROOT = Path(__file__).resolve().parents[2]
-TEMPLATE = ROOT / "infra" / "template.yaml"
+TEMPLATE = "infra/template.yaml"
 
 
 @cache
 def read_template() -> dict[str, Any]:
-    """The template with every function in its long form; do not change it."""
-    return parse_template(TEMPLATE.read_text(encoding="utf-8"), TEMPLATE.name)
+    """The template with its nested stacks in it, and every function in its long form; do not change it."""
+    return whole_template(TEMPLATE, lambda path: (ROOT / path).read_text(encoding="utf-8"))
 
 
 def resource(name: str) -> dict[str, Any]:
@@ -36,6 +36,11 @@ def of_type(kind: str) -> dict[str, dict[str, Any]]:
 def properties_of(kind: str) -> dict[str, dict[str, Any]]:
     """Properties of the resources of one type by logical id."""
     return {name: item["Properties"] for name, item in of_type(kind).items()}
+
+
+def gateway_responses() -> dict[str, dict[str, Any]]:
+    """What API Gateway answers by itself, by the kind of answer."""
+    return {item["ResponseType"]: item for item in properties_of("AWS::ApiGateway::GatewayResponse").values()}
 
 
 def statements() -> Iterator[tuple[str, dict[str, Any]]]:

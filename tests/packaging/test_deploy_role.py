@@ -9,21 +9,20 @@ from functools import cache
 
 import pytest
 
+from infra.release.templates import NESTED
 from tests.worlds.templates import INFRA, load, properties_of, statements, texts
 
 BY_SID = {statement["Sid"]: statement for _, statement in statements(load("deploy-role.yaml"))}
-
-MADE_BY_SAM = {
-    "AWS::Serverless::Api": {"AWS::ApiGateway::Deployment", "AWS::ApiGateway::RestApi", "AWS::ApiGateway::Stage"},
-    "AWS::Serverless::Function": {"AWS::Lambda::Function", "AWS::Lambda::Permission"},
-}
-"""What SAM's transformation makes of a resource."""
 
 IN_NO_USE = {
     "AWS::ApiGateway::RestApi": {"apigateway:UpdateRestApiPolicy": "the API has no policy of its own"},
     "AWS::ApiGatewayV2::Stage": {
         "apigateway:TagResource": "IAM knows no such action: tags are put by PUT and POST of /tags",
         "apigateway:UntagResource": "the same",
+    },
+    "AWS::CloudFormation::Stack": {
+        "cloudformation:SetStackPolicy": "no nested stack has a policy",
+        "cloudformation:UpdateTerminationProtection": "nor is it protected by itself",
     },
     "AWS::DynamoDB::Table": {
         "dynamodb:*Item": "items come with tables that are imported or replicated",
@@ -61,7 +60,7 @@ IN_NO_USE = {
 def deployed() -> set[str]:
     """Types of the resources of both stacks."""
     written = {item["Type"] for name in ("template.yaml", "mwaa.yaml") for item in load(name)["Resources"].values()}
-    return {kind for item in written for kind in MADE_BY_SAM.get(item, {item})}
+    return written | {NESTED}
 
 
 @cache
@@ -156,6 +155,13 @@ def test_indexes_belong_to_their_tables() -> None:
 def test_names_of_interface_endpoints_are_answered_from_a_zone_that_belongs_to_no_region() -> None:
     assert BY_SID["NamesOfEndpoints"]["Action"] == "route53:AssociateVPCWithHostedZone"
     assert "Condition" not in BY_SID["NamesOfEndpoints"], "the region of a call to Route 53 is not that of the network"
+
+
+def test_nested_stacks_are_made_and_changed_by_their_names_alone() -> None:
+    """They are named after the application's stack; that one is changed by change sets only."""
+    nested = "arn:${AWS::Partition}:cloudformation:${AWS::Region}:${AWS::AccountId}:stack/pipelines-${Environment}-*"
+    assert texts(BY_SID["NestedStacks"]["Resource"]) == [nested]
+    assert nested in texts(BY_SID["Stacks"]["Resource"]), "their resources are read to find out what has changed"
 
 
 def test_stacks_may_be_tagged_as_sam_tags_its_own() -> None:

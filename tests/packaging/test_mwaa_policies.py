@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from infra.release.deployment.target import FROM_THE_APPLICATION
 from tests.packaging.template import read_template
 from tests.worlds.templates import load, properties_of, statements, texts
 
@@ -76,8 +77,9 @@ def test_bucket_refuses_requests_without_tls(name: str) -> None:
 
 def test_airflow_has_the_policies_of_the_application_and_one_of_its_own() -> None:
     role = load("mwaa.yaml")["Resources"]["ExecutionRole"]["Properties"]
-    assert role["ManagedPolicyArns"] == [{"Ref": "PipelinePolicyArn"}, {"Ref": "EventDeliveryPolicyArn"}]
-    assert {"PipelinePolicyArn", "EventDeliveryPolicyArn", "AlertsTopicArn"} <= set(read_template()["Outputs"])
+    given = [f"{name}Arn" for name in properties_of(read_template(), "AWS::IAM::ManagedPolicy")]
+    assert sorted(item["Ref"] for item in role["ManagedPolicyArns"]) == sorted(given)
+    assert {*given, "AlertsTopicArn"} == set(FROM_THE_APPLICATION) <= set(read_template()["Outputs"])
     own = {
         statement["Sid"]: statement for owner, statement in statements(load("mwaa.yaml")) if owner == "ExecutionRole"
     }
@@ -94,7 +96,7 @@ def test_tests_of_the_delivery_may_take_no_role() -> None:
     delivery = load("pipeline.yaml")
     takers = {owner for owner, statement in statements(delivery) if _takes_roles(statement)}
     assert takers == {"DeployRole"}
-    assert delivery["Resources"]["TestProject"]["Properties"]["ServiceRole"] == {"Fn::GetAtt": ["TestRole", "Arn"]}
+    assert delivery["Resources"]["TestProject"]["Properties"]["ServiceRole"] == {"Fn::GetAtt": "TestRole.Arn"}
 
 
 def _takes_roles(statement: dict[str, Any]) -> bool:
@@ -141,7 +143,7 @@ def test_whoever_deploys_may_change_all_that_the_application_names() -> None:
         ("AWS::DynamoDB::Table", "table/", "TableName"),
         ("AWS::SQS::Queue", "", "QueueName"),
         ("AWS::SNS::Topic", "", "TopicName"),
-        ("AWS::Serverless::Function", "", "FunctionName"),
+        ("AWS::Lambda::Function", "", "FunctionName"),
     ):
         for item in properties_of(read_template(), kind).values():
             (name,) = texts(item[key])

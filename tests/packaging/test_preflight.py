@@ -12,7 +12,7 @@ import pytest
 from include.auction import deadlines
 from include.call_details import rate_limit
 from infra.release.preflight import main, report, run_checks
-from infra.release.project import FOLDERS, SAM, TEXTS, Project, read_projects
+from infra.release.project import FOLDERS, SAM, Project, read_projects, text_files
 from tests.packaging import broken_limits, broken_projects
 from tests.packaging.breaking import Case
 
@@ -152,7 +152,7 @@ def test_command_says_where_it_looked_in_vain(tmp_path: Path, capsys: pytest.Cap
 def _copy(root: Path, target: Path) -> Path:
     for folder in FOLDERS:
         shutil.copytree(root / folder, target / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in TEXTS:
+    for name in text_files(root):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / name, target / name)
     return target

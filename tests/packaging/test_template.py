@@ -6,13 +6,19 @@ import json
 import re
 import subprocess
 import tomllib
+from pathlib import Path
 
 import pytest
 
 from airflow_ext.settings import Settings
+from infra.release.templates import NESTED, parse_template
 from tests.packaging.template import ROOT, TEMPLATE, of_type, properties_of, read_template, resource
 
 CFN_LINT = ROOT / ".venv-aws" / "bin" / "cfn-lint"
+PACKAGED = ("W1100", "W3002")
+"""Warnings of cfn-lint that a template has to be packaged: `sam build` and `sam deploy` do that."""
+
+STACKS = sorted((ROOT / "infra" / "stacks").glob("*.yaml"))
 BUCKETS = ["ArchiveBucket", "OrderResultsBucket", "IngestBucket"]
 TABLES = {
     "OrdersTable": "orders",
@@ -36,10 +42,46 @@ PUT_BY_A_PERSON = {
 WRITTEN_BY_THE_STACK = {"airflow/variables/settings", "orders-api/jwt"}
 
 
-def test_cfn_lint_finds_nothing() -> None:
+MOST_LINES = 500
+"""About as much as somebody reads before he changes something in it."""
+
+
+def lint(*templates: Path) -> subprocess.CompletedProcess[str]:
+    """What `make lint` says of templates that are packaged before they are deployed."""
     assert CFN_LINT.exists(), f"{CFN_LINT} is missing: run `make setup`"
-    done = subprocess.run([str(CFN_LINT), str(TEMPLATE)], capture_output=True, text=True, check=False)
+    command = [str(CFN_LINT), "--ignore-checks", *PACKAGED, "--", *map(str, templates)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_cfn_lint_finds_nothing() -> None:
+    assert len(STACKS) > 5
+    done = lint(ROOT / TEMPLATE, *STACKS)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert f"cfn-lint --ignore-checks {' '.join(PACKAGED)} --" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_cfn_lint_notices_a_misspelt_action_in_every_stack(tmp_path: Path) -> None:
+    misspelt = []
+    for path in STACKS:
+        text, count = re.subn(r"\b((?:s3|logs|dynamodb):\w+)$", r"\1x", path.read_text(encoding="utf-8"), flags=re.M)
+        if count:
+            misspelt.append(tmp_path / path.name)
+            misspelt[-1].write_text(text, encoding="utf-8")
+    assert len(misspelt) > 4
+    found = re.findall(r"^W3037 .*\n(\S+\.yaml):", lint(*misspelt).stdout, re.MULTILINE)
+    # Where a template is transformed, the linter looks at no policy.
+    assert set(found) == {str(path) for path in misspelt}
+
+
+def test_stacks_are_short_enough_to_be_read_whole() -> None:
+    for path in (ROOT / TEMPLATE, *STACKS):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES, path.name
+
+
+def test_every_stack_is_a_part_of_the_application() -> None:
+    root = parse_template((ROOT / TEMPLATE).read_text(encoding="utf-8"), TEMPLATE)
+    nested = {item["Properties"]["TemplateURL"] for item in root["Resources"].values() if item["Type"] == NESTED}
+    assert nested == {f"stacks/{path.name}" for path in STACKS}
 
 
 def test_buckets_are_encrypted_versioned_private_and_kept() -> None:

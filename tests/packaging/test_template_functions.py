@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from typing import Any
 
 import pytest
 
-from tests.packaging.template import ROOT, of_type, properties_of, read_template, resource
+from tests.packaging.template import ROOT, gateway_responses, of_type, properties_of, read_template, resource
 
-FUNCTIONS = properties_of("AWS::Serverless::Function")
+FUNCTIONS = properties_of("AWS::Lambda::Function")
 LAMBDAS = ROOT / "lambdas"
 
 SECONDS = {
@@ -50,14 +50,25 @@ LOGGED = {
 """The access log: nothing that a caller can choose, beside the method."""
 
 ANSWERS = {
-    "UNAUTHORIZED": (401, "unauthorized"),
-    "ACCESS_DENIED": (403, "forbidden"),
-    "MISSING_AUTHENTICATION_TOKEN": (404, "not_found"),
-    "REQUEST_TOO_LARGE": (413, "too_large"),
-    "THROTTLED": (429, "throttled"),
+    "UNAUTHORIZED": ("401", "unauthorized"),
+    "ACCESS_DENIED": ("403", "forbidden"),
+    "MISSING_AUTHENTICATION_TOKEN": ("404", "not_found"),
+    "REQUEST_TOO_LARGE": ("413", "too_large"),
+    "THROTTLED": ("429", "throttled"),
     "DEFAULT_4XX": (None, "bad_request"),
     "DEFAULT_5XX": (None, "internal_error"),
 }
+
+
+INVOCATIONS = "arn:${AWS::Partition}:apigateway:${AWS::Region}:lambda:path/2015-03-31/functions"
+
+IN_A_DEPLOYMENT = {
+    "AWS::ApiGateway::Authorizer",
+    "AWS::ApiGateway::GatewayResponse",
+    "AWS::ApiGateway::Method",
+    "AWS::ApiGateway::Resource",
+}
+"""Parts of an API that reach its stage with a new deployment only."""
 
 
 def test_functions_are_named_as_the_pipelines_call_them() -> None:
@@ -65,10 +76,8 @@ def test_functions_are_named_as_the_pipelines_call_them() -> None:
 
 
 def test_functions_run_on_python_3_12_on_arm() -> None:
-    common = read_template()["Globals"]["Function"]
-    assert (common["Runtime"], common["Architectures"]) == ("python3.12", ["arm64"])
     for name, function in FUNCTIONS.items():
-        assert not {"Runtime", "Architectures", "CodeUri"} & set(function), f"{name} differs from the others"
+        assert (function["Runtime"], function["Architectures"]) == ("python3.12", ["arm64"]), name
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -86,14 +95,15 @@ def test_handler_is_there(name: str) -> None:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_makefile_fills_the_function(name: str) -> None:
-    assert of_type("AWS::Serverless::Function")[name]["Metadata"] == {"BuildMethod": "makefile"}
+    assert of_type("AWS::Lambda::Function")[name]["Metadata"] == {"BuildMethod": "makefile"}
+    assert FUNCTIONS[name]["Code"] == "../../lambdas", "seen from infra/stacks"
     targets = re.findall(r"^(build-.*):$", (LAMBDAS / "Makefile").read_text(), re.MULTILINE)
     assert f"build-{name}" in " ".join(targets).split()
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_environment_holds_what_the_code_reads(name: str) -> None:
-    given = {*FUNCTIONS[name]["Environment"]["Variables"], *_common_variables()}
+    given = set(FUNCTIONS[name]["Environment"]["Variables"])
     package = LAMBDAS / FUNCTIONS[name]["Handler"].split(".")[1]
     handler = ROOT / f"{FUNCTIONS[name]['Handler'].rpartition('.')[0].replace('.', '/')}.py"
     read = set(READS.findall(handler.read_text()))
@@ -102,12 +112,6 @@ def test_environment_holds_what_the_code_reads(name: str) -> None:
     everywhere = set().union(*(READS.findall(path.read_text()) for path in package.rglob("*.py")))
     own = {variable for variable in given if not variable.startswith("POWERTOOLS_")}
     assert own <= everywhere, "nothing reads them"
-
-
-def _common_variables() -> dict[str, Any]:
-    variables = read_template()["Globals"]["Function"]["Environment"]["Variables"]
-    assert isinstance(variables, dict)
-    return variables
 
 
 def test_every_log_group_forgets_after_the_same_time() -> None:
@@ -120,39 +124,66 @@ def test_every_log_group_forgets_after_the_same_time() -> None:
 
 
 def test_every_path_of_the_api_asks_the_authorizer() -> None:
-    auth = resource("OrdersApi")["Auth"]
-    (name,) = auth["Authorizers"]
-    assert auth["DefaultAuthorizer"] == name
-    authorizer = auth["Authorizers"][name]
-    assert authorizer["FunctionArn"] == {"Fn::GetAtt": "OrdersApiAuthorizerFunction.Arn"}
-    assert authorizer["FunctionPayloadType"] == "REQUEST"
-    assert authorizer["Identity"] == {"Headers": ["Authorization"], "ReauthorizeEvery": 60}
-    events = [event for function in FUNCTIONS.values() for event in function.get("Events", {}).values()]
-    assert [(event["Properties"]["Method"], event["Properties"]["Path"]) for event in events] == [("POST", "/orders")]
-    assert all("Auth" not in event["Properties"] for event in events), "an event of its own authorizer, or of none"
-    assert "DefinitionBody" not in resource("OrdersApi"), "paths that SAM knows nothing of"
+    authorizer = resource("OrdersApiAuthorizer")
+    assert authorizer["AuthorizerUri"] == {"Fn::Sub": f"{INVOCATIONS}/${{OrdersApiAuthorizerFunction.Arn}}/invocations"}
+    assert (authorizer["Type"], authorizer["AuthorizerResultTtlInSeconds"]) == ("REQUEST", 60)
+    assert authorizer["IdentitySource"] == "method.request.header.Authorization"
+    ((_, paths),) = properties_of("AWS::ApiGateway::Resource").items()
+    assert (paths["PathPart"], paths["ParentId"]) == ("orders", {"Fn::GetAtt": "OrdersApi.RootResourceId"})
+    ((_, method),) = properties_of("AWS::ApiGateway::Method").items()
+    assert (method["HttpMethod"], method["ResourceId"]) == ("POST", {"Ref": "OrdersResource"})
+    assert (method["AuthorizationType"], method["AuthorizerId"]) == ("CUSTOM", {"Ref": "OrdersApiAuthorizer"})
+    assert method["Integration"] == {
+        "Type": "AWS_PROXY",
+        "IntegrationHttpMethod": "POST",
+        "Uri": {"Fn::Sub": f"{INVOCATIONS}/${{OrdersApiFunction.Arn}}/invocations"},
+    }
+    assert "Body" not in resource("OrdersApi"), "paths that are named nowhere else"
+
+
+def test_api_gateway_may_call_both_functions_for_this_api_only() -> None:
+    sources = {
+        item["FunctionName"]["Ref"]: item["SourceArn"]["Fn::Sub"].partition(":${OrdersApi}")[2]
+        for item in properties_of("AWS::Lambda::Permission").values()
+        if item["Principal"] == "apigateway.amazonaws.com"
+    }
+    assert sources["OrdersApiFunction"] == "/*/POST/orders"
+    assert sources["OrdersApiAuthorizerFunction"] == "/authorizers/${OrdersApiAuthorizer}"
+
+
+def test_deployment_is_a_new_one_whenever_the_api_changes() -> None:
+    parts = {
+        name: item["Properties"]
+        for name, item in read_template()["Resources"].items()
+        if item["Type"] in IN_A_DEPLOYMENT or name == "OrdersApi"
+    }
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+    ((name, deployment),) = of_type("AWS::ApiGateway::Deployment").items()
+    assert name == f"OrdersApiDeployment{digest}", "the API has changed: give its deployment this name"
+    assert set(deployment["DependsOn"]) == set(parts) - {"OrdersApi", "OrdersResource", "OrdersApiAuthorizer"}
+    assert resource("OrdersApiStage")["DeploymentId"] == {"Ref": name}
 
 
 def test_stage_is_throttled() -> None:
-    api = resource("OrdersApi")
-    assert api["StageName"] == "prod"
-    (settings,) = api["MethodSettings"]
+    stage = resource("OrdersApiStage")
+    assert stage["StageName"] == "prod"
+    (settings,) = stage["MethodSettings"]
     assert (settings["ResourcePath"], settings["HttpMethod"]) == ("/*", "*")
     assert settings["ThrottlingRateLimit"] == {"Ref": "OrdersApiRateLimit"}
     assert settings["ThrottlingBurstLimit"] == {"Ref": "OrdersApiBurstLimit"}
 
 
 def test_access_is_logged_without_what_callers_send() -> None:
-    api = resource("OrdersApi")
-    assert api["AccessLogSetting"]["DestinationArn"] == {"Fn::GetAtt": "OrdersApiAccessLogs.Arn"}
-    assert json.loads(api["AccessLogSetting"]["Format"]) == LOGGED
-    assert "\n" not in api["AccessLogSetting"]["Format"], "API Gateway takes one line"
-    (settings,) = api["MethodSettings"]
+    stage = resource("OrdersApiStage")
+    assert stage["AccessLogSetting"]["DestinationArn"] == {"Fn::GetAtt": "OrdersApiAccessLogs.Arn"}
+    assert json.loads(stage["AccessLogSetting"]["Format"]) == LOGGED
+    assert "\n" not in stage["AccessLogSetting"]["Format"], "API Gateway takes one line"
+    (settings,) = stage["MethodSettings"]
     assert (settings["LoggingLevel"], settings["DataTraceEnabled"]) == ("OFF", False)
 
 
 def test_api_gateway_may_write_logs_before_the_stage_is_made() -> None:
-    assert read_template()["Resources"]["OrdersApi"]["DependsOn"] == "ApiGatewayAccount"
+    assert read_template()["Resources"]["OrdersApiStage"]["DependsOn"] == "ApiGatewayAccount"
     assert resource("ApiGatewayAccount")["CloudWatchRoleArn"] == {"Fn::GetAtt": "ApiGatewayLogsRole.Arn"}
     for name in ("ApiGatewayAccount", "ApiGatewayLogsRole"):
         item = read_template()["Resources"][name]
@@ -160,14 +191,18 @@ def test_api_gateway_may_write_logs_before_the_stage_is_made() -> None:
 
 
 def test_what_api_gateway_answers_by_itself_has_the_form_of_the_api() -> None:
-    responses = resource("OrdersApi")["GatewayResponses"]
+    responses = gateway_responses()
     assert set(responses) == set(ANSWERS)
     for kind, response in responses.items():
         status, code = ANSWERS[kind]
         assert response.get("StatusCode") == status, kind
+        assert response["RestApiId"] == {"Ref": "OrdersApi"}
         error = json.loads(response["ResponseTemplates"]["application/json"])["error"]
         assert list(error) == ["code", "message", "details", "request_id"], kind
         assert (error["code"], error["details"], error["request_id"]) == (code, [], "$context.requestId"), kind
         assert "$" not in error["message"], f"{kind}: a constant text gives nothing away"
-    headers = {kind: item["ResponseParameters"]["Headers"] for kind, item in responses.items() if len(item) == 3}
-    assert headers == {"UNAUTHORIZED": {"WWW-Authenticate": "'Bearer'"}, "THROTTLED": {"Retry-After": "'1'"}}
+    headers = {kind: item["ResponseParameters"] for kind, item in responses.items() if "ResponseParameters" in item}
+    assert headers == {
+        "UNAUTHORIZED": {"gatewayresponse.header.WWW-Authenticate": "'Bearer'"},
+        "THROTTLED": {"gatewayresponse.header.Retry-After": "'1'"},
+    }

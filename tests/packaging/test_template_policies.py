@@ -46,7 +46,19 @@ MAY = {
 }
 """All that a function may do beside writing its log: action and resource."""
 
-PIPELINE_MAY = {
+ALL_PIPELINES_MAY = {
+    ("secretsmanager:GetSecretValue", "SettingsSecret"),
+    ("secretsmanager:GetSecretValue", "SlackAlertsSecret"),
+    ("sns:Publish", "AlertsTopic"),
+    ("kms:Decrypt", "AlertsKey.Arn"),
+    ("kms:GenerateDataKey", "AlertsKey.Arn"),
+    ("cloudwatch:PutMetricData", "*"),
+}
+"""What every pipeline does: read its settings, publish alerts and metrics."""
+
+ARCHIVE_MAY = {
+    ("secretsmanager:GetSecretValue", "DexDbSecret"),
+    ("secretsmanager:GetSecretValue", "DexApiSecret"),
     ("s3:GetObject", "${ArchiveBucket.Arn}/trigger/*"),
     ("s3:PutObject", "${ArchiveBucket.Arn}/trigger/*"),
     ("s3:GetObject", "${ArchiveBucket.Arn}/manifests/*"),
@@ -54,6 +66,9 @@ PIPELINE_MAY = {
     ("s3:GetObject", "${ArchiveBucket.Arn}/runs/*"),
     ("s3:PutObject", "${ArchiveBucket.Arn}/runs/*"),
     ("s3:ListBucket", "ArchiveBucket.Arn"),
+}
+
+AUCTION_MAY = {
     ("s3:GetObject", "${OrderResultsBucket.Arn}/summaries/*"),
     ("s3:PutObject", "${OrderResultsBucket.Arn}/summaries/*"),
     ("s3:GetObject", "${OrderResultsBucket.Arn}/runs/*"),
@@ -62,7 +77,7 @@ PIPELINE_MAY = {
     ("lambda:InvokeFunction", "AuctionResultsFunction.Arn"),
     ("lambda:InvokeFunction", "AuctionOrderFunction.Arn"),
 }
-"""What archive and auction may do with buckets and functions: nobody deletes, nobody lists functions."""
+"""What the auction may do with its bucket and functions: it deletes nothing, and lists no functions."""
 
 FILES_MAY = {
     "GetObject": {"incoming", "processing", "processed", "failed", "plans", "receipts", "dead-letter"},
@@ -78,6 +93,7 @@ FILES_MAY = {
 PARAMETER = "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter"
 
 INGEST_MAY = {
+    ("secretsmanager:GetSecretValue", "CallDetailsApiSecret"),
     *(
         (f"s3:{action}", f"${{IngestBucket.Arn}}/{prefix}/*")
         for action, prefixes in FILES_MAY.items()
@@ -114,6 +130,15 @@ DELIVERY_MAY = {
     ("sqs:SendMessage", "EventDeadLetters.Arn"),
 }
 """What the delivery may do: it neither makes nor deletes events, and does not know the keys of the API."""
+
+POLICIES = {
+    "PipelinePolicy": ALL_PIPELINES_MAY,
+    "ArchivePolicy": ARCHIVE_MAY,
+    "AuctionPolicy": AUCTION_MAY,
+    "CallDetailsPolicy": INGEST_MAY,
+    "EventDeliveryPolicy": DELIVERY_MAY,
+}
+"""What Airflow's role may do, by policy."""
 
 MAX_POLICY = 6144
 """IAM's limit for a managed policy, in characters without white space."""
@@ -154,13 +179,13 @@ def test_roles_take_no_policies_of_aws_but_those_listed() -> None:
     roles = properties_of("AWS::IAM::Role")
     given = {name: role["ManagedPolicyArns"] for name, role in roles.items() if "ManagedPolicyArns" in role}
     assert given == ALLOWED_MANAGED_POLICIES
-    for name, item in of_type("AWS::Serverless::Function").items():
+    for name, item in of_type("AWS::Lambda::Function").items():
         # SAM turns these into a role of its own making.
         assert "Policies" not in item["Properties"], name
 
 
 def test_each_function_has_a_role_that_allows_what_it_does_and_no_more() -> None:
-    functions = properties_of("AWS::Serverless::Function")
+    functions = properties_of("AWS::Lambda::Function")
     roles = {name: function["Role"]["Fn::GetAtt"] for name, function in functions.items()}
     assert sorted(roles.values()) == sorted(f"{role}.Arn" for role in MAY), "one role a function"
     for name, role in roles.items():
@@ -181,22 +206,20 @@ def test_each_function_has_a_role_that_allows_what_it_does_and_no_more() -> None
         assert allowed == MAY[role.removesuffix(".Arn")], name
 
 
-def test_pipelines_may_do_what_they_do_and_no_more() -> None:
-    found = statements_of("PipelinePolicy").values()
+@pytest.mark.parametrize("name", POLICIES)
+def test_pipeline_may_do_what_it_does_and_no_more(name: str) -> None:
+    found = statements_of(name).values()
     assert all(statement["Effect"] == "Allow" for statement in found)
-    pairs = set().union(*(_pairs(statement) for statement in found))
-    others = {"secretsmanager:GetSecretValue", "sns:Publish", "kms:Decrypt", "kms:GenerateDataKey"}
-    others.add("cloudwatch:PutMetricData")
-    assert {pair for pair in pairs if pair[0] not in others} == PIPELINE_MAY | INGEST_MAY
+    assert set().union(*(_pairs(statement) for statement in found)) == POLICIES[name]
 
 
-def test_delivery_may_do_what_it_does_and_no_more() -> None:
-    found = statements_of("EventDeliveryPolicy").values()
-    assert all(statement["Effect"] == "Allow" for statement in found)
-    assert set().union(*(_pairs(statement) for statement in found)) == DELIVERY_MAY
+def test_every_policy_is_handed_to_airflow_s_role() -> None:
+    assert set(properties_of("AWS::IAM::ManagedPolicy")) == set(POLICIES)
+    outputs = read_template()["Outputs"]
+    assert [outputs[f"{name}Arn"]["Value"] for name in POLICIES] == [{"Ref": name} for name in POLICIES]
 
 
-@pytest.mark.parametrize("name", ["PipelinePolicy", "EventDeliveryPolicy"])
+@pytest.mark.parametrize("name", POLICIES)
 def test_policy_of_the_pipelines_fits_into_iam_s_limit(name: str) -> None:
     text = json.dumps(resource(name)["PolicyDocument"], separators=(",", ":"))
     # An ARN is longer than its name here: a bucket's by some 30 characters, a secret's by twice as many.
@@ -205,12 +228,11 @@ def test_policy_of_the_pipelines_fits_into_iam_s_limit(name: str) -> None:
 
 
 def test_pipelines_read_the_secrets_of_airflow_and_not_the_key_of_the_tokens() -> None:
-    readable = statements_of("PipelinePolicy")["ReadItsSettingsAndConnections"]
-    assert readable["Action"] == "secretsmanager:GetSecretValue"
+    readable = {item for policy in POLICIES.values() for action, item in policy if action.startswith("secretsmanager:")}
     of_airflow = {
         name
         for name, secret in properties_of("AWS::SecretsManager::Secret").items()
         if secret["Name"].startswith("airflow/")
     }
-    assert {item["Ref"] for item in readable["Resource"]} == of_airflow
+    assert readable == of_airflow
     assert "OrdersJwtSecret" in read_template()["Resources"]

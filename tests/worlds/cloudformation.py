@@ -1,8 +1,8 @@
-"""A CloudFormation of one stack, which goes through the states that a test gives it."""
+"""A CloudFormation of one stack with a nested one, which goes through the states that a test gives it."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -19,6 +19,8 @@ class FakeCloudFormation:
         reason: why the change set failed.
         after: states of the stack once the change set is executed, one a look.
         failures: (resource, reason) of what fails then.
+
+    Of its resources, `changed` says when each was last changed, by physical id.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class FakeCloudFormation:
         self.created: list[dict[str, Any]] = []
         self.executed = 0
         self.deleted = 0
+        self.changed = {"bucket": MADE, "nested": MADE, "queue": MADE}
 
     def describe_stacks(self, **request: Any) -> dict[str, Any]:
         if self.executed and self.after:
@@ -54,11 +57,44 @@ class FakeCloudFormation:
         self.created.append(request)
         return {"Id": "change-set"}
 
+    def describe_stack_resources(self, **request: Any) -> dict[str, Any]:
+        kinds = {"bucket": "AWS::S3::Bucket", "nested": "AWS::CloudFormation::Stack"}
+        if request == {"StackName": "nested"}:
+            kinds = {"queue": "AWS::SQS::Queue"}
+        found = [
+            {
+                "LogicalResourceId": name.title(),
+                "PhysicalResourceId": name,
+                "ResourceType": kind,
+                "Timestamp": self.changed[name],
+            }
+            for name, kind in kinds.items()
+        ]
+        return {"StackResources": found}
+
+    def list_change_sets(self, **request: Any) -> dict[str, Any]:
+        assert set(request) == {"StackName"}
+        older = {"ChangeSetId": "older", "CreationTime": MADE - timedelta(days=1)}
+        return {"Summaries": [older, {"ChangeSetId": "sam", "CreationTime": MADE}, older]}
+
+    def get_template(self, **request: Any) -> dict[str, Any]:
+        assert request == {"ChangeSetName": "sam"}
+        return {"TemplateBody": {"Resources": {}}}
+
     def describe_change_set(self, **request: Any) -> dict[str, Any]:
+        if request == {"ChangeSetName": "sam"}:
+            return {"Parameters": [{"ParameterKey": "Environment", "ParameterValue": "prod"}]}
+        if request == {"ChangeSetName": "nested"}:
+            queue = {"Action": "Add", "LogicalResourceId": "Queue", "ResourceType": "AWS::SQS::Queue"}
+            return {"Status": "CREATE_COMPLETE", "Changes": [{"ResourceChange": queue}]}
         assert request == {"ChangeSetName": "change-set"}
         status = self.change_set.pop(0) if len(self.change_set) > 1 else self.change_set[0]
         change = {"Action": "Modify", "LogicalResourceId": "Airflow", "ResourceType": "X", "Replacement": "True"}
-        return {"Status": status, "StatusReason": self.reason, "Changes": [{"ResourceChange": change}]}
+        changes = [{"ResourceChange": change}]
+        if self.created[-1]["IncludeNestedStacks"]:
+            nested = {"Action": "Modify", "LogicalResourceId": "Nested", "ResourceType": "AWS::CloudFormation::Stack"}
+            changes.append({"ResourceChange": {**nested, "ChangeSetId": "nested"}})
+        return {"Status": status, "StatusReason": self.reason, "Changes": changes}
 
     def delete_change_set(self, **request: Any) -> None:
         assert request == {"ChangeSetName": "change-set"}

@@ -8,38 +8,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
+from infra.release.templates import whole_template
 
 INFRA = Path(__file__).resolve().parents[2] / "infra"
 
 _IN_SUB = re.compile(r"\$\{(\w+)[.}]")
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads the short forms (``!Ref x``) as their long ones (``{"Ref": "x"}``)."""
-
-
-def _long_form(loader: _Loader, tag: str, node: yaml.Node) -> dict[str, Any]:
-    name = tag if tag in ("Ref", "Condition") else f"Fn::{tag}"
-    if isinstance(node, yaml.ScalarNode):
-        value = loader.construct_scalar(node)
-        # The emulator takes the long form of this one as a list only.
-        return {name: value.split(".", 1) if name == "Fn::GetAtt" else value}
-    if isinstance(node, yaml.SequenceNode):
-        return {name: loader.construct_sequence(node, deep=True)}
-    assert isinstance(node, yaml.MappingNode)
-    return {name: loader.construct_mapping(node, deep=True)}
-
-
-_Loader.add_multi_constructor("!", _long_form)
-
-
 @cache
 def load(name: str) -> dict[str, Any]:
-    """A template of infra/ with every function in its long form; do not change it."""
-    document = _Loader((INFRA / name).read_text(encoding="utf-8")).get_single_data()
-    assert isinstance(document, dict)
-    return document
+    """A template of infra/ with its nested stacks in it, and every function in its long form; do not change it."""
+    return whole_template(name, lambda path: (INFRA / path).read_text(encoding="utf-8"))
 
 
 def properties_of(template: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
@@ -73,8 +52,7 @@ def texts(value: Any) -> list[str]:
 
 def _text(item: Any) -> str:
     if isinstance(item, dict):
-        argument = next(iter(item.values()))
-        return ".".join(argument) if isinstance(argument, list) else str(argument)
+        return str(next(iter(item.values())))
     return str(item)
 
 
@@ -105,7 +83,7 @@ def _references(item: dict[str, Any]) -> list[str]:
     if isinstance(item.get("Ref"), str):
         return [item["Ref"]]
     if "Fn::GetAtt" in item:
-        return [item["Fn::GetAtt"][0]]
+        return [item["Fn::GetAtt"].partition(".")[0]]
     if "Fn::Sub" in item:
         return _IN_SUB.findall(item["Fn::Sub"] if isinstance(item["Fn::Sub"], str) else item["Fn::Sub"][0])
     return []

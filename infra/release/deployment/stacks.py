@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
 from infra.release.bundle import ReleaseError
+from infra.release.templates import NESTED
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
-    from mypy_boto3_cloudformation.type_defs import StackTypeDef
+    from mypy_boto3_cloudformation.type_defs import DescribeChangeSetOutputTypeDef, StackTypeDef
 
 _NOTHING_TO_DO = ("didn't contain changes", "No updates are to be performed")
 """How CloudFormation words that a change set would change nothing."""
@@ -66,10 +68,50 @@ class Stacks:
         given = stack.get("Parameters", []) if stack else []
         return {item["ParameterKey"]: item["ParameterValue"] for item in given}
 
-    def last_change(self, name: str) -> datetime | None:
-        """When a stack was made or last changed; None if it was never made."""
+    def resources(self, name: str) -> frozenset[tuple[str, datetime]]:
+        """Resources of a stack and of its nested stacks by their physical ids, each with when it was last changed.
+
+        The stack itself says less: CloudFormation takes up its nested stacks at every update, and then calls it updated
+        though nothing in any of them is.
+        """
+        if self._describe(name) is None:
+            return frozenset()
+        found: set[tuple[str, datetime]] = set()
+        for item in self.cloudformation.describe_stack_resources(StackName=name)["StackResources"]:
+            if item["ResourceType"] == NESTED:
+                found |= self.resources(item["PhysicalResourceId"])
+            else:
+                found.add((item.get("PhysicalResourceId", item["LogicalResourceId"]), item["Timestamp"]))
+        return frozenset(found)
+
+    def tell_nested(self, name: str, *, timeout: float) -> None:
+        """Tell what the latest change set of a stack would change in its nested stacks, if it has any already.
+
+        The change sets that SAM makes say of every nested stack that it may change, and no more.
+        """
         stack = self._describe(name)
-        return stack and (stack.get("LastUpdatedTime") or stack["CreationTime"])
+        if stack is None or stack["StackStatus"] in _NOT_THERE:
+            return
+        made = self.cloudformation.list_change_sets(StackName=name)["Summaries"]
+        if not made:
+            return
+        latest = max(made, key=lambda item: item["CreationTime"])["ChangeSetId"]
+        parameters = self.cloudformation.describe_change_set(ChangeSetName=latest).get("Parameters", [])
+        template: Any = self.cloudformation.get_template(ChangeSetName=latest)["TemplateBody"]
+        try:
+            change_set = self._propose(
+                name,
+                template if isinstance(template, str) else json.dumps(template),
+                {item["ParameterKey"]: item["ParameterValue"] for item in parameters},
+                new=False,
+                deadline=self.clock() + timeout,
+                nested=True,
+            )
+        except ReleaseError as error:
+            self.say(f"    what changes in nested stacks is not known: {error}")
+        else:
+            if change_set:
+                self.cloudformation.delete_change_set(ChangeSetName=change_set)
 
     def deploy(self, name: str, template: str, parameters: Mapping[str, str], *, timeout: float) -> bool:
         """Make a stack what a template and its parameters say, and wait until it is (at most `timeout` seconds).
@@ -105,9 +147,16 @@ class Stacks:
         return True
 
     def _propose(
-        self, name: str, template: str, parameters: Mapping[str, str], *, new: bool, deadline: float
+        self,
+        name: str,
+        template: str,
+        parameters: Mapping[str, str],
+        *,
+        new: bool,
+        deadline: float,
+        nested: bool = False,
     ) -> str | None:
-        """Id of a change set; None if there is nothing to change."""
+        """Id of a change set, once it has been told; None if there is nothing to change."""
         change_set = self.cloudformation.create_change_set(
             StackName=name,
             ChangeSetName=f"deploy-{uuid4().hex}",
@@ -115,6 +164,7 @@ class Stacks:
             TemplateBody=template,
             Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
             Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
+            IncludeNestedStacks=nested,
         )["Id"]
         while True:
             found = self.cloudformation.describe_change_set(ChangeSetName=change_set)
@@ -129,12 +179,18 @@ class Stacks:
             if self.clock() > deadline:
                 raise ReleaseError(f"the changes of the stack {name} are not known in time; deploy again")
             self.sleep(_POLL_SECONDS / 5)
-        for change in found.get("Changes", []):
+        self._tell(found, "    ")
+        return change_set
+
+    def _tell(self, change_set: DescribeChangeSetOutputTypeDef, indent: str) -> None:
+        for change in change_set.get("Changes", []):
             item = change.get("ResourceChange", {})
             replaced = " (replaced!)" if item.get("Replacement") == "True" else ""
             what = f"{item.get('LogicalResourceId', '')} {item.get('ResourceType', '')}"
-            self.say(f"    {item.get('Action', '')} {what}{replaced}")
-        return change_set
+            self.say(f"{indent}{item.get('Action', '')} {what}{replaced}")
+            if "ChangeSetId" in item:
+                nested = self.cloudformation.describe_change_set(ChangeSetName=item["ChangeSetId"])
+                self._tell(nested, f"{indent}    ")
 
     def _wait(self, name: str, seen: set[str], timeout: float) -> None:
         """Tell what happens to a stack until it is done; `seen` are ids of events that belong to earlier changes."""

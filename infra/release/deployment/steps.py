@@ -16,7 +16,7 @@ from infra.release.deployment.commands import Commands
 from infra.release.deployment.mwaa import Airflow
 from infra.release.deployment.s3 import Shelf
 from infra.release.deployment.stacks import Stacks
-from infra.release.deployment.target import Target
+from infra.release.deployment.target import FROM_THE_APPLICATION, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,9 @@ def pairs(parameters: Mapping[str, str]) -> str:
 AIRFLOW_SECONDS = 120 * 60.0
 """How long the stack of Airflow may take: a new environment takes 20 to 40 minutes, an update 10 to 30, a rollback as
 long again."""
+
+LOOK_SECONDS = 5 * 60.0
+"""How long CloudFormation may take to find out what would change."""
 
 VERSIONED = {"plugins.zip": "PluginsS3ObjectVersion", "requirements.txt": "RequirementsS3ObjectVersion"}
 """Files that MWAA takes by version id, with the parameters of infra/mwaa.yaml that hold these."""
@@ -175,12 +178,14 @@ class Deployment:
         ]
 
     def _deploy_application(self, look: Sequence[str] | None, command: Sequence[str]) -> None:
-        before = self.stacks.last_change(self.target.application_stack)
+        stack = self.target.application_stack
+        before = self.stacks.resources(stack)
         if look:
             self.commands.run(look)
-            self._agree(f"Change the stack {self.target.application_stack} as shown?")
+            self.stacks.tell_nested(stack, timeout=LOOK_SECONDS)
+            self._agree(f"Change the stack {stack} as shown?")
         self.commands.run(command)
-        if self.stacks.last_change(self.target.application_stack) != before:
+        if self.stacks.resources(stack) != before:
             self.changed.append("the application")
 
     def _make_bucket(self) -> None:
@@ -212,7 +217,7 @@ class Deployment:
         parameters = {
             **self.target.airflow_parameters,
             "Environment": self.target.environment,
-            **{name: application[name] for name in ("PipelinePolicyArn", "EventDeliveryPolicyArn", "AlertsTopicArn")},
+            **{name: application[name] for name in FROM_THE_APPLICATION},
             # The day that a run archives and the time at which it runs go by the same zone.
             "BusinessTimezone": self.stacks.parameters(self.target.application_stack)["BusinessTimezone"],
             **versions,

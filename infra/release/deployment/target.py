@@ -13,12 +13,20 @@ from infra.release.bundle import ReleaseError
 ENVIRONMENTS = ("dev", "staging", "prod")
 """What can be deployed; `local` belongs to the local stack."""
 
+FROM_THE_APPLICATION = (
+    "PipelinePolicyArn",
+    "ArchivePolicyArn",
+    "AuctionPolicyArn",
+    "CallDetailsPolicyArn",
+    "EventDeliveryPolicyArn",
+    "AlertsTopicArn",
+)
+"""Parameters of infra/mwaa.yaml that are outputs of the application's stack, of the same names."""
+
 FILLED_IN = frozenset(
     {
+        *FROM_THE_APPLICATION,
         "Environment",
-        "PipelinePolicyArn",
-        "EventDeliveryPolicyArn",
-        "AlertsTopicArn",
         "BusinessTimezone",
         "PluginsS3ObjectVersion",
         "RequirementsS3ObjectVersion",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
@@ -142,3 +143,43 @@ def test_stack_whose_resources_nothing_can_rely_on_has_no_outputs(status: str) -
 )
 def test_stack_that_was_made_has_its_outputs_whatever_became_of_its_updates(status: str) -> None:
     assert Person().stacks(FakeCloudFormation(status)).outputs("s") == {"SourceBucketName": "bucket"}
+
+
+def test_stack_is_changed_when_a_resource_is_and_not_when_its_nested_stacks_were_only_looked_at() -> None:
+    aws = FakeCloudFormation("UPDATE_COMPLETE")
+    stacks = Person().stacks(aws)
+    before = stacks.resources("s")
+    aws.changed["nested"] += timedelta(hours=1)
+    assert stacks.resources("s") == before
+    aws.changed["queue"] += timedelta(hours=1)
+    assert stacks.resources("s") != before
+    assert Person().stacks(FakeCloudFormation(None)).resources("s") == frozenset()
+
+
+def test_person_sees_what_changes_within_nested_stacks() -> None:
+    person, aws = Person(), FakeCloudFormation("UPDATE_COMPLETE")
+    person.stacks(aws).tell_nested("s", timeout=60)
+    assert person.read == [
+        "    Modify Airflow X (replaced!)",
+        "    Modify Nested AWS::CloudFormation::Stack",
+        "        Add Queue AWS::SQS::Queue",
+    ]
+    (request,) = aws.created
+    assert request["IncludeNestedStacks"]
+    assert request["TemplateBody"] == '{"Resources": {}}'
+    assert request["Parameters"] == [{"ParameterKey": "Environment", "ParameterValue": "prod"}]
+    assert (aws.executed, aws.deleted) == (0, 1)
+
+
+def test_person_is_told_that_changes_within_nested_stacks_are_not_known() -> None:
+    person, aws = Person(), FakeCloudFormation("UPDATE_COMPLETE", change_set=("FAILED",), reason="Nested: FAILED")
+    person.stacks(aws).tell_nested("s", timeout=60)
+    (told,) = person.read
+    assert told.strip() == "what changes in nested stacks is not known: the stack s cannot be changed: Nested: FAILED"
+
+
+@pytest.mark.parametrize("status", [None, "REVIEW_IN_PROGRESS"])
+def test_of_a_stack_that_is_not_there_yet_everything_is_new(status: str | None) -> None:
+    person, aws = Person(), FakeCloudFormation(status)
+    person.stacks(aws).tell_nested("s", timeout=60)
+    assert (person.read, aws.created) == ([], [])
