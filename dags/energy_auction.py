@@ -12,13 +12,13 @@ until the setting `auction_results_timeout` (240 s from the start of the run) is
 Variable `settings`.
 
 **Writes.** In the bucket of order results: `orders/<yyyy>/<mm>/<dd>/order_<order id>.json` (by Lambda B),
-`summaries/<yyyy>/<mm>/<dd>/<run id>.json`, and working papers under `runs/`, which expire. The day is the UTC day of
+`summaries/<yyyy>/<mm>/<dd>/<run id>.json`, and working files under `runs/`, which expire. The day is the UTC day of
 the run. Updates the asset `energy_auction` when every order was accepted or rejected.
 
 **When it fails.**
 
 - No results in time: the run is skipped and says so. A malformed answer of Lambda A fails at once.
-- A rejected order fails its task, not the run.
+- A rejected order fails its task, not the run. The setting `rejection_errors` says which errors of Lambda B reject.
 - Throttles, time-outs and errors of Lambda B are retried with growing delays, three times, within the run's time: no
   order begins later than 255 s after the start, and no answer is accepted after 270 s. An order that is then neither
   accepted nor rejected fails the run.
@@ -30,7 +30,8 @@ the run. Updates the asset `energy_auction` when every order was accepted or rej
 **Run again.** Clear any task or run within 30 days, any number of times: Lambda A's orders are saved and not requested
 again, no order is stored twice, no delivered alert is sent again. A run that had ended gets its five minutes again.
 After 30 days the orders of a run have expired; it says so, and only a new run helps. A run that found no results polls
-again when it is cleared. To try other functions, trigger with `function_a` and `function_b`.
+again when it is cleared. To try other functions, trigger with `function_a` and `function_b`; what they must answer is
+in docs/FUNCTIONS.md.
 """
 
 from __future__ import annotations

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from include.auction.models import OrderOutcome, Orders, Result
 from include.errors import FunctionFailedError, InvalidAnswerError, PipelineError, TransientError
+from include.text import printable
 
 if TYPE_CHECKING:
     from include.clients.lambda_function import FunctionClient
@@ -46,21 +50,31 @@ REJECTED = "OrderRejectedError"
 INVALID = "InvalidOrderError"
 """Error of Lambda B for an order that it cannot judge; given it again it would say the same."""
 
+ANY = "*"
+"""In the setting ``rejection_errors``: any error that the function's own code raises is a rejection."""
+
+_OF_THE_PLATFORM = ("Runtime.", "Sandbox.", "Function.", "Extension.", "Lambda.")
+"""Types of the errors that Lambda reports in a function's place: time-outs, crashes, code that cannot be loaded."""
+
+_OUT_OF_MEMORY = re.compile(r"(.*\.)?(MemoryError|OutOfMemory(Error|Exception))")
+
 _MAX_KEY_BYTES = 1024
 """S3 has no longer keys."""
 
 
 @dataclass(frozen=True)
 class OrderFunction:
-    """Lambda B.
+    """Lambda B (docs/FUNCTIONS.md).
 
     Args:
         functions: invokes it.
         name: its name or ARN.
+        rejections: gives the setting ``rejection_errors``; called in several threads, and only if the function fails.
     """
 
     functions: FunctionClient
     name: str
+    rejections: Callable[[], Collection[str]]
 
     def process(self, orders: Orders, index: int) -> OrderOutcome:
         """Give one order to the function, once; never raises."""
@@ -72,10 +86,13 @@ class OrderFunction:
         try:
             key = _key_in(self.functions.invoke(self.name, payload))
             return OrderOutcome(index, order_id, Result.ACCEPTED, key=key)
+        except InvalidAnswerError:
+            # There is an answer and no function error, so the order is accepted, though nothing of it can be read.
+            return OrderOutcome(index, order_id, Result.ACCEPTED)
         except FunctionFailedError as error:
-            result = Result.REJECTED if error.error_type == REJECTED else Result.ERRORED
-            retryable = error.error_type not in (REJECTED, INVALID)
-            return OrderOutcome(index, order_id, result, reason=str(error), retryable=retryable)
+            result = Result.REJECTED if self._rejects(error.error_type) else Result.ERRORED
+            retryable = result is Result.ERRORED and error.error_type != INVALID
+            return OrderOutcome(index, order_id, result, reason=printable(str(error)), retryable=retryable)
         except PipelineError as error:
             reason, retryable = f"{type(error).__name__}: {error}", isinstance(error, TransientError)
             return OrderOutcome(index, order_id, Result.ERRORED, reason=reason, retryable=retryable)
@@ -84,20 +101,27 @@ class OrderFunction:
             reason = f"unexpected {type(error).__name__}, see the log"
             return OrderOutcome(index, order_id, Result.ERRORED, reason=reason, retryable=True)
 
+    def _rejects(self, error_type: str) -> bool:
+        """Whether an error of this type is the function's way to reject an order."""
+        if error_type == REJECTED:
+            return True
+        # An error without a type is a time-out of an older runtime.
+        if not error_type or error_type.startswith(_OF_THE_PLATFORM) or _OUT_OF_MEMORY.fullmatch(error_type):
+            return False
+        rejections = self.rejections()
+        return ANY in rejections or error_type in rejections
 
-def _key_in(answer: object) -> str:
-    """The key under which Lambda B stored an order: its answer, or the field ``key`` of it.
 
-    Raises:
-        InvalidAnswerError: there is none, or it can be no key of S3.
-    """
-    key = answer.get("key") if isinstance(answer, dict) else answer
-    if not isinstance(key, str) or not key:
-        raise InvalidAnswerError("the answer to the order names no key under which it is stored")
-    try:
-        if len(key.encode()) <= _MAX_KEY_BYTES:
-            return key
-    except UnicodeEncodeError:
-        # Half a surrogate pair; the error would quote the key.
-        pass
-    raise InvalidAnswerError(f"the answer to the order names a key that is no UTF-8 or over {_MAX_KEY_BYTES:,} bytes")
+def _key_in(answer: object) -> str | None:
+    """The key that an answer names: its field ``key``, or that of its ``body``, an object or JSON text; else None."""
+    if isinstance(answer, dict) and "key" not in answer:
+        answer = answer.get("body")
+        if isinstance(answer, str):
+            try:
+                answer = json.loads(answer)
+            except (ValueError, RecursionError):
+                return None
+    key = answer.get("key") if isinstance(answer, dict) else None
+    # Airflow's database, where the summary goes, refuses some of the characters that S3 takes.
+    usable = isinstance(key, str) and key and printable(key) == key and len(key.encode()) <= _MAX_KEY_BYTES
+    return key if usable else None

@@ -91,7 +91,7 @@ class Result(StrEnum):
     """How an order ended."""
 
     ACCEPTED = "accepted"
-    """It is stored at ``key``."""
+    """Lambda B took it, and stored it at ``key`` if its answer named one."""
     REJECTED = "rejected"
     """Lambda B rejected it."""
     ERRORED = "errored"
@@ -105,7 +105,7 @@ class OrderOutcome:
     Args:
         index: the order's position, from 0.
         order_id: see :func:`include.auction.keys.order_id`.
-        key: where it is stored, if it was accepted.
+        key: where it is stored, if Lambda B's answer named the key.
         reason: why it was not, without anything of the order.
         retryable: a retry may succeed.
     """

@@ -50,6 +50,8 @@ class Settings(BaseModel):
         max_mapped_orders: most tasks that an auction run maps.
         orders_per_task: size of the groups above that limit.
         auction_concurrency: invocations of Lambda B that one task runs at once.
+        rejection_errors: types of the errors with which Lambda B rejects an order, beside ``OrderRejectedError``;
+            ``*`` = any that its own code raises.
         ingest_bucket: bucket of the call-details files.
         ingest_ledger_table: table of the ingest's claims, acknowledgements and permits.
         call_details_dlq_url: queue of the dead letters.
@@ -82,6 +84,7 @@ class Settings(BaseModel):
     max_mapped_orders: Annotated[int, Field(ge=1, le=1024)] = 100
     orders_per_task: PositiveInt = 50
     auction_concurrency: Annotated[int, Field(ge=1, le=64)] = 4
+    rejection_errors: tuple[Annotated[str, Field(min_length=1)], ...] = ("OrderRejectedError",)
     # The next three are required by the call-details DAGs alone, which say so: see tasks/call_details_clients.py.
     ingest_bucket: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$")] = ""
     ingest_ledger_table: _TableName = ""

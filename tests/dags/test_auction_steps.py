@@ -9,6 +9,7 @@ from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_ext.ids import ENERGY_AUCTION, XComKey
+from airflow_ext.tasks import energy_auction
 from airflow_ext.triggers.lambda_result import Wait
 from include.auction.alerts import ORDER_TASK, WAIT_TASK
 from include.auction.keys import order_id
@@ -22,7 +23,7 @@ from include.errors import (
 from tests.dags.auction import SUMMARY_TASK, begin, process, process_all, summarize, wait_for_results
 from tests.worlds.airflow import FakeRun
 from tests.worlds.auction import BUCKET, A, AuctionWorld, B
-from tests.worlds.functions import lambda_error
+from tests.worlds.functions import RaisedError, lambda_error
 
 NOT_YET = {"results": False}
 THROTTLED = lambda_error("TooManyRequestsException")
@@ -242,7 +243,7 @@ def test_cleared_run_stores_nothing_twice_and_tells_nothing_twice(world: Auction
     assert (len(world.wire.sns), len(world.wire.slack)) == (1, 1)
 
 
-def test_summary_that_is_killed_while_it_tells_has_left_its_numbers(
+def test_summary_that_is_killed_while_it_alerts_has_saved_its_numbers(
     world: AuctionWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.give("rejected")
@@ -255,8 +256,44 @@ def test_summary_that_is_killed_while_it_tells_has_left_its_numbers(
         patch.setattr("airflow_ext.tasks.energy_auction.deliver", killed)
         with pytest.raises(KeyboardInterrupt):
             summarize(run)
-    assert counts(run.pushed(SUMMARY_TASK, "return_value")) == [1, 0, 1, 0]
+    assert counts(world.paper("summaries/")) == [1, 0, 1, 0]
     assert run.pushed(SUMMARY_TASK, XComKey.ALERTED) is None, "or the safety net would stay silent"
+
+
+def test_alerts_are_sent_before_xcom_refuses_the_summary(
+    world: AuctionWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.give("rejected")
+    process_all(run, wait_for_results(run))
+    context = run.context(SUMMARY_TASK)
+
+    def refuse(key: str, value: Any) -> None:
+        raise RuntimeError("422")
+
+    monkeypatch.setattr(context["ti"], "xcom_push", refuse)
+    assert counts(energy_auction.summarize(context)) == [1, 0, 1, 0]
+    assert (len(world.wire.sns), len(world.wire.slack)) == (1, 1)
+
+
+def test_another_lambda_b_stores_orders_without_a_key_and_rejects_with_its_own_error(
+    world: AuctionWorld, run: FakeRun
+) -> None:
+    def order(payload: Any) -> Any:
+        if payload["status"] == "rejected":
+            raise RaisedError("ValueError", "the order was rejected")
+        return {"statusCode": 200, "body": "stored"}
+
+    world.functions.functions[B] = order
+    world.change_settings(rejection_errors=["ValueError"])
+    world.give("accepted", "rejected")
+    works = wait_for_results(run)
+    process(run, 0, works[0])
+    with pytest.raises(OrdersFailedError, match="ValueError: the order was rejected"):
+        process(run, 1, works[1])
+    assert counts(summarize(run)) == [2, 1, 1, 0]
+    assert world.paper("summaries/")["keys"] == []
+    assert len(world.functions.asked(B)) == 2, "a rejected order is not tried again"
+    assert [message["Subject"] for message in world.wire.sns] == ["[WARNING] energy_auction: order 1 was rejected"]
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ class Night:
 
     def process(self, function_name: str, *, clear_number: int = 0) -> list[OrderOutcome]:
         run = AuctionRun.load(self.uri, self.aws.s3)
-        function = OrderFunction(FunctionClient(self.aws.functions), function_name)
+        function = OrderFunction(FunctionClient(self.aws.functions), function_name, tuple)
         piece = slice_of(0, len(run.orders.items))
         return run.process_slice(
             piece,

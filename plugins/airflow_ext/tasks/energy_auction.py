@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,7 +13,7 @@ from airflow_ext.hooks.aws import AwsSession, lambda_client, s3_client
 from airflow_ext.ids import ENERGY_AUCTION, XComKey
 from airflow_ext.metrics import KILLED, RunReport, succeeded, task_states
 from airflow_ext.notifications.channels import AT_ONCE, open_channels
-from airflow_ext.notifications.failure_callback import record_alerted, record_failure
+from airflow_ext.notifications.failure_callback import push_quietly, record_alerted, record_failure
 from airflow_ext.outside import outside
 from airflow_ext.settings import load_settings
 from include.auction.alerts import ORDER_TASK, WAIT_TASK, deliver, no_orders, order_alerts
@@ -53,7 +54,7 @@ def process_orders(context: Context, work: Work, function_name: str) -> None:
         functions = FunctionClient(lambda_client(max_connections=concurrency, session=session))
         outcomes = AuctionRun.load(work["orders"], s3_client(session=session)).process_slice(
             piece,
-            OrderFunction(functions, function_name),
+            OrderFunction(functions, function_name, functools.cache(lambda: load_settings().rejection_errors)),
             deadlines=RunDeadlines.of(context["dag_run"].start_date),
             concurrency=concurrency,
             clear_number=context["dag_run"].clear_number or 0,
@@ -85,8 +86,9 @@ def summarize(context: Context) -> dict[str, Any]:
             _end_without_orders(context, settings, report, waited)
         reason = report.pull(WAIT_TASK, XComKey.NO_RESULTS) or f"{WAIT_TASK} was skipped"
         summary = _without_orders(context, reason)
-        _save(context, settings, summary)
+        key = _save(settings, summary)
         _count(report, summary)
+        _push(context, summary, key)
     # Outside the block: this is no failure.
     raise AirflowSkipException(reason)
 
@@ -102,10 +104,10 @@ def _account(context: Context, settings: Settings, report: RunReport, works: Seq
         succeeded=succeeded(task_states(context, ORDER_TASK), ORDER_TASK, len(slices)),
         why_no_outcome=lambda index: report.failure(ORDER_TASK, index),
     )
-    document = _save(context, settings, summary)
+    key = _save(settings, summary)
     alerts = order_alerts(report.run, summary, slices)
     _count(report, summary, undelivered=_send(context, settings, alerts, run) if alerts else 0)
-    counts, key = summary.counts, document["summary"]
+    document, counts = _push(context, summary, key), summary.counts
     if counts["errored"]:
         raise OrdersFailedError(
             f"{counts['errored']} of {counts['total']} orders failed and {counts['rejected']} were rejected; see {key}"
@@ -121,8 +123,9 @@ def _end_without_orders(context: Context, settings: Settings, report: RunReport,
         reason = f"{WAIT_TASK} failed: {report.failure(WAIT_TASK) or KILLED}"
     _count(report, None)
     report.alert(no_orders(report.run, reason=reason))
+    summary = _without_orders(context, reason)
     try:
-        _save(context, settings, _without_orders(context, reason))
+        _push(context, summary, _save(settings, summary))
     except PipelineError as error:
         # The run fails anyway; a retry of this task would alert again.
         log.error("the summary was not saved: %s", error)
@@ -135,19 +138,25 @@ def _without_orders(context: Context, reason: str) -> Summary:
     return Summary(dag_run.run_id, day, reason=reason)
 
 
-def _save(context: Context, settings: Settings, summary: Summary) -> dict[str, Any]:
-    """Save the summary in S3 and in XCom, where that of a task that fails or is skipped would not be otherwise.
+def _save(settings: Settings, summary: Summary) -> str:
+    """Save the summary in S3; its key."""
+    log.info("orders: %s", ", ".join(f"{number} {what}" for what, number in summary.counts.items()))
+    return summary.save(s3_client(), settings.order_results_bucket)
+
+
+def _push(context: Context, summary: Summary, key: str) -> dict[str, Any]:
+    """Push the summary to XCom: that of a task that fails or is skipped would not be there otherwise.
+
+    After the alerts, and quietly: what XCom refuses must not cost them.
 
     Returns:
-        what is in XCom: the summary, or its numbers and first orders where it is long, and its key.
+        the summary, or its numbers and first orders where it is long, and its key.
     """
-    key = summary.save(s3_client(), settings.order_results_bucket)
     document = summary.to_document()
     short = {name: document[name][:XCOM_ORDERS] for name in ("keys", "not_accepted")}
     truncated = {"truncated": True} if any(len(document[name]) > XCOM_ORDERS for name in short) else {}
     document |= {**short, **truncated, "summary": key}
-    context["ti"].xcom_push(key="return_value", value=document)
-    log.info("orders: %s", ", ".join(f"{number} {what}" for what, number in summary.counts.items()))
+    push_quietly(context["ti"], "return_value", document)
     return document
 
 

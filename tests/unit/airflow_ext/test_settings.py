@@ -46,6 +46,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     )
     assert settings.auction_results_timeout == 240
     assert (settings.max_mapped_orders, settings.orders_per_task, settings.auction_concurrency) == (100, 50, 4)
+    assert settings.rejection_errors == ("OrderRejectedError",)
     assert (settings.max_records_per_batch, settings.max_retries, settings.max_concurrent_calls) == (500, 3, 50)
     assert (settings.ingest_bucket, settings.ingest_ledger_table, settings.call_details_dlq_url) == ("", "", "")
     assert (settings.max_delivery_attempts, settings.delivery_tasks, settings.delivery_concurrency) == (11, 4, 64)
@@ -77,6 +78,7 @@ def test_every_field_is_taken() -> None:
         "max_mapped_orders": 1024,
         "orders_per_task": 1,
         "auction_concurrency": 64,
+        "rejection_errors": ("ValueError", "*"),
         "ingest_bucket": "ingest",
         "ingest_ledger_table": "ingest-ledger-dev",
         "call_details_dlq_url": "https://sqs.test/000000000000/queue",
@@ -128,6 +130,7 @@ NO_BUCKETS = [
         ("max_mapped_orders", [0, -1, 1025, "many", None]),
         ("orders_per_task", [0, -1, "many", None]),
         ("auction_concurrency", [0, 65, "many", None]),
+        ("rejection_errors", ["ValueError", 5, None]),
         ("ingest_bucket", [bucket for bucket in NO_BUCKETS if bucket not in (..., "")]),
         ("ingest_ledger_table", ["a", "a b", "a/b", 5, None]),
         ("call_details_dlq_url", ["queue", "arn:aws:sqs:us-east-1:0:queue", None]),

@@ -45,7 +45,7 @@ class Task:
 
     def process(self, *, clear_number: int = 0, resume: bool = True) -> list[OrderOutcome]:
         file = OutcomeFile(OrderOutcome, cast("S3Client", self.s3), "archive", KEY, clear_number=clear_number)
-        function = OrderFunction(FunctionClient(cast("LambdaClient", self.functions)), "b")
+        function = OrderFunction(FunctionClient(cast("LambdaClient", self.functions)), "b", tuple)
         deadlines = RunDeadlines(0.0, lambda: self.age)
         processor = OrderProcessor(self.orders, function, file, deadlines=deadlines, **self.options)
         return processor.process(range(len(self.orders.items)), resume=resume)
@@ -79,35 +79,6 @@ def test_every_order_has_an_outcome_in_its_place() -> None:
     assert "TooManyRequestsException" in (outcomes[3].reason or "")
 
 
-@pytest.mark.parametrize(
-    ("answer", "key"), [({"key": "k", "order_id": "x"}, "k"), ("orders/as/text", "orders/as/text")], ids=str
-)
-def test_key_is_taken_from_the_answer(answer: Any, key: str) -> None:
-    (outcome,) = Task(1, {0: [answer]}).process()
-    assert (outcome.result, outcome.key) == (Result.ACCEPTED, key)
-
-
-@pytest.mark.parametrize("answer", [None, "", {}, {"key": ""}, {"key": None}, {"key": 5}, ["k"], True])
-def test_order_that_was_accepted_without_a_key_is_an_error(answer: Any) -> None:
-    (outcome,) = Task(1, {0: [answer]}).process()
-    assert (outcome.result, outcome.key, outcome.retryable) == (Result.ERRORED, None, False)
-    assert outcome.reason == "InvalidAnswerError: the answer to the order names no key under which it is stored"
-
-
-@pytest.mark.parametrize("key", ["k" * 1024, "é" * 512])
-def test_longest_key_is_taken(key: str) -> None:
-    (outcome,) = Task(1, {0: [{"key": key}]}).process()
-    assert outcome.key == key
-
-
-@pytest.mark.parametrize("key", ["k" * 1025, "é" * 513, "orders/\ud800"], ids=ascii)
-def test_key_that_s3_cannot_have_is_an_error_of_its_order_alone(key: str) -> None:
-    first, second = Task(2, {0: [{"key": key}]}).process()
-    assert (first.result, first.key, first.retryable) == (Result.ERRORED, None, False)
-    assert (first.reason or "").startswith("InvalidAnswerError: the answer to the order names a key that is no UTF-8")
-    assert second.result is Result.ACCEPTED
-
-
 @pytest.mark.parametrize("order", [None, 5, "accepted", []])
 def test_order_that_is_no_object_fails_by_itself(order: Any) -> None:
     task = Task(2)
@@ -118,7 +89,7 @@ def test_order_that_is_no_object_fails_by_itself(order: Any) -> None:
     assert task.asked == {1: 1}
 
 
-def test_retry_gives_only_those_that_it_may_mend_to_the_function() -> None:
+def test_retry_gives_only_those_for_which_it_may_succeed_to_the_function() -> None:
     task = Task(4, {1: [REJECTED], 2: [INVALID], 3: [THROTTLED, RaisedError("Sandbox.Timedout", "")]})
     results = [[outcome.result.value for outcome in task.process()] for _ in range(4)]
     assert results == [["accepted", "rejected", "errored", last] for last in ("errored", "errored", *["accepted"] * 2)]
