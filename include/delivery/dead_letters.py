@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Self
 
 from include.clients.aws import aws_errors
-from include.clients.webhooks import WebhookResponse
-from include.delivery.models import Event, timestamp
+from include.delivery.models import Attempt, Event, timestamp
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -35,17 +34,15 @@ class DeadLetter:
     first_failed_at: str
 
     @classmethod
-    def of(cls, event: Event, response: WebhookResponse, now: float) -> Self:
+    def of(cls, event: Event, attempt: Attempt) -> Self:
         """The dead letter of an event whose last attempt failed.
 
         Args:
             event: as claimed for that attempt.
-            response: to that attempt.
-            now: seconds since the epoch.
+            attempt: the last one.
         """
-        error = response.failure.error if response.failure else ""
-        since = event.first_failed_at or timestamp(now)
-        return cls(event.event_id, event.owner, event.attempts + 1, response.status, error, since)
+        since = event.first_failed_at or timestamp(attempt.ended_at)
+        return cls(event.event_id, event.owner, event.attempts + 1, attempt.response.status, attempt.error, since)
 
     @classmethod
     def recorded(cls, event: Event) -> Self:

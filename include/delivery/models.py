@@ -6,6 +6,7 @@ same items; see ``lambdas/events_api/models.py``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -24,7 +25,11 @@ SKEW_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 3600.0
 """Between two attempts, whatever the endpoint asks for."""
 
+KEPT_ATTEMPTS = 10
+"""The last attempts of an event that it keeps."""
+
 _MAX_ERROR = 1000
+_MAX_CAUSE = 200
 
 
 def timestamp(seconds: float) -> str:
@@ -63,6 +68,8 @@ class Event:
         first_failed_at: time of the first failed attempt.
         last_status: HTTP status of the last attempt, if it was answered.
         last_error: why the last attempt failed.
+        attempt_log: the last attempts, oldest first: JSON text of a list of objects with ``time``, ``status``,
+            ``milliseconds`` and ``cause``, as the API shows them. A replay does not clear it.
         lease_owner: worker that may post it.
         lease_until: end of the lease, seconds since the epoch.
     """
@@ -81,6 +88,7 @@ class Event:
     first_failed_at: str | None = None
     last_status: int | None = None
     last_error: str | None = None
+    attempt_log: str | None = None
     lease_owner: str | None = None
     lease_until: float = 0.0
 
@@ -107,6 +115,7 @@ class Event:
             first_failed_at=text("first_failed_at"),
             last_status=int(item["last_status"]["N"]) if "N" in item.get("last_status", {}) else None,
             last_error=text("last_error"),
+            attempt_log=text("attempts"),
             lease_owner=text("lease_owner"),
             lease_until=float(item["lease_until"]["N"]) if "lease_until" in item else 0.0,
         )
@@ -115,6 +124,26 @@ class Event:
         """From when on a worker may claim a pending event: it is due, and no lease holds. Seconds since the epoch."""
         due = seconds_of(self.next_attempt_at) if self.next_attempt_at else 0.0
         return max(due, self.lease_until + SKEW_SECONDS if self.lease_owner else 0.0)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One post of an event.
+
+    Args:
+        response: of the endpoint.
+        ended_at: seconds since the epoch.
+        seconds: how long it took.
+    """
+
+    response: WebhookResponse
+    ended_at: float
+    seconds: float
+
+    @property
+    def error(self) -> str:
+        """Why it failed; empty if it was accepted."""
+        return self.response.failure.error if self.response.failure else ""
 
 
 @dataclass(frozen=True)
@@ -182,45 +211,69 @@ def release(event: Event) -> Change:
     return Change.of(event, {}, _lease(event))
 
 
-def delivered(event: Event, response: WebhookResponse, now: float) -> Change:
+def delivered(event: Event, attempt: Attempt) -> Change:
     """An event was accepted.
 
     Args:
         event: as it was claimed, or was seen behind one that was.
-        response: accepts it.
-        now: seconds since the epoch.
+        attempt: to post it.
     """
-    sets = {**_ended(event, Status.DELIVERED), "last_status": response.status or 0, "delivered_at": timestamp(now)}
+    sets = {
+        **_ended(event, Status.DELIVERED),
+        **_counted(event, attempt),
+        "last_status": attempt.response.status or 0,
+        "delivered_at": timestamp(attempt.ended_at),
+    }
     return Change.of(event, sets, (*_ends(event), *(("last_error",) if event.last_error else ())))
 
 
-def failed(event: Event, response: WebhookResponse, now: float) -> Change:
+def failed(event: Event, attempt: Attempt) -> Change:
     """An event's last attempt failed; arguments as of :func:`delivered`."""
-    sets = {**_ended(event, Status.FAILED), **_failure(event, response, now), "failed_at": timestamp(now)}
+    sets = {
+        **_ended(event, Status.FAILED),
+        **_counted(event, attempt),
+        **_failure(event, attempt),
+        "failed_at": timestamp(attempt.ended_at),
+    }
     return Change.of(event, sets, _ends(event))
 
 
-def retry(event: Event, response: WebhookResponse, now: float) -> tuple[Change, float]:
+def retry(event: Event, attempt: Attempt) -> tuple[Change, float]:
     """An attempt failed and another is to follow; arguments as of :func:`delivered`.
 
     Returns:
         the change, and the earliest time of the next attempt, seconds since the epoch.
     """
-    asked = response.failure.retry_after if response.failure else None
-    at = now + retry_delay(event.attempts + 1, asked, longest=LONGEST_PAUSE_SECONDS)
-    sets = {
-        "delivery_attempts": event.attempts + 1,
-        "next_attempt_at": timestamp(at),
-        **_failure(event, response, now),
-    }
+    failure = attempt.response.failure
+    asked = failure.retry_after if failure else None
+    at = attempt.ended_at + retry_delay(event.attempts + 1, asked, longest=LONGEST_PAUSE_SECONDS)
+    sets = {**_counted(event, attempt), **_failure(event, attempt), "next_attempt_at": timestamp(at)}
     return Change.of(event, sets, _lease(event)), at
 
 
 def _ended(event: Event, status: Status) -> dict[str, str | int]:
+    return {"status": status.value, "owner_status": f"{event.owner}#{status}"}
+
+
+def _counted(event: Event, attempt: Attempt) -> dict[str, str | int]:
+    entry = {
+        "time": timestamp(attempt.ended_at - attempt.seconds),
+        "status": attempt.response.status,
+        "milliseconds": round(attempt.seconds * 1000),
+        "cause": attempt.error[:_MAX_CAUSE] or None,
+    }
+    earlier = json.loads(event.attempt_log) if event.attempt_log else []
+    kept = [*earlier, entry][-KEPT_ATTEMPTS:]
+    return {"delivery_attempts": event.attempts + 1, "attempts": json.dumps(kept, separators=(",", ":"))}
+
+
+def _failure(event: Event, attempt: Attempt) -> dict[str, str | int]:
+    status = attempt.response.status
     return {
-        "status": status.value,
-        "owner_status": f"{event.owner}#{status}",
-        "delivery_attempts": event.attempts + 1,
+        # A word if there was no answer: the attribute then says so, and does not keep an older status.
+        "last_status": "no answer" if status is None else status,
+        "last_error": attempt.error[:_MAX_ERROR],
+        "first_failed_at": event.first_failed_at or timestamp(attempt.ended_at),
     }
 
 
@@ -230,13 +283,3 @@ def _ends(event: Event) -> tuple[str, ...]:
 
 def _lease(event: Event) -> tuple[str, ...]:
     return ("lease_owner", "lease_until") if event.lease_owner else ()
-
-
-def _failure(event: Event, response: WebhookResponse, now: float) -> dict[str, str | int]:
-    error = response.failure.error if response.failure else ""
-    return {
-        # A word if there was no answer: the attribute then says so, and does not keep an older status.
-        "last_status": "no answer" if response.status is None else response.status,
-        "last_error": error[:_MAX_ERROR],
-        "first_failed_at": event.first_failed_at or timestamp(now),
-    }

@@ -32,7 +32,18 @@ from include.clients.webhooks import POST_SECONDS, Endpoint, WebhookResponse
 from include.concurrency import GroupCommit
 from include.delivery.dead_letters import DeadLetter, DeadLetters
 from include.delivery.event_table import SETTLE_SECONDS, EventTable
-from include.delivery.models import SKEW_SECONDS, Change, Conflict, Event, claim, delivered, failed, release, retry
+from include.delivery.models import (
+    SKEW_SECONDS,
+    Attempt,
+    Change,
+    Conflict,
+    Event,
+    claim,
+    delivered,
+    failed,
+    release,
+    retry,
+)
 from include.delivery.report import DeliveryCounts
 from include.delivery.subscriptions import Subscription, Subscriptions
 from include.errors import AwsRefusedError, AwsUnavailableError
@@ -135,7 +146,7 @@ class DispatchContext:
         """Make a blocking call of AWS."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, partial(call, *args, **kwargs))
 
-    async def attempt[**P](self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> bool:
+    async def succeeds[**P](self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> bool:
         """Make a blocking call of AWS; False if it failed, which is logged."""
         try:
             await self.in_thread(call, *args, **kwargs)
@@ -246,17 +257,17 @@ class OwnerQueue:
         writes: list[asyncio.Task[float | None]] = []
         event = first
         while True:
-            response = await self._post(event, first.lease_until)
-            if response is None:
+            attempt = await self._post(event, first.lease_until)
+            if attempt is None:
                 again_at, accepted = self._context.clock(), False
                 break
-            update = await self._update(event, response)
+            update = await self._update(event, attempt)
             again_at = update.again_at
             if event is first:
                 update_of_first = update
             else:
                 writes.append(asyncio.create_task(self._write(update)))
-            accepted = response.accepted
+            accepted = attempt.response.accepted
             if not accepted or not behind or self._stopped:
                 break
             event = behind.popleft()
@@ -267,52 +278,55 @@ class OwnerQueue:
             self._at_once = 1
         return None if self._stopped else max((at for at in times if at is not None), default=None)
 
-    async def _post(self, event: Event, lease_until: float) -> WebhookResponse | None:
+    async def _post(self, event: Event, lease_until: float) -> Attempt | None:
         """Post once; None if the lease might end before the post does."""
         async with self._context.permits:
-            now = self._context.clock()
-            if now + POST_SECONDS + SKEW_SECONDS > lease_until:
+            began = self._context.clock()
+            if began + POST_SECONDS + SKEW_SECONDS > lease_until:
                 return None
             self._counts.attempts += 1
-            try:
-                request = signed_request(event, self.subscription.secret, now)
-            except ValueError as error:
-                return WebhookResponse(None, Failure(None, str(error), retryable=True))
-            try:
-                response = await self._endpoint.post(request.body, request.headers)
-            except Exception as error:  # noqa: BLE001 - whatever a foreign server causes must not stop other queues
-                log.warning("the endpoint of %s raised %s", self.subscription.owner, type(error).__name__)
-                reason = f"connection failed: {type(error).__name__}"
-                response = WebhookResponse(None, Failure(None, reason, retryable=True))
-            self._stop_if_slow(self._context.clock() - now, response)
-            return response
+            response = await self._send(event, began)
+            now = self._context.clock()
+            attempt = Attempt(response, now, max(0.0, now - began))
+            self._stop_if_slow(attempt)
+            return attempt
 
-    def _stop_if_slow(self, seconds: float, response: WebhookResponse) -> None:
-        slow = seconds > SLOW_SECONDS
-        self._slow_seconds = self._slow_seconds + seconds if slow else 0.0
-        if self._slow_seconds >= SLOW_QUEUE_SECONDS or (slow and not response.accepted):
+    async def _send(self, event: Event, now: float) -> WebhookResponse:
+        try:
+            request = signed_request(event, self.subscription.secret, now)
+        except ValueError as error:
+            return WebhookResponse(None, Failure(None, str(error), retryable=True))
+        try:
+            return await self._endpoint.post(request.body, request.headers)
+        except Exception as error:  # noqa: BLE001 - whatever a foreign server causes must not stop other queues
+            log.warning("the endpoint of %s raised %s", self.subscription.owner, type(error).__name__)
+            reason = f"connection failed: {type(error).__name__}"
+            return WebhookResponse(None, Failure(None, reason, retryable=True))
+
+    def _stop_if_slow(self, attempt: Attempt) -> None:
+        slow = attempt.seconds > SLOW_SECONDS
+        self._slow_seconds = self._slow_seconds + attempt.seconds if slow else 0.0
+        if self._slow_seconds >= SLOW_QUEUE_SECONDS or (slow and not attempt.response.accepted):
             self._stopped = True
 
-    async def _update(self, event: Event, response: WebhookResponse) -> EventUpdate:
-        """What to write of a post. A dead letter is sent before that, and a webhook that is gone turned off."""
-        context, now = self._context, self._context.clock()
+    async def _update(self, event: Event, attempt: Attempt) -> EventUpdate:
+        """What to write of an attempt. A dead letter is sent before that, and a webhook that is gone turned off."""
+        context, response = self._context, attempt.response
         if response.accepted:
-            return EventUpdate(delivered(event, response, now))
-        error = response.failure.error if response.failure else response.status
-        log.info("%s was not accepted: %s", event.event_id, error)
+            return EventUpdate(delivered(event, attempt))
+        log.info("%s was not accepted: %s", event.event_id, attempt.error)
         if response.status == HTTPStatus.GONE:
             self._stopped = True
             # If that fails, the next post is answered so again.
-            await context.attempt(
-                context.subscriptions.turn_off, self.subscription, "the receiver answered 410 Gone", now
-            )
+            reason = "the receiver answered 410 Gone"
+            await context.succeeds(context.subscriptions.turn_off, self.subscription, reason, attempt.ended_at)
         if event.attempts + 1 < context.max_attempts:
-            return EventUpdate(*retry(event, response, now))
-        letter = DeadLetter.of(event, response, now)
+            return EventUpdate(*retry(event, attempt))
+        letter = DeadLetter.of(event, attempt)
         # Without a message the event is failed all the same, and the run's alert reports both: a broken queue must
         # neither have the event posted for ever nor hold up the owner's other events.
-        queued = await context.attempt(context.dead_letters.send, letter)
-        return EventUpdate(failed(event, response, now), dead_letter=letter, queued=queued)
+        queued = await context.succeeds(context.dead_letters.send, letter)
+        return EventUpdate(failed(event, attempt), dead_letter=letter, queued=queued)
 
     async def _write(self, update: EventUpdate) -> float | None:
         """Write an update; when to look at the queue again, if another worker has the event."""

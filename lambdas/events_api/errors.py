@@ -86,6 +86,18 @@ class EventIdTakenError(ApiError):
         super().__init__("the event's id is taken: send the request again, with another idempotency_key if it has one")
 
 
+class IdempotencyKeyReusedError(ApiError):
+    """The owner's idempotency key has an event with another type, payload or metadata."""
+
+    status, code = 409, "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "nothing was done: the idempotency_key has an event with another event_type, payload or metadata; send "
+            "another key for another event"
+        )
+
+
 class StoreUnavailableError(UnavailableError):
     """The table did not answer, or refused.
 

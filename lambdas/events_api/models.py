@@ -10,14 +10,14 @@ import string
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from functools import partial
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from lambdas.common.body import AmbiguousObject
+from lambdas.common.body import AmbiguousObject, parse
 from lambdas.common.errors import TooLargeError
 
+EVENT_TYPE = re.compile(r"[a-z0-9._]{1,100}", re.ASCII)
 MAX_PAYLOAD_BYTES = 256 * 1024
 MAX_METADATA_BYTES = 16 * 1024
 
@@ -53,6 +53,8 @@ class Event:
         next_attempt_at: not before then is it posted; only while it is pending.
         last_status: HTTP status of the last attempt, or a word if it was not answered.
         last_error: why the last attempt failed.
+        attempts: JSON text of a list: the last ten attempts, oldest first, also those before it was replayed.
+        content_digest: see :func:`content_digest`; events that were stored before there were digests have none.
         version: grows with every change, so that a worker with an older state notices.
     """
 
@@ -72,6 +74,8 @@ class Event:
     delivered_at: str | None = None
     failed_at: str | None = None
     acknowledged_at: str | None = None
+    attempts: str | None = None
+    content_digest: str | None = None
     version: int = 1
 
     @property
@@ -136,7 +140,7 @@ def compact(value: Any) -> str:
     return text
 
 
-def _text(value: Any, depth: int) -> str:
+def _text(value: Any, depth: int, *, in_order: bool = False) -> str:
     if isinstance(value, Number):
         return value.text
     if isinstance(value, AmbiguousObject):
@@ -146,11 +150,13 @@ def _text(value: Any, depth: int) -> str:
     if depth == MAX_DEPTH:
         raise ValueError(f"must not be nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, list):
-        return f"[{','.join(_text(item, depth + 1) for item in value)}]"
-    return f"{{{','.join(f'{_string(name)}:{_text(item, depth + 1)}' for name, item in value.items())}}}"
+        return f"[{','.join(_text(item, depth + 1, in_order=in_order) for item in value)}]"
+    members = sorted(value.items()) if in_order else value.items()
+    texts = (f"{_string(name)}:{_text(item, depth + 1, in_order=in_order)}" for name, item in members)
+    return f"{{{','.join(texts)}}}"
 
 
-def _object_text(value: Any, *, field: str, max_bytes: int, may_be_empty: bool) -> str:
+def _object_text(value: Any, *, field: str, max_bytes: int) -> str:
     """The JSON text of an object.
 
     Raises:
@@ -160,27 +166,24 @@ def _object_text(value: Any, *, field: str, max_bytes: int, may_be_empty: bool) 
     text = compact(value)
     if not isinstance(value, dict):
         raise ValueError("must be an object")  # noqa: TRY004 - pydantic makes a fault of a ValueError
-    if not value and not may_be_empty:
-        raise ValueError("must not be empty")
     size = len(text.encode())
     if size > max_bytes:
         raise TooLargeError(f"{field} has {size} bytes; it may have {max_bytes}")
     return text
 
 
-_payload_text = partial(_object_text, field="payload", max_bytes=MAX_PAYLOAD_BYTES, may_be_empty=False)
-_metadata_text = partial(_object_text, field="metadata", max_bytes=MAX_METADATA_BYTES, may_be_empty=True)
+def _payload_text(value: Any) -> str:
+    if value == {}:
+        raise ValueError("must not be empty")
+    return _object_text(value, field="payload", max_bytes=MAX_PAYLOAD_BYTES)
 
 
-def _given(value: Any) -> Any:
-    """Refuses null: whoever sends it meant a key and has none, or it would not be there."""
-    if value is None:
-        raise ValueError("must be a string")
-    return value
+def _metadata_text(value: Any) -> str | None:
+    return None if value is None else _object_text(value, field="metadata", max_bytes=MAX_METADATA_BYTES)
 
 
 def _without_defaults(schema: dict[str, Any]) -> None:
-    """A field that is left out has no value in JSON, not null."""
+    """An optional field has no default that a client could send."""
     for field in schema["properties"].values():
         field.pop("default", None)
 
@@ -192,7 +195,7 @@ class NewEvent(BaseModel):
 
     event_type: Annotated[
         str,
-        Field(pattern=r"^[a-z0-9._]{1,100}$", description="What has happened, such as `order.created`."),
+        Field(pattern=f"^{EVENT_TYPE.pattern}$", description="What has happened, such as `order.created`."),
     ]
     payload: Annotated[
         str,
@@ -206,13 +209,21 @@ class NewEvent(BaseModel):
     metadata: Annotated[
         str | None,
         BeforeValidator(_metadata_text),
-        WithJsonSchema({"type": "object"}),
+        WithJsonSchema({"type": ["object", "null"]}),
         Field(description=f"Notes of the sender, delivered beside the payload. At most {MAX_METADATA_BYTES} bytes."),
     ] = None
     idempotency_key: Annotated[
         str | None,
-        BeforeValidator(_given),
         Field(pattern=_KEY_PATTERN),
-        WithJsonSchema({"type": "string", "pattern": _KEY_PATTERN}),
-        Field(description="Names the event: posted again, the owner gets the first event, whatever else is sent."),
+        WithJsonSchema({"type": ["string", "null"], "pattern": _KEY_PATTERN}),
+        Field(
+            description="Names the event: posted again with the same event_type, payload and metadata, the owner gets "
+            "the first event; with others, the answer is 409."
+        ),
     ] = None
+
+
+def content_digest(new: NewEvent) -> str:
+    """SHA-256 of an event's type, payload and metadata. The order of an object's members makes no difference."""
+    texts = [text and _text(parse(text, number=Number), 0, in_order=True) for text in (new.payload, new.metadata)]
+    return hashlib.sha256(json.dumps([new.event_type, *texts]).encode()).hexdigest()

@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,7 +17,7 @@ from lambdas.common.body import AmbiguousObject
 from lambdas.common.http import MAX_FAULTS, field_faults, shown, sorted_out
 from lambdas.events_api.api_keys import Denial
 from lambdas.events_api.errors import Fault, InvalidRequestError, KeyMissingError, KeyRefusedError
-from lambdas.events_api.models import NewEvent, Number, Status
+from lambdas.events_api.models import EVENT_TYPE, NewEvent, Number, Status, timestamp
 from lambdas.events_api.store import INBOX, Listing
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -36,6 +37,7 @@ _MESSAGES = {
 
 _EVENTS = Listing(status=None, newest_first=True)
 _LIMIT = re.compile(r"[1-9][0-9]?|100", re.ASCII)
+_TIME = re.compile(r"[0-9]{4}(-[0-9]{2}){2}T[0-9]{2}(:[0-9]{2}){2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})")
 _POSITION = re.compile(rb"[0-9TZ:.-]{24}#evt_[a-z0-9]{12}")
 _DIGEST_BYTES = 13
 """With the position, a multiple of three: base64 needs no padding, which would have to be quoted in a URL."""
@@ -116,13 +118,42 @@ def read_events_query(parameters: Mapping[str, str], owner: str) -> Query:
     Raises:
         InvalidRequestError: a parameter cannot be used, or there is no such parameter.
     """
-    listing, faults = _EVENTS, []
-    if "status" in parameters:
-        try:
-            listing = replace(_EVENTS, status=Status(parameters["status"]))
-        except ValueError:
-            faults.append(Fault("status", f"must be one of {', '.join(Status)}"))
-    return _read(parameters, owner, listing, ("status", "limit", "cursor"), faults)
+    readers = {"status": _status, "event_type": _event_type, "since": _time, "until": _time}
+    found: dict[str, Any] = {}
+    faults: list[Fault] = []
+    for name, read in readers.items():
+        if name in parameters:
+            try:
+                found[name] = read(parameters[name])
+            except ValueError as error:
+                faults.append(Fault(name, str(error)))
+    listing = replace(_EVENTS, **found)
+    if listing.since and listing.until and listing.since >= listing.until:
+        faults.append(Fault("until", "must be later than since"))
+    return _read(parameters, owner, listing, (*readers, "limit", "cursor"), faults)
+
+
+def _status(text: str) -> Status:
+    if text not in list(Status):
+        raise ValueError(f"must be one of {', '.join(Status)}")
+    return Status(text)
+
+
+def _event_type(text: str) -> str:
+    if not EVENT_TYPE.fullmatch(text):
+        raise ValueError(_MESSAGES["event_type.string_pattern_mismatch"])
+    return text
+
+
+def _time(text: str) -> str:
+    """A time as the table has it, rounded up to the next millisecond, as events are created at whole ones."""
+    # A plus sign that a client did not escape arrives as a space.
+    found = _TIME.fullmatch(text.replace(" ", "+"))
+    try:
+        moment = datetime.fromisoformat(found[0] if found else "").astimezone(UTC)
+        return timestamp(moment + timedelta(microseconds=-moment.microsecond % 1000))
+    except (ValueError, OverflowError):
+        raise ValueError("must be a time with its zone, such as 2026-03-02T09:30:00Z") from None
 
 
 def read_inbox_query(parameters: Mapping[str, str], owner: str) -> Query:
@@ -178,5 +209,9 @@ def position_of(cursor: str, owner: str, listing: Listing) -> str:
 
 
 def _digest(position: bytes, owner: str, listing: Listing) -> bytes:
-    bound = "\n".join((owner, listing.status or "", str(listing.newest_first)))
+    filters = (listing.event_type, listing.since, listing.until)
+    bound = "\n".join(
+        # Without filters as it was before there were any: cursors outlive a deployment.
+        (owner, listing.status or "", str(listing.newest_first), *(each or "" for each in filters if any(filters)))
+    )
     return hashlib.sha256(bound.encode() + b"\n" + position).digest()[:_DIGEST_BYTES]

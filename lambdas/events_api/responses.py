@@ -27,7 +27,8 @@ _SHOWN = (
 def event_view(event: Event) -> str:
     """An event; fields without a value are null."""
     members = _json({name: getattr(event, name) for name in _SHOWN}).removesuffix("}")
-    return f'{members},"payload":{event.payload},"metadata":{event.metadata or "null"}}}'
+    texts = {"attempts": event.attempts or "[]", "payload": event.payload, "metadata": event.metadata or "null"}
+    return f"{members},{','.join(f'"{name}":{text}' for name, text in texts.items())}}}"
 
 
 def page_view(events: Sequence[Event], next_cursor: str | None) -> str:

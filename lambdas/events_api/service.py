@@ -6,8 +6,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from lambdas.events_api.errors import EventIdTakenError, NoSuchEventError, QueueUnavailableError
-from lambdas.events_api.models import Event, NewEvent, Status, id_for_key, is_event_id, random_id, timestamp
+from lambdas.events_api.errors import (
+    EventIdTakenError,
+    IdempotencyKeyReusedError,
+    NoSuchEventError,
+    QueueUnavailableError,
+)
+from lambdas.events_api.models import (
+    Event,
+    NewEvent,
+    Status,
+    content_digest,
+    id_for_key,
+    is_event_id,
+    random_id,
+    timestamp,
+)
 from lambdas.events_api.requests import Query, cursor_after
 from lambdas.events_api.store import DeliveryQueue, EventStore
 
@@ -57,8 +71,10 @@ class Events:
 
         Raises:
             EventIdTakenError: no id was free.
+            IdempotencyKeyReusedError: the idempotency key stands for an event with another content.
         """
         now = timestamp(self.clock())
+        digest = content_digest(new) if new.idempotency_key else None
         for _ in range(1 if new.idempotency_key else _DRAWS):
             event = Event(
                 event_id=id_for_key(owner, new.idempotency_key) if new.idempotency_key else self.draw_id(),
@@ -70,11 +86,14 @@ class Events:
                 status=Status.PENDING,
                 created_at=now,
                 next_attempt_at=now,
+                content_digest=digest,
             )
             there = self.store.put(event)
             if there is None:
                 return self._woken(event, created=True)
             if new.idempotency_key and (there.owner, there.idempotency_key) == (owner, new.idempotency_key):
+                if there.content_digest not in (None, digest):
+                    raise IdempotencyKeyReusedError
                 # Woken again: the function may have died the first time between storing and waking.
                 return self._woken(there, created=False)
         raise EventIdTakenError
@@ -86,9 +105,7 @@ class Events:
     def page(self, owner: str, query: Query) -> tuple[list[Event], str | None]:
         """Some events, and the cursor of those that follow, if any do."""
         page = self.store.page(owner, query.listing, after=query.after, limit=query.limit)
-        if not page.more or not page.events:
-            return page.events, None
-        return page.events, cursor_after(page.events[-1].position, owner, query.listing)
+        return page.events, cursor_after(page.last, owner, query.listing) if page.last else None
 
     def acknowledge(self, owner: str, event_id: str) -> None:
         """Let an event be acknowledged: it leaves the inbox, and is not delivered any more."""

@@ -7,8 +7,9 @@ caller always gets an answer of this API.
 from __future__ import annotations
 
 import json
+import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, cast
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
     from mypy_boto3_sqs import SQSClient
+
+FILTER_SECONDS = 3.0
+"""So long megabytes are read that hold no event of the type asked for, until the page is given as it is."""
 
 _FIELDS = tuple(field.name for field in fields(Event))
 
@@ -46,10 +50,16 @@ class Listing:
     Args:
         status: only those of this status; None = all.
         newest_first: else the oldest come first.
+        event_type: only those of this type.
+        since: only those that were created then or later.
+        until: only those that were created before.
     """
 
     status: Status | None
     newest_first: bool
+    event_type: str | None = None
+    since: str | None = None
+    until: str | None = None
 
 
 INBOX = Listing(Status.PENDING, newest_first=False)
@@ -61,12 +71,12 @@ class Page:
     """A part of a listing.
 
     Args:
-        events: at most as many as were asked for; fewer when they are large.
-        more: others follow.
+        events: at most as many as were asked for; fewer, or none, when events are large or few are of the type.
+        last: position behind which others may follow; None at the end.
     """
 
     events: list[Event]
-    more: bool
+    last: str | None
 
 
 def dynamodb_client() -> DynamoDBClient:
@@ -87,11 +97,13 @@ class EventStore:
     Args:
         dynamodb: a client that repeats calls by itself.
         table: its name.
+        clock: seconds that only grow.
     """
 
-    def __init__(self, dynamodb: DynamoDBClient, table: str) -> None:
+    def __init__(self, dynamodb: DynamoDBClient, table: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._dynamodb = dynamodb
         self._table = table
+        self._clock = clock
 
     def put(self, event: Event) -> Event | None:
         """Store a new event, unless its id is taken.
@@ -124,7 +136,7 @@ class EventStore:
         return event_of(found["Item"])
 
     def page(self, owner: str, listing: Listing, *, after: str | None, limit: int) -> Page:
-        """Some of the owner's events, at most 1 MB. What was changed within the last second may be missing.
+        """Some of the owner's events. What was changed within the last second may be missing.
 
         Args:
             owner: whose.
@@ -135,24 +147,38 @@ class EventStore:
         index, key, value = "by-owner", "owner", owner
         if listing.status:
             index, key, value = "by-owner-status", "owner_status", owner_status(owner, listing.status)
-        condition, names, values = "#key = :key", {"#key": key}, {":key": {"S": value}}
+        # A position begins with a digit, and with the time of creation.
+        low, high = listing.since or "0", listing.until or ":"
         if after is not None:
-            # Not ExclusiveStartKey, which would have to be the whole key of an event.
-            condition += f" AND #position {'<' if listing.newest_first else '>'} :after"
-            names["#position"], values[":after"] = "position", {"S": after}
-        with _table_errors():
-            answer = self._dynamodb.query(
-                TableName=self._table,
-                IndexName=index,
-                KeyConditionExpression=condition,
-                ExpressionAttributeNames=names,
-                ExpressionAttributeValues=values,
-                ScanIndexForward=not listing.newest_first,
-                # One more tells whether there are more.
-                Limit=limit + 1,
-            )
-        events = [event_of(item) for item in answer["Items"]]
-        return Page(events[:limit], more=len(events) > limit or "LastEvaluatedKey" in answer)
+            low, high = (low, after) if listing.newest_first else (after, high)
+        request: dict[str, Any] = {
+            "TableName": self._table,
+            "IndexName": index,
+            "KeyConditionExpression": "#key = :key AND #position BETWEEN :low AND :high",
+            "ExpressionAttributeNames": {"#key": key, "#position": "position"},
+            "ExpressionAttributeValues": {":key": {"S": value}, ":low": {"S": low}, ":high": {"S": high}},
+            "ScanIndexForward": not listing.newest_first,
+        }
+        if listing.event_type is None:
+            # The one at `after` is none of the page's, and one more tells whether there are more.
+            request["Limit"] = limit + 2
+        else:
+            request["FilterExpression"] = "event_type = :event_type"
+            request["ExpressionAttributeValues"][":event_type"] = {"S": listing.event_type}
+        events: list[Event] = []
+        began = self._clock()
+        while True:
+            with _table_errors():
+                answer = self._dynamodb.query(**request)
+            found = map(event_of, answer["Items"])
+            events += [event for event in found if event.position != after]
+            if len(events) > limit:
+                return Page(events[:limit], events[limit - 1].position)
+            if "LastEvaluatedKey" not in answer:
+                return Page(events, None)
+            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+            if listing.event_type is None or self._clock() - began >= FILTER_SECONDS:
+                return Page(events, answer["LastEvaluatedKey"]["position"]["S"])
 
     def acknowledge(self, owner: str, event_id: str, at: str) -> None:
         """Let the owner's event be acknowledged, and not delivered any more. It keeps the time of the first time."""

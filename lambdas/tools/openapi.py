@@ -295,7 +295,8 @@ EVENTS_DESCRIPTIONS = {
     403: "The API key is not valid: it is not one, was revoked, or there are two. The answer is the same for every "
     "reason; the log of the authorizer has it.",
     404: "The owner of the key has no such event.",
-    409: "The id that the event would have belongs to another one.",
+    409: "The idempotency_key has an event with another event_type, payload or metadata; or the id that the event "
+    "would have is taken. Nothing was stored.",
     413: f"The body has more than {events_requests.MAX_BODY_BYTES} bytes, the payload more than "
     f"{events_models.MAX_PAYLOAD_BYTES}, or the metadata more than {events_models.MAX_METADATA_BYTES}. Nothing was "
     "stored.",
@@ -326,6 +327,7 @@ EXAMPLE_EVENT = events_models.Event(
     last_status=503,
     last_error="503 Service Unavailable",
     first_failed_at="2026-03-02T09:30:01.020Z",
+    attempts='[{"time":"2026-03-02T09:30:00.810Z","status":503,"milliseconds":210,"cause":"503 Service Unavailable"}]',
 )
 
 EVENT_ID = {"type": "string", "pattern": "^evt_[a-z0-9]{12}$"}
@@ -353,8 +355,10 @@ def events_document() -> dict[str, Any]:
         "https://{api}.execute-api.{region}.amazonaws.com",
         tags=[
             {"name": "events", "description": "Events and their delivery."},
+            {"name": "webhooks", "description": "What the API posts to a webhook."},
             {"name": "service", "description": "The API itself."},
         ],
+        webhooks={"event": {"post": _webhook()}},
         security=[{"bearer": []}, {"header": []}],
         paths={
             path.replace("<", "{").replace(">", "}"): {
@@ -383,6 +387,13 @@ def _events_operations() -> dict[str, dict[str, Any]]:
     body = {"required": True, "content": _content(_ref("NewEvent"), example=EXAMPLE_NEW)}
     limits = {"minimum": 1, "maximum": events_requests.MAX_LIMIT, "default": events_requests.DEFAULT_LIMIT}
     cursor = {**TEXT, "description": "As the page before gave it, for the same parameters and the same owner."}
+    event_type = {**TEXT, "pattern": f"^{events_models.EVENT_TYPE.pattern}$"}
+    filters = [
+        _query("status", STATUS),
+        _query("event_type", event_type),
+        _query("since", {**TIME, "description": "Only events that were created then or later."}),
+        _query("until", {**TIME, "description": "Only events that were created before. Later than `since`."}),
+    ]
     paging = [_query("limit", {"type": "integer", **limits}), _query("cursor", cursor)]
 
     def receipt(description: str, message: str) -> dict[str, Any]:
@@ -405,7 +416,7 @@ def _events_operations() -> dict[str, dict[str, Any]]:
             "security": [],
         },
         "post_event": of_events({201: stored, 200: known}, (400, 409, 413, 422, *_WITH_KEY), requestBody=body),
-        "list_events": of_events(listed, (422, *_WITH_KEY), parameters=[_query("status", STATUS), *paging]),
+        "list_events": of_events(listed, (422, *_WITH_KEY), parameters=[*filters, *paging]),
         "list_inbox": of_events(listed, (422, *_WITH_KEY), parameters=paging),
         "get_event": of_events({200: _response("The event as it is now.", "Event", example)}, _OF_ONE_EVENT),
         "delete_event": of_events({204: {"description": "It is deleted."}}, _OF_ONE_EVENT),
@@ -413,6 +424,40 @@ def _events_operations() -> dict[str, dict[str, Any]]:
         "replay_event": of_events(
             {202: receipt("It is pending again.", "the event waits for its delivery again")}, _OF_ONE_EVENT
         ),
+    }
+
+
+def _webhook() -> dict[str, Any]:
+    """What the delivery posts to a webhook."""
+    event = json.loads(event_view(EXAMPLE_EVENT))
+    example = {
+        "id": event["event_id"],
+        "type": event["event_type"],
+        **{name: event[name] for name in ("created_at", "payload", "metadata")},
+    }
+    headers = {
+        "Webhook-Id": "The event's id; the same however often it is posted.",
+        "Webhook-Timestamp": "Seconds since the epoch.",
+        "Webhook-Signature": "`v1,` and base64 of HMAC-SHA256 over id, timestamp and body, joined by dots; by the "
+        "Standard Webhooks scheme, with the secret of the subscription.",
+    }
+    return {
+        "operationId": "receiveEvent",
+        "tags": ["webhooks"],
+        "summary": "An event is delivered",
+        "description": "Posted to the webhook of the event's owner, the owner's events in the order of their creation. "
+        "An event may arrive more than once.",
+        "security": [],
+        "parameters": [
+            {"name": name, "in": "header", "required": True, "schema": TEXT, "description": description}
+            for name, description in headers.items()
+        ],
+        "requestBody": {"required": True, "content": _content(_ref("Delivery"), example=example)},
+        "responses": {
+            "2XX": {"description": "Within ten seconds: the event is delivered."},
+            "410": {"description": "The subscription is turned off."},
+            "default": {"description": "The event is posted again later; a Retry-After of a 429 or 503 is honoured."},
+        },
     }
 
 
@@ -441,11 +486,28 @@ def _events_schemas() -> dict[str, Any]:
             delivered_at=_or_null(TIME, "When the webhook accepted it."),
             failed_at=_or_null(TIME, "When the last attempt failed."),
             acknowledged_at=_or_null(TIME, "When it was first acknowledged."),
+            attempts={
+                **_array(_ref("Attempt"), most=10, least=0),
+                "description": "The last ten posts to the webhook, oldest first, also those before it was replayed.",
+            },
+            payload=payload,
+            metadata=_or_null({"type": "object"}, "As it was posted."),
+        ),
+        "Attempt": _object(
+            time=TIME,
+            status=_or_null({"type": "integer"}, "HTTP status; null when there was no answer."),
+            milliseconds={"type": "integer", "minimum": 0},
+            cause=_or_null(TEXT, "Why it failed; null when the webhook accepted the event."),
+        ),
+        "Delivery": _object(
+            id={**EVENT_ID, "description": "As in the header Webhook-Id."},
+            type=TEXT,
+            created_at=TIME,
             payload=payload,
             metadata=_or_null({"type": "object"}, "As it was posted."),
         ),
         "Page": _object(
-            events={**page, "description": "At most `limit`; fewer when they are large."},
+            events={**page, "description": "At most `limit`; fewer, or none, when events are large or few match."},
             next_cursor=_or_null(TEXT, "Of the next page; null when there is none."),
         ),
         "Receipt": _object(event_id=EVENT_ID, status=STATUS, created_at=TIME, message=TEXT),
@@ -472,4 +534,5 @@ def _events_errors() -> Iterator[ApiError]:
     yield NotFoundError()
     yield events_errors.NoSuchEventError()
     yield events_errors.EventIdTakenError()
+    yield events_errors.IdempotencyKeyReusedError()
     yield events_errors.StoreUnavailableError("", worth_repeating=True)

@@ -24,7 +24,7 @@ from include.errors import AwsRefusedError
 from lambdas.events_api.store import EventStore
 from tests.integration.test_events_store import INDEXES, create_table
 from tests.worlds.dynamodb import SECRET, event_item
-from tests.worlds.events import ACCEPTED, refused
+from tests.worlds.events import ACCEPTED, refused, tried
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Aws
@@ -113,8 +113,13 @@ def test_every_outcome_leaves_an_event_that_the_api_can_read(tables: Aws, events
     claims = [claim(event, "me", int(now) + 60) for event in seen]
     assert events.change([change for change, _ in claims]) == [None] * 4
     first, second, third, fourth = (held for _, held in claims)
-    again, at = retry(third, refused(503), now)
-    outcomes = [delivered(first, WebhookResponse(204), now), failed(second, refused(None), now), again, release(fourth)]
+    again, at = retry(third, tried(refused(503), now))
+    outcomes = [
+        delivered(first, tried(WebhookResponse(204), now)),
+        failed(second, tried(refused(None), now)),
+        again,
+        release(fourth),
+    ]
     assert events.change(outcomes) == [None] * 4
     api = EventStore(tables.dynamodb, EVENTS)
     found = [api.get(owner, event.event_id) for event in seen]
@@ -137,7 +142,7 @@ def test_an_outcome_does_not_undo_what_the_api_has_done(tables: Aws, events: Eve
     api.acknowledge(owner, seen[0].event_id, "2026-01-01T00:00:00.000Z")
     api.replay(owner, seen[1].event_id, "2026-01-01T00:00:00.000Z")
     api.delete(owner, seen[2].event_id)
-    lost = events.change([delivered(event, WebhookResponse(200), now) for _, event in held])
+    lost = events.change([delivered(event, tried(WebhookResponse(200), now)) for _, event in held])
     assert [each and each.now and each.now.status for each in lost] == [Status.ACKNOWLEDGED, Status.PENDING, None]
     assert [api.get(owner, event.event_id).status.value for event in seen[:2]] == ["acknowledged", "pending"]
 

@@ -158,16 +158,30 @@ def test_deleted_event_is_gone(events_api: EventsApi, owner: Owner) -> None:
     assert owner.post(idempotency_key="k") == event_id, "the key is free again"
 
 
-def test_same_key_again_gives_the_first_event(events_api: EventsApi, owner: Owner) -> None:
+def test_same_key_again_gives_the_first_event_or_a_conflict(events_api: EventsApi, owner: Owner) -> None:
     first = owner.call("POST /events", body=new_event(idempotency_key="order:1"))
-    again = owner.call("POST /events", body=new_event(idempotency_key="order:1", payload={"other": 2}))
-    assert (first.status_code, again.status_code) == (201, 200)
+    again = owner.call("POST /events", body=new_event(idempotency_key="order:1"))
+    other = owner.call("POST /events", body=new_event(idempotency_key="order:1", payload={"other": 2}))
+    assert (first.status_code, again.status_code, other.status_code) == (201, 200, 409)
+    assert other.json()["error"]["code"] == "idempotency_key_reused"
     assert {name: value for name, value in again.json().items() if name != "message"} == {
         name: value for name, value in first.json().items() if name != "message"
     }
     (item,) = events_api.stored_of(owner.name)
     assert item["payload"] == {"S": '{"order":1}'}
     assert events_api.owner().post(idempotency_key="order:1") != first.json()["event_id"]
+
+
+def test_events_of_one_type_or_time_are_listed(owner: Owner) -> None:
+    ids = [owner.post(event_type=name) for name in ("a", "b", "a")]
+    created = [owner.call(f"GET /events/{event_id}").json()["created_at"] for event_id in ids]
+    eventually("the index has them all", lambda: len(owner.page("/events")[0]) == 3)
+    assert owner.page("/events", event_type="a") == ([ids[2], ids[0]], None)
+    found, cursor = owner.page("/events", event_type="a", limit="1")
+    assert found == [ids[2]]
+    assert owner.page("/events", event_type="a", cursor=cursor)[0] == [ids[0]]
+    assert owner.page("/events", until=created[0]) == ([], None)
+    assert set(owner.page("/events", since=created[0])[0]) == set(ids)
 
 
 def at_once(call: Callable[[], httpx.Response]) -> list[httpx.Response]:

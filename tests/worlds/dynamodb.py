@@ -134,6 +134,8 @@ class FakeTable:
         self.calls: list[str] = []
         self.faults = iter(faults)
         self.page_size = 2
+        self.megabyte = 3
+        """Items that a query reads at most, unless it has a limit."""
         self._name = name
         self._key = key
         self._indexes = indexes or {}
@@ -174,15 +176,23 @@ class FakeTable:
 
     def query(self, **request: Any) -> dict[str, Any]:
         def query() -> dict[str, Any]:
-            partition, _, rest = request["KeyConditionExpression"].partition(" AND ")
-            name = partition.split(" = ")[0]
-            assert request["ExpressionAttributeNames"][name] == self._indexes[request["IndexName"]]
-            conditions = [partition, *([rest] if rest else [])]
-            found = [item for item in self.items.values() if all(_holds(each, item, request) for each in conditions)]
+            values, names = request["ExpressionAttributeValues"], request["ExpressionAttributeNames"]
+            assert request["KeyConditionExpression"] == "#key = :key AND #position BETWEEN :low AND :high"
+            assert names == {"#key": self._indexes[request["IndexName"]], "#position": "position"}
+            low, high = values[":low"]["S"], values[":high"]["S"]
+            assert low <= high, "DynamoDB refuses such a condition"
+            found = [item for item in self.items.values() if _holds("#key = :key", item, request)]
+            found = [item for item in found if low <= item["position"]["S"] <= high]
             found.sort(key=lambda item: item["position"]["S"], reverse=not request["ScanIndexForward"])
-            page = found[: request["Limit"]]
-            more = {"LastEvaluatedKey": {"event_id": page[-1]["event_id"]}} if len(page) == request["Limit"] else {}
-            return {"Items": [dict(item) for item in page], **more}
+            if "ExclusiveStartKey" in request:
+                assert set(request["ExclusiveStartKey"]) == {self._key, names["#key"], "position"}
+                places = [item["position"] for item in found]
+                found = found[places.index(request["ExclusiveStartKey"]["position"]) + 1 :]
+            page = found[: request.get("Limit", self.megabyte)]
+            full = len(page) == request.get("Limit", self.megabyte)
+            last = {name: page[-1][name] for name in (self._key, names["#key"], "position")} if full else {}
+            shown = [item for item in page if _holds(request.get("FilterExpression", ""), item, request)]
+            return {"Items": [dict(item) for item in shown], **({"LastEvaluatedKey": last} if last else {})}
 
         return self._call("query", request, query)
 
@@ -227,6 +237,8 @@ class FakeTable:
 
 def _holds(condition: str, item: Item, request: dict[str, Any]) -> bool:
     names, values = request.get("ExpressionAttributeNames", {}), request.get("ExpressionAttributeValues", {})
+    if not condition:
+        return True
     if function := re.fullmatch(r"attribute_(not_)?exists\((\S+)\)", condition):
         return (names.get(function[2], function[2]) in item) is not bool(function[1])
     name, operator, value = condition.split(" ")

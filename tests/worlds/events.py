@@ -21,6 +21,7 @@ from include.clients.webhooks import Endpoint, WebhookResponse
 from include.delivery.dead_letters import DeadLetters
 from include.delivery.dispatcher import Dispatcher
 from include.delivery.event_table import EventTable
+from include.delivery.models import Attempt
 from include.delivery.report import DeliveryCounts
 from include.delivery.subscriptions import Subscriptions
 from lambdas.events_api.errors import NoSuchEventError, QueueUnavailableError
@@ -42,6 +43,11 @@ START = 1_767_225_600.0
 def refused(status: int | None = 503, *, retry_after: float | None = None) -> WebhookResponse:
     """A refusal with a status, or none."""
     return WebhookResponse(status, Failure(status, f"{status} refused", retryable=True, retry_after=retry_after))
+
+
+def tried(response: WebhookResponse, at: float, *, seconds: float = 0.25) -> Attempt:
+    """An attempt that ended at this time."""
+    return Attempt(response, at, seconds)
 
 
 class Inline(Executor):
@@ -265,6 +271,7 @@ class MemoryQueue(DeliveryQueue):
 AT_ONCE = 8
 NEWEST_FIRST = Listing(None, newest_first=True)
 LATER = "2026-03-02T10:00:00.000Z"
+ATTEMPTS = '[{"time":"2026-03-02T10:00:00.000Z","status":500,"milliseconds":12,"cause":"500"}]'
 
 _MILLISECONDS = count()
 
@@ -352,7 +359,7 @@ class EventStoreContract:
             store.acknowledge(owner, event.event_id, at)
             assert store.get(owner, event.event_id) == expected
         listed = store.page(owner, Listing(Status.ACKNOWLEDGED, newest_first=True), after=None, limit=10)
-        assert (listed.events, listed.more) == ([expected], False)
+        assert (listed.events, listed.last) == ([expected], None)
         assert store.page(owner, INBOX, after=None, limit=10).events == []
 
     @pytest.mark.parametrize("status", list(Status))
@@ -368,11 +375,12 @@ class EventStoreContract:
             delivered_at=LATER,
             failed_at=LATER,
             acknowledged_at=LATER,
+            attempts=ATTEMPTS,
             version=7,
         )
         store.put(tried)
         replayed = store.replay(owner, event.event_id, LATER)
-        assert replayed == replace(event, next_attempt_at=LATER, version=8)
+        assert replayed == replace(event, next_attempt_at=LATER, attempts=ATTEMPTS, version=8)
         assert store.get(owner, event.event_id) == replayed
         assert store.page(owner, INBOX, after=None, limit=10).events == [replayed]
 
@@ -397,6 +405,26 @@ class EventStoreContract:
         assert list(walk(store, owner, INBOX, limit)) == pending
         assert list(walk(store, owner, Listing(Status.PENDING, newest_first=True), limit)) == pending[::-1]
 
+    @pytest.mark.parametrize("limit", [1, 2, 5, 100])
+    def test_pages_of_one_type_or_time_hold_those_events_only(self, store: EventStore, owner: str, limit: int) -> None:
+        events = [new_event(owner, event_type=name) for name in "abcabbbbbbbca"]
+        for event in events:
+            store.put(event)
+        newest = events[::-1]
+        since, until = events[3].created_at, events[8].created_at
+        for listing, expected in (
+            (replace(NEWEST_FIRST, event_type="a"), [event for event in newest if event.event_type == "a"]),
+            (replace(INBOX, event_type="c"), [event for event in events if event.event_type == "c"]),
+            (replace(NEWEST_FIRST, event_type="none"), []),
+            (replace(NEWEST_FIRST, since=since), newest[:10]),
+            (replace(NEWEST_FIRST, until=until), newest[5:]),
+            (replace(INBOX, since=since, until=until), events[3:8]),
+            (replace(NEWEST_FIRST, since=since, until=until, event_type="b"), events[7:3:-1]),
+            (replace(NEWEST_FIRST, since="2027-01-01T00:00:00.000Z"), []),
+            (replace(NEWEST_FIRST, until="2025-01-01T00:00:00.000Z"), []),
+        ):
+            assert list(walk(store, owner, listing, limit)) == expected, listing
+
     def test_page_begins_behind_its_position_whatever_became_of_the_event(self, store: EventStore, owner: str) -> None:
         events = [new_event(owner) for _ in range(4)]
         for event in events:
@@ -410,12 +438,13 @@ class EventStoreContract:
 
 def walk(store: EventStore, owner: str, listing: Listing, limit: int) -> Iterable[Event]:
     """All events of a listing, page by page."""
-    after, more = None, True
-    while more:
-        page = store.page(owner, listing, after=after, limit=limit)
+    page = store.page(owner, listing, after=None, limit=limit)
+    while True:
         assert len(page.events) <= limit
         yield from page.events
-        more, after = page.more, page.events[-1].position if page.events else None
+        if page.last is None:
+            return
+        page = store.page(owner, listing, after=page.last, limit=limit)
 
 
 def at_once[T](action: Callable[[int], T], number: int = AT_ONCE) -> list[T]:

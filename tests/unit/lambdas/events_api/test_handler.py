@@ -43,10 +43,24 @@ def test_numbers_of_a_payload_come_back_digit_by_digit(api: Api) -> None:
 
 
 def test_same_idempotency_key_again_is_the_first_event(api: Api) -> None:
-    (first, receipt), (again, known) = api.post(idempotency_key="k"), api.post(idempotency_key="k", event_type="b")
+    (first, receipt), (again, known) = api.post(idempotency_key="k"), api.post(idempotency_key="k", metadata=None)
     assert (first, again) == (201, 200)
     assert {**known, "message": ""} == {**receipt, "message": ""}
     assert len(api.store.events) == 1
+
+
+def test_same_idempotency_key_with_another_payload_is_a_conflict(api: Api) -> None:
+    api.post(idempotency_key="k")
+    status, answer = api.post(idempotency_key="k", payload={"other": 1})
+    assert (status, answer["error"]["code"]) == (409, "idempotency_key_reused")
+    assert len(api.store.events) == 1
+
+
+def test_optional_field_that_is_null_counts_as_absent(api: Api) -> None:
+    ids = [api.post(metadata=None, idempotency_key=None)[1]["event_id"] for _ in range(2)]
+    assert len(set(ids)) == 2, "null is no key"
+    assert api.call(f"GET /events/{ids[0]}")[1]["metadata"] is None
+    assert api.post(payload=None)[0] == 422, "a payload is not optional"
 
 
 def test_event_is_stored_though_the_queue_does_not_answer(
@@ -66,6 +80,7 @@ def test_one_event(api: Api, posted: str) -> None:
     assert status == 200
     assert event["payload"] == NEW["payload"]
     assert (event["metadata"], event["delivery_attempts"], event["delivered_at"]) == (None, 0, None)
+    assert event["attempts"] == []
     assert "owner" not in event
 
 
@@ -118,3 +133,26 @@ def test_filter_by_status(api: Api, posted: str) -> None:
     for status in Status:
         events = api.call("GET /events", status=str(status))[1]["events"]
         assert len(events) == (1 if status is Status.PENDING else 0)
+
+
+def test_filter_by_type_and_time(api: Api) -> None:
+    ids = [api.post(event_type=name)[1]["event_id"] for name in "aba"]
+    times = [api.store.events[event_id].created_at for event_id in ids]
+
+    def listed(**query: str) -> set[str]:
+        return {event["event_id"] for event in api.call("GET /events", **query)[1]["events"]}
+
+    assert listed(event_type="a") == {ids[0], ids[2]}
+    assert listed(since=times[0], event_type="b") == {ids[1]}
+    assert listed(until="2026-01-01T00:00:00+02:00") == set()
+    assert listed(since="2026-01-01T00:00:00Z", until="9999-01-01T00:00:00Z", status="pending") == set(ids)
+    status, answer = api.call("GET /events", since="2026-01-01", until="tomorrow", event_type="A b")
+    assert status == 422
+    assert {fault["field"] for fault in answer["error"]["details"]} == {"since", "until", "event_type"}
+
+
+def test_attempts_are_shown_as_the_delivery_noted_them(api: Api, posted: str) -> None:
+    attempts = [{"time": "2026-03-02T10:00:00.000Z", "status": None, "milliseconds": 10001, "cause": "no answer"}]
+    api.store.change(posted, attempts=json.dumps(attempts))
+    assert api.call(f"GET /events/{posted}")[1]["attempts"] == attempts
+    assert api.call("GET /events")[1]["events"][0]["attempts"] == attempts

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +24,10 @@ from lambdas.events_api.store import INBOX, Listing
 OWNER = "owner-1"
 POSITION = "2026-03-02T09:30:00.000Z#evt_0123456789ab"
 ALL = Listing(None, newest_first=True)
-LISTINGS = [ALL, INBOX, *(Listing(status, newest_first=True) for status in Status)]
+LISTINGS = [
+    *(ALL, INBOX, *(Listing(status, newest_first=True) for status in Status)),
+    *(replace(ALL, **{name: "x"}) for name in ("event_type", "since", "until")),
+]
 CURSOR = cursor_after(POSITION, OWNER, ALL)
 
 
@@ -47,6 +51,48 @@ def test_status(status: Status) -> None:
 @pytest.mark.parametrize("status", ["", "PENDING", "pending,failed", "queued", " pending", "pending "])
 def test_no_status(status: str) -> None:
     assert fields_of({"status": status}) == ["status"]
+
+
+def test_event_type() -> None:
+    assert read_events_query({"event_type": "a.b_1"}, OWNER).listing == replace(ALL, event_type="a.b_1")
+    for wrong in ("", "A", "a b", "a" * 101, "a\n"):
+        assert fields_of({"event_type": wrong}) == ["event_type"]
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-03-02T09:30:00Z", "2026-03-02T09:30:00.000Z"),
+        ("2026-03-02T09:30:00.5Z", "2026-03-02T09:30:00.500Z"),
+        ("2026-03-02T09:30:00.001000Z", "2026-03-02T09:30:00.001Z"),
+        ("2026-03-02T09:30:00.000001Z", "2026-03-02T09:30:00.001Z"),
+        ("2026-03-02T23:59:59.9999999Z", "2026-03-03T00:00:00.000Z"),
+        ("2026-03-02T09:30:00+01:00", "2026-03-02T08:30:00.000Z"),
+        ("2026-03-02T09:30:00 01:00", "2026-03-02T08:30:00.000Z"),
+        ("2026-03-02T22:30:00-05:00", "2026-03-03T03:30:00.000Z"),
+    ],
+)
+def test_time_is_that_moment_in_utc_up_to_the_next_millisecond(text: str, moment: str) -> None:
+    assert read_events_query({"since": text}, OWNER).listing == replace(ALL, since=moment)
+    assert read_events_query({"until": text}, OWNER).listing == replace(ALL, until=moment)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "now", "2026-03-02", "2026-03-02T09:30", "2026-03-02T09:30:00", "20260302T093000Z", "1772443800"),
+        *("2026-02-30T09:30:00Z", "2026-03-02T24:00:00Z", "0000-01-01T00:00:00Z", "9999-12-31T23:59:59.9999Z"),
+        *("0001-01-01T00:00:00+01:00", "٢٠٢٦-03-02T09:30:00Z", "2026-03-02T09:30:00Z\n", "2026-03-02t09:30:00z"),
+    ],
+)
+def test_no_time(text: str) -> None:
+    assert fields_of({"since": text}) == ["since"]
+    assert fields_of({"until": text}) == ["until"]
+
+
+def test_time_to_end_at_is_later_than_the_one_to_begin_at() -> None:
+    for until in ("2026-03-02T09:30:00Z", "2026-03-02T09:29:59Z"):
+        assert fields_of({"since": "2026-03-02T09:30:00Z", "until": until}) == ["until"]
 
 
 @pytest.mark.parametrize("limit", range(1, MAX_LIMIT + 1))
@@ -83,6 +129,11 @@ def test_cursor_leads_back_to_its_place(listing: Listing) -> None:
 
 def test_cursor_of_a_query() -> None:
     assert read_events_query({"cursor": CURSOR, "limit": "7"}, OWNER) == Query(ALL, POSITION, 7)
+
+
+def test_cursor_given_before_there_were_filters_is_still_good() -> None:
+    given = "tU-VNpmG7Ur1AXNcgzIwMjYtMDMtMDJUMDk6MzA6MDAuMDAwWiNldnRfMDEyMzQ1Njc4OWFi"
+    assert position_of(given, OWNER, ALL) == POSITION
 
 
 @pytest.mark.parametrize("other", [listing for listing in LISTINGS if listing != ALL], ids=str)

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from lambdas.events_api.errors import (
     EventIdTakenError,
+    IdempotencyKeyReusedError,
     NoSuchEventError,
     QueueUnavailableError,
     StoreUnavailableError,
 )
-from lambdas.events_api.models import Event, NewEvent, Status, id_for_key, is_event_id, random_id
+from lambdas.events_api.models import Event, NewEvent, Status, content_digest, id_for_key, is_event_id, random_id
 from lambdas.events_api.requests import read_events_query, read_inbox_query
 from lambdas.events_api.service import Events
 from tests.worlds.events import MemoryEvents, MemoryQueue, at_once
@@ -61,6 +62,7 @@ def test_event_is_kept_first_and_then_the_delivery_is_woken(world: World) -> Non
         status=Status.PENDING,
         created_at="2026-03-02T09:30:00.001Z",
         next_attempt_at="2026-03-02T09:30:00.001Z",
+        content_digest=content_digest(new(metadata='{"a":1}')),
     )
     assert world.store.events == {event.event_id: event}
     assert world.queue.woken == [event.event_id]
@@ -80,13 +82,55 @@ def test_event_is_posted_though_the_delivery_sleeps_on(world: World) -> None:
     assert world.events.get(OWNER, pending.event.event_id) == pending.event
 
 
-def test_same_key_is_the_first_event_whatever_else_is_sent(world: World) -> None:
-    first = world.events.post(OWNER, new(idempotency_key="k"))
-    again = world.events.post(OWNER, new(idempotency_key="k", event_type="other", payload='{"other":1}'))
-    assert (again.event, again.created) == (first.event, False)
+def test_same_key_and_content_again_is_the_first_event(world: World) -> None:
+    content = {"payload": '{"a":1.0,"b":[{"c":2,"d":null}]}', "metadata": '{"e":"x","f":{}}'}
+    in_other_order = {"payload": '{"b":[{"d":null,"c":2}],"a":1.0}', "metadata": '{"f":{},"e":"x"}'}
+    first = world.events.post(OWNER, new(idempotency_key="k", **content))
+    for repeated in (content, in_other_order):
+        again = world.events.post(OWNER, new(idempotency_key="k", **repeated))
+        assert (again.event, again.created) == (first.event, False)
     assert len(world.store.events) == 1
     # The first call may have died before it woke the delivery.
-    assert world.queue.woken == [first.event.event_id] * 2
+    assert world.queue.woken == [first.event.event_id] * 3
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"event_type": "other"},
+        {"payload": '{"total":12.5}'},
+        {"payload": '{"total":"12.50"}'},
+        {"payload": '{"total":12.50,"more":null}'},
+        {"metadata": "{}"},
+        {"metadata": '{"a":1}'},
+    ],
+    ids=str,
+)
+def test_same_key_with_another_content_is_refused_and_changes_nothing(world: World, other: dict[str, str]) -> None:
+    first = world.events.post(OWNER, new(idempotency_key="k")).event
+    with pytest.raises(IdempotencyKeyReusedError) as caught:
+        world.events.post(OWNER, new(idempotency_key="k", **other))
+    assert (caught.value.status, caught.value.code) == (409, "idempotency_key_reused")
+    assert world.store.events == {first.event_id: first}
+    assert world.queue.woken == [first.event_id]
+
+
+def test_same_key_of_an_event_from_before_there_were_digests_is_that_event(world: World) -> None:
+    first = world.events.post(OWNER, new(idempotency_key="k")).event
+    world.store.change(first.event_id, content_digest=None)
+    again = world.events.post(OWNER, new(idempotency_key="k", payload='{"other":1}'))
+    assert (again.event.event_id, again.event.payload, again.created) == (first.event_id, first.payload, False)
+
+
+def test_of_two_contents_with_one_key_at_once_one_is_stored_and_the_other_refused(world: World) -> None:
+    def post(number: int) -> int:
+        try:
+            return int(world.events.post(OWNER, new(idempotency_key="k", payload=f'{{"n":{number}}}')).created)
+        except IdempotencyKeyReusedError:
+            return -1
+
+    assert sorted(at_once(post)) == [-1] * 7 + [1]
+    assert len(world.store.events) == 1
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.PENDING])

@@ -8,9 +8,9 @@ from botocore.exceptions import EndpointConnectionError, NoCredentialsError, Rea
 
 from lambdas.events_api.errors import NoSuchEventError, StoreUnavailableError
 from lambdas.events_api.models import Status
-from lambdas.events_api.store import INBOX, EventStore, dynamodb_client, sqs_client
+from lambdas.events_api.store import INBOX, EventStore, Listing, dynamodb_client, sqs_client
 from tests.worlds.dynamodb import FakeTable, Fault, Lose, Repeat, dynamodb_error
-from tests.worlds.events import INDEXES, LATER, EventStoreContract, new_event
+from tests.worlds.events import INDEXES, LATER, EventStoreContract, new_event, walk
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -140,7 +140,19 @@ def test_large_events_make_short_pages() -> None:
     for event in events:
         store.put(event)
     page = store.page(OWNER, INBOX, after=None, limit=50)
-    assert (page.events, page.more) == (events[:2], True)
+    assert (page.events, page.last) == (events[:2], events[1].position)
+
+
+def test_search_for_a_rare_type_ends_in_time_and_can_be_continued() -> None:
+    seconds = iter(range(0, 1000, 2))
+    store = EventStore(cast("DynamoDBClient", table_with()), "events", clock=lambda: next(seconds))
+    events = [new_event(OWNER, event_type="rare" if number == 0 else "common") for number in range(12)]
+    for event in events:
+        store.put(event)
+    rare = Listing(None, newest_first=True, event_type="rare")
+    first = store.page(OWNER, rare, after=None, limit=5)
+    assert (first.events, first.last) == ([], events[6].position), "two megabytes were read in the time"
+    assert list(walk(store, OWNER, rare, 5)) == [events[0]]
 
 
 def test_clients_give_up_before_the_function_has_to(monkeypatch: pytest.MonkeyPatch) -> None:

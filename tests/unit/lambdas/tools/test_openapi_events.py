@@ -12,14 +12,18 @@ import jsonschema
 import pytest
 import schemathesis
 
+from include.delivery.models import Event
+from include.delivery.owner_queue import signed_request
 from lambdas.common.errors import MethodNotAllowedError, UnavailableError
 from lambdas.events_api.errors import InvalidRequestError
-from lambdas.events_api.models import Event, NewEvent, Status
+from lambdas.events_api.models import Event as StoredEvent
+from lambdas.events_api.models import NewEvent, Status
 from lambdas.events_api.requests import read_new_event
 from lambdas.events_api.responses import event_view, page_view
 from lambdas.tools.openapi import EVENTS_GATEWAY, events_document
 from tests.unit.lambdas.api_documents import api_errors
 from tests.unit.lambdas.events_api.calling import ENVIRONMENT, HANDLER
+from tests.worlds.dynamodb import SECRET, event_item
 from tests.worlds.events import new_event
 
 DOCUMENT = events_document()
@@ -27,7 +31,7 @@ POST = DOCUMENT["paths"]["/events"]["post"]
 UNDECLARED = {MethodNotAllowedError, UnavailableError}
 """For requests that declared routes do not let happen; the last is a base of others."""
 
-NOT_SHOWN = {"owner", "version"}
+NOT_SHOWN = {"content_digest", "owner", "version"}
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -109,8 +113,9 @@ def test_request_example_is_a_request_that_is_taken() -> None:
         {"event_type": "x" * 101, "payload": {"a": 1}},
         {"event_type": "a", "payload": {}},
         {"event_type": "a", "payload": [1]},
-        {"event_type": "a", "payload": {"a": 1}, "metadata": None},
-        {"event_type": "a", "payload": {"a": 1}, "idempotency_key": None},
+        {"event_type": "a", "payload": None},
+        {"event_type": "a", "payload": {"a": 1}, "metadata": []},
+        {"event_type": "a", "payload": {"a": 1}, "idempotency_key": 1},
         {"event_type": "a", "payload": {"a": 1}, "idempotency_key": "x" * 256},
         {"event_type": "a", "payload": {"a": 1}, "extra": 1},
     ],
@@ -123,9 +128,27 @@ def test_schema_refuses_what_the_code_refuses(body: object) -> None:
         read_new_event({"body": json.dumps(body)})
 
 
+def test_schema_takes_null_as_the_code_does() -> None:
+    body = {"event_type": "a", "payload": {"a": 1}, "metadata": None, "idempotency_key": None}
+    validate(body, POST["requestBody"]["content"]["application/json"]["schema"])
+    event = read_new_event({"body": json.dumps(body)})
+    assert (event.metadata, event.idempotency_key) == (None, None)
+
+
+def test_webhook_is_what_the_delivery_posts() -> None:
+    operation = DOCUMENT["webhooks"]["event"]["post"]
+    event = Event.of(event_item(1, created=0.0, metadata='{"a":1}'))
+    request = signed_request(event, SECRET, 0.0)
+    headers = {parameter["name"] for parameter in operation["parameters"]}
+    assert headers == set(request.headers) - {"Content-Type"}
+    media = operation["requestBody"]["content"]["application/json"]
+    for body in (json.loads(request.body), media["example"]):
+        validate(body, media["schema"])
+
+
 def test_every_field_of_an_event_is_shown_but_for_what_is_ours() -> None:
     shown = json.loads(event_view(new_event("owner-1")))
-    assert set(shown) == {field.name for field in fields(Event)} - NOT_SHOWN
+    assert set(shown) == {field.name for field in fields(StoredEvent)} - NOT_SHOWN
     assert set(shown) == set(DOCUMENT["components"]["schemas"]["Event"]["properties"])
     assert set(DOCUMENT["components"]["schemas"]["NewEvent"]["properties"]) == set(NewEvent.model_fields)
 
