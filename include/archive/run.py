@@ -77,13 +77,16 @@ class ArchiveRun:
             )
         return cls(s3, bucket, key, Plan.from_document(document))
 
-    def archive_slice(self, piece: Slice, dex: DexApi, *, clear_number: int) -> dict[str, int]:
+    def archive_slice(
+        self, piece: Slice, dex: DexApi, *, clear_number: int, max_pause: float = MAX_PAUSE_SECONDS
+    ) -> dict[str, int]:
         """Archive the clients of one slice and keep an outcome for each.
 
         Args:
             piece: a slice of the plan.
             dex: where to ask; not yet opened.
             clear_number: how often the run has been cleared by now.
+            max_pause: see :class:`Archiver`.
 
         Returns:
             how many clients ended in which way.
@@ -169,6 +172,8 @@ class Archiver:
         ledger: keeps outcomes for a retry and for the manifest.
         force: an empty response may replace a non-empty archive.
         concurrency: how many clients are worked on at once.
+        max_pause: seconds; the longest wait of a task when a response asks for one.
+        save_every: seconds.
     """
 
     source: TriggerSource
@@ -177,6 +182,8 @@ class Archiver:
     day: date
     force: bool
     concurrency: int
+    max_pause: float = MAX_PAUSE_SECONDS
+    save_every: float = SAVE_EVERY_SECONDS
 
     async def archive(self, clients: Sequence[Client]) -> list[ClientOutcome]:
         """Archive every client that no earlier attempt settled; one client's failure stops no other.
@@ -193,8 +200,8 @@ class Archiver:
             earlier = await loop.run_in_executor(threads, self.ledger.resume)
             settled = {id_: outcome for id_, outcome in earlier.items() if not outcome.retryable}
             waiting = iter([client for client in clients if client.id not in settled])
-            backoff = Backoff()
-            buffer = OutcomeBuffer(self.ledger, threads, settled)
+            backoff = Backoff(self.max_pause)
+            buffer = OutcomeBuffer(self.ledger, threads, settled, self.save_every)
             try:
                 async with task_group() as workers:
                     for _ in range(min(self.concurrency, len(clients))):
@@ -236,7 +243,8 @@ class Archiver:
 class Backoff:
     """Makes all clients of a task wait when a response asked one of them to: an API's limit is for all calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_pause: float) -> None:
+        self._max_pause = max_pause
         self._until = 0.0
         self._pauses = 0
 
@@ -252,7 +260,7 @@ class Backoff:
         now = time.monotonic()
         if outcome.retry_after is not None:
             self._pauses += now >= self._until
-            self._until = max(self._until, now + min(outcome.retry_after, MAX_PAUSE_SECONDS))
+            self._until = max(self._until, now + min(outcome.retry_after, self._max_pause))
         elif not outcome.failed:
             self._pauses = 0
 
@@ -263,12 +271,18 @@ class OutcomeBuffer:
     Args:
         threads: where the saves run.
         settled: outcomes by client id; those that are added join them.
+        save_every: seconds.
     """
 
     def __init__(
-        self, ledger: OutcomeFile[ClientOutcome], threads: ThreadPoolExecutor, settled: dict[int, ClientOutcome]
+        self,
+        ledger: OutcomeFile[ClientOutcome],
+        threads: ThreadPoolExecutor,
+        settled: dict[int, ClientOutcome],
+        save_every: float,
     ) -> None:
         self.threads = threads
+        self._save_every = save_every
         self._ledger = ledger
         self._settled = settled
         self._saving = asyncio.Lock()
@@ -277,7 +291,7 @@ class OutcomeBuffer:
     async def add(self, outcome: ClientOutcome) -> None:
         """Take an outcome; save all if it is time."""
         self._settled[outcome.client_id] = outcome
-        if not self._saving.locked() and time.monotonic() - self._saved_at >= SAVE_EVERY_SECONDS:
+        if not self._saving.locked() and time.monotonic() - self._saved_at >= self._save_every:
             await self.save()
 
     async def save(self) -> None:

@@ -69,13 +69,15 @@ SAVE_EVERY_SECONDS = 1.0
 class DeliveryRecord:
     """Which alert went through which channel, kept in S3, so that a summary that is run again does not repeat it.
 
-    A record that cannot be read or written is only logged: alerts are delivered at least once.
+    A record that cannot be read or written is only logged: alerts are delivered at least once. It is written every
+    ``save_every`` seconds at most.
     """
 
-    def __init__(self, s3: S3Client, bucket: str, key: str) -> None:
+    def __init__(self, s3: S3Client, bucket: str, key: str, *, save_every: float = SAVE_EVERY_SECONDS) -> None:
         self._s3 = s3
         self._bucket = bucket
         self._key = key
+        self._save_every = save_every
         self._delivered = self._read()
         self._lock = threading.Lock()
         self._saved_at = time.monotonic()
@@ -88,7 +90,7 @@ class DeliveryRecord:
         """Record that a channel took an alert."""
         with self._lock:
             self._delivered.setdefault(name, []).append(channel)
-            if time.monotonic() - self._saved_at >= SAVE_EVERY_SECONDS:
+            if time.monotonic() - self._saved_at >= self._save_every:
                 self._save()
 
     def save(self) -> None:

@@ -108,6 +108,7 @@ class OrderProcessor:
         concurrency: how many invocations run at once.
         deadlines: the run's; from :data:`~include.auction.deadlines.LAST_ORDER` on no order begins, after
             :data:`~include.auction.deadlines.LAST_ANSWER` no answer is waited for.
+        save_every: seconds.
     """
 
     orders: Orders
@@ -115,6 +116,7 @@ class OrderProcessor:
     file: OutcomeFile[OrderOutcome]
     concurrency: int
     deadlines: RunDeadlines
+    save_every: float = SAVE_EVERY_SECONDS
 
     def process(self, indexes: Iterable[int], *, resume: bool = True) -> list[OrderOutcome]:
         """Give every order that no earlier attempt settled to Lambda B; one order's failure stops no other.
@@ -138,7 +140,7 @@ class OrderProcessor:
         calls = [pool.submit(self._process_one, index) for index in waiting]
         try:
             while (left := self.deadlines.left(LAST_ANSWER)) > 0:
-                if not wait(calls, timeout=min(SAVE_EVERY_SECONDS, left)).not_done:
+                if not wait(calls, timeout=min(self.save_every, left)).not_done:
                     break
                 self._save(settled, calls)
         finally:

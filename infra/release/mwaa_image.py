@@ -29,7 +29,7 @@ from infra.release.bundle import (
     write_bundle,
 )
 
-IMAGE = PROJECT / "infra/release/mwaa_image.txt"
+IMAGE = Path("infra/release/mwaa_image.txt")
 VENV = PROJECT / ".venv-mwaa"
 _RECORD = "installed.json"
 
@@ -56,7 +56,7 @@ def fingerprint(project: Path) -> str:
         ReleaseError: as :func:`infra.release.bundle.constraints_name`.
     """
     digest = sha256()
-    for path in (IMAGE, project / REQUIREMENTS, project / "requirements" / constraints_name(project)):
+    for path in (project / IMAGE, project / REQUIREMENTS, project / "requirements" / constraints_name(project)):
         digest.update(sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
@@ -84,9 +84,9 @@ def install(project: Path, venv: Path) -> Installed:
         requirements = Path(scratch) / REQUIREMENTS
         requirements.write_text((bundle / REQUIREMENTS).read_text().replace(MWAA_PLUGINS, str(plugins)))
         _run([sys.executable, "-m", "venv", "--clear", str(venv)])
-        _install(venv, "-r", str(IMAGE), "-c", str(plugins / constraints_name(project)))
+        _install(venv, "-r", str(project / IMAGE), "-c", str(plugins / constraints_name(project)))
         image = _versions(venv)
-        _install(venv, "-r", str(requirements), "-r", str(IMAGE))
+        _install(venv, "-r", str(requirements), "-r", str(project / IMAGE))
     done = Installed(wanted, image, _versions(venv))
     (venv / _RECORD).write_text(json.dumps(asdict(done), indent=2))
     return done

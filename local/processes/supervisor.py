@@ -173,12 +173,16 @@ HOPELESS_SECONDS = 15.0
 
 
 class Supervisor:
-    """Holds the processes of one stack."""
+    """Holds the processes of one stack.
 
-    def __init__(self, layout: Layout, report: TextIO) -> None:
+    One that is replaced when it ends ends the stack if it does so within ``hopeless_seconds`` of its start.
+    """
+
+    def __init__(self, layout: Layout, report: TextIO, *, hopeless_seconds: float = HOPELESS_SECONDS) -> None:
         self.layout = layout
         self.processes: dict[str, GuardedProcess] = {}
         self._report = report
+        self._hopeless_seconds = hopeless_seconds
         self._watches = asyncio.TaskGroup()
 
     async def run(self, assemble: Callable[[Supervisor], Awaitable[object]]) -> None:
@@ -221,8 +225,8 @@ class Supervisor:
     async def keep(self, command: Command, *, replaced: Callable[[], None]) -> None:
         """Start a service of which others have the like: one that is lost is replaced, as a cluster does.
 
-        `replaced` is called whenever another process has taken its place. One that ends within
-        `HOPELESS_SECONDS` of its start will do so again: its end is the end of the stack.
+        `replaced` is called whenever another process has taken its place. One that ends too
+        soon after its start will do so again: its end is the end of the stack.
         """
         await self._launch(command)
         self._watches.create_task(self._replace(command, replaced))
@@ -241,7 +245,7 @@ class Supervisor:
             process = self.processes[command.name]
             began = time.monotonic()
             code = await process.wait()
-            if time.monotonic() - began < HOPELESS_SECONDS:
+            if time.monotonic() - began < self._hopeless_seconds:
                 raise ServiceDiedError(command.name, code, process.log)
             self.tell("replaced", service=command.name, code=code)
             await (await self._launch(command)).begun()

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowSkipException
+from botocore.exceptions import NoRegionError
 
 from airflow_ext.ids import ENERGY_AUCTION, XComKey
+from airflow_ext.outside import outside
 from airflow_ext.tasks import energy_auction
 from airflow_ext.triggers.lambda_result import Wait
 from include.auction.alerts import ORDER_TASK, WAIT_TASK
@@ -18,7 +20,6 @@ from include.errors import (
     InvalidAnswerError,
     OrdersFailedError,
     RetryableOrdersError,
-    SettingsError,
 )
 from tests.dags.auction import SUMMARY_TASK, begin, process, process_all, summarize, wait_for_results
 from tests.worlds.airflow import FakeRun
@@ -212,22 +213,16 @@ def test_killed_task_is_accounted_for_and_told(world: AuctionWorld, run: FakeRun
     assert "no outcome: the task was killed" in world.wire.sns[0]["Message"]
 
 
-def test_task_that_failed_before_its_first_order_says_why(
-    world: AuctionWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_task_that_failed_before_its_first_order_says_why(world: AuctionWorld, run: FakeRun) -> None:
     world.give("accepted")
     works = wait_for_results(run)
-
-    def broken(**options: Any) -> Any:
-        raise SettingsError("connection 'aws_default': no region")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("airflow_ext.tasks.energy_auction.lambda_client", broken)
-        with pytest.raises(SettingsError):
-            process(run, 0, works[0])
+    world.set_connection("aws_default", conn_type="aws", extra={})
+    # Without the fake of Lambda a client is made, which needs a region.
+    with outside.replaced(aws={"s3": world.s3}), pytest.raises(NoRegionError):
+        process(run, 0, works[0])
     with pytest.raises(OrdersFailedError):
         summarize(run)
-    assert "SettingsError: connection 'aws_default'" in world.paper("summaries/")["not_accepted"][0]["reason"]
+    assert "NoRegionError, see the log" in world.paper("summaries/")["not_accepted"][0]["reason"]
 
 
 def test_cleared_run_stores_nothing_twice_and_tells_nothing_twice(world: AuctionWorld, run: FakeRun) -> None:
@@ -243,19 +238,15 @@ def test_cleared_run_stores_nothing_twice_and_tells_nothing_twice(world: Auction
     assert (len(world.wire.sns), len(world.wire.slack)) == (1, 1)
 
 
-def test_summary_that_is_killed_while_it_alerts_has_saved_its_numbers(
-    world: AuctionWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_summary_that_is_killed_while_it_alerts_has_saved_its_numbers(world: AuctionWorld, run: FakeRun) -> None:
     world.give("rejected")
     process_all(run, wait_for_results(run))
 
-    def killed(*arguments: Any, **options: Any) -> Any:
+    def killed() -> float:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr("airflow_ext.tasks.energy_auction.deliver", killed)
-        with pytest.raises(KeyboardInterrupt):
-            summarize(run)
+    with outside.replaced(monotonic=killed), pytest.raises(KeyboardInterrupt):
+        summarize(run)
     assert counts(world.paper("summaries/")) == [1, 0, 1, 0]
     assert run.pushed(SUMMARY_TASK, XComKey.ALERTED) is None, "or the safety net would stay silent"
 

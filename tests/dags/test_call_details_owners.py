@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import httpx
 import pytest
@@ -77,14 +76,10 @@ def test_last_task_that_dies_after_the_file_was_closed_tells_people_when_it_is_r
     run = ingest_run(KEY)
     plan(run)
     post_chunk(run, 0)
-    with monkeypatch.context() as patch:
-
-        def die(*arguments: Any, **options: Any) -> None:
-            raise KeyboardInterrupt("killed")
-
-        patch.setattr("airflow_ext.metrics.publish_metrics", die)
-        with pytest.raises(KeyboardInterrupt):
-            reconcile(run)
+    world.cloudwatch.error = KeyboardInterrupt("killed")
+    with pytest.raises(KeyboardInterrupt):
+        reconcile(run)
+    world.cloudwatch.error = None
     assert world.wire.sns == []
     assert reconcile(run)["outcome"] == "processed with dead letters"
     assert len(world.wire.sns) == 1

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
 
-from airflow_ext.operators.dropped_files import DroppedFileSensor
 from include.call_details.keys import idempotency_key, run_id
 from include.call_details.models import FileVersion
 from tests.worlds.call_details import CallDetailsWorld
@@ -101,7 +101,7 @@ def test_replay_delivers_what_was_refused(world: CallDetailsWorld) -> None:
 @pytest.fixture
 def dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sensor finds something at once."""
-    monkeypatch.setattr(DroppedFileSensor, "poke", lambda self, context: True)
+    monkeypatch.setattr(S3KeySensor, "poke", lambda self, context: True)
 
 
 def started() -> dict[str, DagRun]:

@@ -116,8 +116,10 @@ def component(
     return {"dag_processor": dag_processor, "triggerer": triggerer}[request.param]
 
 
-def test_image_has_what_its_list_names_and_nothing_that_the_list_for_mwaa_says_it_lacks(image: Installed) -> None:
-    named = {name_of(line.partition("=")[0].partition("[")[0]) for line in lines(IMAGE)}
+def test_image_has_what_its_list_names_and_nothing_that_the_list_for_mwaa_says_it_lacks(
+    root: Path, image: Installed
+) -> None:
+    named = {name_of(line.partition("=")[0].partition("[")[0]) for line in lines(root / IMAGE)}
     assert named <= set(image.image)
     assert set(image.image) & LACKING_ON_MWAA == set()
     constraints = pins(ROOT / "requirements/constraints.txt")

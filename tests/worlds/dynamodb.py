@@ -75,12 +75,12 @@ class FakeDynamoDB:
         self.table = table
         self.items: dict[str, dict[str, Any]] = {}
         self.batches: list[int] = []
-        self._faults = iter(faults)
+        self.faults = iter(faults)
         self._lock = threading.Lock()
 
     def batch_write_item(self, *, RequestItems: dict[str, list[Any]]) -> dict[str, Any]:  # noqa: N803 - boto3's name
         with self._lock:
-            fault = next(self._faults, None)
+            fault = next(self.faults, None)
             ((table, requests),) = RequestItems.items()
             self.batches.append(len(requests))
             if isinstance(fault, Exception):

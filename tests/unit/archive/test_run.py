@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, cast
 import httpx
 import pytest
 
-from include.archive import run as run_module
 from include.archive.keys import archive_key
 from include.archive.models import Client, Plan, Result, cut
 from include.archive.run import ArchiveRun, save_plan
@@ -37,10 +36,10 @@ def reopened(s3: FakeS3) -> ArchiveRun:
     return ArchiveRun.load(URI, cast("S3Client", s3))
 
 
-def do_slice(s3: FakeS3, dex: FakeDex, index: int, *, clear_number: int = 0) -> dict[str, int]:
+def do_slice(s3: FakeS3, dex: FakeDex, index: int, *, clear_number: int = 0, **options: float) -> dict[str, int]:
     run = reopened(s3)
     api = DexApi(run.plan.base_url, CREDENTIALS, transport=dex)
-    return run.archive_slice(run.plan.slices[index], api, clear_number=clear_number)
+    return run.archive_slice(run.plan.slices[index], api, clear_number=clear_number, **options)
 
 
 def account(
@@ -70,8 +69,7 @@ def test_plan_slices_and_manifest_of_a_good_run() -> None:
     assert len(dex.logins) == 2, "one a task"
 
 
-def test_mixed_failures_are_retried_with_the_longest_wait_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "MAX_PAUSE_SECONDS", 0.01)
+def test_mixed_failures_are_retried_with_the_longest_wait_asked_for() -> None:
     s3 = FakeS3()
     plan_run(s3)
     dex = FakeDex(
@@ -82,7 +80,7 @@ def test_mixed_failures_are_retried_with_the_longest_wait_asked_for(monkeypatch:
         }
     )
     with pytest.raises(RetryableClientsError, match="3 of 3 clients failed: client 1: DEX API") as caught:
-        do_slice(s3, dex, 0)
+        do_slice(s3, dex, 0, max_pause=0.01)
     assert caught.value.retry_after == 20.0
     retry = FakeDex()
     with pytest.raises(ClientsFailedError, match="1 of 3 clients failed: client 3: DEX API answered 404"):

@@ -62,7 +62,7 @@ class Source:
         return reply
 
 
-def archiver(s3: FakeS3, source: Source, *, concurrency: int = 4, clear_number: int = 0) -> Archiver:
+def archiver(s3: FakeS3, source: Source, *, concurrency: int = 4, clear_number: int = 0, **options: float) -> Archiver:
     client = cast("S3Client", s3)
     return Archiver(
         source=source,
@@ -71,6 +71,7 @@ def archiver(s3: FakeS3, source: Source, *, concurrency: int = 4, clear_number: 
         day=DAY,
         force=False,
         concurrency=concurrency,
+        **options,
     )
 
 
@@ -217,13 +218,12 @@ def test_task_that_is_cancelled_leaves_its_outcomes_for_the_retry() -> None:
     assert retry.asked == [5, 6, 7, 8, 9, 10]
 
 
-def test_task_that_is_killed_has_saved_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "SAVE_EVERY_SECONDS", 0.0)
+def test_task_that_is_killed_has_saved_on_its_way() -> None:
     s3, source = FakeS3(), Source()
 
     async def run() -> dict[int, ClientOutcome]:
         begun = await _stuck_after(source, 4)
-        task = asyncio.create_task(archiver(s3, source, concurrency=1).archive(clients(10)))
+        task = asyncio.create_task(archiver(s3, source, concurrency=1, save_every=0.0).archive(clients(10)))
         await begun.wait()
         # What a process that is killed now leaves behind.
         left = ledger(s3)
@@ -310,10 +310,9 @@ def test_pause_grows_while_somebody_waits_for_its_end() -> None:
 
 
 @pytest.mark.parametrize("asked", [3600.0, float("inf")])
-def test_pause_has_a_limit_and_the_outcome_keeps_what_was_asked(asked: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "MAX_PAUSE_SECONDS", 0.05)
+def test_pause_has_a_limit_and_the_outcome_keeps_what_was_asked(asked: float) -> None:
     source = Source({1: ApiUnavailableError("DEX API answered 503", retry_after=asked)})
-    outcomes = archive(FakeS3(), source, count=2, concurrency=1)
+    outcomes = archive(FakeS3(), source, count=2, concurrency=1, max_pause=0.05)
     assert 0.05 <= source.asked_at[2] - source.asked_at[1] < 10
     assert [outcome.retry_after for outcome in outcomes] == [asked, None]
 
@@ -342,15 +341,12 @@ def test_failure_without_a_wait_holds_up_nobody() -> None:
 @pytest.mark.parametrize(
     ("code", "expected"), [("SlowDown", StorageUnavailableError), ("AccessDenied", StorageRefusedError)]
 )
-def test_ledger_that_cannot_be_written_is_an_error_of_its_own_type(
-    code: str, expected: type[Exception], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run_module, "SAVE_EVERY_SECONDS", 0.0)
+def test_ledger_that_cannot_be_written_is_an_error_of_its_own_type(code: str, expected: type[Exception]) -> None:
     s3 = FakeS3()
     # Only the first save fails: the last one, on the way out, must not be what names the error.
     s3.before["PutObject"] = failing_put("runs/", s3_error(code), times=1)
     with pytest.raises(expected, match="outcomes"):
-        archive(s3, Source())
+        archive(s3, Source(), save_every=0.0)
 
 
 def test_ledger_that_cannot_be_read_starts_nothing() -> None:

@@ -41,14 +41,17 @@ def down(order: str) -> bool:
     return True
 
 
-def record(s3: FakeS3) -> DeliveryRecord:
-    return DeliveryRecord(cast("S3Client", s3), "archive", KEY)
+def record(s3: FakeS3, **options: float) -> DeliveryRecord:
+    return DeliveryRecord(cast("S3Client", s3), "archive", KEY, **options)
 
 
-def send(s3: FakeS3, count: int, clock: Callable[[], float] = lambda: 0.0, **channels: Send) -> int:
+def send(
+    s3: FakeS3, count: int, clock: Callable[[], float] = lambda: 0.0, save_every: float = 1.0, **channels: Send
+) -> int:
     """Deliver alerts ``0`` to ``count`` through the channels, without pauses."""
     alerts = {f"{n}/rejected": Alert(Severity.WARNING, "p", "r", str(n)) for n in range(count)}
-    return deliver(alerts, channels, record(s3), at_once=AT_ONCE, seconds=40, sleep=lambda seconds: None, clock=clock)
+    known = record(s3, save_every=save_every)
+    return deliver(alerts, channels, known, at_once=AT_ONCE, seconds=40, sleep=lambda seconds: None, clock=clock)
 
 
 def test_each_alert_goes_once_through_each_channel() -> None:
@@ -139,8 +142,7 @@ def test_however_often_it_is_repeated_no_alert_is_delivered_twice(
         assert set(channel.taken) <= {str(n) for n in range(count) if n not in bad}
 
 
-def test_deliveries_are_recorded_while_alerts_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("include.auction.alerts.SAVE_EVERY_SECONDS", 0.0)
+def test_deliveries_are_recorded_while_alerts_are_under_way() -> None:
     s3 = FakeS3()
 
     def killed(order: str) -> bool:
@@ -150,7 +152,7 @@ def test_deliveries_are_recorded_while_alerts_are_under_way(monkeypatch: pytest.
 
     slack = Channel(killed)
     with pytest.raises(KeyboardInterrupt):
-        send(s3, 20, slack=slack)
+        send(s3, 20, save_every=0.0, slack=slack)
     again = Channel()
     send(s3, 20, slack=again)
     assert sorted(slack.taken + again.taken) == sorted(map(str, range(20)))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from datetime import date
 from typing import TYPE_CHECKING, Any, cast
 
@@ -40,13 +41,14 @@ class Task:
         self.says = says or {}
         self.options = {"concurrency": 4} | options
         self.age = 0.0
+        self.now: Callable[[], float] = lambda: self.age
         self.functions = FakeLambda({"b": self._order})
         self.s3 = FakeS3()
 
     def process(self, *, clear_number: int = 0, resume: bool = True) -> list[OrderOutcome]:
         file = OutcomeFile(OrderOutcome, cast("S3Client", self.s3), "archive", KEY, clear_number=clear_number)
         function = OrderFunction(FunctionClient(cast("LambdaClient", self.functions)), "b", tuple)
-        deadlines = RunDeadlines(0.0, lambda: self.age)
+        deadlines = RunDeadlines(0.0, self.now)
         processor = OrderProcessor(self.orders, function, file, deadlines=deadlines, **self.options)
         return processor.process(range(len(self.orders.items)), resume=resume)
 
@@ -138,9 +140,8 @@ def test_no_more_invocations_at_once_than_allowed(concurrency: int) -> None:
     assert most == concurrency
 
 
-def test_long_group_keeps_what_it_has_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("include.auction.run.SAVE_EVERY_SECONDS", 0.01)
-    task = Task(2, concurrency=1)
+def test_long_group_keeps_what_it_has_now_and_then() -> None:
+    task = Task(2, concurrency=1, save_every=0.01)
     kept = threading.Event()
     task.s3.before["PutObject"] = lambda request: kept.set() if b'"index":0' in request["Body"] else None
     real = task.functions.functions["b"]
@@ -157,7 +158,7 @@ def test_long_group_keeps_what_it_has_now_and_then(monkeypatch: pytest.MonkeyPat
 def test_killed_group_decides_each_order_once_that_it_has_kept(count: int, data: st.DataObject, bad: set[int]) -> None:
     """The task is told to end while an order is with Lambda B; its retry goes on from what was kept."""
     kill_at = data.draw(st.integers(0, count - 1))
-    task = Task(count, {n: [REJECTED] * 9 for n in bad}, concurrency=1)
+    task = Task(count, {n: [REJECTED] * 9 for n in bad}, concurrency=1, save_every=0.001)
     real = task.functions.functions["b"]
     begun, killed = threading.Event(), threading.Event()
 
@@ -167,16 +168,17 @@ def test_killed_group_decides_each_order_once_that_it_has_kept(count: int, data:
             assert killed.wait(10)
         return real(payload)
 
-    def told_to_end(*arguments: Any, **options: Any) -> Any:
-        assert begun.wait(10)
-        raise KeyboardInterrupt
+    def now() -> float:
+        if begun.is_set() and threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        return 0.0
 
     task.functions.functions["b"] = order
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("include.auction.run.wait", told_to_end)
-        with pytest.raises(KeyboardInterrupt):
-            task.process()
+    task.now = now
+    with pytest.raises(KeyboardInterrupt):
+        task.process()
     killed.set()
+    task.now = lambda: 0.0
     results = [outcome.result for outcome in task.process()]
     assert results == [Result.REJECTED if n in bad else Result.ACCEPTED for n in range(count)]
     # The one that was with Lambda B when the task died is given to it again, and stored once by its id.
@@ -230,9 +232,8 @@ def test_failure_after_which_a_retry_would_come_too_late_is_final() -> None:
     assert TIME_UP in (outcome.reason or "")
 
 
-def test_answers_are_not_waited_for_when_the_runs_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("include.auction.run.SAVE_EVERY_SECONDS", 0.01)
-    task = Task(4, concurrency=2)
+def test_answers_are_not_waited_for_when_the_runs_time_is_up() -> None:
+    task = Task(4, concurrency=2, save_every=0.01)
     done, real = threading.Event(), task.functions.functions["b"]
 
     def order(payload: Any) -> Any:

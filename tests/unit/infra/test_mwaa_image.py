@@ -9,21 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from infra.release import mwaa_image
 from infra.release.bundle import ReleaseError
-from infra.release.mwaa_image import Installed, fingerprint, install, installed
+from infra.release.mwaa_image import IMAGE, Installed, fingerprint, install, installed
 
-LISTS = ("image.txt", "requirements.txt", "requirements/constraints.txt")
+LISTS = (str(IMAGE), "requirements.txt", "requirements/constraints.txt")
 
 
 @pytest.fixture
-def project(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(root: Path, tmp_path: Path) -> Path:
     """The lists alone: without the rest, nothing can be installed."""
     project = tmp_path / "project"
     shutil.copytree(root / "requirements", project / "requirements")
     shutil.copy(root / "requirements.txt", project)
-    shutil.copy(mwaa_image.IMAGE, project / "image.txt")
-    monkeypatch.setattr(mwaa_image, "IMAGE", project / "image.txt")
+    (project / IMAGE).parent.mkdir(parents=True)
+    shutil.copy(root / IMAGE, project / IMAGE)
     return project
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
+import botocore.session
 import pytest
 
 LoadHandler = Callable[..., ModuleType]
@@ -53,6 +56,19 @@ def context() -> Context:
 
 
 @pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Clients by service: where a test puts one, it stands in for that which botocore would make."""
+    clients: dict[str, Any] = {}
+    real = botocore.session.Session.create_client
+
+    def create(session: botocore.session.Session, service: str, **options: Any) -> Any:
+        return clients[service] if service in clients else real(session, service, **options)
+
+    monkeypatch.setattr(botocore.session.Session, "create_client", create)
+    return clients
+
+
+@pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch) -> LoadHandler:
     """Imports a handler's module anew, with these variables and no other of the template's."""
     for name in VARIABLES:
@@ -69,12 +85,13 @@ def load(monkeypatch: pytest.MonkeyPatch) -> LoadHandler:
 
 
 @pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch, load: LoadHandler) -> Callable[[ModuleType], io.StringIO]:
+def log() -> Iterator[Callable[[ModuleType], io.StringIO]]:
     """Diverts the log of a handler's module, and returns where it goes."""
+    with ExitStack() as stack:
 
-    def divert(module: ModuleType) -> io.StringIO:
-        output = io.StringIO()
-        monkeypatch.setattr(module.logger.registered_handler, "stream", output)
-        return output
+        def divert(module: ModuleType) -> io.StringIO:
+            handler, output = module.logger.registered_handler, io.StringIO()
+            stack.callback(handler.setStream, handler.setStream(output))
+            return output
 
-    return divert
+        yield divert

@@ -8,16 +8,15 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from lambdas.auction.order import OrderStore
 from tests.worlds.s3 import FakeS3, s3_error
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+    pass
 
 LoadHandler = Callable[..., ModuleType]
 Divert = Callable[[ModuleType], io.StringIO]
@@ -40,18 +39,14 @@ class MortalS3(FakeS3):
 
 
 @pytest.fixture
-def order_function(load: LoadHandler) -> ModuleType:
-    return load(ORDER, ORDER_RESULTS_BUCKET=BUCKET)
+def s3(aws: dict[str, Any]) -> FakeS3:
+    aws["s3"] = FakeS3(BUCKET)
+    return aws["s3"]
 
 
 @pytest.fixture
-def s3(order_function: ModuleType, monkeypatch: pytest.MonkeyPatch) -> FakeS3:
-    return put_behind(order_function, monkeypatch, FakeS3(BUCKET))
-
-
-def put_behind(function: ModuleType, monkeypatch: pytest.MonkeyPatch, s3: FakeS3) -> FakeS3:
-    monkeypatch.setattr(function, "store", OrderStore(cast("S3Client", s3), BUCKET))
-    return s3
+def order_function(load: LoadHandler, s3: FakeS3) -> ModuleType:
+    return load(ORDER, ORDER_RESULTS_BUCKET=BUCKET)
 
 
 def lines(output: io.StringIO) -> list[dict[str, Any]]:
@@ -122,9 +117,10 @@ def test_same_order_twice_is_one_object_with_one_key(order_function: ModuleType,
 
 
 def test_call_killed_after_its_write_is_made_good_by_the_next(
-    order_function: ModuleType, monkeypatch: pytest.MonkeyPatch, context: object
+    load: LoadHandler, aws: dict[str, Any], context: object
 ) -> None:
-    s3 = put_behind(order_function, monkeypatch, MortalS3(BUCKET))
+    aws["s3"] = s3 = MortalS3(BUCKET)
+    order_function = load(ORDER, ORDER_RESULTS_BUCKET=BUCKET)
     with pytest.raises(ReadTimeoutError):
         order_function.handler(ACCEPTED, context)
     assert order_function.handler(ACCEPTED, context) == {"order_id": "abc", "key": KEY}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lambdas.authorizer.signing_keys import KeysUnavailableError
-from tests.unit.lambdas.authorizer.checking import KEY, NOW, OTHER_KEY, signed, verifier
+from tests.unit.lambdas.authorizer.checking import KEY, NOW, OTHER_KEY, signed
 from tests.worlds.tokens import HS256, FakeSecret, claims, forge, secrets_manager_error
 
 LoadHandler = Callable[..., ModuleType]
@@ -26,15 +26,14 @@ Authorize = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def secret() -> FakeSecret:
-    return FakeSecret(KEY)
+def secret(aws: dict[str, Any]) -> FakeSecret:
+    aws["secretsmanager"] = FakeSecret(KEY)
+    return aws["secretsmanager"]
 
 
 @pytest.fixture
-def function(load: LoadHandler, monkeypatch: pytest.MonkeyPatch, secret: FakeSecret) -> ModuleType:
-    module = load(HANDLER, JWT_SECRET_ID="orders-api/jwt", JWT_AUDIENCE="orders-api")
-    monkeypatch.setattr(module, "verifier", verifier(secret))
-    return module
+def function(load: LoadHandler, secret: FakeSecret) -> ModuleType:
+    return load(HANDLER, JWT_SECRET_ID="orders-api/jwt", JWT_AUDIENCE="orders-api")
 
 
 @pytest.fixture
@@ -108,15 +107,12 @@ def test_token_that_cannot_be_checked_is_a_500(authorize: Authorize, secret: Fak
 
 
 def test_outage_that_nobody_notices_is_logged(
-    load: LoadHandler, context: object, log: Divert, monkeypatch: pytest.MonkeyPatch
+    function: ModuleType, context: object, log: Divert, secret: FakeSecret
 ) -> None:
-    module = load(HANDLER, JWT_SECRET_ID="orders-api/jwt", JWT_AUDIENCE="orders-api")
-    secret = FakeSecret(KEY)
     secret.failing_stage, secret.failure = "AWSPREVIOUS", secrets_manager_error("ThrottlingException")
-    monkeypatch.setattr(module.verifier._keys, "_secrets", secret)
-    output = log(module)
+    output = log(function)
     event = {"methodArn": f"{STAGE_ARN}/POST/orders", "headers": {"authorization": signed()}}
-    assert module.handler(event, context)["policyDocument"] == policy("Allow")
+    assert function.handler(event, context)["policyDocument"] == policy("Allow")
     lines = [json.loads(line) for line in output.getvalue().splitlines()]
     assert [(line["level"], line["message"], line.get("reason")) for line in lines] == [
         ("ERROR", "keys not read, the known ones serve on", "ThrottlingException"),
@@ -162,13 +158,12 @@ def test_log_has_the_reason_and_never_the_token(
 def test_empty_settings_are_not_checked(
     load: LoadHandler,
     context: object,
-    monkeypatch: pytest.MonkeyPatch,
+    secret: FakeSecret,
     environment: dict[str, str],
     audience: str | None,
     issuer: str | None,
 ) -> None:
     module = load(HANDLER, JWT_SECRET_ID="orders-api/jwt", **environment)
-    monkeypatch.setattr(module.verifier._keys, "_secrets", FakeSecret(KEY))
 
     def effect(**changes: Any) -> str:
         event = {"methodArn": f"{STAGE_ARN}/POST/orders", "headers": {"authorization": signed(**changes)}}

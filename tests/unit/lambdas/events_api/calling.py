@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-from itertools import chain
 from types import ModuleType
 from typing import Any
 
 import jsonschema
 
-from lambdas.events_api.models import random_id
-from lambdas.events_api.service import Events
 from lambdas.tools.openapi import events_document
 from tests.unit.lambdas.api_documents import response_of
-from tests.worlds.events import MemoryEvents, MemoryQueue
+from tests.worlds.events import MemoryEvents
+from tests.worlds.sqs import QUEUE_URL, FakeSqs
 
 HANDLER = "lambdas.events_api.handler"
 ENVIRONMENT = {
     "EVENTS_TABLE": "events",
-    "EVENT_QUEUE_URL": "https://sqs.invalid/event-delivery",
+    "EVENT_QUEUE_URL": QUEUE_URL,
     "API_VERSION": "1.2.3",
     "ENVIRONMENT": "test",
     "POWERTOOLS_METRICS_NAMESPACE": "Pipelines",
@@ -36,14 +34,17 @@ GUARDED = ("POST /events", "GET /events", "GET /inbox", *(route.format(ID) for r
 class Api:
     """The function, called as API Gateway does; every answer that the document has is held against it."""
 
-    def __init__(self, module: ModuleType, context: Any) -> None:
+    def __init__(self, module: ModuleType, context: Any, store: MemoryEvents, queue: FakeSqs) -> None:
         self.module = module
         self.context = context
-        self.store = MemoryEvents()
-        self.queue = MemoryQueue()
+        self.store = store
+        self.queue = queue
         self.headers: dict[str, str] = {}
-        ids = chain([ID], iter(random_id, ""))
-        self.events = Events(self.store, self.queue, draw_id=lambda: next(ids))
+
+    @property
+    def woken(self) -> list[str]:
+        """The events of which the queue has told."""
+        return [json.loads(body)["event_id"] for body in self.queue.bodies]
 
     def call(
         self,

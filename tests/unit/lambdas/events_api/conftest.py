@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -9,13 +10,18 @@ from typing import Any
 import pytest
 
 from tests.unit.lambdas.events_api.calling import ENVIRONMENT, HANDLER, ID, Api
+from tests.worlds.events import MemoryEvents
+from tests.worlds.sqs import FakeSqs
 
 
 @pytest.fixture
-def api(load: Callable[..., ModuleType], context: Any, monkeypatch: pytest.MonkeyPatch) -> Api:
-    api = Api(load(HANDLER, **ENVIRONMENT), context)
-    monkeypatch.setattr(api.module, "events", api.events)
-    return api
+def api(load: Callable[..., ModuleType], aws: dict[str, Any], context: Any, monkeypatch: pytest.MonkeyPatch) -> Api:
+    """Its first event has the id ``ID``, unless that is of an idempotency key."""
+    store, queue = MemoryEvents(), FakeSqs()
+    aws |= {"dynamodb": store.table, "sqs": queue}
+    real, first = secrets.choice, iter(ID.removeprefix("evt_"))
+    monkeypatch.setattr(secrets, "choice", lambda characters: next(first, None) or real(characters))
+    return Api(load(HANDLER, **ENVIRONMENT), context, store, queue)
 
 
 @pytest.fixture

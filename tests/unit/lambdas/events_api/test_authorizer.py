@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from lambdas.events_api.api_keys import ApiKeyStore, KeysUnavailableError, id_of, new_key
+from lambdas.events_api.api_keys import KeysUnavailableError, id_of, new_key
 from lambdas.tools.api_keys import KeyTable
 from tests.worlds.dynamodb import FakeTable, dynamodb_error
 
@@ -27,8 +27,9 @@ Authorize = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def table() -> FakeTable:
-    return FakeTable("api-keys", "key_id")
+def table(aws: dict[str, Any]) -> FakeTable:
+    aws["dynamodb"] = FakeTable("api-keys", "key_id")
+    return aws["dynamodb"]
 
 
 @pytest.fixture
@@ -37,13 +38,9 @@ def key(table: FakeTable) -> str:
 
 
 @pytest.fixture
-def authorize(
-    load: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch, table: FakeTable, context: object
-) -> Authorize:
+def authorize(load: Callable[..., ModuleType], table: FakeTable, context: object) -> Authorize:
     """Calls the function as API Gateway does."""
     module = load(HANDLER, API_KEYS_TABLE="api-keys")
-    store = ApiKeyStore(cast("DynamoDBClient", table), "api-keys", clock=lambda: 0.0)
-    monkeypatch.setattr(module, "keys", store)
 
     def call(**headers: str | None) -> dict[str, Any]:
         event = {

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from types import ModuleType
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 
-from lambdas.events_api.errors import QueueUnavailableError
 from lambdas.events_api.models import Status
 from tests.unit.lambdas.events_api.calling import ID, NEW, OF_ONE_EVENT, Api, lines
+from tests.worlds.sqs import QUEUE_URL
 
 Divert = Callable[[ModuleType], io.StringIO]
 
@@ -28,7 +29,7 @@ def test_event_is_stored_queued_and_shown_as_it_was_sent(api: Api) -> None:
     event = api.store.events[receipt["event_id"]]
     assert (event.owner, event.payload) == ("owner-1", '{"n":[1.50,1e400]}')
     assert receipt["created_at"] == event.created_at
-    assert api.queue.woken == [event.event_id]
+    assert api.woken == [event.event_id]
     _, shown = api.call("GET /events", limit="1")
     assert shown["events"][0]["event_id"] == event.event_id
 
@@ -67,7 +68,11 @@ def test_event_is_stored_though_the_queue_does_not_answer(
     api: Api, log: Divert, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = log(api.module)
-    api.queue.failure = QueueUnavailableError("ReadTimeoutError")
+
+    def fail() -> None:
+        raise ReadTimeoutError(endpoint_url=QUEUE_URL)
+
+    api.queue.before["send_message"] = fail
     assert api.post()[0] == 201
     warning, _ = lines(output.getvalue())
     assert (warning["level"], warning["reason"], warning["event_id"]) == ("WARNING", "ReadTimeoutError", ID)
@@ -92,7 +97,7 @@ def test_acknowledge_replay_delete(api: Api, posted: str) -> None:
     status, receipt = api.call(f"POST /events/{posted}/replay")
     assert (status, receipt["event_id"], receipt["status"]) == (202, posted, "pending")
     assert len(api.call("GET /inbox")[1]["events"]) == 1
-    assert api.queue.woken == [posted] * 2
+    assert api.woken == [posted] * 2
     assert api.call(f"DELETE /events/{posted}") == (204, None)
     assert api.call(f"DELETE /events/{posted}")[0] == 404
 

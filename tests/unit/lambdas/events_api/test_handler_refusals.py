@@ -40,7 +40,7 @@ def test_request_that_is_refused_stores_nothing(api: Api, body: str | None, stat
     answered, answer = api.call("POST /events", body)
     assert (answered, answer["error"]["code"], answer["error"]["request_id"]) == (status, code, REQUEST_ID)
     assert "planted-secret" not in json.dumps(answer)
-    assert (api.store.events, api.queue.woken) == ({}, [])
+    assert (api.store.events, api.woken) == ({}, [])
 
 
 MISSING = (401, "unauthorized", "Bearer")
@@ -166,11 +166,11 @@ def test_log_holds_ids_and_counts(
 
 
 def test_nothing_is_printed_in_development_mode(
-    load: LoadHandler, context: Any, log: Divert, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    request: pytest.FixtureRequest, log: Divert, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Left to itself, the resolver would print events then."""
     monkeypatch.setenv("POWERTOOLS_DEV", "true")
-    api = Api(load(HANDLER, **ENVIRONMENT), context)
+    api: Api = request.getfixturevalue("api")
     output = log(api.module)
     api.call("POST /events", "planted-secret")
     assert "planted-secret" not in output.getvalue() + capsys.readouterr().out

@@ -8,21 +8,18 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import repeat
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import jsonschema
 import pytest
 
 from lambdas.orders_api.models import MAX_BODY_BYTES
-from lambdas.orders_api.store import OrderStore
 from lambdas.tools.openapi import orders_document
 from tests.unit.lambdas.api_documents import response_of
 from tests.worlds.dynamodb import FakeDynamoDB, Fault, Leave, dynamodb_error
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 LoadHandler = Callable[..., ModuleType]
 Divert = Callable[[ModuleType], io.StringIO]
@@ -72,24 +69,14 @@ class Api:
 
 
 @pytest.fixture
-def api(load: LoadHandler, context: Any) -> Api:
+def table(aws: dict[str, Any]) -> FakeDynamoDB:
+    aws["dynamodb"] = FakeDynamoDB()
+    return aws["dynamodb"]
+
+
+@pytest.fixture
+def api(load: LoadHandler, context: Any, table: FakeDynamoDB) -> Api:
     return Api(load(HANDLER, ORDERS_TABLE="orders", POWERTOOLS_METRICS_NAMESPACE="Pipelines"), context)
-
-
-@pytest.fixture
-def put_behind(api: Api, monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeDynamoDB]:
-    def put(*faults: Fault) -> FakeDynamoDB:
-        table = FakeDynamoDB(faults=faults)
-        store = OrderStore(cast("DynamoDBClient", table), "orders", sleep=lambda seconds: None)
-        monkeypatch.setattr(api.module, "store", store)
-        return table
-
-    return put
-
-
-@pytest.fixture
-def table(put_behind: Callable[..., FakeDynamoDB]) -> FakeDynamoDB:
-    return put_behind()
 
 
 def lines(output: str) -> list[dict[str, Any]]:
@@ -146,10 +133,10 @@ def test_faults_name_index_and_field(api: Api, table: FakeDynamoDB) -> None:
     assert answer["error"]["details"] == [{"index": 1, "field": "parameter_2", "message": "must be a number"}]
 
 
-def test_what_the_table_did_not_take_is_named(api: Api, put_behind: Callable[..., FakeDynamoDB]) -> None:
-    """With less than a second to go, the table is busy until the time is up."""
-    api.context = replace(api.context, remaining_seconds=5.5)
-    table = put_behind(*[Leave(2)] * 100)
+def test_what_the_table_did_not_take_is_named(api: Api, table: FakeDynamoDB) -> None:
+    """With a moment to go, the table is busy until the time is up."""
+    api.context = replace(api.context, remaining_seconds=5.1)
+    table.faults = repeat(Leave(2))
     status, answer = api.post([RECORD | {"record_id": name} for name in "abc"])
     assert (status, answer["error"]["code"]) == (503, "partially_stored")
     assert answer["error"]["details"] == {"stored": 1, "not_stored": ["b", "c"]}
@@ -158,10 +145,8 @@ def test_what_the_table_did_not_take_is_named(api: Api, put_behind: Callable[...
     assert set(table.items) == {"a"}
 
 
-def test_table_that_refuses_does_not_promise_to_take_them_later(
-    api: Api, put_behind: Callable[..., FakeDynamoDB]
-) -> None:
-    put_behind(dynamodb_error("ResourceNotFoundException"))
+def test_table_that_refuses_does_not_promise_to_take_them_later(api: Api, table: FakeDynamoDB) -> None:
+    table.faults = iter([dynamodb_error("ResourceNotFoundException")])
     status, answer = api.post([RECORD])
     assert (status, answer["error"]["code"]) == (503, "unavailable")
     assert answer["error"]["details"] == {"stored": 0, "not_stored": ["unique_id_1"]}
@@ -195,10 +180,8 @@ def test_other_methods_and_paths(api: Api, table: FakeDynamoDB, method: str, pat
     assert table.batches == []
 
 
-def test_mistake_of_ours_is_a_500_without_internals(
-    api: Api, put_behind: Callable[..., FakeDynamoDB], log: Divert
-) -> None:
-    put_behind(KeyError("planted-secret"))
+def test_mistake_of_ours_is_a_500_without_internals(api: Api, table: FakeDynamoDB, log: Divert) -> None:
+    table.faults = iter([KeyError("planted-secret")])
     output = log(api.module)
     status, answer = api.post([RECORD])
     assert (status, answer["error"]["code"]) == (500, "internal_error")
@@ -218,14 +201,14 @@ def test_request_without_an_id_of_api_gateway_takes_the_invocations(api: Api, ta
 @pytest.mark.parametrize("faults", [[], [dynamodb_error("AccessDeniedException")]], ids=["stored", "not stored"])
 def test_log_holds_ids_and_counts(
     api: Api,
-    put_behind: Callable[..., FakeDynamoDB],
+    table: FakeDynamoDB,
     log: Divert,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     faults: list[Fault],
 ) -> None:
     monkeypatch.setenv("POWERTOOLS_LOGGER_LOG_EVENT", "true")
-    put_behind(*faults)
+    table.faults = iter(faults)
     output = log(api.module)
     api.post([RECORD])
     api.call("planted-secret")
@@ -265,11 +248,11 @@ def test_missing_variable_is_named_while_the_function_starts(load: LoadHandler, 
     assert type(caught.value).__name__ == "EnvironmentVariableError"
 
 
-def test_answers_are_as_documented(api: Api, put_behind: Callable[..., FakeDynamoDB]) -> None:
+def test_answers_are_as_documented(api: Api, table: FakeDynamoDB) -> None:
     """Every error that the function answers by itself, against the schema of its status."""
     document = orders_document()
     seen = set()
-    put_behind(None, dynamodb_error("AccessDeniedException"), KeyError())
+    table.faults = iter([None, dynamodb_error("AccessDeniedException"), KeyError()])
     for body in (json.dumps([RECORD]),) * 3 + ("", "x", "[1]", " " * MAX_BODY_BYTES + "1"):
         status, answer = api.call(body)
         response = response_of(document, "/orders", "post", status)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
@@ -17,12 +17,11 @@ HERE = ["--environment", "test"]
 
 
 @pytest.fixture
-def table(monkeypatch: pytest.MonkeyPatch) -> FakeTable:
+def table(aws: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> FakeTable:
     """The table that the tool's client reads."""
-    table = FakeTable("api-keys-test", "key_id")
-    monkeypatch.setattr(api_keys, "dynamodb_client", lambda: table)
+    aws["dynamodb"] = FakeTable("api-keys-test", "key_id")
     monkeypatch.delenv("ENVIRONMENT", raising=False)
-    return table
+    return aws["dynamodb"]
 
 
 Run = Callable[..., str]
@@ -62,8 +61,8 @@ def test_what_is_kept_does_not_give_the_key_away(table: FakeTable, run: Run) -> 
 
 
 def test_id_that_is_taken_is_drawn_again(table: FakeTable, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = ["sk_" + "a" * 32, "sk_" + "a" * 32, "sk_" + "b" * 32]
-    monkeypatch.setattr(api_keys, "new_key", lambda: drawn.pop(0))
+    drawn = iter("a" * 64 + "b" * 32)
+    monkeypatch.setattr("secrets.choice", lambda alphabet: next(drawn))
     made = [run("create", "--owner", owner).strip() for owner in ("one", "two")]
     assert made == ["sk_" + "a" * 32, "sk_" + "b" * 32]
     assert [item["owner"]["S"] for item in table.items.values()] == ["one", "two"]

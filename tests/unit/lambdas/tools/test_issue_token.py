@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import jwt
 import pytest
@@ -19,11 +19,10 @@ KEY, PREVIOUS_KEY = "k" * 64, "p" * 64
 
 
 @pytest.fixture
-def secret(monkeypatch: pytest.MonkeyPatch) -> FakeSecret:
+def secret(aws: dict[str, Any]) -> FakeSecret:
     """The secret that the tool's client reads."""
-    secret = FakeSecret(KEY, PREVIOUS_KEY)
-    monkeypatch.setattr(issue_token, "secrets_client", lambda: secret)
-    return secret
+    aws["secretsmanager"] = FakeSecret(KEY, PREVIOUS_KEY)
+    return aws["secretsmanager"]
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -26,12 +27,11 @@ Run = Callable[..., str]
 
 
 @pytest.fixture
-def table(monkeypatch: pytest.MonkeyPatch) -> FakeTable:
+def table(aws: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> FakeTable:
     """The table that the tool's client reads."""
-    table = FakeTable("subscriptions-test", "owner")
-    monkeypatch.setattr(subscriptions, "dynamodb_client", lambda: table)
+    aws["dynamodb"] = FakeTable("subscriptions-test", "owner")
     monkeypatch.delenv("ENVIRONMENT", raising=False)
-    return table
+    return aws["dynamodb"]
 
 
 @pytest.fixture

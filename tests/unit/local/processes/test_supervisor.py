@@ -12,7 +12,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local.processes import supervisor as supervisor_module
 from local.processes.layout import Layout
 from local.processes.supervisor import Command, StackError, Supervisor
 
@@ -24,10 +23,10 @@ def shell(name: str, script: str) -> Command:
 class Trial:
     """One supervised run and what it told."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **options: float) -> None:
         self.layout = Layout(directory)
         self.report = io.StringIO()
-        self.supervisor = Supervisor(self.layout, self.report)
+        self.supervisor = Supervisor(self.layout, self.report, **options)
         self.seen: list[psutil.Process] = []
 
     def run(self, assemble: Callable[[Supervisor], Awaitable[object]]) -> None:
@@ -114,8 +113,8 @@ def test_steps_are_told_with_their_seconds(trial: Trial) -> None:
     assert told[1].keys() == {"event", "step", "seconds"}
 
 
-def test_a_service_of_several_is_replaced_and_published_anew(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor_module, "HOPELESS_SECONDS", 0.0)
+def test_a_service_of_several_is_replaced_and_published_anew(tmp_path: Path) -> None:
+    trial = Trial(tmp_path, hopeless_seconds=0.0)
     seen: list[int] = []
 
     async def assemble(supervisor: Supervisor) -> None:
