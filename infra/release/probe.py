@@ -270,7 +270,12 @@ OPTIONS = (
     ("core", "dagbag_import_timeout"),
     ("core", "max_active_tasks_per_dag"),
     ("core", "default_pool_task_slot_count"),
+    ("scheduler", "orphaned_tasks_check_interval"),
+    ("scheduler", "scheduler_health_check_threshold"),
+    ("scheduler", "task_instance_heartbeat_timeout"),
+    ("scheduler", "task_instance_heartbeat_timeout_detection_interval"),
     ("triggerer", "capacity"),
+    ("triggerer", "triggerer_health_check_threshold"),
 )
 
 

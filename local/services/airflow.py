@@ -156,6 +156,9 @@ def _common_options(places: Places, stack_secrets: StackSecrets) -> dict[str, st
         "CORE__LAZY_LOAD_PLUGINS": "False",
         # Airflow's supervisor holds a task's slot for up to this long after the task has ended (default: 5 s).
         "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+        # A task whose worker or scheduler is lost is tried again within the auction's five minutes (defaults: 300 s).
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
+        "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "60",
         "CORE__EXECUTOR": "LocalExecutor",
         "CORE__PARALLELISM": "8",
         "CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",

@@ -165,6 +165,24 @@ CASES = (
         constant("airflow_ext.defaults.MAX_RETRY_AFTER_SECONDS", 7200),
     ),
     Case(
+        "a lost worker that costs an auction",
+        "leases/lost",
+        ("scheduler.task_instance_heartbeat_timeout", "dagrun_timeout in dags/energy_auction.py", "310"),
+        seen("options", "scheduler.task_instance_heartbeat_timeout", value=300),
+    ),
+    Case(
+        "a lost scheduler that costs an auction",
+        "leases/lost",
+        ("scheduler.orphaned_tasks_check_interval", "dagrun_timeout in dags/energy_auction.py"),
+        seen("options", "scheduler.orphaned_tasks_check_interval", value=300),
+    ),
+    Case(
+        "a lease that outlasts the runs that wait for it",
+        "leases/lost",
+        ("LEASE_SECONDS in include/call_details/ledger.py", "dagrun_timeout in dags/call_details_replay.py"),
+        constant("include.call_details.ledger.LEASE_SECONDS", 15_000),
+    ),
+    Case(
         "a post that outlasts its lease",
         "leases/delivery",
         ("POST_SECONDS in include/clients/webhooks.py",),

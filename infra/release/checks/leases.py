@@ -1,4 +1,4 @@
-"""Leases against heartbeats, and queues against those who read them."""
+"""Leases and heartbeats against the runs that they hold up, and queues against those who read them."""
 
 from __future__ import annotations
 
@@ -37,6 +37,36 @@ def claims(project: Project) -> Iterator[Finding]:
     asked = project.constant("airflow_ext.defaults.MAX_RETRY_AFTER_SECONDS", "longest delay that an API may ask for")
     pause = project.constant("include.call_details.ledger.MAX_PAUSE_SECONDS", "longest pause that a claim survives")
     yield at_most(check, asked, pause, "another run takes the file over while the first waits as it was asked to")
+
+
+def lost(project: Project) -> Iterator[Finding]:
+    """A run survives the loss of a worker, a scheduler or a triggerer, and that of whoever holds a lease."""
+    check = "leases/lost"
+    missed = _both(
+        project.option("scheduler.task_instance_heartbeat_timeout", "s without a heartbeat", "s"),
+        project.option("scheduler.task_instance_heartbeat_timeout_detection_interval", "s between two checks", "s"),
+        "until a lost worker's task is tried again",
+    )
+    orphaned = _both(
+        project.option("scheduler.orphaned_tasks_check_interval", "s between two checks", "s"),
+        project.option("scheduler.scheduler_health_check_threshold", "s without a heartbeat", "s"),
+        "until a lost scheduler's tasks are taken over",
+    )
+    waiting = project.option("triggerer.triggerer_health_check_threshold", "until a lost triggerer's waits go on", "s")
+    file = project.constant("include.call_details.ledger.LEASE_SECONDS", "the lease of a file")
+    events = project.constant("include.delivery.owner_queue.LEASE_SECONDS", "the lease of an event")
+    held = {"call_details_ingest": [file], "call_details_replay": [file], "event_delivery": [events]}
+    for dag_id, found in project.airflow.dags.items():
+        if dag_id not in found["dags"]:
+            continue
+        run = project.dag(dag_id, "dagrun_timeout", f"a run of {dag_id} may take")
+        half = replace(run, value=run.value / 2, what=f"half of what {run.what}")
+        for each in (missed, orphaned, waiting, *held.get(dag_id, ())):
+            yield less(check, each, half, "a run that loses somebody in its middle is over before it goes on")
+
+
+def _both(one: Amount, other: Amount, what: str) -> Amount:
+    return replace(one, value=one.value + other.value, what=what, where=f"{one.where}, and {other.where}")
 
 
 def delivery(project: Project) -> Iterator[Finding]:
@@ -85,7 +115,7 @@ def retention(project: Project) -> Iterator[Finding]:
     yield less("queues/retention", interval, queue, "a wake-up is dropped before anybody could have been woken")
 
 
-CHECKS = (permits, claims, delivery, replay, wake_up, retention)
+CHECKS = (permits, claims, lost, delivery, replay, wake_up, retention)
 
 
 def _longest_call(project: Project) -> Amount:
