@@ -116,6 +116,7 @@ def test_settings_name_the_resources_of_the_stack(aws: Aws, outputs: Mapping[str
         "max_mapped_orders": 100,
         "orders_per_task": 50,
         "auction_concurrency": 4,
+        "rejection_errors": ["OrderRejectedError"],
         "ingest_bucket": outputs["IngestBucketName"],
         "ingest_ledger_table": outputs["IngestLedgerTableName"],
         "call_details_dlq_url": outputs["CallDetailsDeadLettersUrl"],
