@@ -4,7 +4,8 @@
 
     PipelineError
     ├── TransientError            the same call may work later: retried
-    │   ├── ApiUnavailableError       time-out, cut connection, 408/425/429, 5xx
+    │   ├── ApiUnavailableError       408/425/429, 5xx
+    │   │   └── NoResponseError           time-out, or the connection failed
     │   ├── SettingsUnavailableError  a setting or connection is not found, or its store is out of reach
     │   ├── DatabaseUnavailableError  the client database cannot be reached or read
     │   ├── StorageUnavailableError   S3 throttles, fails, or a conditional write was raced
@@ -63,6 +64,10 @@ class TransientError(PipelineError):
 
 class ApiUnavailableError(TransientError):
     """An HTTP API timed out, cut the connection, or answered 408, 425, 429 or 5xx."""
+
+
+class NoResponseError(ApiUnavailableError):
+    """There was no response: the time ran out, or the connection failed; the message says why, with host and port."""
 
 
 class SettingsUnavailableError(TransientError):

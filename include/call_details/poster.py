@@ -21,9 +21,8 @@ from include.call_details.ledger import LEASE_SECONDS, ChunkLedger, Claims
 from include.call_details.models import Chunk, ChunkState, Claim, FileVersion, Plan, Settled
 from include.call_details.rate_limit import ConcurrencyLimiter
 from include.call_details.storage import FileStore
-from include.clients.call_details import CallDetailsApi, Gate
+from include.clients.call_details import CallDetailsApi, Delivery, Gate
 from include.clients.dynamodb import ItemTable
-from include.clients.http import Delivery
 from include.concurrency import GroupCommit, task_group
 from include.errors import ApiUnavailableError, PipelineError, TransientError
 

@@ -6,26 +6,46 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from http import HTTPStatus
 from types import TracebackType
 from typing import Self
 
-import httpx
-
-from include.clients.http import MAX_SECONDS, AiohttpTransport, Delivery, Failure, failure_of, retry_delay
-from include.clients.tokens import Login, Token
-from include.errors import ApiUnavailableError
+from include.backoff import Backoff
+from include.clients.http import Failure, HttpClient, Response, failure_of, parse_url
+from include.clients.tokens import Token, TokenCache
+from include.errors import ApiUnavailableError, NoResponseError
 
 POST_SECONDS = 60.0
 """Deadline of one whole exchange, connection to last byte (spec: call_details, API)."""
 
+LONGEST_WAIT_SECONDS = Backoff.longest
+"""Longest wait inside a task, whatever a ``Retry-After`` asks for: what takes longer is for a later try."""
+
 _MAX_ANSWER_BYTES = 1024 * 1024
 """What is read of an answer, to use its connection again. Only its status is looked at."""
 
-
 Gate = Callable[[], AbstractAsyncContextManager[object]]
 """Entered for each call: whoever may make only so many at once waits there."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What became of one batch, without anything of what was sent or answered.
+
+    Args:
+        accepted: the API took it.
+        attempts: how often it was sent, the one after a new login not counted.
+        status: of the last answer, if the batch was not accepted and there was one.
+        error: why it was not accepted, on a short line.
+        first_failed_at: when it first failed, if it did.
+    """
+
+    accepted: bool
+    attempts: int
+    status: int | None = None
+    error: str | None = None
+    first_failed_at: datetime | None = None
 
 
 class CallDetailsApi:
@@ -36,10 +56,12 @@ class CallDetailsApi:
 
     Args:
         url: absolute URL that batches are posted to.
-        login: where tokens come from.
+        tokens: what to authenticate with.
         attempts: how often a batch is sent in all.
         gate: see :data:`Gate`.
-        transport: stands in for the network in tests.
+        http: sends the batches.
+        backoff: pauses between attempts.
+        seconds: deadline of one exchange.
         sleep: as ``asyncio.sleep``.
         clock: monotonic seconds.
         now: the time, aware.
@@ -48,38 +70,41 @@ class CallDetailsApi:
     def __init__(
         self,
         url: str,
-        login: Login,
+        tokens: TokenCache,
         *,
         attempts: int = 3,
         gate: Gate = nullcontext,
-        transport: httpx.AsyncBaseTransport | None = None,
+        http: HttpClient | None = None,
+        backoff: Backoff | None = None,
+        seconds: float = POST_SECONDS,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._url = httpx.URL(url)
-        self._login = login
+        self._url = parse_url(url)
+        self._tokens = tokens
         self._attempts = attempts
         self._gate = gate
-        self._transport = transport
+        self._http = http or HttpClient()
+        self._backoff = backoff or Backoff()
+        self._seconds = seconds
         self._sleep = sleep
         self._clock = clock
         self._now = now
         self._ask_again_at = 0.0
 
     async def __aenter__(self) -> Self:
-        self._wire = self._transport or AiohttpTransport()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._wire.aclose()
+        await self._http.close()
 
     @property
     def logins(self) -> int:
         """How often the login was called, by whomever shares it."""
-        return self._login.calls
+        return self._tokens.logins
 
     async def post(self, body: bytes, idempotency_key: str) -> Delivery:
         """Post one batch, as often as it takes and is allowed.
@@ -90,7 +115,7 @@ class CallDetailsApi:
 
         Raises:
             ApiUnavailableError: the API asks to wait for longer than a task should; the batch may be sent again then.
-            PipelineError: of the login, see :meth:`Login.token`; it says nothing about the batch.
+            PipelineError: of the login, see :meth:`TokenCache.token`; it says nothing about the batch.
         """
         first_failed_at = None
         attempt = 0
@@ -106,62 +131,42 @@ class CallDetailsApi:
                 self._check_patience()
             if not failure.retryable or attempt >= self._attempts:
                 return Delivery(False, attempt, failure.status, failure.error, first_failed_at)
-            await self._sleep(retry_delay(attempt, failure.retry_after))
+            await self._sleep(self._backoff.seconds(attempt, failure.retry_after))
 
     def _check_patience(self) -> float:
         """Seconds to wait before the next call of all."""
         pause = self._ask_again_at - self._clock()
-        if pause > MAX_SECONDS:
+        if pause > LONGEST_WAIT_SECONDS:
             # Attempts would be spent, and batches buried, while the API has said that it takes none.
             raise ApiUnavailableError(f"the API asks to wait for {pause:.0f} s", retry_after=pause)
         return pause
 
     async def _try(self, body: bytes, idempotency_key: str) -> Failure | None:
-        """Send once, and once more with a new token after a 401."""
-        token = await self._login.token()
-        failure = await self._send(body, idempotency_key, token)
-        if failure is not None and failure.status == HTTPStatus.UNAUTHORIZED:
-            newer = await self._login.token(refused=token)
-            if newer is not token:
-                token = newer
-                failure = await self._send(body, idempotency_key, token)
-        if failure is None:
-            self._login.accepted(token)
-        return failure
+        """Send once, and once more with a new token if the first is refused."""
+        answer = await self._tokens.call(lambda token: self._send(body, idempotency_key, token))
+        return answer if isinstance(answer, Failure) else failure_of(answer, now=self._now())
 
-    async def _send(self, body: bytes, idempotency_key: str, token: Token) -> Failure | None:
+    async def _send(self, body: bytes, idempotency_key: str, token: Token) -> Response | Failure:
         headers = {
             "Authorization": f"Bearer {token.value}",
             "Content-Type": "application/json",
             "Idempotency-Key": idempotency_key,
-            "Accept-Encoding": "identity",
         }
         while True:
             while (pause := self._check_patience()) > 0:
                 await self._sleep(pause)
             async with self._gate():
                 # Another call may have been told to wait while this one waited for its turn.
-                if self._ask_again_at <= self._clock():
-                    return await self._exchange(body, headers)
-
-    async def _exchange(self, body: bytes, headers: dict[str, str]) -> Failure | None:
-        try:
-            return await self._answer(httpx.Request("POST", self._url, content=body, headers=headers))
-        except (TimeoutError, httpx.TimeoutException):
-            return Failure(None, f"no answer within {POST_SECONDS:g} s", retryable=True)
-        except httpx.TransportError as error:
-            return Failure(None, f"connection failed: {type(error).__name__}", retryable=True)
-
-    async def _answer(self, request: httpx.Request) -> Failure | None:
-        async with asyncio.timeout(POST_SECONDS):
-            # Without httpx's client around it, which costs as much as all the rest, and does nothing needed here.
-            response = await self._wire.handle_async_request(request)
-            try:
-                read = 0
-                async for piece in response.aiter_raw():
-                    read += len(piece)
-                    if read > _MAX_ANSWER_BYTES:
-                        break
-                return failure_of(response, now=self._now())
-            finally:
-                await response.aclose()
+                if self._ask_again_at > self._clock():
+                    continue
+                try:
+                    return await self._http.exchange(
+                        "POST",
+                        self._url,
+                        headers=headers,
+                        body=body,
+                        seconds=self._seconds,
+                        max_bytes=_MAX_ANSWER_BYTES,
+                    )
+                except NoResponseError as error:
+                    return Failure(None, str(error), retryable=True)

@@ -1,36 +1,36 @@
-"""One HTTP exchange with a deadline, a size limit, and a typed error for every way it can fail.
+"""HTTP for all partners: one exchange with a deadline, a size limit, and an error that names what failed.
 
-How long to wait before an API is asked again.
-
-What became of something that was posted to an API, told without anything of what was sent or answered.
-
-HTTP clients for many calls at once, each used by one call at a time and then by the next.
-
-An httpx transport on aiohttp's connections: for thousands of calls a second from one process.
-
-A call costs a third of the CPU that httpx's own connections take, which is what limits how fast a task can post.
-Whoever calls it gives and gets httpx's requests, answers and errors.
+aiohttp does the work, because a call by it costs a third of the CPU that one by httpx's connections takes, and that
+limits how fast a task can post. Only what comes back is read more leniently than aiohttp reads it: see
+:class:`LenientResponseHandler`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import io
-import random
+import os
+import re
 import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from urllib.request import getproxies, proxy_bypass
+from ipaddress import ip_address, ip_network
+from string import printable
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote, urlsplit
+from urllib.request import getproxies
 
 import aiohttp
-import httpx
+import certifi
+from aiohttp.client_proto import ResponseHandler
+from yarl import URL
 
-from include.errors import ApiRefusedError, ApiUnavailableError, AuthRefusedError
+from include.errors import ApiRefusedError, ApiUnavailableError, AuthRefusedError, InvalidAnswerError, NoResponseError
 
 TIMEOUT_SECONDS = 30.0
 """Deadline of one whole exchange, connection to last byte (spec: archive, Fetch)."""
@@ -40,15 +40,385 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 
 TRANSIENT_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 
+IDLE_SECONDS = 5.0
+"""A connection is not used again after so long: its server may be about to close it."""
+
+_MAX_HEAD_BYTES = 256 * 1024
+_MAX_HEADER_BYTES = 8000
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] +(\d{3})\b")
+_BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+_HEADERS_READ = frozenset({b"connection", b"content-encoding", b"retry-after"})
+_AIOHTTP_WARNS_FROM = 1024 * 1024
+_SECONDS = re.compile(r"\d+(?:\.\d*)?", re.ASCII)
+_PRINTABLE = "".join(mark for mark in printable if "!" <= mark <= "~")
+
 
 @functools.cache
 def tls_context() -> ssl.SSLContext:
     """The TLS settings that all clients of the process share: loading the certificates costs some 20 ms."""
-    return httpx.create_ssl_context()
+    own = os.environ.get("SSL_CERT_FILE")
+    return ssl.create_default_context(cafile=own or certifi.where(), capath=os.environ.get("SSL_CERT_DIR"))
+
+
+def parse_url(text: str) -> URL:
+    """An absolute URL whose path and query are sent as they stand, but for what is not ASCII.
+
+    Raises:
+        ValueError: it is no such URL, or names a user; the message, such as ``is no URL``, quotes nothing.
+    """
+    try:
+        parts = urlsplit(text)
+        host = parts.hostname or ""
+        host = host if host.isascii() else host.encode("idna").decode()
+        port = "" if parts.port is None else f":{parts.port}"
+    except ValueError:
+        # Its text quotes what cannot be read.
+        raise ValueError("is no URL") from None
+    if any(mark < " " or mark == "\x7f" for mark in text):
+        raise ValueError("is no URL: it has control characters")
+    if not parts.scheme or not host:
+        raise ValueError("must begin with a scheme, such as https://, and name a host")
+    if "@" in parts.netloc:
+        raise ValueError("must hold no user and no password")
+    address = f"[{host}]" if ":" in host else host
+    query = f"?{quote(parts.query, safe=_PRINTABLE)}" if parts.query else ""
+    return URL(
+        f"{parts.scheme}://{address}{port}{quote(parts.path, safe=_PRINTABLE) or '/'}{query}",
+        encoded=True,
+    )
+
+
+def proxy_of(url: URL) -> str | None:
+    """The proxy that the environment names for a URL (``https_proxy``, ``no_proxy`` ...), if any.
+
+    An entry of ``no_proxy`` is ``*``, a name (which also means the names below it), an address, or a network; names
+    and addresses may have a port.
+    """
+    proxies = getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if not proxy or any(_is_meant(entry.strip().lower(), url) for entry in proxies.get("no", "").split(",")):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _is_meant(entry: str, url: URL) -> bool:
+    host = str(url.raw_host)
+    if entry in ("", "*"):
+        return bool(entry)
+    name, _, port = entry.rpartition(":") if entry.count(":") == 1 or "]:" in entry else (entry, "", "")
+    if port and port != str(url.port):
+        return False
+    name = name.strip("[]")
+    try:
+        return ip_address(host) in ip_network(name, strict=False)
+    except ValueError:
+        name = name.removeprefix("*").removeprefix(".")
+        return host == name or host.endswith(f".{name}")
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a partner answered.
+
+    Args:
+        headers: ``Content-Encoding`` and ``Retry-After``; no others are kept.
+        body: as it came; None if it was not read to its end.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes | None
+
+
+class HttpClient:
+    """Opens as many connections as there are calls at once, and keeps them for the next. Follows no redirects.
+
+    Use as ``async with``; then by another event loop, if need be.
+
+    Args:
+        open_session: makes what aiohttp sends by; tests give a session of theirs.
+        proxies: use those of the environment.
+    """
+
+    def __init__(
+        self, open_session: Callable[[], aiohttp.ClientSession] | None = None, *, proxies: bool = True
+    ) -> None:
+        self._open_session = open_session or new_session
+        self._proxies = proxies
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections; the next call opens others."""
+        if self._session is not None:
+            session, self._session = self._session, None
+            await session.close()
+
+    async def exchange(
+        self,
+        method: str,
+        url: URL | str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        seconds: float = TIMEOUT_SECONDS,
+        max_bytes: int = MAX_BODY_BYTES,
+        body_seconds: float | None = None,
+        what: str = "",
+    ) -> Response:
+        """Send once and read the response.
+
+        Args:
+            method: such as ``POST``.
+            url: absolute; as text it is read by :func:`parse_url`.
+            headers: beside those that HTTP itself needs.
+            body: sent as it is.
+            seconds: for the whole exchange, so that a slow drip ends as well.
+            max_bytes: of the response's body; a longer one is given up, and None stands for it.
+            body_seconds: for the response's body after its status has come. One that takes longer, or breaks off, is
+                given up as well. None = the body is needed: without it there is no response.
+            what: names the call in messages, such as ``DEX API``.
+
+        Raises:
+            NoResponseError: the connection failed, or the time ran out; names host and port, and quotes nothing.
+            ApiRefusedError: the URL cannot be used.
+        """
+        prefix = f"{what}: " if what else ""
+        try:
+            target = parse_url(url) if isinstance(url, str) else url
+        except ValueError as error:
+            raise ApiRefusedError(f"{prefix}the URL {error}") from None
+        if self._session is None:
+            self._session = self._open_session()
+        proxy = proxy_of(target) if self._proxies else None
+        address = f"{target.raw_host}:{target.port}"
+        try:
+            async with asyncio.timeout(seconds):
+                # A body in pieces loses the response of a partner that refuses it before it has read it all.
+                sent = _OnePiece(body) if body is not None and len(body) > _AIOHTTP_WARNS_FROM else body
+                answer = await self._session.request(
+                    method, target, data=sent, headers=headers, proxy=proxy, allow_redirects=False
+                )
+                try:
+                    read = await _read(answer, max_bytes, body_seconds)
+                finally:
+                    # A connection whose response was read to its end has been given back by now.
+                    answer.close()
+        except TimeoutError:
+            raise NoResponseError(f"{prefix}no answer from {address} within {seconds:g} s") from None
+        except aiohttp.InvalidURL:
+            raise ApiRefusedError(f"{prefix}the URL cannot be used: its host is {target.raw_host}") from None
+        # Not chained: aiohttp's errors quote what came back. ValueError: a proxy that aiohttp cannot use.
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise NoResponseError(f"{prefix}connection to {address} failed: {_reason(error)}") from None
+        return Response(answer.status, answer.headers, read)
+
+
+class _OnePiece(aiohttp.Payload):
+    """A large body, without the warning that aiohttp has for it."""
+
+    def __init__(self, value: bytes) -> None:
+        super().__init__(value)
+        self._size = len(value)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return str(self._value, encoding, errors)
+
+    async def write(self, writer: Any) -> None:
+        await writer.write(self._value)
+
+
+async def _read(answer: aiohttp.ClientResponse, max_bytes: int, body_seconds: float | None) -> bytes | None:
+    body = bytearray()
+    try:
+        async with asyncio.timeout(body_seconds) as time:
+            async for piece in answer.content.iter_any():
+                body += piece
+                if len(body) > max_bytes:
+                    return None
+    except TimeoutError:
+        # The status has been seen, and nothing depends on the rest; but the deadline of all is the caller's.
+        if not time.expired():
+            raise
+        return None
+    except (aiohttp.ClientError, OSError):
+        if body_seconds is None:
+            raise
+        return None
+    return bytes(body)
+
+
+def _reason(error: Exception) -> str:
+    """Why there was no response, without a word of what the other side sent."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"certificate: {getattr(error.certificate_error, 'verify_message', 'it is not for this host')}"
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy answered {error.status}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        cause = error.os_error
+        if isinstance(cause, RefusedAddressError):
+            return str(cause)
+        if isinstance(error, aiohttp.ClientConnectorDNSError):
+            return "name not known"
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS: {(cause.reason or 'failed').lower().replace('_', ' ')}"
+        at_proxy = "the proxy: " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
+        return at_proxy + (os.strerror(cause.errno).lower() if cause.errno else "no address answers")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "what came back is not HTTP"
+    if isinstance(error, ssl.SSLError):
+        return "TLS: broke off"
+    if isinstance(error, aiohttp.ClientError | OSError):
+        return "closed before the answer was complete"
+    return "the environment names a proxy that is none for HTTP"
+
+
+class RefusedAddressError(OSError):
+    """A host has an address that may not be connected to."""
+
+
+def new_session(
+    connector: Callable[[], aiohttp.TCPConnector] | None = None, headers: Mapping[str, str] | None = None
+) -> aiohttp.ClientSession:
+    """A session that sends nothing by itself but what HTTP needs.
+
+    Args:
+        connector: makes its connections.
+        headers: sent with each request. The default asks for an unencoded body, so that the bytes are the server's.
+    """
+    return aiohttp.ClientSession(
+        connector=connector() if connector else Connector(),
+        headers=headers or {"User-Agent": "pipelines", "Accept": "*/*", "Accept-Encoding": "identity"},
+        skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type"),
+        # What an answer sets must not be sent along with another call.
+        cookie_jar=aiohttp.DummyCookieJar(),
+        # Each exchange has one deadline, which is not aiohttp's.
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+        auto_decompress=False,
+    )
+
+
+class Connector(aiohttp.TCPConnector):
+    """Connections that read responses leniently; takes what aiohttp's own connector takes."""
+
+    def __init__(
+        self, *, idle_seconds: float = IDLE_SECONDS, tls: ssl.SSLContext | None = None, **options: Any
+    ) -> None:
+        super().__init__(limit=0, ssl=tls or tls_context(), keepalive_timeout=idle_seconds, **options)
+        # aiohttp has no public way to choose the class; tests/integration/test_http_framing.py notices a change.
+        handler: type[ResponseHandler] = LenientResponseHandler
+        self._factory = functools.partial(handler, loop=asyncio.get_running_loop())
+
+
+class LenientResponseHandler(ResponseHandler):
+    """Reads a response's head before aiohttp does, and leaves of it what aiohttp needs.
+
+    aiohttp gives a whole response up, its status too, for many or long headers, bytes after a status without a body, a
+    length that is given twice, or beside chunks. But what a status says counts: a batch that was accepted must not be
+    sent again.
+    """
+
+    _head: bytearray | None = None
+
+    def set_response_params(self, **options: Any) -> None:
+        """Called by aiohttp for each request, before its response is read."""
+        self._head = bytearray()
+        super().set_response_params(**options)
+
+    def data_received(self, data: bytes) -> None:
+        """Called with what has come."""
+        while self._head is not None and data:
+            self._head += data
+            end = _HEAD_END.search(self._head)
+            if end is None and len(self._head) <= _MAX_HEAD_BYTES:
+                return
+            head, data = (self._head, b"") if end is None else (self._head[: end.end()], bytes(self._head[end.end() :]))
+            status, normal = _normal_head(bytes(head))
+            # An interim response (1xx) is followed by another head.
+            self._head = bytearray() if status // 100 == 1 else None
+            # Apart from the body, which may be wrong and must not take the head with it.
+            super().data_received(normal)
+            if end is None and self.transport is not None:
+                # A head without end: its status counts, and there is nothing else to be had.
+                self.transport.abort()
+        if data:
+            super().data_received(data)
+
+    def close(self) -> None:
+        """Close at once: nothing that is still to be sent matters, and a stranger may be slow to read it."""
+        self.abort()
+
+
+def _normal_head(head: bytes) -> tuple[int, bytes]:
+    """A response's status, and its head with the headers that are read and an unequivocal length."""
+    lines = re.split(rb"\r?\n", head)
+    found = _STATUS_LINE.match(lines[0])
+    if found is None:
+        return 0, head
+    status = int(found[1])
+    kept, lengths, codings = [lines[0]], set[bytes](), b""
+    for line in lines[1:]:
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        if name == b"content-length":
+            lengths.update(part.strip() for part in value.split(b","))
+        elif name == b"transfer-encoding":
+            codings += value.lower()
+        elif name in _HEADERS_READ and len(line) <= _MAX_HEADER_BYTES:
+            kept.append(line)
+    if status in _BODILESS or status // 100 == 1:
+        # What follows all the same belongs to nothing.
+        framing = b"Connection: close" if (codings or lengths - {b"0"}) and status in _BODILESS else b""
+    elif b"chunked" in codings:
+        framing = b"Transfer-Encoding: chunked"
+    elif len(lengths) == 1 and min(lengths).isdigit():
+        framing = b"Content-Length: " + min(lengths)
+    else:
+        # The end of the connection is the end of the body.
+        framing = b"Connection: close"
+    return status, b"\r\n".join([*kept, *([framing] if framing else []), b"", b""])
+
+
+def body_of(response: Response, *, what: str, max_bytes: int = MAX_BODY_BYTES) -> bytes:
+    """The body of a response, decoded if the server encoded it though it was not asked to.
+
+    Args:
+        response: from :meth:`HttpClient.exchange` with the same limit.
+        what: names the call in messages, such as ``DEX API``.
+        max_bytes: largest body, decoded.
+
+    Raises:
+        ApiRefusedError: it is larger.
+        InvalidAnswerError: it is not encoded as its ``Content-Encoding`` says.
+    """
+    body, coding = response.body, response.headers.get("Content-Encoding", "identity").strip().lower()
+    if body is not None and coding not in ("", "identity"):
+        decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        try:
+            if coding not in ("gzip", "x-gzip", "deflate"):
+                raise zlib.error
+            body = decoder.decompress(body, max_bytes + 1)
+            if not decoder.eof and len(body) <= max_bytes:
+                raise zlib.error
+        except zlib.error:
+            raise InvalidAnswerError(f"{what} sent a body that its Content-Encoding does not fit") from None
+    if body is None or len(body) > max_bytes:
+        raise ApiRefusedError(f"{what} sent more than {max_bytes:,} bytes; nothing was kept")
+    return body
 
 
 def retry_after_seconds(value: str | None, *, now: datetime) -> float | None:
     """Seconds asked for by a ``Retry-After`` header (RFC 9110, 10.2.3): a number or an HTTP date.
+
+    Some servers send a fraction, or several numbers where a proxy added its own: the longest is meant.
 
     Args:
         value: the header, or None.
@@ -59,124 +429,16 @@ def retry_after_seconds(value: str | None, *, now: datetime) -> float | None:
     """
     if value is None:
         return None
-    text = value.strip()
-    if text.isascii() and text.isdigit():
-        return float(text)
+    parts = [part.strip() for part in value.split(",")]
+    if all(_SECONDS.fullmatch(part) for part in parts):
+        return max(map(float, parts))
     try:
-        moment = parsedate_to_datetime(text)
+        moment = parsedate_to_datetime(value.strip())
     except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return max(0.0, (moment - now).total_seconds())
-
-
-def raise_for_status(response: httpx.Response, *, what: str) -> None:
-    """Turn any status but 200 into the error that says whether a retry can mend it.
-
-    Args:
-        response: its body need not be read yet.
-        what: names the call in the message, such as ``DEX API``.
-
-    Raises:
-        ApiUnavailableError: 408, 425, 429 and 5xx, with the ``Retry-After`` it carried.
-        AuthRefusedError: 401.
-        ApiRefusedError: every other status.
-    """
-    status = response.status_code
-    if status == HTTPStatus.OK:
-        return
-    message = f"{what} answered {status}"
-    if status in TRANSIENT_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        asked = retry_after_seconds(response.headers.get("Retry-After"), now=datetime.now(UTC))
-        raise ApiUnavailableError(message, retry_after=asked)
-    if status == HTTPStatus.UNAUTHORIZED:
-        raise AuthRefusedError(f"{message}: it refuses a token that was just issued")
-    raise ApiRefusedError(message)
-
-
-async def get_body(
-    http: httpx.AsyncClient,
-    url: str,
-    *,
-    params: dict[str, str],
-    what: str,
-    timeout: float = TIMEOUT_SECONDS,
-    max_bytes: int = MAX_BODY_BYTES,
-) -> bytes:
-    """The body of ``GET url``, byte for byte, when the answer is 200.
-
-    Asks for an unencoded body, so that the bytes are those the server wrote (a server that encodes all the same is
-    decoded). Redirects are not followed.
-
-    Args:
-        http: its authentication, if any, is used.
-        url: absolute URL.
-        params: the query.
-        what: names the call in messages.
-        timeout: seconds for the whole exchange, so that a slow drip ends as well.
-        max_bytes: a larger body is refused.
-
-    Raises:
-        ApiUnavailableError: time-out, connection error, 408, 425, 429, 5xx.
-        AuthRefusedError: 401 after the client's authentication did what it could.
-        ApiRefusedError: any other status, or a body beyond ``max_bytes``.
-    """
-    try:
-        async with (
-            asyncio.timeout(timeout),
-            http.stream("GET", url, params=params, headers={"Accept-Encoding": "identity"}) as response,
-        ):
-            raise_for_status(response, what=what)
-            body = bytearray()
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > max_bytes:
-                    raise ApiRefusedError(f"{what} sent more than {max_bytes:,} bytes; nothing was kept")
-            return bytes(body)
-    except (TimeoutError, httpx.TimeoutException) as error:
-        raise ApiUnavailableError(f"{what} did not answer in full within {timeout:g} s") from error
-    except httpx.TransportError as error:
-        raise ApiUnavailableError(f"connection to the {what} failed: {type(error).__name__}") from error
-    except httpx.DecodingError as error:
-        raise ApiRefusedError(f"{what} sent a body that its Content-Encoding does not fit") from error
-
-
-FIRST_SECONDS = 1.0
-MAX_SECONDS = 60.0
-"""Longest wait inside a task, whatever an answer's ``Retry-After`` asks for: what takes longer is for a later try."""
-
-
-def retry_delay(failures: int, asked: float | None, *, longest: float = MAX_SECONDS) -> float:
-    """Seconds to wait: 1, 2, 4, ... and up to half as much again by chance, but not less than what was asked for.
-
-    Args:
-        failures: how often the call has failed by now, from 1.
-        asked: ``Retry-After`` of the answer, if it had one.
-        longest: limit of both, before chance adds to it.
-    """
-    own = min(FIRST_SECONDS * 2.0 ** (failures - 1), longest) * random.uniform(1.0, 1.5)  # noqa: S311
-    # Jitter on top of what was asked for too: many callers were told the same.
-    return max(own, min(asked or 0.0, longest) + random.uniform(0.0, 0.5))  # noqa: S311
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """What became of one batch.
-
-    Args:
-        accepted: the API took it.
-        attempts: how often it was sent, the one after a new login not counted.
-        status: of the last answer, if the batch was not accepted and there was one.
-        error: why it was not accepted, on a short line without anything of the answer's body.
-        first_failed_at: when it first failed, if it did.
-    """
-
-    accepted: bool
-    attempts: int
-    status: int | None = None
-    error: str | None = None
-    first_failed_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -196,16 +458,16 @@ class Failure:
     retry_after: float | None = None
 
 
-def failure_of(response: httpx.Response, *, now: datetime) -> Failure | None:
-    """What an answer's status says: None if the API accepted.
+def failure_of(response: Response, *, now: datetime) -> Failure | None:
+    """What a response's status says: None if the API accepted.
 
     Args:
-        response: its body need not be read.
+        response: what was answered.
         now: an aware time that a ``Retry-After`` with a date is compared with.
     """
-    if response.is_success:
+    status = response.status
+    if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return None
-    status = response.status_code
     try:
         text = f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
@@ -215,127 +477,24 @@ def failure_of(response: httpx.Response, *, now: datetime) -> Failure | None:
     return Failure(status, text, retryable, asked)
 
 
-class Lines:
-    """Clients of one connection each.
-
-    One client's pool looks at all its connections on every call, which costs more than the call from some thirty
-    connections on.
+def raise_for_status(response: Response, *, what: str) -> None:
+    """Turn any status but 200 into the error that says whether a retry can help.
 
     Args:
-        timeout: seconds, of every step of a call.
-        transport: stands in for the network in tests.
-        auth: how each call is authenticated, if the client does it.
+        response: what was answered.
+        what: names the call in the message, such as ``DEX API``.
+
+    Raises:
+        ApiUnavailableError: 408, 425, 429 and 5xx, with the ``Retry-After`` it carried.
+        AuthRefusedError: 401.
+        ApiRefusedError: every other status.
     """
-
-    def __init__(
-        self, *, timeout: float, transport: httpx.AsyncBaseTransport | None, auth: httpx.Auth | None = None
-    ) -> None:
-        self._timeout = timeout
-        self._transport = transport
-        self._auth = auth
-        self._idle: list[httpx.AsyncClient] = []
-
-    @contextmanager
-    def line(self) -> Iterator[httpx.AsyncClient]:
-        """A client that nobody else uses during the block."""
-        http = self._idle.pop() if self._idle else self._connect()
-        # What an answer sets must not be sent along with another call.
-        http.cookies.clear()
-        try:
-            yield http
-        finally:
-            self._idle.append(http)
-
-    async def close(self) -> None:
-        """Close every client; none may be in use."""
-        for http in self._idle:
-            await http.aclose()
-
-    def _connect(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            auth=self._auth,
-            limits=httpx.Limits(max_connections=1),
-            timeout=self._timeout,
-            transport=self._transport,
-            verify=tls_context(),
-        )
-
-
-_IN_ONE_PIECE = 1024 * 1024
-"""A larger body is sent in pieces, so that other calls get their turn."""
-
-_IDLE_SECONDS = 5.0
-"""A connection is not used again after so long: its server may be about to close it."""
-
-
-class AiohttpTransport(httpx.AsyncBaseTransport):
-    """Opens as many connections as there are calls at once. Time-outs are the caller's, and so are redirects.
-
-    Usable by one event loop; all its requests go to one host.
-    """
-
-    def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; the answer's body is still to be read, or to be closed.
-
-        Raises:
-            httpx.ConnectError: there is no connection.
-            httpx.ReadError: it broke, or what came back is not HTTP.
-        """
-        if self._session is None:
-            self._session = _open(request.url)
-        body = request.content
-        with _errors_of_httpx():
-            answer = await self._session.request(
-                request.method,
-                str(request.url),
-                data=io.BytesIO(body) if len(body) > _IN_ONE_PIECE else body,
-                headers=request.headers.multi_items(),
-                allow_redirects=False,
-            )
-        return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer))
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
-
-
-class _Body(httpx.AsyncByteStream):
-    """The body of an answer, as it comes."""
-
-    def __init__(self, answer: aiohttp.ClientResponse) -> None:
-        self._answer = answer
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _errors_of_httpx():
-            async for piece in self._answer.content.iter_any():
-                yield piece
-
-    async def aclose(self) -> None:
-        # One that was read to its end has given its connection back by now; any other's cannot be used again.
-        self._answer.close()
-
-
-def _open(url: httpx.URL) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ssl=tls_context(), keepalive_timeout=_IDLE_SECONDS),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-        auto_decompress=False,
-        # What an answer sets must not be sent along with another call.
-        cookie_jar=aiohttp.DummyCookieJar(),
-        # As httpx does by itself. Left to aiohttp, it would be looked up in a thread at every call.
-        proxy=None if proxy_bypass(url.host) else getproxies().get(url.scheme),
-    )
-
-
-@contextmanager
-def _errors_of_httpx() -> Iterator[None]:
-    try:
-        yield
-    except aiohttp.ClientConnectorError as error:
-        raise httpx.ConnectError(type(error).__name__) from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise httpx.ReadError(type(error).__name__) from error
+    if response.status == HTTPStatus.OK:
+        return
+    message = f"{what} answered {response.status}"
+    failure = failure_of(response, now=datetime.now(UTC))
+    if failure is not None and failure.retryable:
+        raise ApiUnavailableError(message, retry_after=failure.retry_after)
+    if response.status == HTTPStatus.UNAUTHORIZED:
+        raise AuthRefusedError(f"{message}: it refuses a token that was just issued")
+    raise ApiRefusedError(message)

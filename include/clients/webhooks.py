@@ -1,44 +1,55 @@
-"""Posts to webhooks of strangers: bounded in time and size, and to public addresses only (spec: events, Safe).
-
-Connections to public addresses only, whatever a name resolves to (spec: events, Safe).
-
-The host is resolved here, once for each connection. What was checked is what is connected to, so a name server that
-answers otherwise the next time gains nothing. TLS and the Host header still see the name.
-"""
+"""Posts to webhooks of strangers: bounded in time and size, and to public addresses only (spec: events, Safe)."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from ssl import SSLContext
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
-import aiohttp
-import httpx
-from aiohttp.client_proto import ResponseHandler
+from aiohttp import AddrInfoType, ClientSession
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from include.clients.http import Failure, failure_of, tls_context
+from include.clients.http import (
+    Connector,
+    Failure,
+    HttpClient,
+    RefusedAddressError,
+    failure_of,
+    new_session,
+    parse_url,
+)
+from include.errors import ApiRefusedError, NoResponseError
 
-Resolve = Callable[[str, int], Awaitable[list[str]]]
-"""The addresses of a host; the port is for the resolver's hints. Raises ``OSError`` if there are none."""
-
-CONNECT_SECONDS = 3.0
-"""For one address of several: the next may answer."""
+POST_SECONDS = 10.0
+"""Deadline of one whole exchange, from the name's lookup to the last byte that is read."""
 
 MAX_ADDRESSES = 4
-"""Tried of one answer."""
+"""Tried of one answer of a name server."""
 
-_PROTOCOLS = IPv4Network("192.0.0.0/24")
-"""Kept for protocols (RFC 6890); Python takes most of it for public in some versions."""
+_MAX_ANSWER_BYTES = 1024
+"""What is read of an answer's body, and thrown away, to use the connection again; of a longer one it is closed."""
 
+_BODY_SECONDS = 1.0
+"""How long that may take: the status has been seen, and nothing depends on the rest."""
+
+_IDLE_SECONDS = 3.0
+"""How long a connection is kept between two posts: less than servers keep theirs, so that none is used half closed."""
+
+_NOT_PUBLIC = (
+    # Kept for protocols (RFC 6890), and for documentation (RFC 9637); Python takes them for public in some versions.
+    IPv4Network("192.0.0.0/24"),
+    IPv6Network("3fff::/20"),
+)
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
 _LOOKUPS = ThreadPoolExecutor(256, thread_name_prefix="lookup")
@@ -46,33 +57,11 @@ _LOOKUPS = ThreadPoolExecutor(256, thread_name_prefix="lookup")
 on for up to half a minute when its post has given up after ten seconds; so there are four times the 64 posts that a
 task makes at once."""
 
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+"""The addresses of a host; the port is for the resolver's hints. Raises ``OSError`` if there are none."""
 
-class ConnectError(aiohttp.ClientConnectionError):
-    """There is no connection to the host."""
-
-
-class NotPublicError(ConnectError):
-    """The host has an address that is not public; nothing was connected to."""
-
-
-class Network(Protocol):
-    """Makes connections to addresses."""
-
-    async def __call__[P: asyncio.BaseProtocol](
-        self, make: Callable[[], P], address: str, port: int, *, tls: SSLContext | None, name: str
-    ) -> P:
-        """Connect, and have a protocol speak over the connection.
-
-        Args:
-            make: makes the protocol.
-            address: an IP address.
-            port: at that address.
-            tls: None = without TLS.
-            name: that the certificate must be for.
-
-        Raises:
-            OSError: there is no connection, or TLS failed.
-        """
+OpenSocket = Callable[[AddrInfoType], socket.socket]
+"""Makes the socket for an address, before it is connected."""
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
@@ -88,7 +77,7 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
             return is_public(carried)
         if address not in _GLOBAL_UNICAST:
             return False
-    elif address in _PROTOCOLS:
+    if any(address in network for network in _NOT_PUBLIC):
         return False
     return address.is_global and not (address.is_multicast or address.is_reserved)
 
@@ -101,127 +90,98 @@ async def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-async def connect[P: asyncio.BaseProtocol](
-    make: Callable[[], P], address: str, port: int, *, tls: SSLContext | None, name: str
-) -> P:
-    """Connect over the system's sockets; see :class:`Network`."""
-    loop = asyncio.get_running_loop()
-    connection = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        connection.setblocking(False)
-        async with asyncio.timeout(CONNECT_SECONDS):
-            await loop.sock_connect(connection, (address, port))
-        _, protocol = await loop.create_connection(
-            make, sock=connection, ssl=tls, server_hostname=name if tls is not None else None
-        )
-    except BaseException:
-        connection.close()
-        raise
-    return protocol
+def new_socket(address: AddrInfoType) -> socket.socket:
+    """A socket of the system."""
+    family, kind, protocol, _, _ = address
+    return socket.socket(family, kind, protocol)
 
 
-class PublicNetwork:
-    """Connects to hosts.
+class _Resolver(AbstractResolver):
+    """What aiohttp asks about names, for each connection anew.
+
+    Args:
+        lookup: see :data:`Resolve`.
+        check: refuses an address.
+    """
+
+    def __init__(self, lookup: Resolve, check: Callable[[str], None]) -> None:
+        self._lookup = lookup
+        self._check = check
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        try:
+            addresses = await self._lookup(host, port)
+        except ValueError as error:
+            # Of a name that cannot be written as DNS has it.
+            raise OSError("not a name") from error
+        if not addresses:
+            raise OSError("no address")
+        for address in addresses:
+            # One that leads inside is one too many: whoever owns the name chose them all.
+            self._check(address)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in addresses[:MAX_ADDRESSES]
+        ]
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def open_webhooks(
+    *,
+    public_only: bool = True,
+    lookup: Resolve = resolve,
+    open_socket: OpenSocket = new_socket,
+    tls: ssl.SSLContext | None = None,
+) -> HttpClient:
+    """What posts to strangers: no proxies, redirects or cookies, and to public addresses only, whatever a name
+    resolves to.
+
+    Every connection's address is checked when its socket is made, be it from a name server or in the URL itself: what
+    was checked is what is connected to, so a name server that answers otherwise the next time gains nothing. TLS and
+    the Host header still see the name.
 
     Args:
         public_only: False also connects to this machine and private networks, as the local stack needs.
-        resolve: see :data:`Resolve`.
-        network: makes the connection to an address.
+        lookup: see :data:`Resolve`.
+        open_socket: see :data:`OpenSocket`.
+        tls: whose certificates to trust; the default is everybody's.
     """
 
-    def __init__(self, *, public_only: bool = True, resolve: Resolve = resolve, network: Network = connect) -> None:
-        self._public_only = public_only
-        self._resolve = resolve
-        self._network = network
+    def check(address: str) -> None:
+        if public_only and not is_public(ip_address(address)):
+            raise RefusedAddressError("the host's address is not public")
 
-    async def connect[P: asyncio.BaseProtocol](
-        self, make: Callable[[], P], host: str, port: int, *, tls: SSLContext | None = None
-    ) -> P:
-        """Connect to the first address of the host that answers.
+    def guarded(address: AddrInfoType) -> socket.socket:
+        check(str(address[4][0]))
+        return open_socket(address)
 
-        Args:
-            make: makes the protocol that speaks over the connection.
-            host: a name, or an address, which is checked like those of a name.
-            port: at that host.
-            tls: None = without TLS. The certificate must be for the host.
-
-        Raises:
-            NotPublicError: one of its addresses is not public.
-            ConnectError: the host is unknown, or no address answers as it should.
-        """
-        try:
-            addresses = await self._resolve(host, port)
-        except (OSError, ValueError) as error:
-            raise ConnectError("the host is unknown") from error
-        # One address of several that leads inside is one too many: whoever owns the name chose them all.
-        if self._public_only and not all(is_public(ip_address(address)) for address in addresses):
-            raise NotPublicError("the host's address is not public")
-        failure: Exception | None = None
-        for address in addresses[:MAX_ADDRESSES]:
-            try:
-                return await self._network(make, address, port, tls=tls, name=host)
-            except (OSError, ValueError) as error:
-                failure = error
-        raise ConnectError("no address of the host answers") from failure
-
-
-class PublicConnector(aiohttp.BaseConnector):
-    """What an aiohttp session connects by.
-
-    aiohttp's own connector does not ask its resolver about a host that is an address; this one takes every connection
-    the same way. How to make connections is all that it changes, as aiohttp's connectors for other sockets do.
-
-    Args:
-        network: makes the connections.
-        tls: for URLs with https.
-        keep_seconds: how long a connection is kept that nobody uses.
-    """
-
-    def __init__(self, network: PublicNetwork, tls: SSLContext, *, keep_seconds: float) -> None:
-        super().__init__(keepalive_timeout=keep_seconds)
-        self._network = network
-        self._tls = tls
-        self._transports: list[asyncio.Transport] = []
-
-    def close(self, *, abort_ssl: bool = True) -> Awaitable[None]:
-        """Close all connections at once: a stranger need neither read what was sent, nor bid farewell by TLS."""
-        for transport in self._transports:
-            transport.abort()
-        return super().close(abort_ssl=abort_ssl)
-
-    async def _create_connection(
-        self, req: aiohttp.ClientRequest, traces: object, timeout: aiohttp.ClientTimeout
-    ) -> ResponseHandler:
-        protocol = await self._network.connect(
-            self._factory, str(req.url.raw_host), int(req.port or 0), tls=self._tls if req.is_ssl() else None
+    def connector() -> Connector:
+        return Connector(
+            idle_seconds=_IDLE_SECONDS,
+            tls=tls,
+            resolver=_Resolver(lookup, check),
+            use_dns_cache=False,
+            socket_factory=guarded,
         )
-        if protocol.transport is not None:
-            self._transports.append(protocol.transport)
-        return protocol
 
-
-POST_SECONDS = 10.0
-"""Deadline of one whole exchange, from the name's lookup to the last byte that is read."""
-
-_MAX_ANSWER_BYTES = 1024
-"""What is read of an answer's body, and thrown away, to use the connection again; of a longer one it is closed."""
-
-_BODY_SECONDS = 1.0
-"""How long that may take: the status has been seen, and nothing depends on the rest."""
-
-_KEEP_SECONDS = 3.0
-"""How long a connection is kept between two posts: less than servers keep theirs, so that none is used half closed."""
-
-_MAX_HEADER_BYTES = 65_536
-"""Of one header. aiohttp takes 8 KB otherwise, which some sites' policies exceed: they would get every event again."""
-
-_BROKEN = (OSError, aiohttp.ClientError)
-"""How a connection ends badly. ``OSError`` has the time-outs, and also the errors of TLS after its handshake."""
+    session: Callable[[], ClientSession] = functools.partial(new_session, connector, {"User-Agent": "webhooks"})
+    return HttpClient(session, proxies=False)
 
 
 @dataclass(frozen=True)
 class WebhookResponse:
-    """What a receiver said.
+    """What an endpoint said.
 
     Args:
         status: of the answer; None if there was none.
@@ -233,19 +193,16 @@ class WebhookResponse:
 
     @property
     def accepted(self) -> bool:
-        """The receiver answered 2xx in time."""
+        """The endpoint answered 2xx in time."""
         return self.failure is None
 
 
 class Endpoint:
     """One webhook. Use as ``async with Endpoint(...)``; one post at a time, over one connection while it is good.
 
-    aiohttp is used with everything left out that must not be here: proxies of the environment, redirects, cookies. A
-    post by it takes half the CPU that one by httpx's connections does.
-
     Args:
         url: as the owner gave it.
-        network: makes connections, and decides which may be made.
+        http: see :func:`open_webhooks`; closed with this endpoint.
         https_only: False also posts to http, as the local stack needs.
         seconds: see :data:`POST_SECONDS`.
         clock: seconds since the epoch, that a ``Retry-After`` with a date is compared with.
@@ -254,19 +211,16 @@ class Endpoint:
     def __init__(
         self,
         url: str,
-        network: PublicNetwork,
+        http: HttpClient,
         *,
         https_only: bool = True,
         seconds: float = POST_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        usable = usable_url(url, https_only=https_only)
-        # As it is: a path or a token in it that was encoded anew would be another one.
-        self._target = None if usable is None else URL(str(usable), encoded=True)
-        self._network = network
+        self._url = usable_url(url, https_only=https_only)
+        self._http = http
         self._seconds = seconds
         self._clock = clock
-        self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -278,9 +232,7 @@ class Endpoint:
 
     async def close(self) -> None:
         """Close the connection; the next post makes another."""
-        if self._session is not None:
-            session, self._session = self._session, None
-            await session.close()
+        await self._http.close()
 
     async def post(self, body: bytes, headers: Mapping[str, str]) -> WebhookResponse:
         """Post once.
@@ -290,60 +242,26 @@ class Endpoint:
             headers: beside those that HTTP itself needs.
 
         Returns:
-            what the receiver said; its body is neither kept nor told.
+            what the endpoint said; its body is neither kept nor quoted.
         """
-        if self._target is None:
+        if self._url is None:
             return _failed("the URL cannot be used")
-        deadline = asyncio.get_running_loop().time() + self._seconds
         try:
-            async with asyncio.timeout_at(deadline):
-                answer = await self._connected().post(self._target, data=body, headers=headers, allow_redirects=False)
-        except TimeoutError:
-            await self.close()
-            return _failed(f"no answer within {self._seconds:g} s")
-        except _BROKEN as error:
-            await self.close()
-            known = isinstance(error, NotPublicError)
-            return _failed(str(error) if known else f"connection failed: {type(error).__name__}")
-        await self._read_on(answer, deadline)
-        if 200 <= answer.status < 300:
-            return WebhookResponse(answer.status)
-        response = httpx.Response(answer.status, headers=answer.raw_headers)
-        return WebhookResponse(answer.status, failure_of(response, now=datetime.fromtimestamp(self._clock(), UTC)))
-
-    def _connected(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=PublicConnector(self._network, tls_context(), keep_seconds=_KEEP_SECONDS),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": "webhooks"},
-                skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type"),
-                # A post has one deadline, which is not aiohttp's.
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-                auto_decompress=False,
-                max_line_size=_MAX_HEADER_BYTES,
-                max_field_size=_MAX_HEADER_BYTES,
+            response = await self._http.exchange(
+                "POST",
+                self._url,
+                headers=headers,
+                body=body,
+                seconds=self._seconds,
+                max_bytes=_MAX_ANSWER_BYTES,
+                body_seconds=min(_BODY_SECONDS, self._seconds / 2),
             )
-        return self._session
-
-    async def _read_on(self, answer: aiohttp.ClientResponse, deadline: float) -> None:
-        """Wait for the end of a short body; the connection is closed if it does not come."""
-        # Mostly it came with the headers, and the connection has been given back.
-        if answer.content.is_eof():
-            return
-        until = min(deadline, asyncio.get_running_loop().time() + _BODY_SECONDS)
-        read = 0
-        try:
-            async with asyncio.timeout_at(until):
-                while read <= _MAX_ANSWER_BYTES and (piece := await answer.content.readany()):
-                    read += len(piece)
-        except _BROKEN:
-            await self.close()
-        # Does nothing if the body was read to its end.
-        answer.close()
+        except (NoResponseError, ApiRefusedError) as error:
+            return _failed(str(error))
+        return WebhookResponse(response.status, failure_of(response, now=datetime.fromtimestamp(self._clock(), UTC)))
 
 
-def usable_url(text: str, *, https_only: bool) -> httpx.URL | None:
+def usable_url(text: str, *, https_only: bool) -> URL | None:
     """A webhook's URL, or None if it is none that may be posted to.
 
     Args:
@@ -351,14 +269,11 @@ def usable_url(text: str, *, https_only: bool) -> httpx.URL | None:
         https_only: refuse http.
     """
     try:
-        url = httpx.URL(text)
-    except (httpx.InvalidURL, ValueError):
+        # With a user in it it is refused: the signature authenticates us, and a URL is shown where URLs are shown.
+        url = parse_url(text)
+    except ValueError:
         return None
-    schemes = ("https",) if https_only else ("https", "http")
-    # Not `host`, which decodes names in Punycode and raises at some that name servers know.
-    usable = url.scheme in schemes and url.raw_host and 0 < (url.port or 1) < 2**16
-    # The signature authenticates us; whatever stands in a URL is shown where URLs are shown.
-    return url if usable and not url.userinfo else None
+    return url if url.scheme in ("https", *(() if https_only else ("http",))) and url.port else None
 
 
 def _failed(why: str) -> WebhookResponse:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
-from include.clients.http import retry_delay
+from include.backoff import Backoff
 from include.clients.webhooks import WebhookResponse
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ def retry(event: Event, attempt: Attempt) -> tuple[Change, float]:
     """
     failure = attempt.response.failure
     asked = failure.retry_after if failure else None
-    at = attempt.ended_at + retry_delay(event.attempts + 1, asked, longest=LONGEST_PAUSE_SECONDS)
+    at = attempt.ended_at + Backoff(longest=LONGEST_PAUSE_SECONDS).seconds(event.attempts + 1, asked)
     sets = {**_counted(event, attempt), **_failure(event, attempt), "next_attempt_at": timestamp(at)}
     return Change.of(event, sets, _lease(event)), at
 

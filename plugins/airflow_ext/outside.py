@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import httpx
+    from include.clients.http import HttpClient
 
 
 @dataclass
@@ -19,9 +19,8 @@ class Outside:
 
     Args:
         aws: boto3 clients by service (``s3``) that stand in for those of connection ``aws_default``.
-        transport: of partners' APIs; None = the network.
-        network: arguments of :class:`~include.clients.webhooks.PublicNetwork` that stand in for sockets and name
-            servers.
+        http: what partners' APIs are called by; None = the network.
+        network: arguments of :func:`include.clients.webhooks.open_webhooks` that stand in for sockets and name servers.
         now: seconds since the epoch.
         monotonic: seconds that only grow.
         sleep: waits for seconds in a thread.
@@ -29,7 +28,7 @@ class Outside:
     """
 
     aws: Mapping[str, Any] = field(default_factory=dict)
-    transport: httpx.AsyncBaseTransport | None = None
+    http: HttpClient | None = None
     network: Mapping[str, Any] = field(default_factory=dict)
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic

@@ -46,7 +46,7 @@ class DeliveryRuns(PipelineWorld):
     names: FakeNames = field(default_factory=lambda: FakeNames({}))
 
     def outside(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        network = {"resolve": self.names, "network": self.network}
+        network = {"lookup": self.names, "open_socket": self.network.open_socket, "tls": self.network.tls}
         return {"dynamodb": self.tables, "sqs": self.sqs}, {"network": network}
 
     def add(self, count: int, owner: str = "acme", *, first: int = 1, scheme: str = "https", **changes: Any) -> None:

@@ -16,6 +16,7 @@ from include.errors import (
     AuthRefusedError,
     DatabaseUnavailableError,
     InvalidAnswerError,
+    NoResponseError,
     PipelineError,
     RunRefusedError,
     SettingsError,
@@ -151,7 +152,7 @@ def backfill_with_a_day(world: ArchiveWorld, run: FakeRun) -> None:
         (replies(httpx.Response(401)), AuthRefusedError, "client secret"),
         (replies(httpx.Response(503)), ApiUnavailableError, "503"),
         (replies(httpx.Response(200, text="<html>")), InvalidAnswerError, "token_url"),
-        (replies(httpx.ConnectError("no route")), ApiUnavailableError, "connection"),
+        (replies(httpx.ConnectError("no route")), NoResponseError, "connection"),
     ],
     ids=[
         "future", "malformed date", "unknown client", "no client", "unknown as text", "backfill",

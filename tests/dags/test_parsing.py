@@ -24,7 +24,6 @@ HEAVY = {
     "airflow_ext.tasks.call_details_clients",
     "airflow_ext.tasks.call_details_ingest",
     "aiohttp",
-    "authlib",
     "boto3",
     "botocore",
     "include.archive",

@@ -9,16 +9,16 @@ from typing import Any, cast
 
 import pytest
 
+from include.backoff import Backoff
 from include.call_details.batches import Batch
 from include.call_details.dead_letters import DeadLetters
 from include.call_details.ledger import ChunkLedger
 from include.call_details.models import ChunkState, Claim, FileVersion
 from include.call_details.poster import Poster
 from include.call_details.rate_limit import ConcurrencyLimiter
-from include.clients import call_details
 from include.clients.call_details import CallDetailsApi
 from include.clients.dynamodb import ItemTable
-from include.clients.tokens import Keys, Login
+from include.clients.tokens import Keys, TokenCache, key_login
 from tests.integration.test_partner_stubs import Stubs, serving
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable
 from tests.worlds.s3 import FakeS3
@@ -43,6 +43,9 @@ def batch(number: int) -> Batch:
     return Batch(number, 2 * number + 1, 2, f"key-{number}", body)
 
 
+SHORT = Backoff(first=0.02, jitter=0)
+
+
 @pytest.fixture(scope="module")
 def stubs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stubs]:
     with pytest.MonkeyPatch.context() as patch:
@@ -50,12 +53,6 @@ def stubs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stubs]:
         patch.setenv("CALL_DETAILS_SECRET_KEY", KEYS.secret_key)
         with serving(tmp_path_factory.mktemp("stubs") / "stubs.log", "auto") as running:
             yield running
-
-
-@pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(call_details, "POST_SECONDS", 1.0)
-    monkeypatch.setattr(call_details, "retry_delay", lambda failures, asked: 0.02 * failures)
 
 
 class World:
@@ -70,13 +67,13 @@ class World:
     async def chunk(self, index: int = 0) -> ChunkState:
         """Post one chunk, as a task of its own does."""
         url = str(self.stubs.client.base_url)
-        login = Login(f"{url}/call-details/login", KEYS)
+        login = TokenCache(key_login(f"{url}/call-details/login", KEYS), attempts=3)
         claim = Claim(FILE, "run", 1, 1)
         first = index * NUMBER
         ledger = ChunkLedger.open(self.items, claim, index, first=first, batches=NUMBER)
         async with (
             ConcurrencyLimiter(self.items, "call-details", PERMITS).hold(PERMITS) as held,
-            CallDetailsApi(f"{url}{BATCHES}", login, gate=held.permit) as api,
+            CallDetailsApi(f"{url}{BATCHES}", login, gate=held.permit, seconds=1.0, backoff=SHORT) as api,
         ):
             poster = Poster(api, ledger, self.dead_letters, file=FILE, workers=PERMITS)
             return await poster.post(map(batch, range(first, first + NUMBER)))
@@ -152,9 +149,9 @@ def test_stub_that_is_gone_ends_in_dead_letters_or_a_failed_login_not_in_silence
     world = World(stubs)
 
     async def lost() -> ChunkState:
-        login = Login(f"{stubs.client.base_url}/call-details/login", KEYS)
+        login = TokenCache(key_login(f"{stubs.client.base_url}/call-details/login", KEYS), attempts=3)
         ledger = ChunkLedger.open(world.items, Claim(FILE, "run", 1, 1), 0, first=0, batches=3)
-        async with CallDetailsApi("http://127.0.0.1:1/", login) as api:
+        async with CallDetailsApi("http://127.0.0.1:1/", login, backoff=SHORT) as api:
             poster = Poster(api, ledger, world.dead_letters, file=FILE, workers=2)
             return await poster.post(map(batch, range(3)))
 

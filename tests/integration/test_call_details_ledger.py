@@ -18,9 +18,8 @@ from include.call_details.rate_limit import ConcurrencyLimiter
 from include.clients.aws import get_parameters
 from include.clients.call_details import CallDetailsApi
 from include.clients.dynamodb import ItemTable
-from include.clients.tokens import Login
 from include.errors import AwsRefusedError, ClaimLostError
-from tests.worlds.call_details import KEYS, LOGIN_URL, POST_URL, FakeCallDetails
+from tests.worlds.call_details import POST_URL, FakeCallDetails
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -195,8 +194,7 @@ def test_dead_letters_are_replayed_from_the_version_that_was_kept(
     api = FakeCallDetails()
 
     async def replay(limit: int, *, dry_run: bool = False) -> ReplayResult:
-        login = Login(LOGIN_URL, KEYS, transport=api)
-        async with CallDetailsApi(POST_URL, login, transport=api) as client:
+        async with CallDetailsApi(POST_URL, api.login(), http=api.http) as client:
             return await Replay(aws.sqs, queue_url, dead_letters, client, workers=4).run(limit, dry_run=dry_run)
 
     assert asyncio.run(replay(100, dry_run=True)) == ReplayResult(received=12)

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import socket
-import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from aiohttp import AddrInfoType
 
-from include.clients.webhooks import Endpoint, PublicNetwork, WebhookResponse
+from include.clients.webhooks import Endpoint, WebhookResponse, new_socket, open_webhooks
 from include.delivery.models import Event
 from include.delivery.owner_queue import signed_request
 from local.processes.layout import LOOPBACK
 from tests.integration.test_partner_stubs import Stubs, serving
 from tests.worlds.dynamodb import SECRET, event_item
+from tests.worlds.http import server_tls
 
 ARRIVALS = "/journal/receivers"
 EVENT = Event.of(event_item(1, created=1_767_225_600.0, payload='{"n":1.50,"t":"ü"}'))
@@ -42,8 +38,8 @@ def post(stubs: Stubs, *rules: dict[str, Any], times: int = 1, seconds: float = 
 
     async def run() -> list[WebhookResponse]:
         url = str(stubs.client.base_url.join("/receivers/acme"))
-        network = PublicNetwork(public_only=False)
-        async with Endpoint(url, network, https_only=False, seconds=seconds) as receiver:
+        http = open_webhooks(public_only=False)
+        async with Endpoint(url, http, https_only=False, seconds=seconds) as receiver:
             request = signed_request(EVENT, SECRET, time.time())
             return [await receiver.post(request.body, request.headers) for _ in range(times)]
 
@@ -76,7 +72,10 @@ def test_a_cut_connection_is_followed_by_a_new_one(stubs: Stubs, cut: str) -> No
 
 def test_a_receiver_that_hangs_is_cut_off(stubs: Stubs) -> None:
     replies = post(stubs, {"latency_ms": 60_000, "count": 1}, times=2, seconds=0.5)
-    assert [reply.failure and reply.failure.error for reply in replies] == ["no answer within 0.5 s", None]
+    assert [reply.failure and reply.failure.error for reply in replies] == [
+        f"no answer from {LOOPBACK}:{stubs.client.base_url.port} within 0.5 s",
+        None,
+    ]
 
 
 def test_a_body_that_drips_holds_nothing_up(stubs: Stubs) -> None:
@@ -94,27 +93,22 @@ def test_nothing_reaches_this_machine_under_whatever_name(stubs: Stubs) -> None:
 
     async def run() -> list[WebhookResponse]:
         replies = []
-        for host in ("localhost", LOOPBACK, "[::1]", "2130706433", "[::ffff:127.0.0.1]"):
-            async with Endpoint(f"http://{host}:{port}/receivers/acme", PublicNetwork(), https_only=False) as receiver:
+        for host in ("localhost", LOOPBACK, "[::1]", "[::ffff:127.0.0.1]"):
+            async with Endpoint(f"http://{host}:{port}/receivers/acme", open_webhooks(), https_only=False) as receiver:
                 replies.append(await receiver.post(b"{}", {}))
         return replies
 
     for reply in asyncio.run(run()):
         assert reply.failure is not None
-        assert reply.failure.error == "the host's address is not public"
+        assert reply.failure.error.endswith("failed: the host's address is not public")
     assert arrivals(stubs) == []
 
 
-async def connect_with_little_room[P: asyncio.BaseProtocol](
-    make: Callable[[], P], address: str, port: int, *, tls: ssl.SSLContext | None, name: str
-) -> P:
-    """Connect so that the system takes little of what is sent before it is read."""
-    connection = socket.socket()
+def socket_with_little_room(address: AddrInfoType) -> socket.socket:
+    """One of which the system takes little of what is sent before it is read."""
+    connection = new_socket(address)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    connection.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(connection, (address, port))
-    _, protocol = await asyncio.get_running_loop().create_connection(make, sock=connection)
-    return protocol
+    return connection
 
 
 def test_a_receiver_that_reads_nothing_is_hung_up_on() -> None:
@@ -129,8 +123,8 @@ def test_a_receiver_that_reads_nothing_is_hung_up_on() -> None:
         # Takes a little and then reads no more, so that most of the post stays with us.
         async with await asyncio.start_server(serve, LOOPBACK, 0, limit=1024) as server:
             port = server.sockets[0].getsockname()[1]
-            network = PublicNetwork(public_only=False, network=connect_with_little_room)
-            async with Endpoint(f"http://{LOOPBACK}:{port}/", network, https_only=False, seconds=0.5) as receiver:
+            http = open_webhooks(public_only=False, open_socket=socket_with_little_room)
+            async with Endpoint(f"http://{LOOPBACK}:{port}/", http, https_only=False, seconds=0.5) as receiver:
                 reply = await receiver.post(b"x" * 1_000_000, {})
             left.set()
         assert len(taken) == 1
@@ -139,37 +133,11 @@ def test_a_receiver_that_reads_nothing_is_hung_up_on() -> None:
 
     reply = asyncio.run(run())
     assert reply.failure is not None
-    assert reply.failure.error == "no answer within 0.5 s"
-
-
-def certificate(directory: Path, name: str) -> ssl.SSLContext:
-    """A server's TLS settings, with a certificate for ``name`` that nobody vouches for."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (directory / "key.pem").write_bytes(private)
-    (directory / "certificate.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(directory / "certificate.pem", directory / "key.pem")
-    return context
+    assert reply.failure.error.endswith("within 0.5 s")
 
 
 def test_a_certificate_that_nobody_vouches_for_is_not_trusted_and_the_name_is_asked_for(tmp_path: Path) -> None:
-    context, names = certificate(tmp_path, "receiver.test"), list[str | None]()
+    context, names = server_tls(tmp_path, "receiver.test"), list[str | None]()
     context.sni_callback = lambda connection, name, _: names.append(name)
 
     async def loopback(host: str, port: int) -> list[str]:
@@ -184,13 +152,13 @@ def test_a_certificate_that_nobody_vouches_for_is_not_trusted_and_the_name_is_as
 
         async with await asyncio.start_server(serve, LOOPBACK, 0, ssl=context) as server:
             port = server.sockets[0].getsockname()[1]
-            network = PublicNetwork(public_only=False, resolve=loopback)
-            async with Endpoint(f"https://receiver.test:{port}/", network) as receiver:
+            http = open_webhooks(public_only=False, lookup=loopback)
+            async with Endpoint(f"https://receiver.test:{port}/", http) as receiver:
                 reply = await receiver.post(b"{}", {})
         assert served in ([], [b""])
         return reply
 
     reply = asyncio.run(run())
     assert reply.failure is not None
-    assert reply.failure.error == "connection failed: ConnectError"
+    assert reply.failure.error.endswith("failed: certificate: self-signed certificate")
     assert names == ["receiver.test"]

@@ -196,7 +196,10 @@ def link(name: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (write(REQUIREMENTS, "Authlib==1.7.2\n"), r"the first line is 'Authlib==1\.7\.2'.*make it --constraint "),
+        (
+            write(REQUIREMENTS, "standardwebhooks==1.1.0\n"),
+            r"the first line is 'standardwebhooks==1\.1\.0'.*make it --constraint ",
+        ),
         (write(REQUIREMENTS, ""), r"the first line is ''"),
         (write(REQUIREMENTS, '--constraint "/usr/local/airflow/dags/c.txt"\n'), r"make it --constraint "),
         (remove(REQUIREMENTS), r"requirements\.txt cannot be read"),

@@ -19,7 +19,6 @@ LACKING_ON_MWAA = {
     "apache-airflow-providers-slack",
     "apache-airflow-providers-common-messaging",
     "apache-airflow-providers-sqlite",
-    "authlib",
     "pymssql",
     "slack-sdk",
     "standardwebhooks",

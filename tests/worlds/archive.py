@@ -1,6 +1,6 @@
 """All that surrounds the archive's tasks: settings, connections, client database, DEX API, S3, alerts.
 
-The DEX partner as an httpx transport: a token endpoint and answers that a test scripts.
+The DEX partner: a token endpoint and answers that a test scripts.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl
 import httpx
 
 from include.clients.tokens import ClientCredentials
+from tests.worlds.http import ScriptedPartner
 from tests.worlds.pipeline import PipelineWorld
 from tests.worlds.s3 import FakeS3
 
@@ -46,7 +47,7 @@ def token_answer(number: int = 1, **changes: Any) -> httpx.Response:
     return httpx.Response(200, json={name: value for name, value in document.items() if value is not None})
 
 
-class FakeDex(httpx.AsyncBaseTransport):
+class FakeDex(ScriptedPartner):
     """Answers as scripted and remembers the requests.
 
     Args:
@@ -78,7 +79,7 @@ class FakeDex(httpx.AsyncBaseTransport):
                     reply = await reply
             if isinstance(reply, Exception):
                 raise reply
-            return _copy(reply)
+            return reply
         finally:
             self.in_flight -= 1
 
@@ -95,20 +96,12 @@ class FakeDex(httpx.AsyncBaseTransport):
     def _answer(self, request: httpx.Request) -> Reply:
         assert request.url.path == "/api/data-exchange/trigger", request.url
         self.asked.append(request)
-        # Kept apart: httpx repeats a request by changing the header of the same object.
         self.bearers.append(request.headers["Authorization"])
         client_id = int(request.url.params["clientId"])
         reply = self.answers.get(client_id, httpx.Response(200, content=json.dumps({"client": client_id})))
         if isinstance(reply, list):
             return reply.pop(0) if len(reply) > 1 else reply[0]
         return reply
-
-
-def _copy(reply: httpx.Response) -> httpx.Response:
-    """A response is read once; a scripted one may be given several times."""
-    if isinstance(reply.stream, httpx.ByteStream):
-        return httpx.Response(reply.status_code, headers=reply.headers, content=reply.content)
-    return reply
 
 
 WITHOUT_CREDENTIALS = 9001
@@ -142,7 +135,7 @@ class ArchiveWorld(PipelineWorld):
             yield self
 
     def outside(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        return {"s3": self.s3}, {"transport": self.dex}
+        return {"s3": self.s3}, {"http": self.dex.http}
 
     def set_clients(self, ids: list[int]) -> None:
         """Fill the client database."""

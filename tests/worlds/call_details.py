@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import httpx
 
-from include.clients.tokens import Keys
+from include.clients.tokens import Keys, TokenCache, key_login
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable
+from tests.worlds.http import ScriptedPartner
 from tests.worlds.pipeline import PipelineWorld
 from tests.worlds.s3 import BUCKET, FakeIngestBucket
 from tests.worlds.sqs import QUEUE_URL, FakeSqs
@@ -51,15 +52,7 @@ class FakeTime:
         await asyncio.sleep(0)
 
 
-class _Unread(httpx.AsyncByteStream):
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield self._content
-
-
-class FakeCallDetails(httpx.AsyncBaseTransport):
+class FakeCallDetails(ScriptedPartner):
     """Answers as scripted and remembers the requests.
 
     Args:
@@ -91,12 +84,14 @@ class FakeCallDetails(httpx.AsyncBaseTransport):
                     reply = await reply
             if isinstance(reply, Exception):
                 raise reply
-            if isinstance(reply.stream, httpx.ByteStream):
-                # A response is read once; a scripted one may be given several times. From the network it comes unread.
-                return httpx.Response(reply.status_code, headers=reply.headers, stream=_Unread(reply.content))
             return reply
         finally:
             self.in_flight -= not login
+
+    def login(self, time: FakeTime | None = None) -> TokenCache:
+        """The tokens of this API, fetched anew, in this time."""
+        time = time or FakeTime()
+        return TokenCache(key_login(LOGIN_URL, KEYS, self.http), attempts=3, clock=time, sleep=time.sleep)
 
     @property
     def keys(self) -> Counter[str]:
@@ -163,7 +158,7 @@ class CallDetailsWorld(PipelineWorld):
     def outside(self) -> tuple[dict[str, Any], dict[str, Any]]:
         aws = {"s3": self.s3, "dynamodb": self.table, "sqs": self.sqs, "ssm": self.ssm}
         parts = {"now": self.time, "monotonic": self.time, "pause": self.time.sleep}
-        return aws, {"transport": self.api, **parts}
+        return aws, {"http": self.api.http, **parts}
 
     def receipt(self) -> dict[str, Any]:
         """The one receipt in the bucket."""

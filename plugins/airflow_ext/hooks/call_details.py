@@ -11,14 +11,14 @@ from airflow_ext.ids import CALL_DETAILS_CONNECTION
 from airflow_ext.outside import outside
 from include.clients.aws import get_parameters
 from include.clients.call_details import CallDetailsApi
-from include.clients.tokens import Keys, Login
+from include.clients.tokens import Keys, TokenCache, key_login
 from include.errors import SettingsError
 
 if TYPE_CHECKING:
-    import httpx
     from airflow.sdk import Connection
 
     from include.clients.call_details import Gate
+    from include.clients.http import HttpClient
 
 DEFAULT_ACCESS_KEY_PARAM = "/copyazure/accesskey"
 DEFAULT_SECRET_KEY_PARAM = "/copyazure/secretkey"  # noqa: S105 - the name of a parameter
@@ -73,8 +73,8 @@ def access_of(conn: Connection) -> Access:
     )
 
 
-def call_details_login(access: Access, ssm: Any) -> Login:
-    """The login, which all of this process share, tokens included, for as long as the keys stay the same.
+def call_details_login(access: Access, ssm: Any) -> TokenCache:
+    """The API's tokens, which all of this process share, for as long as the keys stay the same.
 
     Args:
         access: how the API is reached.
@@ -85,10 +85,10 @@ def call_details_login(access: Access, ssm: Any) -> Login:
         AwsRefusedError: a parameter does not exist, or SSM refused.
     """
     access_key, secret_key = get_parameters(ssm, access.access_key_param, access.secret_key_param)
-    return _shared_login(access.auth_url, Keys(access_key, secret_key), outside.transport)
+    return _shared_login(access.auth_url, Keys(access_key, secret_key), outside.http)
 
 
-def call_details_api(access: Access, login: Login, *, attempts: int, gate: Gate) -> CallDetailsApi:
+def call_details_api(access: Access, login: TokenCache, *, attempts: int, gate: Gate) -> CallDetailsApi:
     """The API, not yet connected.
 
     Args:
@@ -102,12 +102,13 @@ def call_details_api(access: Access, login: Login, *, attempts: int, gate: Gate)
         login,
         attempts=attempts,
         gate=gate,
-        transport=outside.transport,
+        http=outside.http,
         sleep=outside.pause,
         clock=outside.monotonic,
     )
 
 
 @functools.cache
-def _shared_login(auth_url: str, keys: Keys, transport: httpx.AsyncBaseTransport | None) -> Login:
-    return Login(auth_url, keys, transport=transport, sleep=outside.pause, clock=outside.monotonic)
+def _shared_login(auth_url: str, keys: Keys, http: HttpClient | None) -> TokenCache:
+    fetch = key_login(auth_url, keys, http)
+    return TokenCache(fetch, attempts=3, clock=outside.monotonic, sleep=outside.pause)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import httpx
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError, AirflowSecretsBackendAccessDenied
 
+from include.clients.http import parse_url
 from include.errors import SettingsError, SettingsUnavailableError
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ def check_url(conn_id: str, name: str, text: str) -> None:
     """
     where = f"connection '{conn_id}': {name}"
     try:
-        url = httpx.URL(text)
-    except httpx.InvalidURL:
-        # The cause would be logged as well, and it quotes what it cannot read.
-        raise SettingsError(f"{where} is no URL; write one such as https://api.example.com") from None
-    if url.scheme not in ("http", "https") or not url.host:
-        raise SettingsError(f"{where} must begin with https:// and name a host")
-    if url.userinfo or url.query:
-        raise SettingsError(f"{where} must hold no user, password or query; credentials go to fields of their own")
+        url = parse_url(text)
+    except ValueError as error:
+        # Not chained: it would be logged, and what cannot be read may hold a secret.
+        raise SettingsError(f"{where} {error}; write one such as https://api.example.com") from None
+    if url.scheme not in ("http", "https"):
+        raise SettingsError(f"{where} must begin with https://")
+    if url.raw_query_string:
+        raise SettingsError(f"{where} must hold no query; a secret goes to a field of its own")

@@ -89,7 +89,7 @@ def dex_api(*, default_base_url: str) -> DexApi:
         SettingsError: a field is missing; it is named.
     """
     base_url, credentials = api_access(get_connection(DEX_API_CONNECTION), default_base_url=default_base_url)
-    return DexApi(base_url, credentials, transport=outside.transport)
+    return DexApi(base_url, credentials, http=outside.http)
 
 
 def api_access(conn: Connection, *, default_base_url: str) -> tuple[str, ClientCredentials]:

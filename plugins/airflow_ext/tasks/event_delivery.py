@@ -16,7 +16,7 @@ from airflow_ext.notifications.channels import send_alert
 from airflow_ext.notifications.failure_callback import record_alerted, record_failure
 from airflow_ext.outside import outside
 from airflow_ext.settings import Settings, delivery_settings
-from include.clients.webhooks import Endpoint, PublicNetwork
+from include.clients.webhooks import Endpoint, open_webhooks
 from include.delivery import due
 from include.delivery.dead_letters import DeadLetters
 from include.delivery.dispatcher import Dispatcher
@@ -59,12 +59,13 @@ class DeliveryClients:
     def dispatcher(self) -> Dispatcher:
         """Delivers to public addresses over https only, unless the environment is the local one."""
         guarded = self.settings.environment != LOCAL
-        network = PublicNetwork(public_only=guarded, **outside.network)
         return Dispatcher(
             events=self.events,
             subscriptions=self.subscriptions,
             dead_letters=DeadLetters(quick_client("sqs", session=self._session), self.settings.event_dlq_url),
-            open_endpoint=lambda url: Endpoint(url, network, https_only=guarded),
+            open_endpoint=lambda url: Endpoint(
+                url, open_webhooks(public_only=guarded, **outside.network), https_only=guarded
+            ),
             concurrency=self.settings.delivery_concurrency,
             max_attempts=self.settings.max_delivery_attempts,
         )

@@ -38,7 +38,7 @@ def reopened(s3: FakeS3) -> ArchiveRun:
 
 def do_slice(s3: FakeS3, dex: FakeDex, index: int, *, clear_number: int = 0, **options: float) -> dict[str, int]:
     run = reopened(s3)
-    api = DexApi(run.plan.base_url, CREDENTIALS, transport=dex)
+    api = DexApi(run.plan.base_url, CREDENTIALS, http=dex.http)
     return run.archive_slice(run.plan.slices[index], api, clear_number=clear_number, **options)
 
 

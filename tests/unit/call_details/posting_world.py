@@ -13,8 +13,7 @@ from include.call_details.models import ChunkState, Claim, FileVersion
 from include.call_details.poster import MAX_BYTES, Poster
 from include.clients.call_details import CallDetailsApi
 from include.clients.dynamodb import ItemTable
-from include.clients.tokens import Login
-from tests.worlds.call_details import KEYS, LOGIN_URL, POST_URL, FakeCallDetails, FakeTime
+from tests.worlds.call_details import POST_URL, FakeCallDetails, FakeTime
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable
 from tests.worlds.s3 import FakeS3
 from tests.worlds.sqs import QUEUE_URL, FakeSqs
@@ -51,8 +50,8 @@ class PostingWorld:
 
     def client(self) -> CallDetailsApi:
         """An API client for one event loop."""
-        login = Login(LOGIN_URL, KEYS, transport=self.api, clock=self.time, sleep=self.time.sleep)
-        return CallDetailsApi(POST_URL, login, transport=self.api, sleep=self.time.sleep, clock=self.time)
+        login = self.api.login(self.time)
+        return CallDetailsApi(POST_URL, login, http=self.api.http, sleep=self.time.sleep, clock=self.time)
 
     def post(
         self,

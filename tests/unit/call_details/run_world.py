@@ -17,8 +17,7 @@ from include.call_details.reconcile import Closing
 from include.call_details.storage import FileStore
 from include.clients.call_details import CallDetailsApi, Gate
 from include.clients.dynamodb import ItemTable
-from include.clients.tokens import Login
-from tests.worlds.call_details import KEYS, LOGIN_URL, POST_URL, FakeCallDetails, FakeTime
+from tests.worlds.call_details import POST_URL, FakeCallDetails, FakeTime
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable
 from tests.worlds.s3 import BUCKET, FakeIngestBucket
 from tests.worlds.sqs import QUEUE_URL, FakeSqs
@@ -63,8 +62,8 @@ class RunWorld:
         self, *, limit: int = 50, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     ) -> PostingContext:
         def open_api(gate: Gate) -> CallDetailsApi:
-            login = Login(LOGIN_URL, KEYS, transport=self.api, sleep=self.time.sleep)
-            return CallDetailsApi(POST_URL, login, gate=gate, transport=self.api, sleep=self.time.sleep)
+            login = self.api.login(self.time)
+            return CallDetailsApi(POST_URL, login, gate=gate, http=self.api.http, sleep=self.time.sleep)
 
         return PostingContext(
             store=self.store,

@@ -15,7 +15,7 @@ DAY = date(2026, 3, 8)
 
 def ask(dex: FakeDex, client_id: int, base_url: str = BASE_URL) -> bytes:
     async def run() -> bytes:
-        async with DexApi(base_url, CREDENTIALS, transport=dex) as api:
+        async with DexApi(base_url, CREDENTIALS, http=dex.http) as api:
             return await api.trigger_response(client_id, DAY)
 
     return asyncio.run(run())
@@ -42,7 +42,7 @@ def test_log_in_asks_for_a_token_only() -> None:
     dex = FakeDex()
 
     async def run() -> None:
-        async with DexApi(BASE_URL, CREDENTIALS, transport=dex) as api:
+        async with DexApi(BASE_URL, CREDENTIALS, http=dex.http) as api:
             await api.log_in()
 
     asyncio.run(run())
@@ -53,7 +53,7 @@ def test_cookie_of_one_answer_is_not_sent_with_the_next_question() -> None:
     dex = FakeDex(answers={1: httpx.Response(200, headers={"Set-Cookie": "session=of-client-1; Path=/"}, json=[1])})
 
     async def run() -> None:
-        async with DexApi(BASE_URL, CREDENTIALS, transport=dex) as api:
+        async with DexApi(BASE_URL, CREDENTIALS, http=dex.http) as api:
             for client_id in (1, 2):
                 await api.trigger_response(client_id, DAY)
 
@@ -64,5 +64,5 @@ def test_cookie_of_one_answer_is_not_sent_with_the_next_question() -> None:
 
 def test_constructor_touches_nothing() -> None:
     dex = FakeDex()
-    DexApi(BASE_URL, CREDENTIALS, transport=dex)
+    DexApi(BASE_URL, CREDENTIALS, http=dex.http)
     assert dex.logins == []

@@ -11,8 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.clients.http import get_body, raise_for_status, retry_after_seconds, tls_context
-from include.errors import ApiRefusedError, ApiUnavailableError, AuthRefusedError, PipelineError
+from include.clients.http import Response, body_of, parse_url, proxy_of, raise_for_status, retry_after_seconds
+from include.errors import (
+    ApiRefusedError,
+    ApiUnavailableError,
+    AuthRefusedError,
+    InvalidAnswerError,
+    NoResponseError,
+    PipelineError,
+)
+from tests.worlds.http import ScriptedPartner
 
 NOW = datetime(2026, 3, 8, 12, 0, tzinfo=UTC)
 SECRET = "pl4nted"
@@ -33,30 +41,31 @@ class Stream(httpx.AsyncByteStream):
             yield chunk
 
 
-def fetch(
-    reply: httpx.Response | Exception, *, timeout: float = 5.0, max_bytes: int = 1000
-) -> tuple[bytes, list[httpx.Request]]:
-    requests: list[httpx.Request] = []
+class Partner(ScriptedPartner):
+    """Gives one reply."""
 
-    def handle(request: httpx.Request) -> httpx.Response:
-        requests.append(request)
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+    def __init__(self, reply: httpx.Response | Exception) -> None:
+        self.reply = reply
+        self.requests: list[httpx.Request] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        if isinstance(self.reply, Exception):
+            raise self.reply
+        return self.reply
+
+
+def fetch(reply: httpx.Response | Exception, *, seconds: float = 5.0, max_bytes: int = 1000) -> bytes:
+    """Get a body, of 200 only."""
 
     async def call() -> bytes:
-        transport = httpx.MockTransport(handle)
-        async with httpx.AsyncClient(transport=transport, verify=tls_context()) as http:
-            return await get_body(
-                http,
-                "https://dex.test/trigger",
-                params={"clientId": "7"},
-                what="DEX API",
-                timeout=timeout,
-                max_bytes=max_bytes,
-            )
+        async with Partner(reply).http as http:
+            url = "https://dex.test/trigger?clientId=7"
+            response = await http.exchange("GET", url, seconds=seconds, max_bytes=max_bytes, what="DEX API")
+        raise_for_status(response, what="DEX API")
+        return body_of(response, what="DEX API", max_bytes=max_bytes)
 
-    return asyncio.run(call()), requests
+    return asyncio.run(call())
 
 
 @pytest.mark.parametrize(
@@ -77,7 +86,7 @@ def test_status_decides_the_error(status: int, expected: type[PipelineError]) ->
 
 
 def test_200_is_no_error() -> None:
-    raise_for_status(httpx.Response(200), what="DEX API")
+    raise_for_status(Response(200, {}, b""), what="DEX API")
 
 
 def test_redirect_is_not_followed() -> None:
@@ -87,24 +96,30 @@ def test_redirect_is_not_followed() -> None:
 
 def test_body_comes_byte_for_byte() -> None:
     body = b'\xef\xbb\xbf {"a":\r\n1}\x00\xff'
-    got, requests = fetch(httpx.Response(200, content=body))
-    assert got == body
-    assert [str(request.url) for request in requests] == ["https://dex.test/trigger?clientId=7"]
-    assert requests[0].headers["Accept-Encoding"] == "identity", "or the bytes are not the server's"
+    assert fetch(httpx.Response(200, content=body)) == body
 
 
 def test_encoded_body_of_a_stubborn_server_is_decoded() -> None:
     packed = httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Stream([gzip.compress(b"[1, 2]")]))
-    assert fetch(packed)[0] == b"[1, 2]"
+    assert fetch(packed) == b"[1, 2]"
 
 
-def test_body_that_is_not_encoded_as_it_says_is_refused() -> None:
-    with pytest.raises(ApiRefusedError, match="Content-Encoding"):
-        fetch(httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Stream([SECRET.encode()])))
+@pytest.mark.parametrize("body", [SECRET.encode(), gzip.compress(SECRET.encode())[:-9]])
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "x-unknown"])
+def test_body_that_is_not_encoded_as_it_says_is_refused(coding: str, body: bytes) -> None:
+    with pytest.raises(InvalidAnswerError, match="Content-Encoding") as caught:
+        fetch(httpx.Response(200, headers={"Content-Encoding": coding}, stream=Stream([body])))
+    assert caught.value.__cause__ is None
+
+
+def test_body_that_grows_beyond_the_limit_when_it_is_decoded_is_cut_off() -> None:
+    packed = Stream([gzip.compress(b"x" * 1_000_000)])
+    with pytest.raises(ApiRefusedError, match="more than 2,000 bytes"):
+        fetch(httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=packed), max_bytes=2000)
 
 
 def test_body_of_the_largest_size_is_read() -> None:
-    assert fetch(httpx.Response(200, stream=Stream([b"x" * 500] * 2)))[0] == b"x" * 1000
+    assert fetch(httpx.Response(200, stream=Stream([b"x" * 500] * 2))) == b"x" * 1000
 
 
 def test_endless_body_is_cut_off() -> None:
@@ -115,25 +130,98 @@ def test_endless_body_is_cut_off() -> None:
 
 
 def test_slow_drip_ends_at_the_deadline() -> None:
-    with pytest.raises(ApiUnavailableError, match=r"within 0\.1 s"):
-        fetch(httpx.Response(200, stream=Stream([b"x"] * 10_000, wait=0.02)), timeout=0.1)
+    with pytest.raises(ApiUnavailableError, match=r"DEX API: no answer from dex\.test:443 within 0\.1 s"):
+        fetch(httpx.Response(200, stream=Stream([b"x"] * 10_000, wait=0.02)), seconds=0.1)
 
 
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (httpx.ReadTimeout(SECRET), "did not answer in full"),
-        (httpx.ConnectTimeout(SECRET), "did not answer in full"),
-        (httpx.PoolTimeout(SECRET), "did not answer in full"),
-        (httpx.ConnectError(SECRET), "ConnectError"),
-        (httpx.ReadError(SECRET), "ReadError"),
-        (httpx.RemoteProtocolError(SECRET), "RemoteProtocolError"),
+        (httpx.ReadTimeout(SECRET), "no answer from dex.test:443 within 5 s"),
+        (httpx.ReadError(SECRET), "connection to dex.test:443 failed: closed before the answer was complete"),
     ],
 )
 def test_lost_connections_and_timeouts_are_transient(error: Exception, says: str) -> None:
-    with pytest.raises(ApiUnavailableError, match=says) as caught:
+    with pytest.raises(NoResponseError) as caught:
         fetch(error)
-    assert SECRET not in str(caught.value)
+    assert str(caught.value) == f"DEX API: {says}"
+    assert caught.value.__cause__ is None, "it may quote what came back"
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ("https://dex.test", "https://dex.test/"),
+        ("https://dex.test:8443/api?x=%2B", "https://dex.test:8443/api?x=%2B"),
+        ("https://dex.test/a%3Ab%41/../c//", "https://dex.test/a%3Ab%41/../c//"),
+        ("https://dex.test/a b/ü#part", "https://dex.test/a%20b/%C3%BC"),
+        ("https://DEX.test/", "https://dex.test/"),
+        ("https://bücher.test/", "https://xn--bcher-kva.test/"),
+        ("https://[::1]:8443/", "https://[::1]:8443/"),
+    ],
+)
+def test_url_is_sent_as_it_stands(text: str, sent: str) -> None:
+    assert str(parse_url(text)) == sent
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "dex.test",
+        "https://",
+        "https:///path",
+        "https://user@dex.test",
+        "https://u:p4ss@dex.test",
+        "https://dex.test:99999",
+        "https://[::1",
+        "https://dex.test/\nX: 1",
+        "https://dex\t.test/",
+        "https://" + "ü" * 70 + ".test/",
+    ],
+)
+def test_text_that_is_no_url_is_refused_without_quoting_it(text: str) -> None:
+    with pytest.raises(ValueError, match=r".") as caught:
+        parse_url(text)
+    assert "p4ss" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "url", "proxied"),
+    [
+        ("", "https://calls.test/", True),
+        ("*", "https://calls.test/", False),
+        ("calls.test", "https://calls.test:8443/", False),
+        ("calls.test", "https://api.calls.test/", False),
+        ("calls.test", "https://othercalls.test/", True),
+        (".example.com", "https://api.example.com/", False),
+        (".example.com", "https://example.com/", False),
+        ("*.example.com", "https://api.example.com/", False),
+        ("internal:8443", "https://internal:8443/", False),
+        ("internal:8443", "https://internal/", True),
+        ("a.test, Calls.Test ,b.test", "https://calls.test/", False),
+        ("10.0.0.0/8", "https://10.1.2.3/", False),
+        ("10.0.0.0/8", "https://11.1.2.3/", True),
+        ("10.0.0.0/8", "https://calls.test/", True),
+        ("fe80::/10", "https://calls.test/", True),
+        ("fe80::/10", "https://[fe80::1]/", False),
+        ("[::1]", "https://[::1]:8443/", False),
+        ("[::1]:8443", "https://[::1]:8443/", False),
+        ("[::1]:8443", "https://[::1]/", True),
+        ("::1", "https://[::1]/", False),
+        ("127.0.0.1", "https://127.0.0.1:8443/", False),
+        ("1.2.3.4/99,[,:,]:", "https://calls.test/", True),
+    ],
+)
+def test_no_proxy_names_hosts_domains_addresses_and_networks(
+    no_proxy: str, url: str, *, proxied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "https_proxy", "http_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("https_proxy", "proxy.test:3128")
+    monkeypatch.setenv("no_proxy", no_proxy)
+    assert proxy_of(parse_url(url)) == ("http://proxy.test:3128" if proxied else None)
 
 
 def test_retry_after_travels_with_the_error() -> None:
@@ -156,15 +244,22 @@ def test_retry_after_travels_with_the_error() -> None:
         ("", None),
         ("soon", None),
         ("-5", None),
-        ("1.5", None),
+        ("30.0", 30.0),
+        ("0.493", 0.493),
+        ("120, 60", 120.0),
+        ("5,10.5", 10.5),
         ("1e3", None),
+        ("5, soon", None),
+        (",", None),
         ("٣", None),
         ("Sun, 99 Mar 2026 12:01:30 GMT", None),
         ("Sun, 08 Mar 99999999999999999999 12:01:30 GMT", None),
         ("Sun, 08 Mar 2026 12:01:30 +99999999999999", None),
     ],
 )
-def test_retry_after_is_seconds_or_a_date_or_nothing(value: str | None, seconds: float | None) -> None:
+def test_retry_after_is_seconds_with_a_fraction_or_in_a_list_or_a_date_or_nothing(
+    value: str | None, seconds: float | None
+) -> None:
     assert retry_after_seconds(value, now=NOW) == seconds
 
 

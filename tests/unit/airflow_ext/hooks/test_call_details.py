@@ -41,8 +41,8 @@ def test_connection_from_the_form_holds_its_url_in_parts() -> None:
         ({"host": "", "extra": {}}, "missing host .* extra.auth_url"),
         ({"host": "ftp://calls.test"}, "host .* must begin with https://"),
         ({"host": f"https://user:{SECRET}@calls.test"}, "host .* must hold no user"),
-        ({"extra": {"auth_url": "/login"}}, "extra.auth_url must begin with https://"),
-        ({"extra": {"auth_url": f"https://calls.test/?key={SECRET}"}}, "extra.auth_url must hold no user"),
+        ({"extra": {"auth_url": "/login"}}, "extra.auth_url must begin with"),
+        ({"extra": {"auth_url": f"https://calls.test/?key={SECRET}"}}, "extra.auth_url must hold no query"),
         ({"extra": {"auth_url": f"https://calls.test:{SECRET}/"}}, "extra.auth_url is no URL"),
     ],
 )

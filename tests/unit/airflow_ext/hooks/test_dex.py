@@ -269,9 +269,9 @@ def test_connection_of_a_type_is_not_taken_for_the_original_secret(
         (f"https://dex.test:{SECRET}/", "is no URL"),
         ("https://[::1/", "is no URL"),
         ("https://dex.test/\x00", "is no URL"),
-        (f"https://user:{SECRET}@dex.test", "no user, password or query"),
-        (f"https://{SECRET}@dex.test", "no user, password or query"),
-        (f"https://dex.test/?key={SECRET}", "no user, password or query"),
+        (f"https://user:{SECRET}@dex.test", "no user and no password"),
+        (f"https://{SECRET}@dex.test", "no user and no password"),
+        (f"https://dex.test/?key={SECRET}", "no query"),
     ],
 )
 @pytest.mark.parametrize("field", ["host", "extra.token_url"])

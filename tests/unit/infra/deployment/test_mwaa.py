@@ -59,7 +59,7 @@ def test_environment_that_has_all_it_requires_is_good() -> None:
 
 def test_error_of_the_installation_is_found_behind_an_empty_page() -> None:
     with pytest.raises(ReleaseError, match="ERROR: No matching distribution") as failure:
-        airflow(FakeMwaa(), FakeLogs([], ["ERROR: No matching distribution found for authlib==9\n"])).check()
+        airflow(FakeMwaa(), FakeLogs([], ["ERROR: No matching distribution found for slack==9\n"])).check()
     assert "airflow-pipelines-dev-Scheduler" in str(failure.value)
     assert "dags/ was left as it is" in str(failure.value)
 

@@ -1,15 +1,16 @@
-"""The transport over real sockets: what goes out, what comes back, and what is made of a broken connection."""
+"""The HTTP client over real sockets: what goes out, what comes back, and what is made of a broken connection."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-import httpx
 import pytest
 
-from include.clients.http import AiohttpTransport
+from include.clients.http import HttpClient, Response
+from include.errors import NoResponseError
 from local.processes.layout import LOOPBACK, PortRequest, choose_ports
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -45,38 +46,19 @@ class Server:
             writer.close()
 
 
-def run(server: Server, scenario: Callable[[AiohttpTransport], Awaitable[None]]) -> None:
+def run(server: Server, scenario: Callable[[HttpClient], Awaitable[None]]) -> None:
     async def inside() -> None:
         listening = await asyncio.start_server(server.serve, LOOPBACK, 0)
         server.url = f"http://{LOOPBACK}:{listening.sockets[0].getsockname()[1]}/batches?a=%2B"
-        transport = AiohttpTransport()
-        try:
-            await scenario(transport)
-        finally:
-            await transport.aclose()
-            listening.close()
+        async with listening, HttpClient() as http:
+            await scenario(http)
 
     asyncio.run(inside())
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What came back, the body as it came."""
-
-    status: int
-    headers: httpx.Headers
-    body: bytes
-
-
-async def send(transport: AiohttpTransport, url: str, content: bytes = b"{}") -> Answer:
+async def send(http: HttpClient, url: str, content: bytes = b"{}", **options: Any) -> Response:
     """Post, and read the answer to its end."""
-    request = httpx.Request("POST", url, content=content, headers={"Idempotency-Key": "k1"})
-    response = await transport.handle_async_request(request)
-    try:
-        body = b"".join([piece async for piece in response.aiter_raw()])
-    finally:
-        await response.aclose()
-    return Answer(response.status_code, response.headers, body)
+    return await http.exchange("POST", url, body=content, headers={"Idempotency-Key": "k1"}, **options)
 
 
 @pytest.mark.parametrize("size", [0, 1, 1024 * 1024, 5_000_000])
@@ -84,8 +66,8 @@ def test_request_arrives_as_it_is(size: int) -> None:
     server = Server([OK])
     content = b"x\n" * (size // 2) + b"y" * (size % 2)
 
-    async def scenario(transport: AiohttpTransport) -> None:
-        assert (await send(transport, server.url, content)).body == b"ok"
+    async def scenario(http: HttpClient) -> None:
+        assert (await send(http, server.url, content)).body == b"ok"
 
     run(server, scenario)
     ((_, head, body),) = server.requests
@@ -98,9 +80,9 @@ def test_request_arrives_as_it_is(size: int) -> None:
 def test_calls_one_after_another_share_a_connection_and_nothing_else() -> None:
     server = Server([OK.replace(b"\r\n\r\n", b"\r\nSet-Cookie: a=b\r\n\r\n")])
 
-    async def scenario(transport: AiohttpTransport) -> None:
+    async def scenario(http: HttpClient) -> None:
         for _ in range(3):
-            await send(transport, server.url)
+            await send(http, server.url)
 
     run(server, scenario)
     assert [number for number, _, _ in server.requests] == [1, 1, 1]
@@ -110,8 +92,8 @@ def test_calls_one_after_another_share_a_connection_and_nothing_else() -> None:
 def test_calls_at_once_have_a_connection_each() -> None:
     server = Server([OK])
 
-    async def scenario(transport: AiohttpTransport) -> None:
-        answers = await asyncio.gather(*(send(transport, server.url) for _ in range(120)))
+    async def scenario(http: HttpClient) -> None:
+        answers = await asyncio.gather(*(send(http, server.url) for _ in range(120)))
         assert all(answer.status == 200 for answer in answers)
 
     run(server, scenario)
@@ -122,10 +104,9 @@ def test_redirect_is_an_answer_and_an_encoded_body_stays_encoded() -> None:
     redirect = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"
     server = Server([redirect, OK.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n")])
 
-    async def scenario(transport: AiohttpTransport) -> None:
-        first = await send(transport, server.url)
-        assert (first.status, first.headers["Location"]) == (307, "/elsewhere")
-        assert (await send(transport, server.url)).body == b"ok"
+    async def scenario(http: HttpClient) -> None:
+        assert (await send(http, server.url)).status == 307
+        assert (await send(http, server.url)).body == b"ok"
 
     run(server, scenario)
 
@@ -139,13 +120,13 @@ def test_redirect_is_an_answer_and_an_encoded_body_stays_encoded() -> None:
         b"nonsense\r\n\r\n",
     ],
 )
-def test_connection_that_breaks_is_a_read_error_and_the_next_call_gets_another(answer: bytes) -> None:
+def test_connection_that_breaks_is_no_response_and_the_next_call_gets_another(answer: bytes) -> None:
     server = Server([answer, OK])
 
-    async def scenario(transport: AiohttpTransport) -> None:
-        with pytest.raises(httpx.ReadError):
-            await send(transport, server.url)
-        assert (await send(transport, server.url)).status == 200
+    async def scenario(http: HttpClient) -> None:
+        with pytest.raises(NoResponseError):
+            await send(http, server.url)
+        assert (await send(http, server.url)).status == 200
 
     run(server, scenario)
     assert [number for number, _, _ in server.requests] == [1, 2]
@@ -154,10 +135,9 @@ def test_connection_that_breaks_is_a_read_error_and_the_next_call_gets_another(a
 def test_answer_that_is_not_read_to_its_end_costs_its_connection() -> None:
     server = Server([b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nab", OK])
 
-    async def scenario(transport: AiohttpTransport) -> None:
-        response = await transport.handle_async_request(httpx.Request("POST", server.url, content=b"{}"))
-        await response.aclose()
-        assert (await send(transport, server.url)).status == 200
+    async def scenario(http: HttpClient) -> None:
+        assert (await send(http, server.url, max_bytes=1)).body is None
+        assert (await send(http, server.url)).status == 200
 
     run(server, scenario)
     assert [number for number, _, _ in server.requests] == [1, 2]
@@ -166,11 +146,10 @@ def test_answer_that_is_not_read_to_its_end_costs_its_connection() -> None:
 def test_call_that_is_given_up_costs_its_connection() -> None:
     server = Server([b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", OK])
 
-    async def scenario(transport: AiohttpTransport) -> None:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.1):
-                await send(transport, server.url)
-        assert (await send(transport, server.url)).status == 200
+    async def scenario(http: HttpClient) -> None:
+        with pytest.raises(NoResponseError, match=r"within 0\.1 s"):
+            await send(http, server.url, seconds=0.1)
+        assert (await send(http, server.url)).status == 200
 
     run(server, scenario)
     assert [number for number, _, _ in server.requests] == [1, 2]
@@ -179,9 +158,9 @@ def test_call_that_is_given_up_costs_its_connection() -> None:
 def test_nobody_listens() -> None:
     port = choose_ports([PortRequest("nobody", "", "")])["nobody"]
 
-    async def scenario(transport: AiohttpTransport) -> None:
-        with pytest.raises(httpx.ConnectError):
-            await send(transport, f"http://{LOOPBACK}:{port}/")
+    async def scenario(http: HttpClient) -> None:
+        with pytest.raises(NoResponseError, match=f"connection to {LOOPBACK}:{port} failed: connection refused"):
+            await send(http, f"http://{LOOPBACK}:{port}/")
 
     run(Server([OK]), scenario)
 
@@ -189,9 +168,9 @@ def test_nobody_listens() -> None:
 def test_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server([OK])
 
-    async def scenario(transport: AiohttpTransport) -> None:
+    async def scenario(http: HttpClient) -> None:
         monkeypatch.setenv("http_proxy", server.url)
-        assert (await send(transport, "http://calls.test/batches")).status == 200
+        assert (await send(http, "http://calls.test/batches")).status == 200
 
     run(server, scenario)
     assert server.requests[0][1].startswith("POST http://calls.test/batches HTTP/1.1")

@@ -1,0 +1,99 @@
+"""What a status says counts, whatever surrounds it: responses as partners frame them, read by aiohttp over sockets."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from include.clients.http import HttpClient, Response
+from local.processes.layout import LOOPBACK
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKS = b"\r\n2\r\n{}\r\n0\r\n\r\n"
+
+ACCEPTED = {
+    "a header of 9,000 bytes": HEAD + b"X-Policy: " + b"a" * 9000 + b"\r\nContent-Length: 2\r\n\r\n{}",
+    "150 headers": HEAD + b"".join(b"X-%d: a\r\n" % n for n in range(150)) + b"Content-Length: 2\r\n\r\n{}",
+    "a length twice": HEAD + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}",
+    "a length twice in one header": HEAD + b"Content-Length: 2, 2\r\n\r\n{}",
+    "a length before chunks": HEAD + b"Content-Length: 9\r\nTransfer-Encoding: chunked\r\n" + CHUNKS,
+    "a length after chunks": HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 9\r\n" + CHUNKS,
+    "a header without a colon": HEAD + b"nonsense\r\nContent-Length: 2\r\n\r\n{}",
+    "a header with a blank in its name": HEAD + b"X Y: z\r\nContent-Length: 2\r\n\r\n{}",
+    "a header over two lines": HEAD + b"X-Y: z\r\n z\r\nContent-Length: 2\r\n\r\n{}",
+    "lines without carriage returns": HEAD.replace(b"\r", b"") + b"Content-Length: 2\n\n{}",
+    "another response first": b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + HEAD + b"Content-Length: 2\r\n\r\n{}",
+}
+SURPLUS = {
+    "bytes after the body": HEAD + b"Content-Length: 2\r\n\r\n{}{}",
+    "bytes after the body of a connection that closes": HEAD + b"Connection: close\r\nContent-Length: 2\r\n\r\n{}{}",
+    "bytes after the last chunk": HEAD + b"Transfer-Encoding: chunked\r\n" + CHUNKS + b"{}",
+}
+BODILESS = {
+    "a length and a body": b"Content-Length: 2\r\n\r\n{}",
+    "a length without a body": b"Content-Length: 2\r\n\r\n",
+    "the last chunk": b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunks": b"Transfer-Encoding: chunked\r\n" + CHUNKS,
+    "a length of none": b"Content-Length: 0\r\n\r\n",
+    "nothing": b"\r\n",
+}
+UNREADABLE_BODY = {
+    "two lengths": b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+    "a length that is no number": b"Content-Length: +2\r\n\r\n{}",
+    "chunks that are none": b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n",
+}
+
+
+def exchange(answer: bytes, *, pieces: int = 1, body_seconds: float | None = None) -> list[Response]:
+    """Send three times, one after the other; each is answered by these bytes, in so many pieces."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while await reader.readuntil(b"\r\n\r\n{}"):
+                size = -(-len(answer) // pieces)
+                for start in range(0, len(answer), size):
+                    writer.write(answer[start : start + size])
+                    await writer.drain()
+                    await asyncio.sleep(0)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    async def run() -> list[Response]:
+        async with await asyncio.start_server(serve, LOOPBACK, 0) as server, HttpClient() as http:
+            url = f"http://{LOOPBACK}:{server.sockets[0].getsockname()[1]}/"
+            return [
+                await http.exchange("POST", url, body=b"{}", seconds=5, body_seconds=body_seconds) for _ in range(3)
+            ]
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 1000])
+@pytest.mark.parametrize("answer", ACCEPTED.values(), ids=ACCEPTED.keys())
+def test_accepted_answer_counts_and_its_body_is_read(answer: bytes, pieces: int) -> None:
+    assert [(found.status, found.body) for found in exchange(answer, pieces=pieces)] == [(200, b"{}")] * 3
+
+
+@pytest.mark.parametrize("answer", SURPLUS.values(), ids=SURPLUS.keys())
+def test_bytes_after_an_accepted_answer_cost_neither_it_nor_the_next(answer: bytes) -> None:
+    assert [(found.status, found.body) for found in exchange(answer)] == [(200, b"{}")] * 3
+
+
+@pytest.mark.parametrize("status", [204, 304])
+@pytest.mark.parametrize("rest", BODILESS.values(), ids=BODILESS.keys())
+def test_status_without_a_body_counts_whatever_follows(rest: bytes, status: int) -> None:
+    found = exchange(b"HTTP/1.1 %d Fine\r\n" % status + rest)
+    assert [(each.status, each.body) for each in found] == [(status, b"")] * 3
+
+
+@pytest.mark.parametrize("rest", UNREADABLE_BODY.values(), ids=UNREADABLE_BODY.keys())
+def test_status_counts_though_the_body_cannot_be_read(rest: bytes) -> None:
+    assert [found.status for found in exchange(HEAD + rest, body_seconds=0.1)] == [200] * 3
+
+
+def test_headers_that_are_needed_are_kept() -> None:
+    answer = b"HTTP/1.1 429 Slow\r\nRETRY-AFTER: 7\r\ncontent-encoding: gzip\r\nX-Y: z\r\nContent-Length: 0\r\n\r\n"
+    for found in exchange(answer):
+        assert (found.headers["Retry-After"], found.headers["Content-Encoding"]) == ("7", "gzip")
+        assert "X-Y" not in found.headers
