@@ -62,4 +62,4 @@ def test_services_of_the_tasks_are_loaded_once_a_process(monkeypatch: pytest.Mon
     for make in (s3_client, lambda_client, sns_client):
         make()
     with pytest.raises(AssertionError, match="read from disk"):
-        boto3.client("s3", region_name="us-east-1")
+        boto3.Session(region_name="us-east-1").client("s3")
