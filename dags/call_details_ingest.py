@@ -6,7 +6,8 @@ posts one chunk, `reconcile` writes the receipt.
 
 **Schedule.** None: `call_details_watch` starts one run for each file version. Several files are ingested at a time.
 
-**Reads.** The file, by ranges; the API (connection `call_details_api`, keys in SSM Parameter Store); the ledger table;
+**Reads.** The file, by ranges: text in UTF-8, or UTF-16 with its byte order mark, either also as gzip, whatever the
+suffix; the API (connection `call_details_api`, keys in SSM Parameter Store); the ledger table;
 the Variable `settings`: `max_records_per_batch` (500), `max_retries` (3 attempts), `max_concurrent_calls` (50, over
 all files and replays).
 
@@ -21,8 +22,9 @@ which expires. Updates the asset `call_details_ingest` when every record was acc
   not accepted becomes a dead letter; the others go on.
 - A task that dies is retried and continues after its last acknowledged batch.
 - If the API asks to wait for more than a minute, the task waits that long and then continues.
-- One alert goes to SNS and Slack if there are dead letters, if the file cannot be read or planned, or if the receipt
-  does not add up. In all but the first case the run fails.
+- A file that is no text (zip, bzip2, zstd, xz, parquet, NUL bytes) is never posted: it goes to `failed/`.
+- One alert goes to SNS and Slack: a warning if there are dead letters or bytes that are not valid UTF-8, an error if
+  the file cannot be read or planned, or if the receipt does not add up. After an error the run fails.
 
 **Run again.** Clear a failed run, or deliver its file again: acknowledged batches are not posted again. A file that
 could not be read is tried again when it is delivered again, or triggered by hand. To ingest a file by hand, trigger
@@ -42,6 +44,9 @@ from airflow_ext.defaults import TASK_DEFAULTS
 from airflow_ext.ids import CALL_DETAILS_INGEST, Tag
 from airflow_ext.notifications.failure_callback import alert_unreported_failure
 
+A_FILE = r"^[\s\S]*[^/](?![\s\S])"
+"""A key of a file, which does not end as a folder's does. ``$`` would let a line break follow in Python."""
+
 PARAMS = {
     "bucket": Param(
         None,
@@ -49,9 +54,11 @@ PARAMS = {
         title="Bucket",
         description="Bucket of the file. Empty: the ingest bucket of the settings.",
     ),
+    # Without a default, so that the form cannot be sent before a key is given.
     "key": Param(
-        "incoming/",
         type="string",
+        pattern=A_FILE,
+        examples=["incoming/"],
         title="Key",
         description="Key under which the file was dropped (incoming/...), or that it was moved to.",
     ),

@@ -70,7 +70,7 @@ def _section(dag: DAG) -> str:
     tags = ", ".join(f"`{tag}`" for tag in sorted(dag.tags))
     manual = "\n".join(line for line in (dag.doc_md or "").splitlines() if not line.startswith("# "))
     params = [
-        f"| `{name}` | {_type_of(dag.params.get_param(name).schema)} | `{json.dumps(dag.params[name])}` | "
+        f"| `{name}` | {_type_of(dag.params.get_param(name).schema)} | {_default_of(dag, name)} | "
         f"{dag.params.get_param(name).description} |"
         for name in dag.params
     ]
@@ -103,6 +103,15 @@ def _type_of(schema: Mapping[str, Any]) -> str:
     kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
     words = [schema.get("format", kind) for kind in kinds if kind != "null"]
     return " or ".join(words) + (", optional" if "null" in kinds else "")
+
+
+def _default_of(dag: DAG, name: str) -> str:
+    from airflow.sdk.exceptions import ParamValidationError
+
+    try:
+        return f"`{json.dumps(dag.params[name])}`"
+    except ParamValidationError:
+        return "none, required"
 
 
 def _schedule_of(dag: DAG) -> str:

@@ -29,7 +29,7 @@ WhyFailed = Callable[[int], str | None]
 def receipt_alert(
     saved: SavedReceipt, *, pipeline: str, location: str, log_url: LogUrl, why_failed: WhyFailed
 ) -> Alert | None:
-    """The alert of a run that left a receipt, or None if every record was accepted.
+    """The alert of a run that left a receipt, or None if every record was accepted as it was delivered.
 
     Args:
         saved: the receipt.
@@ -47,16 +47,22 @@ def receipt_alert(
         return _not_planned(saved, pipeline, facts, log_url)
     if found["problems"]:
         return _incomplete(saved, pipeline, facts, log_url, why_failed)
-    if not found["batches_dead_lettered"]:
-        return None
-    headline = (
-        f"{found['batches_dead_lettered']:,} of {found['batches_read']:,} batches of {file} could not be delivered"
-    )
-    facts.append(
-        f"{found['records_dead_lettered']:,} records are kept as dead letters: run call_details_replay when the API "
-        "takes them"
-    )
-    return Alert(Severity.WARNING, pipeline, found["run_id"], headline, facts)
+    headlines = []
+    if found["batches_dead_lettered"]:
+        headlines.append(
+            f"{found['batches_dead_lettered']:,} of {found['batches_read']:,} batches of {file} could not be delivered"
+        )
+        facts.append(
+            f"{found['records_dead_lettered']:,} records are kept as dead letters: run call_details_replay when the "
+            "API accepts them"
+        )
+    if found["invalid_bytes"]:
+        headlines.append(f"{found['invalid_bytes']:,} bytes of {file} are not valid UTF-8")
+        facts.append(
+            "its records were posted with U+FFFD in place of the invalid bytes: have the file delivered as UTF-8, or "
+            "as UTF-16 with its byte order mark"
+        )
+    return Alert(Severity.WARNING, pipeline, found["run_id"], "; ".join(headlines), facts) if headlines else None
 
 
 def no_receipt(*, pipeline: str, run_id: str, reason: str, log_url: LogUrl) -> Alert:

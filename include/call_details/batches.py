@@ -9,9 +9,10 @@ from itertools import batched, chain
 
 import msgspec
 
+from include.call_details.content import UTF_8, exactly, read_text
 from include.call_details.keys import idempotency_key
 from include.call_details.models import Chunk, Plan
-from include.call_details.records import exactly, gunzip, records, texts_of, whole_lines
+from include.call_details.records import records, texts_of, whole_lines
 from include.errors import InvalidFileError
 
 _SLICE_BYTES = 256 * 1024
@@ -60,7 +61,8 @@ def read_batches(
         StorageUnavailableError: S3 sent less than the chunk.
     """
     checked = exactly(blocks, chunk.stop - chunk.start)
-    text = gunzip(checked, size=plan.size) if plan.gzip else checked
+    own = plan.gzip or plan.encoding != UTF_8
+    text = read_text(checked, key=plan.file.key, size=plan.size).blocks if own else checked
     texts = chain.from_iterable(map(texts_of, whole_lines(_slices(text), start=chunk.start)))
     seen = 0
     for number, group in enumerate(batched(texts, plan.records_per_batch), chunk.first_batch):

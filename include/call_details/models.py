@@ -150,13 +150,15 @@ class Plan:
         key: where the object lies that tasks read.
         etag: its ETag there, for ``If-Match``; a move may change it.
         size: its bytes.
-        gzip: it is compressed; its one chunk is the whole object.
+        gzip: it is compressed.
         records_per_batch: see :class:`Terms`.
         timestamp: see :class:`Terms`.
         records: lines that are not blank.
-        text_bytes: bytes after decompression.
+        text_bytes: bytes of the text as UTF-8.
         invalid_bytes: bytes of the text that are not valid UTF-8.
-        chunks: hold all records, in order; none if there are no records. Together they are the whole object.
+        chunks: hold all records, in order; none if there are no records. Together they are the whole object. There is
+            one at most unless the object's bytes are the text.
+        encoding: see :class:`include.call_details.content.Text`.
     """
 
     file: FileVersion
@@ -170,6 +172,7 @@ class Plan:
     text_bytes: int
     invalid_bytes: int
     chunks: tuple[Chunk, ...]
+    encoding: str = "utf-8"
 
     @property
     def batches(self) -> int:
@@ -365,7 +368,7 @@ class Receipt:
         error: why the file could not be read, or not be planned by this run.
         nothing_read: how a file version ended of which there are no numbers.
         bytes: of the object as it was delivered.
-        text_bytes: after decompression.
+        text_bytes: of the text as UTF-8, decompressed.
         invalid_bytes: of the text, that U+FFFD stands for.
         records_read: lines that are not blank.
         ranges: one per chunk of the plan.

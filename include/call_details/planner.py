@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from include.call_details.batches import timestamp
+from include.call_details.content import exactly, read_text
 from include.call_details.keys import (
     INCOMING,
     failed_key,
@@ -27,8 +28,6 @@ from include.call_details.records import (
     Piece,
     count_invalid_bytes,
     count_records,
-    exactly,
-    gunzip,
     most_bytes,
     texts_of,
     trimmed,
@@ -240,7 +239,7 @@ def make_plan(
     timestamp: str,
     limits: Limits | None = None,
 ) -> Plan:
-    """Read a whole file and cut it; a file whose original key ends in ``.gz`` is decompressed.
+    """Read a whole file and cut it.
 
     Args:
         file: the version as it was announced.
@@ -261,35 +260,37 @@ def make_plan(
         raise InvalidInputError(
             f"max_records_per_batch must be 1 to {MAX_RECORDS_PER_BATCH}, not {records_per_batch}: change settings"
         )
-    compressed = file.key.lower().endswith(".gz")
     limits = (limits or Limits()).grown(size, records_per_batch)
     cutter = _Cutter(limits, records_per_batch)
-    checked = exactly(blocks, size)
+    text = read_text(exactly(blocks, size), key=file.key, size=size)
     text_bytes = invalid = 0
-    for piece in whole_lines(gunzip(checked, size=size) if compressed else checked):
+    for piece in whole_lines(text.blocks):
         invalid += count_invalid_bytes(piece.data)
         text_bytes = piece.stop
         cutter.take(piece)
-    chunks = cutter.finish(text_bytes if compressed else size)
-    if compressed and chunks:
+    chunks = cutter.finish(text_bytes)
+    if chunks and not text.stored_as_it_is:
         chunks = [_one(chunks, size)]
     if len(chunks) > limits.max_chunks or any(chunk.batches > limits.max_chunk_batches for chunk in chunks):
         reason = f"{cutter.records:,} records make too many batches of {records_per_batch}"
         if records_per_batch == MAX_RECORDS_PER_BATCH:
-            raise InvalidFileError(f"{reason}: split the file, or deliver it uncompressed")
-        raise InvalidInputError(f"{reason}: raise max_records_per_batch, split the file, or deliver it uncompressed")
+            raise InvalidFileError(f"{reason}: split the file, or deliver it uncompressed, as UTF-8")
+        raise InvalidInputError(
+            f"{reason}: raise max_records_per_batch, split the file, or deliver it uncompressed, as UTF-8"
+        )
     return Plan(
         file=file,
         key=key,
         etag=etag,
         size=size,
-        gzip=compressed,
+        gzip=text.gzip,
         records_per_batch=records_per_batch,
         timestamp=timestamp,
         records=cutter.records,
-        text_bytes=text_bytes if compressed else size,
+        text_bytes=text_bytes,
         invalid_bytes=invalid,
         chunks=tuple(chunks),
+        encoding=text.encoding,
     )
 
 

@@ -1,38 +1,24 @@
-r"""From a file's bytes to the API's records: gzip, lines, JSON (spec: call_details, Records).
+r"""From a file's text to the API's records: lines, JSON (spec: call_details, Records).
 
 Lines end at ``\n`` alone: a ``\r`` before it is white space and is trimmed; a bare ``\r``, U+2028, a vertical tab or a
-form feed ends nothing. A line of nothing but white space is blank; white space is what ``str.strip()`` removes. A line
-that is JSON by RFC 8259 is a record as it stands, any other is wrapped in an object.
+form feed ends nothing. A byte order mark at the beginning of a line is dropped: exports that were joined have one in
+mid-file. A line of nothing but white space is blank; white space is what ``str.strip()`` removes. A line that is JSON
+by RFC 8259 is a record as it stands, any other is wrapped in an object.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
-from include.errors import InvalidFileError, StorageUnavailableError
+from include.errors import InvalidFileError
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
-
-MAX_RATIO = 100
-"""Times as many bytes as a gzip file has may its text have."""
-
-ALWAYS_ALLOWED = 64 * 1024 * 1024
-"""Bytes that any gzip file may expand to: a few lines that are alike exceed :data:`MAX_RATIO`."""
-
-# zlib's largest window, and a gzip header.
-_GZIP = zlib.MAX_WBITS | 16
-# Output at once. Input at once: what is left of it is copied whenever a member ends, and members may be tiny.
-_TEXT_STEP = 1024 * 1024
-_STEP = 32 * 1024
-
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 WHITE_SPACE = (
     "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
@@ -40,9 +26,11 @@ WHITE_SPACE = (
 )
 """All that ``str.strip()`` takes off."""
 
+_BYTE_ORDER_MARK = "\ufeff"
 _ASCII_SPACE = WHITE_SPACE.encode("ascii", "ignore")
-# A line of no other bytes than these may be blank. One character class, as alternatives would keep a stack of them.
-_MAYBE_BLANK = re.compile(rb"\n[" + re.escape(bytes(set(WHITE_SPACE.encode()) - {0x0A})) + rb"]*+(?=\n)")
+_BLANK_BYTES = bytes(set((WHITE_SPACE + _BYTE_ORDER_MARK).encode()) - {0x0A})
+# A line of no other bytes may be blank. One character class, as alternatives would keep a stack of them.
+_MAYBE_BLANK = re.compile(rb"\n([" + re.escape(_BLANK_BYTES) + rb"]*+)(?=\n)")
 
 # Reads a value to its end without building it: a long line costs no memory, and numbers keep every digit.
 _PARSER = msgspec.json.Decoder(msgspec.Raw)
@@ -62,72 +50,6 @@ _PIECE_DEPTH = 500
 
 _ESCAPED_IN_TWO = b'"\\\b\t\n\f\r'
 _ESCAPED_IN_SIX = bytes(set(range(0x20)) - set(_ESCAPED_IN_TWO))
-
-
-def exactly(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """The same blocks, once it is sure that they are all.
-
-    Raises:
-        StorageUnavailableError: they are not ``size`` bytes together.
-    """
-    seen = 0
-    for block in blocks:
-        seen += len(block)
-        yield block
-    if seen != size:
-        raise StorageUnavailableError(f"S3 sent {seen:,} bytes of the file instead of {size:,}")
-
-
-def gunzip(blocks: Iterable[bytes], *, size: int) -> Iterator[bytes]:
-    """The text of a gzip file in blocks of at most 1 MiB; several members one after another are one text.
-
-    Zeros may follow a member, as some tools leave them; anything else is refused, as it may be lost data. Check sums
-    are verified.
-
-    Args:
-        blocks: all bytes of the file, cut anywhere.
-        size: of the file in bytes; its text may have :data:`MAX_RATIO` times as many, or :data:`ALWAYS_ALLOWED`.
-
-    Raises:
-        InvalidFileError: not gzip, damaged, cut off, or expanding too far; blocks may have been yielded before.
-    """
-    allowed = max(ALWAYS_ALLOWED, MAX_RATIO * size)
-    expanded = 0
-    for text in _members(blocks):
-        expanded += len(text)
-        if expanded > allowed:
-            raise InvalidFileError(
-                f"the gzip file of {size:,} bytes expands to more than {allowed:,}, as a zip bomb does; deliver it "
-                "uncompressed"
-            )
-        yield text
-
-
-def _members(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    member = zlib.decompressobj(_GZIP)
-    # Between members, once there was one; a file must begin with one.
-    between = begun = False
-    for block in blocks:
-        for start in range(0, len(block), _STEP):
-            rest = block[start : start + _STEP]
-            while rest := rest.lstrip(b"\0") if between else rest:
-                text, begun, between = _expand(member, rest), True, member.eof
-                if text:
-                    yield text
-                rest = member.unconsumed_tail
-                if member.eof:
-                    rest, member = member.unused_data, zlib.decompressobj(_GZIP)
-    if not between:
-        # A single byte after the last member is too short to be told from the beginning of another one.
-        what = "cut off, or followed by a byte too many" if begun else "empty"
-        raise InvalidFileError(f"the gzip file is {what}: deliver it again")
-
-
-def _expand(member: zlib._Decompress, data: bytes) -> bytes:
-    try:
-        return member.decompress(data, _TEXT_STEP)
-    except zlib.error as error:
-        raise InvalidFileError("the file is not gzip, or damaged: deliver it again") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +72,6 @@ class Piece:
 
 def whole_lines(blocks: Iterable[bytes], *, start: int = 0, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[Piece]:
     """Cut blocks at ends of lines, so that no line is split.
-
-    The byte order mark at the beginning of a file belongs to no piece.
 
     Args:
         blocks: consecutive bytes, cut anywhere.
@@ -188,8 +108,6 @@ def _piece(start: int, data: bytes, max_line_bytes: int) -> Piece:
             if len(line) > max_line_bytes:
                 raise _too_long(position, max_line_bytes)
             position += len(line) + 1
-    if start == 0 and data.startswith(_BYTE_ORDER_MARK):
-        return Piece(len(_BYTE_ORDER_MARK), data[len(_BYTE_ORDER_MARK) :])
     return Piece(start, data)
 
 
@@ -198,10 +116,10 @@ def _too_long(position: int, max_line_bytes: int) -> InvalidFileError:
 
 
 def trimmed(line: bytes) -> bytes:
-    """A line's text as valid UTF-8 without white space around it; U+FFFD stands where bytes were invalid."""
+    """A line's text as valid UTF-8 without byte order mark or white space; U+FFFD stands where bytes were invalid."""
     if line.isascii():
         return line.strip(_ASCII_SPACE)
-    return line.decode("utf-8", "replace").strip().encode()
+    return line.decode("utf-8", "replace").lstrip(_BYTE_ORDER_MARK).strip().encode()
 
 
 def texts_of(piece: Piece) -> Iterable[bytes]:

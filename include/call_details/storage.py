@@ -28,7 +28,8 @@ LARGEST_COPY = 5 * 1024**3
 _PART_BYTES = 512 * 1024 * 1024
 
 _MISSING = frozenset({"404", "NoSuchKey", "NoSuchVersion"})
-_NOT_THIS_ONE = _MISSING | {"PreconditionFailed"}
+# The first request of a copy in parts is a HEAD, whose error has no code but the status.
+_NOT_THIS_ONE = _MISSING | {"PreconditionFailed", "412"}
 
 
 @dataclass(frozen=True)

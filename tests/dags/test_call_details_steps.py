@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import bz2
+import gzip
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -96,15 +98,54 @@ def test_settings_reach_the_api(world: CallDetailsWorld) -> None:
     assert world.api.keys == {idempotency_key(file, number): 2 if number == 1 else 1 for number in range(3)}
 
 
+@pytest.mark.parametrize(
+    ("key", "content"),
+    [
+        ("incoming/x.jsonl", gzip.compress(b'{"n":1}\n{"n":2}\n{"n":3}\n')),
+        ("incoming/x.txt", '\ufeff{"n":1}\r\n{"n":2}\r\n{"n":3}\r\n'.encode("utf-16-le")),
+        ("incoming/x.txt", '\ufeff{"n":1}\n\ufeff{"n":2}\n{"n":3}\n'.encode()),
+        ("incoming/x.gz", b'{"n":1}\n{"n":2}\n{"n":3}\n'),
+    ],
+    ids=["gzip without its suffix", "UTF-16", "a mark in mid-file", "text named gz"],
+)
+def test_text_is_recognised_by_its_content_and_posted_whole(key: str, content: bytes, world: CallDetailsWorld) -> None:
+    drop(world, content, key)
+    summary = ingest(ingest_run(key))
+    assert (summary["outcome"], counts(summary), summary["invalid_bytes"]) == ("processed", (3, 3, 0), 0)
+    assert world.posted() == [[{"n": 1}, {"n": 2}], [{"n": 3}]]
+    assert world.wire.sns == []
+
+
+def test_binary_file_is_never_posted_and_its_format_is_told_once(world: CallDetailsWorld) -> None:
+    drop(world, bz2.compress(b'{"n":1}\n' * 1000), "incoming/x.jsonl")
+    run = ingest_run("incoming/x.jsonl")
+    with pytest.raises(InvalidFileError):
+        plan(run)
+    with pytest.raises(FileFailedError, match="ended unreadable"):
+        reconcile(run)
+    assert (world.posted(), len(world.s3.present("failed/"))) == ([], 1)
+    (message,) = world.wire.sns
+    assert "the file is bzip2, not text" in message["Message"]
+
+
+def test_invalid_bytes_are_counted_and_a_warning(world: CallDetailsWorld) -> None:
+    drop(world, b"Z\xfcrich\n")
+    summary = ingest(ingest_run(KEY))
+    assert (summary["outcome"], summary["invalid_bytes"]) == ("processed", 1)
+    assert world.posted() == [[{"data": "Z\ufffdrich", "lineNumber": 1}]]
+    (message,) = world.wire.sns
+    assert message["Subject"] == "[WARNING] call_details_ingest: 1 bytes of incoming/? b+.txt are not valid UTF-8"
+
+
 def test_file_that_cannot_be_read_fails_with_one_alert(world: CallDetailsWorld) -> None:
-    drop(world, b"no gzip", "incoming/x.gz")
+    drop(world, b"\x1f\x8b damaged", "incoming/x.gz")
     run = ingest_run("incoming/x.gz")
     with pytest.raises(InvalidFileError):
         plan(run)
     with pytest.raises(FileFailedError, match=r"incoming/x\.gz ended unreadable: see receipts/"):
         reconcile(run)
     assert len(world.s3.present("failed/")) == 1
-    assert "not gzip" in world.receipt()["error"]
+    assert "not gzip, or damaged" in world.receipt()["error"]
     (message,) = world.wire.sns
     assert message["Subject"] == "[ERROR] call_details_ingest: nothing of incoming/x.gz was posted"
     assert run.pushed(RECONCILE_TASK, "return_value")["outcome"] == "unreadable"

@@ -182,14 +182,14 @@ def planned(run: FakeRun) -> FakeRun:
 @pytest.mark.parametrize("by", ["delivery", "hand"])
 def test_file_that_could_not_be_read_is_tried_again(by: str, world: CallDetailsWorld) -> None:
     key = "incoming/x.gz"
-    file = FileVersion(BUCKET, key, world.s3.drop(key, b"no gzip"))
+    file = FileVersion(BUCKET, key, world.s3.drop(key, b"\x1f\x8b damaged"))
     run = watch_run()
     (start,) = claim_files(run)
     with pytest.raises(FileFailedError, match="ended unreadable"):
         ingest(ingest_run(**start["conf"], run_id=start["trigger_run_id"]))
     run.other_runs[run_id(file)] = "failed"
     if by == "delivery":
-        world.s3.drop(key, b"no gzip")
+        world.s3.drop(key, b"\x1f\x8b damaged")
         assert claim_files(run) == [start_of(file, anew=True)]
     again = ingest_run(**start["conf"], run_id=start["trigger_run_id"] if by == "delivery" else "manual__2")
     with pytest.raises(FileFailedError, match="ended unreadable"):

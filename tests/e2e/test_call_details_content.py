@@ -46,7 +46,8 @@ BOMB = gzip.compress((b"x" * 1023 + b"\n") * 1024) * 1_000
 
 UNREADABLE = {
     "cut off": (gzip.compress(b"1\n" * 100_000)[:-20], "the gzip file is cut off"),
-    "no gzip": (b"1\n2\n", "the file is not gzip, or damaged"),
+    "damaged": (b"\x1f\x8b1\n2\n", "the file is not gzip, or damaged"),
+    "zip": (b"PK\x03\x04" + b"1\n" * 1_000, "the file is zip, not text"),
     "bomb": (BOMB, "expands to more than"),
 }
 """Content of files named ``.gz``, and what people are to read."""
@@ -72,6 +73,10 @@ def test_hostile_files_end_as_the_rules_say(ingest: Ingest, partners: Partners) 
             "Members.TXT.GZ",
             gzip.compress(b"1\n2") + gzip.compress(b"3\n\nend"),
             told=["1", "23", '{"data":"end","lineNumber":3}'],
+        ),
+        "gzip without its suffix": ingest.drop("packed.jsonl", gzip.compress(b'{"n":1}\n'), told=['{"n":1}']),
+        "UTF-16": ingest.drop(
+            "utf-16.txt", "\ufeff{}\r\nß\r\n".encode("utf-16-be"), told=["{}", '{"data":"ß","lineNumber":2}']
         ),
         "odd key": ingest.drop(ODD_KEY, b"1\n", told=["1"]),
         "long key": ingest.drop(LONG_KEY, b"2\n", told=["2"]),

@@ -26,6 +26,7 @@ STATUS = {
     "PreconditionFailed": 412,
     "SlowDown": 503,
     "404": 404,
+    "412": 412,
 }
 
 

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 
 from hypothesis import strategies as st
 
+from include.call_details.content import STRAY_NULS
 from tests.unit.call_details.json_texts import JSON_TEXTS, json_accepts
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def reference_texts(content: bytes) -> list[str]:
-    """The non-blank lines of a file, trimmed."""
-    text = content.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "replace")
-    return [line.strip() for line in text.split("\n") if line.strip()]
+    """The non-blank lines of a file, without byte order marks at their beginnings, trimmed."""
+    lines = [line.lstrip("\ufeff").strip() for line in content.decode("utf-8", "replace").split("\n")]
+    return [line for line in lines if line]
 
 
 def reference_records(content: bytes) -> list[str]:
@@ -45,7 +46,8 @@ _HOSTILE = [
     b"\x1c\x1d\x1e\x1f",
     b"\x85",
     "\x85\xa0\u1680\u2003\u2028\u2029\u202f\u205f\u3000".encode(),
-    "\ufeff".encode(),
+    _BYTE_ORDER_MARK,
+    _BYTE_ORDER_MARK + b'{"after":"a mark"}',
     "\u200b".encode(),
     b"\0",
     b"\x80",
@@ -73,11 +75,18 @@ _HOSTILE = [
 
 _PARTS = st.sampled_from(_HOSTILE) | JSON_TEXTS | st.binary(max_size=6)
 _LINES = st.lists(_PARTS, max_size=3).map(b"".join)
+
+
+def _utf_8(content: bytes) -> bool:
+    """Whether a file is neither in UTF-16 nor binary."""
+    return not content.startswith((b"\xff\xfe", b"\xfe\xff", b"\x1f\x8b")) and content.count(0) <= STRAY_NULS
+
+
 FILES = st.builds(
     lambda mark, lines, ends, last: mark + b"".join(map(bytes.__add__, lines, ends)) + last,
     st.sampled_from([b"", b"", _BYTE_ORDER_MARK, _BYTE_ORDER_MARK * 2, _BYTE_ORDER_MARK[:2]]),
     st.lists(_LINES, max_size=40),
     st.lists(st.sampled_from([b"\n", b"\n", b"\r\n", b"\n\n", b" \n\r\n"]), min_size=40, max_size=40),
     _LINES,
-)
+).filter(_utf_8)
 """Files with every kind of trouble, most of them short enough for a failure to be read."""

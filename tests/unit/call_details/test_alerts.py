@@ -32,6 +32,7 @@ DOCUMENT = {
     "batches_read": 4,
     "batches_accepted": 4,
     "batches_dead_lettered": 0,
+    "invalid_bytes": 0,
     "problems": [],
     "ranges": [RANGE, RANGE | {"first_record": 1001}],
     "stored_as": "processed/2026/03/08/e1/ä +.txt",
@@ -54,6 +55,21 @@ def alert_of(why: dict[int, str] | None = None, **changes: object) -> Alert | No
 
 def test_nothing_is_told_of_a_file_that_was_accepted_in_full() -> None:
     assert alert_of() is None
+
+
+def test_invalid_bytes_of_a_posted_file_are_always_a_warning() -> None:
+    alert = alert_of(invalid_bytes=1887)
+    assert alert is not None
+    assert (alert.severity, alert.headline) == (Severity.WARNING, "1,887 bytes of incoming/ä +.txt are not valid UTF-8")
+    for fact in ("U+FFFD", "delivered as UTF-8", "UTF-16 with its byte order mark", "s3://ingest/receipts/1.json"):
+        assert fact in alert.text
+
+
+def test_dead_letters_and_invalid_bytes_are_one_alert() -> None:
+    alert = alert_of(invalid_bytes=2, batches_dead_lettered=3, records_dead_lettered=1200)
+    assert alert is not None
+    assert "3 of 4 batches of incoming/ä +.txt could not be delivered; 2 bytes of" in alert.headline
+    assert "call_details_replay" in alert.text
 
 
 def test_dead_letters_are_a_warning_with_what_to_do() -> None:

@@ -131,13 +131,26 @@ def test_a_gzip_file_is_one_chunk() -> None:
     plan = planned(content, key="incoming/CALLS.TXT.GZ", limits=limits)
     assert (plan.gzip, plan.text_bytes, plan.size) == (True, len(text), len(content))
     assert plan.chunks == (Chunk(0, 0, len(content), 1, 10_000, 0, 20),)
-    assert not planned(content, limits=limits).gzip, "the name tells, not the content"
+    assert planned(content, limits=limits).chunks == plan.chunks, "the content tells, not the name"
+    assert not planned(text, key="incoming/CALLS.TXT.GZ").gzip
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_utf_16_file_is_one_chunk(encoding: str) -> None:
+    text = "\ufeff" + "Zażółć 🌞\r\n" * 1_000
+    content = text.encode(encoding)
+    plan = planned(content, limits=Limits(chunk_bytes=100))
+    assert (plan.encoding, plan.text_bytes, plan.invalid_bytes) == (encoding, len(text.encode()), 0)
+    assert plan.chunks == (Chunk(0, 0, len(content), 1, 1_000, 0, 2),)
 
 
 def test_plan_is_read_as_it_was_written() -> None:
     plan = planned(b"line\n" * 100, per_batch=3, limits=Limits(chunk_bytes=50))
     assert len(plan.chunks) > 1
-    assert Plan.from_document(json.loads(json.dumps(plan.to_document()))) == plan
+    document = json.loads(json.dumps(plan.to_document()))
+    assert Plan.from_document(document) == plan
+    del document["encoding"]
+    assert Plan.from_document(document) == plan, "as earlier versions wrote it"
 
 
 @pytest.mark.parametrize("per_batch", [0, -1, 501])

@@ -217,7 +217,7 @@ def test_deleted_file_is_told(run: Run) -> None:
 
 @pytest.mark.parametrize("name", ["x.txt.gz", "X.GZ"])
 def test_file_that_cannot_be_read_leaves_no_plan(name: str, run: Run) -> None:
-    file = run.drop(b"no gzip", f"incoming/{name}")
+    file = run.drop(b"\x1f\x8b damaged", f"incoming/{name}")
     with pytest.raises(InvalidFileError):
         run.planning.plan(run.claim(file))
     assert run.s3.present("plans/") == []

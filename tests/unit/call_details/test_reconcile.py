@@ -144,7 +144,7 @@ def test_file_that_is_posted_again_stays_where_it_was_filed(world: RunWorld) -> 
 
 
 def test_file_that_cannot_be_read_goes_to_failed(world: RunWorld) -> None:
-    file = world.drop(b"no gzip", "incoming/x.gz")
+    file = world.drop(b"\x1f\x8b damaged", "incoming/x.gz")
     with pytest.raises(InvalidFileError):
         world.plan(file)
     kept = world.closing(file).unreadable("the file is not gzip")
@@ -155,7 +155,7 @@ def test_file_that_cannot_be_read_goes_to_failed(world: RunWorld) -> None:
 
 
 def test_file_that_could_not_be_read_is_tried_again_without_force(world: RunWorld) -> None:
-    file = world.drop(b"no gzip", "incoming/x.gz")
+    file = world.drop(b"\x1f\x8b damaged", "incoming/x.gz")
     world.claim(file)
     world.closing(file).unreadable("not gzip")
     assert world.claim(file, "run-2").round == 1

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from include.call_details.content import exactly
 from include.call_details.records import (
     WHITE_SPACE,
     Piece,
     count_invalid_bytes,
     count_records,
-    exactly,
     texts_of,
     trimmed,
     whole_lines,
@@ -45,11 +45,13 @@ def texts(content: bytes, block: int = 1 << 20) -> list[str]:
         ("a\x85b\u2028c\u2029d\n".encode(), ["a\x85b\u2028c\u2029d"]),
         (b"\0\n a\0b \n", ["\0", "a\0b"]),
         (" \u3000a b\xa0\n".encode(), ["a b"]),
-        # The first byte order mark of the file goes, any other stays.
+        # Byte order marks go at the beginning of a line, and stay anywhere else.
         (BYTE_ORDER_MARK, []),
         (BYTE_ORDER_MARK + b"\na", ["a"]),
-        (BYTE_ORDER_MARK + b"a\n" + BYTE_ORDER_MARK + b"b", ["a", "\ufeffb"]),
-        (BYTE_ORDER_MARK * 2 + b"a", ["\ufeffa"]),
+        (BYTE_ORDER_MARK + b"a\n" + BYTE_ORDER_MARK + b"b", ["a", "b"]),
+        (b"a\r\n" + BYTE_ORDER_MARK + b"\r\n" + BYTE_ORDER_MARK + b" b\r\n", ["a", "b"]),
+        (BYTE_ORDER_MARK * 2 + b"a", ["a"]),
+        (b"a" + BYTE_ORDER_MARK + b"b", ["a\ufeffb"]),
         (b" " + BYTE_ORDER_MARK + b"a", ["\ufeffa"]),
         (BYTE_ORDER_MARK[:2] + b"\na", ["\ufffd", "a"]),
         # One U+FFFD for each longest part of a character, as the Unicode standard recommends.
@@ -70,9 +72,8 @@ def test_lines_are_those_of_the_contract_however_the_file_is_cut(content: bytes,
 @given(FILES, st.integers(1, 50))
 def test_pieces_are_whole_lines_and_together_the_file(content: bytes, block: int) -> None:
     pieces = list(whole_lines(in_blocks(content, block)))
-    body = content.removeprefix(BYTE_ORDER_MARK)
-    assert b"".join(piece.data for piece in pieces) == body
-    position = len(content) - len(body)
+    assert b"".join(piece.data for piece in pieces) == content
+    position = 0
     for piece in pieces:
         assert piece.start == position
         assert piece.data.endswith(b"\n") or piece is pieces[-1]
@@ -86,9 +87,12 @@ def test_counting_agrees_with_reading(content: bytes, block: int) -> None:
     assert [count_records(piece) for piece in pieces] == [len(list(texts_of(piece))) for piece in pieces]
 
 
-def test_a_byte_order_mark_is_one_only_where_the_file_begins() -> None:
-    (piece,) = whole_lines([BYTE_ORDER_MARK + b"a\n"], start=100)
-    assert (piece.start, piece.data) == (100, BYTE_ORDER_MARK + b"a\n")
+def test_record_after_a_byte_order_mark_in_mid_file_is_json() -> None:
+    joined = BYTE_ORDER_MARK + b'{"a":1}\n' + BYTE_ORDER_MARK + b'{"a":2}\n'
+    for start in (0, 100):
+        (piece,) = whole_lines([joined], start=start)
+        assert list(texts_of(piece)) == [b'{"a":1}', b'{"a":2}']
+        assert count_records(piece) == 2
 
 
 def test_white_space_is_what_python_strips() -> None:
@@ -101,7 +105,7 @@ def test_each_white_space_is_trimmed_and_makes_no_record(character: str) -> None
     assert count_records(Piece(0, f"{character * 2}\na\n{character}".encode())) == 1
 
 
-@pytest.mark.parametrize("character", ["\u200b", "\ufeff", "\u180e", "\x00", "\x7f", "\u2060", "\ufffd", "é"])
+@pytest.mark.parametrize("character", ["\u200b", "\u180e", "\x00", "\x7f", "\u2060", "\ufffd", "é"])
 def test_what_looks_like_white_space_is_a_record(character: str) -> None:
     assert trimmed(character.encode()) == character.encode()
     assert count_records(Piece(0, f"\n{character}\n".encode())) == 1

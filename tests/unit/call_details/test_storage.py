@@ -114,6 +114,21 @@ def test_large_file_is_copied_in_parts_and_keeps_what_describes_it(s3: FakeInges
     assert s3.present() == ["processing/1"]
 
 
+@pytest.mark.parametrize("code", ["412", "404"])
+def test_large_file_that_is_replaced_before_its_copy_is_a_changed_file(code: str, s3: FakeIngestBucket) -> None:
+    """The copy in parts begins with a HEAD, whose answer has no body: botocore knows no code but the status."""
+    s3.drop(ODD, b"0123456789")
+    store = store_of(s3, largest_copy=9)
+    source = seen(store, ODD)
+
+    def refuse(request: dict[str, Any]) -> None:
+        raise s3_error(code, "HeadObject")
+
+    s3.before["CopyObject"] = refuse
+    with pytest.raises(FileChangedError, match="was deleted or replaced before it could be moved"):
+        store.move(source, "processing/1")
+
+
 def test_newest_kept_version_is_known_after_the_file_was_moved(s3: FakeIngestBucket) -> None:
     store = store_of(s3)
     assert store.last_etag(ODD) is None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.call_details.records import ALWAYS_ALLOWED, MAX_RATIO, gunzip
+from include.call_details.content import ALWAYS_ALLOWED, MAX_RATIO, gunzip
 from include.errors import InvalidFileError
 from tests.unit.call_details.reference import in_blocks
 

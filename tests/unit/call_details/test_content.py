@@ -1,0 +1,149 @@
+"""What is text, whatever its name, and what is never posted."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import tarfile
+import zipfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.call_details.content import STRAY_NULS, Text, read_text
+from include.errors import InvalidFileError
+from tests.unit.call_details.reference import in_blocks
+
+LINES = b"".join(b'{"call": %d}\n' % number for number in range(1_000))
+
+
+def opened(content: bytes, *, key: str = "incoming/x.jsonl", block: int = 1 << 20) -> Text:
+    return read_text(in_blocks(content, block), key=key, size=len(content))
+
+
+def text_of(content: bytes, *, key: str = "incoming/x.jsonl", block: int = 1 << 20) -> bytes:
+    return b"".join(opened(content, key=key, block=block).blocks)
+
+
+def zipped(content: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x.jsonl", content)
+    return file.getvalue()
+
+
+def tarred(content: bytes) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        member = tarfile.TarInfo("x.jsonl")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "key", ["incoming/x.jsonl", "incoming/x.txt", "incoming/x.gz.1", "incoming/x.gzip", "incoming/x"]
+)
+@pytest.mark.parametrize("block", [1, 7, 1 << 20])
+def test_gzip_is_recognised_by_its_first_bytes_whatever_the_suffix(key: str, block: int) -> None:
+    text = opened(gzip.compress(LINES), key=key, block=block)
+    assert (text.gzip, text.encoding, b"".join(text.blocks)) == (True, "utf-8", LINES)
+
+
+def test_text_is_text_whatever_the_suffix() -> None:
+    text = opened(LINES, key="incoming/x.jsonl.gz")
+    assert (text.gzip, text.stored_as_it_is, b"".join(text.blocks)) == (False, True, LINES)
+
+
+@pytest.mark.parametrize("key", ["incoming/x.gz", "incoming/X.GZ", "incoming/x.gzip"])
+def test_an_empty_file_of_a_gzip_name_was_cut_off(key: str) -> None:
+    with pytest.raises(InvalidFileError, match="the gzip file is empty"):
+        text_of(b"", key=key)
+    assert text_of(b"") == b""
+
+
+@given(st.text(), st.sampled_from(["utf-16-le", "utf-16-be"]), st.booleans(), st.integers(1, 20))
+def test_utf_16_is_recognised_by_its_mark_and_decoded(content: str, encoding: str, packed: bool, block: int) -> None:
+    stored = ("\ufeff" + content.replace("\0", "")).encode(encoding)
+    text = opened(gzip.compress(stored) if packed else stored, block=block)
+    if content.startswith("\0") and encoding == "utf-16-le":
+        return
+    assert (text.encoding, text.gzip) == (encoding, packed)
+    assert b"".join(text.blocks).decode() == "\ufeff" + content.replace("\0", "")
+
+
+@pytest.mark.parametrize(
+    ("rest", "expected"),
+    [
+        (b"a\0\x00\xd8b\0", "a\ufffd\ufffd\ufffdb"),
+        (b"a\0\x00\xd8", "a\ufffd\ufffd\ufffd"),
+        (b"a\0b", "a\ufffd"),
+        (b"a\0\x3d\xd8\x00", "a\ufffd\ufffd\ufffd\ufffd"),
+    ],
+    ids=["half a pair", "half a pair at the end", "an odd byte", "half a pair and an odd byte"],
+)
+@pytest.mark.parametrize("block", [1, 2, 3, 100])
+def test_what_is_invalid_in_utf_16_is_invalid_in_the_text(rest: bytes, expected: str, block: int) -> None:
+    assert text_of(b"\xff\xfe" + rest, block=block).decode("utf-8", "replace") == "\ufeff" + expected
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (zipped(LINES), "zip"),
+        (zipped(b""), "zip"),
+        (bz2.compress(LINES), "bzip2"),
+        (bz2.compress(b""), "bzip2"),
+        (lzma.compress(LINES), "xz"),
+        (lzma.compress(LINES, lzma.FORMAT_ALONE), "lzma"),
+        (b"\x28\xb5\x2f\xfd\x04\x00a", "zstd"),
+        (tarred(LINES), "tar"),
+        (b"PAR1\x15\x04\x15", "parquet"),
+        (b"Obj\x01\x04\x14", "avro"),
+        (b"\x04\x22\x4d\x18d", "lz4"),
+        (b"\x1f\x9d\x90", "compress"),
+        (b"7z\xbc\xaf\x27\x1c\0", "7z"),
+        (b"%PDF-1.7\n", "pdf"),
+        ("\ufeffa\n".encode("utf-32-le"), "UTF-32"),
+        ("\ufeffa\n".encode("utf-32-be"), "UTF-32"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("block", [1, 1 << 20])
+def test_a_binary_file_is_refused_and_its_format_named(content: bytes, name: str, block: int) -> None:
+    with pytest.raises(InvalidFileError, match=rf"the file is {name}.*, not text: deliver it as text"):
+        text_of(content, block=block)
+    with pytest.raises(InvalidFileError, match=rf"the file is {name}.* inside gzip, not text"):
+        text_of(gzip.compress(content), key="incoming/x.gz", block=block)
+
+
+def test_gzip_in_gzip_is_refused() -> None:
+    with pytest.raises(InvalidFileError, match="the file is gzip inside gzip, not text"):
+        text_of(gzip.compress(gzip.compress(LINES)))
+
+
+@pytest.mark.parametrize(
+    "content", [b"BZh9 is a word\n", b"PAR1;2\n", b"PK 1\n", b"%PDF\n", b"]\n", b"Object\n", b"ORC\n"]
+)
+def test_text_that_begins_like_a_format_is_text(content: bytes) -> None:
+    assert text_of(content) == content
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le"])
+def test_utf_16_without_its_mark_is_refused_for_its_nul_bytes(encoding: str) -> None:
+    with pytest.raises(InvalidFileError, match="NUL bytes: it is binary, or UTF-16 without its byte order mark"):
+        text_of(LINES.decode().encode(encoding))
+
+
+def test_stray_nul_bytes_are_text_and_more_are_not() -> None:
+    stray = b"a\0b\n" * STRAY_NULS
+    assert text_of(stray) == stray
+    with pytest.raises(InvalidFileError, match="9 NUL bytes"):
+        text_of(stray + b"\0")
+    few = b"x" * 999 + b"\0"
+    assert text_of(few * 100) == few * 100, "one of a thousand"
+    with pytest.raises(InvalidFileError, match="101 NUL bytes"):
+        text_of(few * 100 + b"\0")
