@@ -9,7 +9,8 @@ from botocore.exceptions import ClientError
 
 from include.archive.keys import archive_key
 from include.archive.models import ClientOutcome, Response, Result, read_response
-from include.clients.s3 import error_code, typed_errors
+from include.clients.aws import error_code
+from include.clients.s3 import s3_errors
 from include.errors import EmptyAnswerError, InvalidAnswerError, StorageUnavailableError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class ArchiveStore:
             StorageRefusedError: S3 refused.
         """
         key = archive_key(client_id, day)
-        with typed_errors(f"archive s3://{self._bucket}/{key}"):
+        with s3_errors(f"archive s3://{self._bucket}/{key}"):
             try:
                 written = self._put(key, client_id, day, response, if_none_match="*")
             except ClientError as error:

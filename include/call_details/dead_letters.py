@@ -26,9 +26,9 @@ from botocore.exceptions import ClientError
 
 from include.call_details.keys import dead_letter_key
 from include.call_details.models import FileVersion
-from include.clients.aws import aws_errors
+from include.clients.aws import aws_errors, error_code
 from include.clients.call_details import CallDetailsApi
-from include.clients.s3 import error_code, typed_errors
+from include.clients.s3 import s3_errors
 from include.concurrency import task_group
 from include.errors import InvalidInputError, TransientError
 
@@ -114,7 +114,7 @@ class DeadLetters:
             body: the request's body.
         """
         key = dead_letter_key(dead_letter.file, dead_letter.batch)
-        with typed_errors(f"write s3://{self._bucket}/{key}"):
+        with s3_errors(f"write s3://{self._bucket}/{key}"):
             written = self._s3.put_object(
                 Bucket=self._bucket,
                 Key=key,
@@ -135,7 +135,7 @@ class DeadLetters:
         """
         uri = f"s3://{pointer.bucket}/{pointer.key}"
         version: Any = {"VersionId": pointer.version_id} if pointer.version_id else {}
-        with typed_errors(f"read {uri}"):
+        with s3_errors(f"read {uri}"):
             try:
                 body = self._s3.get_object(Bucket=pointer.bucket, Key=pointer.key, **version)["Body"].read()
             except ClientError as error:

@@ -13,7 +13,8 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from include.call_details.keys import INCOMING
-from include.clients.s3 import error_code, get_json, put_json, typed_errors
+from include.clients.aws import error_code
+from include.clients.s3 import get_json, put_json, s3_errors
 from include.errors import FileChangedError
 
 if TYPE_CHECKING:
@@ -70,14 +71,14 @@ class FileStore:
     def dropped_keys(self) -> Iterator[str]:
         """All keys under ``incoming/``, in their order, page by page."""
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=INCOMING)
-        with typed_errors(f"list s3://{self.bucket}/{INCOMING}"):
+        with s3_errors(f"list s3://{self.bucket}/{INCOMING}"):
             for page in pages:
                 for found in page.get("Contents", ()):
                     yield found["Key"]
 
     def head(self, key: str) -> StoredFile | None:
         """The object under a key, or None."""
-        with typed_errors(f"read {self._uri(key)}"):
+        with s3_errors(f"read {self._uri(key)}"):
             try:
                 found = self._s3.head_object(Bucket=self.bucket, Key=key)
             except ClientError as error:
@@ -88,7 +89,7 @@ class FileStore:
 
     def last_etag(self, key: str) -> str | None:
         """ETag of the newest version that was ever under a key and is still kept, also if it was deleted or moved."""
-        with typed_errors(f"list versions of {self._uri(key)}"):
+        with s3_errors(f"list versions of {self._uri(key)}"):
             # Versions of this very key come first, the newest before the others.
             found = self._s3.list_object_versions(Bucket=self.bucket, Prefix=key)
         return next((version["ETag"] for version in found.get("Versions", ()) if version["Key"] == key), None)
@@ -116,7 +117,7 @@ class FileStore:
         # By its version id, so that a file which was overwritten after it had been claimed is not lost.
         version: Any = {"VersionId": source.version_id} if source.version_id else {}
         origin: Any = {"Bucket": self.bucket, "Key": source.key, **version}
-        with typed_errors(f"move {self._uri(source.key)} to {key}"):
+        with s3_errors(f"move {self._uri(source.key)} to {key}"):
             try:
                 if source.size > self._largest_copy:
                     return self._copy_parts(source, origin, version, key)
@@ -137,7 +138,7 @@ class FileStore:
 
     def remove(self, source: StoredFile) -> None:
         """Delete an object, unless another one is under its key by now."""
-        with typed_errors(f"delete {self._uri(source.key)}"):
+        with s3_errors(f"delete {self._uri(source.key)}"):
             try:
                 self._s3.delete_object(Bucket=self.bucket, Key=source.key, IfMatch=source.etag)
             except ClientError as error:
@@ -162,7 +163,7 @@ class FileStore:
         put_json(self._s3, self.bucket, key, document)
 
     def _read(self, key: str, etag: str, first: int, last: int) -> bytes:
-        with typed_errors(f"read {self._uri(key)}"):
+        with s3_errors(f"read {self._uri(key)}"):
             try:
                 found = self._s3.get_object(Bucket=self.bucket, Key=key, IfMatch=etag, Range=f"bytes={first}-{last}")
                 return found["Body"].read()

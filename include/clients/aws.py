@@ -1,7 +1,4 @@
-"""Typed errors for calls of DynamoDB, SQS and SSM (S3 has its own: :mod:`include.clients.s3`).
-
-SSM Parameter Store: several parameters in one call.
-"""
+"""AWS calls: one reading and one translation of botocore's errors, and parameters of SSM."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
 
-from include.errors import AwsRefusedError, AwsUnavailableError
+from include.errors import AwsRefusedError, AwsUnavailableError, PermanentError, TransientError
 
 _TRANSIENT_CODES = frozenset(
     {
@@ -26,58 +23,85 @@ _TRANSIENT_CODES = frozenset(
         "ThrottlingException",
         "TooManyUpdates",
         "TransactionConflictException",
+        # S3: these have several statuses, 400 among them, and within a body status 200.
+        "ConditionalRequestConflict",
+        "InternalError",
+        "OperationAborted",
+        "PreconditionFailed",
+        "RequestTimeout",
+        "RequestTimeTooSkewed",
+        "ServiceUnavailable",
+        "SlowDown",
+    }
+)
+_TRANSIENT_STATUSES = frozenset(
+    {
+        HTTPStatus.REQUEST_TIMEOUT,
+        # Lost races: S3's conditional writes, and a Lambda function that is being updated.
+        HTTPStatus.CONFLICT,
+        HTTPStatus.PRECONDITION_FAILED,
+        HTTPStatus.TOO_MANY_REQUESTS,
     }
 )
 
 
-def aws_error_code(error: ClientError) -> str:
-    """The error code of a failed call, such as ``ThrottlingException``, without SQS's namespace."""
+def error_code(error: ClientError) -> str:
+    """The code of a failed call, such as ``ThrottlingException``, without SQS's namespace.
+
+    Where there is no body, as after a HEAD request, S3's code is the status: ``404``.
+    """
     return str(error.response.get("Error", {}).get("Code", "")).rpartition(".")[2]
 
 
 @contextmanager
-def aws_errors(service: str, what: str) -> Iterator[None]:
+def aws_errors(
+    service: str,
+    what: str,
+    *,
+    unavailable: type[TransientError] = AwsUnavailableError,
+    refused: type[PermanentError] = AwsRefusedError,
+    check: str = "the name in settings",
+) -> Iterator[None]:
     """Translate botocore's errors inside the block.
 
     Args:
         service: who answers, such as ``DynamoDB``.
         what: names the action in the message, such as ``write to table ingest-ledger-dev``.
-
-    Raises:
-        AwsUnavailableError: connection errors, throttling, 5xx.
-        AwsRefusedError: any other refusal.
+        unavailable: raised for connection errors, throttling, lost races (409, 412), 5xx.
+        refused: raised for any other refusal.
+        check: what to look at after a refusal, beside permissions.
     """
     try:
         yield
     except ClientError as error:
-        code = aws_error_code(error)
+        code = error_code(error)
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         message = f"cannot {what}: {service} answered {code or status}"
-        if code in _TRANSIENT_CODES or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise AwsUnavailableError(message) from error
-        raise AwsRefusedError(f"{message}; check the name in settings and the role's permissions") from error
+        if code in _TRANSIENT_CODES or status in _TRANSIENT_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise unavailable(message) from error
+        raise refused(f"{message}; check {check} and the role's permissions") from error
     except (ParamValidationError, NoCredentialsError) as error:
-        raise AwsRefusedError(
-            f"cannot {what}: {type(error).__name__}; check the name in settings and the credentials"
-        ) from error
+        raise refused(f"cannot {what}: {type(error).__name__}; check {check} and the credentials") from error
     except BotoCoreError as error:
-        raise AwsUnavailableError(f"cannot {what}: {type(error).__name__}") from error
+        raise unavailable(f"cannot {what}: {type(error).__name__}") from error
 
 
 def get_parameters(ssm: Any, *names: str) -> tuple[str, ...]:
-    """Values of parameters, decrypted, in the order of ``names``.
+    """Values of SSM parameters, decrypted, in the order of ``names``, read by one call.
+
+    A line break at the end is dropped: files that secrets are put from have one.
 
     Args:
         ssm: a boto3 client.
         names: at most 10 (GetParameters takes no more).
 
     Raises:
-        AwsUnavailableError: a retry may work.
+        AwsUnavailableError: SSM throttled, failed, or could not be reached.
         AwsRefusedError: a parameter does not exist or is empty, or SSM refused.
     """
     with aws_errors("SSM", f"read parameters {', '.join(names)}"):
         answer = ssm.get_parameters(Names=list(dict.fromkeys(names)), WithDecryption=True)
-    values = {found["Name"]: found["Value"] for found in answer["Parameters"]}
+    values = {found["Name"]: found["Value"].rstrip("\r\n") for found in answer["Parameters"]}
     missing = [name for name in names if not values.get(name)]
     if missing:
         raise AwsRefusedError(f"SSM parameter {', '.join(missing)} does not exist; put it as a SecureString")

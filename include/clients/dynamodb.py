@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
-from include.clients.aws import aws_error_code, aws_errors
+from include.clients.aws import aws_errors, error_code
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -42,6 +42,9 @@ class Item:
 class ItemTable:
     """Reads are consistent; a write succeeds only if the item is still the one that was read.
 
+    Every method raises AwsUnavailableError, which may pass (a write may have taken place all the same), or
+    AwsRefusedError.
+
     Args:
         dynamodb: a boto3 client; safe to share between threads.
         name: the table, whose keys are ``pk`` and ``sk``.
@@ -52,12 +55,7 @@ class ItemTable:
         self._name = name
 
     def get(self, pk: str, sk: str) -> Item:
-        """The item under a key, of version 0 if there is none.
-
-        Raises:
-            AwsUnavailableError: a retry may work.
-            AwsRefusedError: it will not.
-        """
+        """The item under a key, of version 0 if there is none."""
         with aws_errors("DynamoDB", f"read from table {self._name}"):
             found = self._dynamodb.get_item(
                 TableName=self._name, Key={"pk": {"S": pk}, "sk": {"S": sk}}, ConsistentRead=True
@@ -65,12 +63,7 @@ class ItemTable:
         return _item(found["Item"]) if "Item" in found else Item(pk, sk)
 
     def query(self, pk: str, prefix: str = "") -> list[Item]:
-        """All items of a partition whose sort keys begin with ``prefix``, in their order.
-
-        Raises:
-            AwsUnavailableError: a retry may work.
-            AwsRefusedError: it will not.
-        """
+        """All items of a partition whose sort keys begin with ``prefix``, in their order."""
         condition, values = "pk = :pk", {":pk": {"S": pk}}
         if prefix:
             condition, values = f"{condition} AND begins_with(sk, :prefix)", values | {":prefix": {"S": prefix}}
@@ -88,10 +81,6 @@ class ItemTable:
 
         Returns:
             the item as it is now; None if it is not the one that was seen any more: nothing was written.
-
-        Raises:
-            AwsUnavailableError: a retry may work; it may have been written.
-            AwsRefusedError: it will not.
         """
         written = Item(seen.pk, seen.sk, seen.version + 1, content)
         # botocore repeats a write whose answer got lost: by its name we know it again.
@@ -112,19 +101,14 @@ class ItemTable:
                     **condition,
                 )
             except ClientError as error:
-                if aws_error_code(error) != "ConditionalCheckFailedException":
+                if error_code(error) != "ConditionalCheckFailedException":
                     raise
                 there: Any = error.response.get("Item", {})
                 return written if there.get("written_by") == {"S": name} else None
         return written
 
     def delete(self, seen: Item) -> None:
-        """Delete the item, if it is still as it was seen.
-
-        Raises:
-            AwsUnavailableError: a retry may work.
-            AwsRefusedError: it will not.
-        """
+        """Delete the item, if it is still as it was seen."""
         with aws_errors("DynamoDB", f"delete an item of table {self._name}"):
             try:
                 self._dynamodb.delete_item(
@@ -134,7 +118,7 @@ class ItemTable:
                     ExpressionAttributeValues={":seen": {"N": str(seen.version)}},
                 )
             except ClientError as error:
-                if aws_error_code(error) != "ConditionalCheckFailedException":
+                if error_code(error) != "ConditionalCheckFailedException":
                     raise
 
 

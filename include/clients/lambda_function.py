@@ -6,11 +6,9 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
-
+from include.clients.aws import aws_errors
 from include.errors import (
     FunctionFailedError,
     FunctionRefusedError,
@@ -26,17 +24,6 @@ READ_TIMEOUT_SECONDS = 65
 
 CONNECT_TIMEOUT_SECONDS = 5
 
-_THROTTLES = frozenset({"Throttling", "ThrottlingException", "TooManyRequestsException"})
-_REFUSALS = frozenset(
-    {
-        HTTPStatus.BAD_REQUEST,
-        HTTPStatus.UNAUTHORIZED,
-        HTTPStatus.FORBIDDEN,
-        HTTPStatus.NOT_FOUND,
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    }
-)
 _MAX_REASON = 300
 
 _CLASS_LOST = frozenset({"Runtime.HandlerError"})
@@ -72,17 +59,15 @@ class FunctionClient:
             FunctionRefusedError: no such function, no permission, too large a request.
             InvalidAnswerError: the answer is not JSON.
         """
-        try:
+        with aws_errors(
+            "Lambda",
+            f"invoke function {name}",
+            unavailable=FunctionUnavailableError,
+            refused=FunctionRefusedError,
+            check="its name",
+        ):
             answer = self._client.invoke(FunctionName=name, Payload=json.dumps(payload).encode())
             body = answer["Payload"].read()
-        except ClientError as error:
-            raise _typed(error, name) from error
-        except (ParamValidationError, NoCredentialsError) as error:
-            raise FunctionRefusedError(
-                f"function {name} cannot be invoked: {type(error).__name__}; check its name and the credentials"
-            ) from error
-        except BotoCoreError as error:
-            raise FunctionUnavailableError(f"function {name} did not answer: {type(error).__name__}") from error
         if answer.get("FunctionError"):
             raise _failure(body, name)
         try:
@@ -92,16 +77,6 @@ class FunctionClient:
             raise InvalidAnswerError(
                 f"function {name} answered what is not JSON ({type(error).__name__}, {len(body)} bytes)"
             ) from None
-
-
-def _typed(error: ClientError, name: str) -> FunctionUnavailableError | FunctionRefusedError:
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    if code not in _THROTTLES and status in _REFUSALS:
-        return FunctionRefusedError(
-            f"function {name} cannot be invoked: Lambda answered {code}; check its name and the role's permissions"
-        )
-    return FunctionUnavailableError(f"function {name} was not invoked: Lambda answered {code or status}")
 
 
 def _failure(body: bytes, name: str) -> FunctionFailedError:

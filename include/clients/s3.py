@@ -1,78 +1,41 @@
-"""S3 calls with typed errors, and JSON documents in a bucket."""
+"""JSON documents in a bucket, and the errors of S3.
+
+Every function raises StorageUnavailableError, which may pass, or StorageRefusedError.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+from botocore.exceptions import ClientError
 
+from include.clients.aws import aws_errors, error_code
 from include.errors import StorageRefusedError, StorageUnavailableError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-_TRANSIENT_CODES = frozenset(
-    {
-        "ConditionalRequestConflict",
-        "InternalError",
-        "OperationAborted",
-        "PreconditionFailed",
-        "RequestTimeout",
-        "RequestTimeTooSkewed",
-        "ServiceUnavailable",
-        "SlowDown",
-        "Throttling",
-        "ThrottlingException",
-    }
-)
-_SERVER_ERROR = 500
 
-
-def error_code(error: ClientError) -> str:
-    """The S3 error code of a failed call, such as ``NoSuchKey`` or ``PreconditionFailed``."""
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-@contextmanager
-def typed_errors(what: str) -> Iterator[None]:
-    """Translate botocore's errors inside the block.
+def s3_errors(what: str) -> AbstractContextManager[None]:
+    """Translate botocore's errors inside the block to StorageUnavailableError and StorageRefusedError.
 
     Args:
         what: names the action in the message, such as ``write s3://bucket/key``.
-
-    Raises:
-        StorageUnavailableError: connection errors, throttling, 5xx, lost races (409, 412).
-        StorageRefusedError: any other refusal: missing bucket or key, access denied.
     """
-    try:
-        yield
-    except ClientError as error:
-        code = error_code(error)
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if code in _TRANSIENT_CODES or status >= _SERVER_ERROR:
-            raise StorageUnavailableError(f"cannot {what}: S3 answered {code}") from error
-        raise StorageRefusedError(
-            f"cannot {what}: S3 answered {code}; check the bucket's name in settings and the role's permissions"
-        ) from error
-    except (ParamValidationError, NoCredentialsError) as error:
-        raise StorageRefusedError(
-            f"cannot {what}: {type(error).__name__}; check the bucket's name in settings and the credentials"
-        ) from error
-    except BotoCoreError as error:
-        raise StorageUnavailableError(f"cannot {what}: {type(error).__name__}") from error
+    return aws_errors(
+        "S3",
+        what,
+        unavailable=StorageUnavailableError,
+        refused=StorageRefusedError,
+        check="the bucket's name in settings",
+    )
 
 
 def put_json(s3: S3Client, bucket: str, key: str, document: object) -> None:
-    """Write ``document`` as JSON to ``s3://bucket/key``, encrypted.
-
-    Raises:
-        StorageUnavailableError: a retry may work.
-        StorageRefusedError: it will not.
-    """
-    with typed_errors(f"write s3://{bucket}/{key}"):
+    """Write ``document`` as JSON to ``s3://bucket/key``, encrypted."""
+    with s3_errors(f"write s3://{bucket}/{key}"):
         s3.put_object(**_json_object(bucket, key, document))
 
 
@@ -81,12 +44,8 @@ def create_json(s3: S3Client, bucket: str, key: str, document: object) -> bool:
 
     Returns:
         whether it was written; of several writers one gets True.
-
-    Raises:
-        StorageUnavailableError: a retry may work.
-        StorageRefusedError: it will not.
     """
-    with typed_errors(f"write s3://{bucket}/{key}"):
+    with s3_errors(f"write s3://{bucket}/{key}"):
         try:
             s3.put_object(**_json_object(bucket, key, document), IfNoneMatch="*")
         except ClientError as error:
@@ -114,13 +73,8 @@ def split_place(place: str) -> tuple[str, str]:
 
 
 def get_json(s3: S3Client, bucket: str, key: str) -> Any:
-    """The JSON document at ``s3://bucket/key``, or None when there is none.
-
-    Raises:
-        StorageUnavailableError: a retry may work.
-        StorageRefusedError: it will not.
-    """
-    with typed_errors(f"read s3://{bucket}/{key}"):
+    """The JSON document at ``s3://bucket/key``, or None when there is none."""
+    with s3_errors(f"read s3://{bucket}/{key}"):
         try:
             body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
         except ClientError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from botocore.exceptions import ClientError
 
-from include.clients.aws import aws_error_code, aws_errors
+from include.clients.aws import aws_errors, error_code
 from include.delivery.models import timestamp
 from include.errors import AwsUnavailableError
 
@@ -109,7 +109,7 @@ class Subscriptions:
                     },
                 )
             except ClientError as error:
-                if aws_error_code(error) != "ConditionalCheckFailedException":
+                if error_code(error) != "ConditionalCheckFailedException":
                     raise
                 return
         log.warning("the subscription of %s is off: %s", subscription.owner, reason)

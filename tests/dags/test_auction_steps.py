@@ -73,7 +73,7 @@ def test_first_look_that_fails_is_no_failure_yet(world: AuctionWorld, run: FakeR
     found = begin(run)
     assert isinstance(found, Wait)
     assert found.failure == (
-        f"FunctionUnavailableError: function {A} was not invoked: Lambda answered TooManyRequestsException"
+        f"FunctionUnavailableError: cannot invoke function {A}: Lambda answered TooManyRequestsException"
     )
 
 

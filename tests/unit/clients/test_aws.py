@@ -31,7 +31,11 @@ def test_values_come_decrypted_in_order_by_one_call() -> None:
     assert ssm.requests == [{"Names": ["/a", "/b"], "WithDecryption": True}]
 
 
-@pytest.mark.parametrize("values", [{"/a": "1"}, {"/a": "1", "/b": ""}])
+def test_line_break_at_the_end_of_a_parameter_is_dropped() -> None:
+    assert get_parameters(FakeSsm({"/a": "1\n", "/b": " 2 \r\n"}), "/a", "/b") == ("1", " 2 ")
+
+
+@pytest.mark.parametrize("values", [{"/a": "1"}, {"/a": "1", "/b": ""}, {"/a": "1", "/b": "\n"}])
 def test_missing_parameter_is_named(values: dict[str, str]) -> None:
     with pytest.raises(AwsRefusedError, match="/b does not exist"):
         get_parameters(FakeSsm(values), "/a", "/b")

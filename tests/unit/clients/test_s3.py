@@ -7,7 +7,7 @@ import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError, ParamValidationError, ReadTimeoutError
 
-from include.clients.s3 import create_json, get_json, put_json, split_place, typed_errors
+from include.clients.s3 import create_json, get_json, put_json, s3_errors, split_place
 from include.errors import PipelineError, StorageRefusedError, StorageUnavailableError
 from tests.worlds.s3 import FakeS3, s3_error
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     ids=str,
 )
 def test_botocore_errors_become_ours(error: Exception, expected: type[PipelineError]) -> None:
-    with pytest.raises(expected, match=r"cannot write s3://archive/key"), typed_errors("write s3://archive/key"):
+    with pytest.raises(expected, match=r"cannot write s3://archive/key"), s3_errors("write s3://archive/key"):
         raise error
 
 
@@ -43,7 +43,7 @@ def test_bucket_name_that_boto_itself_refuses_is_permanent() -> None:
 
 
 def test_other_errors_pass() -> None:
-    with pytest.raises(ZeroDivisionError), typed_errors("divide"):
+    with pytest.raises(ZeroDivisionError), s3_errors("divide"):
         raise ZeroDivisionError
 
 
