@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.alerts import Alert, RunRef, Severity
 from include.auction.models import Result, Summary
+from include.backoff import Backoff
 from include.clients.s3 import get_json, put_json
 from include.mapped_work import Slice
 
@@ -57,7 +58,7 @@ Send = Callable[[Alert], None]
 """Sends an alert through one channel, or raises whatever it likes."""
 
 ATTEMPTS = 3
-PAUSE_SECONDS = 1.0
+PAUSES = Backoff(first=1.0, jitter=0)
 """Between attempts, doubled each time."""
 
 MAX_FAILURES_IN_A_ROW = 5
@@ -186,7 +187,7 @@ class _Sender:
     def _try(self, alert: Alert) -> bool:
         for attempt in range(ATTEMPTS):
             if attempt:
-                self.sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
+                self.sleep(PAUSES.seconds(attempt))
             if self.clock() >= self.deadline:
                 break
             try:

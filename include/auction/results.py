@@ -8,23 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 from include.auction.functions import parse_answer
 from include.auction.models import Orders, had_orders, orders_gone
+from include.backoff import Backoff
 from include.clients.s3 import split_place
 from include.errors import InvalidAnswerError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from include.clients.lambda_function import FunctionClient
+    from include.backoff import Backoff
+from include.clients.lambda_function import FunctionClient
 
 FIRST_PAUSE_SECONDS = 2.0
 MAX_PAUSE_SECONDS = 15.0
-_GROWTH = 1.5
+_PAUSES = Backoff(first=FIRST_PAUSE_SECONDS, longest=MAX_PAUSE_SECONDS, growth=1.5, jitter=0)
 
 
 def pause_before(poll: int) -> float:
     """Seconds to wait before poll number ``poll``, which follows an earlier one (so from 2)."""
-    # The exponent is bounded because a float is.
-    return float(min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * _GROWTH ** min(poll - 2, 50)))
+    return _PAUSES.seconds(poll - 1)
 
 
 @dataclass

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from include.backoff import Backoff
 from include.clients.aws import aws_errors
 from include.delivery.models import Change, Conflict, Event, Status, timestamp
 from include.errors import AwsRefusedError, AwsUnavailableError
@@ -35,6 +35,7 @@ SETTLE_SECONDS = 1.0
 """An event is not looked at before this age: until then an older one may be missing in an index still."""
 
 _ATTEMPTS = 4
+_PAUSES = Backoff(first=0.2, growth=4.0, jitter=2.0)
 _PASSING = frozenset(
     {
         "InternalServerError",
@@ -131,7 +132,7 @@ class EventTable:
         left = list(enumerate(changes))
         for attempt in range(_ATTEMPTS):
             if attempt:
-                self._sleep(random.uniform(0.5, 1.5) * 0.1 * 4.0**attempt)  # noqa: S311
+                self._sleep(_PAUSES.seconds(attempt))
             with aws_errors("DynamoDB", f"write to table {self._name}"):
                 answer: Any = self._dynamodb.batch_execute_statement(
                     Statements=[self._statement(change) for _, change in left]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from botocore.exceptions import ClientError
 
+from include.backoff import Backoff
 from include.clients.aws import aws_errors, error_code
 from include.delivery.models import timestamp
 from include.errors import AwsUnavailableError
@@ -22,6 +23,7 @@ _GROUP = 100
 """Most keys in one call."""
 
 _ATTEMPTS = 5
+_PAUSES = Backoff(first=0.1, jitter=0)
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Subscriptions:
             if failures == _ATTEMPTS:
                 raise AwsUnavailableError(f"cannot read from table {self._name}: DynamoDB answers for none of the keys")
             if left:
-                self._sleep(0.1 * 2.0**failures)
+                self._sleep(_PAUSES.seconds(failures + 1))
         return found
 
     def all_active(self) -> Iterator[str]:

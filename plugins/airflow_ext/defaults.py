@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import RetryDecision, RetryPolicy
 from airflow.sdk.configuration import conf
 
+from include.backoff import Backoff
 from include.errors import PermanentError, RunRefusedError, SettingsError, TransientError, describe
 from include.text import one_line
 
@@ -105,8 +106,7 @@ def base_seconds() -> float:
 
 def backoff_seconds(try_number: int, *, base: float, ceiling: float = MAX_BACKOFF_SECONDS) -> float:
     """Seconds to wait after try ``try_number`` (from 1): half of the doubled base for sure, half at random."""
-    longest = min(ceiling, base * 2.0 ** min(try_number - 1, 30))
-    return random.uniform(longest / 2, longest)  # noqa: S311 - spreads load, guards nothing
+    return Backoff(first=base / 2, longest=ceiling / 2, jitter=1.0).seconds(try_number)
 
 
 def refuse_unknown_keys(context: Context) -> None:
