@@ -12,7 +12,8 @@ cd "$(dirname "$0")"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3.12 -m venv "$work/venv"
-"$work/venv/bin/pip" install -qq --disable-pip-version-check -c ../requirements/emulator.txt cfn-lint==1.53.3 aws-sam-translator==1.113.0
+"$work/venv/bin/pip" install -qq --disable-pip-version-check -c ../requirements/emulator.txt \
+  cfn-lint==1.53.3 aws-sam-translator==1.113.0
 
 cat >"$work/plain.yaml" <<'YAML'
 AWSTemplateFormatVersion: "2010-09-09"

@@ -4,9 +4,9 @@
 # Secrets Manager stores the login of a database with the keys engine, host, port, username, password and dbname; its
 # rotation functions need them. SecretsManagerBackend reads such a secret as an Airflow connection, but does not know
 # "dbname": the connection has no schema, and MsSqlHook connects to the login's default database, mostly master. And
-# "engine" becomes the connection's type: "sqlserver", which Airflow has no hook for, so get_hook() fails while MsSqlHook
-# itself works. Keys that no list of words holds, such as charset, are dropped silently. A secret that also has
-# "database" is read right and still rotates. Of two words for one field the first in the JSON text wins.
+# "engine" becomes the connection's type: "sqlserver", which Airflow has no hook for, so get_hook() fails while
+# MsSqlHook itself works. Keys that no list of words holds, such as charset, are dropped silently. A secret that also
+# has "database" is read right and still rotates. Of two words for one field the first in the JSON text wins.
 #
 # Seen: type sqlserver, schema None; 'Unknown hook type "sqlserver"'; of {"key": ..., "password": ...} the key.
 set -euo pipefail
