@@ -32,4 +32,5 @@ class Backoff:
         # Bounded, as a float has no 2 ** 1024.
         own = min(self.first * self.growth ** min(failures - 1, 64), self.longest)
         chance = random.uniform(0.0, self.jitter)  # noqa: S311 - spreads load, guards nothing
-        return max(own * (1.0 + chance), min(asked or 0.0, self.longest) + self.first * chance)
+        pause = own * (1.0 + chance)
+        return pause if asked is None else max(pause, min(asked, self.longest) + self.first * chance)
