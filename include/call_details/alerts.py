@@ -56,6 +56,9 @@ def receipt_alert(
             f"{found['records_dead_lettered']:,} records are kept as dead letters: run call_details_replay when the "
             "API accepts them"
         )
+    if (intruder := found.get("not_ingested")) is not None:
+        headlines.append(f"another object was put in the place of {file} while it was ingested")
+        facts.append(f"that object is at {intruder} and was not ingested: drop it as a file, or delete it")
     if found["invalid_bytes"]:
         headlines.append(f"{found['invalid_bytes']:,} bytes of {file} are not valid UTF-8")
         facts.append(

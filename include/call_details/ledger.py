@@ -158,14 +158,15 @@ class Claims:
 
     def unfinished(self) -> list[Unfinished]:
         """File versions that were claimed and are neither done nor forgotten."""
+        pointers = {pointer.sk: pointer for pointer in self._table.query(_UNFINISHED)}
+        claims = {item.pk: item for item in self._table.get_many((partition, _CLAIM) for partition in pointers)}
         found: list[Unfinished] = []
-        for pointer in self._table.query(_UNFINISHED):
+        for partition, pointer in pointers.items():
             file = FileVersion(**pointer.content)
-            seen = self._table.get(file.partition, _CLAIM)
-            if not seen.version:
+            if partition not in claims:
                 found.append(Unfinished(file, begun=False, lapsed=True))
                 continue
-            now = _StoredClaim.of(file, seen)
+            now = _StoredClaim.of(file, claims[partition])
             if now.receipt is not None:
                 # Its owner died between the two writes of complete().
                 self._table.delete(pointer)

@@ -67,10 +67,11 @@ def resolve(store: FileStore, key: str, etag: str | None) -> FileVersion:
 def find(store: FileStore, file: FileVersion) -> StoredFile | None:
     """Where a version lies now, or None if it is nowhere."""
     for key in _candidate_keys(store, file):
-        found = store.head(key)
-        # Under its own key lies whatever was dropped there last; all other keys name the version.
-        if found is not None and (key != file.key or found.etag.strip('"') == file.etag):
-            return found
+        for found in store.versions(key):
+            # Its own key holds whatever was dropped there. All others hold this version alone: another object under
+            # such a key was put there later, by hand.
+            if key != file.key or found.etag.strip('"') == file.etag:
+                return found
     return None
 
 

@@ -29,8 +29,9 @@ class SavedReceipt:
 
     Args:
         key: where.
-        document: see :meth:`~include.call_details.models.Receipt.to_document`; ``stored_as`` beside it is the file's
-            key, or None if the file is gone.
+        document: see :meth:`~include.call_details.models.Receipt.to_document`. Beside it ``stored_as`` is the file's
+            key, or None if the file is gone; ``not_ingested`` is the key of an object that was put in the file's place
+            while it was ingested, or None.
     """
 
     key: str
@@ -83,7 +84,9 @@ class Closing:
         if not key.startswith(PROCESSED):
             key = processed_key(self.file, self.now.date())
         stored = find(self.store, self.file)
-        saved = self._save(receipt, key if stored else None)
+        now_there = self.store.head(stored.key) if stored else None
+        replaced = stored is not None and now_there is not None and now_there.etag != stored.etag
+        saved = self._save(receipt, key if stored else None, not_ingested=stored.key if stored and replaced else None)
         if stored is not None:
             self.store.move(stored, key)
         self.claims.complete(claim, saved.key)
@@ -170,8 +173,9 @@ class Closing:
         self.claims.release(claim)
         return saved
 
-    def _save(self, receipt: Receipt, stored_as: str | None) -> SavedReceipt:
-        saved = SavedReceipt(receipt_key(self.file), receipt.to_document() | {"stored_as": stored_as})
+    def _save(self, receipt: Receipt, stored_as: str | None, *, not_ingested: str | None = None) -> SavedReceipt:
+        places = {"stored_as": stored_as, "not_ingested": not_ingested}
+        saved = SavedReceipt(receipt_key(self.file), receipt.to_document() | places)
         self.store.write_json(saved.key, saved.document)
         return saved
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from boto3.s3.transfer import TransferConfig
@@ -18,7 +19,10 @@ from include.clients.s3 import get_json, put_json, s3_errors
 from include.errors import FileChangedError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ObjectVersionTypeDef
 
 BLOCK_BYTES = 4 * 1024 * 1024
 """Bytes of one read: each is a request of its own, so that no connection waits while its reader is busy."""
@@ -85,14 +89,41 @@ class FileStore:
                 if error_code(error) in _MISSING:
                     return None
                 raise
-        return StoredFile(key, found["ETag"], found["ContentLength"], found.get("VersionId"))
+        return StoredFile(key, found["ETag"], found["ContentLength"], _version_id(found))
+
+    def versions(self, key: str) -> list[StoredFile]:
+        """The versions that were put under a key since it was last deleted, oldest first; none if it is deleted.
+
+        S3 tells the order of a version and a deletion by the second only: a version of the same second is among them.
+        """
+        versions, deleted_at = self._history(key)
+        if not any(version["IsLatest"] for version in versions):
+            return []
+        return [
+            StoredFile(key, version["ETag"], version["Size"], _version_id(version))
+            for version in reversed(versions)
+            if deleted_at is None or version["LastModified"] >= deleted_at
+        ]
 
     def last_etag(self, key: str) -> str | None:
         """ETag of the newest version that was ever under a key and is still kept, also if it was deleted or moved."""
+        versions, _ = self._history(key)
+        return versions[0]["ETag"] if versions else None
+
+    def _history(self, key: str) -> tuple[list[ObjectVersionTypeDef], datetime | None]:
+        """All versions that are kept of an object, newest first, and when it was last deleted."""
+        versions: list[ObjectVersionTypeDef] = []
+        deletions: list[datetime] = []
+        pages = self._s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=key)
         with s3_errors(f"list versions of {self._uri(key)}"):
-            # Versions of this very key come first, the newest before the others.
-            found = self._s3.list_object_versions(Bucket=self.bucket, Prefix=key)
-        return next((version["ETag"] for version in found.get("Versions", ()) if version["Key"] == key), None)
+            for page in pages:
+                of_page, markers = page.get("Versions", []), page.get("DeleteMarkers", [])
+                versions += [version for version in of_page if version["Key"] == key]
+                deletions += [marker["LastModified"] for marker in markers if marker["Key"] == key]
+                # This very key comes before those that it is the beginning of.
+                if any(each["Key"] != key for each in (*of_page, *markers)):
+                    break
+        return versions, max(deletions, default=None)
 
     def move(self, source: StoredFile, key: str) -> StoredFile:
         """Move a version, with its metadata; a newer one under the source's key stays there.
@@ -194,3 +225,9 @@ class FileStore:
 
     def _uri(self, key: str) -> str:
         return f"s3://{self.bucket}/{key}"
+
+
+def _version_id(found: Mapping[str, Any]) -> str | None:
+    # A bucket without versions calls its only one "null".
+    version_id: str | None = found.get("VersionId")
+    return None if version_id == "null" else version_id

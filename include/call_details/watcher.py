@@ -93,14 +93,12 @@ class Intake:
         keys = filter(is_dropped_file, self._store.dropped_keys())
         with ThreadPoolExecutor(_WORKERS) as workers:
             for group in batched(keys, _WORKERS):
-                for found in workers.map(self._try, group):
-                    if isinstance(found, LeftFile):
-                        left.append(found)
-                    elif found is not None:
-                        files.append(found)
+                for taken in workers.map(self._take_key, group):
+                    files += taken.files
+                    left += taken.left
                 if len(files) >= limit:
                     break
-        return Taken(tuple(files), tuple(left))
+        return Taken(tuple(dict.fromkeys(files)), tuple(left))
 
     def without_run(self) -> Iterator[Unfinished]:
         """Files that were claimed for a run which has not begun since, by this round or an earlier one.
@@ -115,29 +113,46 @@ class Intake:
             if each.file.bucket == self._store.bucket and (each.lapsed or not each.begun):
                 yield each
 
-    def _try(self, key: str) -> FileVersion | LeftFile | None:
-        etag = None
+    def _take_key(self, key: str) -> Taken:
+        """Take every version under a key, oldest first, then delete the object."""
+        files: list[FileVersion] = []
+        left: list[LeftFile] = []
+        versions: list[StoredFile] = []
         try:
-            found = self._store.head(key)
-            if found is None:
-                return None
-            etag = found.etag
-            return self._take(file_version(self._store.bucket, key, etag), found)
+            versions = self._store.versions(key)
         except PipelineError as error:
-            log.warning("a file stays under incoming/: %s", error)
-            return LeftFile(key, etag, str(error))
+            left.append(_left(key, None, error))
+        for found in versions:
+            file = file_version(self._store.bucket, key, found.etag)
+            # The version that is deleted at the end cannot be found again by the next round.
+            last = found is versions[-1] and not left
+            try:
+                taken = self._take(file, found, dropped_again=last)
+                if isinstance(taken, LeftFile):
+                    left.append(taken)
+                    continue
+                if last:
+                    self._store.remove(found)
+            except PipelineError as error:
+                left.append(_left(key, found.etag, error))
+                continue
+            if taken is not None:
+                files.append(taken)
+        return Taken(tuple(files), tuple(left))
 
-    def _take(self, file: FileVersion, found: StoredFile) -> FileVersion | LeftFile | None:
+    def _take(self, file: FileVersion, found: StoredFile, *, dropped_again: bool) -> FileVersion | LeftFile | None:
         claim = self._claims.claim(file, run_id(file))
         if isinstance(claim, LeaseHeld):
             reason = f"run {claim.owner} works on {file.key}"
             log.info("%s: it stays under incoming/ until that has ended", reason)
             return LeftFile(file.key, found.etag, reason, busy=True)
-        if isinstance(claim, Claim):
+        if isinstance(claim, Claim) and (dropped_again or not claim.begun):
             claim = self._bring(file, found)
+        elif isinstance(claim, Claim):
+            # An earlier round has taken it, and could not delete the object.
+            return None
         if isinstance(claim, Done):
             log.info("%s (%s) was ingested before by run %s, see %s", file.key, file.etag, claim.owner, claim.receipt)
-        self._store.remove(found)
         return file if isinstance(claim, Claim) else None
 
     def _bring(self, file: FileVersion, found: StoredFile) -> Claim | LeaseHeld | Done:
@@ -150,6 +165,11 @@ class Intake:
             # The run that had the first copy has closed the file meanwhile, so nothing else removes this one.
             self._store.remove(copied)
         return claim
+
+
+def _left(key: str, etag: str | None, error: PipelineError) -> LeftFile:
+    log.warning("a file stays under incoming/: %s", error)
+    return LeftFile(key, etag, str(error))
 
 
 class LeftFiles:

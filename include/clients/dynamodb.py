@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import batched
 from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
+from include.backoff import Backoff
 from include.clients.aws import aws_errors, error_code
+from include.errors import AwsUnavailableError
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
+_BATCH = 100
+_BATCH_ATTEMPTS = 6
+_PAUSES = Backoff(first=0.2, longest=5.0)
 _OWN = frozenset({"pk", "sk", "version", "written_by"})
 _serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
@@ -48,11 +55,13 @@ class ItemTable:
     Args:
         dynamodb: a boto3 client; safe to share between threads.
         name: the table, whose keys are ``pk`` and ``sk``.
+        sleep: as ``time.sleep``.
     """
 
-    def __init__(self, dynamodb: DynamoDBClient, name: str) -> None:
+    def __init__(self, dynamodb: DynamoDBClient, name: str, *, sleep: Callable[[float], object] = time.sleep) -> None:
         self._dynamodb = dynamodb
         self._name = name
+        self._sleep = sleep
 
     def get(self, pk: str, sk: str) -> Item:
         """The item under a key, of version 0 if there is none."""
@@ -61,6 +70,30 @@ class ItemTable:
                 TableName=self._name, Key={"pk": {"S": pk}, "sk": {"S": sk}}, ConsistentRead=True
             )
         return _item(found["Item"]) if "Item" in found else Item(pk, sk)
+
+    def get_many(self, keys: Iterable[tuple[str, str]]) -> Iterator[Item]:
+        """The items under many keys in few calls, in no order; those that are not there are left out.
+
+        Args:
+            keys: partition and sort keys, each once.
+        """
+        for some in batched(keys, _BATCH):
+            wanted: Any = [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in some]
+            for attempt in range(_BATCH_ATTEMPTS):
+                if attempt:
+                    self._sleep(_PAUSES.seconds(attempt))
+                with aws_errors("DynamoDB", f"read from table {self._name}"):
+                    found: Any = self._dynamodb.batch_get_item(
+                        RequestItems={self._name: {"Keys": wanted, "ConsistentRead": True}}
+                    )
+                yield from map(_item, found["Responses"].get(self._name, ()))
+                wanted = found.get("UnprocessedKeys", {}).get(self._name, {}).get("Keys")
+                if not wanted:
+                    break
+            else:
+                raise AwsUnavailableError(
+                    f"cannot read from table {self._name}: DynamoDB leaves keys of a group unread"
+                )
 
     def query(self, pk: str, prefix: str = "") -> list[Item]:
         """All items of a partition whose sort keys begin with ``prefix``, in their order."""

@@ -67,6 +67,22 @@ def test_file_overwritten_after_it_was_claimed_is_two_files(aws: Aws, store: Fil
         next(store.blocks(KEY, source.etag, 0, 1))
 
 
+def test_versions_are_listed_oldest_first_since_the_last_deletion(aws: Aws, store: FileStore) -> None:
+    store.remove(seen(store))
+    assert store.versions(KEY) == []
+    # S3 tells times by the second: what was put in the second of the deletion is listed, too.
+    for body in (b"1", b"22", b"333"):
+        aws.s3.put_object(Bucket=BUCKET, Key=KEY, Body=body)
+    aws.s3.put_object(Bucket=BUCKET, Key=f"{KEY}.other", Body=b"another file")
+    found = store.versions(KEY)
+    assert [version.size for version in found][-3:] == [1, 2, 3]
+    assert found[-1] == seen(store)
+    moved = store.move(found[-3], TARGET)
+    assert b"".join(store.blocks(TARGET, moved.etag, 0, 1)) == b"1"
+    assert seen(store).size == 3, "the newest one stays"
+    aws.s3.delete_object(Bucket=BUCKET, Key=f"{KEY}.other")
+
+
 def test_newer_file_is_not_removed_in_place_of_the_older(aws: Aws, store: FileStore) -> None:
     source = seen(store)
     aws.s3.put_object(Bucket=BUCKET, Key=KEY, Body=b"newer")

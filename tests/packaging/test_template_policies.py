@@ -101,6 +101,7 @@ INGEST_MAY = {
     ),
     ("s3:ListBucket", "IngestBucket.Arn"),
     ("s3:ListBucketVersions", "IngestBucket.Arn"),
+    ("dynamodb:BatchGetItem", "IngestLedgerTable.Arn"),
     ("dynamodb:DeleteItem", "IngestLedgerTable.Arn"),
     ("dynamodb:GetItem", "IngestLedgerTable.Arn"),
     ("dynamodb:PutItem", "IngestLedgerTable.Arn"),

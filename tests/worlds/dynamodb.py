@@ -288,6 +288,7 @@ class FakeLedgerTable:
         self.before: dict[str, Callable[[], None]] = {}
         self.after: dict[str, Callable[[], None]] = {}
         self.page_size = 2
+        self.batch_size = 100
         self._lock = threading.RLock()
 
     def get_item(self, *, TableName: str, Key: dict[str, Any], ConsistentRead: bool) -> dict[str, Any]:  # noqa: N803
@@ -295,6 +296,20 @@ class FakeLedgerTable:
         with self._call("get_item", TableName):
             found = self.items.get(_key(Key))
             return {"Item": dict(found)} if found else {}
+
+    def batch_get_item(self, *, RequestItems: dict[str, Any]) -> dict[str, Any]:  # noqa: N803
+        ((table, request),) = RequestItems.items()
+        keys = [_key(key) for key in request["Keys"]]
+        assert request["ConsistentRead"], "an older state must not be taken for the present one"
+        with self._call("batch_get_item", table):
+            if not 0 < len(keys) <= 100 or len(set(keys)) < len(keys):
+                raise table_error("ValidationException")
+            now, later = keys[: self.batch_size], keys[self.batch_size :]
+            unread = [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in later]
+            return {
+                "Responses": {table: [dict(self.items[key]) for key in reversed(now) if key in self.items]},
+                "UnprocessedKeys": {table: {"Keys": unread}} if unread else {},
+            }
 
     def put_item(self, **request: Any) -> dict[str, Any]:
         with self._call("put_item", request["TableName"]):

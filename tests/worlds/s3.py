@@ -12,6 +12,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import batched
 from typing import Any
 
 from botocore.exceptions import ClientError, EndpointConnectionError
@@ -141,13 +143,26 @@ class FakeS3:
 
 
 BUCKET = "ingest"
+EPOCH = datetime(2026, 3, 8, tzinfo=UTC)
+
+
+class _Pages:
+    """Quacks like a boto3 paginator."""
+
+    def __init__(self, pages: Callable[..., Iterator[dict[str, Any]]]) -> None:
+        self.paginate = pages
 
 
 class FakeIngestBucket(FakeS3):
-    """A versioned bucket whose listings have pages of two keys."""
+    """A versioned bucket whose listings have pages of two keys, or of three versions.
 
-    def __init__(self) -> None:
+    Args:
+        changes_per_second: so many versions in a row are of the same time, which S3 tells by the second.
+    """
+
+    def __init__(self, *, changes_per_second: int = 1) -> None:
         super().__init__(BUCKET)
+        self.changes_per_second = changes_per_second
 
     def drop(self, key: str, body: bytes, **metadata: str) -> str:
         """Put a file, as a partner does; returns its ETag without quotes."""
@@ -215,27 +230,56 @@ class FakeIngestBucket(FakeS3):
             self.delete(request["Key"])
             return {}
 
-    def list_object_versions(self, **request: Any) -> dict[str, Any]:
-        self._enter("ListObjectVersions", request)
-        found = [
-            {"Key": key, "ETag": version.etag}
-            for key in self.keys(request["Prefix"])
-            for version in reversed(self.objects[key])
-            if version.body is not None
-        ]
-        return {"Versions": found} if found else {}
+    def get_paginator(self, operation: str) -> _Pages:
+        return _Pages({"list_objects_v2": self._list_objects, "list_object_versions": self._list_versions}[operation])
 
-    def get_paginator(self, operation: str) -> FakeIngestBucket:
-        assert operation == "list_objects_v2"
-        return self
+    def list_objects_v2(self, **request: Any) -> dict[str, Any]:
+        """One page; ``Delimiter`` rolls up what lies deeper."""
+        self._enter("ListObjectsV2", request)
+        prefix, delimiter = request["Prefix"], request.get("Delimiter")
+        found, folders = [], set()
+        for key in self.present(prefix):
+            name, cut, _ = key.removeprefix(prefix).partition(delimiter) if delimiter else (key, "", "")
+            if cut:
+                folders.add(f"{prefix}{name}{cut}")
+            else:
+                found.append({"Key": key, "ETag": self._live(key).etag})
+        most = request.get("MaxKeys", 1000)
+        return {"Contents": found[:most], "CommonPrefixes": [{"Prefix": folder} for folder in sorted(folders)]}
 
-    def paginate(self, **request: Any) -> Iterator[dict[str, Any]]:
+    def _list_objects(self, **request: Any) -> Iterator[dict[str, Any]]:
         self._enter("ListObjectsV2", request)
         keys = self.present(request["Prefix"])
         for start in range(0, len(keys), 2):
             yield {"Contents": [{"Key": key} for key in keys[start : start + 2]]}
         if not keys:
             yield {}
+
+    def _list_versions(self, **request: Any) -> Iterator[dict[str, Any]]:
+        self._enter("ListObjectVersions", request)
+        with self._lock:
+            found = [
+                (key, version, version is self.objects[key][-1])
+                for key in self.keys(request["Prefix"])
+                for version in reversed(self.objects[key])
+            ]
+        for page in batched(found, 3):
+            # Two lists, as boto3 gives them: the order of a version and a deletion is to be seen by their times alone.
+            yield {
+                "Versions": [self._listed(*each) for each in page if each[1].body is not None],
+                "DeleteMarkers": [self._listed(*each) for each in page if each[1].body is None],
+            }
+
+    def _listed(self, key: str, version: Version, latest: bool) -> dict[str, Any]:
+        described = {"Key": key, "VersionId": version.id, "IsLatest": latest}
+        time = EPOCH + timedelta(seconds=int(version.id[1:]) // self.changes_per_second)
+        content = {"ETag": version.etag, "Size": len(version.body)} if version.body is not None else {}
+        return {**described, "LastModified": time, **content}
+
+    def _live(self, key: str) -> Version:
+        found = self._latest(key)
+        assert found is not None, key
+        return found
 
     def _version(self, key: str, wanted: str | None) -> Version:
         found = self._latest(key)

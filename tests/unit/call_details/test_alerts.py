@@ -65,6 +65,13 @@ def test_invalid_bytes_of_a_posted_file_are_always_a_warning() -> None:
         assert fact in alert.text
 
 
+def test_object_that_was_put_in_the_files_place_is_named() -> None:
+    alert = alert_of(not_ingested="processing/e1/ä +.txt")
+    assert alert is not None
+    assert (alert.severity, "another object was put in the place of" in alert.headline) == (Severity.WARNING, True)
+    assert "that object is at processing/e1/ä +.txt and was not ingested" in alert.text
+
+
 def test_dead_letters_and_invalid_bytes_are_one_alert() -> None:
     alert = alert_of(invalid_bytes=2, batches_dead_lettered=3, records_dead_lettered=1200)
     assert alert is not None

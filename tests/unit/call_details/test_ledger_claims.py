@@ -127,6 +127,16 @@ def test_unfinished_claims_are_found_until_they_are_done() -> None:
     assert [each.file for each in world.claims.unfinished()] == [FILE]
 
 
+def test_a_backlog_is_read_in_few_calls() -> None:
+    world = LedgerWorld()
+    files = [FileVersion("ingest", f"incoming/{number}", "e") for number in range(250)]
+    for file in files:
+        world.claim(file=file)
+    world.fake.calls.clear()
+    assert {each.file for each in world.claims.unfinished()} == set(files)
+    assert (world.fake.calls["get_item"], world.fake.calls["batch_get_item"]) == (0, 3)
+
+
 def test_version_that_was_let_go_of_is_there_for_the_next_owner_at_once() -> None:
     world = LedgerWorld()
     claim = world.claimed()

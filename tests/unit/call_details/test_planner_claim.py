@@ -110,10 +110,24 @@ def test_version_is_found_wherever_it_was_moved_to(run: Run) -> None:
     assert find(run.store, file) is None
 
 
-def test_other_version_under_the_same_key_is_not_the_one(run: Run) -> None:
-    file = run.drop(b"old")
-    run.drop(b"new")
-    assert find(run.store, file) is None
+def test_version_that_was_overwritten_is_found_and_no_other(run: Run) -> None:
+    old = run.drop(b"old")
+    new = run.drop(b"newer")
+    for file, size in ((old, 3), (new, 5)):
+        found = find(run.store, file)
+        assert found is not None
+        assert (found.key, found.size) == (file.key, size)
+    assert run.planning.plan(run.claim(old)).size == 3
+    assert run.s3.body(new.key) == b"newer"
+    run.s3.delete(new.key)
+    assert find(run.store, new) is None
+
+
+def test_object_put_in_the_place_of_a_claimed_file_is_never_planned_as_that_file(run: Run) -> None:
+    file = run.drop()
+    plan = run.planning.plan(run.claim(file))
+    run.s3.drop(processing_key(file), b"something else\n" * 50)
+    assert run.planning.plan(run.claim(file)) == plan
 
 
 def test_claimed_file_is_planned_where_it_was_moved_to(run: Run) -> None:

@@ -102,6 +102,17 @@ def test_run_that_dies_while_it_closes_is_closed_by_its_retry(broken: str, world
     assert isinstance(world.claims.claim(file, "run-2"), Done)
 
 
+def test_object_put_in_the_files_place_while_it_was_ingested_is_not_filed_as_ingested(world: RunWorld) -> None:
+    file = world.drop(BODY)
+    world.post(*world.plan(file))
+    world.s3.drop(processing_key(file), b"something else\n")
+    kept = world.closing(file).planned()
+    assert kept.outcome is FileOutcome.PROCESSED
+    assert world.s3.body(str(kept.document["stored_as"])) == BODY
+    assert kept.document["not_ingested"] == processing_key(file)
+    assert world.s3.body(processing_key(file)) == b"something else\n"
+
+
 def test_run_that_dies_after_it_closed_gets_its_receipt_again(world: RunWorld) -> None:
     file = world.drop(BODY)
     world.post(*world.plan(file))
