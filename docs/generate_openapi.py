@@ -1,4 +1,4 @@
-"""Writes docs/openapi/*.json from the code of the APIs.
+"""Writes docs/openapi/*.json from the code of the APIs, and what the events API serves of its document.
 
 ``python docs/generate_openapi.py`` writes the files; with ``--check`` it exits 1 when one is not current.
 """
@@ -10,21 +10,31 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "docs" / "openapi"
+SERVED = ROOT / "lambdas" / "events_api"
 
 
 def render() -> Mapping[Path, str]:
     """The files' texts."""
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
+    from lambdas.tools.docs_page import page
     from lambdas.tools.openapi import events_document, orders_document
 
+    events = events_document()
     return {
-        OUTPUT / f"{name}.json": json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
-        for name, document in {"events_api": events_document, "orders_api": orders_document}.items()
+        OUTPUT / "events_api.json": _json(events, indent=2),
+        OUTPUT / "orders_api.json": _json(orders_document(), indent=2),
+        SERVED / "openapi.json": _json(events, separators=(",", ":")),
+        SERVED / "docs.html": page(events),
     }
+
+
+def _json(document: Mapping[str, object], **form: Any) -> str:
+    return json.dumps(document, ensure_ascii=False, **form) + "\n"
 
 
 def main() -> int:

@@ -147,7 +147,6 @@ class HttpClient:
         self._open_session = open_session or new_session
         self._proxies = proxies
         self._session: aiohttp.ClientSession | None = None
-        self._routes: dict[tuple[str, str], str | None] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -199,17 +198,14 @@ class HttpClient:
             raise ApiRefusedError(f"{prefix}the URL {error}") from None
         if self._session is None:
             self._session = self._open_session()
+        proxy = proxy_of(target) if self._proxies else None
         address = f"{target.raw_host}:{target.port}"
-        route = (target.scheme, address)
-        # Looked up once: reading the environment costs as much as a tenth of a call.
-        if route not in self._routes:
-            self._routes[route] = proxy_of(target) if self._proxies else None
         try:
             async with asyncio.timeout(seconds):
                 # A body in pieces loses the response of a partner that refuses it before it has read it all.
                 sent = _OnePiece(body) if body is not None and len(body) > _AIOHTTP_WARNS_FROM else body
                 answer = await self._session.request(
-                    method, target, data=sent, headers=headers, proxy=self._routes[route], allow_redirects=False
+                    method, target, data=sent, headers=headers, proxy=proxy, allow_redirects=False
                 )
                 try:
                     read = await _read(answer, max_bytes, body_seconds)
@@ -241,10 +237,6 @@ class _OnePiece(aiohttp.Payload):
 
 
 async def _read(answer: aiohttp.ClientResponse, max_bytes: int, body_seconds: float | None) -> bytes | None:
-    if answer.content.is_eof():
-        # Mostly it came with the head.
-        found = answer.content.read_nowait()
-        return found if len(found) <= max_bytes else None
     body = bytearray()
     try:
         async with asyncio.timeout(body_seconds) as time:
@@ -367,7 +359,7 @@ class LenientResponseHandler(ResponseHandler):
 
 def _normal_head(head: bytes) -> tuple[int, bytes]:
     """A response's status, and its head with the headers that are read and an unequivocal length."""
-    lines = [line.rstrip(b"\r") for line in head.split(b"\n")]
+    lines = re.split(rb"\r?\n", head)
     found = _STATUS_LINE.match(lines[0])
     if found is None:
         return 0, head

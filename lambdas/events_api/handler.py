@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from aws_lambda_powertools import Logger
@@ -36,6 +37,9 @@ HEALTH = {
     "version": environment.text("API_VERSION"),
     "environment": environment.text("ENVIRONMENT"),
 }
+CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+"""The page of the document runs no script and loads nothing."""
+
 ROUTES: dict[str, dict[str, Route]] = {}
 """The functions by path and method."""
 
@@ -66,6 +70,12 @@ def route(method: str, path: str, *, needs_key: bool = True) -> Callable[[Route]
     return register
 
 
+def static(name: str, content_type: str) -> Response[str]:
+    """A file that `make docs` generates beside this one."""
+    headers = {"Cache-Control": "public, max-age=3600", "Content-Security-Policy": CONTENT_SECURITY_POLICY}
+    return Response(200, content_type, Path(__file__).with_name(name).read_text(encoding="utf-8"), headers)
+
+
 @route("GET", "/health", needs_key=False)
 def get_health() -> Response[str]:
     """Whether the API runs
@@ -73,6 +83,18 @@ def get_health() -> Response[str]:
     Says nothing of the table and the queue, which every other route needs.
     """
     return json_response(200, HEALTH)
+
+
+@route("GET", "/openapi.json", needs_key=False)
+def get_openapi() -> Response[str]:
+    """The API's document"""
+    return static("openapi.json", "application/json")
+
+
+@route("GET", "/docs", needs_key=False)
+def get_docs() -> Response[str]:
+    """The API's document as a page for people"""
+    return static("docs.html", "text/html; charset=utf-8")
 
 
 @route("POST", "/events")
@@ -91,21 +113,30 @@ def post_event(owner: str) -> Response[str]:
 
 @route("GET", "/events")
 def list_events(owner: str) -> Response[str]:
-    """The owner's events, newest first"""
+    """The owner's events, newest first
+
+    The filters can be combined. A page may have fewer events than asked for, or none, and a cursor all the same.
+    """
     query = read_events_query(app.current_event.query_string_parameters, owner)
     return json_response(200, page_view(*events.page(owner, query)))
 
 
 @route("GET", "/inbox")
 def list_inbox(owner: str) -> Response[str]:
-    """The owner's pending events, oldest first"""
+    """The owner's pending events, oldest first
+
+    What is still to be delivered, in the order in which it will be.
+    """
     query = read_inbox_query(app.current_event.query_string_parameters, owner)
     return json_response(200, page_view(*events.page(owner, query)))
 
 
 @route("GET", "/events/<event_id>")
 def get_event(owner: str, event_id: str) -> Response[str]:
-    """One event"""
+    """One event
+
+    As it is now, with its last ten attempts.
+    """
     return json_response(200, event_view(events.get(owner, event_id)))
 
 

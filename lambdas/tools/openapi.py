@@ -56,7 +56,12 @@ def _document(title: str, description: str, output: str, url: str, **parts: Any)
     server = {"url": url, "description": f"The output {output} of the application stack.", "variables": variables}
     return {
         "openapi": "3.1.0",
-        "info": {"title": title, "version": "1.0.0", "description": description},
+        "info": {
+            "title": title,
+            "version": "1.0.0",
+            "description": description,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
         "servers": [server],
         **parts,
     }
@@ -333,6 +338,9 @@ EXAMPLE_EVENT = events_models.Event(
 EVENT_ID = {"type": "string", "pattern": "^evt_[a-z0-9]{12}$"}
 STATUS = {"type": "string", "enum": list(events_models.Status)}
 
+NOT_DOCUMENTED = {"/openapi.json", "/docs"}
+"""Routes that serve the document itself."""
+
 _ALWAYS = (429, 500, 503)
 _WITH_KEY = (401, 403, *_ALWAYS)
 _OF_ONE_EVENT = (404, *_WITH_KEY)
@@ -366,6 +374,7 @@ def events_document() -> dict[str, Any]:
                 **{method.lower(): _operation(act, **operations[act.__name__]) for method, act in methods.items()},
             }
             for path, methods in routes.items()
+            if path not in NOT_DOCUMENTED
         },
         components={
             "securitySchemes": {

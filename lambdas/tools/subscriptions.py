@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import base64
+import getpass
 import re
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import SplitResult, urlsplit
 
 from botocore.exceptions import ClientError
@@ -120,14 +121,26 @@ def new_secret() -> str:
     return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(NEW_SECRET_BYTES)).decode()
 
 
-def secret(text: str) -> str:
-    """The argument ``--secret``."""
+def secret_from(source: TextIO) -> str:
+    """The secret on the first line of standard input; a person at a terminal is asked for it, and does not see it.
+
+    Raises:
+        ToolError: it is none.
+    """
+    text = getpass.getpass("secret: ") if source.isatty() else source.readline().strip()
     try:
         data = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
     except ValueError:
         data = b""
     if not text.startswith(SECRET_PREFIX) or len(data) not in _SECRET_BYTES:
-        raise argparse.ArgumentTypeError(f"must be {SECRET_PREFIX} and base64 of 24 to 64 bytes")
+        raise ToolError(f"the secret must be {SECRET_PREFIX} and base64 of 24 to 64 bytes")
+    return text
+
+
+def _standard_input(text: str) -> str:
+    """The argument ``--secret``: a secret among the arguments would be in the list of processes and in histories."""
+    if text != "-":
+        raise argparse.ArgumentTypeError("must be -, which reads the secret from standard input")
     return text
 
 
@@ -171,7 +184,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             table = SubscriptionTable(dynamodb_client(), options.table)
             if options.command == "put":
                 check_url(options.url, allow_http=options.allow_http)
-                given = new_secret() if options.rotate_secret else options.secret
+                given = secret_from(sys.stdin) if options.secret else None
+                given = new_secret() if options.rotate_secret else given
                 made = table.put(options.owner, options.url, given, now) or (given if options.rotate_secret else None)
                 print(f"subscribed: {options.owner}", file=sys.stderr)
                 if made:
@@ -201,8 +215,10 @@ def _parser() -> argparse.ArgumentParser:
     secrets = put.add_mutually_exclusive_group()
     secrets.add_argument(
         "--secret",
-        type=secret,
-        help=f"{SECRET_PREFIX} and base64 of 24 to 64 bytes (default: the one there is, or else a new one)",
+        type=_standard_input,
+        metavar="-",
+        help=f"read it from standard input: {SECRET_PREFIX} and base64 of 24 to 64 bytes (default: the one there is, "
+        "or else a new one)",
     )
     secrets.add_argument("--rotate-secret", action="store_true", help="replace the secret by a new one and print it")
     put.add_argument("--allow-http", action="store_true", help="for receivers of the local stack")

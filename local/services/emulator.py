@@ -141,6 +141,14 @@ TEMPLATE_PARAMETERS = {
 }
 """The template's parameters on the emulator, beside the DEX API's address."""
 
+CORS = {
+    "AllowOrigins": ["*"],
+    "AllowMethods": ["GET", "POST", "DELETE"],
+    "AllowHeaders": ["authorization", "content-type", "x-api-key"],
+    "MaxAge": 600,
+}
+"""As infra/stacks/events_api.yaml has it."""
+
 _ORDERS_API_STAGE = "prod"
 
 
@@ -217,6 +225,7 @@ def finish_deployment(
         TopicArn=deployment.alerts_topic_arn, Protocol="sqs", Endpoint=queue["QueueArn"]
     )
     _silence_alarms_of_aws(aws_client("cloudwatch", endpoint_url))
+    answer_preflights(aws_client("apigatewayv2", endpoint_url), outputs["EventsApiId"])
     return deployment
 
 
@@ -237,6 +246,14 @@ def events_api_url(endpoint_url: str, api_id: str) -> str:
     Its `$` is quoted, or shells would take it for a variable.
     """
     return f"{endpoint_url}/_aws/execute-api/{api_id}/%24default"
+
+
+def answer_preflights(apigatewayv2: Any, api_id: str) -> None:
+    """Have the events API answer a browser's preflight.
+
+    The emulator keeps the template's `CorsConfiguration` under names of another case than those that it reads.
+    """
+    apigatewayv2.update_api(ApiId=api_id, CorsConfiguration=CORS)
 
 
 def _silence_alarms_of_aws(cloudwatch: Any) -> None:

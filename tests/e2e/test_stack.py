@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 
 from local.processes.supervisor import StackError
@@ -20,3 +21,10 @@ def test_a_second_stack_in_the_same_directory_is_refused_and_harms_nothing(stack
         pass
     assert all(process.is_running() for process in processes if process.pid in before.pids.values())
     assert Stack.read(state) == before
+
+
+def test_the_events_api_answers_a_browser_of_another_origin_before_it_calls(stack: Stack) -> None:
+    asked = {"Origin": "https://shop.test", "Access-Control-Request-Method": "POST"}
+    answer = httpx.options(f"{stack.events_api_url}/events", headers=asked, verify=False)
+    assert answer.status_code == 204
+    assert answer.headers["access-control-allow-origin"] == "*"

@@ -20,6 +20,7 @@ import pytest
 from local.processes.layout import DUMMY_AWS_KEY, LOOPBACK, PROJECT_ROOT, REGION, PortRequest, choose_ports
 from local.processes.supervisor import Command, describe_log
 from local.services.emulator import (
+    answer_preflights,
     build_command,
     deploy_command,
     emulator_command,
@@ -224,5 +225,7 @@ def orders_api_url(aws: Aws, outputs: Mapping[str, str]) -> str:
 @pytest.fixture(scope="session")
 def events_api(aws: Aws, outputs: Mapping[str, str]) -> Iterator[EventsApi]:
     """The events API of the shared account."""
+    create: Callable[..., Any] = aws.session().client
+    answer_preflights(create("apigatewayv2", endpoint_url=aws.endpoint), outputs["EventsApiId"])
     with httpx.Client(timeout=CALL_SECONDS, verify=TLS) as client:
         yield EventsApi(aws, outputs, client)

@@ -129,6 +129,26 @@ def test_page_of_large_events_is_cut_short_and_none_is_left_out(owner: Owner) ->
     assert found == ids
 
 
+def test_document_and_its_page_are_served_without_a_key(events_api: EventsApi) -> None:
+    document, page = events_api.call("GET /openapi.json"), events_api.call("GET /docs")
+    assert (document.status_code, document.json()) == (200, DOCUMENT)
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "openapi.json" in page.text
+    for answer in (document, page):
+        assert answer.headers["cache-control"] == "public, max-age=3600"
+
+
+def test_page_of_another_origin_may_call_the_local_stack(events_api: EventsApi, owner: Owner) -> None:
+    asked = {"Origin": "https://shop.test", "Access-Control-Request-Headers": "x-api-key,content-type"}
+    preflight = events_api.call("OPTIONS /events", headers={**asked, "Access-Control-Request-Method": "POST"})
+    assert preflight.status_code in (200, 204)
+    assert preflight.headers["access-control-allow-origin"] in ("*", "https://shop.test")
+    assert "POST" in preflight.headers["access-control-allow-methods"]
+    assert "x-api-key" in preflight.headers["access-control-allow-headers"].lower()
+    headers = {"Origin": "https://shop.test", "X-API-Key": owner.key}
+    assert "access-control-allow-origin" in events_api.call("GET /inbox", headers=headers).headers
+
+
 def test_acknowledged_event_leaves_the_inbox_and_comes_back_by_a_replay(events_api: EventsApi, owner: Owner) -> None:
     event_id, later = owner.post(), owner.post()
     acknowledged = []

@@ -126,7 +126,6 @@ def api_access(conn: Connection, *, default_base_url: str) -> tuple[str, ClientC
         client_id=str(conn.login),
         client_secret=str(conn.password),
         scope=str(extra.get("scope") or DEFAULT_SCOPE),
-        connection=DEX_API_CONNECTION,
     )
 
 

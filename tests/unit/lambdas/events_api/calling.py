@@ -46,7 +46,12 @@ class Api:
         """The events of which the queue has told."""
         return [json.loads(body)["event_id"] for body in self.queue.bodies]
 
-    def call(
+    def call(self, route: str, body: str | None = None, **request: Any) -> tuple[int, Any]:
+        """Status and body of the answer; for the arguments see :meth:`raw`."""
+        answer = self.raw(route, body, **request)
+        return answer["statusCode"], json.loads(answer["body"]) if answer["body"] else None
+
+    def raw(
         self,
         route: str,
         body: str | None = None,
@@ -54,8 +59,8 @@ class Api:
         owner: str | None = "owner-1",
         authorizer: dict[str, Any] | None = None,
         **query: str,
-    ) -> tuple[int, Any]:
-        """Status and body of the answer.
+    ) -> dict[str, Any]:
+        """The answer as the function gives it.
 
         Args:
             route: method and path.
@@ -67,7 +72,7 @@ class Api:
         method, path = route.split(" ", 1)
         if authorizer is None and owner:
             authorizer = {"lambda": {"owner": owner, "key_id": "abcdefgh"}}
-        answer = self.module.handler(
+        answer: dict[str, Any] = self.module.handler(
             {
                 "version": "2.0",
                 "routeKey": "$default",
@@ -88,7 +93,7 @@ class Api:
         )
         self.headers = answer["headers"]
         hold_against_document(method, path, answer)
-        return answer["statusCode"], json.loads(answer["body"]) if answer["body"] else None
+        return answer
 
     def post(self, **changes: Any) -> tuple[int, Any]:
         return self.call("POST /events", json.dumps(NEW | changes))

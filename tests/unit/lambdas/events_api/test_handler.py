@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
 from types import ModuleType
 
@@ -9,6 +10,7 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 
 from lambdas.events_api.models import Status
+from lambdas.tools.openapi import events_document
 from tests.unit.lambdas.events_api.calling import ID, NEW, OF_ONE_EVENT, Api, lines
 from tests.worlds.sqs import QUEUE_URL
 
@@ -20,6 +22,31 @@ def test_health_is_open(api: Api) -> None:
         200,
         {"status": "ok", "message": "Triggers API is healthy", "version": "1.2.3", "environment": "test"},
     )
+
+
+def test_the_api_serves_its_own_document_open_and_cached(api: Api) -> None:
+    status, document = api.call("GET /openapi.json", owner=None)
+    assert (status, document) == (200, json.loads(json.dumps(events_document())))
+    assert api.headers["Cache-Control"] == "public, max-age=3600"
+
+
+def test_the_page_of_the_document_is_open_and_loads_nothing_from_elsewhere(api: Api) -> None:
+    answer = api.raw("GET /docs", owner=None)
+    page = answer["body"]
+    assert (answer["statusCode"], answer["headers"]["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert answer["headers"]["Cache-Control"] == "public, max-age=3600"
+    assert answer["headers"]["Content-Security-Policy"].startswith("default-src 'none'")
+    document = events_document()
+    for path, operations in (*document["paths"].items(), *document["webhooks"].items()):
+        assert f"<code>{path}</code>" in page
+        for operation in operations.values():
+            if "operationId" in operation:
+                assert f'id="{operation["operationId"]}"' in page
+    assert not re.search(r"<script|<link|<img|<iframe|src=|@import|url\(", page)
+    links = set(re.findall(r'href="([^"]+)"', page))
+    assert links == {"openapi.json", *(f"#{name}" for name in re.findall(r'<details id="([^"]+)"', page))} - {
+        f"#{name}" for name in document["components"]["schemas"] if f'href="#{name}"' not in page
+    }
 
 
 def test_event_is_stored_queued_and_shown_as_it_was_sent(api: Api) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import base64
+import io
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -35,10 +37,11 @@ def table(aws: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> FakeTable:
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], table: FakeTable) -> Run:
+def run(capsys: pytest.CaptureFixture[str], table: FakeTable, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs the tool and returns what it printed on standard output."""
 
-    def run(*arguments: str) -> str:
+    def run(*arguments: str, given: str = "") -> str:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(given))
         assert subscriptions.main([*arguments, *HERE]) == 0
         return capsys.readouterr().out
 
@@ -67,7 +70,7 @@ def test_another_address_leaves_the_secret(table: FakeTable, run: Run) -> None:
 
 def test_secret_that_is_given_is_taken_and_not_printed(table: FakeTable, run: Run) -> None:
     run("put", "--url", URL)
-    assert run("put", "--url", URL, "--secret", SECRET) == ""
+    assert run("put", "--url", URL, "--secret", "-", given=f"{SECRET}\n") == ""
     assert table.items["test-user"]["secret"] == {"S": SECRET}
 
 
@@ -80,7 +83,7 @@ def test_show_has_everything_but_the_secret(run: Run) -> None:
 
 
 def test_off_and_on_again(table: FakeTable, run: Run) -> None:
-    run("put", "--url", URL, "--secret", SECRET)
+    run("put", "--url", URL)
     run("off")
     assert "active: false\ndeactivated_reason: switched off by hand\n" in run("show")
     run("put", "--url", URL)
@@ -160,11 +163,26 @@ def test_http_is_for_the_local_stack(table: FakeTable, run: Run) -> None:
     ],
     ids=lambda secret: secret[:20],
 )
-def test_no_secret(table: FakeTable, capsys: pytest.CaptureFixture[str], secret: str) -> None:
+def test_no_secret(
+    table: FakeTable, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(secret))
+    assert subscriptions.main(["put", "--url", URL, "--secret", "-", *HERE]) == 1
+    errors = capsys.readouterr().err
+    assert errors == "error: the secret must be whsec_ and base64 of 24 to 64 bytes\n"
+    assert table.calls == []
+
+
+def test_secret_among_the_arguments_is_refused_and_not_repeated(
+    table: FakeTable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The list of processes and the shell's history would show it."""
     with pytest.raises(SystemExit) as caught:
-        subscriptions.main(["put", "--url", URL, "--secret", secret, *HERE])
+        subscriptions.main(["put", "--url", URL, "--secret", SECRET, *HERE])
     assert caught.value.code == 2
-    assert "must be whsec_ and base64 of 24 to 64 bytes" in capsys.readouterr().err
+    errors = capsys.readouterr().err
+    assert "must be -, which reads the secret from standard input" in errors
+    assert SECRET not in errors
     assert table.calls == []
 
 
@@ -178,5 +196,5 @@ def test_rotated_secret_is_new_and_printed_alone(table: FakeTable, run: Run) -> 
 
 def test_secret_is_either_given_or_rotated(table: FakeTable) -> None:
     with pytest.raises(SystemExit):
-        subscriptions.main(["put", "--url", URL, "--secret", SECRET, "--rotate-secret", *HERE])
+        subscriptions.main(["put", "--url", URL, "--secret", "-", "--rotate-secret", *HERE])
     assert table.items == {}
