@@ -2,14 +2,17 @@
 
 **What.** Waits for the results of the auction (Lambda A), gives every order in them to Lambda B, which stores the
 accepted ones, and accounts for all. One mapped task per order, labelled with its index. Above the setting
-`max_mapped_orders` (100), orders share tasks; each order keeps its own outcome, alert and retry.
+`max_mapped_orders` (100), orders share tasks; each order keeps its own outcome, alert and retry. When the orders are
+found while the run waits, the triggerer gives them to Lambda B at once, up to 40 at a time, and `process_order` takes
+over its outcomes: the log of the first attempt is then that of `wait_for_results`. What the triggerer does not settle
+within 30 s, or leaves behind when it dies, `process_order` does.
 
 **Schedule.** Every five minutes (UTC), without catch-up. One run at a time; every run ends within five minutes. The
 cron expression is the Airflow configuration option `pipelines.energy_auction_schedule`.
 
-**Reads.** Lambda A: `{"results": true, "orders": [...]}`, polled after 2 s and then at growing intervals of up to 15 s,
-until the setting `auction_results_timeout` (240 s from the start of the run) is over. No worker is held meanwhile. The
-Variable `settings`.
+**Reads.** Lambda A: `{"results": true, "orders": [...]}`, polled after 2 s and then every 3 s, until the setting
+`auction_results_timeout` (240 s from the start of the run) is over. No worker is held meanwhile. The Variable
+`settings`.
 
 **Writes.** In the bucket of order results: `orders/<yyyy>/<mm>/<dd>/order_<order id>.json` (by Lambda B),
 `summaries/<yyyy>/<mm>/<dd>/<run id>.json`, and working files under `runs/`, which expire. The day is the UTC day of
@@ -90,6 +93,7 @@ def energy_auction() -> None:
     wait_for_results = LambdaResultSensor(
         task_id="wait_for_results",
         function_name="{{ params.function_a }}",
+        order_function="{{ params.function_b }}",
         timeout=WAIT_LIMIT,
     )
     process_order = InvokeOrdersOperator.partial(

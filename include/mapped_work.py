@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
-from include.clients.s3 import get_json, put_json
+from include.clients.s3 import create_json, get_json, put_json
 from include.errors import PermanentError, TransientError
 
 if TYPE_CHECKING:
@@ -107,8 +107,11 @@ class OutcomeFile[T: Outcome]:
 
     def save(self, outcomes: Iterable[T]) -> None:
         """Replace the file by these outcomes."""
-        document = {"clear_number": self._clear_number, "outcomes": [asdict(outcome) for outcome in outcomes]}
-        put_json(self._s3, self._bucket, self._key, document)
+        put_json(self._s3, self._bucket, self._key, self._document(outcomes))
+
+    def create(self, outcomes: Iterable[T]) -> None:
+        """Write these outcomes, unless there is a file."""
+        create_json(self._s3, self._bucket, self._key, self._document(outcomes))
 
     def current(self, *, planned_at: int, succeeded: bool, lasting: Callable[[T], bool]) -> list[T]:
         """The outcomes that hold now, for the run's summary.
@@ -124,6 +127,9 @@ class OutcomeFile[T: Outcome]:
         clear_number, outcomes = self._read()
         current = clear_number == self._clear_number or succeeded or any(outcome.failed for outcome in outcomes)
         return outcomes if current and clear_number >= planned_at else list(filter(lasting, outcomes))
+
+    def _document(self, outcomes: Iterable[T]) -> dict[str, Any]:
+        return {"clear_number": self._clear_number, "outcomes": [asdict(outcome) for outcome in outcomes]}
 
     def _read(self) -> tuple[int, list[T]]:
         document = get_json(self._s3, self._bucket, self._key)

@@ -18,6 +18,10 @@ MAX_RESULTS = 240
 GRACE = 10
 """So much later, orders that Lambda A gave in time may still be stored: it may not give them twice."""
 
+HANDOVER = 30
+"""The trigger that found the orders gives them to Lambda B for so many seconds at most, and not after MAX_RESULTS; it
+waits for no answer after MAX_RESULTS and GRACE. What is left, the mapped tasks do."""
+
 LAST_ORDER = 255
 """No order is given to Lambda B later, and no results are waited for."""
 

@@ -15,11 +15,10 @@ from include.errors import InvalidAnswerError
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from include.backoff import Backoff
-from include.clients.lambda_function import FunctionClient
+    from include.clients.lambda_function import FunctionClient
 
 FIRST_PAUSE_SECONDS = 2.0
-MAX_PAUSE_SECONDS = 15.0
+MAX_PAUSE_SECONDS = 3.0
 _PAUSES = Backoff(first=FIRST_PAUSE_SECONDS, longest=MAX_PAUSE_SECONDS, growth=1.5, jitter=0)
 
 

@@ -1,26 +1,36 @@
-"""The steps of a run once its orders are known: process a slice of them, account for all.
+"""The steps of a run once its orders are known: hand them over to Lambda B, process a slice of them, account for all.
 
 Errors of S3 are StorageUnavailableError where a retry may work and StorageRefusedError where it will not.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from include.auction.alerts import DeliveryRecord
-from include.auction.deadlines import LAST_ANSWER, LAST_ORDER, RunDeadlines
+from include.auction.deadlines import GRACE, HANDOVER, LAST_ANSWER, LAST_ORDER, MAX_RESULTS, RunDeadlines
 from include.auction.functions import OrderFunction
 from include.auction.keys import alerts_key
 from include.auction.models import OrderOutcome, Orders, Result, Summary
 from include.clients.s3 import split_place
-from include.errors import OrdersFailedError, RetryableOrdersError
+from include.errors import OrdersFailedError, PipelineError, RetryableOrdersError
 from include.mapped_work import SAVE_EVERY_SECONDS, MappedWork, OutcomeFile, Slice, raise_for_failures
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 40
+"""Invocations of Lambda B by the trigger that found the orders; a state machine's Map has as many."""
+
+_WRITERS = 8
 
 
 class AuctionRun:
@@ -44,7 +54,6 @@ class AuctionRun:
         deadlines: RunDeadlines,
         concurrency: int,
         clear_number: int,
-        resume: bool,
     ) -> list[OrderOutcome]:
         """Process the orders of one slice and save an outcome for each.
 
@@ -54,14 +63,67 @@ class AuctionRun:
             deadlines: the run's.
             concurrency: invocations at once.
             clear_number: how often the run has been cleared by now.
-            resume: an earlier attempt may have left outcomes.
 
         Returns:
             an outcome per order.
         """
         file = self._work([piece], clear_number).file(piece)
         processor = OrderProcessor(self.orders, function, file, concurrency, deadlines)
-        return processor.process(range(piece.start, piece.stop), resume=resume)
+        return processor.process(range(piece.start, piece.stop))
+
+    def hand_over(
+        self,
+        slices: Sequence[Slice],
+        function: OrderFunction,
+        *,
+        deadlines: RunDeadlines,
+        clear_number: int,
+        stop: threading.Event,
+    ) -> None:
+        """Give every order to Lambda B once, before the tasks of the slices start, which resume from its outcomes.
+
+        An order for which a retry may succeed is left to its task, and so is what is not done in time. The outcomes of
+        a slice are written only if there are none: who was taken for dead must not overwrite those of a task.
+
+        Args:
+            slices: of all orders.
+            function: Lambda B; it is invoked :data:`AT_ONCE` times at once.
+            deadlines: the run's.
+            clear_number: how often the run has been cleared by now.
+            stop: set to begin no further order.
+        """
+        work, end = self._work(slices, clear_number), deadlines.now() + HANDOVER
+
+        def process(index: int) -> OrderOutcome | None:
+            if stop.is_set() or deadlines.left(MAX_RESULTS) <= 0 or deadlines.now() >= end:
+                return None
+            return function.process(self.orders, index)
+
+        callers, writers = ThreadPoolExecutor(AT_ONCE), ThreadPoolExecutor(_WRITERS)
+        calls = {callers.submit(process, index): piece for piece in slices for index in range(piece.start, piece.stop)}
+        waiting, settled, writes = Counter(calls.values()), dict[Slice, list[OrderOutcome]](), list[Future[None]]()
+        try:
+            for call in as_completed(calls, timeout=max(0.0, deadlines.left(MAX_RESULTS + GRACE))):
+                piece, outcome = calls[call], call.result()
+                waiting[piece] -= 1
+                if outcome is not None and not outcome.retryable:
+                    settled.setdefault(piece, []).append(outcome)
+                if not waiting[piece] and piece in settled:
+                    writes.append(writers.submit(self._create, work.file(piece), settled.pop(piece)))
+        except TimeoutError:
+            log.warning("Lambda B has not answered in time")
+        # Without blocking: the tasks must have their time.
+        callers.shutdown(wait=False, cancel_futures=True)
+        writes += [writers.submit(self._create, work.file(piece), outcomes) for piece, outcomes in settled.items()]
+        writers.shutdown(wait=False)
+        wait(writes, timeout=max(1.0, deadlines.left(MAX_RESULTS + GRACE)))
+        log.info("gave %d orders to %s; what is not settled is left to the mapped tasks", len(calls), function.name)
+
+    def _create(self, file: OutcomeFile[OrderOutcome], outcomes: list[OrderOutcome]) -> None:
+        try:
+            file.create(outcomes)
+        except PipelineError as error:
+            log.warning("outcomes are not saved, their task repeats its orders: %s", error)
 
     def account(
         self,
@@ -118,20 +180,23 @@ class OrderProcessor:
     deadlines: RunDeadlines
     save_every: float = SAVE_EVERY_SECONDS
 
-    def process(self, indexes: Iterable[int], *, resume: bool = True) -> list[OrderOutcome]:
-        """Give every order that no earlier attempt settled to Lambda B; one order's failure stops no other.
+    def process(self, indexes: Iterable[int]) -> list[OrderOutcome]:
+        """Give every order that nobody settled before to Lambda B; one order's failure stops no other.
 
         Orders that are not settled when the run's time is up have failed for good: a retry would have no time either.
 
         Args:
             indexes: which orders.
-            resume: False spares a request to S3 where no earlier attempt can have left anything.
 
         Returns:
             an outcome per index, in their order.
         """
         wanted = list(indexes)
-        earlier = self.file.resume() if resume else {}
+        earlier = self.file.resume()
+        if earlier:
+            log.info(
+                "orders that wait_for_results or an earlier attempt gave to Lambda B (see its log): %d", len(earlier)
+            )
         settled = {index: outcome for index, outcome in earlier.items() if not outcome.retryable}
         waiting = [index for index in wanted if index not in settled]
         if not waiting:

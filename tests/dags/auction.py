@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from dataclasses import asdict
 from typing import Any
 
 from airflow_ext.tasks import energy_auction
 from airflow_ext.triggers import lambda_result
-from airflow_ext.triggers.lambda_result import Wait, Work
+from airflow_ext.triggers.lambda_result import Event, LambdaResultTrigger, Wait, Work
 from include.auction.alerts import ORDER_TASK, WAIT_TASK
 from include.errors import OrdersFailedError
 from tests.worlds.airflow import FakeRun
@@ -15,10 +18,30 @@ from tests.worlds.auction import A, B
 SUMMARY_TASK = "summarize"
 
 
+def fire(wait: Wait) -> Event:
+    """What the trigger fires, after the journeys that its arguments and its event make."""
+
+    async def only_event() -> Any:
+        _, arguments = LambdaResultTrigger(asdict(wait)).serialize()
+        (event,) = [event async for event in LambdaResultTrigger(**json.loads(json.dumps(arguments))).run()]
+        return event.payload
+
+    found: Event = json.loads(json.dumps(asyncio.run(only_event())))
+    return found
+
+
+def end(run: FakeRun, event: Event) -> list[Work]:
+    """What the sensor does when the trigger has fired."""
+    with run.task(WAIT_TASK) as context:
+        works = lambda_result.end(context, event)
+        context["ti"].xcom_push(key="return_value", value=works)
+        return works
+
+
 def begin(run: FakeRun) -> Wait | list[Work]:
     """What the sensor does in a worker."""
     with run.task(WAIT_TASK) as context:
-        found = lambda_result.begin(context, A)
+        found = lambda_result.begin(context, A, B)
         if isinstance(found, list):
             # As Airflow pushes what a task returns.
             context["ti"].xcom_push(key="return_value", value=found)

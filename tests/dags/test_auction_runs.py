@@ -151,7 +151,10 @@ def test_order_that_cannot_be_processed_fails_the_run(world: AuctionWorld) -> No
 
 
 def test_other_functions_can_be_named(world: AuctionWorld) -> None:
-    world.functions.functions |= {"mine-a": lambda payload: results(["x"]), "mine-b": lambda order: "my/key.json"}
+    world.functions.functions |= {
+        "mine-a": lambda payload: results(["x"]),
+        "mine-b": lambda order: {"key": "my/key.json"},
+    }
     dag_run = run({"function_a": "mine-a", "function_b": "mine-b"})
     assert dag_run.state == "success"
     assert world.paper("summaries/")["keys"] == ["my/key.json"]

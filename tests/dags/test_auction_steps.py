@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -64,7 +64,7 @@ def test_wait_counts_from_the_start_of_the_run(world: AuctionWorld, run: FakeRun
     found = begin(run)
     assert isinstance(found, Wait)
     assert run.start_date is not None
-    assert found.deadline == (run.start_date + timedelta(seconds=100)).timestamp()
+    assert (found.started, found.seconds) == (run.start_date.timestamp(), 100)
     assert (found.polls, found.failure) == (1, None)
 
 

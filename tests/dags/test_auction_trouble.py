@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,11 +14,11 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow_ext.ids import ENERGY_AUCTION, SLACK_CONNECTION, XComKey
 from airflow_ext.outside import outside
 from airflow_ext.tasks.energy_auction import XCOM_ORDERS
-from airflow_ext.triggers.lambda_result import LambdaResultTrigger, Wait
+from airflow_ext.triggers.lambda_result import Wait
 from include.auction.alerts import ATTEMPTS, ORDER_TASK, WAIT_TASK
 from include.auction.deadlines import LAST_ALERT, LAST_ORDER
 from include.errors import OrdersFailedError, ResultsFailedError, StorageRefusedError
-from tests.dags.auction import SUMMARY_TASK, begin, process, process_all, summarize, wait_for_results
+from tests.dags.auction import SUMMARY_TASK, begin, fire, process, process_all, summarize, wait_for_results
 from tests.worlds.airflow import FakeRun
 from tests.worlds.auction import A, AuctionWorld, B
 from tests.worlds.s3 import s3_error
@@ -71,7 +69,7 @@ def test_wait_goes_on_in_the_triggerer_without_orders_to_lose(world: AuctionWorl
     fail_papers(world, "PutObject", "orders.json", times=3)
     found = begin(run)
     assert isinstance(found, Wait)
-    event = asyncio.run(LambdaResultTrigger(asdict(found))._event())
+    event = fire(found)
     assert event["ready"]
     assert len(world.functions.asked(A)) == 2
 

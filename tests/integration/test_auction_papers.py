@@ -63,7 +63,6 @@ class Night:
             deadlines=RunDeadlines.of(None),
             concurrency=3,
             clear_number=clear_number,
-            resume=True,
         )
 
     def versions(self, key: str) -> int:

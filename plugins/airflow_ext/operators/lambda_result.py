@@ -15,26 +15,29 @@ if TYPE_CHECKING:
 
 
 class LambdaResultSensor(BaseSensorOperator):
-    """Asks Lambda A for results until it has some; a worker is held for the first look only.
+    """Polls Lambda A until it has results; a worker is held for the first poll only.
 
     The wait ends at the setting ``auction_results_timeout``, counted from the start of the run: without results the
-    task is skipped and says so. What Lambda A gave is kept in S3, once: a retry, a cleared task and a triggerer that
-    was started again find it there and do not ask again.
+    task is skipped and says so. What Lambda A gave is saved in S3, once: a retry, a cleared task and a triggerer that
+    was started again find it there and do not poll again. A trigger that finds results gives the orders to Lambda B
+    before the mapped tasks start.
 
     Args:
         function_name: Lambda A, name or ARN; templated.
-        timeout: after which a trigger that has not spoken fails the task, for good; beyond the setting.
+        order_function: Lambda B, name or ARN; templated.
+        timeout: after which a trigger that has fired no event fails the task, for good; beyond the setting.
         kwargs: of the base class.
     """
 
-    template_fields: Sequence[str] = ("function_name",)
+    template_fields: Sequence[str] = ("function_name", "order_function")
 
-    def __init__(self, *, function_name: str, **kwargs: Any) -> None:
+    def __init__(self, *, function_name: str, order_function: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.function_name = function_name
+        self.order_function = order_function
 
     def execute(self, context: Context) -> list[Work]:
-        """Look once.
+        """Poll once.
 
         Returns:
             the work of the mapped tasks: references to the orders, which stay in S3.
@@ -44,7 +47,7 @@ class LambdaResultSensor(BaseSensorOperator):
         from airflow_ext.triggers.lambda_result import LambdaResultTrigger
 
         with record_failure(context["ti"]):
-            found = lambda_result.begin(context, self.function_name)
+            found = lambda_result.begin(context, self.function_name, self.order_function)
         if isinstance(found, lambda_result.Wait):
             self.defer(
                 trigger=LambdaResultTrigger(asdict(found)), method_name=self.resume.__name__, timeout=self.timeout
@@ -62,7 +65,7 @@ class LambdaResultSensor(BaseSensorOperator):
         return lambda_result.end(context, event)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume, or fail because the trigger did not speak in time."""
+        """Resume, or fail because the trigger fired no event in time."""
         from airflow_ext.notifications.failure_callback import record_failure
 
         with record_failure(context["ti"]):

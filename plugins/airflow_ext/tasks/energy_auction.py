@@ -58,7 +58,6 @@ def process_orders(context: Context, work: Work, function_name: str) -> None:
             deadlines=RunDeadlines.of(context["dag_run"].start_date),
             concurrency=concurrency,
             clear_number=context["dag_run"].clear_number or 0,
-            resume=ti.try_number > 1,
         )
     # Outside the block: the outcomes are saved, the summary needs no reason of this task's.
     raise_for_orders(outcomes)

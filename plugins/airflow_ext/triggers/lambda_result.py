@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
@@ -19,14 +22,18 @@ from airflow_ext.outside import outside
 from airflow_ext.settings import load_settings
 from include import errors
 from include.auction.deadlines import GRACE, RunDeadlines
+from include.auction.functions import OrderFunction
 from include.auction.keys import auction_day, orders_key
 from include.auction.models import Orders
 from include.auction.results import ResultsPoller, pause_before
+from include.auction.run import AT_ONCE, AuctionRun
 from include.clients.lambda_function import FunctionClient
 from include.errors import PipelineError, ResultsFailedError, TransientError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from include.mapped_work import Slice
 
 log = logging.getLogger(__name__)
 
@@ -53,58 +60,104 @@ class Wait:
 
     Args:
         function_name: Lambda A.
+        order_function: Lambda B.
         orders: of the run, ``s3://bucket/key``.
         run_id: the run's id.
         day: UTC day of the run's keys, ``YYYY-MM-DD``.
-        deadline: Lambda A is not polled after it, Unix time; the same however often the wait is resumed.
-        seconds: how long the run could wait in all, for people.
+        started: start of the run, Unix time.
+        clear_number: how often the run has been cleared by now.
+        seconds: from the start, in which Lambda A is polled; the same however often the wait is resumed.
+        max_tasks: most tasks for the run's orders.
+        per_task: size of the groups above that.
+        concurrency: invocations of Lambda B that one task runs at once.
+        rejection_errors: the setting.
         polls: so far. A triggerer that is started again counts on from the worker's poll, so there may have been more.
+        polled_at: the last of them ended, Unix time.
         failure: what was wrong at the last of them.
     """
 
     function_name: str
+    order_function: str
     orders: str
     run_id: str
     day: str
-    deadline: float
+    started: float
+    clear_number: int
     seconds: int
+    max_tasks: int
+    per_task: int
+    concurrency: int
+    rejection_errors: Sequence[str]
     polls: int = 0
+    polled_at: float = 0.0
     failure: str | None = None
 
     def poller(self) -> ResultsPoller:
         """Polls Lambda A; reads the connection, so not in an event loop."""
         session = AwsSession()
-        functions = FunctionClient(lambda_client(session=session))
+        functions = FunctionClient(lambda_client(max_connections=AT_ONCE, session=session))
         day = date.fromisoformat(self.day)
         return ResultsPoller(s3_client(session=session), functions, self.function_name, self.orders, self.run_id, day)
 
     def pause(self, poller: ResultsPoller) -> float | None:
-        """Seconds until the next poll, or None when the time is up; to save orders there is a little more of it."""
-        left = self.deadline + (GRACE if poller.holds_orders else 0) - outside.now()
-        return min(left, pause_before(self.polls + 1)) if left > 0 else None
+        """Seconds until the next poll, or None when the time is up; to save orders there is a little more of it.
 
-    def poll(self, poller: ResultsPoller) -> Wait | None:
-        """Poll once; None when the orders are there, else the wait as it stands now.
+        The time since the last poll counts, such as that of the way to the triggerer.
+        """
+        now = outside.now()
+        left = self.started + self.seconds + (GRACE if poller.holds_orders else 0) - now
+        if left <= 0:
+            return None
+        pause = pause_before(self.polls + 1)
+        return min(left, pause, max(0.0, self.polled_at + pause - now))
+
+    def poll(self, poller: ResultsPoller) -> Wait | Orders:
+        """Poll once: the orders, or the wait as it stands now.
 
         Raises:
             PermanentError: no further poll would help.
         """
         failure = None
         try:
-            if poller.poll() is not None:
-                return None
+            if (orders := poller.poll()) is not None:
+                return orders
         except TransientError as error:
             failure = safe_text(f"{type(error).__name__}: {error}")
             log.warning("no results at poll %d: %s", self.polls + 1, failure)
-        return replace(self, polls=self.polls + 1, failure=failure)
+        return replace(self, polls=self.polls + 1, polled_at=outside.now(), failure=failure)
+
+    def cut(self, orders: Orders) -> list[Slice]:
+        """The orders of each mapped task."""
+        return orders.cut(max_tasks=self.max_tasks, per_task=self.per_task)
+
+    def hand_over(self, orders: Orders, poller: ResultsPoller, stop: threading.Event) -> None:
+        """Give the orders to Lambda B; never raises, as the mapped tasks do what is not done here.
+
+        Args:
+            orders: the run's.
+            poller: whose clients are used.
+            stop: set to begin no further order.
+        """
+        function = OrderFunction(poller.functions, self.order_function, lambda: self.rejection_errors)
+        try:
+            AuctionRun(poller.s3, self.orders, orders).hand_over(
+                self.cut(orders),
+                function,
+                deadlines=RunDeadlines(self.started, outside.now),
+                clear_number=self.clear_number,
+                stop=stop,
+            )
+        except Exception as error:  # noqa: BLE001 - see above
+            log.error("the orders are left to the mapped tasks: %s", type(error).__name__)
 
 
-def begin(context: Context, function_name: str) -> Wait | list[Work]:
+def begin(context: Context, function_name: str, order_function: str) -> Wait | list[Work]:
     """Look for the run's orders in S3, then poll Lambda A once.
 
     Args:
         context: that of the first task.
         function_name: Lambda A.
+        order_function: Lambda B.
 
     Returns:
         the work of the mapped tasks, or how to go on waiting.
@@ -116,27 +169,33 @@ def begin(context: Context, function_name: str) -> Wait | list[Work]:
     settings, dag_run = load_settings(), context["dag_run"]
     day = auction_day(logical_date=dag_run.logical_date, run_after=dag_run.run_after)
     wait = Wait(
-        function_name,
-        f"s3://{settings.order_results_bucket}/{orders_key(day, dag_run.run_id)}",
-        dag_run.run_id,
-        day.isoformat(),
-        RunDeadlines.of(dag_run.start_date).started + settings.auction_results_timeout,
-        settings.auction_results_timeout,
+        function_name=function_name,
+        order_function=order_function,
+        orders=f"s3://{settings.order_results_bucket}/{orders_key(day, dag_run.run_id)}",
+        run_id=dag_run.run_id,
+        day=day.isoformat(),
+        started=RunDeadlines.of(dag_run.start_date).started,
+        clear_number=dag_run.clear_number or 0,
+        seconds=settings.auction_results_timeout,
+        max_tasks=settings.max_mapped_orders,
+        per_task=settings.orders_per_task,
+        concurrency=settings.auction_concurrency,
+        rejection_errors=list(settings.rejection_errors),
     )
     poller = wait.poller()
     if poller.find() is not None:
         log.info("the run has its orders already: Lambda A is not invoked")
-        return cut_work(context, wait.orders)
+        return cut_work(context, wait)
     if wait.pause(poller) is None:
         _end_without_orders(context, wait)
-    waiting = wait.poll(poller)
-    while waiting is not None and poller.holds_orders:
+    found = wait.poll(poller)
+    while isinstance(found, Wait) and poller.holds_orders:
         # They could not be saved, and cannot travel to the triggerer.
-        if (pause := waiting.pause(poller)) is None:
-            _end_without_orders(context, waiting)
+        if (pause := found.pause(poller)) is None:
+            _end_without_orders(context, found)
         outside.sleep(pause)
-        waiting = waiting.poll(poller)
-    return waiting or cut_work(context, wait.orders)
+        found = found.poll(poller)
+    return found if isinstance(found, Wait) else cut_work(context, wait)
 
 
 def end(context: Context, event: Event) -> list[Work]:
@@ -152,7 +211,7 @@ def end(context: Context, event: Event) -> list[Work]:
         raise kind(event["error"]["message"])
     if not event["ready"]:
         _end_without_orders(context, wait)
-    return cut_work(context, wait.orders)
+    return cut_work(context, wait)
 
 
 def _end_without_orders(context: Context, wait: Wait) -> NoReturn:
@@ -166,17 +225,14 @@ def _end_without_orders(context: Context, wait: Wait) -> NoReturn:
     raise AirflowSkipException(reason)
 
 
-def cut_work(context: Context, uri: str) -> list[Work]:
+def cut_work(context: Context, wait: Wait) -> list[Work]:
     """Cut the run's orders into the work of its mapped tasks."""
-    settings = load_settings()
-    orders = Orders.load(s3_client(), uri)
-    slices = orders.cut(max_tasks=settings.max_mapped_orders, per_task=settings.orders_per_task)
+    orders = Orders.load(s3_client(), wait.orders)
+    slices = wait.cut(orders)
     log.info("%d orders in %d tasks", len(orders.items), len(slices))
-    clear_number = context["dag_run"].clear_number or 0
-    context["ti"].xcom_push(key=XComKey.ORDERS, value={"uri": uri, "clear_number": clear_number})
+    context["ti"].xcom_push(key=XComKey.ORDERS, value={"uri": wait.orders, "clear_number": wait.clear_number})
     return [
-        Work(orders=uri, start=piece.start, stop=piece.stop, concurrency=settings.auction_concurrency)
-        for piece in slices
+        Work(orders=wait.orders, start=piece.start, stop=piece.stop, concurrency=wait.concurrency) for piece in slices
     ]
 
 
@@ -191,10 +247,11 @@ def event_of(wait: Wait, *, ready: bool = False, error: PipelineError | None = N
 
 
 class LambdaResultTrigger(BaseTrigger):
-    """Polls Lambda A until it has results, saves these in S3, and fires one event with references.
+    """Polls Lambda A until it has results, saves these in S3, gives the orders to Lambda B, and fires one event.
 
-    Each poll runs in a thread, one after another, so that the event loop is never blocked. A triggerer that is started
-    again resumes the wait with the same deadline, and finds the orders if they were saved before it died.
+    Whatever blocks runs in threads of its own, so that neither the event loop nor other triggers ever wait for it. A
+    triggerer that is started again resumes the wait with the same deadline. If it finds orders that were saved before
+    it died, it leaves them to the mapped tasks, which resume from the outcomes that the dead one wrote.
 
     Args:
         wait: fields of :class:`~airflow_ext.triggers.lambda_result.Wait`.
@@ -210,20 +267,31 @@ class LambdaResultTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fire once: results, no results, or why waiting makes no sense."""
-        yield TriggerEvent(await self._event())  # type: ignore[no-untyped-call] # Airflow's is untyped
+        stop, thread = threading.Event(), ThreadPoolExecutor(1)
+        try:
+            yield TriggerEvent(await self._event(thread, stop))  # type: ignore[no-untyped-call] # Airflow's is untyped
+        finally:
+            stop.set()
+            thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _event(self) -> Event:
+    async def _event(self, thread: ThreadPoolExecutor, stop: threading.Event) -> Event:
+        def run[T](function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+            # In this context: Airflow finds a trigger's log by it.
+            context = contextvars.copy_context()
+            return asyncio.get_running_loop().run_in_executor(thread, context.run, function, *arguments)
+
         wait = self.wait
         try:
-            poller = await asyncio.to_thread(wait.poller)
-            if await asyncio.to_thread(poller.find) is not None:
+            poller = await run(wait.poller)
+            if await run(poller.find) is not None:
                 return event_of(wait, ready=True)
             while (pause := wait.pause(poller)) is not None:
                 await outside.pause(pause)
-                waiting = await asyncio.to_thread(wait.poll, poller)
-                if waiting is None:
+                found = await run(wait.poll, poller)
+                if not isinstance(found, Wait):
+                    await run(wait.hand_over, found, poller, stop)
                     return event_of(wait, ready=True)
-                wait = waiting
+                wait = found
         except PipelineError as error:
             return event_of(wait, error=error)
         except Exception as error:  # noqa: BLE001 - the task would fail without a reason, and without a retry

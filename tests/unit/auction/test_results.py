@@ -132,7 +132,7 @@ def test_of_two_pollers_the_first_to_save_wins() -> None:
 
 def test_pauses_grow_to_their_limit() -> None:
     pauses = [pause_before(poll) for poll in range(2, 100)]
-    assert pauses[:4] == [FIRST_PAUSE_SECONDS, 3.0, 4.5, 6.75]
+    assert pauses[:4] == [FIRST_PAUSE_SECONDS, 3.0, 3.0, 3.0]
     assert pauses == sorted(pauses)
     assert pauses[-1] == MAX_PAUSE_SECONDS
 

@@ -58,7 +58,6 @@ class Run:
             deadlines=RunDeadlines.of(None),
             concurrency=1,
             clear_number=clear_number,
-            resume=True,
         )
 
     def account(self, *, clear_number: int = 0, planned_at: int = 0, succeeded: Sequence[int] = ()) -> list[Result]:

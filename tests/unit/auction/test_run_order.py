@@ -45,12 +45,12 @@ class Task:
         self.functions = FakeLambda({"b": self._order})
         self.s3 = FakeS3()
 
-    def process(self, *, clear_number: int = 0, resume: bool = True) -> list[OrderOutcome]:
+    def process(self, *, clear_number: int = 0) -> list[OrderOutcome]:
         file = OutcomeFile(OrderOutcome, cast("S3Client", self.s3), "archive", KEY, clear_number=clear_number)
         function = OrderFunction(FunctionClient(cast("LambdaClient", self.functions)), "b", tuple)
         deadlines = RunDeadlines(0.0, self.now)
         processor = OrderProcessor(self.orders, function, file, deadlines=deadlines, **self.options)
-        return processor.process(range(len(self.orders.items)), resume=resume)
+        return processor.process(range(len(self.orders.items)))
 
     @property
     def asked(self) -> Counter[int]:
@@ -103,12 +103,6 @@ def test_cleared_task_gives_all_to_the_function_again() -> None:
     task.process()
     assert [outcome.result.value for outcome in task.process(clear_number=1)] == ["accepted", "accepted"]
     assert task.asked == {0: 2, 1: 2}
-
-
-def test_first_attempt_need_not_look_for_earlier_ones() -> None:
-    task = Task(1)
-    task.process(resume=False)
-    assert task.s3.calls == {"PutObject": 1}
 
 
 def test_unexpected_error_fails_one_order_and_may_be_mended(caplog: pytest.LogCaptureFixture) -> None:

@@ -20,6 +20,8 @@ from airflow_ext.operators.lambda_result import LambdaResultSensor
 from airflow_ext.triggers import lambda_result
 from airflow_ext.triggers.lambda_result import Event, LambdaResultTrigger, Wait, event_of
 from include.auction.deadlines import GRACE
+from include.auction.results import FIRST_PAUSE_SECONDS
+from include.auction.run import AT_ONCE
 from include.errors import (
     FunctionRefusedError,
     InvalidAnswerError,
@@ -27,8 +29,9 @@ from include.errors import (
     StorageUnavailableError,
     TransientError,
 )
+from tests.dags.auction import fire
 from tests.worlds.airflow import FakeRun
-from tests.worlds.auction import BUCKET, A, AuctionWorld, results
+from tests.worlds.auction import BUCKET, A, AuctionWorld, B, results
 from tests.worlds.functions import RaisedError, lambda_error
 from tests.worlds.s3 import s3_error
 
@@ -43,21 +46,18 @@ def world() -> Iterator[AuctionWorld]:
 
 
 def wait(*, seconds: float = 30, **more: Any) -> Wait:
-    orders = f"s3://{BUCKET}/runs/2026/03/08/{RUN}/orders.json"
-    return Wait(A, orders, RUN, "2026-03-08", time.time() + seconds, 240, **more)
-
-
-def fire(waiting: Wait) -> Event:
-    """What the trigger fires, after the journey that its arguments make."""
-
-    async def only_event() -> Any:
-        _, arguments = LambdaResultTrigger(asdict(waiting)).serialize()
-        events = [event async for event in LambdaResultTrigger(**json.loads(json.dumps(arguments))).run()]
-        (event,) = events
-        return event.payload
-
-    found: Event = json.loads(json.dumps(asyncio.run(only_event())))
-    return found
+    """A wait with so many seconds left of its 240."""
+    return Wait(
+        function_name=A,
+        order_function=B,
+        orders=f"s3://{BUCKET}/runs/2026/03/08/{RUN}/orders.json",
+        run_id=RUN,
+        day="2026-03-08",
+        started=time.time() + seconds - 240,
+        clear_number=0,
+        seconds=240,
+        **{"max_tasks": 100, "per_task": 50, "concurrency": 4, "rejection_errors": []} | more,
+    )
 
 
 def resume(event: Event, context: Context | None = None) -> list[lambda_result.Work]:
@@ -102,6 +102,99 @@ def test_event_loop_is_not_held_while_the_function_runs(world: AuctionWorld) -> 
         assert event.payload["ready"]
 
     asyncio.run(both())
+
+
+def test_time_since_the_workers_poll_counts(world: AuctionWorld) -> None:
+    """The way from the worker to the triggerer takes a second or two."""
+    world.give()
+    fire(wait(polls=1, polled_at=world.time() - 1.5))
+    assert world.time.slept == [pytest.approx(FIRST_PAUSE_SECONDS - 1.5, abs=0.01)]
+
+
+@pytest.mark.parametrize(("polled_ago", "pause"), [(0, FIRST_PAUSE_SECONDS), (60, 0), (-3600, FIRST_PAUSE_SECONDS)])
+def test_pause_is_bounded_whatever_the_workers_clock_says(polled_ago: float, pause: float, world: AuctionWorld) -> None:
+    world.give()
+    fire(wait(polls=1, polled_at=world.time() - polled_ago))
+    assert world.time.slept == [pytest.approx(pause, abs=0.01)]
+
+
+def test_orders_are_given_to_lambda_b_before_the_event(world: AuctionWorld) -> None:
+    world.answer([NOT_YET, results(["accepted", "rejected", "accepted"])])
+    event = fire(wait(polls=1))
+    assert (len(world.orders()), len(world.functions.asked(B))) == (2, 3)
+    assert len(world.s3.keys(f"runs/2026/03/08/{RUN}/outcomes/")) == 3
+    assert "accepted" not in json.dumps(event)
+
+
+def test_orders_that_were_saved_before_are_left_to_the_tasks(world: AuctionWorld) -> None:
+    """By a triggerer that died, or that was taken for dead and is still at work."""
+    world.give("accepted")
+    fire(wait())
+    asked = len(world.functions.asked(B))
+    assert fire(wait())["ready"]
+    assert len(world.functions.asked(B)) == asked == 1
+
+
+def test_handover_that_fails_costs_nothing_but_time(world: AuctionWorld, caplog: pytest.LogCaptureFixture) -> None:
+    world.give("accepted")
+    event = fire(wait(max_tasks=0, per_task=0))
+    assert event["ready"]
+    assert "the orders are left to the mapped tasks: ZeroDivisionError" in caplog.text
+
+
+def test_event_loop_is_not_held_while_lambda_b_runs(world: AuctionWorld) -> None:
+    """Nor are the threads that all triggers share."""
+    loop_went_on = threading.Event()
+
+    def slow(order: Any) -> Any:
+        assert loop_went_on.wait(10)
+        return {}
+
+    world.give(*["accepted"] * 100)
+    world.functions.functions[B] = slow
+
+    async def both() -> None:
+        async def loop() -> None:
+            while not world.functions.asked(B):
+                await asyncio.sleep(0.001)
+            assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 10) == "free"
+            loop_went_on.set()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(loop())
+            event = await anext(aiter(LambdaResultTrigger(asdict(wait())).run()))
+        assert event.payload["ready"]
+
+    asyncio.run(both())
+    assert len(world.functions.asked(B)) == 100
+
+
+def test_trigger_that_is_cancelled_begins_no_further_order(world: AuctionWorld) -> None:
+    running, cancelled = threading.Semaphore(0), threading.Event()
+
+    def slow(order: Any) -> Any:
+        running.release()
+        assert cancelled.wait(10)
+        return {}
+
+    world.give(*["accepted"] * 100)
+    world.functions.functions[B] = slow
+
+    async def cancel() -> None:
+        async def consume() -> None:
+            async for _ in LambdaResultTrigger(asdict(wait())).run():
+                pass
+
+        trigger = asyncio.create_task(consume())
+        for _ in range(AT_ONCE):
+            await asyncio.to_thread(running.acquire)
+        trigger.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await trigger
+        cancelled.set()
+
+    asyncio.run(cancel())
+    assert len(world.functions.asked(B)) == AT_ONCE
 
 
 def test_triggerer_that_starts_again_finds_what_it_kept_before_it_died(world: AuctionWorld) -> None:
@@ -170,10 +263,10 @@ def test_what_no_look_mends_ends_the_wait_at_once(answer: Any, error: type[Excep
 
 def refuse_orders(world: AuctionWorld, begun: Wait, *, until: float) -> None:
     """Let S3 fail until so many seconds after the deadline; each time takes three, and the first ends after it."""
-    world.time.now = begun.deadline - 1
+    world.time.now = begun.started + begun.seconds - 1
 
     def fail(request: object) -> None:
-        if world.time() < begun.deadline + until:
+        if world.time() < begun.started + begun.seconds + until:
             world.time.now += 3
             raise s3_error("SlowDown")
 
@@ -212,7 +305,7 @@ def test_unexpected_error_is_left_to_the_tasks_retry_and_not_quoted(
 
 def test_trigger_that_does_not_speak_fails_the_task_with_a_reason() -> None:
     run = FakeRun()
-    sensor = LambdaResultSensor(task_id="wait_for_results", function_name=A)
+    sensor = LambdaResultSensor(task_id="wait_for_results", function_name=A, order_function=B)
     with pytest.raises(AirflowSensorTimeout):
         sensor.resume_execution("__fail__", {"error": "Trigger timeout"}, run.context("wait_for_results"))
     assert run.pushed("wait_for_results", XComKey.FAILURE).startswith("AirflowSensorTimeout")
@@ -220,7 +313,7 @@ def test_trigger_that_does_not_speak_fails_the_task_with_a_reason() -> None:
 
 def test_sensor_that_is_skipped_leaves_no_failure() -> None:
     run = FakeRun()
-    sensor = LambdaResultSensor(task_id="wait_for_results", function_name=A)
+    sensor = LambdaResultSensor(task_id="wait_for_results", function_name=A, order_function=B)
     with pytest.raises(AirflowSkipException):
         sensor.resume_execution("resume", {"event": event_of(wait(seconds=-1))}, run.context("wait_for_results"))
     assert run.pushed("wait_for_results", XComKey.FAILURE) is None
