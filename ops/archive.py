@@ -9,7 +9,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from include.archive.keys import archive_key, manifest_key
-from include.clients.s3 import error_code, get_json
+from include.clients.aws import error_code
+from include.clients.s3 import get_json
 from ops.environment import Environment, aws_errors
 from ops.errors import OpsError
 from ops.report import Report
