@@ -102,6 +102,11 @@ class Settings(BaseModel):
     delivery_concurrency: Annotated[int, Field(ge=1, le=256)] = 64
 
     @property
+    def is_local(self) -> bool:
+        """Whether partners and webhooks lie on this machine: http and private addresses are for this environment."""
+        return self.environment == "local"
+
+    @property
     def zone(self) -> ZoneInfo:
         """The business time zone."""
         return ZoneInfo(self.business_timezone)

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_ext.hooks.connections import absolute_url, check_url, get_connection
+from airflow_ext.hooks.connections import get_connection, partner_url
 from airflow_ext.ids import CALL_DETAILS_CONNECTION
 from airflow_ext.outside import outside
 from include.clients.aws import get_parameters
@@ -41,18 +41,21 @@ class Access:
     secret_key_param: str
 
 
-def call_details_access() -> Access:
+def call_details_access(*, https_only: bool = True) -> Access:
     """Read and check the connection.
+
+    Args:
+        https_only: False in the local environment alone.
 
     Raises:
         SettingsUnavailableError: there is no such connection.
         SettingsError: a field is missing or no URL; it is named.
     """
-    return access_of(get_connection(CALL_DETAILS_CONNECTION))
+    return access_of(get_connection(CALL_DETAILS_CONNECTION), https_only=https_only)
 
 
-def access_of(conn: Connection) -> Access:
-    """What connection ``call_details_api`` says.
+def access_of(conn: Connection, *, https_only: bool = True) -> Access:
+    """What connection ``call_details_api`` says; argument as of :func:`call_details_access`.
 
     Raises:
         SettingsError: a field is missing or no URL; it is named.
@@ -62,12 +65,10 @@ def access_of(conn: Connection) -> Access:
     missing = [name for name, value in required.items() if not value]
     if missing:
         raise SettingsError(f"connection '{CALL_DETAILS_CONNECTION}': missing {', '.join(missing)}")
-    url, auth_url = absolute_url(conn, str(conn.host)), str(extra["auth_url"])
-    for name, text in zip(required, (url, auth_url), strict=True):
-        check_url(CALL_DETAILS_CONNECTION, name, text)
+    host, auth_url = required
     return Access(
-        url,
-        auth_url,
+        partner_url(conn, host, str(conn.host), https_only=https_only, in_parts=True),
+        partner_url(conn, auth_url, str(extra["auth_url"]), https_only=https_only),
         str(extra.get("access_key_param") or DEFAULT_ACCESS_KEY_PARAM),
         str(extra.get("secret_key_param") or DEFAULT_SECRET_KEY_PARAM),
     )

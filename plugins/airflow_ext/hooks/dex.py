@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from airflow_ext.hooks.connections import absolute_url, check_url, get_connection
+from airflow_ext.hooks.connections import get_connection, partner_url
 from airflow_ext.ids import DEX_API_CONNECTION, DEX_DATABASE_CONNECTION
 from airflow_ext.outside import outside
 from include.clients.dex import DexApi
@@ -81,18 +81,19 @@ def database_hook(conn: Connection) -> DbApiHook:
     return hook
 
 
-def dex_api(*, default_base_url: str) -> DexApi:
-    """The DEX API of connection ``dex_api``, not yet connected.
+def dex_api(*, default_base_url: str, https_only: bool = True) -> DexApi:
+    """The DEX API of connection ``dex_api``, not yet connected; arguments as of :func:`api_access`.
 
     Raises:
         SettingsUnavailableError: there is no such connection.
         SettingsError: a field is missing; it is named.
     """
-    base_url, credentials = api_access(get_connection(DEX_API_CONNECTION), default_base_url=default_base_url)
+    conn = get_connection(DEX_API_CONNECTION)
+    base_url, credentials = api_access(conn, default_base_url=default_base_url, https_only=https_only)
     return DexApi(base_url, credentials, http=outside.http)
 
 
-def api_access(conn: Connection, *, default_base_url: str) -> tuple[str, ClientCredentials]:
+def api_access(conn: Connection, *, default_base_url: str, https_only: bool = True) -> tuple[str, ClientCredentials]:
     """Base URL and credentials of connection ``dex_api``.
 
     The secret that the original Lambda read, ``{token_url, client_id, client_secret}``, is taken too: it has no
@@ -101,6 +102,7 @@ def api_access(conn: Connection, *, default_base_url: str) -> tuple[str, ClientC
     Args:
         conn: connection ``dex_api``.
         default_base_url: setting ``dex_api_base_url``.
+        https_only: False in the local environment alone.
 
     Raises:
         SettingsError: a field is missing or no URL; it is named.
@@ -109,22 +111,24 @@ def api_access(conn: Connection, *, default_base_url: str) -> tuple[str, ClientC
     token_url, base_url = extra.get("token_url"), conn.host
     if not token_url and not conn.conn_type and default_base_url and conn.host:
         token_url, base_url = conn.host, default_base_url
+    # Documents put secrets from files, which end with a line break.
+    secret = (conn.password or "").rstrip("\r\n")
     required = {
         "extra.token_url (or setting dex_api_base_url, if the secret is the original one)": token_url,
         "login (client id)": conn.login,
-        "password (client secret)": conn.password,
+        "password (client secret)": secret,
         "host (base URL of the API)": base_url or default_base_url,
     }
     missing = [name for name, value in required.items() if not value]
     if missing:
         raise SettingsError(f"connection '{DEX_API_CONNECTION}': missing {', '.join(missing)}")
-    base_url = absolute_url(conn, str(base_url or default_base_url))
-    for name, url in {"extra.token_url": str(token_url), "host (base URL of the API)": base_url}.items():
-        check_url(DEX_API_CONNECTION, name, url)
-    return base_url, ClientCredentials(
-        token_url=str(token_url),
-        client_id=str(conn.login),
-        client_secret=str(conn.password),
+    name = "host (base URL of the API)"
+    in_parts = bool(base_url) and base_url == conn.host
+    url = partner_url(conn, name, str(base_url or default_base_url), https_only=https_only, in_parts=in_parts)
+    return url, ClientCredentials(
+        token_url=partner_url(conn, "extra.token_url", str(token_url), https_only=https_only),
+        client_id=str(conn.login).rstrip("\r\n"),
+        client_secret=secret,
         scope=str(extra.get("scope") or DEFAULT_SCOPE),
     )
 

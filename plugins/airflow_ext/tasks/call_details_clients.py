@@ -62,7 +62,7 @@ class CallDetailsClients:
             AwsUnavailableError: SSM failed.
             AwsRefusedError: SSM refused, or has no such parameter.
         """
-        access = call_details_access()
+        access = call_details_access(https_only=not self.settings.is_local)
         login = call_details_login(access, quick_client("ssm", session=self.session))
         return lambda gate: call_details_api(access, login, attempts=self.settings.max_retries, gate=gate)
 

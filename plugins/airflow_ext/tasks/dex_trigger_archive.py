@@ -66,7 +66,8 @@ def list_clients(context: Context) -> list[Work]:
             )
         clients = select(clients_from_rows(read_rows(client_query())), params["client_ids"])
         if clients:
-            asyncio.run(_log_in(dex_api(default_base_url=settings.dex_api_base_url)))
+            dex = dex_api(default_base_url=settings.dex_api_base_url, https_only=not settings.is_local)
+            asyncio.run(_log_in(dex))
         slices = cut(clients, max_tasks=settings.max_mapped_clients, clients_per_task=settings.clients_per_task)
         plan = Plan(
             run_id=dag_run.run_id,
@@ -94,7 +95,8 @@ def archive_client(context: Context, work: Work) -> dict[str, int]:
     context["label"] = piece.label  # type: ignore[typeddict-unknown-key] # read by map_index_template
     with record_failure(context["ti"]):
         run = ArchiveRun.load(str(work["plan"]), s3_client(max_connections=piece.size))
-        dex = dex_api(default_base_url=run.plan.base_url)
+        # Its scheme was checked as the run was planned: the settings are not read again for each mapped task.
+        dex = dex_api(default_base_url=run.plan.base_url, https_only=False)
         return run.archive_slice(piece, dex, clear_number=context["dag_run"].clear_number or 0)
 
 

@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-LOCAL = "local"
-"""The environment whose webhooks lie on the same machine."""
-
 log = logging.getLogger(__name__)
 
 
@@ -58,7 +55,7 @@ class DeliveryClients:
 
     def dispatcher(self) -> Dispatcher:
         """Delivers to public addresses over https only, unless the environment is the local one."""
-        guarded = self.settings.environment != LOCAL
+        guarded = not self.settings.is_local
         return Dispatcher(
             events=self.events,
             subscriptions=self.subscriptions,

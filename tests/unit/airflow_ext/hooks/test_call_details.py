@@ -30,7 +30,13 @@ def test_connection_may_name_other_parameters() -> None:
 
 
 def test_connection_from_the_form_holds_its_url_in_parts() -> None:
-    assert access_of(connection(host="calls.test", schema="http", port=81)).url == "http://calls.test:81"
+    found = access_of(connection(host="calls.test", schema="http", port=81), https_only=False)
+    assert found.url == "http://calls.test:81"
+
+
+def test_path_of_a_host_stays_before_the_port_and_as_it_is_written() -> None:
+    found = access_of(connection(host="calls.test/api/a%3Ab", port=8443))
+    assert found.url == "https://calls.test:8443/api/a%3Ab"
 
 
 @pytest.mark.parametrize(
@@ -40,6 +46,9 @@ def test_connection_from_the_form_holds_its_url_in_parts() -> None:
         ({"extra": {}}, "missing extra.auth_url"),
         ({"host": "", "extra": {}}, "missing host .* extra.auth_url"),
         ({"host": "ftp://calls.test"}, "host .* must begin with https://"),
+        ({"host": "http://calls.test"}, "host .* must begin with https:// .*environment 'local'"),
+        ({"host": "calls.test", "schema": "http"}, "host .* must begin with https://"),
+        ({"extra": {"auth_url": "http://calls.test/login"}}, "extra.auth_url must begin with https://"),
         ({"host": f"https://user:{SECRET}@calls.test"}, "host .* must hold no user"),
         ({"extra": {"auth_url": "/login"}}, "extra.auth_url must begin with"),
         ({"extra": {"auth_url": f"https://calls.test/?key={SECRET}"}}, "extra.auth_url must hold no query"),

@@ -263,6 +263,7 @@ def test_connection_of_a_type_is_not_taken_for_the_original_secret(
     ("url", "says"),
     [
         ("ftp://dex.test", "must begin with https://"),
+        ("http://dex.test", "must begin with https:// .*environment 'local'"),
         ("https://", "name a host"),
         ("https:///path", "name a host"),
         ("https:dex.test", "name a host|is no URL"),
@@ -292,6 +293,13 @@ def test_unusable_url_is_refused_by_its_field_and_not_quoted(
         ({"host": "dex.test"}, "https://dex.test"),
         ({"host": "dex.test", "schema": "http", "port": 8080}, "http://dex.test:8080"),
         ({"host": "https://dex.test/api"}, "https://dex.test/api"),
+        ({"host": "https://dex.test", "port": 8443}, "https://dex.test:8443"),
+        ({"host": "https://dex.test:8443", "port": 8443}, "https://dex.test:8443"),
+        ({"host": "dex.test/api/batches", "port": 8443}, "https://dex.test:8443/api/batches"),
+        ({"host": "https://dex.test/api/a%3Ab", "port": 8443}, "https://dex.test:8443/api/a%3Ab"),
+        ({"host": "https://dex.test/api/a%3Ab%41/"}, "https://dex.test/api/a%3Ab%41/"),
+        ({"host": " https://dex.test/api \n"}, "https://dex.test/api"),
+        ({"host": "dex.test ", "schema": "https"}, "https://dex.test"),
     ],
     ids=str,
 )
@@ -304,7 +312,22 @@ def test_scheme_and_port_may_be_fields_of_their_own(fields: dict[str, Any], base
         extra=json.dumps({"token_url": "https://login.test/token"}),
         **fields,
     )
-    assert api_access(conn, default_base_url="")[0] == base_url
+    assert api_access(conn, default_base_url="", https_only=False)[0] == base_url
+
+
+def test_two_ports_are_a_contradiction() -> None:
+    conn = Connection(conn_id="dex_api", login="me", password=SECRET, host="https://dex.test:8443", port=9443)
+    conn.extra = json.dumps({"token_url": "https://login.test/token"})
+    with pytest.raises(SettingsError, match=r"host .* names port 8443, but field port says 9443"):
+        api_access(conn, default_base_url="")
+
+
+def test_line_break_at_the_end_of_the_secret_is_dropped() -> None:
+    conn = Connection(conn_id="dex_api", login="me\n", password=f"{SECRET}\r\n", host="https://dex.test")
+    conn.extra = json.dumps({"token_url": "https://login.test/token\n"})
+    _, credentials = api_access(conn, default_base_url="")
+    assert (credentials.client_id, credentials.client_secret) == ("me", SECRET)
+    assert credentials.token_url == "https://login.test/token"
 
 
 @pytest.mark.parametrize("conn_id", ["dex_db", "dex_api"])
