@@ -111,7 +111,7 @@ def call_details_ingest() -> None:
 
         return tasks.post_chunk(get_current_context(), index)
 
-    @task(multiple_outputs=False, trigger_rule="all_done", outlets=[Asset(CALL_DETAILS_INGEST)])
+    @task(multiple_outputs=False, do_xcom_push=False, trigger_rule="all_done", outlets=[Asset(CALL_DETAILS_INGEST)])
     def reconcile() -> dict[str, Any]:
         from airflow_ext.tasks import call_details_ingest as tasks
 

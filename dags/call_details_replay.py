@@ -67,7 +67,7 @@ PARAMS = {
 def call_details_replay() -> None:
     """Post dead letters again."""
 
-    @task(multiple_outputs=False, execution_timeout=timedelta(hours=6))
+    @task(multiple_outputs=False, do_xcom_push=False, execution_timeout=timedelta(hours=6))
     def replay() -> dict[str, Any]:
         from airflow_ext.tasks import call_details_replay as tasks
 

@@ -103,7 +103,7 @@ def dex_trigger_archive() -> None:
 
         return tasks.archive_client(get_current_context(), work)
 
-    @task(trigger_rule="all_done", multiple_outputs=False, outlets=[Asset(DEX_TRIGGER_ARCHIVE)])
+    @task(trigger_rule="all_done", multiple_outputs=False, do_xcom_push=False, outlets=[Asset(DEX_TRIGGER_ARCHIVE)])
     def summarize() -> dict[str, Any]:
         from airflow_ext.tasks import dex_trigger_archive as tasks
 

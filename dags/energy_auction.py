@@ -103,7 +103,7 @@ def energy_auction() -> None:
         do_xcom_push=False,
     ).expand(work=wait_for_results.output)
 
-    @task(multiple_outputs=False, trigger_rule="all_done", outlets=[Asset(ENERGY_AUCTION)])
+    @task(multiple_outputs=False, do_xcom_push=False, trigger_rule="all_done", outlets=[Asset(ENERGY_AUCTION)])
     def summarize() -> dict[str, Any]:
         from airflow_ext.tasks import energy_auction as tasks
 

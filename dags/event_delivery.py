@@ -76,7 +76,7 @@ def event_delivery() -> None:
 
         return tasks.deliver(get_current_context(), owners)
 
-    @task(multiple_outputs=False, trigger_rule="all_done", outlets=[Asset(EVENT_DELIVERY)])
+    @task(multiple_outputs=False, do_xcom_push=False, trigger_rule="all_done", outlets=[Asset(EVENT_DELIVERY)])
     def summarize() -> dict[str, Any]:
         from airflow_ext.tasks import event_delivery as tasks
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 """Control characters, marks that break or reverse a line, halves of surrogate pairs, and what is no character.
@@ -23,3 +25,14 @@ def one_line(text: str, limit: int) -> str:
     # Cut first as well: what others wrote may have any length.
     line = printable(_BLANKS.sub(" ", text[: limit * 4]).strip())
     return line if len(line) <= limit else f"{line[: limit - 3]}..."
+
+
+def printable_values(document: Any) -> Any:
+    """A JSON document, each text in it printable."""
+    if isinstance(document, str):
+        return printable(document)
+    if isinstance(document, Mapping):
+        return {printable_values(name): printable_values(value) for name, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [printable_values(each) for each in document]
+    return document

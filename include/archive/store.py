@@ -10,15 +10,12 @@ from botocore.exceptions import ClientError
 from include.archive.keys import archive_key
 from include.archive.models import ClientOutcome, Response, Result, read_response
 from include.clients.aws import error_code
-from include.clients.s3 import s3_errors
+from include.clients.s3 import CONDITION_FAILED, MISSING, s3_errors
 from include.errors import EmptyAnswerError, InvalidAnswerError, StorageUnavailableError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef, PutObjectOutputTypeDef
-
-_GONE = frozenset({"404", "NoSuchKey", "NotFound"})
-"""A HEAD answer has no body, so botocore knows its status only."""
 
 _EMPTY_BODY_MAX_BYTES = 1024
 """Above this size an archive is not looked at to learn that it is not ``[]`` or ``{}``."""
@@ -53,14 +50,14 @@ class ArchiveStore:
             try:
                 written = self._put(key, client_id, day, response, if_none_match="*")
             except ClientError as error:
-                if error_code(error) != "PreconditionFailed":
+                if error_code(error) not in CONDITION_FAILED:
                     raise
             else:
                 return _outcome(client_id, Result.ARCHIVED, key, response, written.get("VersionId"))
             try:
                 return self._compare(key, client_id, day, response, force=force)
             except ClientError as error:
-                if error_code(error) in _GONE:
+                if error_code(error) in MISSING:
                     raise StorageUnavailableError(f"{key} was deleted while it was compared") from error
                 raise
 

@@ -28,7 +28,7 @@ from include.call_details.keys import dead_letter_key
 from include.call_details.models import FileVersion
 from include.clients.aws import aws_errors, error_code
 from include.clients.call_details import CallDetailsApi
-from include.clients.s3 import s3_errors
+from include.clients.s3 import MISSING, s3_errors
 from include.concurrency import task_group
 from include.errors import InvalidInputError, TransientError
 
@@ -139,7 +139,7 @@ class DeadLetters:
             try:
                 body = self._s3.get_object(Bucket=pointer.bucket, Key=pointer.key, **version)["Body"].read()
             except ClientError as error:
-                if error_code(error) in ("NoSuchKey", "NoSuchVersion"):
+                if error_code(error) in MISSING | {"NoSuchVersion"}:
                     raise InvalidInputError(f"{uri} is gone") from error
                 raise
         if hashlib.sha256(body).hexdigest() != pointer.sha256:

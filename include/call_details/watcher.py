@@ -21,6 +21,7 @@ from include.call_details.models import Claim, Done, FileVersion, LeaseHeld, Unf
 from include.call_details.storage import FileStore, StoredFile
 from include.clients.dynamodb import Item, ItemTable
 from include.errors import PipelineError
+from include.text import printable
 
 MAX_FILES = 200
 """Files of one round, or a few more; what is left is for the next, which follows at once."""
@@ -115,6 +116,10 @@ class Intake:
 
     def _take_key(self, key: str) -> Taken:
         """Take every version under a key, oldest first, then delete the object."""
+        if printable(key) != key:
+            # Airflow's database refuses some of these characters, and with them all runs of the round.
+            reason = "its key holds characters that cannot be stored or shown: drop it under another"
+            return Taken((), (LeftFile(key, None, reason),))
         files: list[FileVersion] = []
         left: list[LeftFile] = []
         versions: list[StoredFile] = []

@@ -15,6 +15,7 @@ from include.errors import (
     FunctionUnavailableError,
     InvalidAnswerError,
 )
+from include.text import one_line
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -96,10 +97,8 @@ def _failure(body: bytes, name: str) -> FunctionFailedError:
 
 
 def _shown(value: object) -> str:
-    """A function's own words, on one short line that can be encoded."""
-    text = " ".join(value.split()) if isinstance(value, str) else ""
-    text = text.encode("utf-8", "replace").decode()
-    return text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]}..."
+    """A function's own words, printable, on one short line."""
+    return one_line(value, _MAX_REASON) if isinstance(value, str) else ""
 
 
 def _finite(text: str) -> float:

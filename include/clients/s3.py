@@ -17,6 +17,12 @@ from include.errors import StorageRefusedError, StorageUnavailableError
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+"""Codes of a key that is not there: an answer without a body, or with one that cannot be read, has its status only."""
+
+CONDITION_FAILED = frozenset({"412", "PreconditionFailed"})
+"""Codes of a conditional request whose condition does not hold."""
+
 
 def s3_errors(what: str) -> AbstractContextManager[None]:
     """Translate botocore's errors inside the block to StorageUnavailableError and StorageRefusedError.
@@ -49,7 +55,7 @@ def create_json(s3: S3Client, bucket: str, key: str, document: object) -> bool:
         try:
             s3.put_object(**_json_object(bucket, key, document), IfNoneMatch="*")
         except ClientError as error:
-            if error_code(error) == "PreconditionFailed":
+            if error_code(error) in CONDITION_FAILED:
                 return False
             raise
     return True
@@ -78,7 +84,7 @@ def get_json(s3: S3Client, bucket: str, key: str) -> Any:
         try:
             body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
         except ClientError as error:
-            if error_code(error) == "NoSuchKey":
+            if error_code(error) in MISSING:
                 return None
             raise
     return json.loads(body)

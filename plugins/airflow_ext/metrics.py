@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from airflow.sdk import Asset
 from airflow.sdk.configuration import conf
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -14,9 +15,10 @@ from airflow_ext.defaults import by_person
 from airflow_ext.hooks.aws import publish_metrics
 from airflow_ext.ids import XComKey
 from airflow_ext.notifications.channels import send_alert
-from airflow_ext.notifications.failure_callback import record_alerted
+from airflow_ext.notifications.failure_callback import push_quietly, record_alerted
 from include.alerts import RunRef
 from include.errors import RunRefusedError
+from include.text import printable_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,6 +71,26 @@ class RunReport:
         if alert is not None:
             channels = send_alert(alert, self._context, topic_arn=self._settings.alerts_topic_arn)
             record_alerted(self._context, channels)
+
+    def push(self, summary: Mapping[str, Any]) -> dict[str, Any]:
+        """Push the run's summary as the task's return value, after people were alerted; never raises.
+
+        The task itself must not return it to Airflow (``do_xcom_push=False``): a value that XCom refuses would fail the
+        task, and each retry would send the alerts again. If XCom refuses it, its numbers alone are pushed.
+
+        Returns:
+            the summary, its texts printable.
+        """
+        document: dict[str, Any] = printable_values(summary)
+        ti = self._context["ti"]
+        if not push_quietly(ti, "return_value", document):
+            numbers = {name: value for name, value in document.items() if isinstance(value, int | float)}
+            push_quietly(ti, "return_value", numbers)
+        return document
+
+    def update_asset(self, facts: Mapping[str, Any]) -> None:
+        """Give the asset of the pipeline's name these facts, their texts printable."""
+        self._context["outlet_events"][Asset(self.run.pipeline)].extra = printable_values(facts)
 
     def count(self, counts: Mapping[str, float], *, failed: bool) -> None:
         """Publish the run's metrics; see :func:`count_run`."""

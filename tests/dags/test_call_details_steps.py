@@ -90,6 +90,18 @@ def test_refused_batch_is_a_warning_and_the_run_a_success(world: CallDetailsWorl
     assert world.metrics[0][1] == {"FailedRuns": 0.0, "AcceptedRecords": 1.0, "DeadLetteredRecords": 2.0}
 
 
+def test_people_are_alerted_when_xcom_takes_nothing(world: CallDetailsWorld) -> None:
+    file = drop(world)
+    world.api.answers[idempotency_key(file, 0)] = [httpx.Response(422)]
+    run = ingest_run(KEY)
+    run.xcoms.refused = (XComKey.ALERTED,)
+    for index in plan(run):
+        post_chunk(run, index)
+    run.xcoms.refused = ("return_value", XComKey.ALERTED)
+    assert reconcile(run)["outcome"] is not None
+    assert (len(world.wire.sns), len(world.wire.slack)) == (1, 1)
+
+
 def test_settings_reach_the_api(world: CallDetailsWorld) -> None:
     world.change_settings(max_retries=2, max_records_per_batch=1)
     file = drop(world)

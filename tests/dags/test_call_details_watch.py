@@ -53,6 +53,20 @@ def test_each_file_gets_a_run_of_its_name(world: CallDetailsWorld) -> None:
     assert world.metrics == [("call_details_watch", counts)]
 
 
+def test_key_that_cannot_be_named_is_alerted_and_the_other_file_gets_its_run(world: CallDetailsWorld) -> None:
+    (good,) = drop(world, KEYS[0])
+    drop(world, "incoming/bad\x01key.txt")
+    assert claim_files(watch_run()) == [start_of(good)]
+    assert world.wire.sns == [], "not at once"
+    world.time.now += PATIENCE_SECONDS
+    later = watch_run()
+    later.other_runs[run_id(good)] = "running"
+    with pytest.raises(FilesLeftError):
+        claim_files(later)
+    (post,) = world.wire.slack
+    assert "file incoming/bad\\x01key.txt" in post["text"]
+
+
 def test_round_without_files_is_a_good_one(world: CallDetailsWorld) -> None:
     drop(world, "incoming/folder/")
     assert claim_files(watch_run()) == []

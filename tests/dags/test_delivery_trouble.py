@@ -146,3 +146,14 @@ def test_missing_setting_is_named(name: str, world: DeliveryRuns, run: FakeRun) 
     with pytest.raises(SettingsError, match=f"{name} missing: deploy the application stack"):
         select_due(run)
     assert name in run.pushed(SELECT_TASK, XComKey.FAILURE)
+
+
+def test_people_are_alerted_when_xcom_takes_nothing(world: DeliveryRuns, run: FakeRun) -> None:
+    world.add(1)
+    world.answer(DOWN)
+    (share,) = select_due(run)
+    deliver(run, 0, share)
+    run.xcoms.refused = ("return_value", XComKey.ALERTED)
+    summarize(run)
+    assert len(world.wire.sns) == 1
+    assert run.pushed(SUMMARY_TASK, "return_value") is None

@@ -70,14 +70,46 @@ def test_failed_clients_fail_the_run_with_one_digest(world: ArchiveWorld, run: F
     ]
 
 
-def test_summary_that_is_killed_before_it_told_anyone_has_left_its_numbers(world: ArchiveWorld, run: FakeRun) -> None:
+def test_summary_that_is_killed_before_its_alert_leaves_it_to_the_failure_callback(
+    world: ArchiveWorld, run: FakeRun
+) -> None:
     world.cloudwatch.error = KeyboardInterrupt("killed")
     world.dex.answers[11] = httpx.Response(404)
     archive_all(run, list_clients(run))
     with pytest.raises(KeyboardInterrupt):
         summarize(run)
-    assert run.pushed(SUMMARY_TASK, "return_value")["failed_archives"] == 1
-    assert run.pushed(SUMMARY_TASK, XComKey.ALERTED) is None, "or the safety net would stay silent"
+    assert run.pushed(SUMMARY_TASK, XComKey.ALERTED) is None, "or the callback would stay silent"
+
+
+def test_people_are_alerted_when_xcom_takes_nothing(world: ArchiveWorld, run: FakeRun) -> None:
+    world.dex.answers[11] = httpx.Response(404)
+    archive_all(run, list_clients(run))
+    run.xcoms.refused = ("return_value", XComKey.ALERTED, XComKey.FAILURE)
+    with pytest.raises(ClientsFailedError, match="1 of 3 clients failed"):
+        summarize(run)
+    assert (len(world.wire.sns), len(world.wire.slack)) == (1, 1)
+    assert run.pushed(SUMMARY_TASK, "return_value") is None
+
+
+def test_good_run_ends_well_when_xcom_takes_nothing(world: ArchiveWorld, run: FakeRun) -> None:
+    archive_all(run, list_clients(run))
+    run.xcoms.refused = ("return_value",)
+    assert summarize(run)["successful_archives"] == 3
+
+
+def test_control_character_in_a_client_s_name_reaches_manifest_xcom_and_alert_as_a_visible_escape(
+    world: ArchiveWorld, run: FakeRun
+) -> None:
+    world.rename(11, "Ac\x01me " + "x" * 4000)
+    world.dex.answers[11] = httpx.Response(404)
+    archive_all(run, list_clients(run))
+    with pytest.raises(ClientsFailedError):
+        summarize(run)
+    (failure,) = run.pushed(SUMMARY_TASK, "return_value")["errors"]
+    assert failure["client_name"].startswith("Ac\\x01me xxx")
+    assert len(failure["client_name"]) == 200
+    assert world.manifest()["errors"] == [failure]
+    assert "client 11 (Ac\\x01me xxx" in world.wire.slack[0]["text"]
 
 
 def test_task_that_was_killed_is_in_the_digest(world: ArchiveWorld, run: FakeRun) -> None:

@@ -8,6 +8,8 @@ A store of secrets that denies everything, and Airflow's memory of what it has t
 from __future__ import annotations
 
 import functools
+import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,9 +29,17 @@ DAG_ID = "dex_trigger_archive"
 
 @dataclass
 class XComs:
-    """The XComs of one run."""
+    """The XComs of one run; those of the keys ``refused`` are not taken, as if Airflow's database were down."""
 
     values: dict[tuple[str, str, int | None], Any] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()
+
+    def push(self, task_id: str, key: str, map_index: int | None, value: Any) -> None:
+        """Take an entry; as Airflow's database does, refuse one with a control character or half a surrogate pair."""
+        text = json.dumps(value, ensure_ascii=False)
+        if key in self.refused or re.search("[\ud800-\udfff]|\\\\u00(?!0[9ad])[01]", text):
+            raise RuntimeError(f"API server answered 422: XCom {key!r}")
+        self.values[task_id, key, map_index] = value
 
 
 @dataclass
@@ -52,7 +62,7 @@ class FakeTaskInstance:
         return sum(run_id in run_ids and state in (states or [state]) for run_id, state in self.runs.items())
 
     def xcom_push(self, key: str, value: Any) -> None:
-        self.xcoms.values[self.task_id, str(key), self.map_index] = value
+        self.xcoms.push(self.task_id, str(key), self.map_index, value)
 
     def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int | None = None) -> Any:
         return self.xcoms.values.get((task_ids, str(key), map_indexes))

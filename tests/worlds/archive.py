@@ -154,6 +154,12 @@ class ArchiveWorld(PipelineWorld):
             database.executemany("INSERT INTO ClientServiceExt VALUES (?, ?)", services)
         database.close()
 
+    def rename(self, client_id: int, name: str) -> None:
+        """Give a client in the database another name."""
+        with sqlite3.connect(self.database) as database:
+            database.execute("UPDATE Client SET name = ? WHERE ClientID = ?", (name, client_id))
+        database.close()
+
     def manifest(self) -> dict[str, Any]:
         """The one manifest in the bucket."""
         (key,) = self.s3.keys("manifests/")

@@ -15,7 +15,7 @@ from airflow_ext.ids import CALL_DETAILS_INGEST, CALL_DETAILS_REPLAY, CALL_DETAI
 from airflow_ext.settings import load_settings
 from include.alerts import Alert, Severity
 from include.errors import RunRefusedError, describe
-from include.text import one_line
+from include.text import one_line, printable_values
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -57,12 +57,18 @@ def record_failure(ti: RuntimeTaskInstanceProtocol) -> Iterator[None]:
         raise
 
 
-def push_quietly(ti: RuntimeTaskInstanceProtocol, key: str, value: Any) -> None:
-    """Push an XCom entry; a failure to do so is only logged, so that it never replaces the error on its way."""
+def push_quietly(ti: RuntimeTaskInstanceProtocol, key: str, value: Any) -> bool:
+    """Push an XCom entry, its texts printable; a failure is only logged, so that it never replaces another error.
+
+    Returns:
+        whether it was pushed.
+    """
     try:
-        ti.xcom_push(key=key, value=value)
+        ti.xcom_push(key=key, value=printable_values(value))
     except Exception as error:  # noqa: BLE001 - see above
         log.error("XCom '%s' was not pushed: %s", key, type(error).__name__)
+        return False
+    return True
 
 
 def record_alerted(context: Context, channels: Iterable[str]) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 
+from include.text import printable
+
 MAX_LABEL = 250
 """What Airflow's table takes as the name of a mapped task; a longer one fails the task after its work is done."""
 
@@ -23,4 +25,4 @@ class StartRunOperator(TriggerDagRunOperator):
     def label(self) -> str:
         """What the UI shows, for ``map_index_template``: the end of the file's key, which tells files apart."""
         conf: dict[str, Any] = self.conf or {}
-        return str(conf["key"])[-MAX_LABEL:]
+        return printable(str(conf["key"]))[-MAX_LABEL:]

@@ -8,11 +8,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_ext.ids import CALL_DETAILS_INGEST, XComKey
-from airflow_ext.metrics import count_run, log_links, task_states
+from airflow_ext.metrics import RunReport, count_run, log_links, task_states
 from airflow_ext.notifications.channels import send_alert
 from airflow_ext.notifications.failure_callback import push_quietly, record_alerted, record_failure, safe_text
 from airflow_ext.tasks.call_details_clients import CallDetailsClients
@@ -121,8 +120,9 @@ def reconcile(context: Context) -> dict[str, Any]:
         done = ti.xcom_pull(task_ids=PLAN_TASK, key=XComKey.DONE) if planned else None
         if done is None:
             return _close(context, planned=planned)
-        ti.xcom_push(key="return_value", value=done)
-        _count(context, CallDetailsClients().settings, None, failed=False)
+        settings = CallDetailsClients().settings
+        _count(context, settings, None, failed=False)
+        RunReport(context, settings).push(done)
     # Outside the block: this is no failure.
     raise AirflowSkipException(
         f"nothing was posted: run {done['run_id']} has ingested this file, see {done['receipt']}; to post it again, "
@@ -139,13 +139,12 @@ def _close(context: Context, *, planned: bool) -> dict[str, Any]:
     if saved is None:
         _report_no_receipt(context, clients.settings, str(reason))
         raise FileFailedError(f"nothing was ingested: {PLAN_TASK} failed: {reason}")
-    summary = _xcom_summary(saved)
-    # The return value of a task that fails is not saved otherwise.
-    ti.xcom_push(key="return_value", value=summary)
     _report_receipt(context, clients.settings, saved, bucket=clients.bucket)
+    report = RunReport(context, clients.settings)
+    summary = report.push(_xcom_summary(saved))
     if saved.outcome.failed:
         raise FileFailedError(f"{saved.document['key']} ended {saved.outcome.value}: see {saved.key}")
-    context["outlet_events"][Asset(CALL_DETAILS_INGEST)].extra = {name: summary[name] for name in _ASSET_FACTS}
+    report.update_asset({**{name: saved.document.get(name) for name in _ASSET_FACTS}, "receipt": saved.key})
     return summary
 
 

@@ -8,10 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_ext.hooks.aws import quick_client
-from airflow_ext.ids import CALL_DETAILS_REPLAY
-from airflow_ext.metrics import count_run, log_links
-from airflow_ext.notifications.channels import send_alert
-from airflow_ext.notifications.failure_callback import record_alerted, record_failure
+from airflow_ext.metrics import RunReport
+from airflow_ext.notifications.failure_callback import record_failure
 from airflow_ext.tasks.call_details_clients import CallDetailsClients
 from include.call_details.alerts import replay_alert
 from include.call_details.dead_letters import Replay
@@ -35,19 +33,18 @@ def replay(context: Context) -> dict[str, Any]:
     Raises:
         DeadLettersLeftError: some do.
     """
-    ti, params = context["ti"], context["params"]
-    with record_failure(ti):
+    params = context["params"]
+    with record_failure(context["ti"]):
         clients = CallDetailsClients()
         result = asyncio.run(_replay(clients, limit=params["limit"], dry_run=params["dry_run"]))
         left = result.failed + result.unreadable
-        summary = {**asdict(result), "dry_run": params["dry_run"]}
-        ti.xcom_push(key="return_value", value=summary)
-        values = {"ReplayedBatches": float(result.accepted), "RefusedBatches": float(left)}
-        count_run(context, values, failed=left > 0, environment=clients.settings.environment)
+        report = RunReport(context, clients.settings)
+        report.count({"ReplayedBatches": result.accepted, "RefusedBatches": left}, failed=left > 0)
         if left:
-            run_id = context["dag_run"].run_id
-            alert = replay_alert(result, pipeline=CALL_DETAILS_REPLAY, run_id=run_id, log_url=log_links(context))
-            record_alerted(context, send_alert(alert, context, topic_arn=clients.settings.alerts_topic_arn))
+            run = report.run
+            report.alert(replay_alert(result, pipeline=run.pipeline, run_id=run.run_id, log_url=run.log_url))
+        summary = report.push({**asdict(result), "dry_run": params["dry_run"]})
+        if left:
             raise DeadLettersLeftError(f"{left} of {result.received} dead letters stay in the queue")
         log.info("%d messages received, %d batches accepted", result.received, result.accepted)
         return summary

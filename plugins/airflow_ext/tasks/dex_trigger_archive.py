@@ -8,12 +8,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Asset
-
 from airflow_ext.defaults import schedule_timezone
 from airflow_ext.hooks.aws import s3_client
 from airflow_ext.hooks.dex import dex_api, read_rows
-from airflow_ext.ids import DEX_TRIGGER_ARCHIVE, XComKey
+from airflow_ext.ids import XComKey
 from airflow_ext.metrics import KILLED, RunReport, succeeded, task_states
 from airflow_ext.notifications.failure_callback import record_failure
 from airflow_ext.settings import load_settings
@@ -109,8 +107,7 @@ def summarize(context: Context) -> dict[str, Any]:
     Raises:
         ClientsFailedError: a client failed, or none was listed.
     """
-    ti = context["ti"]
-    with record_failure(ti):
+    with record_failure(context["ti"]):
         settings = load_settings()
         report = RunReport(context, settings)
         states = task_states(context, LIST_TASK, ARCHIVE_TASK)
@@ -130,22 +127,15 @@ def summarize(context: Context) -> dict[str, Any]:
             why_no_outcome=lambda index: report.failure(ARCHIVE_TASK, index),
         )
         counts, failed = manifest.counts, bool(manifest.failures)
-        summary = xcom_summary(manifest, key)
-        if failed:
-            # The return value of a task that fails is not kept otherwise.
-            ti.xcom_push(key="return_value", value=summary)
         report.count(
             {"FailedClients": counts["failed_archives"], "SuccessfulClients": counts["successful_archives"]},
             failed=failed,
         )
         report.alert(digest(manifest, report.run, uri=f"s3://{settings.archive_bucket}/{key}"))
+        summary = report.push(xcom_summary(manifest, key))
         if failed:
             raise ClientsFailedError(f"{len(manifest.failures)} of {len(manifest.outcomes)} clients failed; see {key}")
-        context["outlet_events"][Asset(DEX_TRIGGER_ARCHIVE)].extra = {
-            "trigger_date": manifest.plan.day.isoformat(),
-            **counts,
-            "manifest": key,
-        }
+        report.update_asset({"trigger_date": manifest.plan.day.isoformat(), **counts, "manifest": key})
         return summary
 
 

@@ -6,14 +6,13 @@ import functools
 import logging
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_ext.hooks.aws import AwsSession, lambda_client, s3_client
-from airflow_ext.ids import ENERGY_AUCTION, XComKey
+from airflow_ext.ids import XComKey
 from airflow_ext.metrics import KILLED, RunReport, succeeded, task_states
 from airflow_ext.notifications.channels import AT_ONCE, open_channels
-from airflow_ext.notifications.failure_callback import push_quietly, record_alerted, record_failure
+from airflow_ext.notifications.failure_callback import record_alerted, record_failure
 from airflow_ext.outside import outside
 from airflow_ext.settings import load_settings
 from include.auction.alerts import ORDER_TASK, WAIT_TASK, deliver, no_orders, order_alerts
@@ -87,7 +86,7 @@ def summarize(context: Context) -> dict[str, Any]:
         summary = _without_orders(context, reason)
         key = _save(settings, summary)
         _count(report, summary)
-        _push(context, summary, key)
+        _push(report, summary, key)
     # Outside the block: this is no failure.
     raise AirflowSkipException(reason)
 
@@ -106,12 +105,12 @@ def _account(context: Context, settings: Settings, report: RunReport, works: Seq
     key = _save(settings, summary)
     alerts = order_alerts(report.run, summary, slices)
     _count(report, summary, undelivered=_send(context, settings, alerts, run) if alerts else 0)
-    document, counts = _push(context, summary, key), summary.counts
+    document, counts = _push(report, summary, key), summary.counts
     if counts["errored"]:
         raise OrdersFailedError(
             f"{counts['errored']} of {counts['total']} orders failed and {counts['rejected']} were rejected; see {key}"
         )
-    context["outlet_events"][Asset(ENERGY_AUCTION)].extra = {**counts, "summary": key}
+    report.update_asset({**counts, "summary": key})
     return document
 
 
@@ -124,7 +123,7 @@ def _end_without_orders(context: Context, settings: Settings, report: RunReport,
     report.alert(no_orders(report.run, reason=reason))
     summary = _without_orders(context, reason)
     try:
-        _push(context, summary, _save(settings, summary))
+        _push(report, summary, _save(settings, summary))
     except PipelineError as error:
         # The run fails anyway; a retry of this task would alert again.
         log.error("the summary was not saved: %s", error)
@@ -143,10 +142,8 @@ def _save(settings: Settings, summary: Summary) -> str:
     return summary.save(s3_client(), settings.order_results_bucket)
 
 
-def _push(context: Context, summary: Summary, key: str) -> dict[str, Any]:
-    """Push the summary to XCom: that of a task that fails or is skipped would not be there otherwise.
-
-    After the alerts, and quietly: what XCom refuses must not cost them.
+def _push(report: RunReport, summary: Summary, key: str) -> dict[str, Any]:
+    """Push the summary to XCom, after the alerts; see :meth:`~airflow_ext.metrics.RunReport.push`.
 
     Returns:
         the summary, or its numbers and first orders where it is long, and its key.
@@ -154,9 +151,7 @@ def _push(context: Context, summary: Summary, key: str) -> dict[str, Any]:
     document = summary.to_document()
     short = {name: document[name][:XCOM_ORDERS] for name in ("keys", "not_accepted")}
     truncated = {"truncated": True} if any(len(document[name]) > XCOM_ORDERS for name in short) else {}
-    document |= {**short, **truncated, "summary": key}
-    push_quietly(context["ti"], "return_value", document)
-    return document
+    return report.push({**document, **short, **truncated, "summary": key})
 
 
 def _send(context: Context, settings: Settings, alerts: Mapping[str, Alert], run: AuctionRun) -> int:

@@ -7,11 +7,9 @@ import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Asset
-
 from airflow_ext.hooks.aws import AwsSession, quick_client
 from airflow_ext.ids import EVENT_DELIVERY, XComKey
-from airflow_ext.metrics import count_run, log_links, task_states
+from airflow_ext.metrics import RunReport, log_links, task_states
 from airflow_ext.notifications.channels import send_alert
 from airflow_ext.notifications.failure_callback import record_alerted, record_failure
 from airflow_ext.outside import outside
@@ -34,6 +32,7 @@ from include.delivery.report import (
 )
 from include.delivery.subscriptions import Subscriptions
 from include.errors import DeliveriesFailedError
+from include.text import printable_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -107,7 +106,8 @@ def deliver(context: Context, owners: list[str]) -> dict[str, Any]:
             earlier = [letter for letter in found if letter.event_id not in known]
             counts.failed += len(earlier)
             counts.dead += earlier
-        return counts.to_document()
+        document: dict[str, Any] = printable_values(counts.to_document())
+        return document
 
 
 def summarize(context: Context) -> dict[str, Any]:
@@ -128,16 +128,15 @@ def summarize(context: Context) -> dict[str, Any]:
         total = DeliveryCounts.total(counts)
         numbers = {name: value for name, value in asdict(total).items() if name != "dead"}
         due_now = {"due": found.events, "owners": found.owners} if found else {}
-        summary = {**due_now, **numbers, "failed_tasks": len(reasons)}
-        ti.xcom_push(key="return_value", value=summary)
         _alert(context, clients.settings, counts, reasons)
-        environment = clients.settings.environment
-        count_run(context, metrics(found, total), failed=bool(reasons), environment=environment)
+        report = RunReport(context, clients.settings)
+        report.count(metrics(found, total), failed=bool(reasons))
+        summary = report.push({**due_now, **numbers, "failed_tasks": len(reasons)})
         if reasons:
             raise DeliveriesFailedError(
                 f"{len(reasons)} tasks failed; what is due stays due, and the next run takes it"
             )
-        context["outlet_events"][Asset(EVENT_DELIVERY)].extra = summary
+        report.update_asset(summary)
         return summary
 
 

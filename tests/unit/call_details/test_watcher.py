@@ -65,6 +65,18 @@ def test_nothing_dropped_is_nothing_taken(watch: Watch) -> None:
     assert watch.s3.present("processing/") == []
 
 
+@pytest.mark.parametrize("key", ["incoming/a\x01b.txt", "incoming/two\nlines.txt", "incoming/del\x7f.txt"])
+def test_key_that_cannot_be_named_is_left_and_keeps_no_other_from_being_taken(key: str, watch: Watch) -> None:
+    (good,) = watch.drop(KEYS[0])
+    watch.drop(key)
+    taken = watch.intake.take()
+    assert taken.files == (good,)
+    (left,) = taken.left
+    assert (left.key, left.busy) == (key, False)
+    assert "characters that cannot be stored or shown" in left.reason
+    assert key in watch.s3.present("incoming/")
+
+
 def test_round_ends_when_it_has_enough(watch: Watch) -> None:
     watch.drop(*(f"incoming/{number:02}.txt" for number in range(25)))
     first = watch.intake.take(limit=5)

@@ -148,6 +148,11 @@ def test_function_error_has_a_type_and_a_reason(kind: str, message: str, error_t
     assert str(caught.value) == text
 
 
+def test_control_characters_of_a_function_are_visible() -> None:
+    with pytest.raises(FunctionFailedError, match=r"raised StockError: empty\\x01 shelf\\x1b\[0m$"):
+        invoke(raising(RaisedError("StockError", "empty\x01 shelf\x1b[0m")))
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"null", b'{"errorType": 5}', b"\xff", b"[" * 100_000])
 def test_function_error_without_a_description_is_one_all_the_same(body: bytes) -> None:
     with pytest.raises(FunctionFailedError, match="function f raised an error without a name") as caught:
@@ -159,7 +164,7 @@ def test_function_error_is_one_short_line_without_stack_trace() -> None:
     with pytest.raises(FunctionFailedError) as caught:
         invoke(raising(RaisedError("MineError", "first\nsecond\ud800 " + "x" * 10_000)))
     text = str(caught.value)
-    assert text.startswith("function f raised MineError: first second? xxx")
+    assert text.startswith("function f raised MineError: first second\\ud800 xxx")
     assert len(text) < 500
     assert "\n" not in text
     assert "secret source" not in text

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 import pytest
@@ -86,6 +86,29 @@ def test_place_is_taken_apart() -> None:
 
 def test_absent_document_is_none() -> None:
     assert get_json(cast("S3Client", FakeS3()), "archive", "papers/none.json") is None
+
+
+@pytest.mark.parametrize("code", ["404", "NoSuchKey"])
+def test_answer_whose_body_cannot_be_read_has_its_status_as_code_and_means_not_there(code: str) -> None:
+    s3 = FakeS3()
+    put_json(cast("S3Client", s3), "archive", "papers/one.json", {})
+
+    def fail(request: dict[str, Any]) -> None:
+        raise s3_error(code, "GetObject")
+
+    s3.before["GetObject"] = fail
+    assert get_json(cast("S3Client", s3), "archive", "papers/one.json") is None
+
+
+@pytest.mark.parametrize("code", ["412", "PreconditionFailed"])
+def test_document_that_is_there_already_is_not_written_again_also_if_the_answer_has_no_code(code: str) -> None:
+    s3 = FakeS3()
+
+    def fail(request: dict[str, Any]) -> None:
+        raise s3_error(code, "PutObject")
+
+    s3.before["PutObject"] = fail
+    assert create_json(cast("S3Client", s3), "archive", "papers/one.json", {}) is False
 
 
 def test_absent_bucket_is_an_error_and_not_an_absent_document() -> None:
