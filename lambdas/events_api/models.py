@@ -99,13 +99,20 @@ def random_id() -> str:
     return _PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
 
 
-def id_for_key(owner: str, idempotency_key: str) -> str:
+def id_for_key(owner: str, idempotency_key: str, *, attempt: int = 0) -> str:
     """The id of the one event that an owner's idempotency key stands for.
 
     All calls with this key, however many at once, ask for the same id, which the table gives away once.
+
+    Args:
+        owner: of the key.
+        idempotency_key: of the event.
+        attempt: the number of ids that another owner's events have. Whoever can guess a million keys of another owner
+            finds some key of its own with the same first id as one of them, but none that has the second one too.
     """
-    # Owners have no line breaks, so that no two pairs make the same text.
-    number = int.from_bytes(hashlib.sha256(f"{owner}\n{idempotency_key}".encode()).digest())
+    # Neither owners nor keys have line breaks, so that no two of them make the same text.
+    text = "\n".join((owner, idempotency_key, *([str(attempt)] if attempt else [])))
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest())
     characters = []
     for _ in range(_LENGTH):
         number, index = divmod(number, len(_ALPHABET))

@@ -25,8 +25,8 @@ from lambdas.events_api.models import (
 from lambdas.events_api.requests import Query, cursor_after
 from lambdas.events_api.store import DeliveryQueue, EventStore
 
-_DRAWS = 3
-"""Random ids that are tried. The first is taken once in a million million times or so."""
+_IDS = 3
+"""Ids that are tried. A first random one is taken once in a million million times or so."""
 
 
 def _now() -> datetime:
@@ -75,14 +75,15 @@ class Events:
         """
         now = timestamp(self.clock())
         digest = content_digest(new) if new.idempotency_key else None
-        for _ in range(1 if new.idempotency_key else _DRAWS):
+        for attempt in range(_IDS):
+            key = new.idempotency_key
             event = Event(
-                event_id=id_for_key(owner, new.idempotency_key) if new.idempotency_key else self.draw_id(),
+                event_id=id_for_key(owner, key, attempt=attempt) if key else self.draw_id(),
                 owner=owner,
                 event_type=new.event_type,
                 payload=new.payload,
                 metadata=new.metadata,
-                idempotency_key=new.idempotency_key,
+                idempotency_key=key,
                 status=Status.PENDING,
                 created_at=now,
                 next_attempt_at=now,
@@ -91,7 +92,7 @@ class Events:
             there = self.store.put(event)
             if there is None:
                 return self._woken(event, created=True)
-            if new.idempotency_key and (there.owner, there.idempotency_key) == (owner, new.idempotency_key):
+            if key and (there.owner, there.idempotency_key) == (owner, key):
                 if there.content_digest not in (None, digest):
                     raise IdempotencyKeyReusedError
                 # Woken again: the function may have died the first time between storing and waking.

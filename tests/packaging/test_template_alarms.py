@@ -43,7 +43,7 @@ METRICS_OF_AWS = {
     ("AWS/Lambda", ()): {"Throttles"},
     # Of a REST API, and of an HTTP API.
     ("AWS/ApiGateway", ("ApiName", "Stage")): {"5XXError"},
-    ("AWS/ApiGateway", ("ApiId", "Stage")): {"5xx"},
+    ("AWS/ApiGateway", ("ApiId", "Stage")): {"4xx", "5xx"},
     ("AWS/DynamoDB", ("TableName",)): {"WriteThrottleEvents"},
     ("AWS/SNS", ("TopicName",)): {"NumberOfNotificationsFailed"},
     ("AWS/SQS", ("QueueName",)): {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"},
@@ -51,7 +51,13 @@ METRICS_OF_AWS = {
 """Metrics that AWS publishes, by namespace and dimensions: with others there is no data, and an alarm never rings."""
 
 EVENTS = {"FailedRuns", "UndeliveredAlerts", "Errors", "Duration", "Throttles", "5XXError", "WriteThrottleEvents"}
-EVENTS |= {"NumberOfNotificationsFailed", "ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage", "5xx"}
+EVENTS |= {
+    "NumberOfNotificationsFailed",
+    "ApproximateNumberOfMessagesVisible",
+    "ApproximateAgeOfOldestMessage",
+    "4xx",
+    "5xx",
+}
 # No run, which has an alarm of its own; nothing was posted.
 EVENTS |= {"OldestPendingSeconds", "DeliverySuccessRate"}
 """Metrics of which silence is good news. Of all others it is the bad news."""
