@@ -14,11 +14,12 @@ from itertools import groupby
 from pathlib import Path
 
 from infra.release.bundle import ReleaseError
-from infra.release.checks import concurrency, imports, leases, loading, mapping, requirements, timeouts
+from infra.release.checks import imports, loading, mapping, requirements
+from infra.release.checks.budgets import budgets
 from infra.release.project import ENVIRONMENTS, Finding, MissingFactError, Project, UndecidedError, bad, read_projects
 
 ROOT = Path(__file__).resolve().parents[2]
-FAMILIES = (requirements, imports, loading, mapping, concurrency, timeouts, leases)
+FAMILIES = (requirements, imports, loading, mapping)
 UNREADABLE = "preflight/facts"
 
 
@@ -28,7 +29,8 @@ def run_checks(project: Project) -> list[Finding]:
     Raises:
         ReleaseError: a file that several checks read is malformed.
     """
-    found = [finding for family in FAMILIES for check in family.CHECKS for finding in _run(check, project)]
+    checks = [*(check for family in FAMILIES for check in family.CHECKS), *budgets(project)]
+    found = [finding for check in checks for finding in _run(check, project)]
     order = list(dict.fromkeys(finding.check for finding in found))
     return sorted(found, key=lambda finding: order.index(finding.check))
 

@@ -337,7 +337,7 @@ class Project:
         secret = self.template["Resources"].get(SETTINGS_RESOURCE, {}).get("Properties", {}).get("SecretString", "")
         return settings_in(secret, self.parameters)
 
-    def constant(self, name: str, what: str, unit: str = "s") -> Amount:
+    def constant(self, name: str) -> Amount:
         """A constant of the code by its dotted name, as ``include.auction.deadlines.RUN``.
 
         Raises:
@@ -349,48 +349,49 @@ class Project:
             if any(name.startswith(f"{module}.") for module in self.airflow.modules):
                 raise UndecidedError
             raise MissingFactError(f"{path}: {own}", "if it was renamed, name it anew in infra/release/checks")
-        return Amount(self.airflow.constants[name], what, f"{own} in {path}", unit)
+        return Amount(self.airflow.constants[name], own, f"{own} in {path}")
 
-    def setting(self, name: str, what: str, unit: str = "") -> Amount:
+    def setting(self, name: str) -> Amount:
         """A setting as the template writes it, or its default.
 
         Raises:
             MissingFactError: there is no such setting.
         """
         if name in self._settings:
-            return Amount(self._settings[name], what, f"setting {name} ({SETTINGS_RESOURCE} in {TEMPLATE})", unit)
+            return Amount(self._settings[name], name, f"setting {name} ({SETTINGS_RESOURCE} in {TEMPLATE})")
         default = self.airflow.settings.get(name, {}).get("default")
         if default is None:
             raise MissingFactError(
                 f"plugins/airflow_ext/settings.py: {name}", "if it was renamed, name it anew in infra/release/checks"
             )
-        return Amount(default, what, f"setting {name} (default in plugins/airflow_ext/settings.py)", unit)
+        return Amount(default, name, f"setting {name} (default in plugins/airflow_ext/settings.py)")
 
-    def option(self, name: str, what: str, unit: str = "") -> Amount:
+    def option(self, name: str) -> Amount:
         """A configuration option of Airflow, ``<section>.<name>``."""
-        return Amount(self.airflow.options[name], what, f"Airflow's option {name}", unit)
+        return Amount(self.airflow.options[name], name, f"Airflow's option {name}")
 
-    def client(self, name: str, field: str, what: str, unit: str = "s") -> Amount:
+    def client(self, name: str, field: str) -> Amount:
         """What a client of AWS is made with."""
-        return Amount(self.airflow.clients[name][field], what, f"{name}_client() in airflow_ext/hooks/aws.py", unit)
+        what = f"{field} of {name}_client()"
+        return Amount(self.airflow.clients[name][field], what, f"{what} in airflow_ext/hooks/aws.py")
 
-    def dag(self, dag_id: str, field: str, what: str, unit: str = "s") -> Amount:
+    def dag(self, dag_id: str, field: str) -> Amount:
         """A limit of a DAG.
 
         Raises:
             MissingFactError: there is no such DAG, or it has no such limit.
             UndecidedError: its file cannot be loaded.
         """
-        where = f"{field} in dags/{dag_id}.py"
-        return _given(self._dag(dag_id).get(field), what, where, unit)
+        where = f"schedule of dags/{dag_id}.py" if field == "interval" else f"{field} in dags/{dag_id}.py"
+        return _given(self._dag(dag_id).get(field), f"{field} of {dag_id}", where)
 
-    def task(self, dag_id: str, task_id: str, field: str, what: str, unit: str = "s") -> Amount:
+    def task(self, dag_id: str, task_id: str, field: str) -> Amount:
         """A limit of a task; raises what :meth:`dag` raises."""
         where = f"{field} of {task_id} in dags/{dag_id}.py"
         tasks = self._dag(dag_id)["tasks"]
         if task_id not in tasks:
             raise MissingFactError(where, "if the task was renamed, name it anew in infra/release/checks")
-        return _given(tasks[task_id].get(field), what, where, unit)
+        return _given(tasks[task_id].get(field), f"{field} of {task_id}", where)
 
     def _dag(self, dag_id: str) -> dict[str, Any]:
         file = self.airflow.dags.get(dag_id, {"dags": {}, "errors": []})
@@ -401,7 +402,7 @@ class Project:
         described: dict[str, Any] = file["dags"][dag_id]
         return described
 
-    def resource(self, name: str, field: str, what: str, *, default: float | None = None, unit: str = "s") -> Amount:
+    def resource(self, name: str, field: str, default: float | None = None) -> Amount:
         """A number among the properties of a resource of the template.
 
         Raises:
@@ -410,7 +411,7 @@ class Project:
         files = (path for path, text in self.texts.items() if f"\n  {name}:\n" in text)
         where = f"{field} of {name} in {next(files, TEMPLATE)}"
         found = number(self.template["Resources"].get(name, {}).get("Properties", {}).get(field), self.parameters)
-        return _given(default if found is None else found, what, where, unit)
+        return _given(default if found is None else found, f"{field} of {name}", where)
 
     def worker_slots(self) -> Amount:
         """Tasks that the environment's workers run at once.
@@ -422,22 +423,22 @@ class Project:
         where = f"parameters EnvironmentClass and MaxWorkers of {MWAA} ({self.environment} in {SAM})"
         each, workers = TASKS_OF_A_WORKER.get(given.get("EnvironmentClass", "")), number(given.get("MaxWorkers"), {})
         what = f"slots of the workers of {self.environment}"
-        return _given(None if each is None or workers is None else each * workers, what, where, "")
+        return _given(None if each is None or workers is None else each * workers, what, where)
 
-    def parameter(self, name: str, what: str) -> Amount:
+    def parameter(self, name: str) -> Amount:
         """A parameter of the template.
 
         Raises:
             MissingFactError: there is none, or it is no number.
         """
         found = number({"Ref": name}, self.parameters)
-        return _given(found, what, f"parameter {name} of {TEMPLATE}", "")
+        return _given(found, name, f"parameter {name} of {TEMPLATE}")
 
 
-def _given(value: float | None, what: str, where: str, unit: str) -> Amount:
+def _given(value: float | None, what: str, where: str) -> Amount:
     if value is None:
-        raise MissingFactError(where, f"give it: {what}; or name it anew in infra/release/checks")
-    return Amount(value, what, where, unit)
+        raise MissingFactError(where, "give it, or name it anew in infra/release/checks")
+    return Amount(value, what, where)
 
 
 def _file_of(name: str) -> tuple[str, str, str]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from include.auction import deadlines
 from include.call_details import rate_limit
+from infra.release.checks.budgets import TABLE, amount, budgets
 from infra.release.preflight import main, report, run_checks
-from infra.release.project import FOLDERS, SAM, Project, read_projects, text_files
+from infra.release.project import FOLDERS, SAM, Amount, Project, read_projects, text_files
 from tests.packaging import broken_limits, broken_projects
 from tests.packaging.breaking import Case
 
@@ -36,16 +38,12 @@ def test_this_project_passes(project: Project) -> None:
 
 
 def test_numbers_are_those_of_the_code(project: Project) -> None:
-    assert project.constant("include.auction.deadlines.RUN", "a run").value == deadlines.RUN
-    assert (
-        project.constant("include.call_details.rate_limit.LEASE_SECONDS", "a lease").value == rate_limit.LEASE_SECONDS
-    )
-    assert project.dag("energy_auction", "dagrun_timeout", "a run").value == deadlines.RUN
-    assert project.dag("energy_auction", "interval", "schedule").value == 300
-    assert project.dag("dex_trigger_archive", "interval", "schedule").value == 23 * 3600, (
-        "the day the clocks go forward"
-    )
-    assert project.setting("delivery_tasks", "tasks").where.startswith("setting delivery_tasks (SettingsSecret")
+    assert project.constant("include.auction.deadlines.RUN").value == deadlines.RUN
+    assert project.constant("include.call_details.rate_limit.LEASE_SECONDS").value == rate_limit.LEASE_SECONDS
+    assert project.dag("energy_auction", "dagrun_timeout").value == deadlines.RUN
+    assert project.dag("energy_auction", "interval").value == 300
+    assert project.dag("dex_trigger_archive", "interval").value == 23 * 3600, "the day the clocks go forward"
+    assert project.setting("delivery_tasks").where.startswith("setting delivery_tasks (SettingsSecret")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.what)
@@ -59,6 +57,21 @@ def test_broken_project_fails_at_what_is_broken(project: Project, case: Case) ->
 
 def test_every_check_has_a_project_that_fails_it(project: Project) -> None:
     assert {case.check for case in CASES} - {DOUBTS} == {finding.check for finding in run_checks(project)}
+
+
+def test_every_budget_refuses_what_is_too_much_and_says_where_and_why(project: Project) -> None:
+    rows = list(budgets(project))
+    assert len(rows) > len(TABLE)
+    for row in rows:
+        (held,) = row(project)
+        assert held.ok, held
+        limit = amount(project, row.greater)
+        too_much = Amount(limit.value + (row.relation == "<="), "too much", "here")
+        (wrong,) = replace(row, smaller=too_much)(project)
+        assert not wrong.ok, row
+        assert (wrong.check, wrong.where) == (row.check, "here")
+        assert wrong.message.endswith(f": otherwise {row.why}")
+        assert limit.where in wrong.change
 
 
 def test_report_names_file_fault_and_remedy(project: Project) -> None:
@@ -82,7 +95,7 @@ def test_environments_with_other_options_are_loaded_with_these(root: Path, tmp_p
     copy = _copy(root, tmp_path / "copy")
     _edit(copy / SAM, '"MinWorkers=2"', '"MinWorkers=2", "AuctionSchedule=*/10 * * * *"')
     intervals = {
-        project.environment: project.dag("energy_auction", "interval", "schedule").value
+        project.environment: project.dag("energy_auction", "interval").value
         for project in read_projects(copy, ["dev", "prod"])
     }
     assert intervals == {"dev": 300, "prod": 600}

@@ -58,7 +58,7 @@ def ignored(project: Project) -> Iterator[Finding]:
 
 def parse_time(project: Project) -> Iterator[Finding]:
     """Every DAG file is parsed in a fraction of the time after which Airflow gives up."""
-    check, option = "parsing/time", project.option("core.dagbag_import_timeout", "Airflow's limit", "s")
+    check, option = "parsing/time", project.option("core.dagbag_import_timeout")
     budget = Amount(option.value * PARSE_SHARE, "the budget", "", "s of CPU")
     for stem, seconds in project.airflow.parse_seconds.items():
         taken = Amount(seconds, "parsing it", f"dags/{stem}.py", "s of CPU")

@@ -12,9 +12,9 @@ LARGEST_XCOM = 512 * 1024
 
 def length(project: Project) -> Iterator[Finding]:
     """No run maps more tasks than Airflow allows, whatever the settings may be set to."""
-    limit = project.option("core.max_map_length", "Airflow's limit of mapped tasks")
+    limit = project.option("core.max_map_length")
     why = "the task that returns the list fails after its work is done, and so do its retries"
-    for amount in (*_counts(project).values(), project.setting("delivery_tasks", "most tasks of a delivery")):
+    for amount in (*_counts(project).values(), project.setting("delivery_tasks")):
         yield at_most("mapping/length", amount, limit, why)
     for name in ("max_mapped_clients", "max_mapped_orders", "delivery_tasks"):
         most = project.airflow.settings[name]["most"]
@@ -41,10 +41,8 @@ CHECKS = (length, xcom)
 def _counts(project: Project) -> dict[str, Amount]:
     """The most tasks that a run maps, by the task that returns the list."""
     return {
-        "dex_trigger_archive.list_clients": project.setting("max_mapped_clients", "most tasks of an archive run"),
-        "energy_auction.wait_for_results": project.setting("max_mapped_orders", "most tasks of an auction"),
-        "call_details_ingest.plan": project.constant(
-            "include.call_details.planner.Limits.max_chunks", "most chunks", ""
-        ),
-        "call_details_watch.claim_files": project.constant("include.call_details.watcher.MAX_FILES", "most files", ""),
+        "dex_trigger_archive.list_clients": project.setting("max_mapped_clients"),
+        "energy_auction.wait_for_results": project.setting("max_mapped_orders"),
+        "call_details_ingest.plan": project.constant("include.call_details.planner.Limits.max_chunks"),
+        "call_details_watch.claim_files": project.constant("include.call_details.watcher.MAX_FILES"),
     }
