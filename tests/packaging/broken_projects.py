@@ -15,7 +15,7 @@ CASES = (
     Case(
         "a package from a repository",
         "requirements/addresses",
-        ("requirements.txt:6", "name==version"),
+        ("requirements.txt:5", "name==version"),
         text(REQUIREMENTS, r"\Z", "git+https://example.com/x.git\n"),
     ),
     Case(
@@ -45,7 +45,7 @@ CASES = (
     Case(
         "a package of the image",
         "requirements/image",
-        ("requirements.txt:6", "boto3", "take the line out"),
+        ("requirements.txt:5", "boto3", "take the line out"),
         lambda project: text(REQUIREMENTS, r"\Z", f"boto3=={project.packages.installed['boto3'].version}\n")(project),
     ),
     Case(
