@@ -221,7 +221,12 @@ def _secrets_backend(endpoint_url: str) -> dict[str, Any]:
         "connections_lookup_pattern": "^(?!aws_default$)",
         "variables_prefix": "airflow/variables",
         "variables_lookup_pattern": "^settings$",
-        "extra_conn_words": {"host": ["token_url"], "login": ["client_id"], "password": ["client_secret"]},
+        "extra_conn_words": {
+            "host": ["token_url"],
+            "login": ["client_id"],
+            "password": ["client_secret"],
+            "schema": ["dbname"],
+        },
         "endpoint_url": endpoint_url,
         "region_name": REGION,
     }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from airflow_ext.hooks.connections import get_connection, partner_url
 from airflow_ext.ids import DEX_API_CONNECTION, DEX_DATABASE_CONNECTION
@@ -18,11 +20,46 @@ if TYPE_CHECKING:
 
 DEFAULT_SCOPE = "dex/trigger:all"
 MSSQL_PORT = 1433
-MSSQL_EXTRA = {"tds_version": "7.4", "encryption": "request", "login_timeout": 15, "timeout": 60}
-"""What the connection's extra does not say. pymssql itself would choose the protocol, and wait without end."""
 
-_MSSQL_REFUSALS = frozenset({207, 208, 229, 4060, 18452, 18456})
-"""SQL Server's numbers for: no such column, no such table, no permission, no such database, login refused (2)."""
+_MSSQL_REFUSALS = frozenset(
+    {
+        # No such column, no such table, no permission.
+        *(207, 208, 229),
+        # The database: not there, not the login's default, not for this login.
+        *(4060, 4064, 916),
+        # The login: refused, disabled, locked, its password expired or to be changed, by a trigger, for Windows only.
+        *(18456, 18470, 18486, 18487, 18488, 17892, 18450, 18452),
+        # Azure: the address of the client, or the server's name.
+        *(40532, 40615),
+    }
+)
+"""SQL Server's numbers of errors that a retry does not change; repeated wrong logins lock accounts."""
+
+
+_OTHER_DRIVERS_WORDS = frozenset({"driver", "encrypt", "Encrypt", "TrustServerCertificate", "trust_server_certificate"})
+
+
+class MssqlExtra(BaseModel):
+    """What extra of an SQL Server connection may say: arguments of ``pymssql.connect``, and our defaults.
+
+    pymssql itself would choose the protocol, not encrypt, and wait without end.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    # 8.0 is pymssql's other name of 7.1; those before have no types for what the query returns.
+    tds_version: Literal["7.1", "7.2", "7.3", "7.4", "8.0"] = "7.4"
+    encryption: Literal["off", "request", "require"] = "require"
+    login_timeout: PositiveInt = 15
+    timeout: PositiveInt = 60
+    appname: str | None = None
+    arraysize: PositiveInt | None = None
+    autocommit: bool | None = None
+    charset: str | None = None
+    conn_properties: str | list[str] | None = None
+    read_only: bool | None = None
+    sqlalchemy_scheme: str | None = None
+    use_datetime2: bool | None = None
 
 
 def read_rows(sql: str) -> list[tuple[Any, ...]]:
@@ -41,11 +78,15 @@ def read_rows(sql: str) -> list[tuple[Any, ...]]:
         # Each driver has its own error classes, with no common base.
         conn = hook.connection
         address = f"{conn.conn_type} {conn.host}" + (f":{conn.port}" if conn.port else "")
-        kind = DatabaseRefusedError if _error_number(error) in _MSSQL_REFUSALS else DatabaseUnavailableError
+        # A driver's TypeError and ValueError are about its arguments, or about what it read.
+        permanent = _error_number(error) in _MSSQL_REFUSALS or isinstance(error, TypeError | ValueError)
+        kind = DatabaseRefusedError if permanent else DatabaseUnavailableError
+        encrypted = conn.conn_type == "mssql" and conn.extra_dejson.get("encryption") == "require"
         raise kind(
             f"cannot read clients through connection '{DEX_DATABASE_CONNECTION}' ({address}, database "
             f"{conn.schema or 'default'}): {type(error).__name__}: {_first_line(error)}; check that the database "
             "runs, host, port, login and the tables Client and ClientServiceExt"
+            + ("; for a server that cannot encrypt, extra.encryption must be 'request' or 'off'" if encrypted else "")
         ) from error
 
 
@@ -53,19 +94,24 @@ def database_hook(conn: Connection) -> DbApiHook:
     """The provider's hook for a database connection, SQL Server unless its type says otherwise.
 
     The secret that the original Lambda read, ``{host, username, password, database, port}``, names no type, no
-    protocol and no time-outs, and may name no port: pymssql would then be given the text "None".
+    protocol and no time-outs, and may name no port: pymssql would then be given the text "None". The secrets that RDS
+    writes name the type as ``engine``, such as ``sqlserver-se``.
 
     Raises:
-        SettingsError: the type is not that of an SQL database, or SQL Server without a host.
+        SettingsError: the type is not that of an SQL database, or SQL Server without a host, or with an extra that
+            pymssql does not take.
     """
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
     conn.conn_type = conn.conn_type or "mssql"
+    if "sqlserver" in conn.conn_type:
+        conn.conn_type = "mssql"
     if conn.conn_type == "mssql":
         if not conn.host:
             raise SettingsError(f"connection '{DEX_DATABASE_CONNECTION}': host is missing")
         conn.port = conn.port or MSSQL_PORT
-        conn.extra = json.dumps(MSSQL_EXTRA | conn.extra_dejson)
+        conn.password = conn.password and conn.password.rstrip("\r\n")
+        conn.extra = json.dumps(_mssql_extra(conn.extra_dejson))
     where = f"connection '{DEX_DATABASE_CONNECTION}': type {conn.conn_type!r}"
     try:
         # Given the connection, because a hook that reads it again by its id would not see these defaults.
@@ -79,6 +125,21 @@ def database_hook(conn: Connection) -> DbApiHook:
     if not isinstance(hook, DbApiHook):
         raise SettingsError(f"{where} is no SQL database; use mssql")
     return hook
+
+
+def _mssql_extra(extra: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return MssqlExtra.model_validate(extra).model_dump(exclude_none=True)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = str(fault["loc"][0])
+        where = f"connection '{DEX_DATABASE_CONNECTION}': extra.{name}"
+        known = name in MssqlExtra.model_fields
+        why = fault["msg"] if known else f"is none of {', '.join(MssqlExtra.model_fields)}"
+        # Of a name that nobody knows the value may be a secret.
+        value = f" is {fault['input']!r}:"[:60] if known or name in _OTHER_DRIVERS_WORDS else ""
+        # Not chained: pydantic's error quotes all values.
+        raise SettingsError(f"{where}{value} {why}") from None
 
 
 def dex_api(*, default_base_url: str, https_only: bool = True) -> DexApi:

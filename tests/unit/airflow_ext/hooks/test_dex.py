@@ -16,7 +16,7 @@ from botocore.stub import Stubber
 
 from airflow_ext.hooks.aws import s3_client
 from airflow_ext.hooks.connections import get_connection
-from airflow_ext.hooks.dex import MSSQL_EXTRA, api_access, database_hook, dex_api, read_rows
+from airflow_ext.hooks.dex import MssqlExtra, api_access, database_hook, dex_api, read_rows
 from include.errors import (
     DatabaseRefusedError,
     DatabaseUnavailableError,
@@ -33,7 +33,12 @@ BACKEND_OPTIONS = {
     "connections_lookup_pattern": "^(?!aws_default$)",
     "variables_prefix": "airflow/variables",
     "variables_lookup_pattern": "^settings$",
-    "extra_conn_words": {"host": ["token_url"], "login": ["client_id"], "password": ["client_secret"]},
+    "extra_conn_words": {
+        "host": ["token_url"],
+        "login": ["client_id"],
+        "password": ["client_secret"],
+        "schema": ["dbname"],
+    },
 }
 """As the stack and the MWAA environment configure it."""
 
@@ -80,12 +85,72 @@ def test_original_database_secret_leads_to_sql_server(
         "password": SECRET,
         "database": "clients",
         "port": "1444",
-        **MSSQL_EXTRA,
+        "tds_version": "7.4",
+        "encryption": "require",
+        "login_timeout": 15,
+        "timeout": 60,
     }
-    # pymssql's own: no limit for a query, a minute for a login, whatever protocol FreeTDS thinks of.
-    assert 0 < MSSQL_EXTRA["timeout"] <= 300
-    assert 0 < MSSQL_EXTRA["login_timeout"] <= 60
-    assert {"tds_version", "encryption"} <= set(MSSQL_EXTRA)
+
+
+@pytest.mark.parametrize("engine", ["sqlserver-ex", "sqlserver-se", "custom-sqlserver-ee"])
+def test_secret_as_rds_writes_it_leads_to_sql_server(
+    engine: str, secrets: tuple[SecretsManagerBackend, Stubber], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = {
+        "engine": engine,
+        "host": "db.test",
+        "port": 1444,
+        "username": "reader",
+        "password": SECRET,
+        "dbname": "clients",
+        "dbInstanceIdentifier": "db-1",
+    }
+    asked = connected_to(stored(secrets, "dex_db", secret), monkeypatch)
+    assert (asked["server"], asked["port"], asked["user"], asked["password"]) == ("db.test", "1444", "reader", SECRET)
+    assert asked["database"] == "clients"
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        ({"encrypt": "yes"}, r"extra\.encrypt is 'yes': is none of tds_version, encryption"),
+        ({"driver": "ODBC Driver 18"}, r"extra\.driver is 'ODBC Driver 18'"),
+        ({"tds_version": 7.4}, r"extra\.tds_version is 7\.4: .*'7\.4'"),
+        ({"tds_version": "7.0"}, r"extra\.tds_version is '7\.0': .*'7\.1'"),
+        ({"tds_version": "4.2"}, r"extra\.tds_version is '4\.2'"),
+        ({"encryption": "required"}, r"extra\.encryption is 'required': .*'require'"),
+        ({"encryption": True}, r"extra\.encryption is True"),
+        ({"timeout": "60"}, r"extra\.timeout is '60': .*integer"),
+        ({"login_timeout": 0}, r"extra\.login_timeout is 0: .*greater than 0"),
+        ({"pwd": SECRET}, r"extra\.pwd is none of"),
+    ],
+    ids=str,
+)
+def test_extra_that_pymssql_does_not_take_is_named_with_its_value(extra: dict[str, Any], says: str) -> None:
+    conn = Connection(conn_id="dex_db", conn_type="mssql", host="db.test", extra=json.dumps(extra))
+    with pytest.raises(SettingsError, match=f"connection 'dex_db': {says}") as caught:
+        database_hook(conn)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_password_s_line_break_at_the_end_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    conn = Connection(conn_id="dex_db", conn_type="mssql", host="db.test", login="reader", password=f"{SECRET}\n")
+    assert connected_to(conn, monkeypatch)["password"] == SECRET
+
+
+@pytest.mark.parametrize(("extra", "hint"), [({}, True), ({"encryption": "request"}, False)])
+def test_failed_connection_that_must_be_encrypted_says_how_to_permit_another(
+    extra: dict[str, Any], hint: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**arguments: Any) -> None:
+        raise pymssql.OperationalError((20002, b"Adaptive Server connection failed"))
+
+    monkeypatch.setattr("pymssql.connect", refuse)
+    conn = {"conn_type": "mssql", "host": "db.test", "login": "reader", "password": SECRET, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_DEX_DB", json.dumps(conn))
+    with pytest.raises(DatabaseUnavailableError) as caught:
+        read_rows("SELECT 1")
+    assert ("extra.encryption must be 'request' or 'off'" in str(caught.value)) is hint
 
 
 @pytest.mark.parametrize("port", [{}, {"port": None}, {"port": "1433"}], ids=str)
@@ -109,7 +174,7 @@ def test_full_sql_server_connection_keeps_its_extras(monkeypatch: pytest.MonkeyP
     asked = connected_to(conn, monkeypatch)
     assert (asked["tds_version"], asked["encryption"], asked["port"]) == ("7.3", "require", "1433")
     assert (asked["timeout"], asked["appname"]) == (5, "pipelines")
-    assert asked["login_timeout"] == MSSQL_EXTRA["login_timeout"], "what it does not say has our default"
+    assert asked["login_timeout"] == MssqlExtra().login_timeout, "what it does not say has our default"
 
 
 def test_sql_server_without_host_is_named() -> None:
@@ -162,6 +227,12 @@ def test_unreachable_sql_server_names_host_and_port(monkeypatch: pytest.MonkeyPa
         (pymssql.OperationalError((18456, b"Login failed for user 'reader'.DB-Lib error")), DatabaseRefusedError),
         (pymssql.OperationalError((18452, b"Login failed: untrusted domain")), DatabaseRefusedError),
         (pymssql.OperationalError((4060, b"Cannot open database")), DatabaseRefusedError),
+        *(
+            (pymssql.OperationalError((number, b"Login failed for user 'reader'.")), DatabaseRefusedError)
+            for number in (18450, 18470, 18486, 18487, 18488, 17892, 4064, 916, 40532, 40615)
+        ),
+        (TypeError("an integer is required"), DatabaseRefusedError),
+        (ValueError("unrecognized tds version"), DatabaseRefusedError),
         (pymssql.ProgrammingError(208, b"Invalid object name 'Client'."), DatabaseRefusedError),
         (pymssql.ProgrammingError(207, b"Invalid column name 'name'."), DatabaseRefusedError),
         (pymssql.OperationalError(229, b"The SELECT permission was denied"), DatabaseRefusedError),
