@@ -30,6 +30,10 @@ the run. Updates the asset `energy_auction` when every order was accepted or rej
   one message per second) are counted by the metric `UndeliveredAlerts`; clearing `summarize` sends them. Alerts never
   change the result of a run.
 
+- A run that ends without a summary (lost workers, its time was up) is finished by the next run: orders that nobody
+  settled go to Lambda B once more, rejected and failed orders are alerted, the summary is written. The next run keeps
+  its own result.
+
 **Run again.** Clear any task or run within 30 days, any number of times: Lambda A's orders are saved and not requested
 again, no order is stored twice, no delivered alert is sent again. A run that had ended gets its five minutes again.
 After 30 days the orders of a run have expired; it says so, and only a new run helps. A run that found no results polls

@@ -6,6 +6,7 @@
     summaries/<yyyy>/<mm>/<dd>/<run id>.json              what a run did, kept for good
     runs/<yyyy>/<mm>/<dd>/<run id>/orders.json            working files of a run, expire: its orders,
     runs/<yyyy>/<mm>/<dd>/<run id>/outcomes/<first>.json  the outcomes of one task's orders,
+    runs/<yyyy>/<mm>/<dd>/<run id>/outcomes/later.json    those of orders that a later run processed,
     runs/<yyyy>/<mm>/<dd>/<run id>/alerts.json            and which alerts were delivered
 """
 
@@ -37,9 +38,19 @@ def order_id(run_id: str, index: int) -> str:
     return hashlib.sha256(f"{run_id}/{index}".encode()).hexdigest()
 
 
+def runs_prefix(day: date) -> str:
+    """What the keys of a day's working files begin with, before the id of the run."""
+    return f"runs/{_path(day)}/"
+
+
 def orders_key(day: date, run_id: str) -> str:
     """Key of a run's orders."""
-    return f"runs/{_path(day)}/{run_id}/{_ORDERS}"
+    return f"{runs_prefix(day)}{run_id}/{_ORDERS}"
+
+
+def later_key(orders: str) -> str:
+    """Key of the outcomes of orders that a later run processed, for the orders at key ``orders``."""
+    return f"{orders.removesuffix(_ORDERS)}outcomes/later.json"
 
 
 def alerts_key(orders: str) -> str:

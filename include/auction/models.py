@@ -28,11 +28,13 @@ class Orders:
         run_id: the run's id.
         day: UTC day under which they are stored.
         items: in Lambda A's order; an order is known by its index.
+        function: Lambda B of the run, for whoever has to finish it; None where it is not known.
     """
 
     run_id: str
     day: date
     items: tuple[Any, ...]
+    function: str | None = None
 
     @classmethod
     def find(cls, s3: S3Client, uri: str) -> Self | None:
@@ -40,7 +42,8 @@ class Orders:
         document = get_json(s3, *split_place(uri))
         if document is None:
             return None
-        return cls(document["run_id"], date.fromisoformat(document["date"]), tuple(document["orders"]))
+        day, items = date.fromisoformat(document["date"]), tuple(document["orders"])
+        return cls(document["run_id"], day, items, document.get("function"))
 
     @classmethod
     def load(cls, s3: S3Client, uri: str) -> Self:
@@ -56,7 +59,12 @@ class Orders:
         Returns:
             the orders that are there now.
         """
-        document = {"run_id": self.run_id, "date": self.day.isoformat(), "orders": self.items}
+        document = {
+            "run_id": self.run_id,
+            "date": self.day.isoformat(),
+            "function": self.function,
+            "orders": self.items,
+        }
         return self if create_json(s3, *split_place(uri), document) else self.load(s3, uri)
 
     def id_of(self, index: int) -> str:

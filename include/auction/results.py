@@ -38,6 +38,7 @@ class ResultsPoller:
         uri: ``s3://bucket/key`` of the run's orders.
         run_id: the run's id.
         day: UTC day under which they are stored.
+        order_function: Lambda B, which is saved with the orders.
     """
 
     s3: S3Client
@@ -46,6 +47,7 @@ class ResultsPoller:
     uri: str
     run_id: str
     day: date
+    order_function: str | None = None
     _given: list[Any] | None = field(default=None, init=False)
 
     def find(self) -> Orders | None:
@@ -88,4 +90,4 @@ class ResultsPoller:
                 raise InvalidAnswerError(f"function {self.function_name}: {error}") from error
         if self._given is None:
             return None
-        return Orders(self.run_id, self.day, tuple(self._given)).save(self.s3, self.uri)
+        return Orders(self.run_id, self.day, tuple(self._given), self.order_function).save(self.s3, self.uri)

@@ -1,4 +1,5 @@
-"""The steps of a run once its orders are known: hand them over to Lambda B, process a slice of them, account for all.
+"""The steps of a run once its orders are known: hand them over to Lambda B, process a slice of them, account for all;
+and what later runs finish of one that was cut off.
 
 Errors of S3 are StorageUnavailableError where a retry may work and StorageRefusedError where it will not.
 """
@@ -11,14 +12,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING, Self
 
 from include.auction.alerts import DeliveryRecord
 from include.auction.deadlines import GRACE, HANDOVER, LAST_ANSWER, LAST_ORDER, MAX_RESULTS, RunDeadlines
 from include.auction.functions import OrderFunction
-from include.auction.keys import alerts_key
+from include.auction.keys import alerts_key, later_key, orders_key, runs_prefix, summary_key
 from include.auction.models import OrderOutcome, Orders, Result, Summary
-from include.clients.s3 import split_place
+from include.clients.s3 import s3_errors, split_place
 from include.errors import OrdersFailedError, PipelineError, RetryableOrdersError
 from include.mapped_work import SAVE_EVERY_SECONDS, MappedWork, OutcomeFile, Slice, raise_for_failures
 
@@ -147,12 +149,58 @@ class AuctionRun:
         )
         return Summary(orders.run_id, orders.day, outcomes)
 
+    def finish(
+        self, slices: Sequence[Slice], function: OrderFunction, *, deadlines: RunDeadlines, concurrency: int
+    ) -> Summary:
+        """Do what the run left open when it ended without a summary.
+
+        Gives every order that nobody settled to Lambda B, once, and accounts for all.
+
+        Args:
+            slices: what its tasks were given, as far as it is known: outcomes are looked for there.
+            function: Lambda B.
+            deadlines: those of the run that finishes this one.
+            concurrency: invocations at once.
+        """
+        work, orders = self._work(slices, 0), self.orders
+
+        def read(piece: Slice) -> list[OrderOutcome]:
+            return work.file(piece).current(planned_at=0, succeeded=True, lasting=bool)
+
+        with ThreadPoolExecutor(_WRITERS) as readers:
+            found = [outcome for left in readers.map(read, slices) for outcome in left]
+        outcomes = {outcome.index: outcome for outcome in found if not outcome.retryable}
+        file = OutcomeFile(OrderOutcome, self._s3, self._bucket, later_key(self._key), clear_number=0)
+        processor = OrderProcessor(orders, function, file, concurrency, deadlines)
+        left = [index for index in range(len(orders.items)) if index not in outcomes]
+        outcomes |= {outcome.index: outcome for outcome in processor.process(left)}
+        return Summary(orders.run_id, orders.day, tuple(outcomes[index] for index in range(len(orders.items))))
+
     def delivery_record(self) -> DeliveryRecord:
         """Which of the run's alerts earlier summaries delivered."""
         return DeliveryRecord(self._s3, self._bucket, alerts_key(self._key))
 
     def _work(self, slices: Sequence[Slice], clear_number: int) -> MappedWork[OrderOutcome]:
         return MappedWork(OrderOutcome, self._s3, self._bucket, self._key, slices, clear_number)
+
+
+def unfinished_runs(s3: S3Client, bucket: str, days: Iterable[date]) -> dict[str, str]:
+    """The runs of these days that have orders and no summary: under way, or ended without one.
+
+    Returns:
+        ``s3://bucket/key`` of the orders by run id.
+    """
+    found = {}
+    for day in days:
+        with s3_errors(f"list s3://{bucket}/{runs_prefix(day)}"):
+            runs = s3.list_objects_v2(Bucket=bucket, Prefix=runs_prefix(day), Delimiter="/").get("CommonPrefixes", [])
+            summaries = s3.list_objects_v2(Bucket=bucket, Prefix=summary_key(day, "").removesuffix(".json"))
+        summarized = {entry["Key"] for entry in summaries.get("Contents", [])}
+        for run in runs:
+            run_id = run["Prefix"].removeprefix(runs_prefix(day)).removesuffix("/")
+            if summary_key(day, run_id) not in summarized:
+                found[run_id] = f"s3://{bucket}/{orders_key(day, run_id)}"
+    return found
 
 
 TIME_UP = "the run's time was up; clear the task to process the order"

@@ -135,10 +135,10 @@ def succeeded(states: Mapping[str, str | None], task_id: str, count: int) -> lis
     return [index for index in range(count) if states.get(f"{task_id}_{index}") == "success"]
 
 
-def log_links(context: Context) -> Callable[[str, int | None], str]:
-    """Makes links to the logs of the run, by task id and map index."""
+def log_links(context: Context, run_id: str | None = None) -> Callable[[str, int | None], str]:
+    """Makes links to the logs of the run, or of another one of its DAG, by task id and map index."""
     base = conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
-    run = f"{base}/dags/{context['dag'].dag_id}/runs/{quote(context['dag_run'].run_id)}"
+    run = f"{base}/dags/{context['dag'].dag_id}/runs/{quote(run_id or context['dag_run'].run_id)}"
 
     def url(task_id: str, map_index: int | None) -> str:
         mapped = "" if map_index is None else f"/mapped/{map_index}"

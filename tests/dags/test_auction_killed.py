@@ -1,21 +1,27 @@
-"""A triggerer that dies at any step of an auction: each order is stored once, each alert sent once."""
+"""Processes that die at any step of an auction: each order is stored once, each alert sent once."""
 
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_ext.ids import ENERGY_AUCTION
+from airflow_ext.ids import ENERGY_AUCTION, XComKey
+from airflow_ext.triggers import lambda_result
 from airflow_ext.triggers.lambda_result import Wait
-from tests.dags.auction import begin, end, fire, process_all, summarize
+from include.auction.alerts import WAIT_TASK
+from include.auction.deadlines import LAST_ORDER
+from tests.dags.auction import SUMMARY_TASK, begin, end, fire, process_all, summarize, wait_for_results
 from tests.worlds.airflow import FakeRun
 from tests.worlds.auction import A, AuctionWorld, B
+from tests.worlds.s3 import s3_error
 
 STATUSES = ["accepted", "rejected", "accepted", "rejected", "accepted"]
 
@@ -82,4 +88,122 @@ def test_triggerer_that_dies_at_any_step_costs_no_order_and_no_alert(group: int)
             assert at > 2 * len(STATUSES), "it died at no step"
             assert len(world.functions.asked(A)) == 2
             assert len(world.functions.asked(B)) == len(STATUSES), "the tasks find their orders settled"
+            return
+
+
+def later(run: FakeRun, **more: Any) -> FakeRun:
+    """The run five minutes later, which has no results; ``run`` has failed."""
+    start = (run.start_date or datetime.now(UTC)) + timedelta(minutes=5)
+    following = FakeRun(run_id="scheduled__later", dag_id=ENERGY_AUCTION, start_date=datetime.now(UTC), **more)
+    following.run_after = start
+    following.other_runs = {run.run_id: "failed"} | following.other_runs
+    following.states[WAIT_TASK] = "skipped"
+    return following
+
+
+def cut_off(world: AuctionWorld, *, processed: int) -> FakeRun:
+    """A run whose worker is lost in a mapped task, so that its time is up before its summary."""
+    run = FakeRun(dag_id=ENERGY_AUCTION, start_date=datetime.now(UTC), run_after=datetime.now(UTC))
+    world.give(*STATUSES)
+    process_all(run, wait_for_results(run)[:processed])
+    return run
+
+
+def skipped(run: FakeRun) -> None:
+    """The summary of a run without results."""
+    with pytest.raises(AirflowSkipException):
+        summarize(run)
+
+
+def summary_of(world: AuctionWorld, run: FakeRun) -> dict[str, Any] | None:
+    (key,) = [key for key in world.s3.keys("summaries/") if run.run_id in key] or [None]
+    return None if key is None else json.loads(world.s3.bodies(key)[-1] or b"")
+
+
+@pytest.mark.parametrize("processed", range(len(STATUSES) + 1))
+def test_next_run_finishes_and_reports_what_a_lost_worker_left_open(processed: int) -> None:
+    with AuctionWorld().attached() as world:
+        run = cut_off(world, processed=processed)
+        assert world.wire.sns == []
+        skipped(later(run))
+        summary = summary_of(world, run)
+        assert summary is not None
+        assert [summary[name] for name in ("total", "accepted", "rejected", "errored")] == [5, 3, 2, 0]
+        assert [len(world.s3.bodies(key)) for key in world.orders()] == [1, 1, 1]
+        assert (len(world.wire.sns), len(world.wire.slack)) == (2, 2)
+        assert all(run.run_id in message["Message"] for message in world.wire.sns)
+        assert len(world.functions.asked(B)) == len(STATUSES), "what is settled is not given to Lambda B again"
+        skipped(later(run))
+        assert (len(world.functions.asked(B)), len(world.wire.sns)) == (len(STATUSES), 2), "it is finished once"
+
+
+def test_result_of_the_run_that_finishes_another_is_its_own() -> None:
+    with AuctionWorld().attached() as world:
+        run = cut_off(world, processed=2)
+        following = later(run)
+        skipped(following)
+        assert following.pushed(SUMMARY_TASK, XComKey.ALERTED) is None, "its own failure would not be alerted"
+        summary = summary_of(world, following)
+        assert summary is not None
+        assert summary["total"] == 0
+
+
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_run_that_is_under_way_is_left_alone(state: str) -> None:
+    with AuctionWorld().attached() as world:
+        run = cut_off(world, processed=2)
+        skipped(later(run, other_runs={run.run_id: state}))
+        assert summary_of(world, run) is None
+        assert len(world.functions.asked(B)) == 2
+
+
+def test_run_without_time_leaves_the_earlier_one_to_the_next() -> None:
+    with AuctionWorld().attached() as world:
+        run = cut_off(world, processed=2)
+        following = later(run)
+        following.start_date = datetime.now(UTC) - timedelta(seconds=LAST_ORDER - 5)
+        skipped(following)
+        assert summary_of(world, run) is None
+        skipped(later(run))
+        assert summary_of(world, run) is not None
+
+
+def test_orders_go_to_the_function_that_their_run_named() -> None:
+    """Not to that of the run that finishes it, whose params may be others."""
+    with AuctionWorld().attached() as world:
+        world.functions.functions["mine"] = lambda order: {"key": "mine"}
+        run = FakeRun(dag_id=ENERGY_AUCTION, start_date=datetime.now(UTC), run_after=datetime.now(UTC))
+        world.give("accepted")
+        with run.task(WAIT_TASK) as context:
+            lambda_result.begin(context, A, "mine")
+        skipped(later(run, params={"function_b": B}))
+        assert (len(world.functions.asked("mine")), len(world.functions.asked(B))) == (1, 0)
+
+
+def test_earlier_run_that_cannot_be_finished_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(request: dict[str, Any]) -> None:
+        raise s3_error("AccessDenied", "ListObjectsV2")
+
+    with AuctionWorld().attached() as world:
+        run = cut_off(world, processed=2)
+        world.s3.before["ListObjectsV2"] = fail
+        skipped(later(run))
+        assert "an earlier run could not be finished: StorageRefusedError" in caplog.text
+
+
+def test_run_that_dies_while_it_finishes_another_leaves_it_to_the_next() -> None:
+    for at in itertools.count():
+        with AuctionWorld().attached() as world:
+            run = cut_off(world, processed=2)
+            with dying(world, at) as dead, suppress(Killed):
+                skipped(later(run))
+            skipped(later(run))
+            summary = summary_of(world, run)
+            assert summary is not None, at
+            assert (summary["accepted"], summary["rejected"], summary["errored"]) == (3, 2, 0), at
+            assert [len(world.s3.bodies(key)) for key in world.orders()] == [1, 1, 1], at
+            # At least once: the record of what was delivered may be what was not written.
+            assert len(world.wire.sns) in (2, 4), at
+        if not dead.is_set():
+            assert at > len(STATUSES)
             return

@@ -120,6 +120,24 @@ class FakeS3:
         """Keys of the objects that begin with ``prefix``."""
         return sorted(key for key in self.objects if key.startswith(prefix))
 
+    def present(self, prefix: str = "") -> list[str]:
+        """Keys that hold an object and no delete marker."""
+        return [key for key in self.keys(prefix) if self._latest(key) is not None]
+
+    def list_objects_v2(self, **request: Any) -> dict[str, Any]:
+        """One page; ``Delimiter`` rolls up what lies deeper."""
+        self._enter("ListObjectsV2", request)
+        prefix, delimiter = request["Prefix"], request.get("Delimiter")
+        found, folders = [], set()
+        for key in self.present(prefix):
+            name, cut, _ = key.removeprefix(prefix).partition(delimiter) if delimiter else (key, "", "")
+            if cut:
+                folders.add(f"{prefix}{name}{cut}")
+            else:
+                found.append({"Key": key, "ETag": self._live(key).etag})
+        most = request.get("MaxKeys", 1000)
+        return {"Contents": found[:most], "CommonPrefixes": [{"Prefix": folder} for folder in sorted(folders)]}
+
     def _enter(self, operation: str, request: dict[str, Any]) -> None:
         self.calls[operation] += 1
         if operation in self.before:
@@ -130,6 +148,11 @@ class FakeS3:
     def _latest(self, key: str) -> Version | None:
         versions = self.objects.get(key, [])
         return versions[-1] if versions and versions[-1].body is not None else None
+
+    def _live(self, key: str) -> Version:
+        found = self._latest(key)
+        assert found is not None, key
+        return found
 
     @staticmethod
     def _describe(version: Version) -> dict[str, Any]:
@@ -168,10 +191,6 @@ class FakeIngestBucket(FakeS3):
         """Put a file, as a partner does; returns its ETag without quotes."""
         etag: str = self.put_object(Bucket=BUCKET, Key=key, Body=body, Metadata=metadata)["ETag"]
         return etag.strip('"')
-
-    def present(self, prefix: str = "") -> list[str]:
-        """Keys that hold an object and no delete marker."""
-        return [key for key in self.keys(prefix) if self._latest(key) is not None]
 
     def body(self, key: str) -> bytes:
         """What lies under a key now."""
@@ -233,20 +252,6 @@ class FakeIngestBucket(FakeS3):
     def get_paginator(self, operation: str) -> _Pages:
         return _Pages({"list_objects_v2": self._list_objects, "list_object_versions": self._list_versions}[operation])
 
-    def list_objects_v2(self, **request: Any) -> dict[str, Any]:
-        """One page; ``Delimiter`` rolls up what lies deeper."""
-        self._enter("ListObjectsV2", request)
-        prefix, delimiter = request["Prefix"], request.get("Delimiter")
-        found, folders = [], set()
-        for key in self.present(prefix):
-            name, cut, _ = key.removeprefix(prefix).partition(delimiter) if delimiter else (key, "", "")
-            if cut:
-                folders.add(f"{prefix}{name}{cut}")
-            else:
-                found.append({"Key": key, "ETag": self._live(key).etag})
-        most = request.get("MaxKeys", 1000)
-        return {"Contents": found[:most], "CommonPrefixes": [{"Prefix": folder} for folder in sorted(folders)]}
-
     def _list_objects(self, **request: Any) -> Iterator[dict[str, Any]]:
         self._enter("ListObjectsV2", request)
         keys = self.present(request["Prefix"])
@@ -275,11 +280,6 @@ class FakeIngestBucket(FakeS3):
         time = EPOCH + timedelta(seconds=int(version.id[1:]) // self.changes_per_second)
         content = {"ETag": version.etag, "Size": len(version.body)} if version.body is not None else {}
         return {**described, "LastModified": time, **content}
-
-    def _live(self, key: str) -> Version:
-        found = self._latest(key)
-        assert found is not None, key
-        return found
 
     def _version(self, key: str, wanted: str | None) -> Version:
         found = self._latest(key)

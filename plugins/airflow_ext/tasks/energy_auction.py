@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import functools
 import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_ext.hooks.aws import AwsSession, lambda_client, s3_client
-from airflow_ext.ids import XComKey
-from airflow_ext.metrics import KILLED, RunReport, succeeded, task_states
+from airflow_ext.ids import ENERGY_AUCTION, XComKey
+from airflow_ext.metrics import KILLED, RunReport, log_links, succeeded, task_states
 from airflow_ext.notifications.channels import AT_ONCE, open_channels
-from airflow_ext.notifications.failure_callback import record_alerted, record_failure
+from airflow_ext.notifications.failure_callback import record_alerted, record_failure, safe_text
 from airflow_ext.outside import outside
 from airflow_ext.settings import load_settings
+from include.alerts import RunRef
 from include.auction.alerts import ORDER_TASK, WAIT_TASK, deliver, no_orders, order_alerts
-from include.auction.deadlines import RunDeadlines
+from include.auction.deadlines import LAST_ORDER, RunDeadlines
 from include.auction.functions import OrderFunction
 from include.auction.keys import auction_day
 from include.auction.models import Result, Summary, slice_of
-from include.auction.run import AuctionRun, raise_for_orders
+from include.auction.run import AuctionRun, raise_for_orders, unfinished_runs
 from include.clients.lambda_function import FunctionClient
 from include.errors import OrdersFailedError, PipelineError
 
@@ -75,19 +77,25 @@ def summarize(context: Context) -> dict[str, Any]:
     """
     with record_failure(context["ti"]):
         settings = load_settings()
-        report = RunReport(context, settings)
-        waited = task_states(context, WAIT_TASK).get(WAIT_TASK)
-        works = report.pull(WAIT_TASK)
-        if waited == "success" and works is not None:
-            return _account(context, settings, report, works)
-        if waited != "skipped":
-            _end_without_orders(context, settings, report, waited)
-        reason = report.pull(WAIT_TASK, XComKey.NO_RESULTS) or f"{WAIT_TASK} was skipped"
-        summary = _without_orders(context, reason)
-        key = _save(settings, summary)
-        _count(report, summary)
-        _push(report, summary, key)
-    # Outside the block: this is no failure.
+        try:
+            return _summarize(context, settings)
+        finally:
+            _finish_earlier(context, settings)
+
+
+def _summarize(context: Context, settings: Settings) -> dict[str, Any]:
+    report = RunReport(context, settings)
+    waited = task_states(context, WAIT_TASK).get(WAIT_TASK)
+    works = report.pull(WAIT_TASK)
+    if waited == "success" and works is not None:
+        return _account(context, settings, report, works)
+    if waited != "skipped":
+        _end_without_orders(context, settings, report, waited)
+    reason = report.pull(WAIT_TASK, XComKey.NO_RESULTS) or f"{WAIT_TASK} was skipped"
+    summary = _without_orders(context, reason)
+    key = _save(settings, summary)
+    _count(report, summary)
+    _push(report, summary, key)
     raise AirflowSkipException(reason)
 
 
@@ -104,7 +112,10 @@ def _account(context: Context, settings: Settings, report: RunReport, works: Seq
     )
     key = _save(settings, summary)
     alerts = order_alerts(report.run, summary, slices)
-    _count(report, summary, undelivered=_send(context, settings, alerts, run) if alerts else 0)
+    undelivered, channels = _send(context, settings, alerts, run)
+    if alerts:
+        record_alerted(context, channels)
+    _count(report, summary, undelivered=undelivered)
     document, counts = _push(report, summary, key), summary.counts
     if counts["errored"]:
         raise OrdersFailedError(
@@ -154,8 +165,10 @@ def _push(report: RunReport, summary: Summary, key: str) -> dict[str, Any]:
     return report.push({**document, **short, **truncated, "summary": key})
 
 
-def _send(context: Context, settings: Settings, alerts: Mapping[str, Alert], run: AuctionRun) -> int:
-    """Send the alerts; how many messages were not delivered."""
+def _send(context: Context, settings: Settings, alerts: Mapping[str, Alert], run: AuctionRun) -> tuple[int, set[str]]:
+    """Send the alerts; how many messages were not delivered, and the channels that took any."""
+    if not alerts:
+        return 0, set()
     seconds = RunDeadlines.of(context["dag_run"].start_date).alerts()
     channels = open_channels(context, topic_arn=settings.alerts_topic_arn, seconds=seconds, attempts=1)
     record = run.delivery_record()
@@ -168,8 +181,7 @@ def _send(context: Context, settings: Settings, alerts: Mapping[str, Alert], run
         sleep=outside.sleep,
         clock=outside.monotonic,
     )
-    record_alerted(context, {channel for name in alerts for channel in record.channels_of(name)})
-    return undelivered
+    return undelivered, {channel for name in alerts for channel in record.channels_of(name)}
 
 
 def _count(report: RunReport, summary: Summary | None, *, undelivered: int = 0) -> None:
@@ -178,3 +190,47 @@ def _count(report: RunReport, summary: Summary | None, *, undelivered: int = 0) 
     values = {f"{result.capitalize()}Orders": counts.get(result, 0) for result in Result}
     failed = summary is None or counts["errored"] > 0
     report.count({**values, "UndeliveredAlerts": undelivered}, failed=failed)
+
+
+FINISH_SECONDS = 10.0
+"""Left for orders, so that an earlier run is finished; else the next run does it."""
+
+
+def _finish_earlier(context: Context, settings: Settings) -> None:
+    """Finish runs of this and the last day that ended without a summary, as when a worker was lost.
+
+    Never raises: whatever happens here, the result of this run stands. What fails is left to the next run.
+    """
+    dag_run = context["dag_run"]
+    deadlines, bucket = RunDeadlines.of(dag_run.start_date), settings.order_results_bucket
+    today = auction_day(logical_date=dag_run.logical_date, run_after=dag_run.run_after)
+    try:
+        for run_id, uri in unfinished_runs(s3_client(), bucket, (today - timedelta(days=1), today)).items():
+            if run_id == dag_run.run_id or _under_way(context, run_id):
+                continue
+            if deadlines.left(LAST_ORDER) < FINISH_SECONDS:
+                log.warning("run %s ended without a summary; the next run finishes it", run_id)
+                return
+            log.warning("run %s ended without a summary: finishing it", run_id)
+            _finish(context, settings, AuctionRun.load(uri, s3_client()), deadlines)
+    except Exception as error:  # noqa: BLE001 - see above
+        log.error("an earlier run could not be finished: %s: %s", type(error).__name__, safe_text(error))
+
+
+def _under_way(context: Context, run_id: str) -> bool:
+    dag_id = context["dag"].dag_id
+    return context["ti"].get_dr_count(dag_id=dag_id, run_ids=[run_id], states=["queued", "running"]) > 0
+
+
+def _finish(context: Context, settings: Settings, run: AuctionRun, deadlines: RunDeadlines) -> None:
+    concurrency = settings.auction_concurrency
+    slices = run.orders.cut(max_tasks=settings.max_mapped_orders, per_task=settings.orders_per_task)
+    functions = FunctionClient(lambda_client(max_connections=concurrency))
+    function_name = run.orders.function or context["params"]["function_b"]
+    function = OrderFunction(functions, function_name, lambda: settings.rejection_errors)
+    summary = run.finish(slices, function, deadlines=deadlines, concurrency=concurrency)
+    run_id = summary.run_id
+    ref = RunRef(ENERGY_AUCTION, run_id, log_links(context, run_id))
+    undelivered, _ = _send(context, settings, order_alerts(ref, summary, slices), run)
+    _save(settings, summary)
+    _count(RunReport(context, settings), summary, undelivered=undelivered)

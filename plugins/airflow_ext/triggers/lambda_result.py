@@ -96,8 +96,15 @@ class Wait:
         """Polls Lambda A; reads the connection, so not in an event loop."""
         session = AwsSession()
         functions = FunctionClient(lambda_client(max_connections=AT_ONCE, session=session))
-        day = date.fromisoformat(self.day)
-        return ResultsPoller(s3_client(session=session), functions, self.function_name, self.orders, self.run_id, day)
+        return ResultsPoller(
+            s3_client(session=session),
+            functions,
+            self.function_name,
+            self.orders,
+            self.run_id,
+            date.fromisoformat(self.day),
+            self.order_function,
+        )
 
     def pause(self, poller: ResultsPoller) -> float | None:
         """Seconds until the next poll, or None when the time is up; to save orders there is a little more of it.
