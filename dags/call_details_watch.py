@@ -7,8 +7,8 @@ long file never delays the next.
 **Schedule.** Continuous, one round at a time. A round ends when files were dropped, or after ten minutes without any;
 it then starts the runs of claims that have none.
 
-**Reads.** `incoming/` of the ingest bucket; the ledger table; the Variable `settings` (`ingest_bucket`,
-`ingest_ledger_table`).
+**Reads.** `incoming/` of the ingest bucket (setting `incoming_prefix`), without the names of uploads under way
+(`ignored_names`); the ledger table; the Variable `settings`.
 
 **Writes.** Claims in the ledger; `processing/<etag>/<name>`. A file that was ingested before (same bytes, same key) is
 deleted from `incoming/` and gets no second run; the bucket keeps its version for a month. If that run failed, or could

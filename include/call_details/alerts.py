@@ -77,9 +77,19 @@ def no_receipt(*, pipeline: str, run_id: str, reason: str, log_url: LogUrl) -> A
 def left_alert(left: Sequence[LeftFile], *, pipeline: str, run_id: str, log_url: LogUrl) -> Alert:
     """The alert of files that cannot be taken in."""
     failures = [Failure(f"file {each.key}", each.reason, CLAIM_TASK, None, log_url(CLAIM_TASK, None)) for each in left]
-    headline = f"{len(left):,} files stay under incoming/, as they cannot be taken in"
+    headline = f"{len(left):,} files stay where they were dropped, as they cannot be taken in"
     facts = ["each round tries them again; a file that is still left after a day is reported again"]
     return Alert(Severity.ERROR, pipeline, run_id, headline, facts, failures)
+
+
+def beside_alert(beside: Sequence[LeftFile], *, pipeline: str, run_id: str, log_url: LogUrl) -> Alert:
+    """The alert of files that nothing takes."""
+    failures = [
+        Failure(f"file {each.key}", each.reason, CLAIM_TASK, None, log_url(CLAIM_TASK, None)) for each in beside
+    ]
+    headline = f"{len(beside):,} files were dropped where none are taken"
+    facts = ["they stay where they are, and are reported this once"]
+    return Alert(Severity.WARNING, pipeline, run_id, headline, facts, failures)
 
 
 def replay_alert(result: ReplayResult, *, pipeline: str, run_id: str, log_url: LogUrl) -> Alert:

@@ -2,7 +2,7 @@
 
 They are the same whoever makes them, and however often::
 
-    incoming/<name>                             where files are dropped
+    incoming/<name>                             where files are dropped (setting incoming_prefix)
     processing/<etag>/<name>                    claimed
     processed/<yyyy>/<mm>/<dd>/<etag>/<name>    accounted for, the UTC day on which it was
     failed/<etag>/<name>                        cannot be read
@@ -10,10 +10,11 @@ They are the same whoever makes them, and however often::
     plans/<key>.<etag>/<round>.json             how it was cut; expires
     dead-letter/<key>/<batch>.json              the request body of a batch that could not be delivered
 
-``<key>`` is the key under which the file was dropped, with its ``incoming/``; ``<name>`` is without. The ETag keeps two
-versions of a file apart, of which one may arrive while the other is being read; the bodies of dead letters are told
-apart by the bucket's own version ids. S3 allows 1,024 bytes for a key: the end of a key that is too long is
-replaced by ``~`` and a digest of it.
+``<key>`` is the key under which the file was dropped, with its ``incoming/``; ``<name>`` is without. Of a file that
+was dropped elsewhere, ``<name>`` is ``~/`` and its whole key: so moved files tell where they came from, whatever the
+setting is by then. The ETag keeps two versions of a file apart, of which one may arrive while the other is being read;
+the bodies of dead letters are told apart by the bucket's own version ids. S3 allows 1,024 bytes for a key: the end of
+a key that is too long is replaced by ``~`` and a digest of it.
 """
 
 from __future__ import annotations
@@ -21,13 +22,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import dataclass
 from datetime import date
+from fnmatch import fnmatchcase
 
 from include.call_details.models import FileVersion
 from include.errors import InvalidInputError
 
 INCOMING = "incoming/"
 PROCESSED = "processed/"
+OWN_PREFIXES = ("processing/", PROCESSED, "failed/", "receipts/", "plans/", "dead-letter/")
+
+_ELSEWHERE = "~/"
 
 _MAX_BYTES = 1024
 _DIGEST = 32
@@ -41,16 +47,41 @@ _READABLE = 100
 _IDENTITY_DIGEST = 24
 
 
-def is_dropped_file(key: str) -> bool:
-    """Whether a key is that of a file to ingest, and not a folder that some console made."""
-    return key.startswith(INCOMING) and not key.endswith("/")
+@dataclass(frozen=True)
+class Incoming:
+    """Which objects of the bucket are dropped files.
+
+    Args:
+        prefix: of their keys; empty = the whole bucket, but for the project's own prefixes.
+        ignored: patterns of names (``fnmatch``, in any case) that an upload still under way has.
+    """
+
+    prefix: str
+    ignored: tuple[str, ...]
+
+    def takes(self, key: str) -> bool:
+        """Whether a key is that of a file to ingest."""
+        return key.startswith(self.prefix) and is_file(key) and not self._ignores(key)
+
+    def lies_beside(self, key: str) -> bool:
+        """Whether a key is that of a file which was dropped, but not under the prefix."""
+        return not key.startswith(self.prefix) and is_file(key) and not self._ignores(key)
+
+    def _ignores(self, key: str) -> bool:
+        name = key.rpartition("/")[2].lower()
+        return any(fnmatchcase(name, pattern.lower()) for pattern in self.ignored)
+
+
+def is_file(key: str) -> bool:
+    """Whether a file may have been dropped under a key: not a folder marker, and not what the project itself wrote."""
+    return bool(key) and not key.endswith("/") and not key.startswith(OWN_PREFIXES)
 
 
 def processing_key(file: FileVersion) -> str:
     """Where a claimed file is moved to.
 
     Raises:
-        InvalidInputError: it was not dropped under ``incoming/``.
+        InvalidInputError: no file can be dropped under its key.
     """
     return _fit(f"processing/{file.etag}/", _name(file))
 
@@ -59,7 +90,7 @@ def processed_key(file: FileVersion, day: date) -> str:
     """Where a file goes that was accounted for on ``day`` (UTC).
 
     Raises:
-        InvalidInputError: it was not dropped under ``incoming/``.
+        InvalidInputError: no file can be dropped under its key.
     """
     return _fit(f"{PROCESSED}{day.isoformat().replace('-', '/')}/{file.etag}/", _name(file))
 
@@ -68,7 +99,7 @@ def failed_key(file: FileVersion) -> str:
     """Where a file goes that cannot be read.
 
     Raises:
-        InvalidInputError: it was not dropped under ``incoming/``.
+        InvalidInputError: no file can be dropped under its key.
     """
     return _fit(f"failed/{file.etag}/", _name(file))
 
@@ -93,13 +124,16 @@ def origin(bucket: str, key: str) -> FileVersion | None:
     found = _MOVED.fullmatch(key)
     if found is None or (len(key.encode()) >= _CUT_BYTES and _CUT.search(key)):
         return None
-    return FileVersion(bucket, f"{INCOMING}{found['name']}", found["etag"])
+    name = found["name"]
+    key = name.removeprefix(_ELSEWHERE) if name.startswith(_ELSEWHERE) else f"{INCOMING}{name}"
+    return FileVersion(bucket, key, found["etag"])
 
 
 def _name(file: FileVersion) -> str:
-    if not is_dropped_file(file.key):
-        raise InvalidInputError(f"key {file.key!r} is not a file under {INCOMING}: drop it there to have it ingested")
-    return file.key.removeprefix(INCOMING)
+    if not is_file(file.key):
+        raise InvalidInputError(f"key {file.key!r} is not one under which a file can be dropped")
+    name = file.key.removeprefix(INCOMING)
+    return name if file.key.startswith(INCOMING) and not name.startswith(_ELSEWHERE) else f"{_ELSEWHERE}{file.key}"
 
 
 def _fit(before: str, own: str, after: str = "") -> str:

@@ -13,10 +13,9 @@ from datetime import UTC, datetime
 from include.call_details.batches import timestamp
 from include.call_details.content import exactly, read_text
 from include.call_details.keys import (
-    INCOMING,
     failed_key,
     file_version,
-    is_dropped_file,
+    is_file,
     origin,
     plan_key,
     processing_key,
@@ -53,8 +52,8 @@ def resolve(store: FileStore, key: str, etag: str | None) -> FileVersion:
     moved = origin(store.bucket, key)
     if moved is not None:
         return moved
-    if not is_dropped_file(key):
-        raise InvalidInputError(f"param key: {key!r} is no file under {INCOMING}, nor one that was moved from there")
+    if not is_file(key):
+        raise InvalidInputError(f"param key: {key!r} is not one under which a file can be dropped, nor a moved file's")
     if etag:
         return file_version(store.bucket, key, etag)
     there = store.head(key)

@@ -5,7 +5,7 @@ Every method may also raise StorageUnavailableError (S3 failed: a retry may work
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
-from include.call_details.keys import INCOMING
 from include.clients.aws import error_code
 from include.clients.s3 import get_json, put_json, s3_errors
 from include.errors import FileChangedError
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import ObjectVersionTypeDef
+    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, ObjectVersionTypeDef
 
 BLOCK_BYTES = 4 * 1024 * 1024
 """Bytes of one read: each is a request of its own, so that no connection waits while its reader is busy."""
@@ -72,13 +71,41 @@ class FileStore:
         self._block_bytes = block_bytes
         self._largest_copy = largest_copy
 
-    def dropped_keys(self) -> Iterator[str]:
-        """All keys under ``incoming/``, in their order, page by page."""
-        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=INCOMING)
-        with s3_errors(f"list s3://{self.bucket}/{INCOMING}"):
+    def keys(self, prefix: str) -> Iterator[str]:
+        """All keys that begin with a prefix, in their order, page by page."""
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        with s3_errors(f"list {self._uri(prefix)}"):
             for page in pages:
                 for found in page.get("Contents", ()):
                     yield found["Key"]
+
+    def beside(self, prefix: str, *, own: Sequence[str], limit: int) -> list[StoredFile]:
+        """Objects that are neither under a prefix nor under ``own`` ones; of each folder beside them the first.
+
+        Args:
+            prefix: empty, or the name of a folder.
+            own: prefixes to leave out.
+            limit: so many of a folder, and no more in all.
+        """
+        found: list[StoredFile] = []
+        # What is beside the prefix, is beside one of the folders on its way.
+        steps = prefix.split("/")[:-1]
+        waiting = ["/".join([*steps[:depth], ""]) for depth in range(len(steps))]
+        for folder in waiting:
+            page = self._page(folder, limit, Delimiter="/")
+            found += _listed(page)
+            for each in page.get("CommonPrefixes", ()):
+                if (
+                    len(found) < limit
+                    and not each["Prefix"].startswith((prefix, *own))
+                    and each["Prefix"] not in waiting
+                ):
+                    found += _listed(self._page(each["Prefix"], limit - len(found)))
+        return found[:limit]
+
+    def _page(self, prefix: str, most: int, **more: Any) -> ListObjectsV2OutputTypeDef:
+        with s3_errors(f"list {self._uri(prefix)}"):
+            return self._s3.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=most, **more)
 
     def head(self, key: str) -> StoredFile | None:
         """The object under a key, or None."""
@@ -231,3 +258,7 @@ def _version_id(found: Mapping[str, Any]) -> str | None:
     # A bucket without versions calls its only one "null".
     version_id: str | None = found.get("VersionId")
     return None if version_id == "null" else version_id
+
+
+def _listed(page: ListObjectsV2OutputTypeDef) -> list[StoredFile]:
+    return [StoredFile(found["Key"], found["ETag"], found["Size"]) for found in page.get("Contents", ())]

@@ -1,7 +1,7 @@
 """What a round of the watcher does: each dropped file version gets an owner, leaves ``incoming/``, and needs a run.
 
-A file that cannot be taken in keeps no other from it. It stays under ``incoming/`` and is found by every round, several
-times an hour; people are alerted once, and once more every day.
+A file that cannot be taken in keeps no other from it. It stays where it is and is found by every round, several times
+an hour; people are alerted once, and once more every day. A file that was dropped beside the prefix is reported once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import batched
 
-from include.call_details.keys import file_version, is_dropped_file, processing_key, run_id
+from include.call_details.keys import OWN_PREFIXES, Incoming, file_version, processing_key, run_id
 from include.call_details.ledger import Claims
 from include.call_details.models import Claim, Done, FileVersion, LeaseHeld, Unfinished
 from include.call_details.storage import FileStore, StoredFile
@@ -25,6 +25,9 @@ from include.text import printable
 
 MAX_FILES = 200
 """Files of one round, or a few more; what is left is for the next, which follows at once."""
+
+MAX_BESIDE = 500
+"""Files beside the prefix that a round looks at."""
 
 PATIENCE_SECONDS = 300.0
 """What cannot be taken at first may be taken soon: S3 and DynamoDB fail for a moment now and then."""
@@ -39,19 +42,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LeftFile:
-    """A file that stays under ``incoming/``.
+    """A file that stays where it was dropped.
 
     Args:
         key: where it lies.
         etag: which version of it; None if S3 did not say.
         reason: why it could not be taken.
         busy: another run works on it, which is no fault.
+        beside: it is not under the prefix.
     """
 
     key: str
     etag: str | None
     reason: str
     busy: bool = False
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,11 +78,13 @@ class Intake:
     Args:
         store: the ingest bucket.
         claims: of the ledger table.
+        incoming: which objects are dropped files.
     """
 
-    def __init__(self, store: FileStore, claims: Claims) -> None:
+    def __init__(self, store: FileStore, claims: Claims, incoming: Incoming) -> None:
         self._store = store
         self._claims = claims
+        self._incoming = incoming
 
     def take(self, limit: int = MAX_FILES) -> Taken:
         """Claim dropped files and move them to ``processing/``.
@@ -91,7 +98,7 @@ class Intake:
         """
         files: list[FileVersion] = []
         left: list[LeftFile] = []
-        keys = filter(is_dropped_file, self._store.dropped_keys())
+        keys = filter(self._incoming.takes, self._store.keys(self._incoming.prefix))
         with ThreadPoolExecutor(_WORKERS) as workers:
             for group in batched(keys, _WORKERS):
                 for taken in workers.map(self._take_key, group):
@@ -100,6 +107,21 @@ class Intake:
                 if len(files) >= limit:
                     break
         return Taken(tuple(dict.fromkeys(files)), tuple(left))
+
+    def beside(self) -> list[LeftFile]:
+        """Files that were dropped beside the prefix, where nothing takes them.
+
+        Raises:
+            StorageUnavailableError: the bucket cannot be listed, as S3 failed.
+            StorageRefusedError: the same, as S3 refused.
+        """
+        prefix = self._incoming.prefix
+        reason = f"it is not under {prefix}: move it there, or change the setting incoming_prefix"
+        return [
+            LeftFile(found.key, found.etag, reason, beside=True)
+            for found in self._store.beside(prefix, own=OWN_PREFIXES, limit=MAX_BESIDE)
+            if self._incoming.lies_beside(found.key)
+        ]
 
     def without_run(self) -> Iterator[Unfinished]:
         """Files that were claimed for a run which has not begun since, by this round or an earlier one.
@@ -149,7 +171,7 @@ class Intake:
         claim = self._claims.claim(file, run_id(file))
         if isinstance(claim, LeaseHeld):
             reason = f"run {claim.owner} works on {file.key}"
-            log.info("%s: it stays under incoming/ until that has ended", reason)
+            log.info("%s: it stays where it was dropped until that has ended", reason)
             return LeftFile(file.key, found.etag, reason, busy=True)
         if isinstance(claim, Claim) and (dropped_again or not claim.begun):
             claim = self._bring(file, found)
@@ -173,7 +195,7 @@ class Intake:
 
 
 def _left(key: str, etag: str | None, error: PipelineError) -> LeftFile:
-    log.warning("a file stays under incoming/: %s", error)
+    log.warning("a file stays where it was dropped: %s", error)
     return LeftFile(key, etag, str(error))
 
 
@@ -206,8 +228,10 @@ class LeftFiles:
             item = known.pop(self._sort_key(each), None)
             if item is None:
                 self._write(Item(_PARTITION, self._sort_key(each)), since=now, reported=0.0)
-            elif _reported(item) + REPORT_AGAIN_SECONDS <= now and _since(item) + PATIENCE_SECONDS <= now:
-                due.append(each)
+            elif _since(item) + PATIENCE_SECONDS <= now:
+                reported = _reported(item)
+                if not reported or (not each.beside and reported + REPORT_AGAIN_SECONDS <= now):
+                    due.append(each)
         for item in known.values():
             # Not at once: a file that is left now and then must not be reported each time.
             if max(_reported(item), _since(item)) + REPORT_AGAIN_SECONDS <= now:

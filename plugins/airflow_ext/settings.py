@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from airflow.sdk import Variable
 from airflow.sdk.exceptions import AirflowRuntimeError, AirflowSecretsBackendAccessDenied
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 
 from airflow_ext.ids import SETTINGS_VARIABLE
 from include.errors import SettingsError, SettingsUnavailableError
+
+if TYPE_CHECKING:
+    from include.call_details.keys import Incoming
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +28,18 @@ def _known_zone(name: str) -> str:
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ValueError(f"{name!r} is no time zone; write one such as America/New_York") from error
     return name
+
+
+def _not_our_own(prefix: str) -> str:
+    from include.call_details.keys import OWN_PREFIXES
+
+    if prefix and any(prefix.startswith(own) or own.startswith(prefix) for own in OWN_PREFIXES):
+        raise ValueError(f"{prefix!r} is where the ingest keeps files of its own; name another prefix")
+    return prefix
+
+
+def _names(value: object) -> object:
+    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
 
 _TableName = Annotated[str, Field(pattern=r"^([a-zA-Z0-9_.-]{3,255})?$")]
@@ -53,6 +68,8 @@ class Settings(BaseModel):
         rejection_errors: types of the errors with which Lambda B rejects an order, beside ``OrderRejectedError``;
             ``*`` = any that its own code raises.
         ingest_bucket: bucket of the call-details files.
+        incoming_prefix: under which they are dropped; empty = the whole bucket but the project's own prefixes.
+        ignored_names: patterns of names that uploads under way have, as a list or separated by commas.
         ingest_ledger_table: table of the ingest's claims, acknowledgements and permits.
         call_details_dlq_url: queue of the dead letters.
         max_records_per_batch: of a file that was never planned before; the API takes no more than 500.
@@ -87,6 +104,14 @@ class Settings(BaseModel):
     rejection_errors: tuple[Annotated[str, Field(min_length=1)], ...] = ("OrderRejectedError",)
     # The next three are required by the call-details DAGs alone, which say so: see tasks/call_details_clients.py.
     ingest_bucket: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$")] = ""
+    incoming_prefix: Annotated[str, Field(pattern=r"^([^/][\s\S]*/)?$"), AfterValidator(_not_our_own)] = "incoming/"
+    ignored_names: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_names)] = (
+        "*.filepart",
+        "*.tmp",
+        "*.part",
+        "*.partial",
+        ".*",
+    )
     ingest_ledger_table: _TableName = ""
     call_details_dlq_url: _QueueUrl = ""
     max_records_per_batch: Annotated[int, Field(ge=1, le=500)] = 500
@@ -105,6 +130,13 @@ class Settings(BaseModel):
     def is_local(self) -> bool:
         """Whether partners and webhooks lie on this machine: http and private addresses are for this environment."""
         return self.environment == "local"
+
+    @property
+    def incoming(self) -> Incoming:
+        """Which objects of the ingest bucket are dropped files."""
+        from include.call_details.keys import Incoming
+
+        return Incoming(self.incoming_prefix, self.ignored_names)
 
     @property
     def zone(self) -> ZoneInfo:

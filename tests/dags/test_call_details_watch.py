@@ -127,7 +127,7 @@ def left_over(world: CallDetailsWorld) -> FakeRun:
 def test_round_of_nothing_but_files_that_cannot_be_taken_pauses_and_ends_well(world: CallDetailsWorld) -> None:
     run = left_over(world)
     for number in range(1, 6):
-        with pytest.raises(FilesLeftError, match=r"1 files stay under incoming/.*AccessDenied"):
+        with pytest.raises(FilesLeftError, match=r"1 files stay where they were dropped.*AccessDenied"):
             claim_files(run, try_number=number)
     assert claim_files(run, try_number=6) == []
     values = {"FailedRuns": 0.0, "TakenFiles": 0.0, "LeftFiles": 1.0, "ScheduledRuns": 1.0}
@@ -227,3 +227,49 @@ def test_bucket_that_cannot_be_listed_is_a_matter_of_a_retry(world: CallDetailsW
     world.s3.before["ListObjectsV2"] = fail
     with pytest.raises(StorageUnavailableError):
         claim_files(watch_run())
+
+
+def test_overwritten_versions_get_their_runs_oldest_first(world: CallDetailsWorld) -> None:
+    files = [FileVersion(BUCKET, KEYS[0], world.s3.drop(KEYS[0], b"%d\n" % number)) for number in range(3)]
+    starts = claim_files(watch_run())
+    assert starts == [start_of(file) for file in files]
+    for start in starts:
+        ingest(ingest_run(**start["conf"], run_id=start["trigger_run_id"]))
+    assert sorted(record["data"] if isinstance(record, dict) else record for (record,) in world.posted()) == [0, 1, 2]
+    assert len(world.s3.present("receipts/")) == 3
+
+
+def test_settings_say_where_files_are_dropped_and_which_are_uploads_under_way(world: CallDetailsWorld) -> None:
+    world.change_settings(incoming_prefix="drops/", ignored_names=["*.lock"])
+    drop(world, KEYS[0], "drops/a.lock")
+    (file,) = drop(world, "drops/a.tmp")
+    assert claim_files(watch_run()) == [start_of(file)]
+
+
+def test_file_beside_the_prefix_is_told_once_and_holds_up_nothing(world: CallDetailsWorld) -> None:
+    drop(world, "elsewhere/a.txt")
+    run = watch_run()
+    for _ in range(4):
+        assert claim_files(run) == []
+        world.time.now += PATIENCE_SECONDS
+    (message,) = world.wire.sns
+    assert message["Subject"] == "[WARNING] call_details_watch: 1 files were dropped where none are taken"
+    assert "file elsewhere/a.txt" in message["Message"]
+    assert "it is not under incoming/: move it there, or change the setting incoming_prefix" in message["Message"]
+    drop(world, "b.txt")
+    claim_files(run)
+    world.time.now += PATIENCE_SECONDS
+    claim_files(run)
+    assert ["b.txt" in message["Message"] for message in world.wire.sns] == [False, True]
+    assert not any("elsewhere" in message["Message"] for message in world.wire.sns[1:])
+
+
+def test_listing_beside_the_prefix_that_is_refused_costs_no_file_its_run(world: CallDetailsWorld) -> None:
+    (file,) = drop(world, KEYS[0])
+
+    def refuse(request: dict[str, Any]) -> None:
+        if request["Prefix"] != "incoming/":
+            raise s3_error("AccessDenied", "ListObjectsV2")
+
+    world.s3.before["ListObjectsV2"] = refuse
+    assert claim_files(watch_run()) == [start_of(file)]

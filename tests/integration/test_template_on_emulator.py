@@ -118,6 +118,8 @@ def test_settings_name_the_resources_of_the_stack(aws: Aws, outputs: Mapping[str
         "auction_concurrency": 4,
         "rejection_errors": ["OrderRejectedError"],
         "ingest_bucket": outputs["IngestBucketName"],
+        "incoming_prefix": "incoming/",
+        "ignored_names": "*.filepart, *.tmp, *.part, *.partial, .*",
         "ingest_ledger_table": outputs["IngestLedgerTableName"],
         "call_details_dlq_url": outputs["CallDetailsDeadLettersUrl"],
         "max_records_per_batch": 500,

@@ -17,7 +17,7 @@ ALLOWED_WILDCARDS = {
 }
 """Statements that may allow ``*`` as a resource or within an action, each with the reason."""
 
-KEYS_BELOW_A_PREFIX = re.compile(r"\$\{\w+Bucket\.Arn\}/[a-z-]+/\*")
+KEYS_BELOW_A_PREFIX = re.compile(r"\$\{\w+Bucket\.Arn\}/(?:[a-z-]+/|\$\{IncomingPrefix\})\*")
 """The only resources with a ``*`` in them that need no reason: keys are made of dates and ids."""
 
 ALLOWED_MANAGED_POLICIES = {
@@ -95,7 +95,7 @@ PARAMETER = "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:paramete
 INGEST_MAY = {
     ("secretsmanager:GetSecretValue", "CallDetailsApiSecret"),
     *(
-        (f"s3:{action}", f"${{IngestBucket.Arn}}/{prefix}/*")
+        (f"s3:{action}", f"${{IngestBucket.Arn}}/{'${IncomingPrefix}' if prefix == 'incoming' else f'{prefix}/'}*")
         for action, prefixes in FILES_MAY.items()
         for prefix in prefixes
     ),

@@ -134,7 +134,8 @@ class FakeS3:
             if cut:
                 folders.add(f"{prefix}{name}{cut}")
             else:
-                found.append({"Key": key, "ETag": self._live(key).etag})
+                live = self._live(key)
+                found.append({"Key": key, "ETag": live.etag, "Size": len(live.body or b"")})
         most = request.get("MaxKeys", 1000)
         return {"Contents": found[:most], "CommonPrefixes": [{"Prefix": folder} for folder in sorted(folders)]}
 

@@ -13,10 +13,10 @@ from airflow_ext.notifications.channels import send_alert
 from airflow_ext.notifications.failure_callback import record_failure
 from airflow_ext.outside import outside
 from airflow_ext.tasks.call_details_clients import CallDetailsClients
-from include.call_details.alerts import left_alert
+from include.call_details.alerts import beside_alert, left_alert
 from include.call_details.keys import run_id
 from include.call_details.watcher import MAX_FILES, Intake, LeftFiles
-from include.errors import FilesLeftError
+from include.errors import FilesLeftError, PipelineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -59,16 +59,16 @@ def claim_files(context: Context) -> list[Start]:
     """
     with record_failure(context["ti"]):
         clients = CallDetailsClients()
-        intake = Intake(clients.store, clients.claims)
+        intake = Intake(clients.store, clients.claims, clients.settings.incoming)
         taken = intake.take()
         starts = _starts(taken, intake, context["ti"])
         log.info("%d files taken in, %d left", len(starts), len(taken.left))
         counts = {"TakenFiles": float(len(starts)), "LeftFiles": float(len(taken.left))}
         count_run(context, counts, failed=False, environment=clients.settings.environment)
-        _report(context, clients, [left for left in taken.left if not left.busy])
+        _report(context, clients, [*(left for left in taken.left if not left.busy), *_beside(intake)])
         if taken.left and not starts and context["ti"].try_number <= context["ti"].max_tries:
             reasons = "; ".join(left.reason for left in taken.left[:_SHOWN])
-            raise FilesLeftError(f"{len(taken.left)} files stay under incoming/: {reasons}")
+            raise FilesLeftError(f"{len(taken.left)} files stay where they were dropped: {reasons}")
         return starts
 
 
@@ -109,10 +109,25 @@ def _runs(files: Iterable[FileVersion], ti: RuntimeTaskInstanceProtocol) -> Iter
             yield from ((file, run) for file in group)
 
 
+def _beside(intake: Intake) -> list[LeftFile]:
+    try:
+        return intake.beside()
+    except PipelineError as error:
+        # The files that were taken need their runs all the same.
+        log.warning("files beside the prefix cannot be listed: %s", error)
+        return []
+
+
 def _report(context: Context, clients: CallDetailsClients, left: Sequence[LeftFile]) -> None:
     known = LeftFiles(clients.table, clients.bucket, clock=outside.now)
-    if due := known.unreported(left):
-        round_id = context["dag_run"].run_id
-        alert = left_alert(due, pipeline=CALL_DETAILS_WATCH, run_id=round_id, log_url=log_links(context))
-        if send_alert(alert, context, topic_arn=clients.settings.alerts_topic_arn):
-            known.note_reported(due)
+    due = known.unreported(left)
+    for make, files in (
+        (left_alert, [file for file in due if not file.beside]),
+        (beside_alert, [file for file in due if file.beside]),
+    ):
+        if files:
+            alert = make(
+                files, pipeline=CALL_DETAILS_WATCH, run_id=context["dag_run"].run_id, log_url=log_links(context)
+            )
+            if send_alert(alert, context, topic_arn=clients.settings.alerts_topic_arn):
+                known.note_reported(files)

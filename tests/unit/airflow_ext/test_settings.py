@@ -16,6 +16,7 @@ from airflow_ext.settings import (
     parse_settings,
     require,
 )
+from include.call_details.keys import Incoming
 from include.errors import SettingsError, SettingsUnavailableError
 from tests.worlds.airflow import deny_secrets
 
@@ -48,6 +49,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert (settings.max_mapped_orders, settings.orders_per_task, settings.auction_concurrency) == (100, 50, 4)
     assert settings.rejection_errors == ("OrderRejectedError",)
     assert (settings.max_records_per_batch, settings.max_retries, settings.max_concurrent_calls) == (500, 3, 50)
+    assert settings.incoming == Incoming("incoming/", ("*.filepart", "*.tmp", "*.part", "*.partial", ".*"))
     assert (settings.ingest_bucket, settings.ingest_ledger_table, settings.call_details_dlq_url) == ("", "", "")
     assert (settings.max_delivery_attempts, settings.delivery_tasks, settings.delivery_concurrency) == (11, 4, 64)
     assert (settings.events_table, settings.subscriptions_table) == ("", "")
@@ -80,6 +82,8 @@ def test_every_field_is_taken() -> None:
         "auction_concurrency": 64,
         "rejection_errors": ("ValueError", "*"),
         "ingest_bucket": "ingest",
+        "incoming_prefix": "",
+        "ignored_names": ("*.lock",),
         "ingest_ledger_table": "ingest-ledger-dev",
         "call_details_dlq_url": "https://sqs.test/000000000000/queue",
         "max_records_per_batch": 1,
@@ -132,6 +136,8 @@ NO_BUCKETS = [
         ("auction_concurrency", [0, 65, "many", None]),
         ("rejection_errors", ["ValueError", 5, None]),
         ("ingest_bucket", [bucket for bucket in NO_BUCKETS if bucket not in (..., "")]),
+        ("incoming_prefix", ["incoming", "/", "/incoming/", "processing/", "processed/2026/", "failed/x/", 5, None]),
+        ("ignored_names", [5, None]),
         ("ingest_ledger_table", ["a", "a b", "a/b", 5, None]),
         ("call_details_dlq_url", ["queue", "arn:aws:sqs:us-east-1:0:queue", None]),
         ("max_records_per_batch", [0, 501, "many", None]),
@@ -152,6 +158,11 @@ def test_each_fault_names_its_field(field: str, values: list[Any]) -> None:
             parse(**{field: value})
         assert f"cannot be used: {field}: " in str(caught.value), value
         assert WHERE in str(caught.value)
+
+
+def test_ignored_names_may_be_separated_by_commas() -> None:
+    assert parse(ignored_names=" *.filepart, *.tmp,,.* ").ignored_names == ("*.filepart", "*.tmp", ".*")
+    assert parse(ignored_names="").ignored_names == ()
 
 
 def test_all_faults_are_told_at_once() -> None:

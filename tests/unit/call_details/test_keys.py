@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.call_details.keys import (
+    Incoming,
     dead_letter_key,
     failed_key,
     file_version,
     idempotency_key,
-    is_dropped_file,
+    is_file,
     origin,
     plan_key,
     processed_key,
@@ -24,6 +25,7 @@ from include.call_details.keys import (
 from include.call_details.models import FileVersion
 from include.errors import InvalidInputError
 
+DEFAULT = Incoming("incoming/", ("*.filepart", "*.tmp", "*.part", "*.partial", ".*"))
 DAY = date(2026, 3, 8)
 FILE = FileVersion("bucket", "incoming/a b/ä+c.txt", "e1")
 # As many bytes as S3 allows for the key that a file is dropped under.
@@ -33,7 +35,9 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=1
 FILES = st.builds(
     FileVersion,
     st.sampled_from(["one", "two"]),
-    NAMES.map("incoming/".__add__),
+    st.builds(str.__add__, st.sampled_from(["incoming/", "incoming/~/", "~/", "drops/", ""]), NAMES)
+    .filter(is_file)
+    .filter(lambda key: len(key.encode()) <= 1024),
     st.from_regex(r"[0-9a-f]{32}(-[0-9]{1,5})?", fullmatch=True),
 )
 ALIKE = st.builds(
@@ -115,6 +119,11 @@ def test_other_files_have_no_origin(key: str) -> None:
     assert origin("bucket", key) is None
 
 
+def test_a_file_that_was_dropped_elsewhere_tells_its_whole_key() -> None:
+    assert processing_key(FileVersion("bucket", "drops/a.txt", "e1")) == "processing/e1/~/drops/a.txt"
+    assert origin("bucket", "failed/e1/~/drops/a.txt") == FileVersion("bucket", "drops/a.txt", "e1")
+
+
 @pytest.mark.parametrize(
     ("key", "dropped"),
     [
@@ -125,13 +134,37 @@ def test_other_files_have_no_origin(key: str) -> None:
         ("incoming/folder/", False),
         ("other/a", False),
         ("INCOMING/a", False),
+        ("incoming/late.txt.filepart", False),
+        ("incoming/A.PART", False),
+        ("incoming/x.partial", False),
+        ("incoming/x.tmp", False),
+        ("incoming/.hidden", False),
+        ("incoming/.folder/x", True),
+        ("incoming/part", True),
+        ("incoming/a.tmp/b", True),
     ],
 )
-def test_only_files_under_incoming_are_ingested(key: str, dropped: bool) -> None:
-    assert is_dropped_file(key) is dropped
-    if not dropped:
-        with pytest.raises(InvalidInputError, match="is not a file under incoming/"):
-            processing_key(FileVersion("bucket", key, "e"))
+def test_only_whole_files_under_incoming_are_ingested(key: str, dropped: bool) -> None:
+    assert DEFAULT.takes(key) is dropped
+    assert DEFAULT.lies_beside(key) is (key in ("other/a", "INCOMING/a"))
+
+
+@pytest.mark.parametrize("key", ["", "folder/", "processing/a", "processed/a", "failed/a", "receipts/a", "plans/a"])
+def test_what_the_project_writes_itself_is_never_a_dropped_file(key: str) -> None:
+    for incoming in (DEFAULT, Incoming("", DEFAULT.ignored)):
+        assert not incoming.takes(key)
+        assert not incoming.lies_beside(key)
+    with pytest.raises(InvalidInputError, match="is not one under which a file can be dropped"):
+        processing_key(FileVersion("bucket", key, "e"))
+
+
+@pytest.mark.parametrize(("prefix", "taken"), [("", True), ("drops/", True), ("drops/a/", False), ("incoming/", False)])
+def test_the_prefix_says_where_files_are_dropped(prefix: str, taken: bool) -> None:
+    incoming = Incoming(prefix, ("*.lock", "#*"))
+    assert incoming.takes("drops/x.tmp") is taken
+    assert incoming.lies_beside("drops/x.tmp") is not taken
+    assert not incoming.takes("drops/x.LOCK")
+    assert not incoming.lies_beside("drops/#x")
 
 
 @given(FILES)

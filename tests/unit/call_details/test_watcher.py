@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from include.call_details.keys import processing_key, run_id
+from include.call_details.keys import Incoming, processing_key, run_id
 from include.call_details.ledger import Claims
 from include.call_details.models import Claim, FileVersion
 from include.call_details.storage import FileStore
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_s3 import S3Client
 
+DEFAULT = Incoming("incoming/", ("*.filepart", "*.tmp", "*.part", "*.partial", ".*"))
 KEYS = ["incoming/a +ä.txt", "incoming/b%20.txt", "incoming/sub/{{ 7 * 7 }}.txt"]
 
 
@@ -33,7 +34,7 @@ class Watch:
         self.table = FakeLedgerTable()
         table = ItemTable(cast("DynamoDBClient", self.table), TABLE)
         self.claims = Claims(table, clock=self.time, lease_seconds=900)
-        self.intake = Intake(self.store, self.claims)
+        self.intake = Intake(self.store, self.claims, DEFAULT)
 
     def drop(self, *keys: str, body: bytes = b"x\n") -> list[FileVersion]:
         return [FileVersion(BUCKET, key, self.s3.drop(key, body)) for key in keys]
@@ -232,3 +233,50 @@ def test_file_that_its_run_closes_in_the_same_moment_leaves_no_stray_copy(watch:
     watch.s3.before["CopyObject"] = close
     assert watch.intake.take().files == ()
     assert watch.s3.present() == []
+
+
+@pytest.mark.parametrize("name", ["late.txt.filepart", "a.tmp", "A.TMP", "x.part", "x.partial", ".x", "sub/.~lock#"])
+def test_upload_under_way_is_left_until_it_has_its_name(name: str, watch: Watch) -> None:
+    watch.drop(f"incoming/{name}")
+    (file,) = watch.drop("incoming/late.txt")
+    taken = watch.intake.take()
+    assert (taken.files, taken.left) == ((file,), ())
+    assert watch.s3.present("incoming/") == [f"incoming/{name}"]
+
+
+def test_files_are_taken_under_another_prefix(watch: Watch) -> None:
+    intake = Intake(watch.store, watch.claims, Incoming("drops/daily/", DEFAULT.ignored))
+    watch.drop("incoming/a.txt", "drops/b.txt")
+    (file,) = watch.drop("drops/daily/c.txt")
+    assert intake.take().files == (file,)
+    assert processing_key(file) in watch.s3.present()
+
+
+def test_files_are_taken_anywhere_but_under_the_projects_own_prefixes(watch: Watch) -> None:
+    intake = Intake(watch.store, watch.claims, Incoming("", DEFAULT.ignored))
+    files = watch.drop("a.txt", "drops/b.txt", "incoming/c.txt", "~/d.txt")
+    watch.drop("receipts/x.json", "plans/x.json", "dead-letter/x.json", "failed/e/x", "processed/x", "folder/", "e.tmp")
+    assert set(intake.take().files) == set(files)
+    for file in files:
+        assert watch.s3.body(processing_key(file)) == b"x\n"
+    assert intake.take().files == ()
+    assert intake.beside() == []
+
+
+@pytest.mark.parametrize(
+    ("prefix", "beside"),
+    [
+        ("incoming/", ["a.txt", "drops/b.txt", "drops/sub/c.txt"]),
+        ("drops/", ["a.txt", "incoming/d.txt"]),
+        ("drops/sub/", ["a.txt", "drops/b.txt", "incoming/d.txt"]),
+        ("none/of/these/", ["a.txt", "drops/b.txt", "drops/sub/c.txt", "incoming/d.txt"]),
+    ],
+)
+def test_files_beside_the_prefix_are_found(prefix: str, beside: list[str], watch: Watch) -> None:
+    watch.drop("a.txt", "drops/b.txt", "drops/sub/c.txt", "incoming/d.txt")
+    watch.drop("receipts/x.json", "processed/2026/x", "folder/", "e.tmp", "drops/.hidden")
+    found = Intake(watch.store, watch.claims, Incoming(prefix, DEFAULT.ignored)).beside()
+    assert sorted(left.key for left in found) == beside
+    for left in found:
+        assert left.beside
+        assert left.reason == f"it is not under {prefix}: move it there, or change the setting incoming_prefix"

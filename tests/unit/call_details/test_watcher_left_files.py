@@ -55,6 +55,16 @@ def test_alert_that_reached_nobody_is_due_still(book: Book) -> None:
     assert book.files.unreported([ONE]) == [ONE]
 
 
+def test_file_beside_the_prefix_is_told_once(book: Book) -> None:
+    beside = LeftFile("other/a.txt", "e1", "it is not under incoming/", beside=True)
+    assert book.tell(beside) == []
+    book.time.now += PATIENCE_SECONDS
+    assert book.tell(beside) == [beside]
+    for _ in range(5):
+        book.time.now += REPORT_AGAIN_SECONDS
+        assert book.tell(beside) == []
+
+
 def test_versions_of_a_key_are_told_apart(book: Book) -> None:
     book.tell(ONE)
     book.time.now += PATIENCE_SECONDS

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
-import fnmatch
 import json
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
 
 import pytest
-from airflow.providers.amazon.aws.triggers.s3 import S3KeyTrigger
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 from airflow.sdk.exceptions import AirflowException, TaskDeferralError, TaskDeferred
 
-from airflow_ext.operators.dropped_files import FILES, DroppedFileSensor
+from airflow_ext.operators.dropped_files import DroppedFileSensor
+from airflow_ext.outside import outside
+from airflow_ext.triggers.dropped_files import DroppedFileTrigger
 from include.errors import SettingsError
+from tests.worlds.s3 import FakeIngestBucket
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -27,29 +29,21 @@ SETTINGS = {
 }
 
 
-class Hook:
-    """Lists what lies in the bucket."""
-
-    def __init__(self, *keys: str) -> None:
-        self.keys = keys
-
-    def get_s3_bucket_key(self, bucket: str, key: str, *names: str) -> tuple[str, str]:
-        return bucket, key
-
-    def iter_file_metadata(self, prefix: str, bucket: str) -> list[dict[str, Any]]:
-        assert (prefix, bucket) == ("incoming/", "ingest")
-        return [{"Key": key} for key in self.keys]
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeIngestBucket]:
+    monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", json.dumps(SETTINGS))
+    s3 = FakeIngestBucket()
+    with outside.replaced(aws={"s3": s3}):
+        yield s3
 
 
 @pytest.fixture
-def sensor(monkeypatch: pytest.MonkeyPatch) -> DroppedFileSensor:
-    monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", json.dumps(SETTINGS))
+def sensor(bucket: FakeIngestBucket) -> DroppedFileSensor:
     return DroppedFileSensor(task_id="wait_for_file", poke_interval=5, timeout=600)
 
 
-def look(sensor: DroppedFileSensor, *keys: str) -> TaskDeferred | None:
-    """Let the sensor look at a bucket with these keys; what it deferred to, if it did."""
-    sensor.hook = Hook(*keys)
+def wait(sensor: DroppedFileSensor) -> TaskDeferred | None:
+    """Let the sensor look at the bucket; what it deferred to, if it did."""
     try:
         # As Airflow's task runner calls it: elsewhere an operator may not be executed.
         type(sensor).execute.__wrapped__(sensor, CONTEXT)  # type: ignore[attr-defined]
@@ -58,14 +52,37 @@ def look(sensor: DroppedFileSensor, *keys: str) -> TaskDeferred | None:
     return None
 
 
-@pytest.mark.parametrize("key", ["incoming/a.txt", "incoming/sub/ä b+.gz", "incoming/.hidden", "incoming/a\nb"])
-def test_files_match(key: str) -> None:
-    assert fnmatch.fnmatch(key, FILES)
+@pytest.mark.parametrize("key", ["incoming/a.txt", "incoming/sub/ä b+.gz", "incoming/a\nb", "incoming/.x/y"])
+def test_file_ends_the_wait_at_once(key: str, sensor: DroppedFileSensor, bucket: FakeIngestBucket) -> None:
+    bucket.drop(key, b"1\n")
+    assert wait(sensor) is None
 
 
-@pytest.mark.parametrize("key", ["incoming/", "incoming/sub/", "processing/a.txt", "xincoming/a.txt"])
-def test_folders_and_other_places_do_not(key: str) -> None:
-    assert not fnmatch.fnmatch(key, FILES), "the watcher would go round and round"
+@pytest.mark.parametrize(
+    "key", ["incoming/", "incoming/sub/", "processing/a.txt", "xincoming/a.txt", "incoming/late.txt.filepart"]
+)
+def test_what_nothing_takes_away_does_not(key: str, sensor: DroppedFileSensor, bucket: FakeIngestBucket) -> None:
+    bucket.drop(key, b"1\n")
+    assert wait(sensor) is not None, "the watcher would go round and round"
+
+
+def test_settings_say_where_and_what_is_ignored(
+    sensor: DroppedFileSensor, bucket: FakeIngestBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = SETTINGS | {"incoming_prefix": "drops/", "ignored_names": "*.lock"}
+    monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", json.dumps(changed))
+    bucket.drop("incoming/a.txt", b"1\n")
+    bucket.drop("drops/a.lock", b"1\n")
+    deferred = wait(sensor)
+    assert deferred is not None
+    assert deferred.trigger.serialize()[1] == {
+        "bucket": "ingest",
+        "prefix": "drops/",
+        "ignored": ["*.lock"],
+        "poke_interval": 5,
+    }
+    bucket.drop("drops/a.tmp", b"1\n")
+    assert wait(sensor) is None
 
 
 def test_wait_that_is_over_is_no_failure(sensor: DroppedFileSensor) -> None:
@@ -84,18 +101,14 @@ def test_error_of_s3_is_a_failure(sensor: DroppedFileSensor) -> None:
         )
 
 
-def test_file_ends_the_wait(sensor: DroppedFileSensor) -> None:
+def test_event_of_the_trigger_ends_the_wait(sensor: DroppedFileSensor) -> None:
     sensor.resume_execution("execute_complete", {"event": {"status": "success"}}, CONTEXT)
-    assert look(sensor, "incoming/", "incoming/a.txt") is None
 
 
 def test_wait_is_left_to_the_triggerer(sensor: DroppedFileSensor) -> None:
-    deferred = look(sensor, "incoming/")
+    deferred = wait(sensor)
     assert deferred is not None
-    assert isinstance(deferred.trigger, S3KeyTrigger)
-    _, arguments = deferred.trigger.serialize()
-    assert (arguments["bucket_name"], arguments["bucket_key"], arguments["wildcard_match"]) == ("ingest", FILES, True)
-    assert (arguments["aws_conn_id"], arguments["poke_interval"]) == ("aws_default", 5)
+    assert isinstance(deferred.trigger, DroppedFileTrigger)
     assert deferred.timeout is not None
     assert deferred.timeout.total_seconds() == 600
 
@@ -103,4 +116,4 @@ def test_wait_is_left_to_the_triggerer(sensor: DroppedFileSensor) -> None:
 def test_missing_setting_is_named(sensor: DroppedFileSensor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", json.dumps(SETTINGS | {"ingest_bucket": ""}))
     with pytest.raises(SettingsError, match="ingest_bucket missing"):
-        look(sensor)
+        wait(sensor)

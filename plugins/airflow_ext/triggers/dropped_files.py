@@ -1,0 +1,76 @@
+"""Waits for a dropped file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_ext.outside import outside
+from include.errors import PipelineError
+
+if TYPE_CHECKING:
+    from include.call_details.keys import Incoming
+    from include.call_details.storage import FileStore
+
+
+class DroppedFileTrigger(BaseTrigger):
+    """Fires when a file is there to be taken, or S3 fails.
+
+    The provider's trigger knows patterns of what to find, and none of what to leave: it would fire again and again for
+    an upload that is under way.
+
+    Args:
+        bucket: the ingest bucket.
+        prefix: see :class:`include.call_details.keys.Incoming`, as is the next.
+        ignored: patterns of names.
+        poke_interval: seconds between two listings.
+    """
+
+    def __init__(self, bucket: str, prefix: str, ignored: list[str], poke_interval: float) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # Airflow's is untyped
+        self._arguments = {"bucket": bucket, "prefix": prefix, "ignored": ignored, "poke_interval": poke_interval}
+        self._bucket = bucket
+        self._prefix = prefix
+        self._ignored = tuple(ignored)
+        self._poke_interval = poke_interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Path of this class, and its arguments."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", self._arguments
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Fire once, as the provider's trigger does."""
+        from include.call_details.keys import Incoming
+
+        incoming = Incoming(self._prefix, self._ignored)
+        try:
+            store = await asyncio.to_thread(open_store, self._bucket)
+            while not await asyncio.to_thread(file_is_there, store, incoming):
+                await outside.pause(self._poke_interval)
+        except Exception as error:  # noqa: BLE001 - the task fails with it, and is retried
+            # Of what is not ours the type only: it may quote anything.
+            message = f"{type(error).__name__}: {error}" if isinstance(error, PipelineError) else type(error).__name__
+            yield TriggerEvent({"status": "error", "message": message})  # type: ignore[no-untyped-call]
+        else:
+            yield TriggerEvent({"status": "success"})  # type: ignore[no-untyped-call]
+
+
+def open_store(bucket: str) -> FileStore:
+    """A bucket, by connection ``aws_default``."""
+    from airflow_ext.hooks.aws import s3_client
+    from include.call_details.storage import FileStore
+
+    return FileStore(s3_client(), bucket)
+
+
+def file_is_there(store: FileStore, incoming: Incoming) -> bool:
+    """Whether a file is there to be taken.
+
+    Raises:
+        StorageUnavailableError: S3 failed.
+        StorageRefusedError: S3 refused.
+    """
+    return any(map(incoming.takes, store.keys(incoming.prefix)))
