@@ -11,6 +11,7 @@ import asyncio
 import functools
 import os
 import re
+import socket
 import ssl
 import zlib
 from collections.abc import Callable, Mapping
@@ -258,20 +259,15 @@ async def _read(answer: aiohttp.ClientResponse, max_bytes: int, body_seconds: fl
 
 def _reason(error: Exception) -> str:
     """Why there was no response, without a word of what the other side sent."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return f"certificate: {getattr(error.certificate_error, 'verify_message', 'it is not for this host')}"
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return f"the proxy answered {error.status}"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return reason_of(error.certificate_error)
     if isinstance(error, aiohttp.ClientConnectorError):
-        cause = error.os_error
-        if isinstance(cause, RefusedAddressError):
-            return str(cause)
-        if isinstance(error, aiohttp.ClientConnectorDNSError):
+        if isinstance(error, aiohttp.ClientConnectorDNSError) and type(error.os_error) is not RefusedAddressError:
             return "name not known"
-        if isinstance(cause, ssl.SSLError):
-            return f"TLS: {(cause.reason or 'failed').lower().replace('_', ' ')}"
         at_proxy = "the proxy: " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
-        return at_proxy + (os.strerror(cause.errno).lower() if cause.errno else "no address answers")
+        return at_proxy + reason_of(error.os_error)
     if isinstance(error, aiohttp.ClientResponseError):
         return "what came back is not HTTP"
     if isinstance(error, ssl.SSLError):
@@ -279,6 +275,23 @@ def _reason(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientError | OSError):
         return "closed before the answer was complete"
     return "the environment names a proxy that is none for HTTP"
+
+
+def reason_of(error: Exception) -> str:
+    """Why a connection could not be made or broke, in the system's words, which quote nothing."""
+    if isinstance(error, RefusedAddressError):
+        return str(error)
+    if isinstance(error, ssl.CertificateError):
+        return f"certificate: {getattr(error, 'verify_message', 'it is not for this host')}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {(error.reason or 'failed').lower().replace('_', ' ')}"
+    if isinstance(error, socket.gaierror):
+        return "name not known"
+    if isinstance(error, TimeoutError):
+        return "time-out"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    return "no address answers" if type(error) is OSError else type(error).__name__
 
 
 class RefusedAddressError(OSError):

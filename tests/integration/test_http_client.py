@@ -77,6 +77,26 @@ def test_request_arrives_as_it_is(size: int) -> None:
     assert body == content
 
 
+@pytest.mark.parametrize("status", [413, 429])
+def test_refusal_before_a_large_body_is_read_is_its_status(status: int) -> None:
+    answer = b"HTTP/1.1 %d Refused\r\nRetry-After: 7\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % status
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    async def run() -> list[Response]:
+        # Takes little and then reads no more, so that most of the body is still to be sent.
+        async with await asyncio.start_server(refuse, LOOPBACK, 0, limit=1024) as server, HttpClient() as http:
+            url = f"http://{LOOPBACK}:{server.sockets[0].getsockname()[1]}/"
+            return await asyncio.gather(*(send(http, url, b"x" * 8_000_000) for _ in range(24)))
+
+    found = asyncio.run(run())
+    assert [(each.status, each.headers["Retry-After"]) for each in found] == [(status, "7")] * 24
+
+
 def test_calls_one_after_another_share_a_connection_and_nothing_else() -> None:
     server = Server([OK.replace(b"\r\n\r\n", b"\r\nSet-Cookie: a=b\r\n\r\n")])
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import date
 
 import pytest
 
+from include.clients.call_details import CallDetailsApi
+from include.clients.dex import DexApi
 from include.clients.http import HttpClient, Response
+from include.clients.tokens import ClientCredentials, Grant, Keys, TokenCache, client_credentials, key_login
+from include.clients.webhooks import Endpoint, open_webhooks
 from local.processes.layout import LOOPBACK
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -97,3 +103,62 @@ def test_headers_that_are_needed_are_kept() -> None:
     for found in exchange(answer):
         assert (found.headers["Retry-After"], found.headers["Content-Encoding"]) == ("7", "gzip")
         assert "X-Y" not in found.headers
+
+
+async def post_batch(url: str) -> bool:
+    async def grant() -> Grant:
+        return Grant("token", 3000)
+
+    async with CallDetailsApi(url, TokenCache(grant), attempts=1) as api:
+        return (await api.post(b"{}", "key")).accepted
+
+
+async def post_event(url: str) -> bool:
+    async with Endpoint(url, open_webhooks(public_only=False), https_only=False) as endpoint:
+        return (await endpoint.post(b"{}", {})).accepted
+
+
+async def ask_for_a_token(url: str) -> bool:
+    return (await TokenCache(client_credentials(ClientCredentials(url, "me", "secret", "all"))).token()).value == "x"
+
+
+async def log_in(url: str) -> bool:
+    return (await TokenCache(key_login(url, Keys("access", "secret"))).token()).value == "x"
+
+
+async def ask_dex(url: str) -> bool:
+    async with DexApi(url, ClientCredentials(url, "me", "secret", "all")) as api:
+        return await api.trigger_response(1, date(2026, 3, 8)) == TOKEN
+
+
+TOKEN = b'{"token":"x","access_token":"x","error":null}'
+FRAMED = {
+    "a header of 9,000 bytes": b"X-Policy: " + b"a" * 9000 + b"\r\nContent-Length: 45\r\n\r\n" + TOKEN,
+    "150 headers": b"".join(b"X-%d: a\r\n" % n for n in range(150)) + b"Content-Length: 45\r\n\r\n" + TOKEN,
+    "a length twice": b"Content-Length: 45\r\nContent-Length: 45\r\n\r\n" + TOKEN,
+    "a length beside chunks": b"Content-Length: 45\r\nTransfer-Encoding: chunked\r\n\r\n2d\r\n"
+    + TOKEN
+    + b"\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("framed", FRAMED.values(), ids=FRAMED.keys())
+@pytest.mark.parametrize("client", [post_batch, post_event, ask_for_a_token, log_in, ask_dex])
+def test_every_client_takes_an_accepted_answer_by_one_call(
+    client: Callable[[str], Awaitable[bool]], framed: bytes
+) -> None:
+    calls = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.read(65_536):
+            calls.append(head)
+            writer.write(HEAD + framed)
+        writer.close()
+
+    async def run() -> bool:
+        async with await asyncio.start_server(serve, LOOPBACK, 0) as server:
+            return await client(f"http://{LOOPBACK}:{server.sockets[0].getsockname()[1]}")
+
+    assert asyncio.run(run())
+    # The DEX API wants a token first.
+    assert len(calls) == 1 + (client is ask_dex)

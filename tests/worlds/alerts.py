@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email.message import Message
@@ -55,7 +56,7 @@ class Wire:
     """What went out, and which wire is cut.
 
     ``sns_timeouts`` are the seconds to connect and to read, by attempt. ``slack_retry_after`` are what Slack asks to
-    wait, one refused message after the other, before it takes one.
+    wait, one refused message after the other, before it takes one. ``slack_refusal`` is status and body of a refusal.
     """
 
     sns: list[dict[str, str]] = field(default_factory=list)
@@ -66,6 +67,7 @@ class Wire:
     sns_is_down: bool = False
     slack_is_down: bool = False
     slack_retry_after: list[str] = field(default_factory=list)
+    slack_refusal: tuple[int, str] | None = None
 
     def attach(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Catch what goes out for the rest of the test."""
@@ -95,7 +97,10 @@ class Wire:
 
     def _open_slack(self, request: Request, **options: Any) -> _Answer:
         if self.slack_is_down:
-            raise URLError("no route to slack.test")
+            raise URLError(socket.gaierror(-2, "Name or service not known"))
+        if self.slack_refusal is not None:
+            status, words = self.slack_refusal
+            raise HTTPError(request.full_url, status, "refused", Message(), io.BytesIO(words.encode()))
         if self.slack_retry_after:
             headers = Message()
             headers["Retry-After"] = self.slack_retry_after.pop(0)

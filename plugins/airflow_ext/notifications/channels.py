@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
+import math
+import random
 from collections.abc import Callable
+from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.slack.hooks.slack_webhook import SlackWebhookHook
@@ -12,14 +15,17 @@ from airflow.providers.slack.notifications.slack_webhook import SlackWebhookNoti
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from slack_sdk.http_retry import default_retry_handlers
-from slack_sdk.http_retry.builtin_handlers import RateLimitErrorRetryHandler
+from slack_sdk.http_retry.handler import RetryHandler
+from slack_sdk.webhook import WebhookClient, WebhookResponse
 
 from airflow_ext.ids import AWS_CONNECTION, SLACK_CONNECTION
-from include.errors import SettingsError
+from airflow_ext.outside import outside
+from include.errors import NoResponseError, SettingsError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from slack_sdk.http_retry.response import HttpResponse
+    from slack_sdk.http_retry.state import RetryState
 
     from include.alerts import Alert
 
@@ -125,18 +131,18 @@ def _slack(context: Context, seconds: float) -> Channel | None:
     """The channel, or None where nobody configured one; it waits for up to ``seconds`` in all when Slack asks to."""
     if not _is_configured():
         return None
-    # When Slack's library sends a request again it logs where to, and that is a secret. Airflow hides it in the task's
-    # log, but not in the copy that its worker prints.
+    # Slack's library logs where to it sends again, and why it cannot: the first is a secret, the second may quote it.
+    # Airflow hides secrets in the task's log, but not in the copy that its worker prints.
     quiet = logging.getLogger("slack_sdk.webhook")
-    quiet.setLevel(logging.WARNING)
+    quiet.setLevel(logging.CRITICAL)
     hook = SlackWebhookHook(
         slack_webhook_conn_id=SLACK_CONNECTION,
         timeout=_SLACK_TIMEOUT_SECONDS,
-        retry_handlers=[*default_retry_handlers(), RetryUntil(time.monotonic() + seconds)],
+        retry_handlers=[*default_retry_handlers(), RetryUntil(outside.monotonic() + seconds)],
         logger=quiet,
     )
     # Reads the connection, here and not in several threads at once.
-    hook.get_conn()
+    hook.client = StatusOnlyClient(hook.get_conn())
 
     def post(alert: Alert) -> None:
         # Slack reads these three characters as markup (its manual: formatting text).
@@ -148,11 +154,55 @@ def _slack(context: Context, seconds: float) -> Channel | None:
     return post
 
 
-class RetryUntil(RateLimitErrorRetryHandler):
+class StatusOnlyClient(WebhookClient):
+    """Slack's client; its errors and answers hold neither its URL, which is a secret, nor words of the other side.
+
+    Args:
+        client: as the provider's hook makes it.
+
+    Raises:
+        SettingsError: the connection leads to no URL.
+    """
+
+    def __init__(self, client: WebhookClient) -> None:
+        from include.clients.http import parse_url
+
+        vars(self).update(vars(client))
+        what = f"connection '{SLACK_CONNECTION}': the URL that host and password make"
+        try:
+            # Before the library sees it, which quotes what it cannot use.
+            url = parse_url(client.url)
+        except ValueError as error:
+            raise SettingsError(f"{what} {error}") from None
+        if url.scheme not in ("https", "http"):
+            raise SettingsError(f"{what} must begin with https://")
+        self.url = str(url)
+
+    def send_dict(self, body: dict[str, Any], headers: dict[str, str] | None = None) -> WebhookResponse:
+        """Send a message.
+
+        Returns:
+            the status and nothing else.
+
+        Raises:
+            NoResponseError: there was no answer.
+        """
+        from include.clients.http import reason_of
+
+        try:
+            answer = super().send_dict(body, headers)
+        except Exception as error:  # noqa: BLE001 - whatever it is quotes the URL
+            reason = getattr(error, "reason", error)
+            why = reason_of(reason if isinstance(reason, Exception) else error)
+            raise NoResponseError(f"Slack did not answer: {why}") from None
+        return WebhookResponse(url="", status_code=answer.status_code, body="", headers={})
+
+
+class RetryUntil(RetryHandler):
     """Waits as long as Slack asks to (429, ``Retry-After``) and sends again, unless that would be too late.
 
     Args:
-        end: when it is, on the clock of :func:`time.monotonic`.
+        end: when it is, on the clock of ``outside``.
     """
 
     def __init__(self, end: float) -> None:
@@ -160,11 +210,25 @@ class RetryUntil(RateLimitErrorRetryHandler):
         self._end = end
 
     def _can_retry(self, *, response: HttpResponse | None = None, **more: Any) -> bool:
-        if response is None or not super()._can_retry(response=response, **more):
+        if response is None or response.status_code != HTTPStatus.TOO_MANY_REQUESTS:
             return False
-        asked = next((value[0] for name, value in response.headers.items() if name.lower() == "retry-after"), "1")
-        # The library adds up to a second to what was asked for.
-        return asked.isdecimal() and int(asked) + 1 <= self._end - time.monotonic()
+        return _asked_pause(response) + 1 <= self._end - outside.monotonic()
+
+    def prepare_for_next_attempt(self, *, state: RetryState, response: HttpResponse | None = None, **more: Any) -> None:
+        """Wait, up to a second longer than asked: other senders were told the same."""
+        if response is not None:
+            state.next_attempt_requested = True
+            outside.sleep(_asked_pause(response) + random.random())  # noqa: S311 - spreads load
+            state.increment_current_attempt()
+
+
+def _asked_pause(response: HttpResponse) -> float:
+    """Seconds that Slack asks to wait; infinite if that cannot be read."""
+    from include.clients.http import retry_after_seconds
+
+    asked = next((value[0] for name, value in response.headers.items() if name.lower() == "retry-after"), "1")
+    seconds = retry_after_seconds(asked, now=datetime.now(UTC))
+    return math.inf if seconds is None else seconds
 
 
 def _is_configured() -> bool:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, cast
@@ -13,6 +14,7 @@ from botocore.exceptions import EndpointConnectionError
 
 from airflow_ext.ids import SLACK_CONNECTION
 from airflow_ext.notifications.channels import open_channels, send_alert
+from airflow_ext.outside import outside
 from include.alerts import Alert, Failure, Severity
 from tests.worlds.alerts import SLACK_PATH, TOPIC, Wire
 
@@ -188,18 +190,79 @@ def test_sender_that_repeats_by_itself_has_one_attempt_at_a_time(wire: Wire) -> 
 
 
 @pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds that Slack's library waits, which nobody does here."""
+def pauses() -> Iterator[list[float]]:
+    """Seconds that Slack is waited for, which pass at once."""
     pauses: list[float] = []
-    monkeypatch.setattr("slack_sdk.http_retry.builtin_handlers.time.sleep", pauses.append)
-    return pauses
+    with outside.replaced(sleep=pauses.append):
+        yield pauses
 
 
 def test_slack_is_given_the_time_that_it_asks_for(wire: Wire, pauses: list[float]) -> None:
-    wire.slack_retry_after = ["1", "3"]
+    wire.slack_retry_after = ["1", "3", "2.0", "4, 2"]
     open_channels(cast("Context", {}), topic_arn=None, seconds=30)["slack"](ALERT)
-    assert [int(pause) for pause in pauses] == [1, 3]
+    assert [int(pause) for pause in pauses] == [1, 3, 2, 4]
     assert len(wire.slack) == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "password"),
+    [
+        ("https://slack.test/services", f"{SLACK_PATH}\nX: 1"),
+        ("https://slack.test/services", f"{SLACK_PATH}\x00"),
+        ("https://slack.test/services", f"\t{SLACK_PATH}\x7f/x"),
+        ("https://[::1/services", SLACK_PATH),
+        ("https://slack.test:x/services", SLACK_PATH),
+        ("https://slack.test:99999/services", SLACK_PATH),
+        ("https://", SLACK_PATH),
+        ("https://me@slack.test/services", SLACK_PATH),
+        ("ftp://slack.test/services", SLACK_PATH),
+        (None, f"htps://slack.test/services/{SLACK_PATH}"),
+        (None, f"://slack.test/services/{SLACK_PATH}"),
+    ],
+)
+def test_malformed_slack_url_is_refused_before_anything_can_log_it(
+    host: str | None,
+    password: str,
+    wire: Wire,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    value = {"conn_type": "slackwebhook", "host": host, "password": password}
+    monkeypatch.setenv("AIRFLOW_CONN_SLACK_ALERTS", json.dumps(value))
+    assert send() == ["sns"]
+    assert "SettingsError: connection 'slack_alerts': the URL that host and password make" in caplog.text
+    printed = capfd.readouterr()
+    assert "pl4nted" not in f"{caplog.text}{printed.out}{printed.err}"
+    assert wire.slack == []
+
+
+@pytest.mark.parametrize("break_", ["\n", "\r\n"])
+def test_line_break_at_the_end_of_slack_s_secret_is_dropped(
+    break_: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = {"conn_type": "slackwebhook", "host": "https://slack.test/services", "password": f"{SLACK_PATH}{break_}"}
+    monkeypatch.setenv("AIRFLOW_CONN_SLACK_ALERTS", json.dumps(value))
+    assert send() == ["slack", "sns"]
+    assert wire.slack_urls == [f"https://slack.test/services/{SLACK_PATH}"]
+
+
+def test_slack_s_answer_is_told_by_its_status_alone(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    wire.slack_refusal = (404, f"no_service {SLACK_PATH}")
+    assert send() == ["sns"]
+    assert "404" in caplog.text
+    assert "no_service" not in caplog.text
+    assert "pl4nted" not in caplog.text
+
+
+def test_slack_that_cannot_be_reached_is_told_with_the_reason(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    wire.slack_is_down = True
+    assert send() == ["sns"]
+    assert "NoResponseError: Slack did not answer: name not known" in caplog.text
+    assert "pl4nted" not in caplog.text
 
 
 @pytest.mark.parametrize("asked", ["30", "3600", "soon", "-1"])
