@@ -14,8 +14,7 @@ from benchmarks.delivery_bare import BarePosting, note_in_table, post_bare
 from benchmarks.delivery_idle import seconds_to_first_post
 from benchmarks.results import Comparison, Part, median_and_range, percentile
 from benchmarks.timeline import where_the_time_goes
-from local.clients.airflow import AirflowApi
-from local.demo.events import pause_when_idle
+from local.clients.airflow import AirflowApi, pause_when_idle
 from local.partners.receivers import PATH
 
 _STEPS = ("select_due", "deliver", "summarize")
@@ -50,7 +49,7 @@ def measure_delivery(bench: Bench, *, events: int, owners: int, latency_ms: floa
         backlog.store()
         noting = post_bare(bench.stack, backlog, receivers, at_once=_AT_ONCE, note=note_in_table(bench.stack))
         # It would listen to its queue while others are measured.
-        pause_when_idle(airflow)
+        pause_when_idle(airflow, DELIVERY_DAG)
     rates, bare_rates = [each.posting.rate for each in ours], [each.posting.rate for each in bare]
     share = statistics.median(rates) / statistics.median(bare_rates)
     median = sorted((each.run for each in ours), key=lambda run: run.wall)[len(ours) // 2]

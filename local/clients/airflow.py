@@ -145,3 +145,22 @@ def has_ended(run: dict[str, Any]) -> bool:
 def active_runs(airflow: AirflowApi, dag_id: str) -> list[str]:
     """Ids of a DAG's runs that are queued or running, oldest first."""
     return [run["dag_run_id"] for run in airflow.runs(dag_id) if not has_ended(run)]
+
+
+def pause_when_idle(airflow: AirflowApi, dag_id: str, *, poll: float = 0.5) -> None:
+    """Pause a DAG at a moment at which it has no run: a paused DAG's run would never end.
+
+    Raises:
+        StackError: there was no such moment within five minutes.
+    """
+    deadline = time.monotonic() + 300.0
+    while True:
+        if not active_runs(airflow, dag_id):
+            airflow.unpause(dag_id, paused=True)
+            if not active_runs(airflow, dag_id):
+                return
+            # One has begun in between.
+            airflow.unpause(dag_id)
+        if time.monotonic() > deadline:
+            raise StackError(f"{dag_id} was never without a run for 300 s")
+        time.sleep(poll)

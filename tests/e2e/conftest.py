@@ -13,8 +13,7 @@ from typing import cast
 import psutil
 import pytest
 
-from local.clients.airflow import AirflowApi
-from local.demo.events import pause_when_idle
+from local.clients.airflow import AirflowApi, pause_when_idle
 from local.processes.layout import LOOPBACK
 from local.sample import create_client_database
 from local.services.airflow import DEFAULT_EXECUTOR, EXECUTORS, Executor
@@ -204,7 +203,7 @@ def delivery(events_api: Delivery, airflow: AirflowApi) -> Iterator[Delivery]:
     """The same, with the delivery switched on: it runs every minute, and only while a module needs it."""
     airflow.unpause(delivery_kit.DAG_ID)
     yield events_api
-    pause_when_idle(airflow)
+    pause_when_idle(airflow, delivery_kit.DAG_ID)
 
 
 @pytest.fixture(scope="session")

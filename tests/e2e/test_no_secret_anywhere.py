@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 from sqlalchemy import create_engine, inspect, text
 
-from local.demo.orders import issue_token
+from local.demo.part import run_tool
 from local.partners.dex import TOKEN_PREFIX
 from local.processes.layout import parse_shell_exports
 from local.stack.description import Stack
@@ -120,7 +120,7 @@ def test_no_secret_and_no_payload_is_in_anything_that_people_or_machines_can_rea
     inbox.about(run.id)
     refuse_call_details(ingest, replay)
     assert auction.ended(auctioned).state == "success"
-    token = issue_token(stack)
+    token = run_tool(stack, "issue_token", "--subject", "demo", "--ttl", "5m")
     record = [{"record_id": "secret-1", "parameter_1": PAYLOAD, "parameter_2": 1}]
     for sent, status in ((token, 201), (f"{token}x", 403)):
         headers = {"Authorization": f"Bearer {sent}"}

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from local.demo.report import json_of, rules, shown
+from local.demo.part import Part, rules, shown
 
 
 class Stubs:
@@ -41,14 +41,30 @@ def test_rules_come_before_those_that_are_there_and_go_again_whatever_happens() 
 
 
 @pytest.mark.parametrize(
-    ("answer", "document", "text"),
+    ("sns", "slack", "kept"),
     [
-        (httpx.Response(200, json={"city": "Łódź"}), {"city": "Łódź"}, '200 OK\n{\n  "city": "Łódź"\n}'),
-        (httpx.Response(204), {}, "204 No Content"),
-        (httpx.Response(502, text="<html>"), {}, "502 Bad Gateway\n<html>"),
-        (httpx.Response(200, json=[1]), {}, "200 OK\n[1]"),
+        (["order 1", "order 2"], ["order 2", "order 1"], [True, True]),
+        (["order 1"], ["order 1", "order 2"], [False, True]),
+        (["order 1", "order 2"], ["order 1", "order 1"], [True, False]),
+        (["order 1", "order 2", "order 2"], [], [False, False]),
+    ],
+    ids=["all", "one missing", "one twice", "one too many"],
+)
+def test_each_failure_has_one_alert_a_channel_and_there_is_no_other(
+    sns: list[str], slack: list[str], kept: list[bool]
+) -> None:
+    part = Part("name", "why")
+    part.check_alerts(sns, slack, "order 1", "order 2")
+    assert list(part.checks.values()) == kept
+    assert part.passed is all(kept)
+
+
+@pytest.mark.parametrize(
+    ("response", "text"),
+    [
+        (httpx.Response(200, json={"city": "Łódź"}), '200 OK\n{\n  "city": "Łódź"\n}'),
+        (httpx.Response(204), "204 No Content"),
     ],
 )
-def test_an_answer_is_shown_as_it_is(answer: httpx.Response, document: dict[str, Any], text: str) -> None:
-    assert json_of(answer) == document
-    assert shown(answer) == text
+def test_response_is_shown_as_it_is(response: httpx.Response, text: str) -> None:
+    assert shown(response) == text
