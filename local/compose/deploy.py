@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StackError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    text = json.dumps(asdict(deployment), indent=2)
+    text = json.dumps(deployment, indent=2)
     print(text.replace(options.endpoint_url, options.public_endpoint_url or options.endpoint_url))
     return 0
 

@@ -15,8 +15,8 @@ DAG_ID = "energy_auction"
 MOST_RUNS = 5
 EXPLANATION = (
     "Lambda A offers random orders until some are there; each becomes a task of its own, and Lambda B stores or "
-    "rejects it. The runs succeed although tasks failed: a rejected order is a result, reported once through SNS and once "
-    "through Slack, and stops no other order."
+    "rejects it. The runs succeed although tasks failed: a rejected order is a result, reported once through SNS and "
+    "once through Slack, and stops no other order."
 )
 
 _SCHEDULED_RUN_SECONDS = 15.0

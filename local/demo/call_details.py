@@ -70,7 +70,7 @@ def run_call_details(stack: Stack, part: Part) -> None:
     part.result = f"{len(runs)} files, {records:,} records: {accepted:,} accepted, {dead} refused and then replayed"
     part.written = [f"s3://{bucket}/{key}" for key in keys if not key.startswith("plans/")]
     part.exhibits["what the receipts in S3 say"] = "\n".join(map(_line, receipts))
-    part.exhibits |= {"the dead letter's message": json.dumps(letter, ensure_ascii=False) for letter in letters}
+    part.exhibits["the dead letter's message"] = "\n".join(json.dumps(each, ensure_ascii=False) for each in letters)
     part.checks |= {
         f"each of the {len(runs)} files got one run of its own, and all succeeded": states
         == dict.fromkeys(runs, "success"),
@@ -89,8 +89,7 @@ def run_call_details(stack: Stack, part: Part) -> None:
         "in the end the API has taken every batch once, and every record": {each["times"] for each in taken.values()}
         == {1}
         and sum(each["records"] for each in taken.values()) == records,
-        f"the API had at most {most_calls} calls at once, of the {MOST_CALLS} that are allowed": most_calls
-        <= MOST_CALLS,
+        f"the API had at most {most_calls} calls at once, of {MOST_CALLS} allowed ones": most_calls <= MOST_CALLS,
     }
     alerts = receive_alerts(stack, containing="pipeline call_details_", expected=1)
     part.check_alerts(alerts, slack_messages(stack, containing="pipeline call_details_"), REFUSED)

@@ -156,7 +156,7 @@ def run_events(stack: Stack, part: Part) -> None:
         # Times in the table are as exact as a millisecond.
         "the pauses between these were at least a second, then two, then four": len(pauses) == FAILURES
         and all(pause > 2.0**number - 0.001 for number, pause in enumerate(pauses)),
-        f"nobody waited for it: {STEADY} had all of its events by then": at[STEADY][-1]["at"]
+        f"{STEADY} did not wait for it and had all of its events by then": at[STEADY][-1]["at"]
         < at[FLAKY][FAILURES]["at"],
         f"{DOWN} got its event {MOST_ATTEMPTS} times and accepted none; the event is failed": got[DOWN]
         == [(given_up, False)] * MOST_ATTEMPTS

@@ -12,8 +12,8 @@ from local.demo.part import Part, run_tool, shown
 from local.stack.description import Stack
 
 EXPLANATION = (
-    "The records lie in DynamoDB exactly as they were sent, and expire after a day. Nobody gets in without a token that "
-    "was signed with the stack's own secret, and of a body with one broken record nothing is stored."
+    "The records lie in DynamoDB exactly as they were sent, and expire after a day. Nobody gets in without a token "
+    "that was signed with the stack's own secret, and of a body with one broken record nothing is stored."
 )
 RECORDS = (
     '[{"record_id": "demo-1", "parameter_1": "example", "parameter_2": 2.1}, '

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -152,36 +151,35 @@ CORS = {
 _ORDERS_API_STAGE = "prod"
 
 
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """Names of what was created."""
-
-    archive_bucket: str
-    alerts_topic_arn: str
-    alerts_queue_url: str
-    order_results_bucket: str
-    auction_results_function: str
-    auction_order_function: str
-    orders_api_url: str
-    orders_table: str
-    orders_jwt_secret: str
-    ingest_bucket: str
-    ingest_ledger_table: str
-    call_details_dlq_url: str
-    events_api_url: str
-    events_table: str
-    api_keys_table: str
-    subscriptions_table: str
-    event_queue_url: str
-    event_dlq_url: str
+_OUTPUTS = {
+    "archive_bucket": "ArchiveBucketName",
+    "alerts_topic_arn": "AlertsTopicArn",
+    "order_results_bucket": "OrderResultsBucketName",
+    "auction_results_function": "AuctionResultsFunctionName",
+    "auction_order_function": "AuctionOrderFunctionName",
+    "orders_table": "OrdersTableName",
+    "orders_jwt_secret": "OrdersJwtSecretName",
+    "ingest_bucket": "IngestBucketName",
+    "ingest_ledger_table": "IngestLedgerTableName",
+    "call_details_dlq_url": "CallDetailsDeadLettersUrl",
+    "events_table": "EventsTableName",
+    "api_keys_table": "ApiKeysTableName",
+    "subscriptions_table": "SubscriptionsTableName",
+    "event_queue_url": "EventQueueUrl",
+    "event_dlq_url": "EventDeadLettersUrl",
+}
+"""Outputs of the template by field of :class:`local.stack.description.Stack`."""
 
 
 def finish_deployment(
     endpoint_url: str, *, partners_url: str, client_database: Mapping[str, Any], stack_secrets: StackSecrets
-) -> Deployment:
+) -> dict[str, str]:
     """Put connections and keys in place; subscribe a queue to the alerts topic to read them back.
 
     `client_database` is the connection `dex_db` in Airflow's JSON form.
+
+    Returns:
+        names of what was created, by field of :class:`local.stack.description.Stack`.
 
     Raises:
         StackError: the deployed stack lacks an output or a secret that is needed here.
@@ -189,26 +187,10 @@ def finish_deployment(
     sqs = aws_client("sqs", endpoint_url)
     outputs = stack_outputs(aws_client("cloudformation", endpoint_url))
     try:
-        deployment = Deployment(
-            archive_bucket=outputs["ArchiveBucketName"],
-            alerts_topic_arn=outputs["AlertsTopicArn"],
-            alerts_queue_url=sqs.create_queue(QueueName=ALERTS_QUEUE)["QueueUrl"],
-            order_results_bucket=outputs["OrderResultsBucketName"],
-            auction_results_function=outputs["AuctionResultsFunctionName"],
-            auction_order_function=outputs["AuctionOrderFunctionName"],
-            orders_api_url=orders_api_url(endpoint_url, outputs["OrdersApiId"]),
-            orders_table=outputs["OrdersTableName"],
-            orders_jwt_secret=outputs["OrdersJwtSecretName"],
-            ingest_bucket=outputs["IngestBucketName"],
-            ingest_ledger_table=outputs["IngestLedgerTableName"],
-            call_details_dlq_url=outputs["CallDetailsDeadLettersUrl"],
-            events_api_url=events_api_url(endpoint_url, outputs["EventsApiId"]),
-            events_table=outputs["EventsTableName"],
-            api_keys_table=outputs["ApiKeysTableName"],
-            subscriptions_table=outputs["SubscriptionsTableName"],
-            event_queue_url=outputs["EventQueueUrl"],
-            event_dlq_url=outputs["EventDeadLettersUrl"],
-        )
+        names = {name: outputs[key] for name, key in _OUTPUTS.items()} | {
+            "orders_api_url": orders_api_url(endpoint_url, outputs["OrdersApiId"]),
+            "events_api_url": events_api_url(endpoint_url, outputs["EventsApiId"]),
+        }
     except KeyError as error:
         raise StackError(f"infra/template.yaml has no output {error}: add it") from None
     secretsmanager = aws_client("secretsmanager", endpoint_url)
@@ -220,13 +202,14 @@ def finish_deployment(
     ssm = aws_client("ssm", endpoint_url)
     for parameter, key in _call_details_keys(stack_secrets).items():
         ssm.put_parameter(Name=parameter, Value=key, Type="SecureString", Overwrite=True)
-    queue = sqs.get_queue_attributes(QueueUrl=deployment.alerts_queue_url, AttributeNames=["QueueArn"])["Attributes"]
+    queue_url = sqs.create_queue(QueueName=ALERTS_QUEUE)["QueueUrl"]
+    queue = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])["Attributes"]
     aws_client("sns", endpoint_url).subscribe(
-        TopicArn=deployment.alerts_topic_arn, Protocol="sqs", Endpoint=queue["QueueArn"]
+        TopicArn=names["alerts_topic_arn"], Protocol="sqs", Endpoint=queue["QueueArn"]
     )
     _silence_alarms_of_aws(aws_client("cloudwatch", endpoint_url))
     answer_preflights(aws_client("apigatewayv2", endpoint_url), outputs["EventsApiId"])
-    return deployment
+    return {**names, "alerts_queue_url": queue_url}
 
 
 def stack_outputs(cloudformation: Any) -> Mapping[str, str]:

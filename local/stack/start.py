@@ -21,7 +21,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -46,7 +46,7 @@ from local.processes.layout import (
 from local.processes.supervisor import Command, StackError, Supervisor
 from local.services import airflow, celery, emulator, postgres
 from local.services.airflow import EXECUTORS, Executor, Places, airflow_environment
-from local.services.emulator import ALERTS_QUEUE, TEMPLATE_PARAMETERS, Deployment, finish_deployment
+from local.services.emulator import ALERTS_QUEUE, TEMPLATE_PARAMETERS, finish_deployment
 from local.stack.description import Stack
 
 _POLL_SECONDS = 0.1
@@ -113,7 +113,7 @@ async def assemble(
         async with supervisor.step("functions"):
             await supervisor.execute(emulator.build_command(layout.build))
 
-    async def emulator_and_deployment() -> Deployment:
+    async def emulator_and_deployment() -> dict[str, str]:
         async with asyncio.TaskGroup() as before:
             before.create_task(start_emulator())
             before.create_task(functions())
@@ -146,7 +146,6 @@ async def assemble(
         # Airflow reads secrets when tasks run, not when it starts: it need not wait for the deployment.
         await _wait_for_airflow(supervisor, urls["airflow"])
 
-    deployment = deployment_task.result()
     stack = Stack(
         airflow_url=urls["airflow"],
         airflow_token_url=f"{urls['airflow']}/auth/token",
@@ -154,7 +153,7 @@ async def assemble(
         region=REGION,
         partners_url=urls["partners"],
         environment=ENVIRONMENT_NAME,
-        **asdict(deployment),
+        **deployment_task.result(),
         alerts_queue_name=ALERTS_QUEUE,
         client_database=str(layout.client_database),
         settings_variable=SETTINGS_VARIABLE,
