@@ -81,8 +81,8 @@ def run_call_details(stack: Stack, part: Part) -> None:
             len([key for key in keys if key.startswith(PROCESSED)]) == len(runs)
             and not any(key.startswith((INCOMING, "processing/")) for key in keys)
         ),
-        f"one batch of {REFUSED} was refused; the queue's one message names it and holds no record": (
-            [letter["key"].endswith(REFUSED) and REFUSED_TEXT not in str(letter) for letter in letters] == [True]
+        f"one batch of {REFUSED} was refused; the one message in the queue names it, without a record": (
+            [REFUSED in each["file"]["key"] and REFUSED_TEXT not in str(each) for each in letters] == [True]
         ),
         "the replay delivered it and left the queue empty": replay["state"] == "success"
         and not queue_messages(stack, stack.call_details_dlq_url),
@@ -114,4 +114,4 @@ def drop_samples(s3: Any, bucket: str) -> set[str]:
 def _line(receipt: dict[str, Any]) -> str:
     read_, accepted, dead = (receipt[f"records_{how}"] for how in ("read", "accepted", "dead_lettered"))
     name = receipt["key"].removeprefix(INCOMING)
-    return f"{name:<24} {read_:>6} records = {accepted:>6} accepted + {dead:>3} dead-lettered"
+    return f"{name:<24} {read_:>6} = {accepted:>6} accepted + {dead:>3} dead-lettered"

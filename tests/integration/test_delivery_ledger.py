@@ -37,7 +37,7 @@ NUMBERS = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def tables(aws: Aws) -> Iterator[Aws]:
-    create_table(aws.dynamodb, EVENTS, "event_id", INDEXES)
+    create_table(aws.dynamodb, EVENTS, "event_id", indexes=INDEXES)
     create_table(aws.dynamodb, SUBSCRIPTIONS, "owner", {})
     yield aws
     for name in (EVENTS, SUBSCRIPTIONS):

@@ -1,10 +1,6 @@
-"""A DynamoDB table in memory that takes batches, with the limits of the real one and faults in a given order.
+"""DynamoDB in memory: tables that understand the requests of this project, and no others, with botocore's own errors.
 
-A DynamoDB table in memory that understands the expressions of the Lambdas and their tools, and no others.
-
-The ledger's DynamoDB table in memory: conditions on ``version``, botocore's own errors.
-
-The tables of events and subscriptions in memory: conditional statements, and indexes that may be late.
+A test makes calls fail, or lets somebody else come first, by ``faults`` in their order or by hooks around a call.
 """
 
 from __future__ import annotations
@@ -17,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import batched
+from types import SimpleNamespace
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -59,24 +57,152 @@ class Lose:
     error: Exception
 
 
-Fault = Exception | Leave | Lose | None
+@dataclass(frozen=True)
+class Repeat:
+    """The table does what it is asked, the answer gets lost on its way, and the client asks again."""
+
+
+Fault = Exception | Leave | Lose | Repeat | None
 """What happens to one call; None = nothing."""
 
+Item = dict[str, dict[str, Any]]
 
-class FakeDynamoDB:
-    """Quacks like a boto3 DynamoDB client with one table whose key is ``record_id``.
+
+class FakeTable:
+    """Quacks like a boto3 DynamoDB client with one table.
+
+    ``before[operation]`` is called before each such call, to fail it or to let another writer come first;
+    ``after[operation]`` when it has done its work, to lose its answer.
 
     Args:
-        table: its name.
+        name: of the table.
+        keys: its partition key, and its sort key if it has one; ``items`` are by their values.
+        indexes: partition key of each index; all are sorted by ``position``.
         faults: one for each call, from the first; later calls have none.
     """
 
-    def __init__(self, table: str = "orders", faults: Iterable[Fault] = ()) -> None:
-        self.table = table
-        self.items: dict[str, dict[str, Any]] = {}
-        self.batches: list[int] = []
+    def __init__(
+        self, name: str, *keys: str, indexes: dict[str, str] | None = None, faults: Iterable[Fault] = ()
+    ) -> None:
+        self.items: dict[Any, Item] = {}
+        self.calls: Counter[str] = Counter()
+        self.before: dict[str, Callable[[], None]] = {}
+        self.after: dict[str, Callable[[], None]] = {}
         self.faults = iter(faults)
-        self._lock = threading.Lock()
+        self.page_size = 2
+        self.megabyte = 3
+        self._name = name
+        self._keys = keys
+        self._indexes = indexes or {}
+        self._lock = threading.RLock()
+
+    def get_item(self, **request: Any) -> dict[str, Any]:
+        assert request["ConsistentRead"], "an older state must not be taken for the present one"
+        found = self._call("get_item", request, lambda: self.items.get(self._key(request["Key"])))
+        return {"Item": dict(found)} if found else {}
+
+    def put_item(self, **request: Any) -> dict[str, Any]:
+        def put() -> dict[str, Any]:
+            self._check(request["Item"], request)
+            self.items[self._key(request["Item"])] = dict(request["Item"])
+            return {}
+
+        return self._call("put_item", request, put)
+
+    def update_item(self, **request: Any) -> dict[str, Any]:
+        def update() -> dict[str, Any]:
+            self._check(request["Key"], request)
+            key = self._key(request["Key"])
+            self.items[key] = _updated({**request["Key"], **self.items.get(key, {})}, request)
+            return {"Attributes": dict(self.items[key])}
+
+        return self._call("update_item", request, update)
+
+    def delete_item(self, **request: Any) -> dict[str, Any]:
+        def delete() -> dict[str, Any]:
+            self._check(request["Key"], request)
+            self.items.pop(self._key(request["Key"]), None)
+            return {}
+
+        return self._call("delete_item", request, delete)
+
+    def query(self, **request: Any) -> dict[str, Any]:
+        def query() -> dict[str, Any]:
+            values, names = request["ExpressionAttributeValues"], request["ExpressionAttributeNames"]
+            assert request["KeyConditionExpression"] == "#key = :key AND #position BETWEEN :low AND :high"
+            assert names == {"#key": self._indexes[request["IndexName"]], "#position": "position"}
+            low, high = values[":low"]["S"], values[":high"]["S"]
+            assert low <= high, "DynamoDB refuses such a condition"
+            found = [item for item in self.items.values() if _holds("#key = :key", item, request)]
+            found = [item for item in found if low <= item["position"]["S"] <= high]
+            found.sort(key=lambda item: item["position"]["S"], reverse=not request["ScanIndexForward"])
+            if "ExclusiveStartKey" in request:
+                assert set(request["ExclusiveStartKey"]) == {self._keys[0], names["#key"], "position"}
+                places = [item["position"] for item in found]
+                found = found[places.index(request["ExclusiveStartKey"]["position"]) + 1 :]
+            page = found[: request.get("Limit", self.megabyte)]
+            full = len(page) == request.get("Limit", self.megabyte)
+            last = {name: page[-1][name] for name in (self._keys[0], names["#key"], "position")} if full else {}
+            shown = [item for item in page if _holds(request.get("FilterExpression", ""), item, request)]
+            return {"Items": [dict(item) for item in shown], **({"LastEvaluatedKey": last} if last else {})}
+
+        return self._call("query", request, query)
+
+    def get_paginator(self, operation: str) -> Any:
+        return SimpleNamespace(paginate={"scan": self._scan, "query": self._query}[operation])
+
+    def _scan(self, **request: Any) -> Iterator[dict[str, Any]]:
+        names = request["ExpressionAttributeNames"]
+        shown = {names.get(name, name) for name in request["ProjectionExpression"].split(", ")}
+        items = self._call("scan", request, lambda: list(self.items.values()))
+        yield from self._pages([{name: value for name, value in each.items() if name in shown} for each in items])
+
+    def _query(self, **request: Any) -> Iterator[dict[str, Any]]:
+        assert request["ConsistentRead"]
+        assert request["KeyConditionExpression"].startswith("pk = :pk")
+        values = request["ExpressionAttributeValues"]
+        pk, prefix = values[":pk"]["S"], values.get(":prefix", {"S": ""})["S"]
+        items = self._call("query", request, lambda: sorted(self.items.items()))
+        yield from self._pages([item for key, item in items if key[0] == pk and key[1].startswith(prefix)])
+
+    def _pages(self, items: list[Item]) -> Iterator[dict[str, Any]]:
+        return ({"Items": list(page)} for page in batched(items, self.page_size))
+
+    def _key(self, item: Item) -> Any:
+        values = tuple(item[name]["S"] for name in self._keys)
+        return values if len(values) > 1 else values[0]
+
+    def _call[T](self, operation: str, request: dict[str, Any], work: Callable[[], T]) -> T:
+        self.calls[operation] += 1
+        self.before.get(operation, lambda: None)()
+        with self._lock:
+            fault = next(self.faults, None)
+            if isinstance(fault, Exception):
+                raise fault
+            if request["TableName"] != self._name:
+                raise dynamodb_error("ResourceNotFoundException")
+            answer = work()
+            if isinstance(fault, Lose):
+                raise fault.error
+            answer = work() if isinstance(fault, Repeat) else answer
+        self.after.get(operation, lambda: None)()
+        return answer
+
+    def _check(self, key: Item, request: dict[str, Any]) -> None:
+        there = self.items.get(self._key(key), {})
+        condition = request.get("ConditionExpression", "")
+        if all(_holds(each, there, request) for each in condition.split(" AND ") if each):
+            return
+        tell = there and request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
+        raise table_error("ConditionalCheckFailedException", **({"Item": dict(there)} if tell else {}))
+
+
+class FakeDynamoDB(FakeTable):
+    """The table of the orders API, which takes batches, with the limits of the real one."""
+
+    def __init__(self, faults: Iterable[Fault] = ()) -> None:
+        super().__init__("orders", "record_id", faults=faults)
+        self.batches: list[int] = []
 
     def batch_write_item(self, *, RequestItems: dict[str, list[Any]]) -> dict[str, Any]:  # noqa: N803 - boto3's name
         with self._lock:
@@ -85,7 +211,7 @@ class FakeDynamoDB:
             self.batches.append(len(requests))
             if isinstance(fault, Exception):
                 raise fault
-            if table != self.table:
+            if table != self._name:
                 raise dynamodb_error("ResourceNotFoundException")
             taken = len(requests) - (fault.requests if isinstance(fault, Leave) else 0)
             self._take([request["PutRequest"]["Item"] for request in requests][: max(taken, 0)], requests)
@@ -105,136 +231,6 @@ class FakeDynamoDB:
             self.items[item["record_id"]["S"]] = item
 
 
-Item = dict[str, dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Repeat:
-    """The table does what it is asked, the answer gets lost on its way, and the client asks again."""
-
-
-TableFault = Exception | Lose | Repeat | None
-"""What happens to one call; None = nothing."""
-
-
-class FakeTable:
-    """Quacks like a boto3 DynamoDB client with one table.
-
-    Args:
-        name: of the table.
-        key: its partition key.
-        indexes: partition key of each index; all are sorted by ``position``.
-        faults: one for each call, from the first; later calls have none.
-    """
-
-    def __init__(
-        self, name: str, key: str, indexes: dict[str, str] | None = None, *, faults: Iterable[TableFault] = ()
-    ) -> None:
-        self.items: dict[str, Item] = {}
-        self.calls: list[str] = []
-        self.faults = iter(faults)
-        self.page_size = 2
-        self.megabyte = 3
-        """Items that a query reads at most, unless it has a limit."""
-        self._name = name
-        self._key = key
-        self._indexes = indexes or {}
-        self._lock = threading.Lock()
-
-    def get_item(self, **request: Any) -> dict[str, Any]:
-        assert request["ConsistentRead"], "an older state must not be taken for the present one"
-        found = self._call("get_item", request, lambda: self.items.get(request["Key"][self._key]["S"]))
-        return {"Item": dict(found)} if found else {}
-
-    def put_item(self, **request: Any) -> dict[str, Any]:
-        def put() -> dict[str, Any]:
-            item = request["Item"]
-            self._check(item[self._key]["S"], request)
-            self.items[item[self._key]["S"]] = dict(item)
-            return {}
-
-        return self._call("put_item", request, put)
-
-    def update_item(self, **request: Any) -> dict[str, Any]:
-        def update() -> dict[str, Any]:
-            key = request["Key"][self._key]["S"]
-            self._check(key, request)
-            item = {self._key: {"S": key}, **self.items.get(key, {})}
-            self.items[key] = _updated(item, request)
-            return {"Attributes": dict(self.items[key])}
-
-        return self._call("update_item", request, update)
-
-    def delete_item(self, **request: Any) -> dict[str, Any]:
-        def delete() -> dict[str, Any]:
-            key = request["Key"][self._key]["S"]
-            self._check(key, request)
-            self.items.pop(key, None)
-            return {}
-
-        return self._call("delete_item", request, delete)
-
-    def query(self, **request: Any) -> dict[str, Any]:
-        def query() -> dict[str, Any]:
-            values, names = request["ExpressionAttributeValues"], request["ExpressionAttributeNames"]
-            assert request["KeyConditionExpression"] == "#key = :key AND #position BETWEEN :low AND :high"
-            assert names == {"#key": self._indexes[request["IndexName"]], "#position": "position"}
-            low, high = values[":low"]["S"], values[":high"]["S"]
-            assert low <= high, "DynamoDB refuses such a condition"
-            found = [item for item in self.items.values() if _holds("#key = :key", item, request)]
-            found = [item for item in found if low <= item["position"]["S"] <= high]
-            found.sort(key=lambda item: item["position"]["S"], reverse=not request["ScanIndexForward"])
-            if "ExclusiveStartKey" in request:
-                assert set(request["ExclusiveStartKey"]) == {self._key, names["#key"], "position"}
-                places = [item["position"] for item in found]
-                found = found[places.index(request["ExclusiveStartKey"]["position"]) + 1 :]
-            page = found[: request.get("Limit", self.megabyte)]
-            full = len(page) == request.get("Limit", self.megabyte)
-            last = {name: page[-1][name] for name in (self._key, names["#key"], "position")} if full else {}
-            shown = [item for item in page if _holds(request.get("FilterExpression", ""), item, request)]
-            return {"Items": [dict(item) for item in shown], **({"LastEvaluatedKey": last} if last else {})}
-
-        return self._call("query", request, query)
-
-    def get_paginator(self, operation: str) -> FakeTable:
-        assert operation == "scan"
-        return self
-
-    def paginate(self, **request: Any) -> Iterator[dict[str, Any]]:
-        names = request["ExpressionAttributeNames"]
-        shown = {names.get(name, name) for name in request["ProjectionExpression"].split(", ")}
-        items = self._call("scan", request, lambda: list(self.items.values()))
-        for start in range(0, len(items), self.page_size):
-            page = items[start : start + self.page_size]
-            yield {"Items": [{name: value for name, value in item.items() if name in shown} for item in page]}
-
-    def _call[T](self, operation: str, request: dict[str, Any], work: Callable[[], T]) -> T:
-        with self._lock:
-            self.calls.append(operation)
-            fault = next(self.faults, None)
-            if isinstance(fault, Exception):
-                raise fault
-            if request["TableName"] != self._name:
-                raise dynamodb_error("ResourceNotFoundException")
-            answer = work()
-            if isinstance(fault, Lose):
-                raise fault.error
-            return work() if isinstance(fault, Repeat) else answer
-
-    def _check(self, key: str, request: dict[str, Any]) -> None:
-        there = self.items.get(key, {})
-        condition = request.get("ConditionExpression", "")
-        if all(_holds(each, there, request) for each in condition.split(" AND ") if each):
-            return
-        tell = there and request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
-        error: Any = {
-            "Error": {"Code": "ConditionalCheckFailedException", "Message": ""},
-            "ResponseMetadata": {"HTTPStatusCode": 400},
-            **({"Item": dict(there)} if tell else {}),
-        }
-        raise ClientError(error, "PutItem")
-
-
 def _holds(condition: str, item: Item, request: dict[str, Any]) -> bool:
     names, values = request.get("ExpressionAttributeNames", {}), request.get("ExpressionAttributeValues", {})
     if not condition:
@@ -245,9 +241,9 @@ def _holds(condition: str, item: Item, request: dict[str, Any]) -> bool:
     found, other = item.get(names.get(name, name)), values[value]
     if found is None:
         return False
-    return {"=": found == other, "<>": found != other, "<": found["S"] < other["S"], ">": found["S"] > other["S"]}[
-        operator
-    ]
+    if operator in ("<", ">"):
+        return bool(found["S"] < other["S"]) is (operator == "<") and found != other
+    return (found == other) is (operator == "=")
 
 
 def _updated(item: Item, request: dict[str, Any]) -> Item:
@@ -275,94 +271,28 @@ def table_error(code: str, status: int = 400, **more: Any) -> ClientError:
     return ClientError(answer, "PutItem")
 
 
-class FakeLedgerTable:
-    """Quacks like a boto3 DynamoDB client with one table.
-
-    ``before[operation]`` is called before each such call, to fail it or to let another writer come first;
-    ``after[operation]`` when it has done its work, to lose its answer.
-    """
+class FakeLedgerTable(FakeTable):
+    """The ledger of call details."""
 
     def __init__(self) -> None:
-        self.items: dict[tuple[str, str], dict[str, Any]] = {}
-        self.calls: Counter[str] = Counter()
-        self.before: dict[str, Callable[[], None]] = {}
-        self.after: dict[str, Callable[[], None]] = {}
-        self.page_size = 2
+        super().__init__(TABLE, "pk", "sk")
         self.batch_size = 100
-        self._lock = threading.RLock()
-
-    def get_item(self, *, TableName: str, Key: dict[str, Any], ConsistentRead: bool) -> dict[str, Any]:  # noqa: N803
-        assert ConsistentRead, "an older state must not be taken for the present one"
-        with self._call("get_item", TableName):
-            found = self.items.get(_key(Key))
-            return {"Item": dict(found)} if found else {}
 
     def batch_get_item(self, *, RequestItems: dict[str, Any]) -> dict[str, Any]:  # noqa: N803
         ((table, request),) = RequestItems.items()
-        keys = [_key(key) for key in request["Keys"]]
         assert request["ConsistentRead"], "an older state must not be taken for the present one"
-        with self._call("batch_get_item", table):
+
+        def get() -> dict[str, Any]:
+            keys = [self._key(key) for key in request["Keys"]]
             if not 0 < len(keys) <= 100 or len(set(keys)) < len(keys):
                 raise table_error("ValidationException")
-            now, later = keys[: self.batch_size], keys[self.batch_size :]
-            unread = [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in later]
+            now, later = keys[: self.batch_size], request["Keys"][self.batch_size :]
             return {
                 "Responses": {table: [dict(self.items[key]) for key in reversed(now) if key in self.items]},
-                "UnprocessedKeys": {table: {"Keys": unread}} if unread else {},
+                "UnprocessedKeys": {table: {"Keys": later}} if later else {},
             }
 
-    def put_item(self, **request: Any) -> dict[str, Any]:
-        with self._call("put_item", request["TableName"]):
-            self._check(_key(request["Item"]), request)
-            self.items[_key(request["Item"])] = request["Item"]
-            return {}
-
-    def delete_item(self, **request: Any) -> dict[str, Any]:
-        with self._call("delete_item", request["TableName"]):
-            self._check(_key(request["Key"]), request)
-            self.items.pop(_key(request["Key"]), None)
-            return {}
-
-    def get_paginator(self, operation: str) -> FakeLedgerTable:
-        assert operation == "query"
-        return self
-
-    def paginate(self, **request: Any) -> Iterator[dict[str, Any]]:
-        assert request["ConsistentRead"]
-        assert request["KeyConditionExpression"].startswith("pk = :pk")
-        values = request["ExpressionAttributeValues"]
-        pk, prefix = values[":pk"]["S"], values.get(":prefix", {"S": ""})["S"]
-        with self._call("query", request["TableName"]):
-            keys = sorted(key for key in self.items if key[0] == pk and key[1].startswith(prefix))
-            found = [self.items[key] for key in keys]
-        for start in range(0, len(found), self.page_size):
-            yield {"Items": found[start : start + self.page_size]}
-
-    @contextmanager
-    def _call(self, operation: str, table: str) -> Iterator[None]:
-        self.calls[operation] += 1
-        self.before.get(operation, lambda: None)()
-        if table != TABLE:
-            raise table_error("ResourceNotFoundException")
-        with self._lock:
-            yield
-        self.after.get(operation, lambda: None)()
-
-    def _check(self, key: tuple[str, str], request: dict[str, Any]) -> None:
-        there = self.items.get(key)
-        if request["ConditionExpression"] == "attribute_not_exists(pk)":
-            holds = there is None
-        else:
-            assert request["ConditionExpression"] == "version = :seen"
-            holds = there is not None and there["version"] == request["ExpressionAttributeValues"][":seen"]
-        if not holds:
-            tell = there and request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
-            more: Any = {"Item": there} if tell else {}
-            raise table_error("ConditionalCheckFailedException", **more)
-
-
-def _key(item: dict[str, Any]) -> tuple[str, str]:
-    return item["pk"]["S"], item["sk"]["S"]
+        return self._call("batch_get_item", {"TableName": table}, get)
 
 
 EVENTS = "events-test"

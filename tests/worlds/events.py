@@ -237,7 +237,7 @@ class MemoryEvents(EventStore):
     """The events API's store on a table in memory."""
 
     def __init__(self) -> None:
-        self.table = FakeTable("events", "event_id", INDEXES)
+        self.table = FakeTable("events", "event_id", indexes=INDEXES)
         super().__init__(cast("DynamoDBClient", self.table), "events")
 
     @property

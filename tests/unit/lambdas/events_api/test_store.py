@@ -20,7 +20,7 @@ OWNER = "owner-1"
 
 
 def table_with(*faults: Fault) -> FakeTable:
-    return FakeTable("events", "event_id", INDEXES, faults=faults)
+    return FakeTable("events", "event_id", indexes=INDEXES, faults=faults)
 
 
 def store_on(table: FakeTable, name: str = "events") -> EventStore:
@@ -135,7 +135,7 @@ def test_large_events_make_short_pages() -> None:
         def query(self, **request: object) -> dict[str, object]:
             return super().query(**{**request, "Limit": 2})
 
-    store = store_on(Stingy("events", "event_id", INDEXES))
+    store = store_on(Stingy("events", "event_id", indexes=INDEXES))
     events = [new_event(OWNER, status=Status.PENDING) for _ in range(3)]
     for event in events:
         store.put(event)

@@ -141,7 +141,7 @@ def test_wrong_arguments_exit_with_2_and_do_nothing(
         api_keys.main(arguments)
     assert caught.value.code == 2
     assert "error: " in capsys.readouterr().err
-    assert table.calls == []
+    assert not table.calls
 
 
 def test_table_by_its_name_or_by_the_environment_of_the_shell(

@@ -135,7 +135,7 @@ def test_address_that_could_never_be_delivered_to(
     assert output == ""
     assert errors.startswith(f"error: {says}")
     assert "planted" not in errors
-    assert table.calls == []
+    assert not table.calls
 
 
 @given(
@@ -170,7 +170,7 @@ def test_no_secret(
     assert subscriptions.main(["put", "--url", URL, "--secret", "-", *HERE]) == 1
     errors = capsys.readouterr().err
     assert errors == "error: the secret must be whsec_ and base64 of 24 to 64 bytes\n"
-    assert table.calls == []
+    assert not table.calls
 
 
 def test_secret_among_the_arguments_is_refused_and_not_repeated(
@@ -183,7 +183,7 @@ def test_secret_among_the_arguments_is_refused_and_not_repeated(
     errors = capsys.readouterr().err
     assert "must be -, which reads the secret from standard input" in errors
     assert SECRET not in errors
-    assert table.calls == []
+    assert not table.calls
 
 
 def test_rotated_secret_is_new_and_printed_alone(table: FakeTable, run: Run) -> None:
