@@ -10,7 +10,7 @@ from include.errors import (
     ClientsFailedError,
     RetryableClientsError,
 )
-from tests.dags.steps import archive_all, archive_client, list_clients, summarize
+from tests.dags.archive import archive_all, archive_client, list_clients, summarize
 from tests.worlds.airflow import FakeRun
 from tests.worlds.archive import ArchiveWorld
 

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from include.auction.keys import order_id
-from tests.dags.kept import kept_by_airflow
+from tests.dags.runs import kept_by_airflow, run_dag, states
 from tests.worlds.auction import A, AuctionWorld, B, results
 from tests.worlds.functions import RaisedError, lambda_error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from airflow.models.dagrun import DagRun
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
-ROOT = Path(__file__).resolve().parents[2]
 NOT_YET = {"results": False}
 PLANTED = "pl4nted-in-an-order"
 
@@ -33,20 +29,8 @@ def world() -> Iterator[AuctionWorld]:
 
 
 def run(conf: dict[str, Any] | None = None) -> DagRun:
-    """Run the DAG to its end, less its safety net (see tests/dags/test_runs.py).
-
-    Without a logical date, as ``dag.test()`` would take it for the start of the run, which the wait is counted from.
-    """
-    from airflow.dag_processing.dagbag import DagBag
-
-    dag = DagBag(dag_folder=str(ROOT / "dags")).dags["energy_auction"]
-    dag.on_failure_callback = None
-    dag_run: DagRun = dag.test(run_conf=conf)
-    return dag_run
-
-
-def states(dag_run: DagRun) -> Mapping[tuple[str, int], str]:
-    return {(ti.task_id, ti.map_index): str(ti.state) for ti in dag_run.get_task_instances()}
+    """Without a logical date: ``dag.test()`` would take it for the run's start, which the wait is counted from."""
+    return run_dag("energy_auction", conf)
 
 
 def test_every_order_has_a_task_an_outcome_and_a_name(world: AuctionWorld) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -12,17 +11,15 @@ from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
 
 from include.call_details.keys import idempotency_key, run_id
 from include.call_details.models import FileVersion
+from tests.dags.runs import run_dag, states
 from tests.worlds.call_details import CallDetailsWorld
 from tests.worlds.s3 import BUCKET
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from airflow.models.dagrun import DagRun
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
-ROOT = Path(__file__).resolve().parents[2]
 KEY = "incoming/{{ 7 * 7 }} ä+.txt"
 
 
@@ -35,27 +32,13 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[CallDetailsWorld]:
         yield world
 
 
-def run(dag_id: str, conf: dict[str, Any] | None = None) -> DagRun:
-    """Run the DAG to its end, less its safety net (see tests/dags/test_runs.py)."""
-    from airflow.dag_processing.dagbag import DagBag
-
-    dag = DagBag(dag_folder=str(ROOT / "dags")).dags[dag_id]
-    dag.on_failure_callback = None
-    dag_run: DagRun = dag.test(run_conf=conf)
-    return dag_run
-
-
-def states(dag_run: DagRun) -> Mapping[tuple[str, int], str]:
-    return {(ti.task_id, ti.map_index): str(ti.state) for ti in dag_run.get_task_instances()}
-
-
 def drop(world: CallDetailsWorld, body: bytes = b"1\n2\n3\n", key: str = KEY) -> FileVersion:
     return FileVersion(BUCKET, key, world.s3.drop(key, body))
 
 
 def test_file_is_ingested_in_named_chunks(world: CallDetailsWorld) -> None:
     drop(world)
-    dag_run = run("call_details_ingest", {"key": KEY})
+    dag_run = run_dag("call_details_ingest", {"key": KEY})
     assert dag_run.state == "success"
     assert states(dag_run) == {("plan", -1): "success", ("post_chunk", 0): "success", ("reconcile", -1): "success"}
     names = [ti.rendered_map_index for ti in dag_run.get_task_instances() if ti.map_index >= 0]
@@ -66,8 +49,8 @@ def test_file_is_ingested_in_named_chunks(world: CallDetailsWorld) -> None:
 
 def test_second_run_is_skipped_and_says_so(world: CallDetailsWorld) -> None:
     drop(world)
-    run("call_details_ingest", {"key": KEY})
-    dag_run = run("call_details_ingest", {"key": KEY})
+    run_dag("call_details_ingest", {"key": KEY})
+    dag_run = run_dag("call_details_ingest", {"key": KEY})
     assert dag_run.state == "success"
     assert states(dag_run) == {("plan", -1): "success", ("post_chunk", -1): "skipped", ("reconcile", -1): "skipped"}
     assert len(world.api.posted) == 2
@@ -75,7 +58,7 @@ def test_second_run_is_skipped_and_says_so(world: CallDetailsWorld) -> None:
 
 def test_file_without_records_is_a_success(world: CallDetailsWorld) -> None:
     drop(world, b"\n")
-    dag_run = run("call_details_ingest", {"key": KEY})
+    dag_run = run_dag("call_details_ingest", {"key": KEY})
     assert dag_run.state == "success"
     assert states(dag_run) == {("plan", -1): "success", ("post_chunk", -1): "skipped", ("reconcile", -1): "success"}
     assert world.receipt()["outcome"] == "processed"
@@ -83,7 +66,7 @@ def test_file_without_records_is_a_success(world: CallDetailsWorld) -> None:
 
 def test_unreadable_file_fails_at_once_and_is_told_once(world: CallDetailsWorld) -> None:
     drop(world, b"\x1f\x8b damaged", "incoming/x.gz")
-    dag_run = run("call_details_ingest", {"key": "incoming/x.gz"})
+    dag_run = run_dag("call_details_ingest", {"key": "incoming/x.gz"})
     assert dag_run.state == "failed"
     assert states(dag_run)["plan", -1] == states(dag_run)["reconcile", -1] == "failed"
     assert {ti.task_id: ti.try_number for ti in dag_run.get_task_instances() if ti.task_id == "plan"} == {"plan": 1}
@@ -93,9 +76,9 @@ def test_unreadable_file_fails_at_once_and_is_told_once(world: CallDetailsWorld)
 def test_replay_delivers_what_was_refused(world: CallDetailsWorld) -> None:
     file = drop(world)
     world.api.answers[idempotency_key(file, 1)] = [httpx.Response(422), httpx.Response(200)]
-    run("call_details_ingest", {"key": KEY})
+    run_dag("call_details_ingest", {"key": KEY})
     assert world.receipt()["outcome"] == "processed with dead letters"
-    dag_run = run("call_details_replay")
+    dag_run = run_dag("call_details_replay")
     assert dag_run.state == "success"
     assert world.sqs.bodies == []
 
@@ -122,7 +105,7 @@ def started() -> dict[str, DagRun]:
 @pytest.mark.usefixtures("dropped")
 def test_watcher_starts_a_run_for_each_file_and_none_twice(world: CallDetailsWorld) -> None:
     files = [drop(world), drop(world, key=f"incoming/{'long' * 100}b.txt")]
-    dag_run = run("call_details_watch")
+    dag_run = run_dag("call_details_watch")
     assert dag_run.state == "success"
     assert states(dag_run) == {
         ("wait_for_file", -1): "success",
@@ -135,7 +118,7 @@ def test_watcher_starts_a_run_for_each_file_and_none_twice(world: CallDetailsWor
     names = {ti.rendered_map_index for ti in dag_run.get_task_instances() if ti.map_index >= 0}
     assert names == {file.key[-250:] for file in files}, "Airflow's table takes no more"
     drop(world)
-    again = run("call_details_watch")
+    again = run_dag("call_details_watch")
     assert states(again)["start_ingest", 0] == "skipped"
     assert again.state == "success"
 
@@ -147,20 +130,20 @@ def test_file_that_is_delivered_again_starts_its_failed_run_anew(world: CallDeta
     from sqlalchemy import update
 
     file = drop(world, key="incoming/again.txt")
-    run("call_details_watch")
+    run_dag("call_details_watch")
     with Session() as session:
         session.execute(update(DagRun).where(DagRun.run_id == run_id(file)).values(state="failed"))
         session.commit()
     drop(world, key=file.key)
-    assert states(run("call_details_watch"))["start_ingest", 0] == "success"
+    assert states(run_dag("call_details_watch"))["start_ingest", 0] == "success"
     found = started()[run_id(file)]
     assert (found.state, found.clear_number) == ("queued", 1)
-    assert run("call_details_watch").state == "success"
+    assert run_dag("call_details_watch").state == "success"
     assert started()[run_id(file)].clear_number == 1
 
 
 @pytest.mark.usefixtures("dropped")
 def test_round_without_files_starts_nothing(world: CallDetailsWorld) -> None:
-    dag_run = run("call_details_watch")
+    dag_run = run_dag("call_details_watch")
     assert dag_run.state == "success"
     assert states(dag_run)["start_ingest", -1] == "skipped"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,18 +11,15 @@ from airflow.sdk import Asset
 from airflow_ext.ids import EVENT_DELIVERY, EVENT_QUEUE_ASSET
 from airflow_ext.triggers.sqs_wakeup import EventQueueTrigger
 from tests.dags.delivery import DOWN, DeliveryRuns, event_id
-from tests.dags.kept import kept_by_airflow
+from tests.dags.runs import kept_by_airflow, run_dag, states
 from tests.worlds.dynamodb import SECRET, table_error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from airflow.dag_processing.dagbag import DagBag
     from airflow.models.dagrun import DagRun
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
-ROOT = Path(__file__).resolve().parents[2]
 PLANTED = "pl4nted-payload"
 
 
@@ -35,17 +31,7 @@ def world() -> Iterator[DeliveryRuns]:
 
 
 def run() -> DagRun:
-    """Run the DAG to its end, less its safety net (see tests/dags/test_runs.py)."""
-    from airflow.dag_processing.dagbag import DagBag
-
-    dag = DagBag(dag_folder=str(ROOT / "dags")).dags[EVENT_DELIVERY]
-    dag.on_failure_callback = None
-    dag_run: DagRun = dag.test()
-    return dag_run
-
-
-def states(dag_run: DagRun) -> Mapping[tuple[str, int], str]:
-    return {(ti.task_id, ti.map_index): str(ti.state) for ti in dag_run.get_task_instances()}
+    return run_dag(EVENT_DELIVERY)
 
 
 def test_queue_and_clock_wake_it(dagbag: DagBag) -> None:

@@ -22,7 +22,7 @@ from include.errors import (
     SettingsError,
     StorageRefusedError,
 )
-from tests.dags.steps import list_clients
+from tests.dags.archive import list_clients
 from tests.worlds.airflow import FakeRun
 from tests.worlds.archive import TOKEN_URL, WITHOUT_CREDENTIALS, ArchiveWorld
 

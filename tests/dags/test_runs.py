@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -11,43 +10,23 @@ import pendulum
 import pytest
 
 from include.archive.keys import archive_key
-from tests.dags.kept import kept_by_airflow
+from tests.dags.runs import kept_by_airflow, run_dag, states
 from tests.worlds.alerts import SLACK_PATH
 from tests.worlds.archive import SECRET, TOKEN, ArchiveWorld
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from airflow.models.dagrun import DagRun
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
-ROOT = Path(__file__).resolve().parents[2]
 BODY = "b0dy-of-an-answer"
 DAY = pendulum.date(2026, 3, 8)
 MOMENTS = iter(pendulum.datetime(2026, 3, 8, 11).add(minutes=number) for number in range(100))
 """A run is known by its logical date: each test has its own, all on one business day."""
 
 
-def run(conf: dict[str, Any] | None = None, *, failure_callback: bool = False) -> DagRun:
-    """Run the DAG to its end.
-
-    Args:
-        failure_callback: keep the DAG's failure callback. ``dag.test()`` calls it where no XCom can be read, so that it
-            cannot know what ``summarize`` did; the end-to-end tests have both together.
-    """
-    from airflow.dag_processing.dagbag import DagBag
-
-    # Parsed anew, as for every task: a run leaves its params in the DAG object.
-    dag = DagBag(dag_folder=str(ROOT / "dags")).dags["dex_trigger_archive"]
-    if not failure_callback:
-        dag.on_failure_callback = None
-    dag_run: DagRun = dag.test(logical_date=next(MOMENTS), run_conf=conf)
-    return dag_run
-
-
-def states(dag_run: DagRun) -> Mapping[tuple[str, int], str]:
-    return {(ti.task_id, ti.map_index): str(ti.state) for ti in dag_run.get_task_instances()}
+def run(conf: dict[str, Any] | None = None, **options: Any) -> DagRun:
+    return run_dag("dex_trigger_archive", conf, logical_date=next(MOMENTS), **options)
 
 
 def test_good_run_archives_every_client(world: ArchiveWorld) -> None:

@@ -16,7 +16,7 @@ from include.errors import (
     RunRefusedError,
     SettingsError,
 )
-from tests.dags.steps import SUMMARY_TASK, archive_all, archive_client, list_clients, summarize
+from tests.dags.archive import SUMMARY_TASK, archive_all, archive_client, list_clients, summarize
 from tests.worlds.airflow import FakeRun
 from tests.worlds.archive import ArchiveWorld
 from tests.worlds.s3 import s3_error
