@@ -15,8 +15,10 @@ at once, archives nothing, and sends no alert if a person started it, who sees w
 (connection `dex_api`, OAuth2 client credentials); the Variable `settings`.
 
 **Writes.** In the archive bucket: `trigger/<clientid>/<clientid>_trigger_<yyyymmdd>.json`, byte for byte as received;
-the day's `manifests/trigger/<yyyymmdd>.json`, which accounts for every client of the day's latest run; working papers
-under `runs/`, which expire. Updates the asset `dex_trigger_archive` when every client is archived.
+`manifests/trigger/<yyyymmdd>/<run id>.json`, a line for each client of the run; the day's
+`manifests/trigger/<yyyymmdd>.json`, merged over all its runs; one entry of the ledger, `ledger/trigger/<number>.json`,
+which proves them (docs/EVIDENCE.md); working papers under `runs/`, which expire. Updates the asset
+`dex_trigger_archive` when every client is archived.
 
 **When it fails.** Time-outs, lost connections, 408, 425, 429 and 5xx are retried with growing delays, and
 `Retry-After` is honoured. Any other status, and a body that is not JSON, fails that client at once. The failure of one

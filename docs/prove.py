@@ -23,6 +23,7 @@ DOCUMENTS = (
     "README.md",
     "docs/LOCAL.md",
     "docs/RUNBOOK.md",
+    "docs/EVIDENCE.md",
     "docs/CONFIGURATION.md",
     "infra/README.md",
     "CONTRIBUTING.md",

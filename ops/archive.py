@@ -6,16 +6,11 @@ import hashlib
 from datetime import date
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from include.archive.keys import archive_key, manifest_key
-from include.clients.aws import error_code
 from include.clients.s3 import get_json
 from ops.environment import Environment, aws_errors
 from ops.errors import OpsError
 from ops.report import Report
-
-_MISSING = ("404", "NoSuchKey", "NotFound")
 
 
 def day(environment: Environment, wanted: date) -> Report:
@@ -23,14 +18,8 @@ def day(environment: Environment, wanted: date) -> Report:
     bucket = environment.output("ArchiveBucketName")
     key = manifest_key(wanted)
     columns = {"client": "client", "name": "name", "outcome": "outcome", "bytes": "bytes", "error": "reason"}
-    with aws_errors("S3"):
-        try:
-            manifest: dict[str, Any] = get_json(environment.aws("s3"), bucket, key)
-        except ClientError as error:
-            if error_code(error) not in _MISSING:
-                raise
-            manifest = {}
-    if not manifest:
+    manifest: dict[str, Any] | None = get_json(environment.aws("s3"), bucket, key)
+    if manifest is None:
         notes = [
             f"No run has ended for {wanted}: there is no s3://{bucket}/{key}.",
             "To archive it: docs/RUNBOOK.md, A range of days.",

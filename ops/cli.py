@@ -8,10 +8,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from include.errors import PipelineError
-from ops import archive, call_details, dead_letters, events, runs
+from ops import archive, call_details, dead_letters, events, evidence, evidence_export, runs
 from ops.environment import LOCAL, Environment
 from ops.errors import OpsError
 from ops.report import Report
@@ -25,6 +26,8 @@ examples:
   python -m ops files                              files of call details and their progress
   python -m ops owner me                           events of an owner
   python -m ops dead-letters list
+  python -m ops evidence verify --from 2026-03-01
+  python -m ops evidence export --client 1000 --day 2026-03-02
   python -m ops dead-letters replay --dry-run
   python -m ops --environment prod --json failed | jq '.rows[].reason'
 
@@ -49,12 +52,18 @@ def main(
     options = _parser().parse_args(argv)
     run: Command = options.run
     try:
+        if getattr(options, "checked", None):
+            return _print(evidence_export.check(options.checked), options)
         environment = open_environment(options.environment)
         with environment.http:
             report = run(environment, options)
     except (OpsError, PipelineError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    return _print(report, options)
+
+
+def _print(report: Report | str, options: argparse.Namespace) -> int:
     if isinstance(report, str):
         print(report)
         return 0
@@ -128,6 +137,25 @@ def _parser() -> argparse.ArgumentParser:
     _add_consent(replay, "only say what would be posted")
     replay.set_defaults(run=_replay)
 
+    proof = add("evidence", _verify, "prove that the archive is what was archived")
+    proofs = proof.add_subparsers(metavar="verify|export|adopt", required=True)
+    verify = proofs.add_parser("verify", help="read ledger, manifests and answers, and report what is not proven")
+    verify.add_argument("--from", dest="first", type=_day_of, metavar="FIRST", help="first day")
+    verify.add_argument("--to", dest="last", type=_day_of, metavar="LAST", help="last day, included")
+    verify.add_argument("--client", type=int, metavar="ID")
+    verify.add_argument("--checkpoint", type=Path, metavar="FILE", help="note what is proven, and go on from there")
+    verify.set_defaults(run=_verify)
+    export = proofs.add_parser("export", help="a zip that proves a client's answers to somebody without access")
+    export.add_argument("--client", type=int, metavar="ID")
+    export.add_argument("--day", type=_day_of, metavar="DAY", help="the day, or the first of a range")
+    export.add_argument("--to", dest="last", type=_day_of, metavar="LAST", help="last day, included (default: DAY)")
+    export.add_argument("--out", type=Path, metavar="FILE", help="default: evidence-<client>-<day>.zip")
+    export.add_argument("--verify", dest="checked", type=Path, metavar="FILE", help="check a zip; needs no access")
+    export.set_defaults(run=_export)
+    adopt = proofs.add_parser("adopt", help="take answers of before the ledger into it, as they are; asks before")
+    adopt.add_argument("--yes", action="store_true", help="do not ask")
+    adopt.set_defaults(run=_adopt)
+
     output = add("output", lambda at, o: at.output(o.name), "a name or address that the application's stack gives")
     output.add_argument("name", metavar="NAME", help="such as ArchiveBucketName")
     log = add("log", lambda at, o: at.log(o.group), "messages of a log group in the last hour")
@@ -167,6 +195,26 @@ def _backfill(environment: Environment, options: argparse.Namespace) -> Report:
     )
 
 
+def _verify(environment: Environment, options: argparse.Namespace) -> Report:
+    scope = evidence.Scope(options.first, options.last, options.client)
+    return evidence.verify(environment, scope, checkpoint=options.checkpoint, tell=_tell)
+
+
+def _export(environment: Environment, options: argparse.Namespace) -> Report:
+    if options.client is None or options.day is None:
+        raise OpsError("name what to export: --client and --day, or a zip to check: --verify")
+    target = options.out or Path(f"evidence-{options.client}-{options.day}.zip")
+    return evidence_export.export(environment, options.client, options.day, options.last or options.day, target)
+
+
+def _adopt(environment: Environment, options: argparse.Namespace) -> Report:
+    return evidence.adopt(environment, agree=lambda question: _agree(options, question), tell=_tell)
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
 def _airflow(environment: Environment, options: argparse.Namespace) -> str:
     return json.dumps(environment.airflow(options.method, options.path, body=options.body), indent=2)
 
@@ -177,7 +225,7 @@ def _replay(environment: Environment, options: argparse.Namespace) -> Report:
         limit=options.limit,
         dry_run=options.dry_run,
         agree=lambda question: _agree(options, question),
-        tell=lambda text: print(text, file=sys.stderr),
+        tell=_tell,
     )
 
 

@@ -77,10 +77,11 @@ class Environment:
         )
         return cls(name, session, stack["aws_endpoint_url"], stack, http)
 
-    def aws(self, service: str) -> Any:
-        """A boto3 client."""
+    def aws(self, service: str, *, connections: int = 10) -> Any:
+        """A boto3 client for up to ``connections`` requests at once."""
+        config = _CONFIG.merge(Config(max_pool_connections=connections))
         with aws_errors(service):
-            return self.session.client(service, endpoint_url=self.endpoint_url, config=_CONFIG)
+            return self.session.client(service, endpoint_url=self.endpoint_url, config=config)
 
     def output(self, name: str) -> str:
         """An output of the application's stack: a name or an address.

@@ -102,6 +102,8 @@ class Plan:
         force: an empty answer may replace a non-empty archive.
         concurrency: calls that one task runs at once.
         base_url: base URL of the API where its connection names none.
+        lock_mode: of S3 Object Lock for what the run writes, see :func:`include.archive.store.lock_until`.
+        lock_days: how long that lasts.
         clients: ordered by id.
         slices: cover all clients, in order, without overlap.
     """
@@ -114,6 +116,8 @@ class Plan:
     base_url: str
     clients: tuple[Client, ...]
     slices: tuple[Slice, ...]
+    lock_mode: str = "NONE"
+    lock_days: int = 0
 
     def to_document(self) -> dict[str, Any]:
         """A JSON document; :meth:`from_document` reads it back."""
@@ -124,13 +128,15 @@ class Plan:
             "force": self.force,
             "concurrency": self.concurrency,
             "base_url": self.base_url,
+            "lock": [self.lock_mode, self.lock_days],
             "clients": [[client.id, client.name] for client in self.clients],
             "slices": [[piece.start, piece.stop, piece.label] for piece in self.slices],
         }
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Plan:
-        """The plan that :meth:`to_document` wrote."""
+        """The plan that :meth:`to_document` wrote, or the release before."""
+        lock_mode, lock_days = document.get("lock", ("NONE", 0))
         return cls(
             run_id=document["run_id"],
             clear_number=document["clear_number"],
@@ -138,6 +144,8 @@ class Plan:
             force=document["force"],
             concurrency=document["concurrency"],
             base_url=document["base_url"],
+            lock_mode=lock_mode,
+            lock_days=lock_days,
             clients=tuple(Client(*client) for client in document["clients"]),
             slices=tuple(Slice(*piece) for piece in document["slices"]),
         )
@@ -252,6 +260,17 @@ class ClientOutcome:
         return cls(**{**document, "outcome": Result(document["outcome"])})
 
 
+def count_outcomes(outcomes: Sequence[str]) -> dict[str, int]:
+    """Numbers of a manifest. ``unchanged`` counts among ``successful_archives``: the evidence is in place."""
+    failed = outcomes.count(Result.FAILED)
+    return {
+        "total_clients": len(outcomes),
+        "successful_archives": len(outcomes) - failed,
+        "failed_archives": failed,
+        "unchanged": outcomes.count(Result.UNCHANGED),
+    }
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What a run did.
@@ -266,14 +285,8 @@ class Manifest:
 
     @property
     def counts(self) -> dict[str, int]:
-        """``unchanged`` counts among ``successful_archives``: the evidence is in place."""
-        failed = len(self.failures)
-        return {
-            "total_clients": len(self.outcomes),
-            "successful_archives": len(self.outcomes) - failed,
-            "failed_archives": failed,
-            "unchanged": sum(outcome.outcome is Result.UNCHANGED for outcome in self.outcomes),
-        }
+        """See :func:`count_outcomes`."""
+        return count_outcomes([outcome.outcome for outcome in self.outcomes])
 
     @property
     def failures(self) -> list[ClientOutcome]:
@@ -299,16 +312,19 @@ class Manifest:
 
     def to_document(self) -> dict[str, Any]:
         """The JSON document that goes to S3."""
+        names = {client.id: client.name for client in self.plan.clients}
         return {
             **self.summary(),
             "clients": [
                 {
                     "client_id": outcome.client_id,
+                    "client_name": names[outcome.client_id],
                     "key": outcome.key,
                     "sha256": outcome.sha256,
                     "bytes": outcome.bytes,
                     "version_id": outcome.version_id,
                     "outcome": outcome.outcome.value,
+                    "run_id": self.plan.run_id,
                 }
                 for outcome in self.outcomes
             ],

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Protocol, Self
 
 from include.archive.keys import manifest_key, plan_key
+from include.archive.ledger import Ledger
+from include.archive.manifests import Manifests
 from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result, read_response
-from include.archive.store import ArchiveStore
+from include.archive.store import ArchiveStore, lock_until
 from include.clients.s3 import get_json, put_json, split_place
 from include.concurrency import task_group
 from include.errors import ClientsFailedError, PipelineError, RetryableClientsError, StorageRefusedError, TransientError
@@ -53,6 +55,7 @@ class ArchiveRun:
 
     def __init__(self, s3: S3Client, bucket: str, key: str, plan: Plan) -> None:
         self.plan = plan
+        self._lock = lock_until(plan.lock_mode, plan.lock_days, datetime.now(UTC))
         self._s3 = s3
         self._bucket = bucket
         self._key = key
@@ -99,7 +102,7 @@ class ArchiveRun:
         plan = self.plan
         archiver = Archiver(
             source=dex,
-            store=ArchiveStore(self._s3, self._bucket),
+            store=ArchiveStore(self._s3, self._bucket, self._lock),
             ledger=self._work(clear_number).file(piece),
             day=plan.day,
             force=plan.force,
@@ -125,7 +128,9 @@ class ArchiveRun:
     def account(
         self, *, clear_number: int, succeeded: Iterable[int], why_no_outcome: Callable[[int], str | None]
     ) -> tuple[str, Manifest]:
-        """Account for every client of the plan and write the day's manifest.
+        """Account for every client of the plan: in the run's manifest, the ledger, and the day's manifest.
+
+        Done again, it finds what is there.
 
         Args:
             clear_number: how often the run has been cleared by now.
@@ -133,7 +138,7 @@ class ArchiveRun:
             why_no_outcome: what is known, by slice index, of a task that left no outcomes.
 
         Returns:
-            the manifest's key and the manifest.
+            the key of the day's manifest, and the run's manifest.
 
         Raises:
             StorageUnavailableError: a retry may work.
@@ -148,9 +153,12 @@ class ArchiveRun:
             failure=lambda client_id, reason: ClientOutcome(client_id, Result.FAILED, error=reason),
         )
         manifest = Manifest(plan, outcomes)
-        key = manifest_key(plan.day)
-        put_json(self._s3, self._bucket, key, manifest.to_document())
-        return key, manifest
+        document, manifests = manifest.to_document(), Manifests(self._s3, self._bucket, self._lock)
+        saved = manifests.save_run(plan.day, plan.run_id, document)
+        entry = Ledger(self._s3, self._bucket, self._lock).append(plan.run_id, plan.day.isoformat(), saved)
+        log.info("entry %d of the ledger: s3://%s/%s, sha256 %s", entry.number, self._bucket, saved.key, saved.sha256)
+        manifests.merge_day(plan.day, document, saved)
+        return manifest_key(plan.day), manifest
 
     def _work(self, clear_number: int) -> MappedWork[ClientOutcome]:
         return MappedWork(ClientOutcome, self._s3, self._bucket, self._key, self.plan.slices, clear_number)

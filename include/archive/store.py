@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -21,15 +21,29 @@ _EMPTY_BODY_MAX_BYTES = 1024
 """Above this size an archive is not looked at to learn that it is not ``[]`` or ``{}``."""
 
 
+def lock_until(mode: str, days: int, now: datetime) -> dict[str, Any]:
+    """Arguments of a write that keep the object from being deleted (S3 Object Lock; spec: archive, Proof).
+
+    Args:
+        mode: ``NONE``, ``GOVERNANCE`` or ``COMPLIANCE``.
+        days: how long.
+        now: an aware time.
+    """
+    if mode == "NONE":
+        return {}
+    return {"ObjectLockMode": mode, "ObjectLockRetainUntilDate": now + timedelta(days=days)}
+
+
 class ArchiveStore:
     """Writes responses to one bucket by conditional requests, so that any call can be repeated or raced.
 
     The usual case, a client's first response of a day, costs one request.
     """
 
-    def __init__(self, s3: S3Client, bucket: str) -> None:
+    def __init__(self, s3: S3Client, bucket: str, lock: dict[str, Any] | None = None) -> None:
         self._s3 = s3
         self._bucket = bucket
+        self._lock = lock or {}
 
     def save(self, client_id: int, day: date, response: Response, *, force: bool) -> ClientOutcome:
         """Archive ``response``, unless it is there already.
@@ -99,6 +113,7 @@ class ArchiveStore:
                 "source_status": "200",
             },
             **condition,
+            **self._lock,
         )
 
     def _same(self, kept: HeadObjectOutputTypeDef, key: str, response: Response) -> bool:

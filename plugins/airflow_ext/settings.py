@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from airflow.sdk import Variable
@@ -60,6 +60,8 @@ class Settings(BaseModel):
         max_mapped_clients: most tasks that an archive run maps; Airflow's own limit is 1,024.
         clients_per_task: size of the groups above that limit.
         archive_concurrency: calls that one task runs at once.
+        archive_lock_mode: of S3 Object Lock for evidence, manifests and ledger.
+        archive_lock_days: how long such an object cannot be deleted.
         order_results_bucket: bucket of the auction's order results.
         auction_results_timeout: seconds from a run's start in which Lambda A is asked for results.
         max_mapped_orders: most tasks that an auction run maps.
@@ -95,6 +97,8 @@ class Settings(BaseModel):
     max_mapped_clients: Annotated[int, Field(ge=1, le=1024)] = 500
     clients_per_task: PositiveInt = 500
     archive_concurrency: Annotated[int, Field(ge=1, le=64)] = 16
+    archive_lock_mode: Literal["NONE", "GOVERNANCE", "COMPLIANCE"] = "NONE"
+    archive_lock_days: Annotated[int, Field(ge=0, le=36_500)] = 0
     order_results_bucket: _BucketName
     # More would leave no time for the orders: see include/auction/deadlines.py.
     auction_results_timeout: Annotated[int, Field(ge=1, le=240)] = 240

@@ -111,6 +111,8 @@ def test_settings_name_the_resources_of_the_stack(aws: Aws, outputs: Mapping[str
         "max_mapped_clients": 500,
         "clients_per_task": 500,
         "archive_concurrency": 16,
+        "archive_lock_mode": "NONE",
+        "archive_lock_days": 0,
         "order_results_bucket": outputs["OrderResultsBucketName"],
         "auction_results_timeout": 240,
         "max_mapped_orders": 100,

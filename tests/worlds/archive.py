@@ -161,7 +161,7 @@ class ArchiveWorld(PipelineWorld):
         database.close()
 
     def manifest(self) -> dict[str, Any]:
-        """The one manifest in the bucket."""
-        (key,) = self.s3.keys("manifests/")
+        """The manifest of the one run."""
+        (key,) = [key for key in self.s3.keys("manifests/") if key.count("/") > 2]
         document: dict[str, Any] = json.loads(self.s3.bodies(key)[-1] or b"")
         return document

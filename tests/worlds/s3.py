@@ -52,6 +52,7 @@ class Version:
     id: str
     body: bytes | None
     arguments: dict[str, Any] = field(default_factory=dict)
+    stored_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def etag(self) -> str:
@@ -91,7 +92,8 @@ class FakeS3:
     def get_object(self, **request: Any) -> dict[str, Any]:
         with self._lock:
             self._enter("GetObject", request)
-            kept = self._latest(request["Key"])
+            wanted = request.get("VersionId")
+            kept = self._version(request["Key"], wanted) if wanted else self._latest(request["Key"])
             if kept is None or kept.body is None:
                 raise s3_error("NoSuchKey", "GetObject")
             if request.get("IfMatch", kept.etag) != kept.etag:
@@ -155,15 +157,36 @@ class FakeS3:
         assert found is not None, key
         return found
 
+    def list_versions(self, prefix: str) -> Iterator[dict[str, Any]]:
+        """Versions and delete markers as ``list_object_versions`` describes them, by key, the newest first."""
+        for key in self.keys(prefix):
+            for place, version in enumerate(reversed(self.objects[key])):
+                found = {
+                    "Key": key,
+                    "VersionId": version.id,
+                    "IsLatest": place == 0,
+                    "LastModified": version.stored_at,
+                }
+                yield found if version.body is None else {**found, "ETag": version.etag, "Size": len(version.body)}
+
+    def _version(self, key: str, wanted: str | None) -> Version:
+        found = self._latest(key)
+        if wanted is not None:
+            found = next((version for version in self.objects.get(key, []) if version.id == wanted), None)
+        if found is None or found.body is None:
+            raise s3_error("NoSuchKey", "CopyObject")
+        return found
+
     @staticmethod
     def _describe(version: Version) -> dict[str, Any]:
         return {
             "ETag": version.etag,
             "VersionId": version.id,
+            "LastModified": version.stored_at,
             "ContentLength": len(version.body or b""),
             "Metadata": version.arguments.get("Metadata", {}),
             "ContentType": version.arguments.get("ContentType", "binary/octet-stream"),
-        }
+        } | {name: value for name, value in version.arguments.items() if name.startswith("ObjectLock")}
 
 
 BUCKET = "ingest"
@@ -282,10 +305,18 @@ class FakeIngestBucket(FakeS3):
         content = {"ETag": version.etag, "Size": len(version.body)} if version.body is not None else {}
         return {**described, "LastModified": time, **content}
 
-    def _version(self, key: str, wanted: str | None) -> Version:
-        found = self._latest(key)
-        if wanted is not None:
-            found = next((version for version in self.objects.get(key, []) if version.id == wanted), None)
-        if found is None or found.body is None:
-            raise s3_error("NoSuchKey", "CopyObject")
-        return found
+
+class VersionedBucket(FakeS3):
+    """A bucket whose versions can be listed, in pages."""
+
+    def get_paginator(self, operation: str) -> VersionedBucket:
+        assert operation == "list_object_versions"
+        return self
+
+    def paginate(self, *, Bucket: str, Prefix: str) -> Iterator[dict[str, Any]]:  # noqa: N803 - as boto3 has them
+        self._enter("ListObjectVersions", {"Bucket": Bucket})
+        for page in itertools.batched(self.list_versions(Prefix), 3):
+            yield {
+                "Versions": [version for version in page if "ETag" in version],
+                "DeleteMarkers": [version for version in page if "ETag" not in version],
+            }

@@ -74,6 +74,8 @@ def list_clients(context: Context) -> list[Work]:
             force=params["force"],
             concurrency=settings.archive_concurrency,
             base_url=settings.dex_api_base_url,
+            lock_mode=settings.archive_lock_mode,
+            lock_days=settings.archive_lock_days,
             clients=tuple(clients),
             slices=slices,
         )

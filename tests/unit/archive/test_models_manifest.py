@@ -36,11 +36,13 @@ def test_document_has_the_contract_s_fields() -> None:
         "clients": [
             {
                 "client_id": outcome.client_id,
+                "client_name": f"Client {outcome.client_id}",
                 "key": outcome.key,
                 "sha256": outcome.sha256,
                 "bytes": outcome.bytes,
                 "version_id": outcome.version_id,
                 "outcome": word,
+                "run_id": "run 1",
             }
             for outcome, word in [
                 (ONE, "archived"),

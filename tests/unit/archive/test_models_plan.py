@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -66,3 +67,11 @@ def test_plan_is_read_as_it_was_written(plan: Plan) -> None:
 def test_document_names_the_trigger_date() -> None:
     plan = Plan("run", 0, date(2026, 3, 8), False, 16, "", (), ())
     assert plan.to_document()["trigger_date"] == "2026-03-08"
+
+
+def test_plan_of_the_release_before_is_read_without_a_lock() -> None:
+    plan = Plan("run", 0, date(2026, 3, 8), False, 16, "", (), (), "COMPLIANCE", 30)
+    document = plan.to_document()
+    assert Plan.from_document(document) == plan
+    del document["lock"]
+    assert Plan.from_document(document) == replace(plan, lock_mode="NONE", lock_days=0)

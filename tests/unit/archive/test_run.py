@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import httpx
 import pytest
 
-from include.archive.keys import archive_key
+from include.archive.keys import archive_key, run_manifest_key
 from include.archive.models import Client, Plan, Result, cut
 from include.archive.run import ArchiveRun, save_plan
 from include.clients.dex import DexApi
@@ -49,9 +49,12 @@ def account(
     clear_number: int = 0,
     succeeded: Iterable[int] = (),
 ) -> dict[str, Any]:
-    key, manifest = reopened(s3).account(clear_number=clear_number, succeeded=succeeded, why_no_outcome=why)
-    document: dict[str, Any] = json.loads(s3.bodies(key)[-1] or b"")
+    run = reopened(s3)
+    key, manifest = run.account(clear_number=clear_number, succeeded=succeeded, why_no_outcome=why)
+    document: dict[str, Any] = json.loads(s3.bodies(run_manifest_key(DAY, run.plan.run_id))[-1] or b"")
     assert document == manifest.to_document()
+    day = json.loads(s3.bodies(key)[-1] or b"")
+    assert day["clients"] == document["clients"]
     return document
 
 
@@ -63,7 +66,8 @@ def test_plan_slices_and_manifest_of_a_good_run() -> None:
     assert do_slice(s3, dex, 1)["archived"] == 3
     document = account(s3)
     assert (document["total_clients"], document["successful_archives"]) == (6, 6)
-    assert s3.keys("manifests/") == ["manifests/trigger/20260308.json"]
+    assert s3.keys("manifests/") == ["manifests/trigger/20260308.json", "manifests/trigger/20260308/run%201.json"]
+    assert s3.keys("ledger/") == ["ledger/trigger/00000001.json"]
     assert s3.bodies(archive_key(4, DAY)) == [b'{"client": 4}']
     assert sorted(dex.clients_asked) == [1, 2, 3, 4, 5, 6]
     assert len(dex.logins) == 2, "one a task"

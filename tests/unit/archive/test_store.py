@@ -9,7 +9,7 @@ import pytest
 
 from include.archive.keys import archive_key
 from include.archive.models import ClientOutcome, Result, read_response
-from include.archive.store import ArchiveStore
+from include.archive.store import ArchiveStore, lock_until
 from include.errors import EmptyAnswerError, PipelineError, StorageRefusedError, StorageUnavailableError
 from tests.worlds.s3 import FakeS3, s3_error, unreachable
 
@@ -229,3 +229,17 @@ def test_failure_of_any_request_writes_nothing(operation: str, error: Exception,
 def test_absent_bucket_is_refused() -> None:
     with pytest.raises(StorageRefusedError, match="NoSuchBucket"):
         archive(FakeS3(), b"[1]", bucket="typo")
+
+
+def test_locked_archive_brings_the_end_of_its_lock_with_each_write() -> None:
+    s3 = FakeS3()
+    lock = lock_until("COMPLIANCE", 10, datetime(2026, 3, 8, 12, tzinfo=UTC))
+    assert lock == {
+        "ObjectLockMode": "COMPLIANCE",
+        "ObjectLockRetainUntilDate": datetime(2026, 3, 18, 12, tzinfo=UTC),
+    }
+    store = ArchiveStore(cast("S3Client", s3), "archive", lock)
+    store.save(1, date(2026, 3, 8), read_response(b"{}"), force=False)
+    (version,) = s3.objects["trigger/1/1_trigger_20260308.json"]
+    assert lock.items() <= version.arguments.items()
+    assert lock_until("NONE", 10, datetime(2026, 3, 8, tzinfo=UTC)) == {}

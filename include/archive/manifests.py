@@ -1,0 +1,141 @@
+"""The two manifests: of a run, and of a day, which is merged over all runs of it (spec: archive, Summary)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from include.archive.keys import manifest_key, run_manifest_key
+from include.archive.ledger import SavedManifest, sha256
+from include.archive.models import Result, count_outcomes
+from include.clients.aws import error_code
+from include.clients.s3 import s3_errors
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+Document = dict[str, Any]
+
+_MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+_COUNTS = ("total_clients", "successful_archives", "failed_archives", "unchanged")
+
+
+def merged(day: Document | None, run: Document, saved: SavedManifest) -> Document:
+    """The day's manifest after a run.
+
+    Each client has the line of the last run that selected it. A run that is merged already changes nothing.
+
+    Args:
+        day: the day's manifest before, or None. One of before the ledger counts as one run of the day.
+        run: the run's manifest.
+        saved: where that lies.
+    """
+    if day is not None and "runs" not in day:
+        names = {item["client_id"]: item["client_name"] for item in day["errors"]}
+        lines = [
+            {"client_name": names.get(line["client_id"], ""), **line, "run_id": day["run_id"]}
+            for line in day["clients"]
+        ]
+        day = {**day, "clients": lines, "runs": [{"run_id": day["run_id"], "manifest": None, "sha256": None}]}
+    this = {
+        "run_id": run["run_id"],
+        "manifest": saved.key,
+        "version_id": saved.version_id,
+        "sha256": saved.sha256,
+    }
+    if day is not None and this in day["runs"]:
+        return day
+    errors = {item["client_id"]: item for item in [*(day["errors"] if day else ()), *run["errors"]]}
+    clients = {line["client_id"]: line for line in [*(day["clients"] if day else ()), *run["clients"]]}
+    ordered = [clients[client_id] for client_id in sorted(clients)]
+    return {
+        "trigger_date": run["trigger_date"],
+        "run_id": run["run_id"],
+        **count_outcomes([line["outcome"] for line in ordered]),
+        "errors": [errors[line["client_id"]] for line in ordered if line["outcome"] == Result.FAILED],
+        "clients": ordered,
+        "runs": [*(day["runs"] if day else ()), this],
+    }
+
+
+class Manifests:
+    """The manifests of one archive bucket. Its methods raise the errors of :mod:`include.clients.s3`.
+
+    Args:
+        s3: a boto3 client.
+        bucket: the archive bucket.
+        lock: arguments of a write that keep the object from being deleted; empty without Object Lock.
+    """
+
+    def __init__(self, s3: S3Client, bucket: str, lock: dict[str, Any] | None = None) -> None:
+        self._s3 = s3
+        self._bucket = bucket
+        self._lock = lock or {}
+
+    def save_run(self, day: date, run_id: str, document: Document) -> SavedManifest:
+        """Save a run's manifest, once: a repeated attempt with the same content finds it.
+
+        A run that was cleared and ended otherwise gets another version under the same key.
+        """
+        key, body = run_manifest_key(day, run_id), _to_bytes(document)
+        while True:
+            kept = self._read(key)
+            if kept is None or kept[0] != body:
+                condition = {"IfMatch": kept[1]["ETag"]} if kept else {"IfNoneMatch": "*"}
+                if not self._put(key, body, document, condition):
+                    continue
+                kept = self._read(key)
+                if kept is None or kept[0] != body:
+                    continue
+            return SavedManifest(key, kept[1].get("VersionId"), sha256(body), kept[1]["LastModified"])
+
+    def merge_day(self, day: date, document: Document, saved: SavedManifest) -> Document:
+        """Merge a run into the day's manifest; runs that end at once lose nothing. Returns the day's manifest."""
+        key = manifest_key(day)
+        while True:
+            kept = self._read(key)
+            before = json.loads(kept[0]) if kept else None
+            after = merged(before, document, saved)
+            condition = {"IfMatch": kept[1]["ETag"]} if kept else {"IfNoneMatch": "*"}
+            if after == before or self._put(key, _to_bytes(after), after, condition):
+                return after
+
+    def _read(self, key: str) -> tuple[bytes, Mapping[str, Any]] | None:
+        with s3_errors(f"read s3://{self._bucket}/{key}"):
+            try:
+                answer = self._s3.get_object(Bucket=self._bucket, Key=key)
+            except ClientError as error:
+                if error_code(error) in _MISSING:
+                    return None
+                raise
+            return answer["Body"].read(), answer
+
+    def _put(self, key: str, body: bytes, document: Document, condition: dict[str, str]) -> bool:
+        """Write unless somebody else did; the counts go into the metadata, so that a calendar needs no body."""
+        with s3_errors(f"write s3://{self._bucket}/{key}"):
+            try:
+                self._s3.put_object(
+                    Bucket=self._bucket,
+                    Key=key,
+                    Body=body,
+                    ContentType="application/json",
+                    ServerSideEncryption="AES256",
+                    Metadata={"trigger_date": document["trigger_date"]}
+                    | {name: str(document[name]) for name in _COUNTS},
+                    **condition,  # type: ignore[arg-type] # one of two texts
+                    **self._lock,
+                )
+            except ClientError as error:
+                if error_code(error) not in ("PreconditionFailed", "ConditionalRequestConflict"):
+                    raise
+                return False
+        return True
+
+
+def _to_bytes(document: Document) -> bytes:
+    # ASCII: a client's name may hold half a surrogate pair, which UTF-8 cannot encode.
+    return json.dumps(document, separators=(",", ":")).encode("ascii")

@@ -1,0 +1,443 @@
+"""Whether the archive is still what was archived: reads ledger, manifests and answers (spec: archive, Proof).
+
+Reads only. What is proven is noted in a SQLite file, so that memory does not grow with the archive and an interrupted
+run can go on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sqlite3
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from include.archive.keys import EVIDENCE, LEDGER, MANIFESTS, ledger_key, manifest_key
+from include.archive.ledger import Entry, Ledger, SavedManifest, sha256
+from include.archive.manifests import merged
+from include.clients.aws import error_code
+from ops.environment import Environment, aws_errors
+from ops.errors import OpsError
+from ops.report import Report
+
+CONNECTIONS = 32
+"""Objects that are read at once."""
+
+_BLOCK = 1024 * 1024
+_GONE = frozenset({"404", "NoSuchKey", "NoSuchVersion", "NotFound", "MethodNotAllowed"})
+_ARCHIVED = re.compile(r"trigger/(?P<client>-?\d+)/(?P=client)_trigger_(?P<day>\d{8})\.json")
+_ADOPTED = "adopted"
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS answers (
+  key TEXT, version TEXT, sha256 TEXT, entry INTEGER, day TEXT, client INTEGER, proven INTEGER DEFAULT 0,
+  PRIMARY KEY (key, version)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS selected (client INTEGER, day TEXT, PRIMARY KEY (client, day)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS manifests (
+  key TEXT, version TEXT, sha256 TEXT, entry INTEGER, day TEXT, PRIMARY KEY (key, version)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not proven.
+
+    Args:
+        kind: ``changed``, ``missing``, ``added``, ``rewritten``, ``not selected`` or ``unproven``.
+        where: the object, or client and day.
+        what: in words.
+        do: what to do next.
+    """
+
+    kind: str
+    where: str
+    what: str
+    do: str
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What to verify; None is all.
+
+    Args:
+        first: first day.
+        last: last day, included.
+        client: one client.
+    """
+
+    first: date | None = None
+    last: date | None = None
+    client: int | None = None
+
+    def covers(self, client: int, day: str) -> bool:
+        """Whether an answer is to be verified."""
+        return (
+            (self.client is None or client == self.client)
+            and (self.first is None or day >= self.first.isoformat())
+            and (self.last is None or day <= self.last.isoformat())
+        )
+
+    def covers_day(self, day: str) -> bool:
+        """Whether some answer of a day is to be verified."""
+        return self.covers(self.client or 0, day)
+
+
+@dataclass
+class Verification:
+    """Verifies one bucket.
+
+    Args:
+        s3: a boto3 client with ``CONNECTIONS`` connections.
+        bucket: the archive bucket.
+        scope: which answers.
+        tell: says how far it is.
+        locked: answers that were read and that S3 Object Lock keeps.
+        locked_until: the earliest end of such a lock.
+    """
+
+    s3: Any
+    bucket: str
+    scope: Scope = field(default_factory=Scope)
+    tell: Callable[[str], None] = lambda text: None
+    locked: int = 0
+    locked_until: datetime | None = None
+
+    def run(self, checkpoint: Path | None = None) -> tuple[list[Finding], dict[str, int]]:
+        """Verify.
+
+        Args:
+            checkpoint: where to note what is proven, and to go on from; None is a file that is deleted afterwards.
+
+        Returns:
+            the findings, worst first, and how many entries, manifests and answers were read.
+        """
+        with _database(checkpoint) as database, ThreadPoolExecutor(CONNECTIONS) as threads:
+            entries = list(self._entries(threads))
+            findings = [found for found in entries if isinstance(found, Finding)]
+            chain = [found for found in entries if isinstance(found, tuple)]
+            findings += self._manifests(database, threads, [entry for entry, _ in chain])
+            findings += self._answers(database, threads)
+            findings += self._listed(database, began=chain[0][1] if chain else None)
+            findings += self._days(database, threads)
+            findings += self._unselected(database)
+            read = {
+                "entries": len(chain),
+                "manifests": _count(database, "manifests"),
+                "answers": _count(database, "answers"),
+            }
+        return findings, read
+
+    def _entries(self, threads: ThreadPoolExecutor) -> Iterator[Finding | tuple[Entry, datetime]]:
+        """The chain, in its order; what breaks it is a finding."""
+        versions: dict[str, list[dict[str, Any]]] = {}
+        for version in self._versions(LEDGER):
+            versions.setdefault(version["Key"], []).append(version)
+        keys = sorted(versions)
+        bodies = threads.map(lambda key: self._get(key, None), keys)
+        previous, expected = None, 1
+        for key, body in zip(keys, bodies, strict=True):
+            if len(versions[key]) > 1:
+                yield _finding("rewritten", key, "the entry has more than one version; an entry is never rewritten")
+            while key > ledger_key(expected):
+                yield _finding("missing", ledger_key(expected), "an entry of the ledger is gone")
+                previous, expected = None, expected + 1
+            try:
+                entry = Entry.from_bytes(body or b"")
+            except ValueError as error:
+                yield _finding("rewritten", key, f"not an entry as it was written: {error}")
+                previous, expected = None, expected + 1
+                continue
+            if ledger_key(entry.number) != key or (entry.previous is None) != (entry.number == 1):
+                yield _finding("rewritten", key, "number and place of the entry differ")
+            elif previous is not None and entry.previous != previous:
+                yield _finding("rewritten", ledger_key(entry.number - 1), f"entry {entry.number} names another digest")
+                yield _finding("rewritten", key, "or this entry is the one that changed")
+            previous, expected = sha256(body or b""), expected + 1
+            yield entry, versions[key][-1]["LastModified"]
+
+    def _manifests(
+        self, database: sqlite3.Connection, threads: ThreadPoolExecutor, entries: list[Entry]
+    ) -> Iterator[Finding]:
+        wanted = [entry for entry in entries if entry.trigger_date is None or self.scope.covers_day(entry.trigger_date)]
+        bodies = _in_order(threads, wanted, lambda entry: self._get(entry.manifest, entry.version_id))
+        for entry, body in bodies:
+            where = f"{entry.manifest} ({entry.version_id})"
+            if body is None or sha256(body) != entry.sha256:
+                if body is None:
+                    yield _finding("missing", where, f"the manifest of entry {entry.number} is gone")
+                else:
+                    yield _finding("changed", where, f"not the manifest of entry {entry.number}")
+                if entry is entries[-1]:
+                    what = "or this entry is what changed: no later one proves it"
+                    yield _finding("changed", ledger_key(entry.number), what)
+                continue
+            document = json.loads(body)
+            day = document["trigger_date"]
+            database.execute(
+                "INSERT OR REPLACE INTO manifests VALUES (?, ?, ?, ?, ?)",
+                (entry.manifest, entry.version_id or "", entry.sha256, entry.number, day or ""),
+            )
+            lines = [(line, day or line["trigger_date"]) for line in document["clients"]]
+            database.executemany(
+                "INSERT OR IGNORE INTO answers (key, version, sha256, entry, day, client) VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (line["key"], line["version_id"] or "", line["sha256"], entry.number, at, line["client_id"])
+                    for line, at in lines
+                    if line["key"] and self.scope.covers(line["client_id"], at)
+                ],
+            )
+            database.executemany(
+                "INSERT OR IGNORE INTO selected VALUES (?, ?)", [(line["client_id"], at) for line, at in lines]
+            )
+        database.commit()
+
+    def _answers(self, database: sqlite3.Connection, threads: ThreadPoolExecutor) -> Iterator[Finding]:
+        (total,) = database.execute("SELECT count(*) FROM answers WHERE NOT proven").fetchone()
+        digests = _in_order(threads, _unproven(database), lambda row: self.digest(row[0], row[1] or None))
+        done: list[tuple[str, str]] = []
+        for number, ((key, version, expected, entry), (found, lock)) in enumerate(digests, 1):
+            self.locked += lock is not None
+            self.locked_until = min(self.locked_until or lock, lock) if lock else self.locked_until
+            if found == expected:
+                done.append((key, version))
+            elif found is None:
+                yield _finding("missing", f"{key} ({version})", f"the answer of entry {entry} is gone")
+            else:
+                yield _finding("changed", f"{key} ({version})", f"sha256 is {found}, entry {entry} has {expected}")
+            if number % 1000 == 0 or number == total:
+                database.executemany("UPDATE answers SET proven = 1 WHERE key = ? AND version = ?", done)
+                database.commit()
+                done.clear()
+                self.tell(f"{number:,} of {total:,} answers read")
+
+    def _listed(self, database: sqlite3.Connection, *, began: datetime | None) -> Iterator[Finding]:
+        """Answers that no entry knows, and answers that somebody deleted."""
+        prefix = EVIDENCE if self.scope.client is None else f"{EVIDENCE}{self.scope.client}/"
+        for version in self._versions(prefix):
+            found = _ARCHIVED.fullmatch(version["Key"])
+            day = datetime.strptime(found["day"], "%Y%m%d").date().isoformat() if found else ""  # noqa: DTZ007 - a day
+            if found and not self.scope.covers(int(found["client"]), day):
+                continue
+            where = f"{version['Key']} ({version['VersionId']})"
+            if "ETag" not in version:
+                if version["IsLatest"]:
+                    yield _finding("missing", where, "a delete marker hides the answer")
+                continue
+            row = database.execute(
+                "SELECT 1 FROM answers WHERE key = ? AND version IN (?, '')", (version["Key"], version["VersionId"])
+            ).fetchone()
+            if row is None:
+                old = began is None or version["LastModified"] < began
+                yield (
+                    Finding("unproven", where, "archived before the ledger began", "ops evidence adopt")
+                    if old
+                    else _finding("added", where, "no entry of the ledger knows it")
+                )
+
+    def _days(self, database: sqlite3.Connection, threads: ThreadPoolExecutor) -> Iterator[Finding]:
+        """Each day's manifest must be what its runs' manifests make of it."""
+        days = [day for (day,) in database.execute("SELECT DISTINCT day FROM manifests WHERE day != ''")]
+        for day, body in _in_order(threads, days, lambda day: self._get(manifest_key(date.fromisoformat(day)), None)):
+            key = manifest_key(date.fromisoformat(day))
+            if body is None:
+                yield _finding("missing", key, "the day's manifest is gone")
+                continue
+            try:
+                document = json.loads(body)
+                rebuilt = self._rebuilt(document)
+            except (ValueError, KeyError, TypeError):
+                yield _finding("changed", key, "not a day's manifest")
+                continue
+            known = {row[0] for row in database.execute("SELECT key FROM manifests WHERE day = ?", (day,))}
+            named = {run["manifest"] for run in document["runs"] if run["manifest"]}
+            if rebuilt is not None and json.dumps(rebuilt, separators=(",", ":")).encode("ascii") != body:
+                yield _finding("changed", key, "not what the manifests of its runs make of it")
+            elif known - named:
+                yield _finding("changed", key, f"lacks {', '.join(sorted(known - named))}")
+
+    def _rebuilt(self, document: dict[str, Any]) -> dict[str, Any] | None:
+        """The day's manifest made anew from its runs; None if one is from before the ledger."""
+        day: dict[str, Any] | None = None
+        for run in document["runs"]:
+            if run["manifest"] is None:
+                return None
+            body = self._get(run["manifest"], run["version_id"])
+            if body is None:
+                return {}
+            saved = SavedManifest(run["manifest"], run["version_id"], sha256(body), datetime.now(UTC))
+            day = merged(day, json.loads(body), saved)
+        return day
+
+    def _unselected(self, database: sqlite3.Connection) -> Iterator[Finding]:
+        """Clients that the day before and the day after have, and a day between, which had a run, has not."""
+        days = [day for (day,) in database.execute("SELECT DISTINCT day FROM selected ORDER BY day")]
+        for (before, day), (_, after) in pairwise(pairwise(days)):
+            missing = database.execute(
+                "SELECT a.client FROM selected a JOIN selected b ON a.client = b.client AND a.day = ? AND b.day = ? "
+                "WHERE NOT EXISTS (SELECT 1 FROM selected c WHERE c.client = a.client AND c.day = ?)",
+                (before, after, day),
+            )
+            for (client,) in missing:
+                if self.scope.covers(client, day):
+                    yield Finding(
+                        "not selected",
+                        f"client {client}, {day}",
+                        "no run of the day selected the client, though the days around it have it",
+                        f"ops backfill {day} {day} --client {client} --again",
+                    )
+
+    def _versions(self, prefix: str) -> Iterator[dict[str, Any]]:
+        """Versions and delete markers, by key."""
+        for page in self.s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=prefix):
+            yield from page.get("Versions", [])
+            yield from page.get("DeleteMarkers", [])
+
+    def _get(self, key: str, version: str | None) -> bytes | None:
+        """A small object; None if it is gone."""
+        which = {"VersionId": version} if version else {}
+        try:
+            body: bytes = self.s3.get_object(Bucket=self.bucket, Key=key, **which)["Body"].read()
+        except ClientError as error:
+            if error_code(error) in _GONE:
+                return None
+            raise
+        return body
+
+    def digest(self, key: str, version: str | None) -> tuple[str | None, datetime | None]:
+        """The sha256 of an answer, read in blocks, None if it is gone; and until when it is locked."""
+        which = {"VersionId": version} if version else {}
+        digest = hashlib.sha256()
+        try:
+            found = self.s3.get_object(Bucket=self.bucket, Key=key, **which)
+        except ClientError as error:
+            if error_code(error) in _GONE:
+                return None, None
+            raise
+        while block := found["Body"].read(_BLOCK):
+            digest.update(block)
+        return digest.hexdigest(), found.get("ObjectLockRetainUntilDate")
+
+
+def verify(
+    environment: Environment, scope: Scope, *, checkpoint: Path | None = None, tell: Callable[[str], None]
+) -> Report:
+    """Verify the archive of an environment; the report has a line for each thing that is not proven."""
+    bucket = environment.output("ArchiveBucketName")
+    with aws_errors("S3"):
+        s3 = environment.aws("s3", connections=CONNECTIONS)
+        verification = Verification(s3, bucket, scope, tell)
+        findings, read = verification.run(checkpoint)
+    title = (
+        f"s3://{bucket}: {read['entries']:,} entries, {read['manifests']:,} manifests, {read['answers']:,} answers "
+        f"read; {'everything is proven' if not findings else f'{len(findings):,} findings'}"
+    )
+    columns = {"kind": "kind", "where": "where", "what": "what", "do": "what to do"}
+    until = verification.locked_until
+    notes = (
+        [f"{verification.locked:,} of them are locked, at least until {until:%Y-%m-%d}"]
+        if until
+        else ["none is locked"]
+    )
+    return Report(title, columns, [vars(finding) for finding in findings], notes, failed=bool(findings))
+
+
+def adopt(environment: Environment, *, agree: Callable[[str], None], tell: Callable[[str], None]) -> Report:
+    """Write one entry for the answers that were archived before the ledger began, as they are now."""
+    bucket = environment.output("ArchiveBucketName")
+    s3 = environment.aws("s3", connections=CONNECTIONS)
+    with aws_errors("S3"):
+        verification = Verification(s3, bucket, tell=tell)
+        findings, _ = verification.run()
+        old = [finding.where for finding in findings if finding.kind == "unproven"]
+        if not old:
+            raise OpsError("every archived answer has an entry already")
+        agree(f"Take {len(old):,} answers of s3://{bucket} into the ledger as they are now?")
+        with ThreadPoolExecutor(CONNECTIONS) as threads:
+            lines = [line for _, line in _in_order(threads, old, lambda where: _adopted(verification, where))]
+        document = {"trigger_date": None, "run_id": _ADOPTED, "errors": [], "clients": lines}
+        body = json.dumps(document, separators=(",", ":")).encode("ascii")
+        key = f"{MANIFESTS}{_ADOPTED}/{sha256(body)}.json"
+        written = s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json")
+        saved = SavedManifest(key, written.get("VersionId"), sha256(body), datetime.now(UTC))
+        entry = Ledger(s3, bucket).append(_ADOPTED, None, saved)
+    return Report(
+        f"entry {entry.number} of the ledger",
+        {"key": "manifest", "answers": "answers"},
+        [{"key": key, "answers": len(old)}],
+    )
+
+
+def _adopted(verification: Verification, where: str) -> dict[str, Any]:
+    key, _, version = where.removesuffix(")").partition(" (")
+    found = _ARCHIVED.fullmatch(key)
+    if found is None:
+        raise OpsError(f"{key} is not the key of an answer: move it away from {EVIDENCE}, then try again")
+    head = verification.s3.head_object(Bucket=verification.bucket, Key=key, VersionId=version)
+    day = datetime.strptime(found["day"], "%Y%m%d").date()  # noqa: DTZ007 - a day
+    return {
+        "client_id": int(found["client"]),
+        "trigger_date": day.isoformat(),
+        "key": key,
+        "sha256": verification.digest(key, version)[0],
+        "bytes": head["ContentLength"],
+        "version_id": version,
+        "outcome": "archived",
+        "run_id": _ADOPTED,
+    }
+
+
+def _unproven(database: sqlite3.Connection) -> Iterator[tuple[str, str, str, int]]:
+    """Answers that are still to be read, page by page: those of a page may be marked meanwhile."""
+    key, version = "", ""
+    while rows := database.execute(
+        "SELECT key, version, sha256, entry FROM answers WHERE NOT proven AND (key, version) > (?, ?) "
+        "ORDER BY key, version LIMIT 1000",
+        (key, version),
+    ).fetchall():
+        yield from rows
+        key, version = rows[-1][:2]
+
+
+def _finding(kind: str, where: str, what: str) -> Finding:
+    return Finding(kind, where, what, "keep the bucket as it is and read docs/EVIDENCE.md, When something is found")
+
+
+def _in_order[T, R](threads: ThreadPoolExecutor, items: Iterable[T], work: Callable[[T], R]) -> Iterator[tuple[T, R]]:
+    """Each item with its result, in their order; no more are under way than twice the threads."""
+    waiting: deque[tuple[T, Future[R]]] = deque()
+    for item in items:
+        if len(waiting) == 2 * CONNECTIONS:
+            first, future = waiting.popleft()
+            yield first, future.result()
+        waiting.append((item, threads.submit(work, item)))
+    for item, future in waiting:
+        yield item, future.result()
+
+
+@contextmanager
+def _database(checkpoint: Path | None) -> Iterator[sqlite3.Connection]:
+    with (
+        tempfile.TemporaryDirectory(prefix="evidence-") as scratch,
+        closing(sqlite3.connect(checkpoint or Path(scratch, "proven.sqlite"))) as database,
+    ):
+        database.executescript(_TABLES)
+        yield database
+        database.commit()
+
+
+def _count(database: sqlite3.Connection, table: str) -> int:
+    (count,) = database.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - a name of ours
+    return int(count)

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime
+from typing import Any, cast
+
+from include.archive.ledger import SavedManifest
+from include.archive.manifests import Manifests, merged
+from tests.worlds.s3 import FakeS3
+
+DAY = date(2026, 3, 8)
+KEY = "manifests/trigger/20260308.json"
+ARCHIVED, FAILED = "archived", "failed"
+
+
+def run(run_id: str, **outcomes: str) -> dict[str, Any]:
+    """A run's manifest; outcomes by ``c<client id>``."""
+    clients = {int(name[1:]): outcome for name, outcome in outcomes.items()}
+    return {
+        "trigger_date": DAY.isoformat(),
+        "run_id": run_id,
+        "total_clients": len(clients),
+        "successful_archives": sum(outcome != FAILED for outcome in clients.values()),
+        "failed_archives": sum(outcome == FAILED for outcome in clients.values()),
+        "unchanged": 0,
+        "errors": [
+            {"client_id": client, "client_name": f"Client {client}", "error": f"refused in {run_id}"}
+            for client, outcome in clients.items()
+            if outcome == FAILED
+        ],
+        "clients": [
+            {
+                "client_id": client,
+                "client_name": f"Client {client}",
+                "key": None if outcome == FAILED else f"trigger/{client}",
+                "sha256": None if outcome == FAILED else "aa",
+                "bytes": None if outcome == FAILED else 2,
+                "version_id": None if outcome == FAILED else f"{run_id} {client}",
+                "outcome": outcome,
+                "run_id": run_id,
+            }
+            for client, outcome in clients.items()
+        ],
+    }
+
+
+def place(run_id: str) -> SavedManifest:
+    return SavedManifest(f"manifests/trigger/20260308/{run_id}.json", "v", f"digest of {run_id}", datetime.now(UTC))
+
+
+def merge(*runs: dict[str, Any], day: dict[str, Any] | None = None) -> dict[str, Any]:
+    for document in runs:
+        day = merged(day, document, place(document["run_id"]))
+    assert day is not None
+    return day
+
+
+def numbers(day: dict[str, Any]) -> tuple[int, int, int]:
+    return day["total_clients"], day["successful_archives"], day["failed_archives"]
+
+
+def test_repair_of_one_client_does_not_make_an_incomplete_day_look_complete() -> None:
+    day = merge(run("nightly", c1=ARCHIVED, c2=FAILED, c3=FAILED), run("repair", c2=ARCHIVED))
+    assert numbers(day) == (3, 2, 1)
+    assert day["errors"] == [{"client_id": 3, "client_name": "Client 3", "error": "refused in nightly"}]
+    assert [each["run_id"] for each in day["runs"]] == ["nightly", "repair"]
+    assert {line["client_id"]: line["run_id"] for line in day["clients"]} == {1: "nightly", 2: "repair", 3: "nightly"}
+
+
+def test_client_that_fails_again_is_told_with_its_latest_reason() -> None:
+    day = merge(run("nightly", c1=FAILED), run("repair", c1=FAILED))
+    assert [error["error"] for error in day["errors"]] == ["refused in repair"]
+
+
+def test_run_that_is_merged_already_changes_nothing() -> None:
+    first, second = run("nightly", c1=FAILED), run("repair", c1=ARCHIVED)
+    day = merge(first, second)
+    assert merge(first, day=day) == day
+
+
+def test_manifest_of_before_the_ledger_counts_as_one_run_of_its_day() -> None:
+    old = run("old", c1=ARCHIVED, c2=FAILED)
+    old["clients"] = [
+        {name: line[name] for name in line if name not in ("client_name", "run_id")} for line in old["clients"]
+    ]
+    day = merge(run("repair", c2=ARCHIVED), day=old)
+    assert numbers(day) == (2, 2, 0)
+    assert [each["run_id"] for each in day["runs"]] == ["old", "repair"]
+    assert {line["client_id"]: line["run_id"] for line in day["clients"]} == {1: "old", 2: "repair"}
+
+
+def test_day_in_the_bucket_has_its_counts_in_the_metadata_and_loses_no_run_to_a_race() -> None:
+    s3 = FakeS3()
+    manifests = Manifests(cast("Any", s3), "archive")
+    first, second = run("nightly", c1=FAILED, c2=ARCHIVED), run("repair", c1=ARCHIVED)
+    manifests.merge_day(DAY, first, place("nightly"))
+
+    def other_writes(request: dict[str, Any]) -> None:
+        del s3.before["PutObject"]
+        Manifests(cast("Any", s3), "archive").merge_day(DAY, second, place("repair"))
+
+    s3.before["PutObject"] = other_writes
+    third = run("backfill", c3=FAILED)
+    day = manifests.merge_day(DAY, third, place("backfill"))
+    assert [each["run_id"] for each in day["runs"]] == ["nightly", "repair", "backfill"]
+    assert json.loads(s3.bodies(KEY)[-1] or b"") == day
+    assert s3.objects[KEY][-1].arguments["Metadata"] == {
+        "trigger_date": "2026-03-08",
+        "total_clients": "3",
+        "successful_archives": "2",
+        "failed_archives": "1",
+        "unchanged": "0",
+    }
+
+
+def test_manifest_of_a_run_is_saved_once_and_a_cleared_run_gets_another_version() -> None:
+    s3 = FakeS3()
+    manifests = Manifests(cast("Any", s3), "archive")
+    first = manifests.save_run(DAY, "manual__2026-03-08T06:00:00+00:00", run("m", c1=FAILED))
+    assert manifests.save_run(DAY, "manual__2026-03-08T06:00:00+00:00", run("m", c1=FAILED)) == first
+    assert first.key == "manifests/trigger/20260308/manual__2026-03-08T06%3A00%3A00%2B00%3A00.json"
+    assert len(s3.bodies(first.key)) == 1
+    cleared = manifests.save_run(DAY, "manual__2026-03-08T06:00:00+00:00", run("m", c1=ARCHIVED))
+    assert (cleared.key, len(s3.bodies(first.key))) == (first.key, 2)
+    assert cleared.version_id != first.version_id

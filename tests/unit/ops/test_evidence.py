@@ -1,0 +1,216 @@
+"""Any runs, kills and repairs end in an archive that verifies; any change afterwards is found where it was made."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from include.archive.ledger import Ledger
+from include.archive.manifests import Manifests
+from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result, read_response
+from include.archive.store import ArchiveStore
+from ops.evidence import Finding, Scope, Verification
+from tests.worlds.s3 import Version, VersionedBucket, s3_error
+
+FIRST = date(2026, 3, 1)
+CLIENTS = (1, 2, 3)
+
+
+class Killed(Exception):  # noqa: N818 - what happens to a process
+    """The process is gone."""
+
+
+def archive(s3: VersionedBucket, run_id: str, day: date, answers: dict[int, bytes | None]) -> None:
+    """One run from its answers to its summary; None is a client that failed."""
+    summarize(s3, run_id, day, save(s3, day, answers))
+
+
+def save(s3: VersionedBucket, day: date, answers: dict[int, bytes | None]) -> tuple[ClientOutcome, ...]:
+    store = ArchiveStore(cast("Any", s3), s3.bucket)
+    return tuple(
+        ClientOutcome(client, Result.FAILED, error="refused")
+        if body is None
+        else store.save(client, day, read_response(body), force=True)
+        for client, body in answers.items()
+    )
+
+
+def summarize(s3: VersionedBucket, run_id: str, day: date, outcomes: tuple[ClientOutcome, ...]) -> None:
+    clients = tuple(Client(outcome.client_id, f"Client {outcome.client_id}") for outcome in outcomes)
+    document = Manifest(Plan(run_id, 0, day, True, 1, "", clients, ()), outcomes).to_document()
+    saved = Manifests(cast("Any", s3), s3.bucket).save_run(day, run_id, document)
+    Ledger(cast("Any", s3), s3.bucket).append(run_id, day.isoformat(), saved)
+    Manifests(cast("Any", s3), s3.bucket).merge_day(day, document, saved)
+
+
+def verify(s3: VersionedBucket, scope: Scope | None = None, checkpoint: Path | None = None) -> list[Finding]:
+    return Verification(s3, s3.bucket, scope or Scope()).run(checkpoint)[0]
+
+
+def three_days(s3: VersionedBucket) -> None:
+    for number in range(3):
+        day = FIRST + timedelta(days=number)
+        archive(s3, f"run {number}", day, {client: b'{"client": %d}' % client for client in CLIENTS})
+
+
+@pytest.fixture
+def s3() -> VersionedBucket:
+    bucket = VersionedBucket()
+    three_days(bucket)
+    return bucket
+
+
+RUNS = st.lists(
+    st.tuples(
+        st.integers(0, 2),
+        st.dictionaries(st.sampled_from(CLIENTS), st.sampled_from([None, b"[]", b'{"a": 1}', b'{"a": 2}']), min_size=1),
+        st.none() | st.integers(1, 4),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def run_all(s3: VersionedBucket, runs: list[tuple[int, dict[int, bytes | None], int | None]]) -> None:
+    """Runs one after the other; a summary that is killed before its n-th write is repeated, as is a lost answer to it.
+
+    What became of each client is in working papers by then, so a repeated summary has the same outcomes.
+    """
+    for number, (offset, answers, killed_at) in enumerate(runs):
+        day = FIRST + timedelta(days=offset)
+        outcomes = save(s3, day, answers)
+        writes = itertools.count(1)
+
+        def die(request: dict[str, Any], at: int | None = killed_at, writes: Iterator[int] = writes) -> None:
+            if next(writes) == at:
+                raise Killed
+
+        s3.before["PutObject"] = die
+        with suppress(Killed):
+            summarize(s3, f"run {number}", day, outcomes)
+        del s3.before["PutObject"]
+        summarize(s3, f"run {number}", day, outcomes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(runs=RUNS)
+def test_whatever_runs_and_dies_ends_in_one_chain_that_verifies(
+    runs: list[tuple[int, dict[int, bytes | None], int | None]],
+) -> None:
+    s3 = VersionedBucket()
+    run_all(s3, runs)
+    assert [finding for finding in verify(s3) if finding.kind != "not selected"] == []
+    assert len(s3.keys("ledger/")) == len(runs)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_any_byte_that_is_changed_afterwards_is_found_where_it_was_changed(data: st.DataObject) -> None:
+    s3 = VersionedBucket()
+    three_days(s3)
+    key = data.draw(st.sampled_from(s3.keys()))
+    version = s3.objects[key][-1]
+    body = bytearray(version.body or b"")
+    place = data.draw(st.integers(0, len(body) - 1))
+    body[place] ^= data.draw(st.integers(1, 255))
+    s3.objects[key][-1] = replace(version, body=bytes(body))
+    findings = verify(s3)
+    assert any(finding.where.startswith(key) for finding in findings), findings
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        ("trigger/2/2_trigger_20260302.json", "missing"),
+        ("ledger/trigger/00000002.json", "missing"),
+        ("manifests/trigger/20260302.json", "missing"),
+        ("manifests/trigger/20260302/run%201.json", "missing"),
+    ],
+)
+def test_object_that_is_gone_is_missed(s3: VersionedBucket, key: str, kind: str) -> None:
+    del s3.objects[key]
+    assert any(finding.kind == kind and finding.where.startswith(key) for finding in verify(s3))
+
+
+def test_answer_behind_a_delete_marker_is_missed(s3: VersionedBucket) -> None:
+    s3.delete("trigger/2/2_trigger_20260302.json")
+    (finding,) = verify(s3)
+    assert (finding.kind, "delete marker" in finding.what) == ("missing", True)
+
+
+def test_answer_that_no_entry_knows_is_found(s3: VersionedBucket) -> None:
+    s3.put_object(Bucket=s3.bucket, Key="trigger/9/9_trigger_20260302.json", Body=b"{}")
+    (finding,) = verify(s3)
+    assert (finding.kind, finding.where.split()[0]) == ("added", "trigger/9/9_trigger_20260302.json")
+
+
+def test_entry_that_was_written_again_is_found_though_its_bytes_are_the_same(s3: VersionedBucket) -> None:
+    key = "ledger/trigger/00000003.json"
+    s3.put_object(Bucket=s3.bucket, Key=key, Body=s3.bodies(key)[0])
+    (finding,) = verify(s3)
+    assert (finding.kind, finding.where) == ("rewritten", key)
+
+
+def test_client_that_its_neighbours_days_have_and_a_day_between_never_selected_is_found() -> None:
+    s3 = VersionedBucket()
+    for number, clients in enumerate([(1, 2), (1,), (1, 2)]):
+        archive(s3, f"run {number}", FIRST + timedelta(days=number), dict.fromkeys(clients, b"{}"))
+    (finding,) = verify(s3)
+    assert (finding.kind, finding.where) == ("not selected", "client 2, 2026-03-02")
+    assert "--client 2" in finding.do
+
+
+def test_archive_of_before_the_ledger_is_unproven_and_not_broken(s3: VersionedBucket) -> None:
+    old = Version("v0", b"{}", stored_at=datetime.now(UTC) - timedelta(days=400))
+    s3.objects["trigger/7/7_trigger_20250101.json"] = [old]
+    (finding,) = verify(s3)
+    assert (finding.kind, finding.do) == ("unproven", "ops evidence adopt")
+
+
+def test_scope_leaves_the_rest_unread(s3: VersionedBucket) -> None:
+    s3.delete("trigger/2/2_trigger_20260302.json")
+    s3.delete("trigger/1/1_trigger_20260303.json")
+    day = FIRST + timedelta(days=1)
+    assert [finding.where.split()[0] for finding in verify(s3, Scope(first=day, last=day))] == [
+        "trigger/2/2_trigger_20260302.json"
+    ]
+    assert verify(s3, Scope(client=3)) == []
+
+
+def test_interrupted_verification_goes_on_from_its_checkpoint(s3: VersionedBucket, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "proven.sqlite"
+    reads = []
+    for _ in range(2):
+        before = s3.calls["GetObject"]
+        assert verify(s3, checkpoint=checkpoint) == []
+        reads.append(s3.calls["GetObject"] - before)
+    assert reads[0] - reads[1] == 3 * len(CLIENTS), "answers that are proven are not read again"
+
+
+def test_earliest_end_of_the_locks_is_shown(s3: VersionedBucket) -> None:
+    times = [datetime(2033, 5, day, tzinfo=UTC) for day in (9, 2)]
+    for key, time in zip(s3.keys("trigger/1/"), times, strict=False):
+        (version,) = s3.objects[key]
+        arguments = version.arguments | {"ObjectLockRetainUntilDate": time}
+        s3.objects[key] = [replace(version, arguments=arguments)]
+    verification = Verification(s3, s3.bucket)
+    assert verification.run()[0] == []
+    assert (verification.locked, verification.locked_until) == (2, min(times))
+
+
+def test_storage_that_fails_ends_the_verification_and_proves_nothing(s3: VersionedBucket) -> None:
+    def fail(request: dict[str, Any]) -> None:
+        raise s3_error("SlowDown", "GetObject")
+
+    s3.before["GetObject"] = fail
+    with pytest.raises(Exception, match="SlowDown"):
+        verify(s3)

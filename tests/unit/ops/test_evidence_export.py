@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import zipfile
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from ops.environment import Environment
+from ops.errors import OpsError
+from ops.evidence_export import check, export
+from tests.unit.ops.test_evidence import FIRST, archive, three_days
+from tests.worlds.s3 import VersionedBucket
+
+LAST = FIRST + timedelta(days=2)
+NAMED = "2_trigger_20260302"
+
+
+class Bucket(Environment):
+    """An environment that has nothing but the archive bucket."""
+
+    def output(self, name: str) -> str:
+        return str(self.session.bucket)
+
+    def aws(self, service: str, *, connections: int = 10) -> Any:
+        return self.session
+
+
+@pytest.fixture
+def environment() -> Bucket:
+    s3 = VersionedBucket()
+    three_days(s3)
+    archive(s3, "again", FIRST + timedelta(days=1), {2: b'{"client": 2, "later": true}'})
+    return Bucket("test", s3, None, {}, httpx.Client())
+
+
+def exported(environment: Bucket, target: Path) -> dict[str, bytes]:
+    export(environment, 2, FIRST, LAST, target)
+    with zipfile.ZipFile(target) as found:
+        return {name: found.read(name) for name in found.namelist()}
+
+
+def test_zip_holds_every_version_and_the_chain_to_the_newest_entry(environment: Bucket, tmp_path: Path) -> None:
+    files = exported(environment, tmp_path / "a.zip")
+    answers = {name: files[name] for name in files if name.startswith(f"answers/{NAMED}")}
+    assert sorted(answers.values()) == [b'{"client": 2, "later": true}', b'{"client": 2}']
+    assert len([name for name in files if name.startswith("ledger/")]) == 4
+    assert not any("1_trigger" in name for name in files), "of other clients it holds no answer"
+    assert not check(tmp_path / "a.zip").failed
+
+
+def test_zip_of_the_same_evidence_has_the_same_bytes(environment: Bucket, tmp_path: Path) -> None:
+    exported(environment, tmp_path / "a.zip")
+    exported(environment, tmp_path / "b.zip")
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+
+
+def test_sha256sum_alone_checks_it(environment: Bucket, tmp_path: Path) -> None:
+    exported(environment, tmp_path / "a.zip")
+    shutil.unpack_archive(tmp_path / "a.zip", tmp_path / "unpacked")
+    command = ["sha256sum", "--check", "--strict", "--quiet", "sha256sums"]
+    subprocess.run(command, cwd=tmp_path / "unpacked", check=True)
+
+
+@pytest.mark.parametrize("part", ["answers/", "metadata/", "manifests/", "ledger/"])
+def test_any_file_that_was_changed_is_named(environment: Bucket, tmp_path: Path, part: str) -> None:
+    files = exported(environment, tmp_path / "a.zip")
+    name = next(name for name in files if name.startswith(part))
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as changed:
+        for each, body in files.items():
+            changed.writestr(each, body.replace(b"2", b"3") if each == name else body)
+    report = check(tmp_path / "b.zip")
+    assert report.failed
+    assert name in {row["file"] for row in report.rows}
+
+
+def test_change_with_new_sums_is_still_found_by_the_chain(environment: Bucket, tmp_path: Path) -> None:
+    key = "trigger/2/2_trigger_20260302.json"
+    versions = environment.session.objects[key]
+    versions[0] = replace(versions[0], body=b'{"client": 2, "forged": true}')
+    exported(environment, tmp_path / "a.zip")
+    report = check(tmp_path / "a.zip")
+    assert [row["file"] for row in report.rows] == [f"answers/{NAMED}.{versions[0].id}.json"]
+
+
+def test_client_without_answers_is_refused_and_no_zip_is_written(environment: Bucket, tmp_path: Path) -> None:
+    with pytest.raises(OpsError, match="client 9 has no answer"):
+        export(environment, 9, FIRST, LAST, tmp_path / "a.zip")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_file_that_is_no_zip_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    with pytest.raises(OpsError, match="cannot be read"):
+        check(tmp_path / "a.zip")
