@@ -30,6 +30,10 @@ which expires. Updates the asset `call_details_ingest` when every record was acc
 could not be read is tried again when it is delivered again, or triggered by hand. To ingest a file by hand, trigger
 with its `key`. If it was ingested before, the run posts nothing and says so, unless `force` is given: then every batch
 is posted again, with the same body and idempotency key. Dead letters: see `call_details_replay`.
+
+**Paused.** No run and no task is started; tasks that run end. Files that are dropped meanwhile are claimed, and their
+runs wait. A run in its middle continues when the DAG is unpaused. If it is older than 24 hours then, Airflow ends it,
+with an alert: clear it, and it continues after the last acknowledged batch.
 """
 
 from __future__ import annotations

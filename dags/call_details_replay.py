@@ -18,6 +18,9 @@ replay that the API asks to wait for more than a minute.
 
 **Run again.** Any number of times: an accepted batch has no message any more, and if a batch comes twice, the API knows
 its idempotency key. Use `dry_run` first to see what would be posted.
+
+**Paused.** No run is started; a replay under way ends. One that was triggered waits. If a run is older than eight hours
+when the DAG is unpaused, Airflow ends it, with an alert; its messages are in the queue again.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ run has ended; this causes no alert. A round takes about 200 files; the next rou
 **Run again.** Never needed: the next round takes what this one has left. To ingest a file whose run failed, clear that
 run of `call_details_ingest`, trigger it with the file's key, or deliver the file again.
 
-**Switch off.** Pause the DAG and mark the waiting round as a success. A paused round neither continues nor ends, and a
-round that is older than three hours fails, with an alert, when the DAG is switched on again.
+**Paused.** To switch the pipeline off, pause the DAG and mark the waiting round as a success. A paused round neither
+continues nor ends, and a round that is older than three hours fails, with an alert, when the DAG is switched on again.
 """
 
 from __future__ import annotations

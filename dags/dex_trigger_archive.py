@@ -31,6 +31,10 @@ changed answer becomes a new version, and an empty answer replaces a non-empty o
 - Some clients: trigger with `trigger_date` and `client_ids`.
 - A range: `airflow backfill create --dag-id dex_trigger_archive --from-date 2026-03-01 --to-date 2026-03-07`, both days
   included; with `--reprocess-behavior completed` also the days that have a run.
+
+**Paused.** No run and no task is started; tasks that run end. A run in its middle continues when the DAG is unpaused.
+If it is older than six hours then, Airflow ends it, with an alert: clear it, and it continues. Of the missed days the
+latest is archived, if the DAG ran within the last week; the others need a backfill.
 """
 
 from __future__ import annotations

@@ -39,6 +39,10 @@ again, no order is stored twice, no delivered alert is sent again. A run that ha
 After 30 days the orders of a run have expired; it says so, and only a new run helps. A run that found no results polls
 again when it is cleared. To try other functions, trigger with `function_a` and `function_b`; what they must answer is
 in docs/FUNCTIONS.md.
+
+**Paused.** No run and no task is started; tasks that run end, and a wait for results ends at its time. Missed slots are
+not repeated. A run in its middle is usually older than 290 s when the DAG is unpaused: then Airflow ends it, with an
+alert, and its orders are processed when it is cleared.
 """
 
 from __future__ import annotations

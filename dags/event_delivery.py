@@ -27,6 +27,10 @@ each post into its event. For an event that failed after its last attempt, a mes
 
 **Run again.** Never needed: the next run takes what is due. A failed event is posted again after
 `POST /events/<id>/replay`.
+
+**Paused.** No run and no task is started; tasks that run end. Events wait and nothing is lost. A run in its middle
+continues when the DAG is unpaused. If it is older than 30 minutes then, Airflow ends it, with an alert; the next run
+takes what is due.
 """
 
 from __future__ import annotations

@@ -24,6 +24,9 @@ SETTINGS_VARIABLE = "settings"
 
 METRICS_NAMESPACE = "Pipelines"
 
+ALL_PIPELINES = "all"
+"""Dimension of the metric ``ReportedFailures``, which an alarm compares with the failed runs that Airflow counts."""
+
 
 class Tag(StrEnum):
     """The vocabulary of DAG tags."""

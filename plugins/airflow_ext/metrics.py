@@ -13,9 +13,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_ext.defaults import by_person
 from airflow_ext.hooks.aws import publish_metrics
-from airflow_ext.ids import XComKey
+from airflow_ext.ids import ALL_PIPELINES, XComKey
 from airflow_ext.notifications.channels import send_alert
-from airflow_ext.notifications.failure_callback import push_quietly, record_alerted
+from airflow_ext.notifications.failure_callback import REFUSAL, push_quietly, record_alerted
+from airflow_ext.outside import outside
 from include.alerts import RunRef
 from include.errors import RunRefusedError
 from include.text import printable_values
@@ -63,7 +64,7 @@ class RunReport:
         reason = self.failure(task_id)
         if reason is None or not reason.startswith(f"{RunRefusedError.__name__}: ") or not by_person(self._context):
             return None
-        record_alerted(self._context, ["refusal"])
+        record_alerted(self._context, [REFUSAL])
         return reason
 
     def alert(self, alert: Alert | None) -> None:
@@ -98,7 +99,7 @@ class RunReport:
 
 
 def count_run(context: Context, counts: Mapping[str, float], *, failed: bool, environment: str) -> None:
-    """Publish a run's metrics; failing to is only logged, as the alarms watch for missing numbers.
+    """Publish a run's metrics, its duration among them; failing to is only logged: alarms watch for missing numbers.
 
     Args:
         context: that of the summary task.
@@ -111,8 +112,12 @@ def count_run(context: Context, counts: Mapping[str, float], *, failed: bool, en
     if dag_run.run_type == "scheduled":
         # What the alarm on missing runs waits for: a run that somebody started must not hide a stopped schedule.
         values["ScheduledRuns"] = 1.0
+    if dag_run.start_date is not None:
+        values["RunSeconds"] = outside.now() - dag_run.start_date.timestamp()
     try:
         publish_metrics(values, environment=environment, pipeline=context["dag"].dag_id)
+        if failed:
+            publish_metrics({"ReportedFailures": 1.0}, environment=environment, pipeline=ALL_PIPELINES)
     except (BotoCoreError, ClientError) as error:
         log.error("metrics were not published: %s: %s", type(error).__name__, error)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DAG_FILES = sorted((Path(__file__).resolve().parents[2] / "dags").glob("*.py"))
 DAG_IDS = [path.stem for path in DAG_FILES]
-HEADINGS = ("What", "Schedule", "Reads", "Writes", "When it fails", "Run again")
+HEADINGS = ("What", "Schedule", "Reads", "Writes", "When it fails", "Run again", "Paused")
 MAX_LINES = 150
 REQUIRED = {"call_details_ingest": {"key"}}
 """Params that a person has to give."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -9,6 +10,7 @@ from airflow.utils.types import DagRunType
 from botocore.exceptions import EndpointConnectionError
 
 from airflow_ext.ids import DEX_TRIGGER_ARCHIVE, XComKey
+from airflow_ext.outside import outside
 from include.archive.alerts import ARCHIVE_TASK, LIST_TASK
 from include.errors import (
     ClientsFailedError,
@@ -49,6 +51,14 @@ def test_only_scheduled_runs_quiet_the_alarm_on_missing_runs(run_type: str, worl
     assert [values.get("ScheduledRuns") for _, values in world.metrics] == [1.0 if run_type == "scheduled" else None]
 
 
+def test_duration_of_the_run_is_published(world: ArchiveWorld, run: FakeRun) -> None:
+    run.start_date = datetime(2026, 3, 8, 6, tzinfo=UTC)
+    archive_all(run, list_clients(run))
+    with outside.replaced(now=lambda: datetime(2026, 3, 8, 6, 2, 30, tzinfo=UTC).timestamp()):
+        summarize(run)
+    assert world.cloudwatch.published[0][2]["RunSeconds"] == 150.0
+
+
 def test_failed_clients_fail_the_run_with_one_digest(world: ArchiveWorld, run: FakeRun) -> None:
     world.dex.answers |= {11: httpx.Response(404), 13: httpx.Response(200, text="<html>")}
     archive_all(run, list_clients(run))
@@ -68,6 +78,7 @@ def test_failed_clients_fail_the_run_with_one_digest(world: ArchiveWorld, run: F
     assert [values for _, values in world.metrics] == [
         {"FailedRuns": 1.0, "FailedClients": 2.0, "SuccessfulClients": 1.0}
     ]
+    assert world.reported_failures == 1
 
 
 def test_summary_that_is_killed_before_its_alert_leaves_it_to_the_failure_callback(

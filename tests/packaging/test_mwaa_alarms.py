@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_ext.ids import METRICS_NAMESPACE
+from airflow_ext.ids import ALL_PIPELINES, METRICS_NAMESPACE
 from tests.packaging.template import properties_of as of_application
 from tests.packaging.template import statements_of
 from tests.worlds.templates import INFRA, load, properties_of
@@ -96,17 +96,15 @@ def test_failed_runs_are_counted_by_airflow_and_those_that_were_reported_are_tak
             failed[where.pop("DAG")] = where
         else:
             assert name.startswith("reported_")
-            assert (stat["Metric"]["Namespace"], stat["Metric"]["MetricName"]) == (METRICS_NAMESPACE, "FailedRuns")
+            assert (stat["Metric"]["Namespace"], stat["Metric"]["MetricName"]) == (
+                METRICS_NAMESPACE,
+                "ReportedFailures",
+            )
             assert stat["Stat"] == "Sum"
             reported[where.pop("Pipeline")] = where
     dags = {path.stem for path in (INFRA.parent / "dags").glob("*.py")}
     assert set(failed) == dags - UNREPORTED
-    watched = {
-        dimensions(alarm)["Pipeline"]
-        for alarm in of_application("AWS::CloudWatch::Alarm").values()
-        if alarm["MetricName"] == "FailedRuns"
-    }
-    assert set(reported) == watched
+    assert set(reported) == {ALL_PIPELINES}
     assert all(where == {"Environment": ENVIRONMENT} for where in failed.values())
     assert all(where == {"Environment": {"Ref": "Environment"}} for where in reported.values())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,6 +11,9 @@ from include.delivery.due import Due
 from include.delivery.models import LONGEST_PAUSE_SECONDS
 from include.delivery.report import DeliveryCounts, metrics
 from tests.packaging.template import ROOT, properties_of, resource, statements_of
+
+if TYPE_CHECKING:
+    from airflow.dag_processing.dagbag import DagBag
 
 ALARMS = properties_of("AWS::CloudWatch::Alarm")
 
@@ -27,15 +30,15 @@ DELIVERY_METRICS = metrics(Due((), 0, 0, 0.0), DeliveryCounts(attempts=1))
 """What the delivery publishes of its own; its names are in the domain."""
 
 WATCHED = {
-    "dex_trigger_archive": {"FailedRuns", "ScheduledRuns"},
-    "energy_auction": {"FailedRuns", "ScheduledRuns"},
+    "dex_trigger_archive": {"FailedRuns", "ScheduledRuns", "RunSeconds"},
+    "energy_auction": {"FailedRuns", "ScheduledRuns", "RunSeconds"},
     # A round that fails is one that is missing, and the next one follows at once.
     "call_details_watch": {"ScheduledRuns"},
     # Without files it has no runs.
-    "call_details_ingest": {"FailedRuns"},
-    "event_delivery": {"FailedRuns", "ScheduledRuns", "OldestPendingSeconds", "DeliverySuccessRate"},
+    "call_details_ingest": {"FailedRuns", "RunSeconds"},
+    "event_delivery": {"FailedRuns", "ScheduledRuns", "RunSeconds", "OldestPendingSeconds", "DeliverySuccessRate"},
 }
-"""What must be noticed of each pipeline: that it failed, that it does not run."""
+"""What must be noticed of each pipeline: that it failed, that it does not run, that a run takes too long."""
 
 METRICS_OF_AWS = {
     ("AWS/Lambda", ("FunctionName",)): {"Errors", "Duration"},
@@ -59,7 +62,7 @@ EVENTS |= {
     "5xx",
 }
 # No run, which has an alarm of its own; nothing was posted.
-EVENTS |= {"OldestPendingSeconds", "DeliverySuccessRate"}
+EVENTS |= {"OldestPendingSeconds", "DeliverySuccessRate", "RunSeconds"}
 """Metrics of which silence is good news. Of all others it is the bad news."""
 
 
@@ -120,12 +123,40 @@ def test_each_pipeline_is_watched_for_failure_and_for_silence() -> None:
         assert watched >= expected, pipeline
 
 
+@pytest.fixture(scope="module")
+def dagbag() -> DagBag:
+    """Every DAG, for its limits."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    return DagBag(dag_folder=str(ROOT / "dags"))
+
+
 @pytest.mark.parametrize(
     ("name", "periods"), [("AuctionNoRunAlarm", 4), ("CallDetailsWatchNoRunAlarm", 8), ("DeliveryNoRunAlarm", 4)]
 )
 def test_silence_of_a_short_pipeline_is_noticed_after_some_runs(name: str, periods: int) -> None:
     alarm = resource(name)
     assert (alarm["Period"], alarm["EvaluationPeriods"]) == (300, periods)
+
+
+@pytest.mark.parametrize(
+    ("name", "pipeline", "seconds"),
+    [
+        ("ArchiveSlowRunAlarm", "dex_trigger_archive", 3 * 3600),
+        ("AuctionSlowRunAlarm", "energy_auction", 280),
+        ("IngestSlowRunAlarm", "call_details_ingest", 2 * 3600),
+        ("DeliverySlowRunAlarm", "event_delivery", 900),
+    ],
+)
+def test_run_that_takes_long_for_its_slot_or_day_is_noticed_before_airflow_ends_it(
+    name: str, pipeline: str, seconds: int, dagbag: DagBag
+) -> None:
+    alarm, limit = resource(name), dagbag.dags[pipeline].dagrun_timeout
+    assert _dimensions(alarm)["Pipeline"] == pipeline
+    assert (alarm["MetricName"], alarm["Statistic"], alarm["Threshold"]) == ("RunSeconds", "Maximum", seconds)
+    assert alarm["ComparisonOperator"] == "GreaterThanThreshold"
+    assert limit is not None
+    assert seconds < limit.total_seconds()
 
 
 def _of_queue(name: str) -> dict[str, dict[str, Any]]:

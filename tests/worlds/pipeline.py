@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 
 import pytest
 
+from airflow_ext.ids import ALL_PIPELINES
 from airflow_ext.outside import outside
 from tests.worlds.alerts import TOPIC, Wire
 
@@ -81,6 +82,17 @@ class PipelineWorld:
 
     @property
     def metrics(self) -> list[tuple[str, dict[str, float]]]:
-        """Pipeline and values of each time that metrics were published."""
+        """Pipeline and values, less the run's duration, of each time that a pipeline's own metrics were published."""
         assert all(environment == self.settings["environment"] for environment, _, _ in self.cloudwatch.published)
-        return [(pipeline, values) for _, pipeline, values in self.cloudwatch.published]
+        return [
+            (pipeline, {name: value for name, value in values.items() if name != "RunSeconds"})
+            for _, pipeline, values in self.cloudwatch.published
+            if pipeline != ALL_PIPELINES
+        ]
+
+    @property
+    def reported_failures(self) -> int:
+        """How many failed runs were counted as reported."""
+        own = [values for _, pipeline, values in self.cloudwatch.published if pipeline == ALL_PIPELINES]
+        assert all(values == {"ReportedFailures": 1.0} for values in own)
+        return len(own)

@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow.sdk.log import mask_logs
 
 from airflow_ext.defaults import by_person, refuse_unknown_keys
-from airflow_ext.ids import CALL_DETAILS_INGEST, CALL_DETAILS_REPLAY, CALL_DETAILS_WATCH, XComKey
+from airflow_ext.ids import ALL_PIPELINES, CALL_DETAILS_INGEST, CALL_DETAILS_REPLAY, CALL_DETAILS_WATCH, XComKey
 from airflow_ext.settings import load_settings
 from include.alerts import Alert, Severity
 from include.errors import RunRefusedError, describe
@@ -25,6 +25,19 @@ log = logging.getLogger(__name__)
 
 MAX_REASON = 1000
 """Longest text about a failure that goes into Airflow's database."""
+
+REFUSAL = "refusal"
+"""Recorded in place of a channel where a run was refused, which who started it sees."""
+
+_ENDINGS = {
+    "timed_out": (
+        "it was still going on at its time limit ({limit}), so Airflow ended it. A run that waits while its DAG is "
+        "paused reaches the limit too, and ends when the DAG is unpaused. Clear it: it goes on where it stopped"
+    ),
+    "task_failure": "a task failed, was killed or was marked as failed, and no alert was sent by the run's last task",
+    "all_tasks_deadlocked": "none of its tasks can start any more: one was removed or marked by hand",
+}
+"""What Airflow's reasons for the end of a run mean."""
 
 SUMMARY_TASK = "summarize"
 """The task that sends a run's alert, unless it is called differently."""
@@ -89,19 +102,21 @@ def alert_unreported_failure(context: Context) -> None:
     dag_id, run_id = context["dag"].dag_id, str(context["run_id"])
     summary = _OTHER_SUMMARY_TASKS.get(dag_id, SUMMARY_TASK)
     ti = context.get("ti")
-    if ti is not None and _was_alerted(context, _recorded(summary, ti, XComKey.ALERTED)):
-        log.info("run %s of %s failed; its summary has sent an alert", run_id, dag_id)
-        return
     refusal = None if ti is None else _refusal(context)
-    if refusal and by_person(context):
-        log.info("run %s of %s was refused; who started it sees why: %s", run_id, dag_id, refusal)
+    alerted = None if ti is None else _recorded(summary, ti, XComKey.ALERTED)
+    if (refusal and by_person(context)) or _was_alerted(context, alerted):
+        log.info("run %s of %s failed; people know why: %s", run_id, dag_id, refusal or alerted)
+        if refusal or REFUSAL in (alerted or {}).get("channels", ()):
+            _count_refusal()
         return
     try:
         topic_arn = load_settings().alerts_topic_arn
     except Exception as error:  # noqa: BLE001 - Slack needs no settings
         log.error("no SNS alert: %s: %s", type(error).__name__, error)
         topic_arn = None
-    facts = [f"reason: {refusal or context.get('reason') or 'unknown'}"]
+    reason = str(context.get("reason") or "unknown")
+    ending = _ENDINGS.get(reason, "see Airflow").format(limit=getattr(context["dag"], "dagrun_timeout", None))
+    facts = [f"reason: {refusal or f'{reason}: {ending}'}"]
     if ti is not None:
         why = _recorded(summary, ti, XComKey.FAILURE)
         facts += [f"{summary}: {why}"] if why else []
@@ -120,6 +135,16 @@ def _refusal(context: Context) -> str | None:
     except RunRefusedError as error:
         return str(error)
     return None
+
+
+def _count_refusal() -> None:
+    """Count a refused run as reported, or the alarm on failed runs that no pipeline reported would go off."""
+    from airflow_ext.hooks.aws import publish_metrics
+
+    try:
+        publish_metrics({"ReportedFailures": 1.0}, environment=load_settings().environment, pipeline=ALL_PIPELINES)
+    except Exception as error:  # noqa: BLE001 - at worst an alarm goes off
+        log.error("metrics were not published: %s", type(error).__name__)
 
 
 def _was_alerted(context: Context, alerted: dict[str, Any] | None) -> bool:

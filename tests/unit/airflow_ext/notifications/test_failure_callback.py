@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,15 +11,18 @@ from airflow.sdk.log import mask_secret
 
 from airflow_ext.ids import XComKey
 from airflow_ext.notifications.failure_callback import (
+    REFUSAL,
     SUMMARY_TASK,
     alert_unreported_failure,
     push_quietly,
     record_alerted,
     record_failure,
 )
+from airflow_ext.outside import outside
 from include.errors import FunctionFailedError, SettingsError
 from tests.worlds.airflow import FakeRun, FakeTaskInstance, XComs
 from tests.worlds.alerts import TOPIC, Wire
+from tests.worlds.pipeline import FakeCloudWatch
 
 SETTINGS = {
     "environment": "local",
@@ -189,10 +193,37 @@ def test_error_that_is_not_ours_is_recorded_by_its_type_as_its_text_may_hold_any
     assert ti.xcom_pull(task_ids="list_clients", key=XComKey.FAILURE) == "ValueError, see the log"
 
 
-def test_run_that_a_person_started_and_that_was_refused_sends_no_alert(wire: Wire, run: FakeRun) -> None:
-    run.conf = {"triggerdate": "2026-02-03"}
-    alert_unreported_failure(callback_context(run))
+@pytest.mark.parametrize("how", ["unknown key", "param"])
+def test_run_that_a_person_started_and_that_was_refused_is_counted_and_sends_no_alert(
+    how: str, wire: Wire, run: FakeRun
+) -> None:
+    cloudwatch = FakeCloudWatch()
+    if how == "unknown key":
+        run.conf = {"triggerdate": "2026-02-03"}
+    else:
+        record_alerted(run.context(SUMMARY_TASK), [REFUSAL])
+    with outside.replaced(aws={"cloudwatch": cloudwatch}):
+        alert_unreported_failure(callback_context(run))
     assert (wire.sns, wire.slack) == ([], [])
+    assert cloudwatch.published == [("local", "all", {"ReportedFailures": 1.0})]
+
+
+@pytest.mark.parametrize(
+    ("reason", "says"),
+    [
+        ("timed_out", "reason: timed_out: it was still going on at its time limit (1:30:00), so Airflow ended it"),
+        ("timed_out", "A run that waits while its DAG is paused reaches the limit too"),
+        ("task_failure", "reason: task_failure: a task failed, was killed or was marked as failed"),
+        ("all_tasks_deadlocked", "none of its tasks can start any more"),
+        ("something new", "reason: something new: see Airflow"),
+    ],
+)
+def test_alert_says_how_the_run_came_to_its_end(reason: str, says: str, wire: Wire, run: FakeRun) -> None:
+    context = callback_context(run)
+    context["reason"] = reason
+    context["dag"].dagrun_timeout = timedelta(hours=1, minutes=30)
+    alert_unreported_failure(context)
+    assert says in wire.sns[0]["Message"]
 
 
 def test_run_that_another_dag_started_and_that_was_refused_sends_an_alert_with_the_reason(
