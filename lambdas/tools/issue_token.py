@@ -63,9 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--ttl", default="1h", type=_seconds, help="validity: 30s, 15m, 1h, up to 30d (default %(default)s)"
     )
     parser.add_argument("--audience", default=DEFAULT_AUDIENCE, help="claim aud (default %(default)s; '' = none)")
-    parser.add_argument(
-        "--issuer", default="", help="claim iss; needed if the stack's parameter OrdersApiJwtIssuer is set"
-    )
+    parser.add_argument("--issuer", default="", help="claim iss; needed if the stack's parameter JwtIssuer is set")
     parser.add_argument("--secret-id", default=DEFAULT_SECRET_ID, help="secret with the key (default %(default)s)")
     options = parser.parse_args(arguments)
     try:

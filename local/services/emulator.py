@@ -100,7 +100,7 @@ def deploy_command(endpoint_url: str, build_directory: Path, **parameters: str) 
             "--config-file", _SAM_CONFIG,
             "--config-env", ENVIRONMENT_NAME,
             "--stack-name", CLOUDFORMATION_STACK,
-            "--parameter-overrides", f"Environment={ENVIRONMENT_NAME}",
+            "--parameter-overrides", f"Environment={ENVIRONMENT_NAME}", "JwtAudience=orders-api",
             *(f"{name}={value}" for name, value in parameters.items()),
             "--no-progressbar",
         ],

@@ -208,6 +208,15 @@ def test_key_of_the_tokens_is_generated_and_long_enough() -> None:
     assert key["GenerateSecretString"] == {"PasswordLength": 64, "ExcludePunctuation": True}
 
 
+def test_tokens_need_an_audience_and_an_issuer_only_where_a_parameter_asks_for_them() -> None:
+    """Tokens of the original system have neither."""
+    variables = resource("OrdersApiAuthorizerFunction")["Environment"]["Variables"]
+    parameters = read_template()["Parameters"]
+    for variable, parameter in (("JWT_AUDIENCE", "JwtAudience"), ("JWT_ISSUER", "JwtIssuer")):
+        assert variables[variable] == {"Ref": parameter}
+        assert parameters[parameter]["Default"] == ""
+
+
 def test_settings_are_those_that_the_pipelines_read() -> None:
     text, fields = resource("SettingsSecret")["SecretString"]["Fn::Sub"]
     assert set(fields) == {"DexApiBaseUrlField"}
@@ -233,5 +242,7 @@ def test_every_environment_has_its_deployment() -> None:
     for name, body in environments.items():
         parameters = body["deploy"]["parameters"]
         assert parameters["stack_name"] == f"pipelines-{name}"
-        assert parameters["parameter_overrides"] == [f"Environment={name}"]
+        # The local stack does what the runbook recommends, so that its tests meet every refusal.
+        audience = ["JwtAudience=orders-api"] if name == "local" else []
+        assert parameters["parameter_overrides"] == [f"Environment={name}", *audience]
     assert environments["prod"]["deploy"]["parameters"]["confirm_changeset"] is True
