@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from include.clients.http import HttpClient, Response
+from include.clients.webhooks import open_webhooks
 from include.errors import NoResponseError
 from local.processes.layout import LOOPBACK, PortRequest, choose_ports
+from tests.worlds.http import server_tls
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -194,3 +198,50 @@ def test_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> No
 
     run(server, scenario)
     assert server.requests[0][1].startswith("POST http://calls.test/batches HTTP/1.1")
+
+
+TLS_FAULTS = {
+    "nobody vouches for it": (False, "receiver.test", 1, "certificate: self-signed certificate"),
+    "it has expired": (True, "receiver.test", -1, "certificate: certificate has expired"),
+    "it is for another name": (True, "other.test", 1, "certificate: Hostname mismatch"),
+}
+
+
+@pytest.mark.parametrize(("trusted", "name", "days", "why"), TLS_FAULTS.values(), ids=TLS_FAULTS.keys())
+def test_fault_of_a_certificate_is_named(
+    trusted: bool,
+    name: str,
+    days: int,
+    why: str,
+    tmp_path: Path,
+) -> None:
+    context = server_tls(tmp_path, name, days=days)
+    tls = ssl.create_default_context(cafile=tmp_path / "certificate.pem") if trusted else None
+
+    async def loopback(host: str, port: int) -> list[str]:
+        return [LOOPBACK]
+
+    async def run() -> str:
+        async with await asyncio.start_server(lambda *_: None, LOOPBACK, 0, ssl=context) as server:
+            port = server.sockets[0].getsockname()[1]
+            with pytest.raises(NoResponseError) as caught:
+                async with open_webhooks(public_only=False, lookup=loopback, tls=tls) as http:
+                    await send(http, f"https://receiver.test:{port}/")
+            return str(caught.value).replace(str(port), "PORT")
+
+    found = asyncio.run(run())
+    assert found.startswith(f"connection to receiver.test:PORT failed: {why}")
+
+
+def test_server_that_does_not_speak_tls_is_named() -> None:
+    async def run() -> str:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(OK)
+            writer.close()
+
+        async with await asyncio.start_server(serve, LOOPBACK, 0) as server, HttpClient() as http:
+            with pytest.raises(NoResponseError) as caught:
+                await send(http, f"https://{LOOPBACK}:{server.sockets[0].getsockname()[1]}/")
+            return str(caught.value)
+
+    assert asyncio.run(run()).endswith("failed: TLS: wrong version number")
