@@ -39,8 +39,10 @@
         ├── ClientsFailedError        clients of a task or of a run failed for good
         └── OrdersFailedError         orders of a task or of a run were not accepted
 
-The branch is the retry contract: ``airflow_ext.defaults`` maps *transient* to a retry and *permanent*
-to fail-now. A message says what is wrong and what to change; it never holds a body or a secret.
+The branch is the retry contract: ``airflow_ext.defaults`` maps *transient* to a retry and *permanent* to fail-now.
+Whatever calls AWS may raise the two errors of its service, ``…UnavailableError`` and ``…RefusedError``; docstrings name
+them only where there is more to say. A message says what is wrong and what to change; it never holds a body or a
+secret.
 """
 
 from __future__ import annotations

@@ -64,11 +64,6 @@ class DeadLetters:
         self._queue_url = queue_url
 
     def send(self, letter: DeadLetter) -> None:
-        """Send a dead letter. Done before the table says "failed": a worker that dies in between sends a second one.
-
-        Raises:
-            AwsUnavailableError: a retry may work.
-            AwsRefusedError: it will not.
-        """
+        """Send a dead letter. Done before the table says "failed": a worker that dies in between sends a second one."""
         with aws_errors("SQS", f"send to {self._queue_url}"):
             self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=json.dumps(asdict(letter)))

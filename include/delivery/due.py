@@ -61,10 +61,6 @@ def select_due(
         tasks: most shares.
         max_pages: see ``MAX_PAGES``.
         max_owners: of more than so many, some, drawn by chance, are left to later runs.
-
-    Raises:
-        AwsUnavailableError: a retry may work.
-        AwsRefusedError: it will not.
     """
     counts: Counter[str] = Counter()
     oldest: dict[str, str] = {}

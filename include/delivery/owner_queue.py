@@ -203,10 +203,6 @@ class OwnerQueue:
         Returns:
             from when on another turn makes sense, seconds since the epoch; None if there is nothing left to do in
             this run.
-
-        Raises:
-            AwsUnavailableError: a retry may work.
-            AwsRefusedError: it will not.
         """
         context = self._context
         page = await context.in_thread(

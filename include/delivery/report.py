@@ -102,10 +102,6 @@ def unreported(events: EventTable, owners: Iterable[str], *, since: float) -> li
         events: the table of events.
         owners: of the task's share.
         since: when the run began, seconds since the epoch.
-
-    Raises:
-        AwsUnavailableError: a retry may work.
-        AwsRefusedError: it will not.
     """
     return [DeadLetter.recorded(event) for owner in owners for event in events.failed(owner, since)]
 

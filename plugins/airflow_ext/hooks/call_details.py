@@ -82,7 +82,7 @@ def call_details_login(access: Access, ssm: Any) -> TokenCache:
         ssm: a boto3 client.
 
     Raises:
-        AwsUnavailableError: SSM failed; a retry may work.
+        AwsUnavailableError: SSM failed.
         AwsRefusedError: a parameter does not exist, or SSM refused.
     """
     access_key, secret_key = get_parameters(ssm, access.access_key_param, access.secret_key_param)
