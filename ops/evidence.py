@@ -186,6 +186,8 @@ class Verification:
                 continue
             document = json.loads(body)
             day = document["trigger_date"]
+            if (document["run_id"], day) != (entry.run_id, entry.trigger_date):
+                yield _finding("changed", ledger_key(entry.number), "names another run or day than its manifest")
             database.execute(
                 "INSERT OR REPLACE INTO manifests VALUES (?, ?, ?, ?, ?)",
                 (entry.manifest, entry.version_id or "", entry.sha256, entry.number, day or ""),
