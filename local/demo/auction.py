@@ -59,6 +59,7 @@ def run_auction(stack: Stack, part: Part) -> None:
         )
     )
     part.check_alerts(sns, slack, *rejected)
+    part.exhibits["an alert, as Slack's webhook received it"] = slack[0] if slack else "none"
 
 
 def run_until_both_seen(airflow: AirflowApi) -> list[dict[str, Any]]:

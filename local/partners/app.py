@@ -57,8 +57,6 @@ keys), `POST /slack/services/…` (module `slack`), `POST /receivers/<name>` (mo
 
 `GET /journal/receivers?receiver=&since=`, `DELETE /journal/receivers`
     Read, or forget, what arrived at the receivers: see `Receivers.arrived`.
-
-The stubs' own endpoints, for people and tests: health, control, journal (described in `app`).
 """
 
 from __future__ import annotations

@@ -3,8 +3,6 @@
 The login takes `{"accessKey", "secretKey"}` and answers `{"token", "expiresIn"}`, a JWT that lives as long as the
 control's `token_expires_in`. A batch is `{"records": [...], "timestamp", "batchSize"}` under an `Idempotency-Key`; the
 stub applies a key's batch once, as the real API does, and remembers what it was and how often it came.
-
-What a body of the call-details API must be, and what is remembered of it.
 """
 
 from __future__ import annotations

@@ -1,16 +1,10 @@
-"""The control document in force: replaced as a whole or not at all, and asked for the rule of every call.
+"""The control document: what partners are told to do wrong, checked as a whole and applied call by call.
 
-The document behind `PUT /control`: what partners are told to do wrong, checked field by field.
-
-The fields are described in `app`. Unknown fields are refused, and so are paths and parameters that no
-partner has, as a rule with a typing error would otherwise never apply and a test would pass for nothing.
-
-Which calls a control rule is for: by path and values, then by count or by share, the same in every run.
-
-How an answer reaches the caller: as it is, changed, late, slowly, or not in full.
-
-Cutting a connection is not in ASGI, so it uses the transport that uvicorn's `send` belongs to.
-tests/integration/test_partner_stubs.py holds this over real sockets.
+Its fields are described in `app`. Unknown fields are refused, and so are paths and parameters that no partner has, as a
+rule with a typing error would otherwise never apply and a test would pass for nothing. A rule is for calls by path and
+values, then by count or by share, the same in every run. What it does to a response includes cutting the connection,
+which is not in ASGI: it uses the transport that uvicorn's `send` belongs to (tests/integration/test_partner_stubs.py
+holds this over real sockets).
 """
 
 from __future__ import annotations

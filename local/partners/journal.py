@@ -1,8 +1,6 @@
 """What the stubs received: the latest calls, counters by path and status, and the greatest concurrency.
 
 Writing is cheap (a tuple and two counters); dictionaries and texts are made when somebody reads.
-
-Calls as they arrive: what of them stubs and journal get to see.
 """
 
 from __future__ import annotations

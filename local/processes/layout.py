@@ -1,8 +1,7 @@
-"""Where the local stack keeps its state: one directory a stack, `.local` unless told otherwise.
+"""Where a stack lives: its state directory, its ports, and the environments of its processes.
 
-Ports of the local stack: free ones by default, fixed ones on request, a clear error when one is taken.
-
-Environments of the stack's processes, built from a clean base: a developer's shell cannot change them.
+State is below `.local` unless told otherwise, ports are free ones unless asked for, and environments are built from a
+clean base, so that a developer's shell cannot change them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """The owner of a stack's processes: starts them, notices when one dies, and leaves nothing behind.
 
 There is no half-alive stack: when a service ends by itself, everything is stopped. Only a service of which there are
-several is replaced.
-
-Child processes of the supervisor: each under a guard (see `local.processes.guard`), with a log file of its own.
+several is replaced. Each process is under a guard (see `local.processes.guard`) and has a log file of its own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Airflow's four services, its database migration, and how to see that all of it is ready.
-
-Airflow's configuration options outside AWS, for the local stack and for docker-compose.yaml alike.
-"""
+"""Airflow outside AWS: its services, migration, readiness and configuration, here and in docker-compose.yaml."""
 
 from __future__ import annotations
 

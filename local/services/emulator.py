@@ -1,7 +1,4 @@
-"""The emulator, and the ordinary build and deployment of the template on it.
-
-What a person, and AWS itself, would put in place around a deployment of the template.
-"""
+"""The emulator: the ordinary build and deployment of the template on it, and what people would put in place then."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Starting and stopping a stack from another process: the command line, the demo, tests and benchmarks.
-
-The table of `make status`.
-
-What a person sees while the stack starts: each step with its seconds.
-"""
+"""A stack from another process: starting it with progress, its status, and stopping it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The order in which a stack comes up: what can start at once does, what depends on something waits.
+"""The supervisor's process: one a stack, in a session of its own, started by `local.stack.control`, never by hand.
 
-The supervisor's process: one a stack, in a session of its own, started by `local.stack.control`, never by hand.
+What can start at once does, what depends on something waits.
 
 Two pipes connect it with its starter:
 - standard output carries one JSON object a line: steps that began and ended, then `ready` or `failed`;

@@ -1,9 +1,4 @@
-"""A task instance and a context as tasks see them, without Airflow.
-
-Airflow's metadata database as a SQLite file of the test session's own.
-
-A store of secrets that denies everything, and Airflow's memory of what it has to mask.
-"""
+"""Airflow around a task: task instances, contexts, metadata database, secrets backend, masked secrets."""
 
 from __future__ import annotations
 

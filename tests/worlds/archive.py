@@ -1,7 +1,4 @@
-"""All that surrounds the archive's tasks: settings, connections, client database, DEX API, S3, alerts.
-
-The DEX partner: a token endpoint and answers that a test scripts.
-"""
+"""The archive's surroundings: client database, S3, and the DEX API with its token endpoint, which a test scripts."""
 
 from __future__ import annotations
 

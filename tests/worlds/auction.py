@@ -1,4 +1,4 @@
-"""All that surrounds the auction's tasks: settings, connections, both Lambdas, S3, alerts."""
+"""The auction's surroundings: both Lambdas and S3."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""All that surrounds the tasks of the call-details DAGs: settings, connection, bucket, ledger, queue, API, alerts.
-
-The call-details API as an httpx transport: a login and answers that a test scripts.
-"""
+"""The surroundings of the call-details DAGs: bucket, ledger, queue, parameters, and the API, which a test scripts."""
 
 from __future__ import annotations
 

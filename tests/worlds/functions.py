@@ -1,7 +1,4 @@
-"""Lambda in memory: functions are callables, and what goes wrong is what botocore really raises.
-
-Lambda functions of a test's own on the emulator, made of Python source.
-"""
+"""Lambda functions: in memory as callables that fail as botocore does, and on the emulator, made of Python source."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""An S3 bucket in memory: versions, conditions, and the errors that botocore really raises.
-
-The ingest bucket in memory: beside what :class:`FakeS3` does, it lists, copies, deletes, and reads ranges.
-"""
+"""S3 in memory: versions, conditions, lists, copies, ranges, and the errors that botocore really raises."""
 
 from __future__ import annotations
 
