@@ -19,22 +19,23 @@ from local.sample.call_details import write_call_details
 from local.stack.description import Stack
 
 INGEST, WATCH, REPLAY = "call_details_ingest", "call_details_watch", "call_details_replay"
+BROKEN, REFUSED = "broken.txt.gz", "refused.jsonl"
 SAMPLES: dict[str, dict[str, Any]] = {
     "2026-03-08 Łódź+.jsonl": {"records": 20_000},
-    "broken.txt.gz": {"records": 5_000, "form": "text", "broken_share": 0.01},
-    "refused.jsonl": {"records": 25_000},
+    BROKEN: {"records": 5_000, "form": "text", "broken_share": 0.01},
+    REFUSED: {"records": 25_000},
 }
 """Arguments of the generator by file name."""
 
-REFUSED = "refused.jsonl"
 REFUSED_TEXT = '{"id":22222,'
 """In a record of the longest file only, as all begin alike."""
 
 MOST_CALLS = 50
 EXPLANATION = (
-    "The watcher saw the files, claimed each version, and started a run for each. One file has broken lines: they are "
-    f"records too, wrapped as text. The API refused one batch of {REFUSED} on purpose: it went to the dead letters, "
-    "one alert was sent, all other batches went on. Then the API took it again, and a replay emptied the queue."
+    f"The watcher saw the files, claimed each version, and started a run for each. {BROKEN} has broken lines: they are "
+    "records too, wrapped as text, and an alert names their bytes that are not UTF-8. The API refused one batch of "
+    f"{REFUSED} on purpose: it went to the dead letters, one alert was sent, all other batches went on. Then the API "
+    "took it again, and a replay emptied the queue."
 )
 
 
@@ -91,8 +92,8 @@ def run_call_details(stack: Stack, part: Part) -> None:
         and sum(each["records"] for each in taken.values()) == records,
         f"the API had at most {most_calls} calls at once, of {MOST_CALLS} allowed ones": most_calls <= MOST_CALLS,
     }
-    alerts = receive_alerts(stack, containing="pipeline call_details_", expected=1)
-    part.check_alerts(alerts, slack_messages(stack, containing="pipeline call_details_"), REFUSED)
+    alerts = receive_alerts(stack, containing="pipeline call_details_", expected=2)
+    part.check_alerts(alerts, slack_messages(stack, containing="pipeline call_details_"), REFUSED, BROKEN)
 
 
 def drop_samples(s3: Any, bucket: str) -> set[str]:
