@@ -143,3 +143,11 @@ def test_files_that_are_named_exist(path: Path) -> None:
     absent = {name for name in named if not any((root / name).is_file() for root in roots)}
     # Made by the stack, by `make bundle`, or a key of a bucket.
     assert {name for name in absent if not name.startswith((".local/", "incoming/"))} == set()
+
+
+def test_every_test_that_tried_md_names_is_there(root: Path) -> None:
+    named = set(re.findall(r"`(test_\w+|tests/[\w/]+\.py)`", (root / "docs" / "TRIED.md").read_text()))
+    assert len(named) > 40
+    sources = "".join(path.read_text() for path in (root / "tests").rglob("test_*.py"))
+    defined = set(re.findall(r"def (test_\w+)\(", sources))
+    assert [name for name in named if name not in defined and not (root / name).is_file()] == []
