@@ -30,4 +30,4 @@ class PipelinesPlugin(AirflowPlugin):
         importlib.import_module("airflow_ext.tasks.event_delivery")
         importlib.import_module("airflow.providers.amazon.aws.hooks.base_aws")
         importlib.import_module("airflow_ext.hooks.aws").preload()
-        importlib.import_module("include.clients.http").tls_context()
+        importlib.import_module("include.clients.connections").tls_context()

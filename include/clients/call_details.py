@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Self
 
 from include.backoff import Backoff
-from include.clients.http import Failure, HttpClient, Response, failure_of, parse_url
+from include.clients.connections import parse_url
+from include.clients.http import Failure, HttpClient, Response, failure_of
 from include.clients.tokens import Token, TokenCache
 from include.errors import ApiUnavailableError, NoResponseError
 

@@ -1,36 +1,26 @@
 """HTTP for all partners: one exchange with a deadline, a size limit, and an error that names what failed.
 
 aiohttp does the work, because a call by it costs a third of the CPU that one by httpx's connections takes, and that
-limits how fast a task can post. Only what comes back is read more leniently than aiohttp reads it: see
-:class:`LenientResponseHandler`.
+limits how fast a task can post.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import os
 import re
-import socket
-import ssl
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from ipaddress import ip_address, ip_network
-from string import printable
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import quote, urlsplit
-from urllib.request import getproxies
+from typing import Self
 
 import aiohttp
-import certifi
-from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
+from include.clients.connections import OnePiece, new_session, parse_url, proxy_of, reason_of_failure
 from include.errors import ApiRefusedError, ApiUnavailableError, AuthRefusedError, InvalidAnswerError, NoResponseError
 
 TIMEOUT_SECONDS = 30.0
@@ -41,81 +31,8 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 
 TRANSIENT_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 
-IDLE_SECONDS = 5.0
-"""A connection is not used again after so long: its server may be about to close it."""
-
-_MAX_HEAD_BYTES = 256 * 1024
-_MAX_HEADER_BYTES = 8000
-_HEAD_END = re.compile(rb"\r?\n\r?\n")
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] +(\d{3})\b")
-_BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
-_HEADERS_READ = frozenset({b"connection", b"content-encoding", b"retry-after"})
 _AIOHTTP_WARNS_FROM = 1024 * 1024
 _SECONDS = re.compile(r"\d+(?:\.\d*)?", re.ASCII)
-_PRINTABLE = "".join(mark for mark in printable if "!" <= mark <= "~")
-
-
-@functools.cache
-def tls_context() -> ssl.SSLContext:
-    """The TLS settings that all clients of the process share: loading the certificates costs some 20 ms."""
-    own = os.environ.get("SSL_CERT_FILE")
-    return ssl.create_default_context(cafile=own or certifi.where(), capath=os.environ.get("SSL_CERT_DIR"))
-
-
-def parse_url(text: str) -> URL:
-    """An absolute URL whose path and query are sent as they stand, but for what is not ASCII.
-
-    Raises:
-        ValueError: it is no such URL, or names a user; the message, such as ``is no URL``, quotes nothing.
-    """
-    try:
-        parts = urlsplit(text)
-        host = parts.hostname or ""
-        host = host if host.isascii() else host.encode("idna").decode()
-        port = "" if parts.port is None else f":{parts.port}"
-    except ValueError:
-        # Its text quotes what cannot be read.
-        raise ValueError("is no URL") from None
-    if any(mark < " " or mark == "\x7f" for mark in text):
-        raise ValueError("is no URL: it has control characters")
-    if not parts.scheme or not host:
-        raise ValueError("must begin with a scheme, such as https://, and name a host")
-    if "@" in parts.netloc:
-        raise ValueError("must hold no user and no password")
-    address = f"[{host}]" if ":" in host else host
-    query = f"?{quote(parts.query, safe=_PRINTABLE)}" if parts.query else ""
-    return URL(
-        f"{parts.scheme}://{address}{port}{quote(parts.path, safe=_PRINTABLE) or '/'}{query}",
-        encoded=True,
-    )
-
-
-def proxy_of(url: URL) -> str | None:
-    """The proxy that the environment names for a URL (``https_proxy``, ``no_proxy`` ...), if any.
-
-    An entry of ``no_proxy`` is ``*``, a name (which also means the names below it), an address, or a network; names
-    and addresses may have a port.
-    """
-    proxies = getproxies()
-    proxy = proxies.get(url.scheme) or proxies.get("all")
-    if not proxy or any(_is_meant(entry.strip().lower(), url) for entry in proxies.get("no", "").split(",")):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"
-
-
-def _is_meant(entry: str, url: URL) -> bool:
-    host = str(url.raw_host)
-    if entry in ("", "*"):
-        return bool(entry)
-    name, _, port = entry.rpartition(":") if entry.count(":") == 1 or "]:" in entry else (entry, "", "")
-    if port and port != str(url.port):
-        return False
-    name = name.strip("[]")
-    try:
-        return ip_address(host) in ip_network(name, strict=False)
-    except ValueError:
-        name = name.removeprefix("*").removeprefix(".")
-        return host == name or host.endswith(f".{name}")
 
 
 @dataclass(frozen=True)
@@ -204,7 +121,7 @@ class HttpClient:
         try:
             async with asyncio.timeout(seconds):
                 # A body in pieces loses the response of a partner that refuses it before it has read it all.
-                sent = _OnePiece(body) if body is not None and len(body) > _AIOHTTP_WARNS_FROM else body
+                sent = OnePiece(body) if body is not None and len(body) > _AIOHTTP_WARNS_FROM else body
                 answer = await self._session.request(
                     method, target, data=sent, headers=headers, proxy=proxy, allow_redirects=False
                 )
@@ -219,22 +136,8 @@ class HttpClient:
             raise ApiRefusedError(f"{prefix}the URL cannot be used: its host is {target.raw_host}") from None
         # Not chained: aiohttp's errors quote what came back. ValueError: a proxy that aiohttp cannot use.
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise NoResponseError(f"{prefix}connection to {address} failed: {_reason(error)}") from None
+            raise NoResponseError(f"{prefix}connection to {address} failed: {reason_of_failure(error)}") from None
         return Response(answer.status, answer.headers, read)
-
-
-class _OnePiece(aiohttp.Payload):
-    """A large body, without the warning that aiohttp has for it."""
-
-    def __init__(self, value: bytes) -> None:
-        super().__init__(value)
-        self._size = len(value)
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        return str(self._value, encoding, errors)
-
-    async def write(self, writer: Any) -> None:
-        await writer.write(self._value)
 
 
 async def _read(answer: aiohttp.ClientResponse, max_bytes: int, body_seconds: float | None) -> bytes | None:
@@ -255,149 +158,6 @@ async def _read(answer: aiohttp.ClientResponse, max_bytes: int, body_seconds: fl
             raise
         return None
     return bytes(body)
-
-
-def _reason(error: Exception) -> str:
-    """Why there was no response, without a word of what the other side sent."""
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return f"the proxy answered {error.status}"
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return reason_of(error.certificate_error)
-    if isinstance(error, aiohttp.ClientConnectorError):
-        if isinstance(error, aiohttp.ClientConnectorDNSError) and type(error.os_error) is not RefusedAddressError:
-            return "name not known"
-        at_proxy = "the proxy: " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
-        return at_proxy + reason_of(error.os_error)
-    if isinstance(error, aiohttp.ClientResponseError):
-        return "what came back is not HTTP"
-    if isinstance(error, ssl.SSLError):
-        return "TLS: broke off"
-    if isinstance(error, aiohttp.ClientError | OSError):
-        return "closed before the answer was complete"
-    return "the environment names a proxy that is none for HTTP"
-
-
-def reason_of(error: Exception) -> str:
-    """Why a connection could not be made or broke, in the system's words, which quote nothing."""
-    if isinstance(error, RefusedAddressError):
-        return str(error)
-    if isinstance(error, ssl.CertificateError):
-        return f"certificate: {getattr(error, 'verify_message', 'it is not for this host')}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS: {(error.reason or 'failed').lower().replace('_', ' ')}"
-    if isinstance(error, socket.gaierror):
-        return "name not known"
-    if isinstance(error, TimeoutError):
-        return "time-out"
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno).lower()
-    return "no address answers" if type(error) is OSError else type(error).__name__
-
-
-class RefusedAddressError(OSError):
-    """A host has an address that may not be connected to."""
-
-
-def new_session(
-    connector: Callable[[], aiohttp.TCPConnector] | None = None, headers: Mapping[str, str] | None = None
-) -> aiohttp.ClientSession:
-    """A session that sends nothing by itself but what HTTP needs.
-
-    Args:
-        connector: makes its connections.
-        headers: sent with each request. The default asks for an unencoded body, so that the bytes are the server's.
-    """
-    return aiohttp.ClientSession(
-        connector=connector() if connector else Connector(),
-        headers=headers or {"User-Agent": "pipelines", "Accept": "*/*", "Accept-Encoding": "identity"},
-        skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type"),
-        # What an answer sets must not be sent along with another call.
-        cookie_jar=aiohttp.DummyCookieJar(),
-        # Each exchange has one deadline, which is not aiohttp's.
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-        auto_decompress=False,
-    )
-
-
-class Connector(aiohttp.TCPConnector):
-    """Connections that read responses leniently; takes what aiohttp's own connector takes."""
-
-    def __init__(
-        self, *, idle_seconds: float = IDLE_SECONDS, tls: ssl.SSLContext | None = None, **options: Any
-    ) -> None:
-        super().__init__(limit=0, ssl=tls or tls_context(), keepalive_timeout=idle_seconds, **options)
-        # aiohttp has no public way to choose the class; tests/integration/test_http_framing.py notices a change.
-        handler: type[ResponseHandler] = LenientResponseHandler
-        self._factory = functools.partial(handler, loop=asyncio.get_running_loop())
-
-
-class LenientResponseHandler(ResponseHandler):
-    """Reads a response's head before aiohttp does, and leaves of it what aiohttp needs.
-
-    aiohttp gives a whole response up, its status too, for many or long headers, bytes after a status without a body, a
-    length that is given twice, or beside chunks. But what a status says counts: a batch that was accepted must not be
-    sent again.
-    """
-
-    _head: bytearray | None = None
-
-    def set_response_params(self, **options: Any) -> None:
-        """Called by aiohttp for each request, before its response is read."""
-        self._head = bytearray()
-        super().set_response_params(**options)
-
-    def data_received(self, data: bytes) -> None:
-        """Called with what has come."""
-        while self._head is not None and data:
-            self._head += data
-            end = _HEAD_END.search(self._head)
-            if end is None and len(self._head) <= _MAX_HEAD_BYTES:
-                return
-            head, data = (self._head, b"") if end is None else (self._head[: end.end()], bytes(self._head[end.end() :]))
-            status, normal = _normal_head(bytes(head))
-            # An interim response (1xx) is followed by another head.
-            self._head = bytearray() if status // 100 == 1 else None
-            # Apart from the body, which may be wrong and must not take the head with it.
-            super().data_received(normal)
-            if end is None and self.transport is not None:
-                # A head without end: its status counts, and there is nothing else to be had.
-                self.transport.abort()
-        if data:
-            super().data_received(data)
-
-    def close(self) -> None:
-        """Close at once: nothing that is still to be sent matters, and a stranger may be slow to read it."""
-        self.abort()
-
-
-def _normal_head(head: bytes) -> tuple[int, bytes]:
-    """A response's status, and its head with the headers that are read and an unequivocal length."""
-    lines = re.split(rb"\r?\n", head)
-    found = _STATUS_LINE.match(lines[0])
-    if found is None:
-        return 0, head
-    status = int(found[1])
-    kept, lengths, codings = [lines[0]], set[bytes](), b""
-    for line in lines[1:]:
-        name, _, value = line.partition(b":")
-        name = name.lower()
-        if name == b"content-length":
-            lengths.update(part.strip() for part in value.split(b","))
-        elif name == b"transfer-encoding":
-            codings += value.lower()
-        elif name in _HEADERS_READ and len(line) <= _MAX_HEADER_BYTES:
-            kept.append(line)
-    if status in _BODILESS or status // 100 == 1:
-        # What follows all the same belongs to nothing.
-        framing = b"Connection: close" if (codings or lengths - {b"0"}) and status in _BODILESS else b""
-    elif b"chunked" in codings:
-        framing = b"Transfer-Encoding: chunked"
-    elif len(lengths) == 1 and min(lengths).isdigit():
-        framing = b"Content-Length: " + min(lengths)
-    else:
-        # The end of the connection is the end of the body.
-        framing = b"Connection: close"
-    return status, b"\r\n".join([*kept, *([framing] if framing else []), b"", b""])
 
 
 def body_of(response: Response, *, what: str, max_bytes: int = MAX_BODY_BYTES) -> bytes:

@@ -19,15 +19,8 @@ from aiohttp import AddrInfoType, ClientSession
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from include.clients.http import (
-    Connector,
-    Failure,
-    HttpClient,
-    RefusedAddressError,
-    failure_of,
-    new_session,
-    parse_url,
-)
+from include.clients.connections import Connector, RefusedAddressError, new_session, parse_url
+from include.clients.http import Failure, HttpClient, failure_of
 from include.errors import ApiRefusedError, NoResponseError
 
 POST_SECONDS = 10.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError, AirflowSecretsBackendAccessDenied
 
-from include.clients.http import parse_url
+from include.clients.connections import parse_url
 from include.errors import SettingsError, SettingsUnavailableError
 
 if TYPE_CHECKING:

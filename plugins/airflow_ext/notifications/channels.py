@@ -165,7 +165,7 @@ class StatusOnlyClient(WebhookClient):
     """
 
     def __init__(self, client: WebhookClient) -> None:
-        from include.clients.http import parse_url
+        from include.clients.connections import parse_url
 
         vars(self).update(vars(client))
         what = f"connection '{SLACK_CONNECTION}': the URL that host and password make"
@@ -187,7 +187,7 @@ class StatusOnlyClient(WebhookClient):
         Raises:
             NoResponseError: there was no answer.
         """
-        from include.clients.http import reason_of
+        from include.clients.connections import reason_of
 
         try:
             answer = super().send_dict(body, headers)
