@@ -30,7 +30,7 @@ the run. Updates the asset `energy_auction` when every order was accepted or rej
   one message per second) are counted by the metric `UndeliveredAlerts`; clearing `summarize` sends them. Alerts never
   change the result of a run.
 
-- A run that ends without a summary (lost workers, its time was up) is finished by the next run: orders that nobody
+- A run that ends without a summary (lost workers, its time was up) is finished by the next run: orders that are not
   settled go to Lambda B once more, rejected and failed orders are alerted, the summary is written. The next run keeps
   its own result.
 

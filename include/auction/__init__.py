@@ -1,1 +1,1 @@
-"""The energy auction: results, orders, what became of each, and who is told."""
+"""The energy auction: results, orders, their outcomes, alerts."""

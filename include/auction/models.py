@@ -28,7 +28,7 @@ class Orders:
         run_id: the run's id.
         day: UTC day under which they are stored.
         items: in Lambda A's order; an order is known by its index.
-        function: Lambda B of the run, for whoever has to finish it; None where it is not known.
+        function: Lambda B of the run, for a later run that finishes it; None where it is not known.
     """
 
     run_id: str

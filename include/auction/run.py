@@ -154,7 +154,7 @@ class AuctionRun:
     ) -> Summary:
         """Do what the run left open when it ended without a summary.
 
-        Gives every order that nobody settled to Lambda B, once, and accounts for all.
+        Gives every order that is not settled to Lambda B, once, and accounts for all.
 
         Args:
             slices: what its tasks were given, as far as it is known: outcomes are looked for there.
@@ -229,7 +229,7 @@ class OrderProcessor:
     save_every: float = SAVE_EVERY_SECONDS
 
     def process(self, indexes: Iterable[int]) -> list[OrderOutcome]:
-        """Give every order that nobody settled before to Lambda B; one order's failure stops no other.
+        """Give every order that is not settled yet to Lambda B; one order's failure stops no other.
 
         Orders that are not settled when the run's time is up have failed for good: a retry would have no time either.
 

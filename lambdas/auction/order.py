@@ -106,7 +106,7 @@ def _body(document: Mapping[str, Any], order_id: str) -> bytes:
     try:
         return json.dumps(document, allow_nan=False).encode()
     except ValueError:
-        # Python reads 1e999 as infinity, which JSON has no word for: nobody could read the object again.
+        # Python reads 1e999 as infinity, which is not JSON: the object could not be read again.
         raise InvalidOrderError(f"order {order_id} has a number that is out of range") from None
     except RecursionError:
         raise InvalidOrderError(f"order {order_id} is nested too deep") from None

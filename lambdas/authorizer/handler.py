@@ -61,7 +61,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
 
 
 def allow(method_arn: str, subject: str) -> dict[str, Any]:
-    """Let the subject call the whole stage; the functions behind it are told ``sub``.
+    """Let the subject call the whole stage; the functions behind it get ``sub``.
 
     API Gateway keeps the policy for the token and holds it against later requests, on any path: one that named only
     the path of this request would refuse the next.

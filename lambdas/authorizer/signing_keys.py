@@ -62,7 +62,7 @@ class SigningKeys:
 
     Args:
         clock: seconds; a wall clock, because another may stand still while a function is frozen between two calls.
-        report: told why the keys could not be read, when no caller learns it because the known ones serve on.
+        report: gets the reason when the keys could not be read and the known ones stay in use, which no caller sees.
     """
 
     def __init__(

@@ -30,7 +30,7 @@ def token_of(event: Mapping[str, Any]) -> str:
     if not any(value.strip() for value in values):
         raise MissingTokenError
     if len(values) > 1:
-        # Whoever stands between the caller and this function may look at the other one.
+        # A proxy between the caller and this function may use the other one.
         raise DeniedError("several headers")
     if len(values[0]) > MAX_CHARACTERS:
         raise DeniedError("too long")

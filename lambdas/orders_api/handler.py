@@ -66,7 +66,7 @@ def post_orders() -> Response[str]:
 
 @app.route("/orders", method=methods_but("POST"))
 def other_methods() -> Response[str]:
-    """API Gateway sends none of these on; whoever calls the function directly learns the same."""
+    """API Gateway passes none of these on; a direct call of the function gets the same answer."""
     raise MethodNotAllowedError("POST")
 
 
@@ -76,7 +76,7 @@ def other_paths(_: Exception) -> Response[str]:
 
 
 def failed(error: Exception) -> Response[str]:
-    """Tell the caller what is the caller's business, and the log where anything else came from."""
+    """The error's own answer for the caller; where an unexpected one came from, for the log."""
     log_unexpected(logger, error)
     return error_response(error, request_id(app.current_event.raw_event, app.lambda_context))
 

@@ -124,7 +124,7 @@ class OrderStore:
         try:
             answer = self.dynamodb.batch_write_item(RequestItems={self.table: [_put(record, ttl) for record in batch]})
         except (ClientError, BotoCoreError) as error:
-            # Without an answer nobody knows whether the batch was stored; a second time does no harm.
+            # Without an answer it is not known whether the batch was stored; a second time does no harm.
             return _Rest(batch, aws.error_code(error), aws.may_pass(error))
         unprocessed: Sequence[Any] = answer.get("UnprocessedItems", {}).get(self.table, [])
         ids = {request["PutRequest"]["Item"]["record_id"]["S"] for request in unprocessed}

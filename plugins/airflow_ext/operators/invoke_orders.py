@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 
 class InvokeOrdersOperator(BaseOperator):
-    """Gives one order, or one group of orders, to Lambda B and keeps an outcome for each in S3.
+    """Gives one order, or one group of orders, to Lambda B and saves an outcome for each in S3.
 
-    The task fails unless every order was accepted: at once if a retry mends none of the others, else it is retried,
-    and gives Lambda B only those again. It returns nothing: the summary reads the outcomes.
+    Orders that the trigger of the task before has settled are not given to it again. The task fails unless every order
+    was accepted: at once if a retry can help none of the others, else it is retried with those. It returns nothing: the
+    summary reads the outcomes.
 
     Nothing of it is templated: what Airflow keeps of rendered templates is a request more for each order.
 
