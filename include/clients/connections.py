@@ -227,7 +227,7 @@ class LenientResponseHandler(ResponseHandler):
 
 def _normal_head(head: bytes) -> tuple[int, bytes]:
     """A response's status, and its head with the headers that are read and an unequivocal length."""
-    lines = re.split(rb"\r?\n", head)
+    lines = [line.rstrip(b"\r") for line in head.split(b"\n")]
     found = _STATUS_LINE.match(lines[0])
     if found is None:
         return 0, head

@@ -65,6 +65,7 @@ class HttpClient:
         self._open_session = open_session or new_session
         self._proxies = proxies
         self._session: aiohttp.ClientSession | None = None
+        self._routes: dict[tuple[str, str], str | None] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -116,14 +117,17 @@ class HttpClient:
             raise ApiRefusedError(f"{prefix}the URL {error}") from None
         if self._session is None:
             self._session = self._open_session()
-        proxy = proxy_of(target) if self._proxies else None
         address = f"{target.raw_host}:{target.port}"
+        route = (target.scheme, address)
+        # Looked up once: reading the environment costs as much as a tenth of a call.
+        if route not in self._routes:
+            self._routes[route] = proxy_of(target) if self._proxies else None
         try:
             async with asyncio.timeout(seconds):
                 # A body in pieces loses the response of a partner that refuses it before it has read it all.
                 sent = OnePiece(body) if body is not None and len(body) > _AIOHTTP_WARNS_FROM else body
                 answer = await self._session.request(
-                    method, target, data=sent, headers=headers, proxy=proxy, allow_redirects=False
+                    method, target, data=sent, headers=headers, proxy=self._routes[route], allow_redirects=False
                 )
                 try:
                     read = await _read(answer, max_bytes, body_seconds)
@@ -141,6 +145,10 @@ class HttpClient:
 
 
 async def _read(answer: aiohttp.ClientResponse, max_bytes: int, body_seconds: float | None) -> bytes | None:
+    if answer.content.is_eof():
+        # Mostly it came with the head.
+        found = answer.content.read_nowait()
+        return found if len(found) <= max_bytes else None
     body = bytearray()
     try:
         async with asyncio.timeout(body_seconds) as time:

@@ -110,6 +110,7 @@ class TokenCache:
         self._sleep = sleep
         self._token: Token | None = None
         self._accepted: Token | None = None
+        self._believe_403_until = -math.inf
         self._refusal: AuthRefusedError | None = None
         self._fetching: asyncio.Task[Token] | None = None
         self.logins = 0
@@ -141,7 +142,10 @@ class TokenCache:
         return await asyncio.shield(self._fetching)
 
     async def call[A: Answered](self, send: Callable[[Token], Awaitable[A]]) -> A:
-        """Send with a token; after a 401, log in again once and repeat. A second 401 is the answer.
+        """Send with a token; if it is refused, log in again once and repeat. A second refusal is the answer.
+
+        A 401 refuses the token. So does a 403 to a token that was accepted before, as some gateways answer so when it
+        has expired; unless the 403 of a moment ago came to a new token as well, and so was about the call.
 
         Args:
             send: makes the call with this token.
@@ -151,10 +155,14 @@ class TokenCache:
         """
         token = await self.token()
         answer = await send(token)
-        if answer.status == HTTPStatus.UNAUTHORIZED:
+        forbidden = answer.status == HTTPStatus.FORBIDDEN
+        expired = forbidden and token is self._accepted and self._clock() >= self._believe_403_until
+        if expired or answer.status == HTTPStatus.UNAUTHORIZED:
             newer = await self.token(refused=token)
             if newer is not token:
                 token, answer = newer, await send(newer)
+                if expired and answer.status == HTTPStatus.FORBIDDEN:
+                    self._believe_403_until = self._clock() + FRUITLESS_SECONDS
         if answer.status is not None and answer.status < HTTPStatus.MULTIPLE_CHOICES:
             self._accepted = token
         return answer
@@ -194,12 +202,14 @@ class ClientCredentials:
     Args:
         token_url: absolute URL of the token endpoint.
         scope: space-separated scopes.
+        connection: names the endpoint in messages; Airflow masks every URL that stands in a field named ``token_url``.
     """
 
     token_url: str
     client_id: str
     client_secret: str = field(repr=False)
     scope: str
+    connection: str = "dex_api"
 
 
 def client_credentials(
@@ -212,7 +222,7 @@ def client_credentials(
         http: sends it.
         seconds: deadline of one login.
     """
-    what = f"token endpoint {asked.token_url}"
+    what = f"token endpoint of connection {asked.connection}"
     form = {
         "grant_type": "client_credentials",
         "client_id": asked.client_id,

@@ -65,6 +65,9 @@ class _ScriptedAnswer:
         self.content = self
         self._response = response
 
+    def is_eof(self) -> bool:
+        return False
+
     async def iter_any(self) -> AsyncIterator[bytes]:
         with _errors_of_aiohttp():
             if self._response.is_stream_consumed:

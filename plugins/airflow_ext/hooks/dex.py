@@ -191,6 +191,7 @@ def api_access(conn: Connection, *, default_base_url: str, https_only: bool = Tr
         client_id=str(conn.login).rstrip("\r\n"),
         client_secret=secret,
         scope=str(extra.get("scope") or DEFAULT_SCOPE),
+        connection=DEX_API_CONNECTION,
     )
 
 

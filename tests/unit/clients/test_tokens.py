@@ -12,6 +12,7 @@ import pytest
 from include.clients.http import Response
 from include.clients.tokens import (
     DEFAULT_LIFETIME_SECONDS,
+    MAX_REFUSED,
     REFRESH_EARLY_SECONDS,
     Token,
     TokenCache,
@@ -30,7 +31,6 @@ from tests.worlds.archive import (
     CREDENTIALS,
     SECRET,
     TOKEN,
-    TOKEN_URL,
     Clock,
     FakeDex,
     token_answer,
@@ -139,6 +139,43 @@ def test_401_leads_to_one_login_and_one_repetition() -> None:
     assert [answer.body for answer in call(dex, 1) if isinstance(answer, Response)] == [b"[1]"]
     assert len(dex.logins) == 2
     assert dex.bearers == [f"Bearer {TOKEN}-1", f"Bearer {TOKEN}-2"]
+
+
+def test_403_to_a_token_that_was_accepted_before_leads_to_one_login() -> None:
+    valid = f"Bearer {TOKEN}-1"
+    expired: list[int] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        ok = request.headers["Authorization"] == valid if not expired else request.headers["Authorization"] != valid
+        return httpx.Response(200 if ok else 403)
+
+    dex = FakeDex(answers=dict.fromkeys(range(31), answer))
+    cache = tokens(dex)
+    call(dex, 30, cache=cache)
+    expired.append(1)
+    assert statuses(call(dex, *range(30), cache=cache, together=True)) == [200] * 30
+    assert len(dex.logins) == 2
+
+
+def test_403_to_a_new_token_is_the_answer() -> None:
+    dex = FakeDex(answers={1: httpx.Response(403)})
+    assert statuses(call(dex, 1)) == [403]
+    assert (len(dex.asked), len(dex.logins)) == (1, 1)
+
+
+def test_403_that_is_about_the_call_does_not_cost_a_login_each() -> None:
+    forbidden = set(range(1, 60, 2))
+    dex = FakeDex(answers=dict.fromkeys(forbidden, httpx.Response(403)))
+    found = statuses(call(dex, *range(60)))
+    assert [client for client, status in enumerate(found) if status == 403] == sorted(forbidden)
+    assert len(dex.logins) == 2
+
+
+def test_an_api_that_refuses_every_token_gets_few_logins() -> None:
+    dex = FakeDex(answers=dict.fromkeys(range(600), httpx.Response(401)))
+    dex.pause = lambda: asyncio.sleep(0)
+    assert statuses(call(dex, *range(600), together=True)) == [401] * 600
+    assert len(dex.logins) <= MAX_REFUSED
 
 
 def test_second_401_is_the_answer() -> None:
@@ -268,7 +305,7 @@ def test_token_endpoint_that_misbehaves(reply: httpx.Response | Exception, expec
         log_in(FakeDex(tokens=[reply]))
     assert type(caught.value) in (expected, NoResponseError)
     assert isinstance(caught.value, expected)
-    assert TOKEN_URL in str(caught.value)
+    assert "token endpoint of connection dex_api" in str(caught.value)
     assert "Sign in" not in str(caught.value)
 
 
