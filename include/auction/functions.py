@@ -84,6 +84,17 @@ class OrderFunction:
             reason = f"{INVALID}: the order is not an object but {kind}; Lambda B was not invoked"
             return OrderOutcome(index, order_id, Result.ERRORED, reason=reason)
         try:
+            return self._invoke(index, order_id, payload)
+        except PipelineError as error:
+            reason, retryable = f"{type(error).__name__}: {error}", isinstance(error, TransientError)
+            return OrderOutcome(index, order_id, Result.ERRORED, reason=reason, retryable=retryable)
+        except Exception as error:
+            log.exception("unexpected failure of order %d", index)
+            reason = f"unexpected {type(error).__name__}, see the log"
+            return OrderOutcome(index, order_id, Result.ERRORED, reason=reason, retryable=True)
+
+    def _invoke(self, index: int, order_id: str, payload: dict[str, Any]) -> OrderOutcome:
+        try:
             key = _key_in(self.functions.invoke(self.name, payload))
             return OrderOutcome(index, order_id, Result.ACCEPTED, key=key)
         except InvalidAnswerError:
@@ -93,13 +104,6 @@ class OrderFunction:
             result = Result.REJECTED if self._rejects(error.error_type) else Result.ERRORED
             retryable = result is Result.ERRORED and error.error_type != INVALID
             return OrderOutcome(index, order_id, result, reason=printable(str(error)), retryable=retryable)
-        except PipelineError as error:
-            reason, retryable = f"{type(error).__name__}: {error}", isinstance(error, TransientError)
-            return OrderOutcome(index, order_id, Result.ERRORED, reason=reason, retryable=retryable)
-        except Exception as error:
-            log.exception("unexpected failure of order %d", index)
-            reason = f"unexpected {type(error).__name__}, see the log"
-            return OrderOutcome(index, order_id, Result.ERRORED, reason=reason, retryable=True)
 
     def _rejects(self, error_type: str) -> bool:
         """Whether an error of this type is the function's way to reject an order."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from include.auction.functions import OrderFunction, parse_answer
 from include.auction.models import OrderOutcome, Orders, Result
 from include.clients.lambda_function import FunctionClient
-from include.errors import InvalidAnswerError
+from include.errors import InvalidAnswerError, SettingsError, SettingsUnavailableError
 from tests.worlds.functions import FakeLambda, RaisedError, RawLambda, lambda_error
 
 if TYPE_CHECKING:
@@ -195,6 +195,17 @@ def test_setting_is_read_only_for_an_error_that_may_be_a_rejection() -> None:
     client = raising(RaisedError("OrderRejectedError", "no"))
     function = OrderFunction(FunctionClient(cast("LambdaClient", client)), "b", broken)
     assert function.process(ORDERS, 0).result is Result.REJECTED
+
+
+@pytest.mark.parametrize(("error", "retryable"), [(SettingsUnavailableError, True), (SettingsError, False)])
+def test_setting_that_cannot_be_read_is_an_error_of_its_order_alone(error: type[Exception], retryable: bool) -> None:
+    def broken() -> list[str]:
+        raise error("settings: no such Variable")
+
+    client = raising(RaisedError("ValueError", "no"))
+    outcome = OrderFunction(FunctionClient(cast("LambdaClient", client)), "b", broken).process(ORDERS, 0)
+    assert (outcome.result, outcome.retryable) == (Result.ERRORED, retryable)
+    assert outcome.reason == f"{error.__name__}: settings: no such Variable"
 
 
 def rows(header: str) -> list[list[str]]:
