@@ -95,7 +95,7 @@ def test_airflow_has_the_policies_of_the_application_and_one_of_its_own() -> Non
 def test_tests_of_the_delivery_may_take_no_role() -> None:
     delivery = load("pipeline.yaml")
     takers = {owner for owner, statement in statements(delivery) if _takes_roles(statement)}
-    assert takers == {"DeployRole"}
+    assert takers == {"DevRole", "StagingRole", "ProdRole"}
     assert delivery["Resources"]["TestProject"]["Properties"]["ServiceRole"] == {"Fn::GetAtt": "TestRole.Arn"}
 
 
@@ -113,7 +113,10 @@ def test_github_deploys_from_two_branches_and_nothing_else() -> None:
     assert texts(claims["token.actions.githubusercontent.com:sub"]) == [
         f"repo:${{GitHubRepository}}:ref:refs/heads/{branch}" for branch in ("main", "master")
     ]
-    assert trust["PipelineDeploys"]["Principal"] == {"AWS": {"Ref": "DeliveryRoleArn"}}
+    (rule,) = load("deploy-role.yaml")["Rules"]["GitHubDeploysDevAlone"]["Assertions"]
+    assert rule["Assert"] == {
+        "Fn::Or": [{"Fn::Equals": [{"Ref": "GitHubRepository"}, ""]}, {"Fn::Equals": [{"Ref": "Environment"}, "dev"]}]
+    }
 
 
 def test_whoever_deploys_cannot_change_his_own_role_nor_read_data() -> None:

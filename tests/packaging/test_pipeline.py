@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ import yaml
 
 from infra.release.deployment.steps import AIRFLOW_SECONDS
 from infra.release.deployment.target import ENVIRONMENTS
-from tests.worlds.templates import INFRA, load, properties_of, statements
+from tests.worlds.templates import INFRA, load, properties_of, statements, texts
 
 DELIVERY = load("pipeline.yaml")
 STAGES = {stage["Name"]: stage["Actions"] for stage in DELIVERY["Resources"]["Pipeline"]["Properties"]["Stages"]}
@@ -19,9 +19,8 @@ TARGETS = re.compile(r"^([a-z-]+):", re.MULTILINE)
 
 
 def buildspec(project: str) -> dict[str, Any]:
-    path = INFRA.parent / DELIVERY["Resources"][project]["Properties"]["Source"]["BuildSpec"]
-    document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    assert isinstance(document, dict)
+    document = yaml.safe_load(DELIVERY["Resources"][project]["Properties"]["Source"]["BuildSpec"])
+    assert isinstance(document, dict), "it names a file, which a commit could change"
     return document
 
 
@@ -45,22 +44,56 @@ def test_commits_come_by_the_connection_with_their_history_one_after_the_other()
 def test_each_stage_deploys_its_environment_as_that_environment_s_role(environment: str) -> None:
     stage = environment.capitalize()
     (action,) = STAGES[stage]
-    assert action["Configuration"]["ProjectName"] == {"Ref": "DeployProject"}
-    given = json.loads(action["Configuration"]["EnvironmentVariables"]["Fn::Sub"])
-    assert {item["name"]: item["value"] for item in given} == {
-        "DEPLOY_ENVIRONMENT": environment,
-        "DEPLOY_ROLE_ARN": f"${{{stage}RoleArn}}",
-    }
+    assert action["Configuration"] == {"ProjectName": {"Ref": f"{stage}Project"}}
+    project = DELIVERY["Resources"][f"{stage}Project"]["Properties"]
+    assert project["ServiceRole"] == {"Fn::GetAtt": f"{stage}Role.Arn"}
+    assert project["Environment"]["EnvironmentVariables"] == [
+        {"Name": "DEPLOY_ROLE_ARN", "Value": {"Ref": f"{stage}RoleArn"}}
+    ]
+    assert buildspec(f"{stage}Project")["phases"]["build"]["commands"] == [
+        f"AWS_PROFILE=target make deploy ENV={environment} APPROVED=1"
+    ]
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_each_environment_s_project_takes_the_deploying_role_of_its_environment_and_no_other(environment: str) -> None:
+    stage = environment.capitalize()
+    role = DELIVERY["Resources"][f"{stage}Role"]["Properties"]
+    (policy,) = role["Policies"]
+    assert "ManagedPolicyArns" not in role
+    taken = [
+        target
+        for item in policy["PolicyDocument"]["Statement"]
+        if any(fnmatchcase("sts:AssumeRole", action) for action in texts(item["Action"]))
+        for target in texts(item["Resource"])
+    ]
+    assert taken == [f"{stage}RoleArn"]
+    pattern = DELIVERY["Parameters"][f"{stage}RoleArn"]["AllowedPattern"]
+    names = [
+        name for name in ENVIRONMENTS if re.search(pattern, f"arn:aws:iam::{'1' * 12}:role/deploy-pipelines-{name}")
+    ]
+    assert names == [environment]
+    (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
+    (source,) = texts(trust["Condition"]["ArnEquals"]["aws:SourceArn"])
+    assert source.endswith(f":project/{DELIVERY['Resources'][f'{stage}Project']['Properties']['Name']}")
+    # The deploying role trusts it by name.
+    trusted = load("deploy-role.yaml")["Resources"]["Role"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    (principal,) = [item["Fn::If"][1]["Principal"] for item in trusted if item["Fn::If"][0] == "PipelineDeploys"]
+    (arn,) = texts(principal["AWS"])
+    assert arn.replace("${Environment}", environment).endswith(f":role/{role['RoleName']}")
+
+
+def test_no_role_of_the_delivery_can_change_what_another_stage_runs() -> None:
+    for owner, item in statements(DELIVERY):
+        if owner.endswith("Role") and owner != "PipelineRole":
+            assert {action for action in texts(item["Action"]) if action.startswith(("codebuild:", "s3:Put"))} == set()
 
 
 def test_builds_call_the_same_commands_as_a_person_and_as_github() -> None:
-    test, deploy = buildspec("TestProject"), buildspec("DeployProject")
+    test = buildspec("TestProject")
     assert test["phases"]["build"]["commands"] == [".ci/run", "make preflight", "make bundle", "make prove"]
-    assert deploy["phases"]["build"]["commands"] == [
-        'AWS_PROFILE=target make deploy ENV="$DEPLOY_ENVIRONMENT" APPROVED=1'
-    ]
     targets = set(TARGETS.findall((INFRA.parent / "Makefile").read_text(encoding="utf-8")))
-    for spec in (test, deploy):
+    for spec in (test, *(buildspec(f"{environment.capitalize()}Project") for environment in ENVIRONMENTS)):
         assert spec["phases"]["install"]["runtime-versions"] == {"python": 3.12}
         for command in spec["phases"]["build"]["commands"]:
             words = command.split()
@@ -69,7 +102,9 @@ def test_builds_call_the_same_commands_as_a_person_and_as_github() -> None:
 
 
 def test_deployment_may_take_as_long_as_it_waits() -> None:
-    assert DELIVERY["Resources"]["DeployProject"]["Properties"]["TimeoutInMinutes"] * 60 > AIRFLOW_SECONDS + 1800
+    for environment in ENVIRONMENTS:
+        project = DELIVERY["Resources"][f"{environment.capitalize()}Project"]["Properties"]
+        assert project["TimeoutInMinutes"] * 60 > AIRFLOW_SECONDS + 1800
 
 
 def test_failures_of_any_stage_are_told() -> None:
