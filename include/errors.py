@@ -216,10 +216,12 @@ class OrdersFailedError(PermanentError):
 
 
 def describe(error: BaseException) -> str:
-    """``Type: message`` of an error of this tree; of any other the type alone.
+    """``Type: message`` of an error of this tree; of any other the type, and the code that AWS gave, if it did.
 
     What others raise may quote anything, also a secret in a form that no masker finds.
     """
-    if not isinstance(error, PipelineError):
-        return f"{type(error).__name__}, see the log"
-    return f"{type(error).__name__}: {error}"
+    if isinstance(error, PipelineError):
+        return f"{type(error).__name__}: {error}"
+    response = getattr(error, "response", None)
+    code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+    return f"{type(error).__name__}{f' {code}' if code else ''}, see the log"

@@ -17,6 +17,7 @@ from include.alerts import Alert, RunRef, Severity
 from include.auction.models import Result, Summary
 from include.backoff import Backoff
 from include.clients.s3 import get_json, put_json
+from include.errors import describe
 from include.mapped_work import Slice
 
 if TYPE_CHECKING:
@@ -104,14 +105,14 @@ class DeliveryRecord:
             document: dict[str, Any] = get_json(self._s3, self._bucket, self._key) or {"delivered": {}}
             return {name: [str(channel) for channel in found] for name, found in document["delivered"].items()}
         except Exception as error:  # noqa: BLE001 - unreadable or damaged, alerts go out all the same
-            log.error("delivered alerts cannot be read and may be repeated: %s: %s", type(error).__name__, error)
+            log.error("delivered alerts cannot be read and may be repeated: %s", describe(error))
             return {}
 
     def _save(self) -> None:
         try:
             put_json(self._s3, self._bucket, self._key, {"delivered": self._delivered})
         except Exception as error:  # noqa: BLE001 - what was delivered stays delivered
-            log.error("delivered alerts were not recorded and may be repeated: %s: %s", type(error).__name__, error)
+            log.error("delivered alerts were not recorded and may be repeated: %s", describe(error))
         self._saved_at = time.monotonic()
 
 
@@ -193,7 +194,7 @@ class _Sender:
             try:
                 self.send(alert)
             except Exception as error:  # noqa: BLE001 - whatever a channel raises must not reach the pipeline
-                log.error("alert was not delivered through %s: %s: %s", self.channel, type(error).__name__, error)
+                log.error("alert was not delivered through %s: %s", self.channel, describe(error))
             else:
                 return True
         return False

@@ -18,7 +18,7 @@ from airflow_ext.notifications.channels import send_alert
 from airflow_ext.notifications.failure_callback import REFUSAL, push_quietly, record_alerted
 from airflow_ext.outside import outside
 from include.alerts import RunRef
-from include.errors import RunRefusedError
+from include.errors import RunRefusedError, describe
 from include.text import printable_values
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def count_run(context: Context, counts: Mapping[str, float], *, failed: bool, en
         if failed:
             publish_metrics({"ReportedFailures": 1.0}, environment=environment, pipeline=ALL_PIPELINES)
     except (BotoCoreError, ClientError) as error:
-        log.error("metrics were not published: %s: %s", type(error).__name__, error)
+        log.error("metrics were not published: %s", describe(error))
 
 
 def task_states(context: Context, *task_ids: str) -> dict[str, str | None]:

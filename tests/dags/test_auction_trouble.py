@@ -133,7 +133,8 @@ def test_alerts_have_what_is_left_of_the_runs_time(
     world.give("rejected")
     process_all(run, wait_for_results(run))
     run.start_date = begun(age).start_date
-    elapsed = itertools.chain([0.0], itertools.repeat(seconds))
+    # One look to open Slack, one to begin.
+    elapsed = itertools.chain([0.0, 0.0], itertools.repeat(seconds))
     with outside.replaced(monotonic=lambda: next(elapsed)):
         summarize(run)
     assert world.metrics[0][1]["UndeliveredAlerts"] == undelivered

@@ -13,6 +13,7 @@ from include.archive.keys import archive_key
 from tests.dags.runs import kept_by_airflow, run_dag, states
 from tests.worlds.alerts import SLACK_PATH
 from tests.worlds.archive import SECRET, TOKEN, ArchiveWorld
+from tests.worlds.pipeline import forms_of
 
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
@@ -131,6 +132,34 @@ def test_run_that_cannot_tell_anyone_itself_is_told_by_the_failure_callback(
     assert dag_run.run_id in post["text"]
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(401, json={"error": "invalid_client", "error_description": f"secret {SECRET}"}),
+        httpx.Response(200, json={"error": f"client_secret={SECRET}"}),
+        httpx.Response(200, json={"access_token": {"of": SECRET}}),
+        httpx.Response(400, text=f"<p>{SECRET}</p>"),
+        httpx.Response(200, text=repr({"client_secret": SECRET})),
+    ],
+    ids=["refused", "error", "no token", "bad request", "no JSON"],
+)
+def test_secret_that_the_token_endpoint_quotes_is_nowhere_to_be_seen_in_whatever_form(
+    answer: httpx.Response,
+    world: ArchiveWorld,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    world.dex._tokens.append(answer)
+    dag_run = run()
+    assert dag_run.state == "failed"
+    out, err = capfd.readouterr()
+    everything = {"log": caplog.text, "stdout": out, "stderr": err, **kept_by_airflow(dag_run)}
+    everything |= {"sns": str(world.wire.sns), "slack": str(world.wire.slack)}
+    assert "list_clients" in everything["slack"], "or nothing was looked at"
+    for form in forms_of(SECRET):
+        assert [where for where, text in everything.items() if form in text] == [], form
+
+
 def test_secrets_and_bodies_are_nowhere_to_be_seen(
     world: ArchiveWorld, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,7 +173,7 @@ def test_secrets_and_bodies_are_nowhere_to_be_seen(
     assert world.s3.bodies(archive_key(11, DAY)) == [json.dumps({"text": BODY}, separators=(",", ":")).encode()]
     out, err = capfd.readouterr()
     papers = {key: str(world.s3.bodies(key)) for key in world.s3.objects if not key.startswith("trigger/")}
-    assert len(papers) == 5, "plan, three outcomes, manifest"
+    assert len(papers) == 7, "plan, three outcomes, the manifests of run and day, ledger entry"
     kept = kept_by_airflow(dag_run)
     assert any("archive_client" in value for value in kept.values()), "or nothing was looked at"
     everything = {
@@ -157,5 +186,5 @@ def test_secrets_and_bodies_are_nowhere_to_be_seen(
         **kept,
     }
     assert dag_run.run_id in everything["log"] + out + err
-    for secret in (SECRET, TOKEN, SLACK_PATH, BODY):
-        assert [where for where, text in everything.items() if secret in text] == []
+    for form in forms_of(SECRET) | {TOKEN, SLACK_PATH, BODY}:
+        assert [where for where, text in everything.items() if form in text] == [], form

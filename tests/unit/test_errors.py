@@ -4,6 +4,7 @@ import inspect
 import re
 
 import pytest
+from botocore.exceptions import ClientError
 
 from include import errors
 
@@ -51,3 +52,10 @@ def test_message_is_kept_as_it_is(cls: type[errors.PipelineError]) -> None:
 def test_transient_error_carries_the_wait_that_was_asked_for() -> None:
     assert errors.ApiUnavailableError("busy", retry_after=7.0).retry_after == 7.0
     assert errors.ApiUnavailableError("busy").retry_after is None
+
+
+def test_error_of_ours_is_described_by_its_message_and_any_other_by_its_type_and_the_code_of_aws() -> None:
+    assert errors.describe(errors.SettingsError("host is missing")) == "SettingsError: host is missing"
+    assert errors.describe(ValueError("pl4nted")) == "ValueError, see the log"
+    refused = ClientError({"Error": {"Code": "AccessDenied", "Message": "pl4nted"}}, "PutObject")
+    assert errors.describe(refused) == "ClientError AccessDenied, see the log"

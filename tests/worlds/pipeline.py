@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
+from urllib.parse import quote, quote_plus
 
 import pytest
 
 from airflow_ext.ids import ALL_PIPELINES
 from airflow_ext.outside import outside
 from tests.worlds.alerts import TOPIC, Wire
+
+PLANTED = "pl4nted\"s3c\\ret-'é&+ß"
+"""A secret with what is written differently in JSON, repr and URLs."""
+
+
+def forms_of(secret: str) -> set[str]:
+    """How a secret may be written: as it is, in JSON, as Python's repr of text and bytes, in a URL, and its parts."""
+    return {
+        secret,
+        *(json.dumps(secret, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)),
+        repr(secret)[1:-1],
+        repr(secret.encode())[2:-1],
+        quote(secret),
+        quote_plus(secret),
+        *re.findall("[A-Za-z0-9]{6,}", secret),
+    }
 
 
 class FakeCloudWatch:

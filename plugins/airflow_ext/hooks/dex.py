@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
@@ -13,6 +14,7 @@ from airflow_ext.outside import outside
 from include.clients.dex import DexApi
 from include.clients.tokens import ClientCredentials
 from include.errors import DatabaseRefusedError, DatabaseUnavailableError, SettingsError
+from include.text import one_line
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -74,8 +76,7 @@ def read_rows(sql: str) -> list[tuple[Any, ...]]:
     hook = database_hook(get_connection(DEX_DATABASE_CONNECTION))
     try:
         return [tuple(row) for row in hook.get_records(sql)]
-    except Exception as error:
-        # Each driver has its own error classes, with no common base.
+    except Exception as error:  # noqa: BLE001 - each driver has its own error classes, with no common base
         conn = hook.connection
         address = f"{conn.conn_type} {conn.host}" + (f":{conn.port}" if conn.port else "")
         # A driver's TypeError and ValueError are about its arguments, or about what it read.
@@ -84,10 +85,11 @@ def read_rows(sql: str) -> list[tuple[Any, ...]]:
         encrypted = conn.conn_type == "mssql" and conn.extra_dejson.get("encryption") == "require"
         raise kind(
             f"cannot read clients through connection '{DEX_DATABASE_CONNECTION}' ({address}, database "
-            f"{conn.schema or 'default'}): {type(error).__name__}: {_first_line(error)}; check that the database "
+            f"{conn.schema or 'default'}): {_shown(error, conn)}; check that the database "
             "runs, host, port, login and the tables Client and ClientServiceExt"
             + ("; for a server that cannot encrypt, extra.encryption must be 'request' or 'off'" if encrypted else "")
-        ) from error
+            # Not chained: Airflow would log the driver's own text.
+        ) from None
 
 
 def database_hook(conn: Connection) -> DbApiHook:
@@ -118,10 +120,10 @@ def database_hook(conn: Connection) -> DbApiHook:
         hook = conn.get_hook(  # type: ignore[no-untyped-call] # the provider's API is untyped
             hook_params={"connection": conn}
         )
-    except TypeError as error:
-        raise SettingsError(f"{where} is no SQL database; use mssql") from error
-    except Exception as error:
-        raise SettingsError(f"{where} cannot be used: {_first_line(error)}") from error
+    except TypeError:
+        raise SettingsError(f"{where} is no SQL database; use mssql") from None
+    except Exception as error:  # noqa: BLE001 - of whatever provider
+        raise SettingsError(f"{where} cannot be used: {_shown(error, conn)}") from None
     if not isinstance(hook, DbApiHook):
         raise SettingsError(f"{where} is no SQL database; use mssql")
     return hook
@@ -195,8 +197,13 @@ def api_access(conn: Connection, *, default_base_url: str, https_only: bool = Tr
     )
 
 
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), "no message")[:300]
+def _shown(error: BaseException, conn: Connection) -> str:
+    """Type and first line of a driver's error; the type alone if the line may quote the password, in whatever form."""
+    line = one_line(next(iter(str(error).splitlines()), "no message"), 300)
+    # What no escaping changes: quotes, backslashes and other letters have many forms, which no masker knows.
+    parts = re.findall("[A-Za-z0-9]{3,}", conn.password or "")
+    quoted = any(part in line for part in parts) if parts else bool(conn.password)
+    return f"{type(error).__name__}: {'its text may hold the password and is left out' if quoted else line}"
 
 
 def _error_number(error: BaseException) -> int | None:

@@ -20,7 +20,7 @@ from slack_sdk.webhook import WebhookClient, WebhookResponse
 
 from airflow_ext.ids import AWS_CONNECTION, SLACK_CONNECTION
 from airflow_ext.outside import outside
-from include.errors import NoResponseError, SettingsError
+from include.errors import ApiRefusedError, NoResponseError, SettingsError, describe
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -59,7 +59,7 @@ def send_alert(alert: Alert, context: Context, *, topic_arn: str | None) -> list
             send(alert)
         except Exception as error:  # noqa: BLE001 - see the next line
             # Whatever a provider raises, the other channel and the pipeline's own error must get through.
-            log.error("alert was not delivered through %s: %s: %s", channel, type(error).__name__, error)
+            log.error("alert was not delivered through %s: %s", channel, describe(error))
         else:
             delivered.append(channel)
     through = ", ".join(delivered) or "no channel"
@@ -186,6 +186,7 @@ class StatusOnlyClient(WebhookClient):
 
         Raises:
             NoResponseError: there was no answer.
+            ApiRefusedError: it was not 200.
         """
         from include.clients.connections import reason_of
 
@@ -195,6 +196,8 @@ class StatusOnlyClient(WebhookClient):
             reason = getattr(error, "reason", error)
             why = reason_of(reason if isinstance(reason, Exception) else error)
             raise NoResponseError(f"Slack did not answer: {why}") from None
+        if answer.status_code != HTTPStatus.OK:
+            raise ApiRefusedError(f"Slack answered {answer.status_code}")
         return WebhookResponse(url="", status_code=answer.status_code, body="", headers={})
 
 

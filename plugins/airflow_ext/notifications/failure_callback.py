@@ -112,7 +112,7 @@ def alert_unreported_failure(context: Context) -> None:
     try:
         topic_arn = load_settings().alerts_topic_arn
     except Exception as error:  # noqa: BLE001 - Slack needs no settings
-        log.error("no SNS alert: %s: %s", type(error).__name__, error)
+        log.error("no SNS alert: %s", describe(error))
         topic_arn = None
     reason = str(context.get("reason") or "unknown")
     ending = _ENDINGS.get(reason, "see Airflow").format(limit=getattr(context["dag"], "dagrun_timeout", None))

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import boto3
 import pymssql
@@ -26,6 +27,7 @@ from include.errors import (
 )
 from tests.worlds.airflow import deny_secrets
 from tests.worlds.alerts import ENVIRONMENT
+from tests.worlds.pipeline import PLANTED, forms_of
 
 SECRET = "pl4nted-s3cret"
 BACKEND_OPTIONS = {
@@ -262,6 +264,45 @@ def test_number_of_sql_server_decides_whether_a_retry_makes_sense(
         read_rows("SELECT 1")
     assert type(caught.value) is expected
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"login with {PLANTED} failed",
+        f"argument {PLANTED!r} is not taken",
+        json.dumps({"password": PLANTED}),
+        f"mssql://reader:{quote(PLANTED)}@db.test",
+        repr(PLANTED.encode()),
+    ],
+)
+def test_error_of_a_driver_that_quotes_the_password_is_told_by_its_type_alone(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**arguments: Any) -> None:
+        raise OSError(text)
+
+    monkeypatch.setattr("pymssql.connect", fail)
+    conn = {"host": "db.test", "login": "reader", "password": PLANTED, "schema": "clients"}
+    monkeypatch.setenv("AIRFLOW_CONN_DEX_DB", json.dumps(conn))
+    with pytest.raises(DatabaseUnavailableError, match="OSError: its text may hold the password") as caught:
+        read_rows("SELECT 1")
+    assert [form for form in forms_of(PLANTED) if form in str(caught.value)] == []
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__, "or Airflow would log it"
+
+
+def test_error_of_a_driver_for_a_password_of_other_letters_is_told_by_its_type_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(**arguments: Any) -> None:
+        raise OSError(json.dumps({"password": "ßéß"}))
+
+    monkeypatch.setattr("pymssql.connect", fail)
+    conn = {"host": "db.test", "login": "reader", "password": "ßéß", "schema": "clients"}
+    monkeypatch.setenv("AIRFLOW_CONN_DEX_DB", json.dumps(conn))
+    with pytest.raises(DatabaseUnavailableError, match="OSError: its text may hold the password"):
+        read_rows("SELECT 1")
 
 
 def test_original_api_secret_takes_the_base_url_from_the_settings(

@@ -9,13 +9,13 @@ from typing import Any, cast
 
 import pytest
 from airflow.sdk import BaseHook, Context
-from airflow.sdk.exceptions import AirflowException
 from botocore.exceptions import EndpointConnectionError
 
 from airflow_ext.ids import SLACK_CONNECTION
 from airflow_ext.notifications.channels import open_channels, send_alert
 from airflow_ext.outside import outside
 from include.alerts import Alert, Failure, Severity
+from include.errors import ApiRefusedError
 from tests.worlds.alerts import SLACK_PATH, TOPIC, Wire
 
 ALERT = Alert(
@@ -268,6 +268,6 @@ def test_slack_that_cannot_be_reached_is_told_with_the_reason(wire: Wire, caplog
 @pytest.mark.parametrize("asked", ["30", "3600", "soon", "-1"])
 def test_slack_that_asks_for_more_time_than_there_is_refuses(asked: str, wire: Wire, pauses: list[float]) -> None:
     wire.slack_retry_after = [asked]
-    with pytest.raises(AirflowException, match="429"):
+    with pytest.raises(ApiRefusedError, match="Slack answered 429"):
         open_channels(cast("Context", {}), topic_arn=None, seconds=30)["slack"](ALERT)
     assert (pauses, wire.slack) == ([], [])
