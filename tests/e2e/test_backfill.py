@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from datetime import UTC, date, datetime, time, timedelta
@@ -83,3 +84,36 @@ def test_a_week_is_archived_day_by_day_and_a_second_time_nothing_is_written(
     assert [archive.manifest(day)["unchanged"] for day in WEEK] == [len(CLIENTS)] * len(WEEK)
     assert [version for version in archive.listing("trigger/") if version.key in keys] == listing
     assert {day: len(partners.questions(day)[CLIENTS[0]]) for day in WEEK} == dict.fromkeys(WEEK, 3)
+
+
+def test_a_backfill_with_a_misspelt_key_or_a_trigger_date_archives_nothing(
+    stack: Stack, pipeline: Pipeline, partners: Partners, archive: Archive, use_clients: UseClients
+) -> None:
+    use_clients(CLIENTS)
+    day, before = date(2025, 1, 6), archive.listing()
+    for conf in ({"clientids": [1001]}, {"trigger_date": "2025-01-06"}):
+        began = datetime.now(UTC)
+        # The one before is being closed for half a minute, and another is refused meanwhile.
+        wait_until(lambda conf=conf: _started(stack, day, conf), what="a backfill that is taken", timeout=90, poll=5.0)
+        (run,) = wait_until(lambda began=began: _ended(pipeline, began), what="its run", timeout=120, poll=1.0)
+        assert run["state"] == "failed"
+    assert partners.questions(day) == {}
+    assert archive.listing() == before
+
+
+def _started(stack: Stack, day: date, conf: dict[str, Any]) -> bool:
+    command = [sys.executable, "-m", "local", "airflow", "--state-dir", str(Path(stack.logs).parent), "backfill"]
+    command += ["create", "--dag-id", DAG_ID, "--from-date", str(day), "--to-date", str(day)]
+    command += ["--reprocess-behavior", "completed", "--dag-run-conf", json.dumps(conf)]
+    done = subprocess.run(command, cwd=PROJECT_ROOT, env=clean_environment(), capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def _ended(pipeline: Pipeline, since: datetime) -> list[dict[str, Any]]:
+    return [
+        run
+        for run in pipeline.airflow.runs(DAG_ID)
+        if run["run_type"] == "backfill"
+        and run["state"] in ("success", "failed")
+        and datetime.fromisoformat(run["start_date"]) > since
+    ]

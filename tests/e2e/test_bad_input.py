@@ -37,7 +37,7 @@ def clients(use_clients: UseClients) -> None:
         ("trigger_date", 20250308),
         ("client_ids", "1001"),
         ("client_ids", []),
-        ("client_ids", ["1001"]),
+        ("client_ids", ["1001x"]),
         ("force", "yes"),
     ],
 )
@@ -48,19 +48,34 @@ def test_a_malformed_param_is_refused_before_there_is_a_run(pipeline: Pipeline, 
     assert pipeline.run_ids() == before
 
 
-def test_an_unknown_client_and_a_future_day_are_refused(
+def test_an_unknown_client_a_future_day_and_a_misspelt_key_are_refused_and_wake_nobody(
     pipeline: Pipeline, partners: Partners, archive: Archive, inbox: Inbox, new_day: NewDay
 ) -> None:
     before = archive.listing()
     future = datetime.now(UTC).date() + timedelta(days=2)
     unknown_id = pipeline.start(trigger_date=new_day(), client_ids=[1001, 4711])
     future_id = pipeline.start(trigger_date=future)
+    misspelt_id = pipeline.start(triggerdate=new_day(), force=True)
 
-    refused = assert_refused(pipeline, archive, inbox, unknown_id, before)
-    assert "param client_ids: 4711 not among the 2 clients that the query selects" in refused
-    refused = assert_refused(pipeline, archive, inbox, future_id, before)
-    assert f"trigger date {future} (from param trigger_date) is in the future" in refused
+    says = {
+        unknown_id: "param client_ids: 4711 not among the 2 clients that the query selects",
+        future_id: f"trigger date {future} (from param trigger_date) is in the future",
+        misspelt_id: "'triggerdate' in the run's configuration is no param of this DAG; did you mean 'trigger_date'?",
+    }
+    for run_id, reason in says.items():
+        run = pipeline.ended(run_id)
+        assert (run.state, run.task("list_clients")["state"]) == ("failed", "failed")
+        assert run.task("list_clients")["try_number"] == 1
+        assert reason in pipeline.log(run_id, "list_clients")
+        assert inbox.about(run_id) == ([], []), "who started it sees it"
+    assert archive.listing() == before
     assert partners.questions(future) == {}
+
+
+def test_ids_are_taken_as_the_form_sends_them(pipeline: Pipeline, new_day: NewDay) -> None:
+    run = pipeline.run(trigger_date=new_day(), client_ids=["1002"])
+    assert run.state == "success"
+    assert list(run.mapped) == ["1002"]
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ class Inbox:
         def done() -> bool:
             texts = (path.read_text(errors="replace") for path in logs.rglob("*.py.log"))
             return any(
-                run_id in line and ("its summary has told people" in line or "delivered through" in line)
+                run_id in line and ("people know why" in line or "delivered through" in line)
                 for text in texts
                 for line in text.splitlines()
             )
