@@ -15,8 +15,7 @@
     │   ├── FilesLeftError            dropped files could not be taken in
     │   ├── FunctionUnavailableError  Lambda throttles, fails, or does not answer in time
     │   ├── FunctionFailedError       a function raised an error, crashed, or ran out of time
-    │   ├── RetryableClientsError     some clients of a task failed in one of these ways
-    │   └── RetryableOrdersError      some orders of a task failed in one of these ways
+    │   └── RetryableFailuresError    some clients or orders of a task failed in one of these ways
     └── PermanentError            repeating changes nothing: fails at once
         ├── SettingsError             a setting or connection field is missing or malformed
         ├── InvalidInputError         what was asked for cannot be used
@@ -120,12 +119,8 @@ class FunctionFailedError(TransientError):
         self.error_type = error_type
 
 
-class RetryableClientsError(TransientError):
-    """Some clients of a task failed in a way that a retry may help; the others are done."""
-
-
-class RetryableOrdersError(TransientError):
-    """Some orders of a task failed in a way that a retry may help; the others are done."""
+class RetryableFailuresError(TransientError):
+    """Some items of a task, clients or orders, failed in a way that a retry may help; the others are done."""
 
 
 class PermanentError(PipelineError):

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from include.clients.s3 import create_json, get_json, put_json
-from include.errors import PermanentError, TransientError
+from include.errors import PermanentError, RetryableFailuresError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -214,7 +214,6 @@ def raise_for_failures(
     headline: str,
     *,
     what: str,
-    retry: type[TransientError],
     fail: type[PermanentError],
     retry_after: float | None = None,
 ) -> None:
@@ -224,9 +223,11 @@ def raise_for_failures(
         failures: outcomes that failed; the first few are named.
         headline: how many failed, such as ``3 of 5 clients failed``.
         what: an item, such as ``client``.
-        retry: raised where a retry may help at least one of them.
-        fail: raised where it helps none.
+        fail: raised where a retry helps none of them.
         retry_after: seconds that a partner asked to wait.
+
+    Raises:
+        RetryableFailuresError: a retry may help at least one of them.
     """
     if not failures:
         return
@@ -234,5 +235,5 @@ def raise_for_failures(
     more = f"; and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else ""
     message = f"{headline}: {shown}{more}"
     if any(failure.retryable for failure in failures):
-        raise retry(message, retry_after=retry_after)
+        raise RetryableFailuresError(message, retry_after=retry_after)
     raise fail(message)

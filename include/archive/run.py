@@ -18,7 +18,12 @@ from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result
 from include.archive.store import ArchiveStore, lock_until
 from include.clients.s3 import get_json, put_json, split_place
 from include.concurrency import task_group
-from include.errors import ClientsFailedError, PipelineError, RetryableClientsError, StorageRefusedError, TransientError
+from include.errors import (
+    ClientsFailedError,
+    PipelineError,
+    StorageRefusedError,
+    TransientError,
+)
 from include.mapped_work import SAVE_EVERY_SECONDS, MappedWork, OutcomeFile, Slice, raise_for_failures
 
 if TYPE_CHECKING:
@@ -95,7 +100,7 @@ class ArchiveRun:
             how many clients ended in which way.
 
         Raises:
-            RetryableClientsError: some failed and a retry may help at least one; it asks for the longest wait that the
+            RetryableFailuresError: some failed and a retry may help at least one; it asks for the longest wait that the
                 API asked for.
             ClientsFailedError: some failed for good.
         """
@@ -119,7 +124,6 @@ class ArchiveRun:
             failures,
             f"{len(failures)} of {len(outcomes)} clients failed",
             what="client",
-            retry=RetryableClientsError,
             fail=ClientsFailedError,
             retry_after=max((each.retry_after for each in failures if each.retry_after is not None), default=None),
         )

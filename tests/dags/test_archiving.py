@@ -8,7 +8,7 @@ from airflow_ext.tasks import dex_trigger_archive
 from include.archive.alerts import ARCHIVE_TASK
 from include.errors import (
     ClientsFailedError,
-    RetryableClientsError,
+    RetryableFailuresError,
 )
 from tests.dags.archive import archive_all, archive_client, list_clients, summarize
 from tests.worlds.airflow import FakeRun
@@ -40,7 +40,7 @@ def test_retry_of_a_group_asks_only_for_what_failed(world: ArchiveWorld, run: Fa
         httpx.Response(429, headers={"Retry-After": "3"}),
         httpx.Response(200, json=[13]),
     ]
-    with pytest.raises(RetryableClientsError) as caught:
+    with pytest.raises(RetryableFailuresError) as caught:
         archive_client(run, 0, work)
     assert caught.value.retry_after == 3.0
     counts = archive_client(run, 0, work)

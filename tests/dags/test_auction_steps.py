@@ -19,7 +19,7 @@ from include.errors import (
     FunctionRefusedError,
     InvalidAnswerError,
     OrdersFailedError,
-    RetryableOrdersError,
+    RetryableFailuresError,
 )
 from tests.dags.auction import SUMMARY_TASK, begin, process, process_all, summarize, wait_for_results
 from tests.worlds.airflow import FakeRun
@@ -140,7 +140,7 @@ def test_retry_gives_only_what_it_may_mend_to_the_function(world: AuctionWorld, 
 
     world.functions.functions[B] = order
     for try_number in (1, 2):
-        with pytest.raises(RetryableOrdersError):
+        with pytest.raises(RetryableFailuresError):
             process(run, 0, work, try_number=try_number)
     with pytest.raises(OrdersFailedError, match="2 accepted, 1 rejected of 3 orders"):
         process(run, 0, work, try_number=3)

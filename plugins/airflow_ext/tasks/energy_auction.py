@@ -45,7 +45,7 @@ def process_orders(context: Context, work: Work, function_name: str) -> None:
     """Give one order, or one group of orders where there are very many, to Lambda B.
 
     Raises:
-        RetryableOrdersError: a retry may succeed for some; it gives only those to Lambda B again.
+        RetryableFailuresError: a retry may succeed for some; it gives only those to Lambda B again.
         OrdersFailedError: some were not accepted, and no retry changes it.
     """
     ti, session = context["ti"], AwsSession()

@@ -82,7 +82,7 @@ def test_short_retry_after_does_not_undo_the_backoff(monkeypatch: pytest.MonkeyP
 
 def test_retry_after_spreads_and_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__PIPELINES__RETRY_BASE_SECONDS", "30")
-    error = errors.RetryableClientsError("busy", retry_after=1e9)
+    error = errors.RetryableFailuresError("busy", retry_after=1e9)
     delays = {evaluate(error) for _ in range(20)}
     assert len(delays) > 10
     assert all(MAX_RETRY_AFTER_SECONDS <= delay <= MAX_RETRY_AFTER_SECONDS + 30 for delay in delays)

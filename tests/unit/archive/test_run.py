@@ -12,7 +12,7 @@ from include.archive.keys import archive_key, run_manifest_key
 from include.archive.models import Client, Plan, Result, cut
 from include.archive.run import ArchiveRun, save_plan
 from include.clients.dex import DexApi
-from include.errors import ClientsFailedError, RetryableClientsError, StorageRefusedError
+from include.errors import ClientsFailedError, RetryableFailuresError, StorageRefusedError
 from tests.worlds.archive import BASE_URL, CREDENTIALS, FakeDex
 from tests.worlds.s3 import FakeS3
 
@@ -83,7 +83,7 @@ def test_mixed_failures_are_retried_with_the_longest_wait_asked_for() -> None:
             3: httpx.Response(404),
         }
     )
-    with pytest.raises(RetryableClientsError, match="3 of 3 clients failed: client 1: DEX API") as caught:
+    with pytest.raises(RetryableFailuresError, match="3 of 3 clients failed: client 1: DEX API") as caught:
         do_slice(s3, dex, 0, max_pause=0.01)
     assert caught.value.retry_after == 20.0
     retry = FakeDex()

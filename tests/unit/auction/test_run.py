@@ -14,7 +14,7 @@ from include.auction.functions import OrderFunction
 from include.auction.models import OrderOutcome, Orders, Result, Summary, had_orders, slice_of
 from include.auction.run import AuctionRun, raise_for_orders
 from include.clients.lambda_function import FunctionClient
-from include.errors import OrdersFailedError, RetryableOrdersError
+from include.errors import OrdersFailedError, RetryableFailuresError
 from include.mapped_work import NO_OUTCOME, MappedWork
 from tests.worlds.functions import FakeLambda, RaisedError
 from tests.worlds.s3 import FakeS3
@@ -181,7 +181,7 @@ def test_accepted_orders_raise_nothing() -> None:
 
 def test_order_for_which_a_retry_may_succeed_asks_for_one() -> None:
     with pytest.raises(
-        RetryableOrdersError, match=r"^1 accepted, 1 rejected, 1 errored of 3 orders: order 2: reason 2; order 1: no$"
+        RetryableFailuresError, match=r"^1 accepted, 1 rejected, 1 errored of 3 orders: order 2: reason 2; order 1: no$"
     ):
         raise_for_orders([outcome(0), outcome(1, Result.REJECTED, reason="no"), errored(2, retryable=True)])
 
