@@ -69,6 +69,7 @@ class BusinessDayTimetable(CronTriggerTimetable):
         # A day whose midnight the clocks skip begins later; one whose midnight comes twice may begin at either.
         return local.date() if local.time() == time.min or bound == self._midnight(local.date()) else None
 
+    # _timezone is the base class's own; it has no public form but text. test_timetables.py notices if it goes.
     def _midnight(self, day: date) -> DateTime:
         # In UTC: Python never calls a local time that comes twice equal to one of another zone (PEP 495), and
         # Airflow compares this bound with the run that falls on it.

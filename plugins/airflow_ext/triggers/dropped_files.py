@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_ext.notifications.failure_callback import safe_text
 from airflow_ext.outside import outside
-from include.errors import PipelineError
+from include.errors import describe
 
 if TYPE_CHECKING:
     from include.call_details.keys import Incoming
@@ -51,9 +52,7 @@ class DroppedFileTrigger(BaseTrigger):
             while not await asyncio.to_thread(file_is_there, store, incoming):
                 await outside.pause(self._poke_interval)
         except Exception as error:  # noqa: BLE001 - the task fails with it, and is retried
-            # Of what is not ours the type only: it may quote anything.
-            message = f"{type(error).__name__}: {error}" if isinstance(error, PipelineError) else type(error).__name__
-            yield TriggerEvent({"status": "error", "message": message})  # type: ignore[no-untyped-call]
+            yield TriggerEvent({"status": "error", "message": safe_text(describe(error))})  # type: ignore[no-untyped-call]
         else:
             yield TriggerEvent({"status": "success"})  # type: ignore[no-untyped-call]
 
