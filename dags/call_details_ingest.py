@@ -20,6 +20,8 @@ which expires. Updates the asset `call_details_ingest` when every record was acc
 
 - Time-outs, lost connections, 408, 425, 429 and 5xx are retried, and `Retry-After` is honoured. A batch that is still
   not accepted becomes a dead letter; the others go on.
+- After ten such batches in a row the API is taken for unavailable: they do not become dead letters, and the task is
+  retried later. If that goes on, the run fails with one alert; clear it when the API is back.
 - A task that dies is retried and continues after its last acknowledged batch.
 - If the API asks to wait for more than a minute, the task waits that long and then continues.
 - A file that is no text (zip, bzip2, zstd, xz, parquet, NUL bytes) is never posted: it goes to `failed/`.

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from itertools import islice
 
 from include.call_details.batches import Batch, read_batches
@@ -23,6 +25,7 @@ from include.call_details.rate_limit import ConcurrencyLimiter
 from include.call_details.storage import FileStore
 from include.clients.call_details import CallDetailsApi, Delivery, Gate
 from include.clients.dynamodb import ItemTable
+from include.clients.http import TRANSIENT_STATUSES
 from include.concurrency import GroupCommit, task_group
 from include.errors import ApiUnavailableError, PipelineError, TransientError
 
@@ -34,6 +37,12 @@ GATHER_SECONDS = 0.04
 
 MAX_BYTES = 128 * 1024 * 1024
 """Of bodies in memory: several tasks share a machine. A batch of common size has some 50 KB."""
+
+UNAVAILABLE_AFTER = 10
+"""Batches in a row that fail in a way that may pass, each after all its attempts: the API itself is unavailable."""
+
+_FAILED_BYTES = 16 * 1024 * 1024
+"""Of bodies that failed and are kept until that is known."""
 
 _READ_BYTES = 1024 * 1024
 """Of bodies that are made at once: one at a time, posting and reading would wait for each other at every batch."""
@@ -165,6 +174,8 @@ class Poster:
         self._file = file
         self._workers = workers
         self._budget = Budget(max_bytes)
+        self._failed: deque[tuple[Batch, Delivery]] = deque()
+        self._in_a_row = 0
 
     async def post(self, batches: Iterator[Batch]) -> ChunkState:
         """Post batches; no more of them are read ahead than there are workers, and a quarter as many again.
@@ -177,6 +188,7 @@ class Poster:
 
         Raises:
             ClaimLostError: another attempt or owner works on the chunk.
+            ApiUnavailableError: many batches in a row failed in a way that may pass; they are no dead letters.
             PipelineError: any other that reading, the login, the ledger or the dead letters raise. What was
                 acknowledged before stays settled.
         """
@@ -189,6 +201,7 @@ class Poster:
                     tasks.create_task(self._read(batches, queue, threads))
                     for _ in range(self._workers):
                         tasks.create_task(self._work(queue, ledger, threads))
+                await self._settle_failed(0, ledger, threads)
             finally:
                 await ledger.close()
                 await self._count_logins(threads)
@@ -211,12 +224,47 @@ class Poster:
     ) -> None:
         while (batch := await queue.get()) is not None:
             delivery = await self._api.post(batch.body, batch.idempotency_key)
-            if not delivery.accepted:
-                await asyncio.get_running_loop().run_in_executor(threads, self._dead_letter, batch, delivery)
-            await ledger.write(
-                Settled(batch.number, batch.count, accepted=delivery.accepted, retries=delivery.attempts - 1)
-            )
+            if delivery.accepted or not _may_pass(delivery):
+                # The API is there: what failed before are single bad batches.
+                self._in_a_row = 0
+                await self._settle_failed(0, ledger, threads)
+                await self._settle(batch, delivery, ledger, threads)
+            else:
+                await self._fail(batch, delivery, ledger, threads)
             self._budget.give_back(len(batch.body))
+
+    async def _fail(
+        self, batch: Batch, delivery: Delivery, ledger: GroupCommit[Settled, None], threads: ThreadPoolExecutor
+    ) -> None:
+        """Put a batch aside until it is known whether it is bad, or the API unavailable.
+
+        Raises:
+            ApiUnavailableError: it is one of many in a row; those put aside stay unsettled, for a later attempt.
+        """
+        self._in_a_row += 1
+        self._failed.append((batch, delivery))
+        if self._in_a_row >= UNAVAILABLE_AFTER:
+            raise ApiUnavailableError(
+                f"{self._in_a_row} batches in a row were not accepted, the last one for {delivery.error}: the API is "
+                "unavailable"
+            )
+        await self._settle_failed(_FAILED_BYTES, ledger, threads)
+
+    async def _settle_failed(
+        self, most_bytes: int, ledger: GroupCommit[Settled, None], threads: ThreadPoolExecutor
+    ) -> None:
+        """Make dead letters of batches put aside, until no more than so many bytes of them are left."""
+        while sum(len(batch.body) for batch, _ in self._failed) > most_bytes:
+            await self._settle(*self._failed.popleft(), ledger, threads)
+
+    async def _settle(
+        self, batch: Batch, delivery: Delivery, ledger: GroupCommit[Settled, None], threads: ThreadPoolExecutor
+    ) -> None:
+        if not delivery.accepted:
+            await asyncio.get_running_loop().run_in_executor(threads, self._dead_letter, batch, delivery)
+        await ledger.write(
+            Settled(batch.number, batch.count, accepted=delivery.accepted, retries=delivery.attempts - 1)
+        )
 
     def _dead_letter(self, batch: Batch, delivery: Delivery) -> None:
         dead_letter = DeadLetter(
@@ -271,6 +319,12 @@ class Budget:
         """Free bytes that were taken."""
         self._taken -= number
         self._given_back.set()
+
+
+def _may_pass(delivery: Delivery) -> bool:
+    """Whether a failed delivery says nothing about the batch: no answer, or one that a later call may not get."""
+    status = delivery.status
+    return status is None or status in TRANSIENT_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _some(batches: Iterator[Batch], most: int) -> list[Batch]:

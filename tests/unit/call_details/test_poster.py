@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 
 from include.call_details.batches import Batch
 from include.call_details.ledger import read_chunks
+from include.call_details.poster import UNAVAILABLE_AFTER
 from include.errors import (
+    ApiUnavailableError,
     AuthRefusedError,
     AwsUnavailableError,
     ClaimLostError,
@@ -191,18 +194,19 @@ def test_task_that_dies_repeats_at_most_what_was_in_flight_under_the_same_keys(k
 
 def test_attempt_that_was_replaced_stops() -> None:
     world = PostingWorld()
-    posts = 0
+    posts = posts_then = 0
 
     async def replace() -> None:
-        nonlocal posts
+        nonlocal posts, posts_then
         posts += 1
         if posts == 6:
             await asyncio.to_thread(world.open, 50)
+            posts_then = posts
 
     world.api.pause = replace
     with pytest.raises(ClaimLostError):
         world.post(batches(50), size=50, workers=2)
-    assert len(world.api.posted) < 12
+    assert 6 <= posts_then <= posts <= posts_then + 2, "what was under way, and no more"
 
 
 @pytest.mark.parametrize("workers", [1, 5])
@@ -257,3 +261,58 @@ def test_what_was_posted_before_a_failure_is_acknowledged() -> None:
     with pytest.raises(InvalidInputError):
         world.post(reading(), size=9, workers=5)
     assert world.open(9).state.settled_batches == len(world.api.posted)
+
+
+DOWN = httpx.Response(503)
+
+
+def test_api_that_fails_every_batch_is_unavailable_and_makes_no_dead_letters() -> None:
+    world = PostingWorld(FakeCallDetails(answers={str(number): [DOWN] for number in range(200)}))
+    with pytest.raises(ApiUnavailableError, match="10 batches in a row were not accepted, the last one for 503"):
+        world.post(batches(200), size=200)
+    assert (world.open(200).state.settled_batches, world.sqs.bodies, world.s3.keys()) == (0, [], [])
+    assert len(world.api.keys) < 200, "most are not even tried"
+    world.api.answers.clear()
+    state = world.post(batches(200), size=200)
+    assert (state.accepted_batches, state.dead) == (200, ())
+
+
+@pytest.mark.parametrize("fault", [httpx.ConnectTimeout("down"), httpx.Response(429), httpx.Response(500)], ids=str)
+@pytest.mark.parametrize("workers", [1, 4, 50])
+def test_api_that_goes_down_in_mid_chunk_costs_none_of_the_others(fault: Any, workers: int) -> None:
+    world = PostingWorld(FakeCallDetails(answers={str(number): [fault] for number in range(100, 200)}))
+    with pytest.raises(ApiUnavailableError):
+        world.post(batches(200), size=200, workers=workers)
+    state = world.open(200).state
+    assert (state.dead, world.sqs.bodies) == ((), [])
+    # What was under way as the tenth failed may have been accepted and is posted again, under the same key.
+    assert 100 - workers <= state.accepted_batches <= 100
+
+
+def test_bad_batches_between_good_ones_are_dead_letters_however_many() -> None:
+    bad = [number for number in range(120) if number % 3]
+    world = PostingWorld(FakeCallDetails(answers={str(number): [DOWN] for number in bad}))
+    state = world.post(batches(120), size=120, workers=1)
+    assert (state.accepted_batches, sorted(state.dead)) == (40, bad)
+
+
+def test_refused_batches_are_dead_letters_however_many_in_a_row() -> None:
+    world = PostingWorld(FakeCallDetails(answers={str(number): [REFUSED] for number in range(50)}))
+    state = world.post(batches(50), size=50)
+    assert (state.finished, len(state.dead)) == (True, 50)
+
+
+@pytest.mark.parametrize("number", [1, UNAVAILABLE_AFTER - 1])
+def test_last_batches_of_a_chunk_that_fail_are_dead_letters(number: int) -> None:
+    world = PostingWorld(FakeCallDetails(answers={str(30 - each): [DOWN] for each in range(1, number + 1)}))
+    state = world.post(batches(30), size=30, workers=2)
+    assert (state.finished, state.accepted_batches, len(state.dead)) == (True, 30 - number, number)
+    assert len(world.sqs.bodies) == number
+
+
+def test_large_batches_that_fail_are_not_all_kept_in_memory() -> None:
+    answers: dict[str, list[Any]] = {str(number): [DOWN] for number in range(1, 6)}
+    world = PostingWorld(FakeCallDetails(answers=answers))
+    large = (some_batch(number, padding=9 * 1024 * 1024) for number in range(6))
+    state = world.post(large, size=6, workers=1, max_bytes=10 * 1024 * 1024)
+    assert (state.finished, sorted(state.dead)) == (True, [1, 2, 3, 4, 5])
