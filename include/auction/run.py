@@ -119,7 +119,7 @@ class AuctionRun:
         writes += [writers.submit(self._create, work.file(piece), outcomes) for piece, outcomes in settled.items()]
         writers.shutdown(wait=False)
         wait(writes, timeout=max(1.0, deadlines.left(MAX_RESULTS + GRACE)))
-        log.info("gave %d orders to %s; what is not settled is left to the mapped tasks", len(calls), function.name)
+        log.info("orders given to %s: %d; what is not settled is left to the mapped tasks", function.name, len(calls))
 
     def _create(self, file: OutcomeFile[OrderOutcome], outcomes: list[OrderOutcome]) -> None:
         try:
