@@ -82,6 +82,9 @@ class Alert:
         return "\n".join(lines)
 
 
+KILLED = "the task was killed or never ran; see its log"
+"""Reason of a task that recorded none."""
+
 LogUrl = Callable[[str, int | None], str]
 """Link to the log of a task and map index."""
 

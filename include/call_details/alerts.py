@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from include.alerts import MAX_FAILURES, Alert, Failure, Severity
+from include.alerts import KILLED, MAX_FAILURES, Alert, Failure, RunRef, Severity
 from include.call_details.dead_letters import ReplayResult
 from include.call_details.models import FileOutcome
 from include.call_details.reconcile import SavedReceipt
@@ -16,37 +16,28 @@ PLAN_TASK = "plan"
 POST_TASK = "post_chunk"
 REPLAY_TASK = "replay"
 
-KILLED = "the task was killed or never ran; see its log"
-"""Reason of a task that recorded none."""
-
-LogUrl = Callable[[str, int | None], str]
-"""Link to the log of a task and map index."""
-
 WhyFailed = Callable[[int], str | None]
 """The recorded reason of a chunk's failed task, by the chunk's index."""
 
 
-def receipt_alert(
-    saved: SavedReceipt, *, pipeline: str, location: str, log_url: LogUrl, why_failed: WhyFailed
-) -> Alert | None:
+def receipt_alert(saved: SavedReceipt, run: RunRef, *, uri: str, why_failed: WhyFailed) -> Alert | None:
     """The alert of a run that left a receipt, or None if every record was accepted as it was delivered.
 
     Args:
         saved: the receipt.
-        pipeline: id of the DAG.
-        location: of the receipt.
-        log_url: makes links to logs.
+        run: the run.
+        uri: of the receipt.
         why_failed: for the chunks that are not complete.
     """
     found = saved.document
     file = found["key"]
-    facts = [f"file: s3://{found['bucket']}/{file} ({found['etag']})", f"receipt: {location}"]
+    facts = [f"file: s3://{found['bucket']}/{file} ({found['etag']})", f"receipt: {uri}"]
     if found["stored_as"] is not None:
         facts.append(f"it lies now at: {found['stored_as']}")
     if found["error"] is not None:
-        return _not_planned(saved, pipeline, facts, log_url)
+        return _not_planned(saved, run, facts)
     if found["problems"]:
-        return _incomplete(saved, pipeline, facts, log_url, why_failed)
+        return _incomplete(saved, run, facts, why_failed)
     headlines = []
     if found["batches_dead_lettered"]:
         headlines.append(
@@ -65,43 +56,41 @@ def receipt_alert(
             "its records were posted with U+FFFD in place of the invalid bytes: have the file delivered as UTF-8, or "
             "as UTF-16 with its byte order mark"
         )
-    return Alert(Severity.WARNING, pipeline, found["run_id"], "; ".join(headlines), facts) if headlines else None
+    return run.alert(Severity.WARNING, "; ".join(headlines), facts) if headlines else None
 
 
-def no_receipt(*, pipeline: str, run_id: str, reason: str, log_url: LogUrl) -> Alert:
+def no_receipt(run: RunRef, *, reason: str) -> Alert:
     """The alert of a run that never had a file to work on, or lost it."""
-    failure = Failure("the file", reason, PLAN_TASK, None, log_url(PLAN_TASK, None))
-    return Alert(Severity.ERROR, pipeline, run_id, "nothing was ingested by this run", (), [failure])
+    failure = run.failure("the file", reason, PLAN_TASK)
+    return run.alert(Severity.ERROR, "nothing was ingested by this run", (), [failure])
 
 
-def left_alert(left: Sequence[LeftFile], *, pipeline: str, run_id: str, log_url: LogUrl) -> Alert:
+def left_alert(left: Sequence[LeftFile], run: RunRef) -> Alert:
     """The alert of files that cannot be taken in."""
-    failures = [Failure(f"file {each.key}", each.reason, CLAIM_TASK, None, log_url(CLAIM_TASK, None)) for each in left]
+    failures = [run.failure(f"file {each.key}", each.reason, CLAIM_TASK) for each in left]
     headline = f"{len(left):,} files stay where they were dropped, as they cannot be taken in"
     facts = ["each round tries them again; a file that is still left after a day is reported again"]
-    return Alert(Severity.ERROR, pipeline, run_id, headline, facts, failures)
+    return run.alert(Severity.ERROR, headline, facts, failures)
 
 
-def beside_alert(beside: Sequence[LeftFile], *, pipeline: str, run_id: str, log_url: LogUrl) -> Alert:
+def beside_alert(beside: Sequence[LeftFile], run: RunRef) -> Alert:
     """The alert of files that nothing takes."""
-    failures = [
-        Failure(f"file {each.key}", each.reason, CLAIM_TASK, None, log_url(CLAIM_TASK, None)) for each in beside
-    ]
+    failures = [run.failure(f"file {each.key}", each.reason, CLAIM_TASK) for each in beside]
     headline = f"{len(beside):,} files were dropped where none are taken"
     facts = ["they stay where they are, and are reported this once"]
-    return Alert(Severity.WARNING, pipeline, run_id, headline, facts, failures)
+    return run.alert(Severity.WARNING, headline, facts, failures)
 
 
-def replay_alert(result: ReplayResult, *, pipeline: str, run_id: str, log_url: LogUrl) -> Alert:
+def replay_alert(result: ReplayResult, run: RunRef) -> Alert:
     """The alert of a replay that left messages in the queue."""
     left = result.failed + result.unreadable
     reason = f"{result.failed:,} were refused again, {result.unreadable:,} cannot be read; its log names each"
-    failure = Failure(f"{left:,} dead letters", reason, REPLAY_TASK, None, log_url(REPLAY_TASK, None))
+    failure = run.failure(f"{left:,} dead letters", reason, REPLAY_TASK)
     headline = f"{left:,} of {result.received:,} dead letters stay in the queue"
-    return Alert(Severity.ERROR, pipeline, run_id, headline, (), [failure])
+    return run.alert(Severity.ERROR, headline, (), [failure])
 
 
-def _not_planned(saved: SavedReceipt, pipeline: str, facts: list[str], log_url: LogUrl) -> Alert:
+def _not_planned(saved: SavedReceipt, run: RunRef, facts: list[str]) -> Alert:
     found = saved.document
     headline = f"nothing of {found['key']} was posted"
     if saved.outcome is FileOutcome.INCOMPLETE:
@@ -111,8 +100,7 @@ def _not_planned(saved: SavedReceipt, pipeline: str, facts: list[str], log_url: 
         )
     if saved.outcome is not FileOutcome.UNREADABLE and found["stored_as"] is not None:
         facts = [*facts, "nothing is lost: clear the run when the cause is fixed"]
-    failure = Failure(f"file {found['key']}", found["error"], PLAN_TASK, None, log_url(PLAN_TASK, None))
-    return Alert(Severity.ERROR, pipeline, found["run_id"], headline, facts, [failure])
+    return run.alert(Severity.ERROR, headline, facts, [run.failure(f"file {found['key']}", found["error"], PLAN_TASK)])
 
 
 def _accounted(found: dict[str, Any]) -> int:
@@ -120,7 +108,7 @@ def _accounted(found: dict[str, Any]) -> int:
     return accounted
 
 
-def _incomplete(saved: SavedReceipt, pipeline: str, facts: list[str], log_url: LogUrl, why_failed: WhyFailed) -> Alert:
+def _incomplete(saved: SavedReceipt, run: RunRef, facts: list[str], why_failed: WhyFailed) -> Alert:
     found = saved.document
     failures: list[Failure] = []
     for index, each in enumerate(found["ranges"]):
@@ -129,9 +117,9 @@ def _incomplete(saved: SavedReceipt, pipeline: str, facts: list[str], log_url: L
             what = f"records {first:,} to {last:,}"
             # Each question is a request, and no more answers than these are shown.
             reason = (why_failed(index) if len(failures) < MAX_FAILURES else None) or KILLED
-            failures.append(Failure(what, reason, POST_TASK, index, log_url(POST_TASK, index)))
+            failures.append(run.failure(what, reason, POST_TASK, index))
     if not failures:
         # The chunks are complete, and yet it does not add up.
         facts = [*facts, *found["problems"]]
     headline = f"only {_accounted(found):,} of {found['records_read']:,} records of {found['key']} are accounted for"
-    return Alert(Severity.ERROR, pipeline, found["run_id"], headline, facts, failures)
+    return run.alert(Severity.ERROR, headline, facts, failures)

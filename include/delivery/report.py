@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
-from include.alerts import Alert, Failure, Severity
+from include.alerts import Alert, Failure, RunRef, Severity
 from include.delivery.dead_letters import DeadLetter
 from include.delivery.due import Due
 from include.delivery.event_table import EventTable
@@ -20,12 +20,6 @@ MAX_SINGLE = 10
 
 SELECT_TASK = "select_due"
 DELIVER_TASK = "deliver"
-
-KILLED = "the task was killed or never ran; see its log"
-"""Reason of a task that left none."""
-
-LogUrl = Callable[[str, int | None], str]
-"""Link to the log of a task and map index."""
 
 
 @dataclass
@@ -106,22 +100,18 @@ def unreported(events: EventTable, owners: Iterable[str], *, since: float) -> li
     return [DeadLetter.recorded(event) for owner in owners for event in events.failed(owner, since)]
 
 
-def failure_alerts(
-    counts: Sequence[DeliveryCounts], *, pipeline: str, run_id: str, log_url: LogUrl
-) -> dict[str, Alert]:
+def failure_alerts(counts: Sequence[DeliveryCounts], run: RunRef) -> dict[str, Alert]:
     """The alerts of a run's failed events: one for each, or one for many.
 
     Args:
         counts: what the tasks did, by map index.
-        pipeline: id of the DAG.
-        run_id: of the run.
-        log_url: makes links to logs.
+        run: the run.
 
     Returns:
         the alerts by a name that is the same whenever the same event fails.
     """
     failures = {
-        letter.event_id: _failure(letter, index, log_url) for index, each in enumerate(counts) for letter in each.dead
+        letter.event_id: _failure(letter, index, run) for index, each in enumerate(counts) for letter in each.dead
     }
     total = DeliveryCounts.total(counts)
     count = max(len(failures), total.failed)
@@ -129,36 +119,32 @@ def failure_alerts(
     missing = [unqueued] if total.unqueued else []
     if count <= MAX_SINGLE:
         return {
-            event_id: Alert(
-                Severity.ERROR, pipeline, run_id, f"event {event_id} could not be delivered", missing, [failure]
-            )
+            event_id: run.alert(Severity.ERROR, f"event {event_id} could not be delivered", missing, [failure])
             for event_id, failure in failures.items()
         }
     headline = f"{count:,} events could not be delivered"
     facts = missing or ["each is in the dead-letter queue of the delivery, and can be replayed"]
-    return {f"{run_id}/failed": Alert(Severity.ERROR, pipeline, run_id, headline, facts, list(failures.values()))}
+    return {f"{run.run_id}/failed": run.alert(Severity.ERROR, headline, facts, list(failures.values()))}
 
 
-def task_failures_alert(reasons: Mapping[int | None, str], *, pipeline: str, run_id: str, log_url: LogUrl) -> Alert:
+def task_failures_alert(reasons: Mapping[int | None, str], run: RunRef) -> Alert:
     """The alert of a run some of whose tasks failed.
 
     Args:
         reasons: why, by map index; None is the task that finds what is due.
-        pipeline: id of the DAG.
-        run_id: of the run.
-        log_url: makes links to logs.
+        run: the run.
     """
     failures = [
-        Failure("what is due", reason, SELECT_TASK, None, log_url(SELECT_TASK, None))
+        run.failure("what is due", reason, SELECT_TASK)
         if index is None
-        else Failure("a share of what is due", reason, DELIVER_TASK, index, log_url(DELIVER_TASK, index))
+        else run.failure("a share of what is due", reason, DELIVER_TASK, index)
         for index, reason in reasons.items()
     ]
     facts = ["nothing is lost: what is due stays due, and the next run takes it"]
-    return Alert(Severity.ERROR, pipeline, run_id, "events were not delivered by this run", facts, failures)
+    return run.alert(Severity.ERROR, "events were not delivered by this run", facts, failures)
 
 
-def _failure(letter: DeadLetter, index: int, log_url: LogUrl) -> Failure:
+def _failure(letter: DeadLetter, index: int, run: RunRef) -> Failure:
     what = f"event {letter.event_id} of {letter.owner}"
     reason = f"{letter.attempts} attempts since {letter.first_failed_at}, the last one: {letter.error}"
-    return Failure(what, reason, DELIVER_TASK, index, log_url(DELIVER_TASK, index))
+    return run.failure(what, reason, DELIVER_TASK, index)

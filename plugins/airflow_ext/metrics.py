@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KILLED = "the task was killed or never ran; see its log"
-"""Reason of a task that recorded none."""
-
 
 class RunReport:
     """One run, as its summary task asks about it and reports it.
@@ -67,11 +64,12 @@ class RunReport:
         record_alerted(self._context, [REFUSAL])
         return reason
 
-    def alert(self, alert: Alert | None) -> None:
-        """Send the run's alert, if there is one, and record that for the failure callback."""
-        if alert is not None:
-            channels = send_alert(alert, self._context, topic_arn=self._settings.alerts_topic_arn)
-            record_alerted(self._context, channels)
+    def alert(self, *alerts: Alert | None) -> None:
+        """Send the run's alerts, if there are any, and record for the failure callback who took all of them."""
+        topic = self._settings.alerts_topic_arn
+        taken = [set(send_alert(each, self._context, topic_arn=topic)) for each in alerts if each is not None]
+        if taken:
+            record_alerted(self._context, set.intersection(*taken))
 
     def push(self, summary: Mapping[str, Any]) -> dict[str, Any]:
         """Push the run's summary as the task's return value, after people were alerted; never raises.

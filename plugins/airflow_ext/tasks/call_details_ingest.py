@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_ext.ids import CALL_DETAILS_INGEST, XComKey
-from airflow_ext.metrics import RunReport, count_run, log_links, task_states
-from airflow_ext.notifications.channels import send_alert
-from airflow_ext.notifications.failure_callback import push_quietly, record_alerted, record_failure, safe_text
+from airflow_ext.ids import XComKey
+from airflow_ext.metrics import RunReport, task_states
+from airflow_ext.notifications.failure_callback import push_quietly, record_failure, safe_text
 from airflow_ext.tasks.call_details_clients import CallDetailsClients
-from include.call_details.alerts import KILLED, PLAN_TASK, POST_TASK, no_receipt, receipt_alert
+from include.alerts import KILLED
+from include.call_details.alerts import PLAN_TASK, POST_TASK, no_receipt, receipt_alert
 from include.call_details.models import Done, FileVersion
 from include.call_details.planner import Planner, read_plan, resolve
 from include.call_details.poster import post_chunk as post
@@ -25,8 +25,6 @@ from include.errors import FileFailedError, InvalidFileError
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_ext.settings import Settings
-    from include.alerts import Alert
     from include.call_details.reconcile import SavedReceipt
 
 log = logging.getLogger(__name__)
@@ -120,9 +118,9 @@ def reconcile(context: Context) -> dict[str, Any]:
         done = ti.xcom_pull(task_ids=PLAN_TASK, key=XComKey.DONE) if planned else None
         if done is None:
             return _close(context, planned=planned)
-        settings = CallDetailsClients().settings
-        _count(context, settings, None, failed=False)
-        RunReport(context, settings).push(done)
+        report = RunReport(context, CallDetailsClients().settings)
+        _count(report, None, failed=False)
+        report.push(done)
     # Outside the block: this is no failure.
     raise AirflowSkipException(
         f"nothing was posted: run {done['run_id']} has ingested this file, see {done['receipt']}; to post it again, "
@@ -135,12 +133,15 @@ def _close(context: Context, *, planned: bool) -> dict[str, Any]:
     file = ti.xcom_pull(task_ids=PLAN_TASK, key=XComKey.FILE)
     reason = None if planned else ti.xcom_pull(task_ids=PLAN_TASK, key=XComKey.FAILURE) or KILLED
     clients = CallDetailsClients(file["bucket"] if file else None)
+    report = RunReport(context, clients.settings)
     saved = _receipt(context, clients, FileVersion(**file), reason) if file else None
     if saved is None:
-        _report_no_receipt(context, clients.settings, str(reason))
+        _count(report, None, failed=True)
+        report.alert(no_receipt(report.run, reason=str(reason)))
         raise FileFailedError(f"nothing was ingested: {PLAN_TASK} failed: {reason}")
-    _report_receipt(context, clients.settings, saved, bucket=clients.bucket)
-    report = RunReport(context, clients.settings)
+    _count(report, saved, failed=saved.outcome.failed)
+    uri = f"s3://{clients.bucket}/{saved.key}"
+    report.alert(receipt_alert(saved, report.run, uri=uri, why_failed=lambda index: report.failure(POST_TASK, index)))
     summary = report.push(_xcom_summary(saved))
     if saved.outcome.failed:
         raise FileFailedError(f"{saved.document['key']} ended {saved.outcome.value}: see {saved.key}")
@@ -172,44 +173,17 @@ def _file(context: Context) -> FileVersion:
     return FileVersion(**context["ti"].xcom_pull(task_ids=PLAN_TASK, key=XComKey.FILE))
 
 
-def _report_receipt(context: Context, settings: Settings, saved: SavedReceipt, *, bucket: str) -> None:
-    """Publish the run's metrics, and send its alert if there is one."""
-    _count(context, settings, saved, failed=saved.outcome.failed)
-    ti = context["ti"]
-    alert = receipt_alert(
-        saved,
-        pipeline=CALL_DETAILS_INGEST,
-        location=f"s3://{bucket}/{saved.key}",
-        log_url=log_links(context),
-        why_failed=lambda index: ti.xcom_pull(task_ids=POST_TASK, key=XComKey.FAILURE, map_indexes=index),
-    )
-    if alert is not None:
-        _send(alert, context, settings)
-
-
-def _report_no_receipt(context: Context, settings: Settings, reason: str) -> None:
-    """The same for a run that never had a file, or lost it to another."""
-    _count(context, settings, None, failed=True)
-    run_id = context["dag_run"].run_id
-    alert = no_receipt(pipeline=CALL_DETAILS_INGEST, run_id=run_id, reason=reason, log_url=log_links(context))
-    _send(alert, context, settings)
-
-
-def _count(context: Context, settings: Settings, saved: SavedReceipt | None, *, failed: bool) -> None:
+def _count(report: RunReport, saved: SavedReceipt | None, *, failed: bool) -> None:
     """Publish the run's metrics; without a receipt it posted nothing."""
     found = saved.document if saved else {}
     values = {
-        "AcceptedRecords": float(found.get("records_accepted", 0)),
-        "DeadLetteredRecords": float(found.get("records_dead_lettered", 0)),
+        "AcceptedRecords": found.get("records_accepted", 0),
+        "DeadLetteredRecords": found.get("records_dead_lettered", 0),
     }
-    count_run(context, values, failed=failed, environment=settings.environment)
+    report.count(values, failed=failed)
 
 
 def _xcom_summary(saved: SavedReceipt) -> dict[str, Any]:
     """What goes to XCom: the receipt without its ranges, of which there may be hundreds."""
     found = {name: value for name, value in saved.document.items() if name != "ranges"}
     return {**found, "problems": found["problems"][:XCOM_PROBLEMS], "receipt": saved.key}
-
-
-def _send(alert: Alert, context: Context, settings: Settings) -> None:
-    record_alerted(context, send_alert(alert, context, topic_arn=settings.alerts_topic_arn))

@@ -41,8 +41,7 @@ def replay(context: Context) -> dict[str, Any]:
         report = RunReport(context, clients.settings)
         report.count({"ReplayedBatches": result.accepted, "RefusedBatches": left}, failed=left > 0)
         if left:
-            run = report.run
-            report.alert(replay_alert(result, pipeline=run.pipeline, run_id=run.run_id, log_url=run.log_url))
+            report.alert(replay_alert(result, report.run))
         summary = report.push({**asdict(result), "dry_run": params["dry_run"]})
         if left:
             raise DeadLettersLeftError(f"{left} of {result.received} dead letters stay in the queue")

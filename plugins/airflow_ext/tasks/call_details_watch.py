@@ -7,8 +7,8 @@ from enum import Enum, auto
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
-from airflow_ext.ids import CALL_DETAILS_INGEST, CALL_DETAILS_WATCH
-from airflow_ext.metrics import count_run, log_links
+from airflow_ext.ids import CALL_DETAILS_INGEST
+from airflow_ext.metrics import RunReport
 from airflow_ext.notifications.channels import send_alert
 from airflow_ext.notifications.failure_callback import record_failure
 from airflow_ext.outside import outside
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
+    from include.alerts import RunRef
     from include.call_details.models import FileVersion
     from include.call_details.watcher import LeftFile, Taken
 
@@ -63,9 +64,9 @@ def claim_files(context: Context) -> list[Start]:
         taken = intake.take()
         starts = _starts(taken, intake, context["ti"])
         log.info("%d files taken in, %d left", len(starts), len(taken.left))
-        counts = {"TakenFiles": float(len(starts)), "LeftFiles": float(len(taken.left))}
-        count_run(context, counts, failed=False, environment=clients.settings.environment)
-        _report(context, clients, [*(left for left in taken.left if not left.busy), *_beside(intake)])
+        report = RunReport(context, clients.settings)
+        report.count({"TakenFiles": len(starts), "LeftFiles": len(taken.left)}, failed=False)
+        _report(context, clients, report.run, [*(left for left in taken.left if not left.busy), *_beside(intake)])
         if taken.left and not starts and context["ti"].try_number <= context["ti"].max_tries:
             reasons = "; ".join(left.reason for left in taken.left[:_SHOWN])
             raise FilesLeftError(f"{len(taken.left)} files stay where they were dropped: {reasons}")
@@ -118,16 +119,12 @@ def _beside(intake: Intake) -> list[LeftFile]:
         return []
 
 
-def _report(context: Context, clients: CallDetailsClients, left: Sequence[LeftFile]) -> None:
+def _report(context: Context, clients: CallDetailsClients, run: RunRef, left: Sequence[LeftFile]) -> None:
     known = LeftFiles(clients.table, clients.bucket, clock=outside.now)
     due = known.unreported(left)
     for make, files in (
         (left_alert, [file for file in due if not file.beside]),
         (beside_alert, [file for file in due if file.beside]),
     ):
-        if files:
-            alert = make(
-                files, pipeline=CALL_DETAILS_WATCH, run_id=context["dag_run"].run_id, log_url=log_links(context)
-            )
-            if send_alert(alert, context, topic_arn=clients.settings.alerts_topic_arn):
-                known.note_reported(files)
+        if files and send_alert(make(files, run), context, topic_arn=clients.settings.alerts_topic_arn):
+            known.note_reported(files)

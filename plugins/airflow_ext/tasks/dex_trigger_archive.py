@@ -12,9 +12,10 @@ from airflow_ext.defaults import schedule_timezone
 from airflow_ext.hooks.aws import s3_client
 from airflow_ext.hooks.dex import dex_api, read_rows
 from airflow_ext.ids import XComKey
-from airflow_ext.metrics import KILLED, RunReport, succeeded, task_states
+from airflow_ext.metrics import RunReport, succeeded, task_states
 from airflow_ext.notifications.failure_callback import record_failure
 from airflow_ext.settings import load_settings
+from include.alerts import KILLED
 from include.archive.alerts import ARCHIVE_TASK, LIST_TASK, digest, not_listed
 from include.archive.dates import trigger_date
 from include.archive.models import Plan, client_query, clients_from_rows, cut, select

@@ -11,12 +11,12 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_ext.hooks.aws import AwsSession, lambda_client, s3_client
 from airflow_ext.ids import ENERGY_AUCTION, XComKey
-from airflow_ext.metrics import KILLED, RunReport, log_links, succeeded, task_states
+from airflow_ext.metrics import RunReport, log_links, succeeded, task_states
 from airflow_ext.notifications.channels import AT_ONCE, open_channels
 from airflow_ext.notifications.failure_callback import record_alerted, record_failure, safe_text
 from airflow_ext.outside import outside
 from airflow_ext.settings import load_settings
-from include.alerts import RunRef
+from include.alerts import KILLED, RunRef
 from include.auction.alerts import ORDER_TASK, WAIT_TASK, deliver, no_orders, order_alerts
 from include.auction.deadlines import LAST_ORDER, RunDeadlines
 from include.auction.functions import OrderFunction

@@ -8,12 +8,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_ext.hooks.aws import AwsSession, quick_client
-from airflow_ext.ids import EVENT_DELIVERY, XComKey
-from airflow_ext.metrics import RunReport, log_links, task_states
-from airflow_ext.notifications.channels import send_alert
-from airflow_ext.notifications.failure_callback import record_alerted, record_failure
+from airflow_ext.ids import XComKey
+from airflow_ext.metrics import RunReport, task_states
+from airflow_ext.notifications.failure_callback import record_failure
 from airflow_ext.outside import outside
-from airflow_ext.settings import Settings, delivery_settings
+from airflow_ext.settings import delivery_settings
+from include.alerts import KILLED
 from include.clients.webhooks import Endpoint, open_webhooks
 from include.delivery import due
 from include.delivery.dead_letters import DeadLetters
@@ -22,7 +22,6 @@ from include.delivery.due import Due
 from include.delivery.event_table import EventTable
 from include.delivery.report import (
     DELIVER_TASK,
-    KILLED,
     SELECT_TASK,
     DeliveryCounts,
     failure_alerts,
@@ -35,8 +34,6 @@ from include.errors import DeliveriesFailedError
 from include.text import printable_values
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from airflow.sdk import Context
 
 log = logging.getLogger(__name__)
@@ -128,8 +125,9 @@ def summarize(context: Context) -> dict[str, Any]:
         total = DeliveryCounts.total(counts)
         numbers = {name: value for name, value in asdict(total).items() if name != "dead"}
         due_now = {"due": found.events, "owners": found.owners} if found else {}
-        _alert(context, clients.settings, counts, reasons)
         report = RunReport(context, clients.settings)
+        failed_tasks = task_failures_alert(reasons, report.run) if reasons else None
+        report.alert(*failure_alerts(counts, report.run).values(), failed_tasks)
         report.count(metrics(found, total), failed=bool(reasons))
         summary = report.push({**due_now, **numbers, "failed_tasks": len(reasons)})
         if reasons:
@@ -156,18 +154,6 @@ def _outcomes(context: Context, events: EventTable) -> tuple[list[DeliveryCounts
             dead = unreported(events, owners, since=_began(context))
             counts.append(DeliveryCounts(failed=len(dead), dead=dead))
     return counts, reasons
-
-
-def _alert(
-    context: Context, settings: Settings, counts: Sequence[DeliveryCounts], reasons: Mapping[int | None, str]
-) -> None:
-    run_id, log_url = context["dag_run"].run_id, log_links(context)
-    alerts = list(failure_alerts(counts, pipeline=EVENT_DELIVERY, run_id=run_id, log_url=log_url).values())
-    if reasons:
-        alerts.append(task_failures_alert(reasons, pipeline=EVENT_DELIVERY, run_id=run_id, log_url=log_url))
-    channels = [set(send_alert(alert, context, topic_arn=settings.alerts_topic_arn)) for alert in alerts]
-    if channels:
-        record_alerted(context, set.intersection(*channels))
 
 
 def _began(context: Context) -> float:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from include.alerts import MAX_FAILURES, Alert, Severity
+from include.alerts import MAX_FAILURES, Alert, RunRef, Severity
 from include.call_details.alerts import KILLED, left_alert, no_receipt, receipt_alert, replay_alert
 from include.call_details.dead_letters import ReplayResult
 from include.call_details.reconcile import SavedReceipt
@@ -43,12 +43,14 @@ def log_url(task_id: str, map_index: int | None) -> str:
     return f"http://airflow.test/{task_id}/{map_index}"
 
 
+RUN = RunRef("p", "run-1", log_url)
+
+
 def alert_of(why: dict[int, str] | None = None, **changes: object) -> Alert | None:
     return receipt_alert(
         SavedReceipt("receipts/1.json", DOCUMENT | changes),
-        pipeline="call_details_ingest",
-        location="s3://ingest/receipts/1.json",
-        log_url=log_url,
+        RunRef("call_details_ingest", DOCUMENT["run_id"], log_url),
+        uri="s3://ingest/receipts/1.json",
         why_failed=(why or {}).get,
     )
 
@@ -121,7 +123,7 @@ def test_file_that_could_not_be_planned_again_is_not_said_to_be_unposted() -> No
 
 def test_files_that_cannot_be_taken_are_named_with_their_reasons() -> None:
     left = [LeftFile("incoming/ä.txt", "e1", "cannot move it: S3 answered AccessDenied")]
-    text = left_alert(left, pipeline="p", run_id="run-1", log_url=log_url).text
+    text = left_alert(left, RUN).text
     for fact in ("1 files stay where they were dropped", "incoming/ä.txt", "AccessDenied", "test/claim_files/None"):
         assert fact in text
 
@@ -158,9 +160,8 @@ def test_only_the_reasons_that_are_shown_are_asked_for() -> None:
             "k",
             DOCUMENT | {"outcome": "incomplete", "problems": ["x"], "ranges": [RANGE | {"batches_accepted": 0}] * 900},
         ),
-        pipeline="p",
-        location="l",
-        log_url=log_url,
+        RUN,
+        uri="l",
         why_failed=lambda index: asked.append(index) or "why",  # type: ignore[func-returns-value]
     )
     assert alert is not None
@@ -171,8 +172,8 @@ def test_only_the_reasons_that_are_shown_are_asked_for() -> None:
 @pytest.mark.parametrize(
     "alert",
     [
-        no_receipt(pipeline="p", run_id="run-1", reason="settings: ingest_bucket missing", log_url=log_url),
-        replay_alert(ReplayResult(12, 9, 2, 1), pipeline="p", run_id="run-1", log_url=log_url),
+        no_receipt(RUN, reason="settings: ingest_bucket missing"),
+        replay_alert(ReplayResult(12, 9, 2, 1), RUN),
     ],
 )
 def test_other_alerts_name_run_reason_and_log(alert: Alert) -> None:

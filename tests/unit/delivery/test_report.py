@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from include.alerts import Severity
+from include.alerts import RunRef, Severity
 from include.delivery.dead_letters import DeadLetter
 from include.delivery.due import Due
 from include.delivery.models import timestamp
@@ -24,6 +24,9 @@ DUE = Due((("acme",),), 1, 7, 12.5)
 
 def log_url(task: str, map_index: int | None) -> str:
     return f"https://airflow.test/{task}/{map_index}"
+
+
+RUN = RunRef("p", "r", log_url)
 
 
 def letters(count: int) -> list[DeadLetter]:
@@ -61,9 +64,7 @@ def test_metrics_tell_age_attempts_and_success() -> None:
 
 
 def test_every_failed_event_has_an_alert_of_its_own() -> None:
-    alerts = failure_alerts(
-        [*[DeliveryCounts()] * 2, DeliveryCounts(failed=2, dead=letters(2))], pipeline="p", run_id="r", log_url=log_url
-    )
+    alerts = failure_alerts([*[DeliveryCounts()] * 2, DeliveryCounts(failed=2, dead=letters(2))], RUN)
     assert list(alerts) == ["evt_000000000000", "evt_000000000001"]
     alert = alerts["evt_000000000001"]
     assert (alert.severity, alert.headline) == (Severity.ERROR, "event evt_000000000001 could not be delivered")
@@ -75,7 +76,7 @@ def test_every_failed_event_has_an_alert_of_its_own() -> None:
 @pytest.mark.parametrize(("named", "failed"), [(MAX_SINGLE + 1, MAX_SINGLE + 1), (5, 5000)])
 def test_many_failed_events_have_one_alert(named: int, failed: int) -> None:
     counts = DeliveryCounts(failed=failed, dead=letters(named))
-    (alert,) = failure_alerts([counts], pipeline="p", run_id="r", log_url=log_url).values()
+    (alert,) = failure_alerts([counts], RUN).values()
     assert alert.headline == f"{failed:,} events could not be delivered"
     assert "evt_000000000000" in alert.text
 
@@ -85,16 +86,16 @@ def test_what_the_dead_letter_queue_did_not_take_is_reported(failed: int) -> Non
     said = "the dead-letter queue did not take: 1"
     for unqueued in (0, 1):
         counts = DeliveryCounts(failed=failed, unqueued=unqueued, dead=letters(failed))
-        alerts = failure_alerts([counts], pipeline="p", run_id="r", log_url=log_url)
+        alerts = failure_alerts([counts], RUN)
         assert all((said in alert.text) == bool(unqueued) for alert in alerts.values())
 
 
 def test_no_failed_event_is_no_alert() -> None:
-    assert failure_alerts([DeliveryCounts(delivered=5)], pipeline="p", run_id="r", log_url=log_url) == {}
+    assert failure_alerts([DeliveryCounts(delivered=5)], RUN) == {}
 
 
 def test_tasks_that_failed_are_reported_with_their_reasons() -> None:
-    alert = task_failures_alert({None: "no table", 3: "killed"}, pipeline="p", run_id="r", log_url=log_url)
+    alert = task_failures_alert({None: "no table", 3: "killed"}, RUN)
     assert "no table" in alert.text
     assert "in deliver[3]: killed" in alert.text
 
