@@ -150,6 +150,7 @@ def assemble(
             confirm=confirm or (lambda _: True),
             clock=time.monotonic,
             sleep=sleep,
+            tags=target.tags,
         ),
         shelf=Shelf(session.client("s3"), target.source_bucket(account)),
         airflow=Airflow(create("mwaa"), create("logs"), target.airflow_name, target.scheduler_log_group),

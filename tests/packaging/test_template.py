@@ -145,6 +145,7 @@ def test_tables_are_kept_encrypted_and_can_be_set_back() -> None:
         assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}, name
         assert properties["SSESpecification"] == {"SSEEnabled": True}, name
         assert properties["BillingMode"] == "PAY_PER_REQUEST", name
+        assert properties["DeletionProtectionEnabled"] is True, name
         assert properties["TableName"] == {"Fn::Sub": f"{TABLES[name]}-${{Environment}}"}
         assert (table["DeletionPolicy"], table["UpdateReplacePolicy"]) == ("Retain", "Retain"), name
 

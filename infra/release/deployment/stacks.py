@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -47,6 +47,7 @@ class Stacks:
         confirm: asks that person; a change of a stack is made only if it returns True.
         clock: seconds, from any start.
         sleep: waits for so many seconds.
+        tags: tags of the stacks, which CloudFormation passes on to what it makes, {name: value}.
     """
 
     cloudformation: CloudFormationClient
@@ -54,6 +55,7 @@ class Stacks:
     confirm: Callable[[str], bool]
     clock: Callable[[], float]
     sleep: Callable[[float], None]
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     def outputs(self, name: str) -> dict[str, str] | None:
         """Outputs of a stack, {name: value}; None if it was never made, or is not there yet or no more."""
@@ -163,6 +165,7 @@ class Stacks:
             ChangeSetType="CREATE" if new else "UPDATE",
             TemplateBody=template,
             Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+            Tags=[{"Key": key, "Value": value} for key, value in self.tags.items()],
             Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
             IncludeNestedStacks=nested,
         )["Id"]

@@ -61,6 +61,11 @@ class Target:
         return self.environment == "prod"
 
     @property
+    def tags(self) -> Mapping[str, str]:
+        """Tag of all that the stacks make, by which infra/deploy-role.yaml knows it; samconfig.toml has it for SAM."""
+        return {"pipelines": self.environment}
+
+    @property
     def airflow_name(self) -> str:
         """Name of the environment on MWAA, as infra/mwaa.yaml writes it."""
         return f"pipelines-{self.environment}"

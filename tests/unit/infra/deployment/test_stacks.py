@@ -24,7 +24,8 @@ class Person:
 
     def stacks(self, cloudformation: FakeCloudFormation) -> Stacks:
         client = cast("Any", cloudformation)
-        return Stacks(client, self.read.append, lambda _: self.agrees, lambda: self.now, self.sleep)
+        tags = {"pipelines": "dev"}
+        return Stacks(client, self.read.append, lambda _: self.agrees, lambda: self.now, self.sleep, tags)
 
 
 def test_stack_that_is_not_there_is_created_and_one_that_is_there_updated() -> None:
@@ -34,6 +35,7 @@ def test_stack_that_is_not_there_is_created_and_one_that_is_there_updated() -> N
         (request,) = aws.created
         assert request["ChangeSetType"] == kind
         assert request["Parameters"] == [{"ParameterKey": "Name", "ParameterValue": "value"}]
+        assert request["Tags"] == [{"Key": "pipelines", "Value": "dev"}]
         assert aws.executed == 1
 
 

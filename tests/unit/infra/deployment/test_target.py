@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,9 @@ def test_every_environment_of_the_project_can_be_deployed(environment: str) -> N
     assert target.application_stack == f"pipelines-{environment}"
     assert target.airflow_stack == f"pipelines-mwaa-{environment}"
     assert target.is_production is (environment == "prod")
+    # SAM reads the file itself: both stacks have the tag by which the deploying role knows what is theirs.
+    sam = tomllib.loads(PLACES.sam_config.read_text(encoding="utf-8"))[environment]["deploy"]["parameters"]
+    assert [sam["tags"]] == [f"{name}={value}" for name, value in target.tags.items()]
 
 
 @pytest.mark.parametrize(
