@@ -51,13 +51,26 @@ def test_every_push_and_pull_request_is_tested_once() -> None:
 
 
 def test_tests_are_those_of_every_other_place() -> None:
-    assert [step["run"] for step in steps("test.yml") if "run" in step] == [
+    assert [step["run"] for step in workflow("test.yml")["jobs"]["test"]["steps"] if "run" in step] == [
         ".ci/run",
         "make preflight",
         "make bundle",
         "make prove",
     ]
     assert "make deploy ENV=dev" in [step.get("run") for step in steps("deploy.yml")]
+
+
+def test_every_locked_list_is_audited_and_a_finding_stops_no_deployment() -> None:
+    job = workflow("test.yml")["jobs"]["audit"]
+    assert job["continue-on-error"] is True
+    command = job["steps"][-1]["run"]
+    assert {"--no-deps", "--disable-pip"} <= set(command.split()), "it would resolve and install what it audits"
+    listed = {path for word in command.split() for path in ROOT.glob(word.rstrip(";")) if path.is_file()}
+    locked = {*ROOT.glob("requirements/*.txt"), *ROOT.glob("lambdas/*/requirements.txt")}
+    # The constraints are those of Airflow for all that anybody may install; dev.txt holds local.txt.
+    assert locked - listed == {ROOT / "requirements" / "constraints.txt", ROOT / "requirements" / "local.txt"}
+    pinned = {path.name: set(path.read_text(encoding="utf-8").split()) for path in locked}
+    assert pinned["local.txt"] <= pinned["dev.txt"]
 
 
 @pytest.mark.parametrize("name", NAMES)
