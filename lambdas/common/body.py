@@ -15,7 +15,7 @@ _BYTE_ORDER_MARK = "\ufeff"
 
 @dataclass(frozen=True)
 class AmbiguousObject:
-    """A JSON object that gives a name twice: which of the values was meant, only the sender knows."""
+    """A JSON object that gives a name twice: only the sender knows which of the values was meant."""
 
     name: str
 
@@ -56,7 +56,7 @@ def parse(text: str, *, number: Callable[[str], object]) -> Any:
         number: makes of a number, as it is written, what the document holds in its place.
 
     Raises:
-        NotJsonError: it is not JSON by RFC 8259 (``NaN`` is not), or nested deeper than anything that could be meant.
+        NotJsonError: it is not JSON by RFC 8259 (``NaN`` is not), or nested deeper than Python can read.
     """
     decoder = json.JSONDecoder(
         object_pairs_hook=_object, parse_float=number, parse_int=number, parse_constant=_not_a_number
@@ -68,7 +68,7 @@ def parse(text: str, *, number: Callable[[str], object]) -> Any:
         where = f"line {error.lineno}, column {error.colno}"
         raise NotJsonError(f"the body is not JSON: {error.msg.strip()} ({where})") from None
     except RecursionError:
-        raise NotJsonError("the body is not JSON that anybody could mean: it is nested too deep") from None
+        raise NotJsonError("the body is not JSON: it is nested too deep") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | AmbiguousObject:

@@ -96,6 +96,7 @@ class Denial(StrEnum):
 
     MISSING = "missing"
     REFUSED = "refused"
+    THROTTLED = "throttled"
 
 
 class DeniedError(Exception):
@@ -108,6 +109,12 @@ class NoKeyError(DeniedError):
     """The request has no key at all."""
 
     denial = Denial.MISSING
+
+
+class ThrottledError(DeniedError):
+    """The key has made as many requests within this minute as it may."""
+
+    denial = Denial.THROTTLED
 
 
 class KeysUnavailableError(Exception):
@@ -186,3 +193,87 @@ class ApiKeyStore:
         if "revoked_at" in item:
             raise DeniedError("revoked")
         return ApiKey(item["owner"]["S"], key_id)
+
+
+class KeyUsage:
+    """Limits the requests of each key in a minute, counted in the table by all copies of the function together.
+
+    Each copy adds what it has counted in parts of a hundredth of the limit, so a key may make a few more.
+
+    Args:
+        dynamodb: a client.
+        table: of the keys.
+        limit: requests in a minute.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, dynamodb: DynamoDBClient, table: str, *, limit: int, clock: Callable[[], float]) -> None:
+        self._dynamodb = dynamodb
+        self._table = table
+        self._limit = limit
+        self._part = max(1, limit // 100)
+        self._clock = clock
+        self._counts: dict[str, _Count] = {}
+
+    def count(self, key_id: str) -> None:
+        """Count a request of a valid key. If the table fails, the key is not limited.
+
+        Raises:
+            ThrottledError: it has made too many.
+        """
+        minute = int(self._clock() // 60)
+        count = self._counts.get(key_id)
+        if count is None or count.minute != minute:
+            if len(self._counts) >= MAX_CACHED:
+                self._counts.clear()
+            count = self._counts[key_id] = _Count(minute)
+        count.unsent += 1
+        if count.total < self._limit and count.unsent >= self._part:
+            count.total, count.unsent = self._add(key_id, count), 0
+        if count.total + count.unsent > self._limit:
+            raise ThrottledError("throttled")
+
+    def _add(self, key_id: str, count: _Count) -> int:
+        """Add to the key's requests in this minute, and return how many there are then, as far as that is known."""
+        # The second one begins a minute. If another copy does so meanwhile, this part is not counted.
+        for update, condition in (
+            ("SET minute_requests = minute_requests + :unsent", "counted_minute = :minute"),
+            (
+                "SET counted_minute = :minute, minute_requests = :unsent",
+                "attribute_exists(key_id) AND NOT counted_minute >= :minute",
+            ),
+        ):
+            try:
+                answer = self._dynamodb.update_item(
+                    TableName=self._table,
+                    Key={"key_id": {"S": key_id}},
+                    UpdateExpression=update,
+                    ConditionExpression=condition,
+                    ExpressionAttributeValues={
+                        ":minute": {"N": str(count.minute)},
+                        ":unsent": {"N": str(count.unsent)},
+                    },
+                    ReturnValues="UPDATED_NEW",
+                )
+                return int(answer["Attributes"]["minute_requests"]["N"])
+            except ClientError as error:
+                if aws.error_code(error) != "ConditionalCheckFailedException":
+                    break
+            except BotoCoreError:
+                break
+        return count.total + count.unsent
+
+
+@dataclass
+class _Count:
+    """Requests of a key in a minute, as one copy of the function knows them.
+
+    Args:
+        minute: since the epoch.
+        total: in the table.
+        unsent: not yet there.
+    """
+
+    minute: int
+    total: int = 0
+    unsent: int = 0

@@ -13,11 +13,21 @@ from typing import Any
 
 from lambdas.common import environment
 from lambdas.common.aws import JsonLog
-from lambdas.events_api.api_keys import ApiKeyStore, DeniedError, KeysUnavailableError, NoKeyError, dynamodb_client
+from lambdas.events_api.api_keys import (
+    ApiKeyStore,
+    DeniedError,
+    KeysUnavailableError,
+    KeyUsage,
+    NoKeyError,
+    dynamodb_client,
+)
 
 log = JsonLog("events-api-authorizer")
 # Made while the function starts: there is more CPU then, and a warm call keeps the connection.
-keys = ApiKeyStore(dynamodb_client(), environment.text("API_KEYS_TABLE"), clock=time.time)
+dynamodb, table = dynamodb_client(), environment.text("API_KEYS_TABLE")
+keys = ApiKeyStore(dynamodb, table, clock=time.time)
+limit = environment.whole_number("REQUESTS_A_MINUTE", least=1, most=1_000_000)
+usage = KeyUsage(dynamodb, table, limit=limit, clock=time.time)
 
 
 def handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
@@ -29,6 +39,7 @@ def handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     request_id = (event.get("requestContext") or {}).get("requestId")
     try:
         key = keys.find(key_of(event.get("headers") or {}))
+        usage.count(key.key_id)
     except DeniedError as error:
         log.info("denied", request_id=request_id, reason=str(error))
         return {"isAuthorized": True, "context": {"owner": "", "denied": error.denial}}

@@ -68,6 +68,20 @@ class KeyRefusedError(ApiError):
         super().__init__("the API key was not accepted")
 
 
+class ThrottledError(ApiError):
+    """The API key has made as many requests within this minute as it may."""
+
+    status, code = 429, "throttled"
+
+    def __init__(self) -> None:
+        super().__init__("the API key has made too many requests within a minute: try again later")
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """When the limit is counted anew, at the latest."""
+        return {"Retry-After": "60"}
+
+
 class NoSuchEventError(ApiError):
     """The owner has no event of this id; whether another owner has, is not told."""
 

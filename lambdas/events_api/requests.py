@@ -16,7 +16,7 @@ from lambdas.common import body
 from lambdas.common.body import AmbiguousObject
 from lambdas.common.http import MAX_FAULTS, field_faults, shown, sorted_out
 from lambdas.events_api.api_keys import Denial
-from lambdas.events_api.errors import Fault, InvalidRequestError, KeyMissingError, KeyRefusedError
+from lambdas.events_api.errors import Fault, InvalidRequestError, KeyMissingError, KeyRefusedError, ThrottledError
 from lambdas.events_api.models import EVENT_TYPE, NewEvent, Number, Status, timestamp
 from lambdas.events_api.store import INBOX, Listing
 
@@ -58,10 +58,13 @@ def owner_of(request: Mapping[str, Any]) -> str:
     Raises:
         KeyMissingError: it has no key, or has not been through the authorizer.
         KeyRefusedError: its key is not valid.
+        ThrottledError: its key has made too many requests.
     """
     caller = caller_of(request)
     if not caller or caller.get("denied") == Denial.MISSING:
         raise KeyMissingError
+    if caller.get("denied") == Denial.THROTTLED:
+        raise ThrottledError
     owner = caller.get("owner")
     if "denied" in caller or not owner:
         raise KeyRefusedError

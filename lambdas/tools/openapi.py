@@ -306,7 +306,7 @@ EVENTS_DESCRIPTIONS = {
     f"{events_models.MAX_PAYLOAD_BYTES}, or the metadata more than {events_models.MAX_METADATA_BYTES}. Nothing was "
     "stored.",
     422: f"The body or the query is not as it must be. `details` lists {MAX_FAULTS} faults at most; nothing was done.",
-    429: "The API gets more requests than it takes.",
+    429: "The API key has made too many requests within a minute, or all callers together more than the API takes.",
     500: "The request failed. Sending it again does no harm; an event that is posted again needs an idempotency_key.",
     503: "The events cannot be reached. Without a Retry-After it will not help to try again before the service is "
     "repaired.",
@@ -352,7 +352,7 @@ def events_document() -> dict[str, Any]:
     operations = _events_operations()
     errors = list(_events_errors())
     gateway = {status: {"api_gateway": {"message": message}} for status, message in EVENTS_GATEWAY.items()}
-    headers = {401: "WWW-Authenticate", 503: "Retry-After"}
+    headers = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
     bearer = "`Authorization: Bearer sk_…`. `python -m lambdas.tools.api_keys create` makes a key."
     of_path = {"name": "event_id", "in": "path", "required": True, "schema": EVENT_ID}
     return _document(
@@ -541,6 +541,7 @@ def _events_errors() -> Iterator[ApiError]:
     yield events_errors.KeyMissingError()
     yield events_errors.KeyRefusedError()
     yield NotFoundError()
+    yield events_errors.ThrottledError()
     yield events_errors.NoSuchEventError()
     yield events_errors.EventIdTakenError()
     yield events_errors.IdempotencyKeyReusedError()

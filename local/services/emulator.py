@@ -134,6 +134,7 @@ TEMPLATE_PARAMETERS = {
     "OrdersApiBurstLimit": "1000",
     "EventsApiRateLimit": "1000",
     "EventsApiBurstLimit": "1000",
+    "EventsApiKeyLimit": "1000000",
 }
 """The template's parameters on the emulator, beside the DEX API's address."""
 

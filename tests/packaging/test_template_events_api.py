@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from local.services.emulator import CORS
-from tests.packaging.template import ROOT, as_list, properties_of, read_template, resource, statements
+from tests.packaging.template import ROOT, as_list, properties_of, read_template, resource, statements, statements_of
 
 ROUTES = {route["RouteKey"]: route for route in properties_of("AWS::ApiGatewayV2::Route").values()}
 CODE = ROOT / "lambdas" / "events_api"
@@ -183,6 +183,23 @@ def test_pages_of_other_origins_may_call_only_where_somebody_said_so() -> None:
     assert set(cors["AllowHeaders"]) == {"authorization", "content-type", "x-api-key"}
     assert {**cors, "AllowOrigins": ["*"]} == CORS, "the local stack has the same"
     assert not cors.get("AllowCredentials"), "keys are sent by the page's code, nothing by the browser itself"
+
+
+def test_authorizer_may_write_how_often_a_key_is_used_and_nothing_by_which_it_is_checked() -> None:
+    condition = statements_of("EventsApiAuthorizerFunctionRole")["CountRequests"]["Condition"]
+    written = set(re.findall(r"\b(\w+_\w+)\b", " ".join(re.findall(r'"SET ([^"]+)"', _source([CODE / "api_keys.py"])))))
+    assert written == {"counted_minute", "minute_requests"}
+    assert set(condition["ForAllValues:StringEquals"]["dynamodb:Attributes"]) == {"key_id", *written}
+    # Else an answer could show the rest of the item.
+    assert condition["StringEquals"] == {"dynamodb:ReturnValues": "UPDATED_NEW"}
+
+
+def test_one_key_may_not_use_up_what_all_may_call() -> None:
+    parameters = read_template()["Parameters"]
+    a_minute = 60 * parameters["EventsApiRateLimit"]["Default"]
+    assert 0 < parameters["EventsApiKeyLimit"]["Default"] <= a_minute / 2
+    variables = resource("EventsApiAuthorizerFunction")["Environment"]["Variables"]
+    assert variables["REQUESTS_A_MINUTE"] == {"Ref": "EventsApiKeyLimit"}
 
 
 def test_version_is_the_document_s() -> None:

@@ -235,12 +235,16 @@ def _holds(condition: str, item: Item, request: dict[str, Any]) -> bool:
     names, values = request.get("ExpressionAttributeNames", {}), request.get("ExpressionAttributeValues", {})
     if not condition:
         return True
+    if condition.startswith("NOT "):
+        return not _holds(condition.removeprefix("NOT "), item, request)
     if function := re.fullmatch(r"attribute_(not_)?exists\((\S+)\)", condition):
         return (names.get(function[2], function[2]) in item) is not bool(function[1])
     name, operator, value = condition.split(" ")
     found, other = item.get(names.get(name, name)), values[value]
     if found is None:
         return False
+    if operator == ">=":
+        return int(found["N"]) >= int(other["N"])
     if operator in ("<", ">"):
         return bool(found["S"] < other["S"]) is (operator == "<") and found != other
     return (found == other) is (operator == "=")

@@ -1,4 +1,4 @@
-"""Wakes the delivery when the events API has a new event."""
+"""Starts the delivery when the events API has a new event."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from airflow_ext.outside import outside
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 10.0
-"""After the queue could not be read; the timed runs deliver meanwhile."""
+"""After the queue could not be read; the scheduled runs deliver meanwhile."""
 
 GATHER_SECONDS = 2.0
-"""Between two wake-ups at the least: each makes a run and a row in Airflow's database, and a run takes all there is."""
+"""Between two wake-ups: each makes a run and a row in Airflow's database, and a run takes all there is."""
 
 _POLL_SECONDS = 5
 _MESSAGES_AT_ONCE = 10
 _MAX_ROUNDS = 50
-"""Of reading a full queue, before what was found wakes somebody."""
+"""Of reading a full queue, before the trigger fires."""
 
 
 class EventQueueTrigger(BaseEventTrigger):
     """Fires for the messages of the queue that the setting ``event_queue_url`` names, many at once.
 
-    The provider's trigger for queues wants the queue's URL while the DAG is parsed, ends for good when the queue
-    cannot be read once, and puts the messages into the event. Here a message only wakes: it is deleted as it is read,
-    and a wake-up that gets lost is made up for by the next timed run.
+    The provider's trigger for queues needs the queue's URL while the DAG is parsed, ends for good when the queue cannot
+    be read once, and puts the messages into the event. Here a message only wakes: it is deleted as it is read, and if
+    the wake-up gets lost, the next scheduled run delivers.
     """
 
     def __init__(self) -> None:

@@ -16,6 +16,8 @@ from lambdas.events_api.api_keys import (
     DeniedError,
     KeyHash,
     KeysUnavailableError,
+    KeyUsage,
+    ThrottledError,
     dynamodb_client,
     id_of,
     is_key,
@@ -40,6 +42,10 @@ class World:
         self.table = FakeTable("api-keys", "key_id")
         self.keys = KeyTable(cast("DynamoDBClient", self.table), "api-keys")
         self.store = ApiKeyStore(cast("DynamoDBClient", self.table), "api-keys", clock=lambda: self.now)
+
+    def usage(self, limit: int) -> KeyUsage:
+        """Another copy of the function."""
+        return KeyUsage(cast("DynamoDBClient", self.table), "api-keys", limit=limit, clock=lambda: self.now)
 
     def create(self, owner: str = "owner-1") -> str:
         return self.keys.create(owner, None, CREATED)
@@ -208,3 +214,54 @@ def test_table_is_given_up_before_the_function_has_to_answer(monkeypatch: pytest
     config = dynamodb_client().meta.config
     tries = config.retries["total_max_attempts"]
     assert tries * (config.connect_timeout + config.read_timeout) + 2 ** (tries - 1) - 1 < AUTHORIZER_SECONDS / 2
+
+
+def admitted(*copies: KeyUsage, key_id: str, requests: int) -> int:
+    """How many of so many requests are, given to copies of the function in turn."""
+    count = 0
+    for number in range(requests):
+        try:
+            copies[number % len(copies)].count(key_id)
+        except ThrottledError:
+            continue
+        count += 1
+    return count
+
+
+def test_key_makes_as_many_requests_in_a_minute_as_it_may(world: World) -> None:
+    one, other = id_of(world.create()), id_of(world.create())
+    usage = world.usage(50)
+    assert admitted(usage, key_id=one, requests=80) == 50
+    assert admitted(usage, key_id=other, requests=80) == 50, "each key has a limit of its own"
+    world.now += 60
+    assert admitted(usage, key_id=one, requests=80) == 50, "the next minute counts anew"
+
+
+def test_copies_of_the_function_count_together_but_for_the_parts_they_have_not_yet_written(world: World) -> None:
+    key_id = id_of(world.create())
+    copies = [world.usage(1000) for _ in range(4)]
+    assert 1000 <= admitted(*copies, key_id=key_id, requests=3000) <= 1000 + 4 * 10
+    writes = world.table.calls["update_item"]
+    assert writes <= 110, "a request in ten is a write, and none when the limit is reached"
+
+
+def test_copy_that_begins_a_minute_late_takes_nothing_back(world: World) -> None:
+    key_id = id_of(world.create())
+    first, late = world.usage(10), world.usage(10)
+    assert admitted(first, key_id=key_id, requests=8) == 8
+    world.now -= 60
+    admitted(late, key_id=key_id, requests=3)
+    world.now += 60
+    assert admitted(world.usage(10), key_id=key_id, requests=8) == 2
+
+
+def test_key_is_not_limited_while_the_table_fails_beyond_what_one_copy_sees(world: World) -> None:
+    key_id = id_of(world.create())
+    usage = world.usage(5)
+    world.table.faults = iter([dynamodb_error("ThrottlingException")] * 5)
+    assert admitted(usage, key_id=key_id, requests=4) == 4
+
+
+def test_counting_makes_no_key(world: World) -> None:
+    admitted(world.usage(5), key_id="unknown0", requests=3)
+    assert world.table.items == {}

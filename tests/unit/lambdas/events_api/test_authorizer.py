@@ -40,7 +40,7 @@ def key(table: FakeTable) -> str:
 @pytest.fixture
 def authorize(load: Callable[..., ModuleType], table: FakeTable, context: object) -> Authorize:
     """Calls the function as API Gateway does."""
-    module = load(HANDLER, API_KEYS_TABLE="api-keys")
+    module = load(HANDLER, API_KEYS_TABLE="api-keys", REQUESTS_A_MINUTE="100")
 
     def call(**headers: str | None) -> dict[str, Any]:
         event = {
@@ -103,8 +103,18 @@ def test_every_refusal_is_the_same(authorize: Authorize, key: str) -> None:
         assert authorize(**headers) == REFUSED, headers
 
 
+def test_key_that_makes_too_many_requests_is_told_apart_and_others_are_let_in(
+    authorize: Authorize, table: FakeTable, key: str
+) -> None:
+    other = KeyTable(cast("DynamoDBClient", table), "api-keys").create("owner-2", None, "2026-03-02T09:30:00.000Z")
+    answers = [authorize(x_api_key=key) for _ in range(202)]
+    # A minute may have ended meanwhile.
+    assert answers.count({"isAuthorized": True, "context": {"owner": "", "denied": "throttled"}}) in (2, 102)
+    assert authorize(x_api_key=other)["context"]["owner"] == "owner-2"
+
+
 def test_request_without_headers_has_no_key(load: Callable[..., ModuleType]) -> None:
-    assert load(HANDLER, API_KEYS_TABLE="api-keys").handler({}, None) == MISSING
+    assert load(HANDLER, API_KEYS_TABLE="api-keys", REQUESTS_A_MINUTE="100").handler({}, None) == MISSING
 
 
 def test_key_that_cannot_be_checked_is_no_denial(authorize: Authorize, table: FakeTable, key: str) -> None:
@@ -149,7 +159,7 @@ def test_missing_table_is_named_while_the_function_starts(load: Callable[..., Mo
 def test_function_needs_nothing_but_python_and_botocore(root: Path) -> None:
     """Its zip has no libraries, and each module costs at every cold start, on top of the API function's."""
     code = f"import sys, {HANDLER}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
-    environment = {"API_KEYS_TABLE": "x", "AWS_DEFAULT_REGION": "us-east-1"}
+    environment = {"API_KEYS_TABLE": "x", "REQUESTS_A_MINUTE": "1", "AWS_DEFAULT_REGION": "us-east-1"}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True, check=True
     )

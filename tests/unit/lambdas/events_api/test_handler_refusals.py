@@ -45,6 +45,7 @@ def test_request_that_is_refused_stores_nothing(api: Api, body: str | None, stat
 
 MISSING = (401, "unauthorized", "Bearer")
 REFUSED = (403, "forbidden", None)
+THROTTLED = (429, "throttled", None)
 
 
 @pytest.mark.parametrize("route", GUARDED)
@@ -63,6 +64,7 @@ REFUSED = (403, "forbidden", None)
         ({"lambda": {"owner": "owner-1", "denied": "refused"}}, REFUSED),
         ({"lambda": {"owner": "owner-1", "denied": None}}, REFUSED),
         ({"lambda": {"owner": "owner-1", "denied": ""}}, REFUSED),
+        ({"lambda": {"owner": "", "denied": "throttled"}}, THROTTLED),
         ({"lambda": {"owner": ""}}, REFUSED),
         ({"lambda": {"owner": None}}, REFUSED),
         ({"lambda": {"key_id": "abcdefgh"}}, REFUSED),
