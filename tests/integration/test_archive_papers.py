@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from include.archive.keys import manifest_key, plan_key
+from include.archive.keys import ledger_key, manifest_key, plan_key, run_manifest_key
+from include.archive.ledger import Ledger
 from include.archive.models import Client, ClientOutcome, Plan, Result, cut
 from include.archive.run import ArchiveRun, save_plan
 from include.clients.s3 import get_json, put_json
@@ -107,8 +108,11 @@ def test_manifest_accounts_for_every_client(s3: S3Client, archive_bucket: str, d
     key, manifest = ArchiveRun.load(place, s3).account(clear_number=0, succeeded=[0], why_no_outcome=lambda _: "killed")
 
     assert key == manifest_key(day)
-    document = get_json(s3, archive_bucket, key)
+    document = get_json(s3, archive_bucket, run_manifest_key(day, RUN_ID))
     assert document == manifest.to_document()
+    (run,) = get_json(s3, archive_bucket, key)["runs"]
+    entry = Ledger(s3, archive_bucket).last()
+    assert get_json(s3, archive_bucket, ledger_key(entry)).items() >= run.items() - {("run_id", RUN_ID)}
     assert document["run_id"] == RUN_ID
     assert document["trigger_date"] == day.isoformat()
     assert document["total_clients"] == len(CLIENTS)

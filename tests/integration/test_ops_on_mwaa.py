@@ -1,10 +1,11 @@
-"""The shell functions of the runbook for AWS, which `make prove` cannot run, against an MWAA made for the test."""
+"""The command line ops as on AWS, where `make prove` cannot run it, against an MWAA made for the test."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,9 +14,14 @@ from typing import Any
 
 import pytest
 
-from docs import prove
-
-RUN = {"dag_run_id": "manual__2026-03-08", "state": "failed"}
+RUN = {
+    "dag_id": "dex_trigger_archive",
+    "dag_run_id": "manual__2026-03-08",
+    "state": "failed",
+    "start_date": "2026-03-08T06:00:00Z",
+    "end_date": "2026-03-08T06:02:05Z",
+    "note": None,
+}
 
 
 class Mwaa(ThreadingHTTPServer):
@@ -54,31 +60,23 @@ def mwaa() -> Iterator[Mwaa]:
     server.server_close()
 
 
-def test_functions_print_what_airflow_answered_as_those_of_the_local_stack_do(mwaa: Mwaa, root: Path) -> None:
-    blocks = prove.blocks_of("docs/RUNBOOK.md", (root / "docs/RUNBOOK.md").read_text(encoding="utf-8"))
-    (for_aws,) = (block for block in blocks if "airflow_api() {\n  aws mwaa" in block.text)
-    (for_both,) = (block for block in blocks if "runs() {" in block.text)
-    script = "\n".join([prove.script_of([]), for_aws.text, for_both.text, "runs dex_trigger_archive 1"])
+def test_runs_are_asked_of_mwaa_and_printed_for_scripts(mwaa: Mwaa, root: Path) -> None:
     environment = {
-        "PATH": f"{root / '.venv-aws/bin'}:{os.environ['PATH']}",
+        "PATH": os.environ["PATH"],
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{mwaa.server_port}",
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
-        # Else the CLI would look up "env." and the address.
+        # Else the client would look up "env." and the address.
         "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
-        "block": "docs/RUNBOOK.md",
+        "ENVIRONMENT": "prod",
     }
-    done = subprocess.run(
-        ["bash", "-c", script.replace("export AWS_PROFILE=pipelines ", "export ")],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", "ops", "--json", "runs", "dex_trigger_archive", "--limit", "1"]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["dag_runs"] == [RUN]
+    (row,) = json.loads(done.stdout)["rows"]
+    assert (row["run"], row["state"], row["seconds"]) == ("manual__2026-03-08", "failed", 125)
     ((path, body),) = mwaa.asked
     assert path == "/restapi/pipelines-prod"
     assert (body["Path"], body["Method"]) == ("/dags/~/dagRuns/list", "POST")
