@@ -42,6 +42,8 @@ def test_a_scheduled_run_keeps_every_answer_byte_for_byte_and_accounts_for_it(
     assert run.state == "success"
     assert set(run.mapped) == {str(client) for client in ALL}
     manifest = archive.manifest(day)
+    (merged,) = manifest.pop("runs")
+    assert merged["run_id"] == run.id
     assert {name: manifest[name] for name in manifest if name != "clients"} == {
         "trigger_date": day.isoformat(),
         "run_id": run.id,
