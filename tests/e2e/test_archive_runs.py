@@ -75,11 +75,13 @@ def test_a_scheduled_run_keeps_every_answer_byte_for_byte_and_accounts_for_it(
         }
         assert lines.pop(client) == {
             "client_id": client,
+            "client_name": f"Łódź <Grid> & Sons {client}",
             "key": version.key,
             "sha256": digest,
             "bytes": len(answer),
             "version_id": version.id,
             "outcome": "archived",
+            "run_id": run.id,
         }
     assert lines == {}
 
