@@ -6,6 +6,7 @@ import hashlib
 import json
 import sqlite3
 from contextlib import closing
+from typing import Any
 
 from include.archive.models import client_query
 from local.clients.airflow import AirflowApi
@@ -13,6 +14,7 @@ from local.clients.inbox import receive_alerts, slack_messages
 from local.demo.part import Part, read
 from local.sample.client_database import BROKEN_CLIENT_ID
 from local.stack.description import Stack
+from ops.evidence import Verification
 
 DAG_ID = "dex_trigger_archive"
 EXPLANATION = (
@@ -20,6 +22,23 @@ EXPLANATION = (
     "the DEX API, so that you see a failure and its alert. All other clients are archived, and there is one message "
     "for the whole run, through SNS and through Slack."
 )
+
+
+def prove(s3: Any, bucket: str, key: str) -> dict[str, bool]:
+    """Verify the evidence, put a forged answer over one, verify again, and take the forgery away.
+
+    Returns:
+        what was to be seen, and whether it was.
+    """
+    findings, read_ = Verification(s3, bucket).run()
+    forged = s3.put_object(Bucket=bucket, Key=key, Body=b'{"forged": true}')["VersionId"]
+    found, _ = Verification(s3, bucket).run()
+    s3.delete_object(Bucket=bucket, Key=key, VersionId=forged)
+    return {
+        f"ledger, manifest and {read_['answers']} answers are proven (ops evidence verify)": not findings,
+        f"an answer that was forged for a moment is found: {key}": [each.where for each in found]
+        == [f"{key} ({forged})"],
+    }
 
 
 def run_archive(stack: Stack, part: Part) -> None:
@@ -53,6 +72,7 @@ def run_archive(stack: Stack, part: Part) -> None:
         == {BROKEN_CLIENT_ID},
         f"{len(intact)} archives read back from S3 with the bytes that their SHA-256 names": all(intact)
         and len(intact) == len(expected) - 1,
+        **prove(stack.aws("s3"), stack.archive_bucket, archived[0]["key"]),
     }
     alerts = receive_alerts(stack, containing=part.what, expected=1)
     part.check_alerts(alerts, slack_messages(stack, containing=part.what), f"client {BROKEN_CLIENT_ID}")
