@@ -1,20 +1,26 @@
-"""The triggerer dies while it waits for results."""
+"""An auction whose triggerer or worker dies."""
 
 from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
 import psutil
 
 from local.stack.description import Stack
-from tests.e2e.kit.auction import NOT_YET, WAIT_TASK, Results, orders, ready
+from tests.e2e.kit.auction import NOT_YET, ORDER_TASK, WAIT_TASK, Results, order_id, orders, ready
 from tests.e2e.kit.functions import Functions
+from tests.e2e.kit.inbox import Inbox
 from tests.e2e.kit.pipeline import Pipeline
-from tests.e2e.kit.processes import another, standing_still
+from tests.e2e.kit.processes import another, lose_worker, running_tasks, standing_still
+from tests.e2e.kit.secrets import Secrets
 from tests.e2e.kit.waiting import wait_until
 
 POLLS = 5
+HANDED_OVER = 20
+TOTAL, GROUP = 24, 12
+REJECTED = range(0, TOTAL, 3)
 
 
 def test_another_triggerer_goes_on_polling_and_no_order_is_taken_twice(
@@ -32,3 +38,62 @@ def test_another_triggerer_goes_on_polling_and_no_order_is_taken_twice(
     assert run.task(WAIT_TASK)["try_number"] == 1
     assert len(function.calls()) == POLLS
     assert results.stored(run_id, 2) == {0: 1, 1: 1}
+
+
+def test_a_triggerer_that_dies_among_the_orders_costs_no_order_and_the_tasks_do_the_rest(
+    stack: Stack, auction: Pipeline, functions: Functions, results: Results
+) -> None:
+    function, exchange = (
+        functions.auction({"answer": NOT_YET}, {"answer": ready(orders(HANDED_OVER))}),
+        functions.exchange(),
+    )
+    with standing_still(psutil.Process(stack.pids["triggerer"])), another("triggerer", stack) as triggerer:
+        run_id = auction.start(function_a=function.name, function_b=exchange.name)
+        wait_until(lambda: results.stored(run_id, HANDED_OVER), what="the first order", poll=0.05)
+        os.killpg(triggerer.pid, signal.SIGKILL)
+        assert {task["task_id"]: task["state"] for task in auction.tasks(run_id)}[WAIT_TASK] == "deferred"
+    run = auction.ended(run_id, timeout=180)
+
+    assert run.state == "success"
+    assert len(function.calls()) == 2
+    assert len(run.mapped) == HANDED_OVER
+    assert results.stored(run_id, HANDED_OVER) == dict.fromkeys(range(HANDED_OVER), 1)
+    assert results.summary(run_id)["accepted"] == HANDED_OVER
+
+
+def test_a_lost_worker_costs_no_order_no_alert_and_no_run(
+    stack: Stack, auction: Pipeline, functions: Functions, results: Results, inbox: Inbox, secrets: Secrets
+) -> None:
+    """Under the options as shipped: the loss is noticed, and the task tried again, within the run's five minutes."""
+    offered = [
+        {**order, "status": "rejected" if index in REJECTED else "accepted"}
+        for index, order in enumerate(orders(TOTAL))
+    ]
+    secrets.change(stack.settings_variable, max_mapped_orders=2, orders_per_task=GROUP, auction_concurrency=1)
+    function = functions.auction({"answer": ready(offered)})
+    run_id = auction.start(function_a=function.name, function_b=functions.exchange().name)
+
+    def in_the_middle() -> list[dict[str, Any]]:
+        """Tasks that run while some of their orders are stored and some are not."""
+        stored, running = results.stored(run_id, TOTAL), running_tasks(stack)
+        return [
+            task
+            for task in auction.tasks(run_id)
+            if task["task_id"] == ORDER_TASK
+            and task["id"] in running
+            and 2 <= sum(index // GROUP == task["map_index"] for index in stored) <= 5
+        ]
+
+    victim = wait_until(in_the_middle, what="a task in the middle of its orders", poll=0.05)[0]
+    lose_worker(stack, victim)
+    run = auction.ended(run_id, timeout=270)
+
+    assert run.state == "success"
+    tries = {task["map_index"]: task["try_number"] for task in run.mapped.values()}
+    assert tries[victim["map_index"]] == 2
+    assert results.stored(run_id, TOTAL) == {index: 1 for index in range(TOTAL) if index not in REJECTED}
+    counts = {"total": TOTAL, "accepted": TOTAL - len(REJECTED), "rejected": len(REJECTED), "errored": 0}
+    assert results.summary(run_id).items() >= counts.items()
+    for messages in inbox.about(run_id, failed=False):
+        assert [sum(order_id(run_id, index) in text for text in messages) for index in REJECTED] == [1] * len(REJECTED)
+        assert len(messages) == len(REJECTED)

@@ -9,10 +9,12 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from local.processes.layout import PROJECT_ROOT, PYTHON, Layout
+from local.services.celery import WORKER_NAMES
 from local.stack.description import Stack, running_supervisor
 
 _TASK_TITLE = "airflow worker -- "
@@ -47,6 +49,16 @@ def lose(service: psutil.Process) -> None:
         process.suspend()  # nobody sees another die
     for process in processes:
         process.kill()
+
+
+def lose_worker(stack: Stack, task: dict[str, Any]) -> None:
+    """Lose the worker that runs a task instance at this moment, as the API gives it: nobody reports its end."""
+    if task["hostname"] in WORKER_NAMES:
+        lose(worker(stack, task["hostname"]))
+        return
+    supervisor = running_tasks(stack)[task["id"]].parent()
+    assert supervisor is not None
+    lose(supervisor)
 
 
 def worker(stack: Stack, name: str) -> psutil.Process:
