@@ -92,6 +92,9 @@ def test_results_at_the_third_poll_take_three_calls(
     assert run.state == "success"
     assert list(run.mapped) == ["order 0"]
     assert results.stored(run.id, 1) == {0: 1}
+    # Both logs say where the order was first given to Lambda B.
+    assert "orders given to auction-order: 1" in waiting_log(auction, run)
+    assert "wait_for_results or an earlier attempt" in auction.log(run.id, ORDER_TASK, map_index=0)
     called = [call["at"] for call in played["third poll"].function.calls()]
     assert len(called) == 3
     # How the waits grow is a matter of unit tests: on a busy machine the first one may well be the longest.
