@@ -148,16 +148,16 @@ class Environment:
         except httpx.HTTPError as error:
             raise OpsError(f"Airflow does not answer ({error}): see 'make status'") from None
         if not answer.is_success:
-            raise OpsError(_refused(answer.status_code, answer.text))
+            raise _refused(answer.status_code, answer.text)
         return answer.json() if answer.content else None
 
 
-def _refused(status: int, text: str) -> str:
+def _refused(status: int, text: str) -> OpsError:
     try:
         detail = json.loads(text)["detail"]
     except (ValueError, KeyError, TypeError):
         detail = text
-    return f"Airflow answered {status}: {str(detail)[:500]}"
+    return OpsError(f"Airflow answered {status}: {str(detail)[:500]}", status=status)
 
 
 @contextmanager
@@ -172,7 +172,7 @@ def aws_errors(service: str) -> Iterator[None]:
     except ClientError as error:
         found: Mapping[str, Any] = error.response
         if "RestApiStatusCode" in found:
-            raise OpsError(_refused(found["RestApiStatusCode"], json.dumps(found.get("RestApiResponse")))) from None
+            raise _refused(found["RestApiStatusCode"], json.dumps(found.get("RestApiResponse"))) from None
         raise OpsError(
             f"{service}: {found['Error']['Code']}: {found['Error'].get('Message', '')}; check --environment, "
             "AWS_PROFILE and AWS_DEFAULT_REGION"

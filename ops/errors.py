@@ -4,4 +4,12 @@ from __future__ import annotations
 
 
 class OpsError(Exception):
-    """The message says what is wrong and what to do; the command changed nothing."""
+    """The message says what is wrong and what to do; the command changed nothing.
+
+    Args:
+        status: of Airflow's answer, if it refused.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status

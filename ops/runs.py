@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
@@ -157,7 +158,7 @@ def _xcom(environment: Environment, dag_id: str, run_id: str, task_id: str, key:
     try:
         return environment.airflow("GET", path, params={"map_index": map_index, "deserialize": "true"})["value"]
     except OpsError as error:
-        if "404" in str(error):
+        if error.status == HTTPStatus.NOT_FOUND:
             return None
         raise
 

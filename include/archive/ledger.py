@@ -17,14 +17,13 @@ from botocore.exceptions import ClientError
 
 from include.archive.keys import ledger_key
 from include.clients.aws import error_code
-from include.clients.s3 import s3_errors
+from include.clients.s3 import MISSING, s3_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 FIRST = 1
 
-_MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 _SKEW = timedelta(minutes=1)
 """S3's times are whole seconds, of machines that may differ a little."""
 
@@ -177,7 +176,7 @@ class Ledger:
             try:
                 self._s3.head_object(Bucket=self._bucket, Key=ledger_key(number))
             except ClientError as error:
-                if error_code(error) not in _MISSING:
+                if error_code(error) not in MISSING:
                     raise
                 return False
         return True

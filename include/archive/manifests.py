@@ -13,14 +13,13 @@ from include.archive.keys import manifest_key, run_manifest_key
 from include.archive.ledger import SavedManifest, sha256
 from include.archive.models import Result, count_outcomes
 from include.clients.aws import error_code
-from include.clients.s3 import s3_errors
+from include.clients.s3 import MISSING, s3_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 Document = dict[str, Any]
 
-_MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 _COUNTS = ("total_clients", "successful_archives", "failed_archives", "unchanged")
 
 
@@ -109,7 +108,7 @@ class Manifests:
             try:
                 answer = self._s3.get_object(Bucket=self._bucket, Key=key)
             except ClientError as error:
-                if error_code(error) in _MISSING:
+                if error_code(error) in MISSING:
                     return None
                 raise
             return answer["Body"].read(), answer
