@@ -34,6 +34,7 @@ from tests.e2e.kit.pipeline import Pipeline
 from tests.e2e.kit.processes import family
 from tests.e2e.kit.secrets import DEX_DB, PLANTED, SLACK, Secrets
 from tests.e2e.kit.waiting import wait_until
+from tests.worlds.browser import OpenPage, window
 
 HERE = Path(__file__).parent
 LAST = "test_no_secret_anywhere.py"
@@ -216,6 +217,15 @@ def functions(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Functio
 def inbox(stack: Stack) -> Inbox:
     """What people received."""
     return Inbox(stack)
+
+
+@pytest.fixture
+def open_page(stack: Stack) -> Iterator[OpenPage]:
+    """Opens pages of Airflow; when the test ends, none had an error or asked another host."""
+    with window(stack.airflow_url) as opened:
+        yield opened.open
+    assert opened.errors == []
+    assert opened.elsewhere == []
 
 
 @pytest.fixture(scope="session")
