@@ -19,22 +19,22 @@ from local.sample import create_client_database
 from local.services.airflow import DEFAULT_EXECUTOR, EXECUTORS, Executor
 from local.stack.control import StackOptions, running_stack
 from local.stack.description import Stack
-from tests.e2e.kit import archive as archive_kit
-from tests.e2e.kit import auction as auction_kit
-from tests.e2e.kit import delivery as delivery_kit
-from tests.e2e.kit import ingest as ingest_kit
-from tests.e2e.kit.archive import Archive
-from tests.e2e.kit.auction import Results
-from tests.e2e.kit.delivery import Delivery
-from tests.e2e.kit.functions import Functions
-from tests.e2e.kit.inbox import Inbox
-from tests.e2e.kit.ingest import Ingest
-from tests.e2e.kit.partners import Partners
-from tests.e2e.kit.pipeline import Pipeline
-from tests.e2e.kit.processes import family
-from tests.e2e.kit.secrets import DEX_DB, PLANTED, SLACK, Secrets
-from tests.e2e.kit.waiting import wait_until
 from tests.worlds.browser import OpenPage, window
+from tests.worlds.live import archive as archive_world
+from tests.worlds.live import auction as auction_world
+from tests.worlds.live import call_details as call_details_world
+from tests.worlds.live import delivery as delivery_world
+from tests.worlds.live.archive import Archive
+from tests.worlds.live.auction import Results
+from tests.worlds.live.call_details import Ingest
+from tests.worlds.live.delivery import Delivery
+from tests.worlds.live.functions import Functions
+from tests.worlds.live.inbox import Inbox
+from tests.worlds.live.partners import Partners
+from tests.worlds.live.pipeline import Pipeline
+from tests.worlds.live.processes import family
+from tests.worlds.live.secrets import DEX_DB, PLANTED, SLACK, Secrets
+from tests.worlds.live.waiting import wait_until
 
 HERE = Path(__file__).parent
 LAST = "test_no_secret_anywhere.py"
@@ -137,15 +137,15 @@ def pipeline(airflow: AirflowApi, session_secrets: Secrets, tmp_path_factory: py
     few = tmp_path_factory.mktemp("clients") / "few.sqlite"
     create_client_database(few, clients=FEW_CLIENTS)
     session_secrets.put(DEX_DB, {"conn_type": "sqlite", "host": str(few)})
-    airflow.unpause(archive_kit.DAG_ID)
-    return Pipeline(archive_kit.DAG_ID, airflow)
+    airflow.unpause(archive_world.DAG_ID)
+    return Pipeline(archive_world.DAG_ID, airflow)
 
 
 @pytest.fixture(scope="session")
 def auction(airflow: AirflowApi) -> Pipeline:
     """The auction, switched on; that makes it run for the slot that has passed, which no test is to meet."""
-    airflow.unpause(auction_kit.DAG_ID)
-    pipeline = Pipeline(auction_kit.DAG_ID, airflow)
+    airflow.unpause(auction_world.DAG_ID)
+    pipeline = Pipeline(auction_world.DAG_ID, airflow)
     wait_until(pipeline.run_ids, what="the schedule's own run")
     pipeline.wait_until_idle()
     return pipeline
@@ -154,15 +154,15 @@ def auction(airflow: AirflowApi) -> Pipeline:
 @pytest.fixture(scope="session")
 def ingest_runs(airflow: AirflowApi) -> Pipeline:
     """The ingest of call details, switched on; the watcher is not, so what is dropped waits for a trigger."""
-    airflow.unpause(ingest_kit.DAG_ID)
-    return Pipeline(ingest_kit.DAG_ID, airflow)
+    airflow.unpause(call_details_world.DAG_ID)
+    return Pipeline(call_details_world.DAG_ID, airflow)
 
 
 @pytest.fixture(scope="session")
 def replay(airflow: AirflowApi) -> Pipeline:
     """The replay of dead letters, switched on."""
-    airflow.unpause(ingest_kit.REPLAY_DAG_ID)
-    return Pipeline(ingest_kit.REPLAY_DAG_ID, airflow)
+    airflow.unpause(call_details_world.REPLAY_DAG_ID)
+    return Pipeline(call_details_world.REPLAY_DAG_ID, airflow)
 
 
 @pytest.fixture(autouse=True)
@@ -194,7 +194,7 @@ def ingest(stack: Stack, all_partners: Partners, ingest_runs: Pipeline) -> Inges
 @pytest.fixture(scope="session")
 def events_api(stack: Stack, airflow: AirflowApi, all_partners: Partners) -> Iterator[Delivery]:
     """The events API and its users."""
-    api = Delivery(stack, Pipeline(delivery_kit.DAG_ID, airflow))
+    api = Delivery(stack, Pipeline(delivery_world.DAG_ID, airflow))
     yield api
     api.close()
 
@@ -202,9 +202,9 @@ def events_api(stack: Stack, airflow: AirflowApi, all_partners: Partners) -> Ite
 @pytest.fixture(scope="module")
 def delivery(events_api: Delivery, airflow: AirflowApi) -> Iterator[Delivery]:
     """The same, with the delivery switched on: it runs every minute, and only while a module needs it."""
-    airflow.unpause(delivery_kit.DAG_ID)
+    airflow.unpause(delivery_world.DAG_ID)
     yield events_api
-    pause_when_idle(airflow, delivery_kit.DAG_ID)
+    pause_when_idle(airflow, delivery_world.DAG_ID)
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,11 @@ import pytest
 
 from local.stack.description import Stack
 from tests.e2e.conftest import NewDay, UseClients
-from tests.e2e.kit.archive import DAG_ID, Archive, key_of
-from tests.e2e.kit.inbox import Inbox
-from tests.e2e.kit.partners import TOKEN, Partners
-from tests.e2e.kit.pipeline import Pipeline
-from tests.e2e.kit.secrets import DEX_API, Secrets
+from tests.worlds.live.archive import DAG_ID, Archive, key_of
+from tests.worlds.live.inbox import Inbox
+from tests.worlds.live.partners import TOKEN, Partners
+from tests.worlds.live.pipeline import Pipeline
+from tests.worlds.live.secrets import DEX_API, Secrets
 
 NOTHING_TO_REPORT = 1007
 """The stubs answer ``[]`` for this client."""

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from local.stack.description import Stack
-from tests.e2e.kit.auction import ORDER_TASK, SUMMARY_TASK, Results, order_id, orders, ready
-from tests.e2e.kit.functions import Functions
-from tests.e2e.kit.inbox import Inbox
-from tests.e2e.kit.partners import Partners
-from tests.e2e.kit.pipeline import Ended, Pipeline
-from tests.e2e.kit.secrets import Secrets
+from tests.worlds.live.auction import ORDER_TASK, SUMMARY_TASK, Results, order_id, orders, ready
+from tests.worlds.live.functions import Functions
+from tests.worlds.live.inbox import Inbox
+from tests.worlds.live.partners import Partners
+from tests.worlds.live.pipeline import Ended, Pipeline
+from tests.worlds.live.secrets import Secrets
 
 SLACK = "/slack/services"
 REJECTED = [1, 2]

@@ -9,13 +9,13 @@ from typing import Any
 import psutil
 
 from local.stack.description import Stack
-from tests.e2e.kit.auction import NOT_YET, ORDER_TASK, WAIT_TASK, Results, order_id, orders, ready
-from tests.e2e.kit.functions import Functions
-from tests.e2e.kit.inbox import Inbox
-from tests.e2e.kit.pipeline import Pipeline
-from tests.e2e.kit.processes import another, lose_worker, running_tasks, standing_still
-from tests.e2e.kit.secrets import Secrets
-from tests.e2e.kit.waiting import wait_until
+from tests.worlds.live.auction import NOT_YET, ORDER_TASK, WAIT_TASK, Results, order_id, orders, ready
+from tests.worlds.live.functions import Functions
+from tests.worlds.live.inbox import Inbox
+from tests.worlds.live.pipeline import Pipeline
+from tests.worlds.live.processes import another, lose_worker, running_tasks, standing_still
+from tests.worlds.live.secrets import Secrets
+from tests.worlds.live.waiting import wait_until
 
 POLLS = 5
 HANDED_OVER = 20

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from local.stack.description import Stack
-from tests.e2e.kit.auction import (
+from tests.worlds.functions import AdHocFunction
+from tests.worlds.live.auction import (
     DAG_ID,
     ORDER_TASK,
     PAYLOAD,
@@ -21,11 +22,10 @@ from tests.e2e.kit.auction import (
     orders,
     ready,
 )
-from tests.e2e.kit.functions import Functions
-from tests.e2e.kit.inbox import Inbox
-from tests.e2e.kit.pipeline import Ended, Pipeline
-from tests.e2e.kit.waiting import wait_until
-from tests.worlds.functions import AdHocFunction
+from tests.worlds.live.functions import Functions
+from tests.worlds.live.inbox import Inbox
+from tests.worlds.live.pipeline import Ended, Pipeline
+from tests.worlds.live.waiting import wait_until
 
 SOUND, REJECTED, OLDER, UNKNOWN, MISSING, KILLED, PASSING, LASTING, OLDER_REJECTED = range(9)
 ATTEMPTS = 4

@@ -10,13 +10,13 @@ from itertools import pairwise
 import pytest
 
 from local.stack.description import Stack
-from tests.e2e.kit.auction import DAG_ID, NOT_YET, ORDER_TASK, SUMMARY_TASK, WAIT_TASK, Results, orders, ready
-from tests.e2e.kit.functions import Functions
-from tests.e2e.kit.inbox import Inbox
-from tests.e2e.kit.pipeline import Ended, Pipeline
-from tests.e2e.kit.secrets import Secrets
-from tests.e2e.kit.waiting import wait_until
 from tests.worlds.functions import AdHocFunction
+from tests.worlds.live.auction import DAG_ID, NOT_YET, ORDER_TASK, SUMMARY_TASK, WAIT_TASK, Results, orders, ready
+from tests.worlds.live.functions import Functions
+from tests.worlds.live.inbox import Inbox
+from tests.worlds.live.pipeline import Ended, Pipeline
+from tests.worlds.live.secrets import Secrets
+from tests.worlds.live.waiting import wait_until
 
 SHORT_WAIT_SECONDS = 4
 SHORTEST_PAUSE_SECONDS = 1.5

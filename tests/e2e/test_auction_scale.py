@@ -5,13 +5,13 @@ from __future__ import annotations
 import psutil
 
 from local.stack.description import Stack
-from tests.e2e.kit.auction import ORDER_TASK, Results, order_id, orders, ready
-from tests.e2e.kit.functions import Functions
-from tests.e2e.kit.inbox import Inbox
-from tests.e2e.kit.pipeline import Pipeline
-from tests.e2e.kit.processes import running_tasks
-from tests.e2e.kit.secrets import Secrets
-from tests.e2e.kit.waiting import wait_until
+from tests.worlds.live.auction import ORDER_TASK, Results, order_id, orders, ready
+from tests.worlds.live.functions import Functions
+from tests.worlds.live.inbox import Inbox
+from tests.worlds.live.pipeline import Pipeline
+from tests.worlds.live.processes import running_tasks
+from tests.worlds.live.secrets import Secrets
+from tests.worlds.live.waiting import wait_until
 
 TOTAL, GROUP = 1200, 50
 REJECTED = range(7, TOTAL, 150)

@@ -13,10 +13,10 @@ from zoneinfo import ZoneInfo
 from local.processes.layout import PROJECT_ROOT, clean_environment
 from local.stack.description import Stack
 from tests.e2e.conftest import UseClients
-from tests.e2e.kit.archive import DAG_ID, Archive, key_of
-from tests.e2e.kit.partners import Partners
-from tests.e2e.kit.pipeline import Pipeline
-from tests.e2e.kit.waiting import wait_until
+from tests.worlds.live.archive import DAG_ID, Archive, key_of
+from tests.worlds.live.partners import Partners
+from tests.worlds.live.pipeline import Pipeline
+from tests.worlds.live.waiting import wait_until
 
 NEW_YORK = ZoneInfo("America/New_York")
 FIRST = date(2025, 3, 6)

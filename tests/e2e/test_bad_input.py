@@ -13,12 +13,12 @@ import pytest
 from local.processes.supervisor import StackError
 from local.stack.description import Stack
 from tests.e2e.conftest import NewDay, UseClients
-from tests.e2e.kit.archive import Archive
-from tests.e2e.kit.inbox import Inbox
-from tests.e2e.kit.partners import TOKEN, Partners
-from tests.e2e.kit.pipeline import Pipeline
-from tests.e2e.kit.secrets import DEX_API, DEX_DB, PLANTED, Secrets
-from tests.e2e.kit.waiting import wait_until
+from tests.worlds.live.archive import Archive
+from tests.worlds.live.inbox import Inbox
+from tests.worlds.live.partners import TOKEN, Partners
+from tests.worlds.live.pipeline import Pipeline
+from tests.worlds.live.secrets import DEX_API, DEX_DB, PLANTED, Secrets
+from tests.worlds.live.waiting import wait_until
 
 CLIENTS = [1001, 1002]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 
-from tests.e2e.kit.inbox import Inbox
-from tests.e2e.kit.ingest import BATCHES, CLOSE_TASK, PLAN_TASK, POST_TASK, File, Ingest
-from tests.e2e.kit.partners import Partners
-from tests.e2e.kit.pipeline import Ended
+from tests.worlds.live.call_details import BATCHES, CLOSE_TASK, PLAN_TASK, POST_TASK, File, Ingest
+from tests.worlds.live.inbox import Inbox
+from tests.worlds.live.partners import Partners
+from tests.worlds.live.pipeline import Ended
 
 DEEP = "[" * 5_000 + "]" * 5_000
 HUGE = "9" * 5_000

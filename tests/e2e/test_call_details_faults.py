@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 from local.stack.description import Stack
-from tests.e2e.kit.inbox import Inbox
-from tests.e2e.kit.ingest import BATCHES, LOGIN, File, Ingest, lines
-from tests.e2e.kit.partners import Call, Partners, begun
-from tests.e2e.kit.secrets import Secrets
+from tests.worlds.live.call_details import BATCHES, LOGIN, File, Ingest, lines
+from tests.worlds.live.inbox import Inbox
+from tests.worlds.live.partners import Call, Partners, begun
+from tests.worlds.live.secrets import Secrets
 
 SIZE = 10
 LOGINS_DOWN = 4

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from local.stack.description import Stack
-from tests.e2e.kit.inbox import Inbox
-from tests.e2e.kit.ingest import Ingest, lines
-from tests.e2e.kit.partners import Partners
-from tests.e2e.kit.secrets import Secrets
-from tests.e2e.kit.waiting import wait_until
+from tests.worlds.live.call_details import Ingest, lines
+from tests.worlds.live.inbox import Inbox
+from tests.worlds.live.partners import Partners
+from tests.worlds.live.secrets import Secrets
+from tests.worlds.live.waiting import wait_until
 
 BATCHES_IN_FLIGHT = 4
 """Of one task, where four calls are allowed at once: it may make two of them, and two batches more wait for their

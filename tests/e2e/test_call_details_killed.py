@@ -12,12 +12,12 @@ import pytest
 
 from local.services.airflow import Executor
 from local.stack.description import Stack
-from tests.e2e.kit.ingest import BATCHES, POST_TASK, File, Ingest, lines
-from tests.e2e.kit.partners import Partners
-from tests.e2e.kit.pipeline import Ended
-from tests.e2e.kit.processes import another, another_log, running_tasks, standing_still
-from tests.e2e.kit.secrets import Secrets
-from tests.e2e.kit.waiting import wait_until
+from tests.worlds.live.call_details import BATCHES, POST_TASK, File, Ingest, lines
+from tests.worlds.live.partners import Partners
+from tests.worlds.live.pipeline import Ended
+from tests.worlds.live.processes import another, another_log, running_tasks, standing_still
+from tests.worlds.live.secrets import Secrets
+from tests.worlds.live.waiting import wait_until
 
 SIZE = 10
 IN_FLIGHT = 50

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 from local.stack.description import Stack
-from tests.e2e.kit.inbox import Inbox
-from tests.e2e.kit.ingest import BATCHES, Ingest, lines, most_at_once
-from tests.e2e.kit.partners import Partners
-from tests.e2e.kit.pipeline import Pipeline
-from tests.e2e.kit.secrets import Secrets
+from tests.worlds.live.call_details import BATCHES, Ingest, lines, most_at_once
+from tests.worlds.live.inbox import Inbox
+from tests.worlds.live.partners import Partners
+from tests.worlds.live.pipeline import Pipeline
+from tests.worlds.live.secrets import Secrets
 
 SIZE, REFUSED, LIMIT = 2, 30, 5
 AT_ONCE = 50

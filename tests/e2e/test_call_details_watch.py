@@ -11,10 +11,10 @@ import pytest
 
 from local.clients.airflow import AirflowApi
 from local.stack.description import Stack
-from tests.e2e.kit.ingest import BATCHES, CLOSE_TASK, PLAN_TASK, WATCH_DAG_ID, Ingest, lines
-from tests.e2e.kit.partners import Partners
-from tests.e2e.kit.secrets import Secrets
-from tests.e2e.kit.waiting import wait_until
+from tests.worlds.live.call_details import BATCHES, CLOSE_TASK, PLAN_TASK, WATCH_DAG_ID, Ingest, lines
+from tests.worlds.live.partners import Partners
+from tests.worlds.live.secrets import Secrets
+from tests.worlds.live.waiting import wait_until
 
 REFUSED = 7
 IN_FLIGHT = 50

@@ -9,11 +9,11 @@ import pytest
 
 from local.services.celery import WORKER_NAMES
 from local.stack.description import Stack
-from tests.e2e.kit.ingest import BATCHES, POST_TASK, Ingest, lines
-from tests.e2e.kit.partners import Partners
-from tests.e2e.kit.processes import lose, worker
-from tests.e2e.kit.secrets import Secrets
-from tests.e2e.kit.waiting import wait_until
+from tests.worlds.live.call_details import BATCHES, POST_TASK, Ingest, lines
+from tests.worlds.live.partners import Partners
+from tests.worlds.live.processes import lose, worker
+from tests.worlds.live.secrets import Secrets
+from tests.worlds.live.waiting import wait_until
 
 SIZE = 10
 

@@ -11,16 +11,16 @@ import pytest
 from local.services.celery import WORKER_NAMES
 from local.stack.description import Stack
 from tests.e2e.conftest import NewDay, UseClients
-from tests.e2e.kit.archive import Archive
-from tests.e2e.kit.auction import Results, orders, ready
-from tests.e2e.kit.delivery import DELIVER_TASK, Delivery
-from tests.e2e.kit.functions import Functions
-from tests.e2e.kit.ingest import BATCHES, POST_TASK, Ingest, lines
-from tests.e2e.kit.partners import Partners
-from tests.e2e.kit.pipeline import Pipeline
-from tests.e2e.kit.processes import lose, running_tasks, worker
-from tests.e2e.kit.secrets import Secrets
-from tests.e2e.kit.waiting import wait_until
+from tests.worlds.live.archive import Archive
+from tests.worlds.live.auction import Results, orders, ready
+from tests.worlds.live.call_details import BATCHES, POST_TASK, Ingest, lines
+from tests.worlds.live.delivery import DELIVER_TASK, Delivery
+from tests.worlds.live.functions import Functions
+from tests.worlds.live.partners import Partners
+from tests.worlds.live.pipeline import Pipeline
+from tests.worlds.live.processes import lose, running_tasks, worker
+from tests.worlds.live.secrets import Secrets
+from tests.worlds.live.waiting import wait_until
 
 CLIENTS = range(3001, 3025)
 ORDERS = 12

@@ -6,11 +6,11 @@ import time
 
 from include.delivery.models import SKEW_SECONDS
 from local.stack.description import Stack
-from tests.e2e.kit.delivery import DELIVER_TASK, Delivery
-from tests.e2e.kit.inbox import Inbox
-from tests.e2e.kit.partners import Partners
-from tests.e2e.kit.processes import running_tasks
-from tests.e2e.kit.waiting import wait_until
+from tests.worlds.live.delivery import DELIVER_TASK, Delivery
+from tests.worlds.live.inbox import Inbox
+from tests.worlds.live.partners import Partners
+from tests.worlds.live.processes import running_tasks
+from tests.worlds.live.waiting import wait_until
 
 SWEEP_SECONDS = 60
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.e2e.kit.delivery import Delivery, Owner
-from tests.e2e.kit.partners import Partners
-from tests.e2e.kit.waiting import wait_until
+from tests.worlds.live.delivery import Delivery, Owner
+from tests.worlds.live.partners import Partners
+from tests.worlds.live.waiting import wait_until
 
 
 def pending(delivery: Delivery, owner: Owner) -> list[str]:

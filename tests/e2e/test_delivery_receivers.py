@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from local.stack.description import Stack
-from tests.e2e.kit.delivery import Delivery
-from tests.e2e.kit.inbox import Inbox
-from tests.e2e.kit.partners import Partners
-from tests.e2e.kit.secrets import Secrets
+from tests.worlds.live.delivery import Delivery
+from tests.worlds.live.inbox import Inbox
+from tests.worlds.live.partners import Partners
+from tests.worlds.live.secrets import Secrets
 
 ATTEMPTS = 4
 

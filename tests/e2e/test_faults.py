@@ -11,10 +11,10 @@ import httpx
 
 from local.stack.description import Stack
 from tests.e2e.conftest import NewDay, UseClients
-from tests.e2e.kit.archive import DAG_ID, Archive
-from tests.e2e.kit.inbox import Inbox
-from tests.e2e.kit.partners import Partners, begun
-from tests.e2e.kit.pipeline import Pipeline
+from tests.worlds.live.archive import DAG_ID, Archive
+from tests.worlds.live.inbox import Inbox
+from tests.worlds.live.partners import Partners, begun
+from tests.worlds.live.pipeline import Pipeline
 
 RETRY_AFTER, SERVER_ERRORS, CUT, CUT_IN_BODY, SLOW, EXPIRED, SOUND = range(1001, 1008)
 

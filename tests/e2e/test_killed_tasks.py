@@ -8,13 +8,13 @@ import psutil
 
 from local.stack.description import Stack
 from tests.e2e.conftest import NewDay, UseClients
-from tests.e2e.kit.archive import DAG_ID, Archive, key_of
-from tests.e2e.kit.inbox import Inbox
-from tests.e2e.kit.partners import Partners
-from tests.e2e.kit.pipeline import Pipeline
-from tests.e2e.kit.processes import running_tasks
-from tests.e2e.kit.secrets import Secrets
-from tests.e2e.kit.waiting import wait_until
+from tests.worlds.live.archive import DAG_ID, Archive, key_of
+from tests.worlds.live.inbox import Inbox
+from tests.worlds.live.partners import Partners
+from tests.worlds.live.pipeline import Pipeline
+from tests.worlds.live.processes import running_tasks
+from tests.worlds.live.secrets import Secrets
+from tests.worlds.live.waiting import wait_until
 
 ATTEMPTS = 6
 

@@ -14,15 +14,15 @@ from local.partners.dex import TOKEN_PREFIX
 from local.processes.layout import parse_shell_exports
 from local.stack.description import Stack
 from tests.e2e.conftest import NewDay, UseClients
-from tests.e2e.kit.archive import Archive
-from tests.e2e.kit.auction import PAYLOAD, orders, ready
-from tests.e2e.kit.delivery import Delivery
-from tests.e2e.kit.functions import Functions
-from tests.e2e.kit.inbox import Inbox
-from tests.e2e.kit.ingest import BATCHES, Ingest, lines
-from tests.e2e.kit.partners import TOKEN, Partners
-from tests.e2e.kit.pipeline import Pipeline
-from tests.e2e.kit.secrets import DEX_API, PLANTED, SLACK, Secrets
+from tests.worlds.live.archive import Archive
+from tests.worlds.live.auction import PAYLOAD, orders, ready
+from tests.worlds.live.call_details import BATCHES, Ingest, lines
+from tests.worlds.live.delivery import Delivery
+from tests.worlds.live.functions import Functions
+from tests.worlds.live.inbox import Inbox
+from tests.worlds.live.partners import TOKEN, Partners
+from tests.worlds.live.pipeline import Pipeline
+from tests.worlds.live.secrets import DEX_API, PLANTED, SLACK, Secrets
 
 Text = tuple[str, str]
 """Where it was found, and what it says."""

@@ -14,10 +14,10 @@ from local.stack.description import Stack
 from ops.cli import main
 from ops.environment import Environment
 from tests.e2e.conftest import NewDay, UseClients
-from tests.e2e.kit.delivery import Delivery
-from tests.e2e.kit.ingest import Ingest, lines
-from tests.e2e.kit.partners import Partners
-from tests.e2e.kit.pipeline import Pipeline
+from tests.worlds.live.call_details import Ingest, lines
+from tests.worlds.live.delivery import Delivery
+from tests.worlds.live.partners import Partners
+from tests.worlds.live.pipeline import Pipeline
 
 Ops = Callable[..., tuple[int, dict[str, Any]]]
 

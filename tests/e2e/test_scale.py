@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from local.stack.description import Stack
 from tests.e2e.conftest import NewDay, UseClients
-from tests.e2e.kit.archive import Archive
-from tests.e2e.kit.partners import Partners
-from tests.e2e.kit.pipeline import Pipeline
-from tests.e2e.kit.secrets import Secrets
+from tests.worlds.live.archive import Archive
+from tests.worlds.live.partners import Partners
+from tests.worlds.live.pipeline import Pipeline
+from tests.worlds.live.secrets import Secrets
 
 CLIENTS = range(10_001, 11_201)
 

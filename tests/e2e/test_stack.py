@@ -10,7 +10,7 @@ import pytest
 from local.processes.supervisor import StackError
 from local.stack.control import StackOptions, running_stack
 from local.stack.description import Stack
-from tests.e2e.kit.processes import family
+from tests.worlds.live.processes import family
 
 
 def test_a_second_stack_in_the_same_directory_is_refused_and_harms_nothing(stack: Stack) -> None:

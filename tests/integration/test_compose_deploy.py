@@ -15,7 +15,7 @@ import yaml
 from local.compose.deploy import SECRETS
 from local.processes.layout import LOOPBACK, PROJECT_ROOT, PYTHON, PortRequest, choose_ports, clean_environment
 from local.services.emulator import aws_client, emulator_command
-from tests.e2e.kit.waiting import wait_until
+from tests.worlds.live.waiting import wait_until
 
 PASSWORDS = {name: f"made-up-{number}" for number, name in enumerate(SECRETS)}
 PUBLIC = "http://emulator.example"

@@ -15,7 +15,7 @@ from include.call_details.keys import idempotency_key
 from include.call_details.models import FileVersion, Plan
 from include.call_details.planner import Limits, make_plan
 from include.errors import InvalidFileError, StorageUnavailableError
-from tests.unit.call_details.reference import FILES, in_blocks, reference_records
+from tests.worlds.call_details_reference import FILES, in_blocks, reference_records
 
 FILE = FileVersion("bucket", "incoming/calls.txt", "etag")
 GZIP = FileVersion("bucket", "incoming/calls.txt.gz", "etag")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from include.call_details.content import STRAY_NULS, Text, read_text
 from include.errors import InvalidFileError
-from tests.unit.call_details.reference import in_blocks
+from tests.worlds.call_details_reference import in_blocks
 
 LINES = b"".join(b'{"call": %d}\n' % number for number in range(1_000))
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from include.call_details.content import ALWAYS_ALLOWED, MAX_RATIO, gunzip
 from include.errors import InvalidFileError
-from tests.unit.call_details.reference import in_blocks
+from tests.worlds.call_details_reference import in_blocks
 
 TEXT = b"".join(b'{"call": %d}\n' % number for number in range(20_000))
 PACKED = gzip.compress(TEXT)

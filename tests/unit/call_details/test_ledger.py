@@ -9,7 +9,7 @@ import pytest
 from include.call_details.ledger import read_chunks
 from include.call_details.models import MAX_BATCHES_PER_CHUNK, ChunkState, Settled
 from include.errors import AwsRefusedError, AwsUnavailableError, ClaimLostError, InvalidInputError, PipelineError
-from tests.unit.call_details.ledger_world import LEASE, LedgerWorld, accepted
+from tests.worlds.call_details_ledger import LEASE, LedgerWorld, accepted
 from tests.worlds.dynamodb import table_error
 
 

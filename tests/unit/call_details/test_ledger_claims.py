@@ -10,7 +10,7 @@ import pytest
 from include.call_details.ledger import MAX_PAUSE_SECONDS, read_chunks
 from include.call_details.models import Claim, Done, FileVersion, LeaseHeld, Terms, Unfinished
 from include.errors import AwsUnavailableError, ClaimLostError
-from tests.unit.call_details.ledger_world import FILE, LEASE, LedgerWorld, accepted
+from tests.worlds.call_details_ledger import FILE, LEASE, LedgerWorld, accepted
 from tests.worlds.dynamodb import table_error
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from include.call_details.models import Chunk, FileVersion, Plan
 from include.call_details.planner import Limits, make_plan
 from include.errors import InvalidFileError, InvalidInputError, StorageUnavailableError
-from tests.unit.call_details.reference import FILES, in_blocks, reference_texts
+from tests.worlds.call_details_reference import FILES, in_blocks, reference_texts
 
 FILE = FileVersion("bucket", "incoming/calls.txt", "etag")
 

@@ -23,8 +23,8 @@ from include.errors import (
     PipelineError,
     StorageUnavailableError,
 )
-from tests.unit.call_details.posting_world import CLAIM, PostingWorld, some_batch
 from tests.worlds.call_details import FakeCallDetails
+from tests.worlds.call_details_posting import CLAIM, PostingWorld, some_batch
 from tests.worlds.dynamodb import table_error
 from tests.worlds.s3 import s3_error
 

@@ -14,7 +14,7 @@ from include.call_details.ledger import LEASE_SECONDS, read_chunks
 from include.call_details.models import Chunk, ChunkState
 from include.call_details.poster import post_chunk, share_of
 from include.errors import ApiUnavailableError, ClaimLostError, FileChangedError, InvalidInputError
-from tests.unit.call_details.run_world import RunWorld
+from tests.worlds.call_details_run import RunWorld
 from tests.worlds.dynamodb import table_error
 
 BODY = b'{"a":1}\nplain\n[2]\n"x"\n5\n'

@@ -11,7 +11,7 @@ from include.call_details.keys import failed_key, idempotency_key, processed_key
 from include.call_details.ledger import LEASE_SECONDS
 from include.call_details.models import Done, FileOutcome
 from include.errors import ClaimLostError, FileChangedError, InvalidFileError, StorageUnavailableError
-from tests.unit.call_details.run_world import ENDED, RUN, RunWorld
+from tests.worlds.call_details_run import ENDED, RUN, RunWorld
 from tests.worlds.dynamodb import table_error
 from tests.worlds.s3 import s3_error
 

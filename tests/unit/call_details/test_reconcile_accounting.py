@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from include.call_details.models import ChunkState, FileOutcome, FileVersion, Plan, Receipt, Settled
 from include.call_details.planner import Limits, make_plan
 from include.call_details.reconcile import account
-from tests.unit.call_details.reference import in_blocks
+from tests.worlds.call_details_reference import in_blocks
 
 FILE = FileVersion("bucket", "incoming/calls.txt", "etag")
 STARTED = datetime(2026, 3, 8, 10, tzinfo=UTC)

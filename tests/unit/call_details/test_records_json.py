@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.call_details.records import is_json
-from tests.unit.call_details.json_texts import DAMAGED, INVALID, JSON_TEXTS, VALID, json_accepts
+from tests.worlds.json_texts import DAMAGED, INVALID, JSON_TEXTS, VALID, json_accepts
 
 
 @pytest.mark.parametrize("text", VALID, ids=lambda text: repr(text)[:30])

@@ -19,7 +19,7 @@ from include.call_details.records import (
     whole_lines,
 )
 from include.errors import InvalidFileError, StorageUnavailableError
-from tests.unit.call_details.reference import FILES, in_blocks, reference_texts
+from tests.worlds.call_details_reference import FILES, in_blocks, reference_texts
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 

@@ -6,60 +6,25 @@ import itertools
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from include.archive.ledger import Ledger
-from include.archive.manifests import Manifests
-from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result, read_response
-from include.archive.store import ArchiveStore
 from ops.evidence import Finding, Scope, Verification
+from tests.worlds.evidence import CLIENTS, FIRST, archive, save, summarize, three_days
 from tests.worlds.s3 import Version, VersionedBucket, s3_error
-
-FIRST = date(2026, 3, 1)
-CLIENTS = (1, 2, 3)
 
 
 class Killed(Exception):  # noqa: N818 - what happens to a process
     """The process is gone."""
 
 
-def archive(s3: VersionedBucket, run_id: str, day: date, answers: dict[int, bytes | None]) -> None:
-    """One run from its answers to its summary; None is a client that failed."""
-    summarize(s3, run_id, day, save(s3, day, answers))
-
-
-def save(s3: VersionedBucket, day: date, answers: dict[int, bytes | None]) -> tuple[ClientOutcome, ...]:
-    store = ArchiveStore(cast("Any", s3), s3.bucket)
-    return tuple(
-        ClientOutcome(client, Result.FAILED, error="refused")
-        if body is None
-        else store.save(client, day, read_response(body), force=True)
-        for client, body in answers.items()
-    )
-
-
-def summarize(s3: VersionedBucket, run_id: str, day: date, outcomes: tuple[ClientOutcome, ...]) -> None:
-    clients = tuple(Client(outcome.client_id, f"Client {outcome.client_id}") for outcome in outcomes)
-    document = Manifest(Plan(run_id, 0, day, True, 1, "", clients, ()), outcomes).to_document()
-    saved = Manifests(cast("Any", s3), s3.bucket).save_run(day, run_id, document)
-    Ledger(cast("Any", s3), s3.bucket).append(run_id, day.isoformat(), saved)
-    Manifests(cast("Any", s3), s3.bucket).merge_day(day, document, saved)
-
-
 def verify(s3: VersionedBucket, scope: Scope | None = None, checkpoint: Path | None = None) -> list[Finding]:
     return Verification(s3, s3.bucket, scope or Scope()).run(checkpoint)[0]
-
-
-def three_days(s3: VersionedBucket) -> None:
-    for number in range(3):
-        day = FIRST + timedelta(days=number)
-        archive(s3, f"run {number}", day, {client: b'{"client": %d}' % client for client in CLIENTS})
 
 
 @pytest.fixture

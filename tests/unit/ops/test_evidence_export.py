@@ -14,7 +14,7 @@ import pytest
 from ops.environment import Environment
 from ops.errors import OpsError
 from ops.evidence_export import check, export
-from tests.unit.ops.test_evidence import FIRST, archive, three_days
+from tests.worlds.evidence import FIRST, archive, three_days
 from tests.worlds.s3 import VersionedBucket
 
 LAST = FIRST + timedelta(days=2)

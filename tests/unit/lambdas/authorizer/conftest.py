@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import time_machine
 
-from tests.unit.lambdas.authorizer.checking import NOW
+from tests.worlds.authorizer import NOW
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lambdas.authorizer.signing_keys import KeysUnavailableError
-from tests.unit.lambdas.authorizer.checking import KEY, NOW, OTHER_KEY, signed
+from tests.worlds.authorizer import KEY, NOW, OTHER_KEY, signed
 from tests.worlds.tokens import HS256, FakeSecret, claims, forge, secrets_manager_error
 
 LoadHandler = Callable[..., ModuleType]

@@ -7,7 +7,7 @@ import pytest
 import time_machine
 
 from lambdas.authorizer.signing_keys import DeniedError, KeysUnavailableError
-from tests.unit.lambdas.authorizer.checking import KEY, NOW, OTHER_KEY, signed, subject, verifier
+from tests.worlds.authorizer import KEY, NOW, OTHER_KEY, signed, subject, verifier
 from tests.worlds.tokens import HS256, FakeSecret, claims, forge, secrets_manager_error
 
 

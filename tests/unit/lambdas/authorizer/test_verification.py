@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambdas.authorizer.signing_keys import DeniedError
-from tests.unit.lambdas.authorizer.checking import KEY, NOW, OTHER_KEY, reason, signed, subject, verifier, with_header
+from tests.worlds.authorizer import KEY, NOW, OTHER_KEY, reason, signed, subject, verifier, with_header
 from tests.worlds.tokens import HS256, FakeSecret, claims, forge
 
 

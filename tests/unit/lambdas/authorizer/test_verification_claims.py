@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lambdas.authorizer.verification import LEEWAY_SECONDS
-from tests.unit.lambdas.authorizer.checking import NOW, reason, signed, subject, written
+from tests.worlds.authorizer import NOW, reason, signed, subject, written
 
 
 @pytest.mark.parametrize("missing", ["sub", "exp", "iat", "aud"])

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.lambdas.events_api.calling import ENVIRONMENT, HANDLER, ID, Api
 from tests.worlds.events import MemoryEvents
+from tests.worlds.events_api import ENVIRONMENT, HANDLER, ID, Api
 from tests.worlds.sqs import FakeSqs
 
 

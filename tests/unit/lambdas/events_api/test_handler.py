@@ -11,7 +11,7 @@ from botocore.exceptions import ReadTimeoutError
 
 from lambdas.events_api.models import Status
 from lambdas.tools.openapi import events_document
-from tests.unit.lambdas.events_api.calling import ID, NEW, OF_ONE_EVENT, Api, lines
+from tests.worlds.events_api import ID, NEW, OF_ONE_EVENT, Api, lines
 from tests.worlds.sqs import QUEUE_URL
 
 Divert = Callable[[ModuleType], io.StringIO]

@@ -15,8 +15,8 @@ from lambdas.common.errors import ApiError, UnavailableError
 from lambdas.events_api.errors import StoreUnavailableError
 from lambdas.events_api.models import MAX_PAYLOAD_BYTES
 from lambdas.events_api.requests import MAX_BODY_BYTES
-from tests.unit.lambdas.api_documents import api_errors
-from tests.unit.lambdas.events_api.calling import ENVIRONMENT, GUARDED, HANDLER, ID, NEW, REQUEST_ID, Api, lines
+from tests.worlds.events_api import ENVIRONMENT, GUARDED, HANDLER, ID, NEW, REQUEST_ID, Api, lines
+from tests.worlds.openapi import api_errors
 
 LoadHandler = Callable[..., ModuleType]
 Divert = Callable[[ModuleType], io.StringIO]

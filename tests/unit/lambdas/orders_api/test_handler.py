@@ -18,8 +18,8 @@ import pytest
 
 from lambdas.orders_api.models import MAX_BODY_BYTES
 from lambdas.tools.openapi import orders_document
-from tests.unit.lambdas.api_documents import response_of
 from tests.worlds.dynamodb import FakeDynamoDB, Fault, Leave, dynamodb_error
+from tests.worlds.openapi import response_of
 
 LoadHandler = Callable[..., ModuleType]
 Divert = Callable[[ModuleType], io.StringIO]

@@ -21,10 +21,10 @@ from lambdas.events_api.models import NewEvent, Status
 from lambdas.events_api.requests import read_new_event
 from lambdas.events_api.responses import event_view, page_view
 from lambdas.tools.openapi import EVENTS_GATEWAY, NOT_DOCUMENTED, events_document
-from tests.unit.lambdas.api_documents import api_errors
-from tests.unit.lambdas.events_api.calling import ENVIRONMENT, HANDLER
 from tests.worlds.dynamodb import SECRET, event_item
 from tests.worlds.events import new_event
+from tests.worlds.events_api import ENVIRONMENT, HANDLER
+from tests.worlds.openapi import api_errors
 
 DOCUMENT = events_document()
 POST = DOCUMENT["paths"]["/events"]["post"]

@@ -14,7 +14,7 @@ from lambdas.common.errors import MethodNotAllowedError, NotFoundError, Unavaila
 from lambdas.orders_api.models import OrderRecord, parse, read_records
 from lambdas.tools.openapi import ORDERS_GATEWAY, orders_document
 from tests.packaging.template import gateway_responses
-from tests.unit.lambdas.api_documents import api_errors, response_of
+from tests.worlds.openapi import api_errors, response_of
 
 DOCUMENT = orders_document()
 POST = DOCUMENT["paths"]["/orders"]["post"]

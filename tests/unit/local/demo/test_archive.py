@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from local.demo.archive import prove
-from tests.unit.ops.test_evidence import three_days
+from tests.worlds.evidence import three_days
 from tests.worlds.s3 import VersionedBucket
 
 KEY = "trigger/2/2_trigger_20260302.json"

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from local.stack.description import Stack
-from tests.e2e.kit.secrets import DEX_API, Secrets
+from tests.worlds.live.secrets import DEX_API, Secrets
 
 TRIGGER = "/data-exchange/trigger"
 TOKEN = "/oauth2/token"

@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any
 
 from local.stack.description import Stack
-from tests.e2e.kit.bucket import Bucket, Version
+from tests.worlds.live.bucket import Bucket, Version
 
 DAG_ID = "dex_trigger_archive"
 

@@ -8,8 +8,8 @@ from collections import Counter
 from typing import Any
 
 from local.stack.description import Stack
-from tests.e2e.kit.bucket import Bucket
-from tests.e2e.kit.pipeline import Pipeline
+from tests.worlds.live.bucket import Bucket
+from tests.worlds.live.pipeline import Pipeline
 
 DAG_ID = "energy_auction"
 WAIT_TASK, ORDER_TASK, SUMMARY_TASK = "wait_for_results", "process_order", "summarize"

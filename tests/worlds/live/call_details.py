@@ -14,11 +14,11 @@ from itertools import accumulate, batched
 from typing import Any
 
 from local.stack.description import Stack
-from tests.e2e.kit.bucket import Bucket
-from tests.e2e.kit.partners import Call, Partners, begun
-from tests.e2e.kit.pipeline import Pipeline
-from tests.e2e.kit.waiting import wait_until
-from tests.unit.call_details.reference import reference_records
+from tests.worlds.call_details_reference import reference_records
+from tests.worlds.live.bucket import Bucket
+from tests.worlds.live.partners import Call, Partners, begun
+from tests.worlds.live.pipeline import Pipeline
+from tests.worlds.live.waiting import wait_until
 
 DAG_ID, WATCH_DAG_ID, REPLAY_DAG_ID = "call_details_ingest", "call_details_watch", "call_details_replay"
 PLAN_TASK, POST_TASK, CLOSE_TASK = "plan", "post_chunk", "reconcile"

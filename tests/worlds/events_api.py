@@ -9,8 +9,8 @@ from typing import Any
 import jsonschema
 
 from lambdas.tools.openapi import events_document
-from tests.unit.lambdas.api_documents import response_of
 from tests.worlds.events import MemoryEvents
+from tests.worlds.openapi import response_of
 from tests.worlds.sqs import QUEUE_URL, FakeSqs
 
 HANDLER = "lambdas.events_api.handler"

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from local.clients.airflow import AirflowApi
-from tests.e2e.kit.waiting import wait_until
+from tests.worlds.live.waiting import wait_until
 
 POLL_SECONDS = 0.5
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from local.clients.inbox import receive_alerts, slack_messages
 from local.stack.description import Stack
-from tests.e2e.kit.waiting import wait_until
+from tests.worlds.live.waiting import wait_until
 
 
 class Inbox:

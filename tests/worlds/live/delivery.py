@@ -15,9 +15,9 @@ from lambdas.events_api.store import EventStore
 from lambdas.tools.api_keys import KeyTable
 from lambdas.tools.subscriptions import SubscriptionTable
 from local.stack.description import Stack
-from tests.e2e.kit.auction import PAYLOAD
-from tests.e2e.kit.pipeline import Pipeline
-from tests.e2e.kit.waiting import wait_until
+from tests.worlds.live.auction import PAYLOAD
+from tests.worlds.live.pipeline import Pipeline
+from tests.worlds.live.waiting import wait_until
 
 DAG_ID, SELECT_TASK, DELIVER_TASK = "event_delivery", "select_due", "deliver"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from hypothesis import strategies as st
 
 from include.call_details.content import STRAY_NULS
-from tests.unit.call_details.json_texts import JSON_TEXTS, json_accepts
+from tests.worlds.json_texts import JSON_TEXTS, json_accepts
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 

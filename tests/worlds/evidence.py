@@ -1,0 +1,44 @@
+"""An archive with its manifests and ledger, made by the product's own steps from answers that a test names."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any, cast
+
+from include.archive.ledger import Ledger
+from include.archive.manifests import Manifests
+from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result, read_response
+from include.archive.store import ArchiveStore
+from tests.worlds.s3 import VersionedBucket
+
+FIRST = date(2026, 3, 1)
+CLIENTS = (1, 2, 3)
+
+
+def archive(s3: VersionedBucket, run_id: str, day: date, answers: dict[int, bytes | None]) -> None:
+    """One run from its answers to its summary; None is a client that failed."""
+    summarize(s3, run_id, day, save(s3, day, answers))
+
+
+def save(s3: VersionedBucket, day: date, answers: dict[int, bytes | None]) -> tuple[ClientOutcome, ...]:
+    store = ArchiveStore(cast("Any", s3), s3.bucket)
+    return tuple(
+        ClientOutcome(client, Result.FAILED, error="refused")
+        if body is None
+        else store.save(client, day, read_response(body), force=True)
+        for client, body in answers.items()
+    )
+
+
+def summarize(s3: VersionedBucket, run_id: str, day: date, outcomes: tuple[ClientOutcome, ...]) -> None:
+    clients = tuple(Client(outcome.client_id, f"Client {outcome.client_id}") for outcome in outcomes)
+    document = Manifest(Plan(run_id, 0, day, True, 1, "", clients, ()), outcomes).to_document()
+    saved = Manifests(cast("Any", s3), s3.bucket).save_run(day, run_id, document)
+    Ledger(cast("Any", s3), s3.bucket).append(run_id, day.isoformat(), saved)
+    Manifests(cast("Any", s3), s3.bucket).merge_day(day, document, saved)
+
+
+def three_days(s3: VersionedBucket) -> None:
+    for number in range(3):
+        day = FIRST + timedelta(days=number)
+        archive(s3, f"run {number}", day, {client: b'{"client": %d}' % client for client in CLIENTS})
