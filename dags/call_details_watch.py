@@ -29,19 +29,15 @@ continues nor ends, and a round that is older than three hours fails, with an al
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import pendulum
 from airflow.sdk import dag, get_current_context, task
 
 from airflow_ext.defaults import WATCH_DEFAULTS
-from airflow_ext.ids import CALL_DETAILS_INGEST, CALL_DETAILS_WATCH, Tag
+from airflow_ext.ids import CALL_DETAILS_WATCH, Tag
 from airflow_ext.notifications.failure_callback import alert_unreported_failure
 from airflow_ext.operators.dropped_files import DroppedFileSensor
 from airflow_ext.operators.start_run import StartRunOperator
-
-if TYPE_CHECKING:
-    from airflow_ext.tasks.call_details_watch import Start
 
 
 @dag(
@@ -61,20 +57,15 @@ def call_details_watch() -> None:
     wait_for_file = DroppedFileSensor(task_id="wait_for_file", poke_interval=5, timeout=600)
 
     @task
-    def claim_files() -> list[Start]:
+    def claim_files() -> list[int]:
         from airflow_ext.tasks import call_details_watch as tasks
 
         return tasks.claim_files(get_current_context())
 
     claimed = claim_files()
-    start_ingest = StartRunOperator.partial(
-        task_id="start_ingest",
-        trigger_dag_id=CALL_DETAILS_INGEST,
-        # Its default is the present time, and two runs of one time are taken for the same.
-        logical_date=None,
-        skip_when_already_exists=True,
-        map_index_template="{{ task.label }}",
-    ).expand_kwargs(claimed)
+    start_ingest = StartRunOperator.partial(task_id="start_ingest", map_index_template="{{ task.label }}").expand(
+        index=claimed
+    )
 
     wait_for_file >> claimed >> start_ingest
 

@@ -8,6 +8,7 @@ They are the same whoever makes them, and however often::
     failed/<etag>/<name>                        cannot be read
     receipts/<key>.<etag>.json                  what became of each record
     plans/<key>.<etag>/<round>.json             how it was cut; expires
+    plans/rounds/<run>.json                     which runs a round of the watcher starts; expires
     dead-letter/<key>/<batch>.json              the request body of a batch that could not be delivered
 
 ``<key>`` is the key under which the file was dropped, with its ``incoming/``; ``<name>`` is without. Of a file that
@@ -112,6 +113,11 @@ def receipt_key(file: FileVersion) -> str:
 def plan_key(file: FileVersion, posting_round: int) -> str:
     """Where the plan lies by which a file version is posted for the ``posting_round``-th time."""
     return _fit("plans/", file.key, f".{file.etag}/{posting_round:06d}.json")
+
+
+def round_key(watch_run_id: str) -> str:
+    """Where a round of the watcher keeps which runs it starts."""
+    return _fit("plans/rounds/", watch_run_id, ".json")
 
 
 def dead_letter_key(file: FileVersion, batch: int) -> str:

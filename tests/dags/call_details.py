@@ -45,9 +45,10 @@ def replay_run(*, limit: int = 100, dry_run: bool = False) -> FakeRun:
 
 
 def claim_files(run: FakeRun, *, try_number: int = 1) -> list[call_details_watch.Start]:
-    """The watcher's second task."""
+    """The watcher's second task, and the runs that it lists for the third."""
     with run.task("claim_files", try_number=try_number) as context:
-        return call_details_watch.claim_files(context)
+        indexes = call_details_watch.claim_files(context)
+        return [call_details_watch.read_start(context, index) for index in indexes]
 
 
 def plan(run: FakeRun) -> list[int]:

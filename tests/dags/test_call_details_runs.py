@@ -11,7 +11,7 @@ from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
 
 from include.call_details.keys import idempotency_key, run_id
 from include.call_details.models import FileVersion
-from tests.dags.runs import run_dag, states
+from tests.dags.runs import kept_by_airflow, run_dag, states
 from tests.worlds.call_details import CallDetailsWorld
 from tests.worlds.s3 import BUCKET
 
@@ -117,6 +117,9 @@ def test_watcher_starts_a_run_for_each_file_and_none_twice(world: CallDetailsWor
     assert keys == [file.key for file in files], "a key that looks like a template is no template"
     names = {ti.rendered_map_index for ti in dag_run.get_task_instances() if ti.map_index >= 0}
     assert names == {file.key[-250:] for file in files}, "Airflow's table takes no more"
+    xcoms = [text for name, text in kept_by_airflow(dag_run).items() if name.startswith("XCom")]
+    assert xcoms
+    assert not any("7 * 7" in text for text in xcoms), "Airflow's database may refuse a key, and with it all runs"
     drop(world)
     again = run_dag("call_details_watch")
     assert states(again)["start_ingest", 0] == "skipped"

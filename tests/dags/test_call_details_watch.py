@@ -48,7 +48,8 @@ def refuse(world: CallDetailsWorld, key: str) -> None:
 def test_each_file_gets_a_run_of_its_name(world: CallDetailsWorld) -> None:
     files = drop(world, *KEYS)
     assert claim_files(watch_run()) == [start_of(file) for file in files]
-    assert world.s3.present() == sorted(map(processing_key, files))
+    assert world.s3.present("incoming/") == []
+    assert world.s3.present("processing/") == sorted(map(processing_key, files))
     counts = {"FailedRuns": 0.0, "TakenFiles": 2.0, "LeftFiles": 0.0, "ScheduledRuns": 1.0}
     assert world.metrics == [("call_details_watch", counts)]
 

@@ -14,9 +14,9 @@ from airflow_ext.notifications.failure_callback import record_failure
 from airflow_ext.outside import outside
 from airflow_ext.tasks.call_details_clients import CallDetailsClients
 from include.call_details.alerts import beside_alert, left_alert
-from include.call_details.keys import run_id
+from include.call_details.keys import round_key, run_id
 from include.call_details.watcher import MAX_FILES, Intake, LeftFiles
-from include.errors import FilesLeftError, PipelineError
+from include.errors import FileChangedError, FilesLeftError, PipelineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from include.call_details.watcher import LeftFile, Taken
 
 Start = dict[str, Any]
-"""A run to start: arguments of :class:`~airflow_ext.operators.start_run.StartRunOperator`."""
+"""A run to start: arguments of Airflow's operator that triggers runs."""
 
 _IDS_OF_A_REQUEST = 40
 """Run ids go into the request's URL."""
@@ -48,11 +48,12 @@ class _Run(Enum):
     ENDED = auto()
 
 
-def claim_files(context: Context) -> list[Start]:
+def claim_files(context: Context) -> list[int]:
     """Take in what was dropped, and what an earlier round took in without starting its run.
 
     Returns:
-        the runs to start, or to start again because their files were dropped again; at most some 200.
+        indexes of the runs to start, or to start again because their files were dropped again; at most some 200.
+        The runs are in S3: a key that Airflow's database refuses must not keep the others from their runs.
 
     Raises:
         FilesLeftError: there are only files that cannot be taken in, and the task has a retry left: the retry's delay
@@ -70,7 +71,23 @@ def claim_files(context: Context) -> list[Start]:
         if taken.left and not starts and context["ti"].try_number <= context["ti"].max_tries:
             reasons = "; ".join(left.reason for left in taken.left[:_SHOWN])
             raise FilesLeftError(f"{len(taken.left)} files stay where they were dropped: {reasons}")
-        return starts
+        if starts:
+            clients.store.write_json(round_key(context["dag_run"].run_id), starts)
+        return list(range(len(starts)))
+
+
+def read_start(context: Context, index: int) -> Start:
+    """One of the runs that :func:`claim_files` returned the indexes of.
+
+    Raises:
+        FileChangedError: the round's list is gone; the next round starts the runs that are missing.
+    """
+    clients = CallDetailsClients()
+    key = round_key(context["dag_run"].run_id)
+    starts: list[Start] | None = clients.store.read_json(key)
+    if starts is None:
+        raise FileChangedError(f"s3://{clients.bucket}/{key} is gone: clear the task 'claim_files'")
+    return starts[index]
 
 
 def _starts(taken: Taken, intake: Intake, ti: RuntimeTaskInstanceProtocol) -> list[Start]:
