@@ -1,12 +1,14 @@
 """`python -m local.compose.env`: make the secrets that docker-compose.yaml asks for.
 
 They are random, and go into `.env`, which Docker Compose reads by itself and git ignores. Needs nothing but Python.
+Checks as well that the containers, whose user is another, can read the folders that they mount.
 """
 
 from __future__ import annotations
 
 import argparse
 import secrets
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,13 +33,26 @@ def make_variables() -> dict[str, str]:
     }
 
 
+MOUNTED = ("dags", "plugins", "include")
+
+
+def unreadable(project: Path) -> list[Path]:
+    """Files and folders that the containers mount and only their owner may read, as a checkout under umask 077 has."""
+    found = []
+    for path in (each for name in MOUNTED for each in (project / name, *(project / name).rglob("*"))):
+        needed = stat.S_IROTH | (stat.S_IXOTH if path.is_dir() else 0)
+        if path.stat().st_mode & needed != needed and path.name != "__pycache__":
+            found.append(path)
+    return found
+
+
 def _password_of_four_kinds() -> str:
     """SQL Server refuses passwords without capitals, small letters, digits or other characters."""
     return f"{secrets.token_urlsafe(24)}-Aa1"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the file; returns 0, or 1 if there is one, which then stays as it is."""
+    """Write the file; returns 0, or 1 if there is one, which then stays as it is, or if a folder cannot be mounted."""
     parser = argparse.ArgumentParser(prog="python -m local.compose.env", description=__doc__)
     parser.add_argument(
         "--out",
@@ -45,7 +60,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=PROJECT_ROOT / ".env",
         help="file to write (default: .env beside docker-compose.yaml)",
     )
-    path: Path = parser.parse_args(argv).out
+    parser.add_argument("--project", type=Path, default=PROJECT_ROOT, help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    path: Path = options.out
+    if closed := unreadable(options.project):
+        print(
+            f"error: the containers' user could not read {closed[0]} and {len(closed) - 1} more, and Airflow would have "
+            f"no DAGs: run 'chmod -R go+rX {' '.join(MOUNTED)}' in {options.project}, and try again",
+            file=sys.stderr,
+        )
+        return 1
     if path.exists():
         print(
             f"error: {path} exists, and databases may have been made with its passwords. To have new ones: "

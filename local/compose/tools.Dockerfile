@@ -1,4 +1,4 @@
-# The AWS emulator, the deployment, the partner stubs and the seeding of SQL Server: one image, four commands.
+# The AWS emulator, the deployment, the partner stubs, the seeding of SQL Server, and the command lines for people.
 FROM python:3.12-slim-bookworm
 
 # `sam build` calls make for every function.
@@ -9,10 +9,14 @@ COPY requirements requirements
 RUN python -m venv .venv-aws \
     && .venv-aws/bin/pip install --no-cache-dir --requirement requirements/emulator.txt \
     && pip install --no-cache-dir --constraint requirements/local.txt \
-    boto3 msgspec psutil pydantic PyJWT pymssql standardwebhooks starlette uvicorn
+    aiohttp boto3 httpx msgspec psutil pydantic PyJWT pymssql rich standardwebhooks starlette uvicorn
 COPY infra infra
 COPY lambdas lambdas
 COPY local local
-RUN useradd --create-home pipelines
+# With the functions' libraries: a start needs no package index.
+RUN python -m local.compose.deploy --build-only --build-dir build
+COPY include include
+COPY ops ops
+RUN useradd --create-home pipelines && install --directory --owner pipelines .local
 USER pipelines
 ENV PYTHONUNBUFFERED=1 TMPDIR=/tmp

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import httpx
 import pytest
 import yaml
 
-from local.compose.deploy import SECRETS
+from local.compose.deploy import SECRETS, main
 from local.processes.layout import LOOPBACK, PROJECT_ROOT, PYTHON, PortRequest, choose_ports, clean_environment
 from local.services.emulator import aws_client, emulator_command
 from tests.worlds.live.waiting import wait_until
@@ -22,11 +23,10 @@ PUBLIC = "http://emulator.example"
 TWO_DEPLOYMENTS_SECONDS = 300
 
 
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An emulator where nothing is deployed yet: its APIs can be called in one account only."""
-    port = choose_ports([PortRequest("aws", "--aws-port", "AWS_PORT")])["aws"]
-    command = emulator_command(port, tmp_path_factory.mktemp("emulator"))
+@contextmanager
+def emulator(port: int, scratch: Path) -> Iterator[str]:
+    """An emulator with nothing in it."""
+    command = emulator_command(port, scratch)
     process = subprocess.Popen(list(map(str, command.arguments)), env=dict(command.environment))
     url = f"http://{LOOPBACK}:{port}"
     try:
@@ -37,6 +37,22 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.wait()
 
 
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An emulator where nothing is deployed yet: its APIs can be called in one account only."""
+    port = choose_ports([PortRequest("aws", "--aws-port", "AWS_PORT")])["aws"]
+    with emulator(port, tmp_path_factory.mktemp("emulator")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The functions, built as the image builds them."""
+    directory = tmp_path_factory.mktemp("image") / "build"
+    assert main(["--build-only", "--build-dir", str(directory)]) == 0
+    return directory
+
+
 def answers(url: str) -> bool:
     try:
         return httpx.get(url).is_success
@@ -44,18 +60,22 @@ def answers(url: str) -> bool:
         return False
 
 
-def deploy(endpoint: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """The service's own command, with addresses that exist here."""
+def command(endpoint: str, build: Path) -> list[str]:
+    """The service's own command, with addresses and places that exist here."""
     service = yaml.safe_load((PROJECT_ROOT / "docker-compose.yaml").read_text())["services"]["deploy"]
     python, *arguments = service["command"]
     assert python == "python"
-    there = {"--endpoint-url": endpoint, "--public-endpoint-url": PUBLIC}
-    command = [PYTHON]
-    for argument in arguments:
-        name, _, value = argument.partition("=")
-        command.append(f"{name}={there.get(name, value)}" if value else argument)
+    assert "--stay" in arguments
+    there = {"--endpoint-url": endpoint, "--public-endpoint-url": PUBLIC, "--build-dir": str(build)}
+    pairs = [argument.partition("=") for argument in arguments]
+    return [str(PYTHON), *(f"{name}={there.get(name, value)}" if equals else name for name, equals, value in pairs)]
+
+
+def deploy(endpoint: str, build: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """One deployment: without staying."""
+    once = [argument for argument in command(endpoint, build) if argument != "--stay"]
     environment = clean_environment() | variables
-    return subprocess.run(command, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(once, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 def secret(endpoint: str, name: str) -> dict[str, Any]:
@@ -66,8 +86,8 @@ def secret(endpoint: str, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(TWO_DEPLOYMENTS_SECONDS)
-def test_it_deploys_and_may_be_run_again(endpoint: str) -> None:
-    first, second = (deploy(endpoint, **PASSWORDS) for _ in range(2))
+def test_it_deploys_and_may_be_run_again(endpoint: str, build: Path) -> None:
+    first, second = (deploy(endpoint, build, **PASSWORDS) for _ in range(2))
 
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
     deployed = json.loads(first.stdout)
@@ -97,13 +117,38 @@ def test_it_deploys_and_may_be_run_again(endpoint: str) -> None:
     assert not any(value in run.stdout + run.stderr for run in (first, second) for value in PASSWORDS.values())
 
 
-def test_without_a_secret_it_says_which_and_does_nothing() -> None:
-    ended = deploy("http://127.0.0.1:1", **(PASSWORDS | {"DEX_CLIENT_SECRET": ""}))
+@pytest.mark.timeout(TWO_DEPLOYMENTS_SECONDS)
+def test_what_stays_deploys_again_when_the_emulator_has_lost_everything(build: Path, tmp_path: Path) -> None:
+    port = choose_ports([PortRequest("aws", "--aws-port", "AWS_PORT")])["aws"]
+    stack_file = tmp_path / "state" / "stack.json"
+    with emulator(port, tmp_path / "first") as url:
+        arguments = [*command(url, build), "--state-directory", str(stack_file.parent)]
+        process = subprocess.Popen(arguments, cwd=PROJECT_ROOT, env=clean_environment() | PASSWORDS)
+        try:
+            wait_until(stack_file.exists, what="the first deployment", timeout=120)
+        except AssertionError:
+            process.kill()
+            raise
+    try:
+        wait_until(lambda: not stack_file.exists(), what="the look at an emulator that is gone")
+        with emulator(port, tmp_path / "second") as url:
+            wait_until(stack_file.exists, what="the second deployment", timeout=120)
+            stack = json.loads(stack_file.read_text())
+            assert secret(url, "airflow/variables/settings")["archive_bucket"] == stack["archive_bucket"]
+            assert stack["airflow_token_url"] == "http://api-server:8080/auth/token"
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_without_a_secret_it_says_which_and_does_nothing(build: Path) -> None:
+    ended = deploy("http://127.0.0.1:1", build, **(PASSWORDS | {"DEX_CLIENT_SECRET": ""}))
     assert ended.returncode == 2
     assert "not in the environment: DEX_CLIENT_SECRET" in ended.stderr
 
 
 def test_a_step_that_fails_is_named(tmp_path: Path) -> None:
-    ended = deploy("http://127.0.0.1:1", **PASSWORDS, PATH=str(tmp_path))
+    ended = deploy("http://127.0.0.1:1", tmp_path / "build", **PASSWORDS, PATH=str(tmp_path))
     assert ended.returncode == 1
     assert "error: 'build' failed" in ended.stderr

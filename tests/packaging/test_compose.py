@@ -20,7 +20,7 @@ from local.services.emulator import emulator_command
 
 Service = dict[str, Any]
 
-ONE_SHOT = {"deploy", "seed", "migrate"}
+ONE_SHOT = {"seed", "migrate"}
 PROJECT = "/opt/pipelines"
 MAKE_SECRETS = "python3.12 -m local.compose.env"
 SECRET = re.compile(r"\$\{(\w+):\?([^}]*)\}")
@@ -147,7 +147,12 @@ def test_without_secrets_the_client_says_how_to_make_them(root: Path, tmp_path: 
 
 
 def test_secrets_are_given_only_to_who_needs_them(services: dict[str, Service]) -> None:
-    assert set(services["deploy"]["environment"]) == set(DEPLOY_SECRETS)
+    of_aws = {"AWS_ENDPOINT_URL": "http://emulator:4566"} | dict.fromkeys(
+        ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "test"
+    )
+    told = services["deploy"]["environment"]
+    assert {name for name in told if not name.startswith("AWS_")} == set(DEPLOY_SECRETS)
+    assert of_aws.items() <= told.items()
     assert set(services["seed"]["environment"]) == {"SQL_ADMIN_PASSWORD", "SQL_READER_PASSWORD"}
 
 
@@ -177,12 +182,29 @@ def test_everything_waits_for_what_it_needs(services: dict[str, Service], airflo
         assert set(airflow[name]["depends_on"]) == {"migrate", "redis", "deploy", "seed"}
 
 
+def test_an_image_is_built_once_and_never_asked_of_a_registry(services: dict[str, Service]) -> None:
+    for image, builder in (("pipelines-airflow", "migrate"), ("pipelines-tools", "emulator")):
+        users = {name: service for name, service in services.items() if service["image"] == image}
+        assert [name for name, service in users.items() if "build" in service] == [builder]
+        assert {service["pull_policy"] for service in users.values()} == {"never"}
+
+
+def test_logs_cannot_fill_the_disk(services: dict[str, Service]) -> None:
+    for service in services.values():
+        assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}
+
+
+def test_no_check_of_health_starts_an_airflow(services: dict[str, Service]) -> None:
+    checks = [str(service["healthcheck"]["test"]) for service in services.values() if "healthcheck" in service]
+    assert not [check for check in checks if "airflow " in check or "celery_executor" in check]
+
+
 def test_images_have_the_versions_that_are_pinned(root: Path, services: dict[str, Service]) -> None:
     pins = dict(
         line.split("==") for line in (root / "requirements" / "local.txt").read_text().splitlines() if "==" in line
     )
     python = (root / ".python-version").read_text().strip()
-    airflow_image = (root / services["scheduler"]["build"]["dockerfile"]).read_text()
+    airflow_image = (root / services["migrate"]["build"]["dockerfile"]).read_text()
     version = pins["apache-airflow"]
     assert f"FROM apache/airflow:{version}-python{python}\n" in airflow_image
     assert f'"apache-airflow=={version}"' in airflow_image

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
-from local.compose.env import main, make_variables
+from local.compose.env import MOUNTED, main, make_variables
 
 
 def test_secrets_are_new_each_time_and_need_no_quoting() -> None:
@@ -39,3 +39,20 @@ def test_the_file_is_for_its_owner_only_and_is_never_replaced(
     said = capsys.readouterr()
     assert "docker compose down --volumes" in said.err
     assert not any(line.split("=", 1)[1] in said.out + said.err for line in written.splitlines())
+
+
+def test_folders_that_the_containers_could_not_read_are_named_and_no_secret_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in MOUNTED:
+        (tmp_path / name).mkdir(mode=0o755)
+    closed = tmp_path / "dags" / "a.py"
+    closed.touch(mode=0o600)
+    file = tmp_path / ".env"
+    assert main(["--out", str(file), "--project", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert str(closed) in said
+    assert "chmod -R go+rX dags plugins include" in said
+    assert not file.exists()
+    closed.chmod(0o644)
+    assert main(["--out", str(file), "--project", str(tmp_path)]) == 0
