@@ -65,8 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     path: Path = options.out
     if closed := unreadable(options.project):
         print(
-            f"error: the containers' user could not read {closed[0]} and {len(closed) - 1} more, and Airflow would have "
-            f"no DAGs: run 'chmod -R go+rX {' '.join(MOUNTED)}' in {options.project}, and try again",
+            f"error: the containers' user could not read {closed[0]} and {len(closed) - 1} more, so there would be no "
+            f"DAGs: run 'chmod -R go+rX {' '.join(MOUNTED)}' in {options.project}, and try again",
             file=sys.stderr,
         )
         return 1
