@@ -23,6 +23,7 @@ from benchmarks.parsing import measure_parsing
 from benchmarks.planning import measure_planning
 from benchmarks.report import RESULTS, part_table, write_results
 from benchmarks.results import Part
+from benchmarks.small_files import measure_small_files
 from benchmarks.throughput import measure_throughput
 from local.processes.layout import PROJECT_ROOT, PortError
 from local.processes.supervisor import StackError
@@ -56,6 +57,10 @@ _PARTS: dict[str, tuple[str, Callable[[Bench, argparse.Namespace], Part]]] = {
     "ingest": (
         "ingest",
         lambda bench, options: measure_ingest(bench, records=options.records, latency_ms=50.0, repeat=options.repeat),
+    ),
+    "small_files": (
+        "small_files",
+        lambda bench, options: measure_small_files(bench, files=options.files, latency_ms=50.0, repeat=options.repeat),
     ),
     "delivery": (
         "event_delivery",
@@ -133,6 +138,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--records", type=int, default=1_000_000, metavar="N",
         help="ingest: records of the file; another one has ten times as many (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--files", type=int, default=300, metavar="N",
+        help="small_files: files that are dropped at once (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--events", type=int, default=10_000, metavar="N",

@@ -200,6 +200,8 @@ class Limits:
         max_batch_bytes: a batch is built in memory, as JSON. What begins among lines that are only counted is not
             measured, so a batch may have up to six times ``counted_bytes`` more: 128 MiB in all.
         counted_bytes: of so many bytes of lines at once may the records be counted without looking at each.
+        part_bytes: lines that a chunk may end among are divided into parts of about so many, and looked at one by one
+            only where it does.
     """
 
     # A task takes a second to start: so many bytes take the API several.
@@ -210,6 +212,7 @@ class Limits:
     max_chunk_batches: int = MAX_BATCHES_PER_CHUNK
     max_batch_bytes: int = 98 * 1024 * 1024
     counted_bytes: int = 5 * 1024 * 1024
+    part_bytes: int = 64 * 1024
 
     def grown(self, size: int, records_per_batch: int) -> Limits:
         """Chunks of about the same size for a file of ``size`` bytes, and large enough to be at most ``max_chunks``."""
@@ -265,7 +268,7 @@ def make_plan(
     text = read_text(exactly(blocks, size), key=file.key, size=size)
     text_bytes = invalid = 0
     for piece in whole_lines(text.blocks):
-        invalid += count_invalid_bytes(piece.data)
+        invalid += count_invalid_bytes(piece)
         text_bytes = piece.stop
         cutter.take(piece)
     chunks = cutter.finish(text_bytes)
@@ -317,7 +320,7 @@ class _Cutter:
         records = self.records + count_records(piece)
         most = self._limits.chunk_batches * self._records_per_batch
         no_end = piece.stop - self._start < self._limits.chunk_bytes and records - self._before < most
-        if no_end and len(piece.data) <= self._limits.counted_bytes:
+        if no_end and len(piece) <= self._limits.counted_bytes:
             batch_ends = records // self._records_per_batch > self.records // self._records_per_batch
             self.records = records
             if batch_ends:
@@ -325,6 +328,14 @@ class _Cutter:
             else:
                 self._weigh(most_bytes(b"".join(texts_of(piece))))
             return
+        first, *others = piece.parts(self._limits.part_bytes)
+        if others:
+            for part in (first, *others):
+                self.take(part)
+        else:
+            self._take_lines(piece)
+
+    def _take_lines(self, piece: Piece) -> None:
         stop = piece.start
         for line in piece.data.split(b"\n"):
             stop += len(line) + 1

@@ -8,11 +8,14 @@ by RFC 8259 is a record as it stands, any other is wrapped in an object.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import msgspec
 
@@ -31,6 +34,11 @@ _ASCII_SPACE = WHITE_SPACE.encode("ascii", "ignore")
 _BLANK_BYTES = bytes(set((WHITE_SPACE + _BYTE_ORDER_MARK).encode()) - {0x0A})
 # A line of no other bytes may be blank. One character class, as alternatives would keep a stack of them.
 _MAYBE_BLANK = re.compile(rb"\n([" + re.escape(_BLANK_BYTES) + rb"]*+)(?=\n)")
+
+WINDOW_BYTES = 16 * 1024
+"""Decoded at once, if they are not all ASCII: small, as most of a file is."""
+
+_COUNT_INVALID = "call_details.count_invalid"
 
 # Reads a value to its end without building it: a long line costs no memory, and numbers keep every digit.
 _PARSER = msgspec.json.Decoder(msgspec.Raw)
@@ -54,20 +62,45 @@ _ESCAPED_IN_SIX = bytes(set(range(0x20)) - set(_ESCAPED_IN_TWO))
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some whole lines.
+    """Some whole lines. They stay in the block that they came in: to copy them would take as long as to count them.
 
     Args:
         start: offset of the first byte in the file's text.
-        data: the lines with their ends; only the last line of a file may have none.
+        block: bytes that the lines are among.
+        begin: position in the block of the first byte of the first line.
+        end: position after the last byte: an end of a line; only the last line of a file may have none.
     """
 
     start: int
-    data: bytes = field(repr=False)
+    block: bytes = field(repr=False)
+    begin: int
+    end: int
+
+    @classmethod
+    def of(cls, start: int, data: bytes) -> Self:
+        """Lines that have a block of their own."""
+        return cls(start, data, 0, len(data))
+
+    @property
+    def data(self) -> bytes:
+        """The lines with their ends."""
+        return self.block[self.begin : self.end]
 
     @property
     def stop(self) -> int:
         """Offset after the last byte."""
-        return self.start + len(self.data)
+        return self.start + len(self)
+
+    def __len__(self) -> int:
+        return self.end - self.begin
+
+    def parts(self, size: int) -> Iterator[Self]:
+        """The same lines in pieces of about ``size`` bytes."""
+        begin = self.begin
+        while begin < self.end:
+            end = self.block.find(b"\n", begin + size - 1, self.end) + 1 or self.end
+            yield type(self)(self.start + begin - self.begin, self.block, begin, end)
+            begin = end
 
 
 def whole_lines(blocks: Iterable[bytes], *, start: int = 0, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[Piece]:
@@ -81,34 +114,40 @@ def whole_lines(blocks: Iterable[bytes], *, start: int = 0, max_line_bytes: int 
     Raises:
         InvalidFileError: a line is too long.
     """
-    waiting: list[bytes | memoryview] = []
+    waiting: list[bytes] = []
     length = 0
     for block in blocks:
+        begin = 0
         end = block.rfind(b"\n") + 1
-        if end:
-            piece = _piece(start, b"".join([*waiting, memoryview(block)[:end]]), max_line_bytes)
-            start += length + end
+        if end and waiting:
+            # The line that began in an earlier block, in a piece of its own.
+            begin = block.find(b"\n") + 1
+            line = Piece.of(start, b"".join([*waiting, block[:begin]]))
+            _check(line, max_line_bytes)
+            yield line
+            start = line.stop
             waiting, length = [], 0
-            if piece.data:
-                yield piece
+        if begin < end:
+            piece = Piece(start, block, begin, end)
+            _check(piece, max_line_bytes)
+            yield piece
+            start = piece.stop
         if end < len(block):
             waiting.append(block[end:])
             length += len(block) - end
             if length > max_line_bytes:
                 raise _too_long(start, max_line_bytes)
-    piece = _piece(start, b"".join(waiting), max_line_bytes)
-    if piece.data:
-        yield piece
+    if waiting:
+        yield Piece.of(start, b"".join(waiting))
 
 
-def _piece(start: int, data: bytes, max_line_bytes: int) -> Piece:
-    if len(data) > max_line_bytes:
-        position = start
-        for line in data.split(b"\n"):
+def _check(piece: Piece, max_line_bytes: int) -> None:
+    if len(piece) > max_line_bytes:
+        position = piece.start
+        for line in piece.data.split(b"\n"):
             if len(line) > max_line_bytes:
                 raise _too_long(position, max_line_bytes)
             position += len(line) + 1
-    return Piece(start, data)
 
 
 def _too_long(position: int, max_line_bytes: int) -> InvalidFileError:
@@ -124,29 +163,61 @@ def trimmed(line: bytes) -> bytes:
 
 def texts_of(piece: Piece) -> Iterable[bytes]:
     """The lines that are not blank, trimmed."""
-    lines = piece.data.split(b"\n")
+    data = piece.data
+    lines = data.split(b"\n")
     # Most pieces are ASCII; to find that out line by line would take as long as the rest.
-    texts = [line.strip(_ASCII_SPACE) for line in lines] if piece.data.isascii() else map(trimmed, lines)
+    texts = [line.strip(_ASCII_SPACE) for line in lines] if data.isascii() else map(trimmed, lines)
     return filter(None, texts)
 
 
 def count_records(piece: Piece) -> int:
     """How many lines are not blank."""
-    framed = b"\n" + piece.data if piece.data.endswith(b"\n") else b"\n" + piece.data + b"\n"
-    candidates = _MAYBE_BLANK.findall(framed)
-    blank = len(candidates) if piece.data.isascii() else sum(not trimmed(line) for line in candidates)
-    return framed.count(b"\n") - 1 - blank
+    block, begin, end = piece.block, piece.begin, piece.end
+    first = block.find(b"\n", begin, end)
+    if first < 0:
+        return bool(trimmed(piece.data))
+    last = block.rfind(b"\n", begin, end) + 1
+    candidates = _MAYBE_BLANK.findall(block, first, last)
+    # Without their bytes beyond ASCII hardly any is left to be looked at.
+    blank = len(candidates) if b"".join(candidates).isascii() else sum(not trimmed(line) for line in candidates)
+    beside = bool(trimmed(block[begin:first])) + bool(trimmed(block[last:end]))
+    return block.count(b"\n", first + 1, last) - blank + beside
 
 
-def count_invalid_bytes(data: bytes) -> int:
-    """How many bytes of whole lines are not valid UTF-8: those that U+FFFD stands for, which may be one for several."""
-    if data.isascii():
-        return 0
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return len(data) - len(data.decode("utf-8", "ignore").encode())
-    return 0
+def count_invalid_bytes(piece: Piece, *, window_bytes: int = WINDOW_BYTES) -> int:
+    """How many bytes are not valid UTF-8: those that U+FFFD stands for, which may be one for several.
+
+    Args:
+        piece: the lines.
+        window_bytes: see :data:`WINDOW_BYTES`.
+    """
+    _invalid.bytes = 0
+    begin = piece.begin
+    while begin < piece.end:
+        end = min(begin + window_bytes, piece.end)
+        window = piece.block[begin:end]
+        if not window.isascii():
+            # No character reaches beyond: it has a byte that leads, and up to three that continue.
+            end += next((more for more, byte in enumerate(piece.block[end : end + 3]) if byte & 0xC0 != 0x80), 3)
+            end = min(end, piece.end)
+            piece.block[begin:end].decode("utf-8", _COUNT_INVALID)
+        begin = end
+    return _invalid.bytes
+
+
+class _Invalid(threading.local):
+    bytes = 0
+
+
+def _count_invalid(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    _invalid.bytes += error.end - error.start
+    return "", error.end
+
+
+_invalid = _Invalid()
+codecs.register_error(_COUNT_INVALID, _count_invalid)
 
 
 def most_bytes(texts: bytes) -> int:

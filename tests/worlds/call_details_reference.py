@@ -31,6 +31,44 @@ def _wrapped(text: str, number: int) -> str:
     return json.dumps({"data": text, "lineNumber": number}, ensure_ascii=False, separators=(",", ":"))
 
 
+def reference_invalid_bytes(content: bytes) -> int:
+    """How many bytes U+FFFD stands for: all that are not of a character."""
+    invalid = position = 0
+    while position < len(content):
+        size = next((size for size in range(1, 5) if _is_character(content[position : position + size])), 0)
+        invalid += not size
+        position += size or 1
+    return invalid
+
+
+def _is_character(data: bytes) -> bool:
+    try:
+        return len(data.decode()) == 1
+    except UnicodeDecodeError:
+        return False
+
+
+def reference_chunks(
+    content: bytes, *, per_batch: int, chunk_bytes: int, chunk_batches: int
+) -> list[tuple[int, int, int]]:
+    """Start, stop and records of each chunk: line by line, a chunk ends with the first batch that fills it."""
+    chunks: list[tuple[int, int, int]] = []
+    start = stop = records = 0
+    for line in content.split(b"\n"):
+        stop = min(stop + len(line) + 1, len(content))
+        if not reference_texts(line):
+            continue
+        records += 1
+        if records % per_batch == 0 and (stop - start >= chunk_bytes or records // per_batch >= chunk_batches):
+            chunks.append((start, stop, records))
+            start, records = stop, 0
+    if records:
+        chunks.append((start, len(content), records))
+    elif chunks:
+        chunks[-1] = (chunks[-1][0], len(content), chunks[-1][2])
+    return chunks
+
+
 def in_blocks(content: bytes, size: int) -> Iterator[bytes]:
     """A stream's blocks."""
     for start in range(0, len(content), size):

@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from include.call_details.models import Chunk, FileVersion, Plan
 from include.call_details.planner import Limits, make_plan
 from include.errors import InvalidFileError, InvalidInputError, StorageUnavailableError
-from tests.worlds.call_details_reference import FILES, in_blocks, reference_texts
+from tests.worlds.call_details_reference import (
+    FILES,
+    in_blocks,
+    reference_chunks,
+    reference_invalid_bytes,
+    reference_texts,
+)
 
 FILE = FileVersion("bucket", "incoming/calls.txt", "etag")
 
@@ -61,6 +67,20 @@ def test_chunks_are_whole_batches_and_together_the_file(
         assert chunk.batches <= grown.chunk_batches
         position, record, batch = chunk.stop, record + chunk.records, batch + chunk.batches
     assert position == len(content) or not plan.chunks
+
+
+@given(FILES, st.integers(1, 4), st.integers(1, 300), st.integers(1, 6), st.integers(1, 50), st.integers(1, 50))
+def test_plan_is_that_of_the_reference(
+    content: bytes, per_batch: int, chunk_bytes: int, chunk_batches: int, block: int, part: int
+) -> None:
+    limits = Limits(chunk_bytes=chunk_bytes, chunk_batches=chunk_batches, part_bytes=part)
+    plan = planned(content, per_batch=per_batch, block=block, limits=limits)
+    grown = limits.grown(len(content), per_batch)
+    expected = reference_chunks(
+        content, per_batch=per_batch, chunk_bytes=grown.chunk_bytes, chunk_batches=grown.chunk_batches
+    )
+    assert [(chunk.start, chunk.stop, chunk.records) for chunk in plan.chunks] == expected
+    assert plan.invalid_bytes == reference_invalid_bytes(content)
 
 
 @given(FILES, st.integers(1, 300), st.integers(1, 50), st.integers(1, 50))

@@ -19,7 +19,7 @@ from include.call_details.records import (
     whole_lines,
 )
 from include.errors import InvalidFileError, StorageUnavailableError
-from tests.worlds.call_details_reference import FILES, in_blocks, reference_texts
+from tests.worlds.call_details_reference import FILES, in_blocks, reference_invalid_bytes, reference_texts
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -102,13 +102,34 @@ def test_white_space_is_what_python_strips() -> None:
 @pytest.mark.parametrize("character", WHITE_SPACE, ids=lambda character: f"U+{ord(character):04X}")
 def test_each_white_space_is_trimmed_and_makes_no_record(character: str) -> None:
     assert trimmed(f"{character}a{character}".encode()) == b"a"
-    assert count_records(Piece(0, f"{character * 2}\na\n{character}".encode())) == 1
+    assert count_records(Piece.of(0, f"{character * 2}\na\n{character}".encode())) == 1
 
 
 @pytest.mark.parametrize("character", ["\u200b", "\u180e", "\x00", "\x7f", "\u2060", "\ufffd", "é"])
 def test_what_looks_like_white_space_is_a_record(character: str) -> None:
     assert trimmed(character.encode()) == character.encode()
-    assert count_records(Piece(0, f"\n{character}\n".encode())) == 1
+    assert count_records(Piece.of(0, f"\n{character}\n".encode())) == 1
+
+
+@given(
+    st.lists(st.sampled_from([b"a", b"\x80", b"\xc2", "é€🌞".encode(), b"\xe2\x82", b"\xf0\x9f", b"\n"])),
+    st.integers(1, 9),
+)
+def test_invalid_bytes_are_the_same_wherever_a_window_ends(parts: list[bytes], window: int) -> None:
+    content = b"".join(parts)
+    # Among others in their block, which are no part of the lines.
+    block = b"\x80\n" + content + b"\n\x80"
+    for piece in (Piece.of(0, content), Piece(0, block, 2, len(block) - 2)):
+        assert count_invalid_bytes(piece, window_bytes=window) == reference_invalid_bytes(content)
+
+
+@given(FILES, st.integers(1, 30))
+def test_parts_of_a_piece_are_whole_lines_and_together_the_piece(content: bytes, size: int) -> None:
+    for piece in whole_lines(in_blocks(content, 100)):
+        parts = list(piece.parts(size))
+        assert b"".join(part.data for part in parts) == piece.data
+        assert [part.start for part in parts] == [piece.start + part.begin - piece.begin for part in parts]
+        assert all(part.data.endswith(b"\n") for part in parts[:-1])
 
 
 @given(st.binary() | FILES)
@@ -122,8 +143,8 @@ def test_invalid_bytes_are_those_that_python_replaces(content: bytes) -> None:
 
     codecs.register_error("test_lines.count", count)
     assert content.decode("utf-8", "test_lines.count") == content.decode("utf-8", "replace")
-    assert count_invalid_bytes(content) == sum(replaced)
-    by_piece = sum(count_invalid_bytes(piece.data) for piece in whole_lines(in_blocks(content, 7)))
+    assert count_invalid_bytes(Piece.of(0, content)) == sum(replaced)
+    by_piece = sum(count_invalid_bytes(piece) for piece in whole_lines(in_blocks(content, 7)))
     assert by_piece == sum(replaced)
 
 
@@ -160,10 +181,10 @@ def test_a_line_of_fifty_megabytes_is_a_line() -> None:
 
 @pytest.mark.parametrize("part", [b"\n", b" \n", b" ", b"\xc2\xa0", b"\xe3\x80\x80\n", b"\xff", b"\r"])
 def test_blank_and_broken_bytes_by_the_million_take_linear_time(part: bytes) -> None:
-    piece = Piece(0, b"\n" + part * (6_000_000 // len(part)) + b"x\n")
+    piece = Piece.of(0, b"\n" + part * (6_000_000 // len(part)) + b"x\n")
     begun = time.process_time()
     assert count_records(piece) >= 1
-    count_invalid_bytes(piece.data)
+    count_invalid_bytes(piece)
     assert time.process_time() - begun < 10
 
 
