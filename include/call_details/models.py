@@ -17,6 +17,9 @@ from include.errors import InvalidInputError
 MAX_BATCHES_PER_CHUNK = 40_000
 """If all were dead letters, their numbers (7 bytes each at most) would still fit into an item's 400 KB."""
 
+TASKS_AT_ONCE = 4
+"""Chunks of one run that are posted at the same time."""
+
 
 @dataclass(frozen=True)
 class FileVersion:

@@ -22,7 +22,17 @@ from include.call_details.keys import (
     receipt_key,
 )
 from include.call_details.ledger import Claims
-from include.call_details.models import MAX_BATCHES_PER_CHUNK, Chunk, Claim, Done, FileVersion, LeaseHeld, Plan, Terms
+from include.call_details.models import (
+    MAX_BATCHES_PER_CHUNK,
+    TASKS_AT_ONCE,
+    Chunk,
+    Claim,
+    Done,
+    FileVersion,
+    LeaseHeld,
+    Plan,
+    Terms,
+)
 from include.call_details.records import (
     Piece,
     count_invalid_bytes,
@@ -193,8 +203,10 @@ class Limits:
 
     Args:
         chunk_bytes: a chunk ends with the first batch that reaches so many, or sooner, so that all have about as many.
+            Twice as many chunks as are posted at once are enough: those of a larger file are larger,
+        largest_chunk_bytes: up to so many, which a task posts well within its time-out.
         two_chunk_bytes: a file of so many has two chunks at least.
-        chunk_batches: or has so many.
+        chunk_batches: a chunk of ``chunk_bytes`` ends with so many; a larger one with more.
         max_chunks: above 3, below Airflow's limit of mapped tasks (1,024). Chunks of a large file are larger instead.
         max_chunk_batches: what the ledger can account for in one chunk.
         max_batch_bytes: a batch is built in memory, as JSON. What begins among lines that are only counted is not
@@ -206,6 +218,7 @@ class Limits:
 
     # A task takes a second to start: so many bytes take the API several.
     chunk_bytes: int = 64 * 1024 * 1024
+    largest_chunk_bytes: int = 1024 * 1024 * 1024
     two_chunk_bytes: int = 32 * 1024 * 1024
     chunk_batches: int = 2_000
     max_chunks: int = 900
@@ -220,8 +233,10 @@ class Limits:
         half = (self.max_chunks - 1) // 2
         # A record has at least one byte and the end of its line.
         most_batches = size // (2 * records_per_batch) + 1
-        batches = max(self.chunk_batches, -(-most_batches // half))
-        chunks = max(1, -(-size // max(self.chunk_bytes, -(-size // half))))
+        shared = min(-(-size // (2 * TASKS_AT_ONCE)), self.largest_chunk_bytes)
+        chunk_bytes = max(self.chunk_bytes, shared, -(-size // half))
+        batches = max(self.chunk_batches * chunk_bytes // self.chunk_bytes, -(-most_batches // half))
+        chunks = max(1, -(-size // chunk_bytes))
         if size >= self.two_chunk_bytes:
             chunks = max(2, chunks)
         return replace(

@@ -20,7 +20,7 @@ from itertools import islice
 from include.call_details.batches import Batch, read_batches
 from include.call_details.dead_letters import DeadLetter, DeadLetters
 from include.call_details.ledger import LEASE_SECONDS, ChunkLedger, Claims
-from include.call_details.models import Chunk, ChunkState, Claim, FileVersion, Plan, Settled
+from include.call_details.models import TASKS_AT_ONCE, Chunk, ChunkState, Claim, FileVersion, Plan, Settled
 from include.call_details.rate_limit import ConcurrencyLimiter
 from include.call_details.storage import FileStore
 from include.clients.call_details import CallDetailsApi, Delivery, Gate
@@ -28,9 +28,6 @@ from include.clients.dynamodb import ItemTable
 from include.clients.http import TRANSIENT_STATUSES
 from include.concurrency import GroupCommit, task_group
 from include.errors import ApiUnavailableError, PipelineError, TransientError
-
-TASKS_AT_ONCE = 4
-"""Chunks of one run that are posted at the same time."""
 
 GATHER_SECONDS = 0.04
 """How long acknowledgements wait for more: one write costs as much CPU as four calls of the API, so few are better."""

@@ -12,7 +12,7 @@ CASES = tuple(Case(*row) for row in (
     ("more calls than the partner takes", "concurrency/call-details", ("max_concurrent_calls", "60", "50"),
      setting("max_concurrent_calls", 60)),
     ("more tasks than share the calls", "concurrency/call-details",
-     ("at_once of post_chunk", "TASKS_AT_ONCE in include/call_details/poster.py"),
+     ("at_once of post_chunk", "TASKS_AT_ONCE in include/call_details/models.py"),
      task("call_details_ingest", "post_chunk", "at_once", 8)),
     ("more calls than the DEX API reckons with", "concurrency/dex",
      ("archive_concurrency", "at_once of archive_client (16) * archive_concurrency (17)", "272"),

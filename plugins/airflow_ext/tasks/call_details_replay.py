@@ -13,7 +13,7 @@ from airflow_ext.notifications.failure_callback import record_failure
 from airflow_ext.tasks.call_details_clients import CallDetailsClients
 from include.call_details.alerts import replay_alert
 from include.call_details.dead_letters import Replay
-from include.call_details.poster import TASKS_AT_ONCE
+from include.call_details.models import TASKS_AT_ONCE
 from include.errors import DeadLettersLeftError
 
 if TYPE_CHECKING:

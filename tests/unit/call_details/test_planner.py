@@ -101,7 +101,7 @@ def test_there_are_never_more_chunks_than_may_be_mapped(content: bytes, per_batc
 
 @pytest.mark.parametrize("line", [b"1\n", b"1234567\n", b"x" * 999 + b"\n"], ids=len)
 def test_a_large_file_has_larger_chunks(line: bytes) -> None:
-    limits = Limits(chunk_bytes=10_000, chunk_batches=10, max_chunks=100)
+    limits = Limits(chunk_bytes=10_000, largest_chunk_bytes=10_000, chunk_batches=10, max_chunks=100)
     chunks = planned(line * (3_000_000 // len(line)), per_batch=5, limits=limits).chunks
     assert 40 <= len(chunks) <= 100
     lengths = [chunk.stop - chunk.start for chunk in chunks[:-1]]
@@ -114,6 +114,19 @@ def test_a_file_of_a_million_records_is_cut_for_several_tasks() -> None:
     assert (plan.records, plan.batches, len(plan.chunks)) == (1_000_000, 2_000, 2)
     assert all(chunk.records % 500 == 0 for chunk in plan.chunks)
     assert abs(plan.chunks[0].batches - plan.chunks[1].batches) < 100, "so that both tasks end at about the same time"
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "chunks", "chunk_megabytes"),
+    [(31, 1, 31), (64, 2, 32), (500, 8, 63), (1_000, 8, 125), (8_000, 8, 1_000), (100_000, 98, 1_021)],
+)
+def test_tasks_of_a_large_file_are_few_and_of_about_the_same_size(
+    megabytes: int, chunks: int, chunk_megabytes: int
+) -> None:
+    size = megabytes * 2**20
+    grown = Limits().grown(size, 500)
+    assert (-(-size // grown.chunk_bytes), -(-grown.chunk_bytes // 2**20)) == (chunks, chunk_megabytes)
+    assert grown.chunk_batches * 500 * 68 >= grown.chunk_bytes, "lines of 68 bytes or more end no chunk earlier"
 
 
 @pytest.mark.parametrize("size", [10**6, 10**9, 10**12, 5 * 2**40])
