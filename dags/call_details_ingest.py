@@ -1,20 +1,26 @@
 """# Call details: ingest a file
 
-**What.** Posts the records of one file version to the call-details API in batches, and accounts for every one. The run
-of a file shows what happened to it. `plan` claims the version and cuts it into chunks of whole batches, `post_chunk`
-posts one chunk, `reconcile` writes the receipt.
+Posts the records of one file version to the call-details API in batches, and accounts for every one.
+
+**What.** The run of a file shows what happened to it. `plan` claims the version and cuts it into chunks of whole
+batches, `post_chunk` posts one chunk and is named by its records, `reconcile` writes the receipt and the run's note.
 
 **Schedule.** None: `call_details_watch` starts one run for each file version. Several files are ingested at a time.
 
-**Reads.** The file, by ranges: text in UTF-8, or UTF-16 with its byte order mark, either also as gzip, whatever the
-suffix; the API (connection `call_details_api`, keys in SSM Parameter Store); the ledger table;
-the Variable `settings`: `max_records_per_batch` (500), `max_retries` (3 attempts), `max_concurrent_calls` (50, over
-all files and replays).
+**Reads.**
 
-**Writes.** Batches to the API, each under its own idempotency key. In the ingest bucket
-`receipts/<key>.<etag>.json`, the file's next location (`processed/<yyyy>/<mm>/<dd>/<etag>/<name>`, or `failed/...` if
-it cannot be read), `dead-letter/<key>/<batch>.json` with a message in the queue `call-details-dlq-<env>`, and `plans/`,
-which expires. Updates the asset `call_details_ingest` when every record was accepted or is a dead letter.
+- The file, by ranges: text in UTF-8, or UTF-16 with its byte order mark, either also as gzip, whatever the suffix.
+- The API (connection `call_details_api`, keys in SSM Parameter Store); the ledger table.
+- The Variable `settings`: `max_records_per_batch` (500), `max_retries` (3 attempts), `max_concurrent_calls` (50, over
+  all files and replays).
+
+**Writes.**
+
+- Batches to the API, each under its own idempotency key.
+- In the ingest bucket `receipts/<key>.<etag>.json`, the file's next location
+  (`processed/<yyyy>/<mm>/<dd>/<etag>/<name>`, or `failed/...` if it cannot be read), `dead-letter/<key>/<batch>.json`
+  with a message in the queue `call-details-dlq-<env>`, and `plans/`, which expires.
+- The asset `call_details_ingest`, when every record was accepted or is a dead letter.
 
 **When it fails.**
 
@@ -27,11 +33,15 @@ which expires. Updates the asset `call_details_ingest` when every record was acc
 - A file that is no text (zip, bzip2, zstd, xz, parquet, NUL bytes) is never posted: it goes to `failed/`.
 - One alert goes to SNS and Slack: a warning if there are dead letters or bytes that are not valid UTF-8, an error if
   the file cannot be read or planned, or if the receipt does not add up. After an error the run fails.
+- Runbook: [a failed run](docs/RUNBOOK.md#call-details-ingest-failed-run),
+  [dead letters](docs/RUNBOOK.md#call-details-dead-letters).
 
-**Run again.** Clear a failed run, or deliver its file again: acknowledged batches are not posted again. A file that
-could not be read is tried again when it is delivered again, or triggered by hand. To ingest a file by hand, trigger
-with its `key`. If it was ingested before, the run posts nothing and says so, unless `force` is given: then every batch
-is posted again, with the same body and idempotency key. Dead letters: see `call_details_replay`.
+**Run again.** Clear a failed run, or deliver its file again: acknowledged batches are not posted again.
+
+- A file that could not be read is tried again when it is delivered again, or triggered by hand.
+- To ingest [a file](docs/RUNBOOK.md#a-file-of-call-details) by hand, trigger with its `key`. If it was ingested before,
+  the run posts nothing and says so, unless `force` is given: then every batch is posted again, with the same body and
+  idempotency key. Dead letters: see `call_details_replay`.
 
 **Paused.** No run and no task is started; tasks that run end. Files that are dropped meanwhile are claimed, and their
 runs wait. A run in its middle continues when the DAG is unpaused. If it is older than 24 hours then, Airflow ends it,
@@ -46,7 +56,7 @@ from typing import Any
 import pendulum
 from airflow.sdk import Asset, Param, dag, get_current_context, task
 
-from airflow_ext.defaults import TASK_DEFAULTS
+from airflow_ext.defaults import TASK_DEFAULTS, page
 from airflow_ext.ids import CALL_DETAILS_INGEST, Tag
 from airflow_ext.notifications.failure_callback import alert_unreported_failure
 
@@ -93,7 +103,7 @@ PARAMS = {
     params=PARAMS,
     default_args=TASK_DEFAULTS,
     on_failure_callback=alert_unreported_failure,
-    doc_md=__doc__,
+    **page(__doc__, "by call_details_watch, for each file"),
     tags=[Tag.CALL_DETAILS, Tag.ON_REQUEST],
 )
 def call_details_ingest() -> None:

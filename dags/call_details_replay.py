@@ -1,7 +1,9 @@
 """# Call details: replay dead letters
 
-**What.** Receives messages of the queue of dead letters, posts the batch that each points to again, under the same
-idempotency key, and deletes the message after the API has accepted the batch.
+Posts the batches of the queue of dead letters again, and deletes each message that the API then accepts.
+
+**What.** `replay` receives messages, posts the batch that each points to under the same idempotency key, and deletes
+the message after the API has accepted the batch.
 
 **Schedule.** None: a person starts it, when the API accepts again what it refused.
 
@@ -11,13 +13,17 @@ idempotency key, and deletes the message after the API has accepted the batch.
 **Writes.** Batches to the API; deletes messages. The bodies under `dead-letter/` and the receipts stay: they document
 the ingest.
 
-**When it fails.** A batch that is refused again stays in the queue, as does a message that cannot be read. The run then
-fails and alerts SNS and Slack with their number; its log names each. A new message is sent before the old one is
-deleted, so that the 14 days after which SQS deletes it begin again. A failed login, queue or bucket is retried, as is a
-replay that the API asks to wait for more than a minute.
+**When it fails.**
+
+- A batch that is refused again stays in the queue, as does a message that cannot be read. The run then fails and alerts
+  SNS and Slack with their number; its log names each.
+- A new message is sent before the old one is deleted, so that the 14 days after which SQS deletes it begin again.
+- A failed login, queue or bucket is retried, as is a replay that the API asks to wait for more than a minute.
+- Runbook: [dead letters](docs/RUNBOOK.md#call-details-dead-letters).
 
 **Run again.** Any number of times: an accepted batch has no message any more, and if a batch comes twice, the API knows
-its idempotency key. Use `dry_run` first to see what would be posted.
+its idempotency key. Use `dry_run` first to see what would be posted; see
+[dead letters](docs/RUNBOOK.md#dead-letters).
 
 **Paused.** No run is started; a replay under way ends. One that was triggered waits. If a run is older than eight hours
 when the DAG is unpaused, Airflow ends it, with an alert; its messages are in the queue again.
@@ -31,7 +37,7 @@ from typing import Any
 import pendulum
 from airflow.sdk import Param, dag, get_current_context, task
 
-from airflow_ext.defaults import TASK_DEFAULTS
+from airflow_ext.defaults import TASK_DEFAULTS, page
 from airflow_ext.ids import CALL_DETAILS_REPLAY, Tag
 from airflow_ext.notifications.failure_callback import alert_unreported_failure
 
@@ -64,7 +70,7 @@ PARAMS = {
     params=PARAMS,
     default_args=TASK_DEFAULTS,
     on_failure_callback=alert_unreported_failure,
-    doc_md=__doc__,
+    **page(__doc__, "none, a person starts it"),
     tags=[Tag.CALL_DETAILS, Tag.ON_REQUEST],
 )
 def call_details_replay() -> None:

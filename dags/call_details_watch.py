@@ -1,8 +1,9 @@
 """# Call details: watch for files
 
-**What.** Waits for files under `incoming/` of the ingest bucket, claims each file version (bucket, key, ETag) in the
-ledger, moves it to `processing/`, and starts one run of `call_details_ingest` for it. Then it waits again at once: a
-long file never delays the next.
+Waits for files under `incoming/` of the ingest bucket, and starts one run of `call_details_ingest` for each.
+
+**What.** `claim_files` claims each file version (bucket, key, ETag) in the ledger and moves it to `processing/`,
+`start_ingest` starts its run and is named by its key. Then it waits again at once: a long file never delays the next.
 
 **Schedule.** Continuous, one round at a time. A round ends when files were dropped, or after ten minutes without any;
 it then starts the runs of claims that have none.
@@ -14,10 +15,14 @@ it then starts the runs of claims that have none.
 deleted from `incoming/` and gets no second run; the bucket keeps its version for a month. If that run failed, or could
 not read the file, it is started again and continues after the acknowledged batches.
 
-**When it fails.** A file that cannot be claimed or moved does not block the others: it stays under `incoming/` and is
-tried again. An alert with the reason goes to SNS and Slack after five minutes, and then once a day. If there are only
-such files, the round is retried for some minutes, as a pause, and succeeds. A file whose run is active stays until that
-run has ended; this causes no alert. A round takes about 200 files; the next round follows at once.
+**When it fails.**
+
+- A file that cannot be claimed or moved does not block the others: it stays under `incoming/` and is tried again. An
+  alert with the reason goes to SNS and Slack after five minutes, and then once a day.
+- If there are only such files, the round is retried for some minutes, as a pause, and succeeds.
+- A file whose run is active stays until that run has ended; this causes no alert.
+- A round takes about 200 files; the next round follows at once.
+- Runbook: [files that stay](docs/RUNBOOK.md#files-that-stay), [no run](docs/RUNBOOK.md#call-details-watch-no-run).
 
 **Run again.** Never needed: the next round takes what this one has left. To ingest a file whose run failed, clear that
 run of `call_details_ingest`, trigger it with the file's key, or deliver the file again.
@@ -33,7 +38,7 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import dag, get_current_context, task
 
-from airflow_ext.defaults import WATCH_DEFAULTS
+from airflow_ext.defaults import WATCH_DEFAULTS, page
 from airflow_ext.ids import CALL_DETAILS_WATCH, Tag
 from airflow_ext.notifications.failure_callback import alert_unreported_failure
 from airflow_ext.operators.dropped_files import DroppedFileSensor
@@ -49,7 +54,7 @@ from airflow_ext.operators.start_run import StartRunOperator
     dagrun_timeout=timedelta(hours=3),
     default_args=WATCH_DEFAULTS,
     on_failure_callback=alert_unreported_failure,
-    doc_md=__doc__,
+    **page(__doc__, "continuous"),
     tags=[Tag.CALL_DETAILS, Tag.CONTINUOUS],
 )
 def call_details_watch() -> None:

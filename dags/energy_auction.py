@@ -1,11 +1,15 @@
 """# Energy auction
 
-**What.** Waits for the results of the auction (Lambda A), gives every order in them to Lambda B, which stores the
-accepted ones, and accounts for all. One mapped task per order, labelled with its index. Above the setting
-`max_mapped_orders` (100), orders share tasks; each order keeps its own outcome, alert and retry. When the orders are
-found while the run waits, the triggerer gives them to Lambda B at once, up to 40 at a time, and `process_order` takes
-over its outcomes: the log of the first attempt is then that of `wait_for_results`. What the triggerer does not settle
-within 30 s, or leaves behind when it dies, `process_order` does.
+Waits for the results of the auction (Lambda A), gives every order in them to Lambda B, which stores the accepted ones,
+and accounts for all.
+
+**What.**
+
+- One mapped task per order, named by its index. Above the setting `max_mapped_orders` (100), orders share tasks; each
+  order keeps its own outcome, alert and retry.
+- When the orders are found while the run waits, the triggerer gives them to Lambda B at once, up to 40 at a time, and
+  `process_order` takes over its outcomes: the log of the first attempt is then that of `wait_for_results`. What the
+  triggerer does not settle within 30 s, or leaves behind when it dies, `process_order` does.
 
 **Schedule.** Every five minutes (UTC), without catch-up. One run at a time; every run ends within five minutes. The
 cron expression is the Airflow configuration option `pipelines.energy_auction_schedule`.
@@ -29,16 +33,18 @@ the run. Updates the asset `energy_auction` when every order was accepted or rej
   twice if the first delivery was not confirmed in time. Alerts that do not fit into the run's time (Slack accepts about
   one message per second) are counted by the metric `UndeliveredAlerts`; clearing `summarize` sends them. Alerts never
   change the result of a run.
-
 - A run that ends without a summary (lost workers, its time was up) is finished by the next run: orders that are not
   settled go to Lambda B once more, rejected and failed orders are alerted, the summary is written. The next run keeps
   its own result.
+- Runbook: [a failed run](docs/RUNBOOK.md#energy-auction-failed-run),
+  [alerts that were not delivered](docs/RUNBOOK.md#energy-auction-undelivered-alerts).
 
 **Run again.** Clear any task or run within 30 days, any number of times: Lambda A's orders are saved and not requested
-again, no order is stored twice, no delivered alert is sent again. A run that had ended gets its five minutes again.
-After 30 days the orders of a run have expired; it says so, and only a new run helps. A run that found no results polls
-again when it is cleared. To try other functions, trigger with `function_a` and `function_b`; what they must answer is
-in docs/FUNCTIONS.md.
+again, no order is stored twice, no delivered alert is sent again.
+
+- A run that had ended gets its five minutes again. A run that found no results polls again when it is cleared.
+- After 30 days the orders of a run have expired; it says so, and only a new run helps.
+- To try other functions, trigger with `function_a` and `function_b`; what they must answer is in docs/FUNCTIONS.md.
 
 **Paused.** No run and no task is started; tasks that run end, and a wait for results ends at its time. Missed slots are
 not repeated. A run in its middle is usually older than 290 s when the DAG is unpaused: then Airflow ends it, with an
@@ -53,7 +59,7 @@ from typing import Any
 import pendulum
 from airflow.sdk import Asset, Param, dag, get_current_context, task
 
-from airflow_ext.defaults import SHORT_RUN_DEFAULTS, schedule_of
+from airflow_ext.defaults import SHORT_RUN_DEFAULTS, page, schedule_of, schedule_text
 from airflow_ext.ids import ENERGY_AUCTION, Tag
 from airflow_ext.notifications.failure_callback import alert_unreported_failure
 from airflow_ext.operators.invoke_orders import InvokeOrdersOperator
@@ -64,6 +70,8 @@ FUNCTION_NAME = r"^[A-Za-z0-9_:.$-]{1,170}(?![\s\S])"
 
 WAIT_LIMIT = timedelta(seconds=255)
 """Beyond the longest wait that the settings allow; later results are too late (include/auction/deadlines.py)."""
+
+SCHEDULE = schedule_of(ENERGY_AUCTION, default="*/5 * * * *")
 
 PARAMS = {
     "function_a": Param(
@@ -85,7 +93,7 @@ PARAMS = {
 
 @dag(
     dag_id=ENERGY_AUCTION,
-    schedule=schedule_of(ENERGY_AUCTION, default="*/5 * * * *"),
+    schedule=SCHEDULE,
     start_date=pendulum.datetime(2020, 1, 1, tz="UTC"),
     catchup=False,
     max_active_runs=1,
@@ -93,7 +101,7 @@ PARAMS = {
     params=PARAMS,
     default_args=SHORT_RUN_DEFAULTS,
     on_failure_callback=alert_unreported_failure,
-    doc_md=__doc__,
+    **page(__doc__, schedule_text(SCHEDULE, "UTC")),
     tags=[Tag.AUCTION, Tag.FIVE_MINUTES],
 )
 def energy_auction() -> None:

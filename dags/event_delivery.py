@@ -1,7 +1,9 @@
-"""# Event delivery: post events to their owners' webhooks
+"""# Event delivery
 
-**What.** Finds the events of the events API that are due, and posts each to its owner's webhook, signed, in order of
-creation. `select_due` finds the owners, `deliver` posts the events of a share of them, `summarize` counts and alerts.
+Posts the events of the events API to their owners' webhooks, signed, in order of creation.
+
+**What.** `select_due` finds the owners whose events are due, `deliver` posts the events of a share of them and is named
+by its owner, `summarize` counts and alerts.
 
 **Schedule.** Whenever the events API announces a new event (queue `event-delivery-<env>`), and every minute, which also
 finds the events whose next attempt is due. Up to eight runs at a time: while one waits for slow receivers, another
@@ -10,9 +12,11 @@ delivers to the others. No two runs post events of the same owner at once.
 **Reads.** The tables `events-<env>`, which alone decides what is due, and `subscriptions-<env>`; the Variable
 `settings`: `max_delivery_attempts` (11), `delivery_tasks` (4), `delivery_concurrency` (64 posts at once in each task).
 
-**Writes.** Posts to webhooks: to public addresses over https only, without redirects, within ten seconds. The result of
-each post into its event. For an event that failed after its last attempt, a message in the queue
-`event-delivery-dlq-<env>`. A webhook that answers 410 is turned off.
+**Writes.**
+
+- Posts to webhooks: to public addresses over https only, without redirects, within ten seconds.
+- The result of each post into its event. For an event that failed after its last attempt, a message in the queue
+  `event-delivery-dlq-<env>`. A webhook that answers 410 is turned off.
 
 **When it fails.**
 
@@ -24,6 +28,8 @@ each post into its event. For an event that failed after its last attempt, a mes
 - A task that dies leaves its events to a later run, when their leases have ended, after a minute: receivers may get an
   event twice, with the same `Webhook-Id`.
 - The run fails if it could not read what is due, or if a task failed. Nothing is lost by that.
+- Runbook: [a failed run](docs/RUNBOOK.md#event-delivery-failed-run),
+  [dead letters](docs/RUNBOOK.md#event-delivery-dead-letters), [webhooks](docs/RUNBOOK.md#webhooks).
 
 **Run again.** Never needed: the next run takes what is due. A failed event is posted again after
 `POST /events/<id>/replay`.
@@ -41,10 +47,12 @@ from typing import Any
 import pendulum
 from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable, dag, get_current_context, task
 
-from airflow_ext.defaults import SHORT_RUN_DEFAULTS, schedule_of
+from airflow_ext.defaults import SHORT_RUN_DEFAULTS, page, schedule_of, schedule_text
 from airflow_ext.ids import EVENT_DELIVERY, EVENT_QUEUE_ASSET, Tag
 from airflow_ext.notifications.failure_callback import alert_unreported_failure
 from airflow_ext.triggers.sqs_wakeup import EventQueueTrigger
+
+SCHEDULE = schedule_of(EVENT_DELIVERY, default="* * * * *")
 
 WAKE = Asset(EVENT_QUEUE_ASSET, watchers=[AssetWatcher(name=EVENT_QUEUE_ASSET, trigger=EventQueueTrigger())])
 
@@ -52,7 +60,7 @@ WAKE = Asset(EVENT_QUEUE_ASSET, watchers=[AssetWatcher(name=EVENT_QUEUE_ASSET, t
 @dag(
     dag_id=EVENT_DELIVERY,
     schedule=AssetOrTimeSchedule(
-        timetable=CronTriggerTimetable(schedule_of(EVENT_DELIVERY, default="* * * * *"), timezone="UTC"),
+        timetable=CronTriggerTimetable(SCHEDULE, timezone="UTC"),
         assets=[WAKE],
     ),
     start_date=pendulum.datetime(2020, 1, 1, tz="UTC"),
@@ -61,7 +69,7 @@ WAKE = Asset(EVENT_QUEUE_ASSET, watchers=[AssetWatcher(name=EVENT_QUEUE_ASSET, t
     dagrun_timeout=timedelta(minutes=30),
     default_args=SHORT_RUN_DEFAULTS,
     on_failure_callback=alert_unreported_failure,
-    doc_md=__doc__,
+    **page(__doc__, f"for each new event, and {schedule_text(SCHEDULE, 'UTC')}"),
     tags=[Tag.EVENTS, Tag.EVERY_MINUTE],
 )
 def event_delivery() -> None:

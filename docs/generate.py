@@ -43,6 +43,7 @@ def load_dags() -> Mapping[str, DAG]:
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
+            "AIRFLOW__PIPELINES__RUNBOOK_URL": "RUNBOOK.md",
         }
         sys.path[:0] = [str(ROOT / "plugins"), str(ROOT)]
         from airflow.dag_processing.dagbag import DagBag
@@ -83,7 +84,7 @@ def _section(dag: DAG) -> str:
         [
             f"## {dag.dag_id}",
             "",
-            f"{_schedule_of(dag)}. Tags: {tags}.",
+            f"*{dag.dag_display_name}.* {_schedule_of(dag)}. Tags: {tags}.",
             "",
             manual.strip(),
             "",

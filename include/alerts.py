@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -14,6 +14,24 @@ MAX_FAILURES = 20
 _MAX_REASON = 400
 _MAX_FACT = 2000
 _MAX_SUBJECT = 100
+
+
+RUNBOOK = "docs/RUNBOOK.md"
+"""Where the runbook is in the repository, unless the setting ``runbook_url`` names an address."""
+
+
+class Section(StrEnum):
+    """Sections of the runbook that alerts and notes lead to, by their anchors."""
+
+    ARCHIVE_RUN = "dex-trigger-archive-failed-run"
+    AUCTION_RUN = "energy-auction-failed-run"
+    INGEST_RUN = "call-details-ingest-failed-run"
+    WATCH = "files-that-stay"
+    CALL_DETAILS_DEAD_LETTERS = "call-details-dead-letters"
+    DELIVERY_RUN = "event-delivery-failed-run"
+    EVENT_DEAD_LETTERS = "event-delivery-dead-letters"
+    UNREPORTED = "airflow-unreported-failure"
+    REFUSED = "a-run-that-was-refused"
 
 
 class Severity(StrEnum):
@@ -53,6 +71,7 @@ class Alert:
     Args:
         headline: one sentence.
         facts: further lines, such as where the manifest lies.
+        next_step: the last line: where the runbook says what to do.
     """
 
     severity: Severity
@@ -61,6 +80,7 @@ class Alert:
     headline: str
     facts: Sequence[str] = ()
     failures: Sequence[Failure] = field(default=())
+    next_step: str = RUNBOOK
 
     @property
     def subject(self) -> str:
@@ -79,7 +99,7 @@ class Alert:
         ]
         if len(self.failures) > MAX_FAILURES:
             lines.append(f"- and {len(self.failures) - MAX_FAILURES} more, see the manifest")
-        return "\n".join(lines)
+        return "\n".join([*lines, f"what to do: {self.next_step}"])
 
 
 KILLED = "the task was killed or never ran; see its log"
@@ -96,18 +116,51 @@ class RunRef:
     Args:
         pipeline: id of the DAG.
         log_url: makes links to the run's logs.
+        runbook: where the runbook is.
     """
 
     pipeline: str
     run_id: str
     log_url: LogUrl
+    runbook: str = RUNBOOK
 
     def failure(self, what: str, reason: str | None, task: str, map_index: int | None = None) -> Failure:
         """A failure in one of the run's tasks."""
         return Failure(what, reason or "no reason given", task, map_index, self.log_url(task, map_index))
 
     def alert(
-        self, severity: Severity, headline: str, facts: Sequence[str] = (), failures: Sequence[Failure] = ()
+        self,
+        severity: Severity,
+        headline: str,
+        facts: Sequence[str] = (),
+        failures: Sequence[Failure] = (),
+        *,
+        section: Section,
     ) -> Alert:
-        """An alert about the run."""
-        return Alert(severity, self.pipeline, self.run_id, headline, facts, failures)
+        """An alert about the run, whose next step is in a section of the runbook."""
+        step = next_step(self.runbook, section)
+        return Alert(severity, self.pipeline, self.run_id, headline, facts, failures, step)
+
+
+def next_step(runbook: str, section: Section) -> str:
+    """Link to a section of the runbook, given where that is."""
+    return f"{runbook}#{section}"
+
+
+_MAX_NOTE_FACT = 250
+
+
+def run_note(headline: str, facts: Mapping[str, object], step: str | None) -> list[str]:
+    """The lines of a run's note, which the UI shows as Markdown: what it did, numbers and keys, what to do.
+
+    Args:
+        headline: one sentence.
+        facts: by name; texts, such as keys of others, stand as code, so that nothing in them is markup.
+        step: link to what to do; None = nothing.
+    """
+    shown = {
+        name: f"{value:,}" if isinstance(value, int) else f"`{one_line(str(value), _MAX_NOTE_FACT).replace('`', "'")}`"
+        for name, value in facts.items()
+    }
+    lines = [*(f"{name}: {value}" for name, value in shown.items()), f"what to do: {step or 'nothing'}"]
+    return [f"**{one_line(headline, _MAX_NOTE_FACT)}**", "", *(f"- {line}" for line in lines)]

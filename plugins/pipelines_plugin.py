@@ -1,13 +1,58 @@
-"""Registers what Airflow must know by name: the timetable of the daily pipelines."""
+"""Registers what Airflow must know: the timetable of the daily pipelines, and what gives runs their notes."""
 
 from __future__ import annotations
 
 import importlib
-from typing import Any, ClassVar
+import logging
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
+from airflow_ext.ids import XComKey
 from airflow_ext.timetables import BusinessDayTimetable
+
+if TYPE_CHECKING:
+    from airflow.models.dagrun import DagRun
+
+log = logging.getLogger(__name__)
+
+MAX_NOTE = 1000
+"""What Airflow's table takes."""
+
+
+class RunNotes:
+    """Gives each run that has ended the note that its last task pushed to XCom.
+
+    A task cannot write its run's note: Airflow's API for tasks has no such call, and its REST API wants the login of a
+    user. A listener is called where the run's state is set (scheduler or API server), with the run and its session.
+    """
+
+    @hookimpl
+    def on_dag_run_success(self, dag_run: DagRun) -> None:
+        """Of a run that succeeded."""
+        write_note(dag_run)
+
+    @hookimpl
+    def on_dag_run_failed(self, dag_run: DagRun) -> None:
+        """Of a run that failed."""
+        write_note(dag_run)
+
+
+def write_note(dag_run: DagRun) -> None:
+    """Copy the note from the run's XCom, unless a person wrote one; never raises."""
+    from airflow.models.xcom import XComModel
+    from sqlalchemy.orm import object_session
+
+    try:
+        session = object_session(dag_run)
+        if session is None or (dag_run.dag_run_note is not None and dag_run.dag_run_note.user_id is not None):
+            return
+        found = XComModel.get_many(run_id=dag_run.run_id, dag_ids=dag_run.dag_id, key=XComKey.NOTE.value, limit=1)
+        if (entry := session.scalar(found)) is not None:
+            dag_run.note = "\n".join(XComModel.deserialize_value(entry))[:MAX_NOTE]
+    except Exception:
+        log.exception("run %s of %s got no note", dag_run.run_id, dag_run.dag_id)
 
 
 class PipelinesPlugin(AirflowPlugin):
@@ -15,6 +60,7 @@ class PipelinesPlugin(AirflowPlugin):
 
     name = "pipelines"
     timetables: ClassVar[list[Any]] = [BusinessDayTimetable]
+    listeners: ClassVar[list[Any]] = [RunNotes()]
 
     @classmethod
     def on_load(cls, *args: Any, **kwargs: Any) -> None:

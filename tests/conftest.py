@@ -32,6 +32,8 @@ os.environ |= {
     "AIRFLOW__CORE__HOSTNAME_CALLABLE": "socket.gethostname",
     "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_AIRFLOW_HOME}/airflow.db",
+    # As docs/generate.py, which writes their pages into a document beside the runbook.
+    "AIRFLOW__PIPELINES__RUNBOOK_URL": "RUNBOOK.md",
     "AIRFLOW__PIPELINES__RETRY_BASE_SECONDS": "0.01",
     "AWS_EC2_METADATA_DISABLED": "true",
 }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from include.alerts import Alert, RunRef, Severity
+from include.alerts import Alert, RunRef, Section, Severity
 from include.archive.models import Manifest
 
 LIST_TASK = "list_clients"
 ARCHIVE_TASK = "archive_client"
+SECTION = Section.ARCHIVE_RUN
 
 
 def digest(manifest: Manifest, run: RunRef, *, uri: str) -> Alert | None:
@@ -21,7 +22,7 @@ def digest(manifest: Manifest, run: RunRef, *, uri: str) -> Alert | None:
     facts = [f"trigger date: {plan.day}", f"manifest: {uri}"]
     if not plan.clients:
         headline = f"no client to archive for {plan.day}: the query selects none"
-        return run.alert(Severity.WARNING, headline, [*facts, f"log: {run.log_url(LIST_TASK, None)}"])
+        return run.alert(Severity.WARNING, headline, [*facts, f"log: {run.log_url(LIST_TASK, None)}"], section=SECTION)
     if not counts["failed_archives"]:
         return None
     failures = [
@@ -33,10 +34,10 @@ def digest(manifest: Manifest, run: RunRef, *, uri: str) -> Alert | None:
         if outcome.failed
     ]
     headline = f"{counts['failed_archives']} of {counts['total_clients']} clients not archived for {plan.day}"
-    return run.alert(Severity.ERROR, headline, facts, failures)
+    return run.alert(Severity.ERROR, headline, facts, failures, section=SECTION)
 
 
 def not_listed(run: RunRef, *, reason: str) -> Alert:
     """The alert of a run that never had clients to work on."""
     failure = run.failure("the list of clients", reason, LIST_TASK)
-    return run.alert(Severity.ERROR, "no client was archived: listing them failed", (), [failure])
+    return run.alert(Severity.ERROR, "no client was archived: listing them failed", (), [failure], section=SECTION)

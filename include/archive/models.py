@@ -24,6 +24,9 @@ _SHOWN = 10
 _MAX_NAME = 200
 """A client's name is for people; every mapped task loads the names of all."""
 
+_MAX_LABEL = 80
+"""Of a mapped task; Airflow takes 250, and all of a run's are in one XCom."""
+
 
 @dataclass(frozen=True)
 class Client:
@@ -158,8 +161,10 @@ def cut(clients: Sequence[Client], *, max_tasks: int, clients_per_task: int) -> 
 
 
 def _label(clients: Sequence[Client]) -> str:
-    first, last = clients[0].id, clients[-1].id
-    return str(first) if len(clients) == 1 else f"{first}-{last} ({len(clients)} clients)"
+    first, last = clients[0], clients[-1]
+    if len(clients) == 1:
+        return one_line(f"{first.id} {first.name}", _MAX_LABEL)
+    return f"{first.id}-{last.id} ({len(clients)} clients)"
 
 
 @dataclass(frozen=True)

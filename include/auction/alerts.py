@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from include.alerts import Alert, RunRef, Severity
+from include.alerts import Alert, RunRef, Section, Severity
 from include.auction.models import Result, Summary
 from include.backoff import Backoff
 from include.clients.s3 import get_json, put_json
@@ -44,7 +44,8 @@ def order_alerts(run: RunRef, summary: Summary, slices: Sequence[Slice]) -> dict
             failure = run.failure(what, outcome.reason, ORDER_TASK, map_index)
             rejected = outcome.result is Result.REJECTED
             headline = f"order {outcome.index} {'was rejected' if rejected else 'failed'}"
-            alert = run.alert(Severity.WARNING if rejected else Severity.ERROR, headline, failures=[failure])
+            severity = Severity.WARNING if rejected else Severity.ERROR
+            alert = run.alert(severity, headline, failures=[failure], section=Section.AUCTION_RUN)
             found[f"{outcome.order_id}/{outcome.result}"] = alert
     return found
 
@@ -52,7 +53,8 @@ def order_alerts(run: RunRef, summary: Summary, slices: Sequence[Slice]) -> dict
 def no_orders(run: RunRef, *, reason: str) -> Alert:
     """The alert of a run whose results could not be read."""
     headline = "no order was processed: waiting for results failed"
-    return run.alert(Severity.ERROR, headline, failures=[run.failure("the results", reason, WAIT_TASK)])
+    failure = run.failure("the results", reason, WAIT_TASK)
+    return run.alert(Severity.ERROR, headline, failures=[failure], section=Section.AUCTION_RUN)
 
 
 Send = Callable[[Alert], None]

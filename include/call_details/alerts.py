@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from include.alerts import KILLED, MAX_FAILURES, Alert, Failure, RunRef, Severity
+from include.alerts import KILLED, MAX_FAILURES, Alert, Failure, RunRef, Section, Severity
 from include.call_details.dead_letters import ReplayResult
 from include.call_details.models import FileOutcome
 from include.call_details.reconcile import SavedReceipt
@@ -56,13 +56,16 @@ def receipt_alert(saved: SavedReceipt, run: RunRef, *, uri: str, why_failed: Why
             "its records were posted with U+FFFD in place of the invalid bytes: have the file delivered as UTF-8, or "
             "as UTF-16 with its byte order mark"
         )
-    return run.alert(Severity.WARNING, "; ".join(headlines), facts) if headlines else None
+    if not headlines:
+        return None
+    section = Section.CALL_DETAILS_DEAD_LETTERS if found["batches_dead_lettered"] else Section.INGEST_RUN
+    return run.alert(Severity.WARNING, "; ".join(headlines), facts, section=section)
 
 
 def no_receipt(run: RunRef, *, reason: str) -> Alert:
     """The alert of a run that never had a file to work on, or lost it."""
     failure = run.failure("the file", reason, PLAN_TASK)
-    return run.alert(Severity.ERROR, "nothing was ingested by this run", (), [failure])
+    return run.alert(Severity.ERROR, "nothing was ingested by this run", (), [failure], section=Section.INGEST_RUN)
 
 
 def left_alert(left: Sequence[LeftFile], run: RunRef) -> Alert:
@@ -70,7 +73,7 @@ def left_alert(left: Sequence[LeftFile], run: RunRef) -> Alert:
     failures = [run.failure(f"file {each.key}", each.reason, CLAIM_TASK) for each in left]
     headline = f"{len(left):,} files stay where they were dropped, as they cannot be taken in"
     facts = ["each round tries them again; a file that is still left after a day is reported again"]
-    return run.alert(Severity.ERROR, headline, facts, failures)
+    return run.alert(Severity.ERROR, headline, facts, failures, section=Section.WATCH)
 
 
 def beside_alert(beside: Sequence[LeftFile], run: RunRef) -> Alert:
@@ -78,7 +81,7 @@ def beside_alert(beside: Sequence[LeftFile], run: RunRef) -> Alert:
     failures = [run.failure(f"file {each.key}", each.reason, CLAIM_TASK) for each in beside]
     headline = f"{len(beside):,} files were dropped where none are taken"
     facts = ["they stay where they are, and are reported this once"]
-    return run.alert(Severity.WARNING, headline, facts, failures)
+    return run.alert(Severity.WARNING, headline, facts, failures, section=Section.WATCH)
 
 
 def replay_alert(result: ReplayResult, run: RunRef) -> Alert:
@@ -87,7 +90,7 @@ def replay_alert(result: ReplayResult, run: RunRef) -> Alert:
     reason = f"{result.failed:,} were refused again, {result.unreadable:,} cannot be read; its log names each"
     failure = run.failure(f"{left:,} dead letters", reason, REPLAY_TASK)
     headline = f"{left:,} of {result.received:,} dead letters stay in the queue"
-    return run.alert(Severity.ERROR, headline, (), [failure])
+    return run.alert(Severity.ERROR, headline, (), [failure], section=Section.CALL_DETAILS_DEAD_LETTERS)
 
 
 def _not_planned(saved: SavedReceipt, run: RunRef, facts: list[str]) -> Alert:
@@ -100,7 +103,8 @@ def _not_planned(saved: SavedReceipt, run: RunRef, facts: list[str]) -> Alert:
         )
     if saved.outcome is not FileOutcome.UNREADABLE and found["stored_as"] is not None:
         facts = [*facts, "nothing is lost: clear the run when the cause is fixed"]
-    return run.alert(Severity.ERROR, headline, facts, [run.failure(f"file {found['key']}", found["error"], PLAN_TASK)])
+    failure = run.failure(f"file {found['key']}", found["error"], PLAN_TASK)
+    return run.alert(Severity.ERROR, headline, facts, [failure], section=Section.INGEST_RUN)
 
 
 def _accounted(found: dict[str, Any]) -> int:
@@ -122,4 +126,4 @@ def _incomplete(saved: SavedReceipt, run: RunRef, facts: list[str], why_failed: 
         # The chunks are complete, and yet it does not add up.
         facts = [*facts, *found["problems"]]
     headline = f"only {_accounted(found):,} of {found['records_read']:,} records of {found['key']} are accounted for"
-    return run.alert(Severity.ERROR, headline, facts, failures)
+    return run.alert(Severity.ERROR, headline, facts, failures, section=Section.INGEST_RUN)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
-from include.alerts import Alert, Failure, RunRef, Severity
+from include.alerts import Alert, Failure, RunRef, Section, Severity
 from include.delivery.dead_letters import DeadLetter
 from include.delivery.due import Due
 from include.delivery.event_table import EventTable
@@ -119,12 +119,19 @@ def failure_alerts(counts: Sequence[DeliveryCounts], run: RunRef) -> dict[str, A
     missing = [unqueued] if total.unqueued else []
     if count <= MAX_SINGLE:
         return {
-            event_id: run.alert(Severity.ERROR, f"event {event_id} could not be delivered", missing, [failure])
+            event_id: run.alert(
+                Severity.ERROR,
+                f"event {event_id} could not be delivered",
+                missing,
+                [failure],
+                section=Section.EVENT_DEAD_LETTERS,
+            )
             for event_id, failure in failures.items()
         }
     headline = f"{count:,} events could not be delivered"
     facts = missing or ["each is in the dead-letter queue of the delivery, and can be replayed"]
-    return {f"{run.run_id}/failed": run.alert(Severity.ERROR, headline, facts, list(failures.values()))}
+    many = run.alert(Severity.ERROR, headline, facts, list(failures.values()), section=Section.EVENT_DEAD_LETTERS)
+    return {f"{run.run_id}/failed": many}
 
 
 def task_failures_alert(reasons: Mapping[int | None, str], run: RunRef) -> Alert:
@@ -141,7 +148,9 @@ def task_failures_alert(reasons: Mapping[int | None, str], run: RunRef) -> Alert
         for index, reason in reasons.items()
     ]
     facts = ["nothing is lost: what is due stays due, and the next run takes it"]
-    return run.alert(Severity.ERROR, "events were not delivered by this run", facts, failures)
+    return run.alert(
+        Severity.ERROR, "events were not delivered by this run", facts, failures, section=Section.DELIVERY_RUN
+    )
 
 
 def _failure(letter: DeadLetter, index: int, run: RunRef) -> Failure:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import RetryDecision, RetryPolicy
 from airflow.sdk.configuration import conf
 
+from airflow_ext.ids import OWNER
+from include.alerts import RUNBOOK
 from include.backoff import Backoff
 from include.errors import PermanentError, RunRefusedError, SettingsError, TransientError, describe
 from include.text import one_line
@@ -54,6 +56,44 @@ def schedule_of(dag_id: str, *, default: str) -> str:
 def schedule_timezone() -> str:
     """The zone of the cron expressions: option ``business_timezone``, to be equal to the setting of that name."""
     return str(conf.get(_SECTION, "business_timezone", fallback="America/New_York"))
+
+
+_DAILY = re.compile(r"(\d{1,2})\s+(\d{1,2})\s+\*\s+\*\s+\*")
+_MINUTES = re.compile(r"\*(?:/(\d+))?\s+\*\s+\*\s+\*\s+\*")
+
+
+def schedule_text(expression: str, zone: str) -> str:
+    """A cron expression of five fields for people: ``20:30 America/New_York``, ``every minute (UTC)``."""
+    if daily := _DAILY.fullmatch(expression):
+        return f"{int(daily[2]):02}:{int(daily[1]):02} {zone}"
+    if minutes := _MINUTES.fullmatch(expression):
+        return f"every {f'{minutes[1]} minutes' if minutes[1] else 'minute'} ({zone})"
+    return f"cron {expression} {zone}"
+
+
+_TO_RUNBOOK = re.compile(r"\[([^]]+)]\(docs/RUNBOOK\.md(#[^)]+)\)")
+
+
+def page(manual: str, schedule: str) -> dict[str, Any]:
+    """A DAG's name, description and page in the UI, from the docstring of its file.
+
+    Args:
+        manual: a heading, a first sentence, and the rest; its links to the runbook lead to option ``runbook_url``,
+            and name its place in the repository where there is none.
+        schedule: for people, with its zone.
+    """
+    title, sentence = re.split(r"\n\n+", manual.strip(), maxsplit=2)[:2]
+    url = str(conf.get(_SECTION, "runbook_url", fallback=RUNBOOK))
+
+    def link(found: re.Match[str]) -> str:
+        # A place in the repository is no address for a browser.
+        return f"{found[1]} ({url}{found[2]})" if url == RUNBOOK else f"[{found[1]}]({url}{found[2]})"
+
+    return {
+        "dag_display_name": title.removeprefix("# "),
+        "description": f"{' '.join(sentence.split())} Schedule: {schedule}.",
+        "doc_md": _TO_RUNBOOK.sub(link, manual),
+    }
 
 
 MAX_BACKOFF_SECONDS = 600.0
@@ -139,6 +179,7 @@ def by_person(context: Context) -> bool:
 
 
 TASK_DEFAULTS: dict[str, Any] = {
+    "owner": OWNER,
     "retries": 5,
     "retry_policy": TypedRetryPolicy(),
     # For a task that was killed: no exception is left for the policy to judge.

@@ -17,6 +17,9 @@ DEX_API_CONNECTION = "dex_api"
 CALL_DETAILS_CONNECTION = "call_details_api"
 SLACK_CONNECTION = "slack_alerts"
 
+OWNER = "data-operations"
+"""Of all DAGs: whom Airflow's UI names."""
+
 EVENT_QUEUE_ASSET = "event_queue"
 """What wakes the delivery."""
 
@@ -62,5 +65,7 @@ class XComKey(StrEnum):
     """How much a run has to do."""
     DONE = "done"
     """Which run has done this one's work before, and where its receipt lies."""
+    NOTE = "note"
+    """The lines of the run's note, which the scheduler copies to the run as it ends."""
     ALERTED = "alerted"
     """Channels that took the run's alert, and how often the run had been cleared by then."""

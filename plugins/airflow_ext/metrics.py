@@ -15,9 +15,9 @@ from airflow_ext.defaults import by_person
 from airflow_ext.hooks.aws import publish_metrics
 from airflow_ext.ids import ALL_PIPELINES, XComKey
 from airflow_ext.notifications.channels import send_alert
-from airflow_ext.notifications.failure_callback import REFUSAL, push_quietly, record_alerted
+from airflow_ext.notifications.failure_callback import REFUSAL, push_quietly, record_alerted, safe_text
 from airflow_ext.outside import outside
-from include.alerts import RunRef
+from include.alerts import RunRef, next_step, run_note
 from include.errors import RunRefusedError, describe
 from include.text import printable_values
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_ext.settings import Settings
-    from include.alerts import Alert
+    from include.alerts import Alert, Section
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class RunReport:
 
     def __init__(self, context: Context, settings: Settings) -> None:
         dag_run = context["dag_run"]
-        self.run = RunRef(context["dag"].dag_id, dag_run.run_id, log_links(context))
+        self.run = RunRef(context["dag"].dag_id, dag_run.run_id, log_links(context), settings.runbook_url)
         self.clear_number: int = dag_run.clear_number or 0
         self._context = context
         self._settings = settings
@@ -70,6 +70,18 @@ class RunReport:
         taken = [set(send_alert(each, self._context, topic_arn=topic)) for each in alerts if each is not None]
         if taken:
             record_alerted(self._context, set.intersection(*taken))
+
+    def note(self, headline: str, *, section: Section | None = None, **facts: object) -> None:
+        """Write the run's note (see :func:`include.alerts.run_note`); never raises.
+
+        Args:
+            headline: one sentence.
+            section: of the runbook, if there is something to do.
+            facts: numbers and keys by name, blanks as underscores; None is left out.
+        """
+        named = {name.replace("_", " "): fact for name, fact in facts.items() if fact is not None}
+        step = None if section is None else next_step(self._settings.runbook_url, section)
+        push_quietly(self._context["ti"], XComKey.NOTE, run_note(safe_text(headline), named, step))
 
     def push(self, summary: Mapping[str, Any]) -> dict[str, Any]:
         """Push the run's summary as the task's return value, after people were alerted; never raises.

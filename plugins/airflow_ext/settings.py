@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowRuntimeError, AirflowSecretsBackendAcc
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 
 from airflow_ext.ids import SETTINGS_VARIABLE
+from include.alerts import RUNBOOK
 from include.errors import SettingsError, SettingsUnavailableError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Settings(BaseModel):
         trigger_date_offset_days: added to the run's day; -1 archives the day before.
         archive_bucket: bucket of the DEX trigger archive.
         alerts_topic_arn: SNS topic of the alerts.
+        runbook_url: where people read the runbook, for links to its sections.
         dex_api_base_url: base URL of the DEX API where connection ``dex_api`` names none.
         max_mapped_clients: most tasks that an archive run maps; Airflow's own limit is 1,024.
         clients_per_task: size of the groups above that limit.
@@ -93,6 +95,7 @@ class Settings(BaseModel):
     trigger_date_offset_days: Annotated[int, Field(ge=-3650, le=3650)] = 0
     archive_bucket: _BucketName
     alerts_topic_arn: Annotated[str, Field(pattern=r"^arn:[\w-]+:sns:")]
+    runbook_url: Annotated[str, Field(pattern=r"^\S+$")] = RUNBOOK
     dex_api_base_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
     max_mapped_clients: Annotated[int, Field(ge=1, le=1024)] = 500
     clients_per_task: PositiveInt = 500

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import date, time, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.timetables.base import TimeRestriction
 from airflow.timetables.trigger import CronTriggerTimetable
 from pendulum import UTC, DateTime
 
+from airflow_ext.defaults import schedule_text
+
 if TYPE_CHECKING:
     from airflow.timetables.base import DagRunInfo, DataInterval
+    from airflow.utils.types import DagRunType
 
 
 class BusinessDayTimetable(CronTriggerTimetable):
@@ -26,6 +29,15 @@ class BusinessDayTimetable(CronTriggerTimetable):
     never, waits for its hour: neither switching it on nor a backfill of old days (which Airflow takes for its latest
     run) archives a day that nobody asked for.
     """
+
+    @property
+    def summary(self) -> str:
+        """What the UI shows as the schedule: ``20:30 America/New_York``."""
+        return schedule_text(self._expression, self._timezone.name)
+
+    def generate_run_id(self, *, run_type: DagRunType, run_after: DateTime, **more: Any) -> str:
+        """The run's time in the business zone, so that its id begins with the business day."""
+        return run_type.generate_run_id(suffix=run_after.in_timezone(self._timezone).isoformat())
 
     def next_dagrun_info(
         self,

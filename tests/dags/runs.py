@@ -36,6 +36,18 @@ def states(dag_run: DagRun) -> dict[tuple[str, int], str]:
     return {(ti.task_id, ti.map_index): str(ti.state) for ti in dag_run.get_task_instances()}
 
 
+def note_of(dag_run: DagRun) -> str | None:
+    """The note that the run gets as it ends: ``dag.test()`` ends it outside of a session, a scheduler in one."""
+    from airflow import settings
+    from airflow.models.dagrun import DagRun
+
+    with settings.Session() as session:
+        ended = session.get_one(DagRun, dag_run.id)
+        ended.notify_dagrun_state_changed(msg="")
+        session.commit()
+        return session.get_one(DagRun, dag_run.id).note
+
+
 def kept_by_airflow(dag_run: DagRun) -> dict[str, str]:
     """XComs, rendered fields and task instances of the run, as the metadata database has them."""
     from airflow import settings

@@ -163,6 +163,15 @@ def test_good_run_ends_quietly_and_updates_the_asset(world: AuctionWorld, run: F
         "errored": 0,
         "summary": key,
     }
+    assert run.pushed(SUMMARY_TASK, XComKey.NOTE) == [
+        "**2 of 2 orders accepted**",
+        "",
+        "- rejected: 0",
+        "- failed: 0",
+        "- alerts not delivered: 0",
+        f"- summary: `{key}`",
+        "- what to do: nothing",
+    ]
     values = {"FailedRuns": 0.0, "AcceptedOrders": 2.0, "RejectedOrders": 0.0, "ErroredOrders": 0.0}
     assert world.metrics == [(ENERGY_AUCTION, values | {"UndeliveredAlerts": 0.0})]
     assert (world.wire.sns, world.wire.slack) == ([], [])

@@ -40,6 +40,9 @@ def test_replay_empties_the_queue(world: CallDetailsWorld) -> None:
     assert summary == {"received": 3, "accepted": 3, "failed": 0, "unreadable": 0, "dry_run": False}
     assert world.sqs.bodies == []
     assert sorted(world.posted()) == [[1, 2], [3, 4], [5]]
+    assert run.pushed("replay", XComKey.NOTE) == [
+        "**3 of 3 dead letters posted**", "", "- refused again: 0", "- unreadable: 0", "- what to do: nothing",
+    ]  # fmt: skip
     assert world.metrics == [
         ("call_details_replay", {"FailedRuns": 0.0, "ReplayedBatches": 3.0, "RefusedBatches": 0.0})
     ]
@@ -67,6 +70,8 @@ def test_what_is_refused_again_stays_and_is_told_once(world: CallDetailsWorld) -
     (message,) = world.wire.sns
     assert message["Subject"] == "[ERROR] call_details_replay: 1 of 3 dead letters stay in the queue"
     assert run.pushed("replay", "return_value")["accepted"] == 2
+    assert run.pushed("replay", XComKey.NOTE)[-1] == "- what to do: docs/RUNBOOK.md#call-details-dead-letters"
+    assert world.wire.slack[0]["text"].endswith("\nwhat to do: docs/RUNBOOK.md#call-details-dead-letters")
     assert run.pushed("replay", XComKey.ALERTED)["channels"] == ["slack", "sns"]
     assert world.metrics[0][1] == {"FailedRuns": 1.0, "ReplayedBatches": 2.0, "RefusedBatches": 1.0}
 

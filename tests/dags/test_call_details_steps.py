@@ -60,6 +60,15 @@ def test_good_run_ends_quietly_and_updates_the_asset(world: CallDetailsWorld) ->
         "records_dead_lettered": 0,
         "receipt": f"receipts/{KEY}.{file.etag}.json",
     }
+    assert run.pushed(RECONCILE_TASK, XComKey.NOTE) == [
+        "**3 of 3 records accepted: processed**",
+        "",
+        f"- file: `{KEY}`",
+        "- dead letters: 0",
+        f"- lies at: `{place}`",
+        f"- receipt: `receipts/{KEY}.{file.etag}.json`",
+        "- what to do: nothing",
+    ]
     values = {"FailedRuns": 0.0, "AcceptedRecords": 3.0, "DeadLetteredRecords": 0.0}
     assert world.metrics == [("call_details_ingest", values)]
     assert (world.wire.sns, world.wire.slack) == ([], [])

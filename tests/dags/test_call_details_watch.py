@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from airflow_ext.ids import XComKey
+from include.call_details.alerts import CLAIM_TASK
 from include.call_details.keys import processing_key, run_id
 from include.call_details.models import FileVersion
 from include.call_details.watcher import PATIENCE_SECONDS
@@ -47,7 +49,9 @@ def refuse(world: CallDetailsWorld, key: str) -> None:
 
 def test_each_file_gets_a_run_of_its_name(world: CallDetailsWorld) -> None:
     files = drop(world, *KEYS)
-    assert claim_files(watch_run()) == [start_of(file) for file in files]
+    run = watch_run()
+    assert claim_files(run) == [start_of(file) for file in files]
+    assert run.pushed(CLAIM_TASK, XComKey.NOTE) == ["**2 files taken in**", "", "- left: 0", "- what to do: nothing"]
     assert world.s3.present("incoming/") == []
     assert world.s3.present("processing/") == sorted(map(processing_key, files))
     counts = {"FailedRuns": 0.0, "TakenFiles": 2.0, "LeftFiles": 0.0, "ScheduledRuns": 1.0}

@@ -58,6 +58,10 @@ def test_due_events_are_posted_signed_and_counted(world: DeliveryRuns, run: Fake
     counts = {"attempts": 2, "delivered": 2, "postponed": 0, "failed": 0, "lost": 0, "unqueued": 0}
     assert summary == {"due": 2, "owners": 1, **counts, "failed_tasks": 0}
     assert run.outlet_events[Asset(EVENT_DELIVERY)].extra == summary
+    assert run.pushed(SUMMARY_TASK, XComKey.NOTE) == [
+        "**2 events delivered**", "", "- due: 2", "- owners: 1", "- posts: 2", "- again later: 0", "- failed: 0",
+        "- failed tasks: 0", "- what to do: nothing",
+    ]  # fmt: skip
     ((pipeline, metrics),) = world.metrics
     age = metrics.pop("OldestPendingSeconds")
     assert 59 < age < 120

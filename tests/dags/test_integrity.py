@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk.exceptions import ParamValidationError
 
 from airflow_ext.defaults import TypedRetryPolicy, refuse_unknown_keys
-from airflow_ext.ids import Tag
+from airflow_ext.ids import OWNER, Tag
 from airflow_ext.notifications.failure_callback import alert_unreported_failure
 
 if TYPE_CHECKING:
@@ -42,6 +42,30 @@ def test_docstring_is_the_manual(dag: DAG) -> None:
     positions = [manual.find(f"**{heading}.**") for heading in HEADINGS]
     assert -1 not in positions, dict(zip(HEADINGS, positions, strict=True))
     assert positions == sorted(positions)
+
+
+def test_ui_names_what_it_is_for_when_it_runs_and_whose_it_is(dag: DAG) -> None:
+    assert dag.dag_display_name not in ("", dag.dag_id)
+    assert dag.description
+    sentence, schedule = dag.description.split(" Schedule: ")
+    assert sentence.endswith(".")
+    assert len(sentence) < 200
+    times = {
+        "dex_trigger_archive": "20:30 America/New_York.",
+        "energy_auction": "every 5 minutes (UTC).",
+        "event_delivery": "for each new event, and every minute (UTC).",
+        "call_details_watch": "continuous.",
+        "call_details_ingest": "by call_details_watch, for each file.",
+        "call_details_replay": "none, a person starts it.",
+    }
+    assert schedule == times[dag.dag_id]
+    assert dag.owner == OWNER
+
+
+def test_page_has_bullets_and_says_where_the_runbook_goes_on(dag: DAG) -> None:
+    manual = dag.doc_md or ""
+    assert "\n- " in manual
+    assert "](RUNBOOK.md#" in manual
 
 
 def test_every_task_has_retries_the_typed_policy_and_a_time_limit(dag: DAG) -> None:

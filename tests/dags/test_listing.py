@@ -29,7 +29,7 @@ from tests.worlds.archive import TOKEN_URL, WITHOUT_CREDENTIALS, ArchiveWorld
 
 def test_listing_maps_one_task_a_client_and_keeps_the_plan(world: ArchiveWorld, run: FakeRun) -> None:
     works = list_clients(run)
-    assert [work["label"] for work in works] == ["11", "12", "13"]
+    assert [work["label"] for work in works] == ["11 Client 11", "12 Client 12", "13 Client 13"]
     (key,) = world.s3.keys()
     assert key == "runs/trigger/20260308/manual__2026-03-08T06%3A00%3A00%2B00%3A00/plan.json"
     plan = json.loads(world.s3.bodies(key)[-1] or b"")
@@ -43,7 +43,7 @@ def test_listing_maps_one_task_a_client_and_keeps_the_plan(world: ArchiveWorld, 
 
 def test_params_decide_day_clients_and_force(world: ArchiveWorld, run: FakeRun) -> None:
     run.params |= {"trigger_date": "2026-01-31", "client_ids": [13, 11], "force": True}
-    assert [work["label"] for work in list_clients(run)] == ["11", "13"]
+    assert [work["label"] for work in list_clients(run)] == ["11 Client 11", "13 Client 13"]
     (key,) = world.s3.keys("runs/trigger/20260131/")
     assert json.loads(world.s3.bodies(key)[-1] or b"")["force"] is True
 
@@ -180,7 +180,7 @@ def test_what_is_wrong_at_the_start_is_named_and_nothing_is_written(
 
 def test_ids_of_the_form_are_texts(world: ArchiveWorld, run: FakeRun) -> None:
     run.params["client_ids"] = ["13", "11"]
-    assert [work["label"] for work in list_clients(run)] == ["11", "13"]
+    assert [work["label"] for work in list_clients(run)] == ["11 Client 11", "13 Client 13"]
 
 
 def test_bucket_that_is_not_there_is_named(world: ArchiveWorld, run: FakeRun) -> None:

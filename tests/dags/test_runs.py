@@ -10,7 +10,7 @@ import pendulum
 import pytest
 
 from include.archive.keys import archive_key
-from tests.dags.runs import kept_by_airflow, run_dag, states
+from tests.dags.runs import kept_by_airflow, note_of, run_dag, states
 from tests.worlds.alerts import SLACK_PATH
 from tests.worlds.archive import SECRET, TOKEN, ArchiveWorld
 from tests.worlds.pipeline import forms_of
@@ -43,7 +43,11 @@ def test_good_run_archives_every_client(world: ArchiveWorld) -> None:
     assert world.s3.keys("trigger/") == [archive_key(number, DAY) for number in (11, 12, 13)]
     assert world.manifest()["run_id"] == dag_run.run_id
     names = {ti.map_index: ti.rendered_map_index for ti in dag_run.get_task_instances() if ti.map_index >= 0}
-    assert names == {0: "11", 1: "12", 2: "13"}
+    assert names == {0: "11 Client 11", 1: "12 Client 12", 2: "13 Client 13"}
+    assert note_of(dag_run) == (
+        "**3 of 3 clients archived for 2026-03-08**\n\n- unchanged: 0\n- failed: 0\n"
+        "- manifest: `manifests/trigger/20260308.json`\n- what to do: nothing"
+    )
     assert (world.wire.sns, world.wire.slack) == ([], [])
 
 
@@ -54,6 +58,7 @@ def test_params_of_the_trigger_form_reach_the_run(world: ArchiveWorld) -> None:
 
 
 def test_one_failed_client_fails_the_run_and_stops_no_other(world: ArchiveWorld) -> None:
+    world.change_settings(runbook_url="https://wiki.example/runbook")
     world.dex.answers[12] = httpx.Response(404)
     dag_run = run()
     assert dag_run.state == "failed"
@@ -68,6 +73,13 @@ def test_one_failed_client_fails_the_run_and_stops_no_other(world: ArchiveWorld)
     assert world.dex.clients_asked.count(12) == 1, "a 404 is not worth a retry"
     assert (len(world.wire.sns), len(world.wire.slack)) == (1, 1), "one digest"
     assert "client 12 (Client 12) in archive_client[1]" in world.wire.slack[0]["text"]
+    assert world.wire.slack[0]["text"].endswith(
+        "what to do: https://wiki.example/runbook#dex-trigger-archive-failed-run"
+    )
+    note = note_of(dag_run)
+    assert note is not None
+    assert note.startswith("**2 of 3 clients archived for 2026-03-08**")
+    assert note.endswith("- what to do: https://wiki.example/runbook#dex-trigger-archive-failed-run")
 
 
 def test_transient_failure_is_retried_by_the_policy(world: ArchiveWorld) -> None:

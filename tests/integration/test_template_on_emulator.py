@@ -108,6 +108,7 @@ def test_settings_name_the_resources_of_the_stack(aws: Aws, outputs: Mapping[str
         "trigger_date_offset_days": 0,
         "archive_bucket": outputs["ArchiveBucketName"],
         "alerts_topic_arn": outputs["AlertsTopicArn"],
+        "runbook_url": "docs/RUNBOOK.md",
         "max_mapped_clients": 500,
         "clients_per_task": 500,
         "archive_concurrency": 16,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from docs import prove
+from include.alerts import Section
 from tests.packaging.template import ROOT
 from tests.worlds.templates import load
 
@@ -26,6 +27,10 @@ def anchors(document: Path) -> set[str]:
     text = FENCE.sub("", document.read_text(encoding="utf-8"))
     titles = re.findall(r"^#{1,6} (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_every_alert_leads_to_a_section_of_the_runbook() -> None:
+    assert {section.value for section in Section} <= anchors(RUNBOOK)
 
 
 def run(script: str) -> subprocess.CompletedProcess[str]:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from airflow_ext.defaults import schedule_timezone
+from include.alerts import RUNBOOK
 from infra.release.deployment.steps import VERSIONED
-from infra.release.deployment.target import FILLED_IN
+from infra.release.deployment.target import ALIKE, FILLED_IN
 from local.processes.layout import StackSecrets
 from local.services.airflow import Places, airflow_variables
 from tests.packaging.template import read_template
@@ -102,6 +103,7 @@ def test_local_stack_runs_with_the_same_options() -> None:
 def test_defaults_of_the_options_are_those_of_the_code() -> None:
     assert value_of("pipelines.business_timezone") == schedule_timezone()
     assert value_of("pipelines.business_timezone") == read_template()["Parameters"]["BusinessTimezone"]["Default"]
+    assert value_of("pipelines.runbook_url") == RUNBOOK
     for dag in ("dex_trigger_archive", "energy_auction", "event_delivery"):
         source = (ROOT / "dags" / f"{dag}.py").read_text(encoding="utf-8")
         found = re.search(r'schedule_of\([^)]*default="([^"]+)"', source)
@@ -110,7 +112,7 @@ def test_defaults_of_the_options_are_those_of_the_code() -> None:
 
 
 def test_zone_is_restricted_and_logs_are_kept_as_in_the_application() -> None:
-    for name in ("BusinessTimezone", "LogRetentionDays"):
+    for name in (*ALIKE, "LogRetentionDays"):
         ours, theirs = MWAA["Parameters"][name], read_template()["Parameters"][name]
         for key in ("AllowedPattern", "AllowedValues", "Default", "Type"):
             assert ours.get(key) == theirs.get(key), name

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.alerts import MAX_FAILURES, Alert, Failure, Severity
+from include.alerts import MAX_FAILURES, Alert, Failure, RunRef, Section, Severity, run_note
 
 
 def _alert(headline: str = "2 clients failed", failures: tuple[Failure, ...] = ()) -> Alert:
@@ -33,7 +33,8 @@ def test_text_names_pipeline_run_task_map_index_reason_and_log() -> None:
         "run: run 1\n"
         "manifest: s3://bucket/key\n"
         "- client 7 (Acme) in archive_client[7]: answered 500\n"
-        "    log: http://airflow.test/7"
+        "    log: http://airflow.test/7\n"
+        "what to do: docs/RUNBOOK.md"
     )
 
 
@@ -44,7 +45,7 @@ def test_unmapped_failure_without_log_is_one_line() -> None:
 def test_many_failures_become_a_number() -> None:
     text = _alert(failures=tuple(map(_failure, range(MAX_FAILURES + 5)))).text
     assert text.count("in archive_client[") == MAX_FAILURES
-    assert text.endswith("- and 5 more, see the manifest")
+    assert text.endswith("- and 5 more, see the manifest\nwhat to do: docs/RUNBOOK.md")
 
 
 def test_exactly_the_most_failures_need_no_number() -> None:
@@ -79,3 +80,20 @@ def test_alert_holds_no_character_that_sns_refuses(text: str, fact: str) -> None
 
 def test_control_character_is_visible_in_the_alert() -> None:
     assert "client 7 (Ac\\x1bme)" in _alert(failures=(Failure("client 7 (Ac\x1bme)", "x", "task"),)).text
+
+
+def test_alert_about_a_run_ends_with_the_section_of_the_runbook() -> None:
+    run = RunRef("p", "run 1", lambda task, index: "http://airflow.test", "https://wiki.example/runbook")
+    alert = run.alert(Severity.ERROR, "it failed", failures=[_failure()], section=Section.AUCTION_RUN)
+    assert alert.text.endswith("\nwhat to do: https://wiki.example/runbook#energy-auction-failed-run")
+
+
+def test_note_has_numbers_keys_and_what_to_do() -> None:
+    assert run_note("2 of 3", {"failed": 1000, "manifest": "a/b.json"}, None) == [
+        "**2 of 3**", "", "- failed: 1,000", "- manifest: `a/b.json`", "- what to do: nothing",
+    ]  # fmt: skip
+
+
+def test_key_cannot_write_markup_or_lines_into_a_note() -> None:
+    (_, _, line, _) = run_note("x", {"file": "a`![](https://evil.example)\n- b"}, None)
+    assert line == "- file: `a'![](https://evil.example) - b`"

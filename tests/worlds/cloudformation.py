@@ -49,7 +49,8 @@ class FakeCloudFormation:
             error = {"Code": "ValidationError", "Message": f"Stack with id {request['StackName']} does not exist"}
             raise ClientError({"Error": error}, "DescribeStacks")  # type: ignore[typeddict-item]
         outputs = [{"OutputKey": "SourceBucketName", "OutputValue": "bucket"}]
-        parameters = [{"ParameterKey": "BusinessTimezone", "ParameterValue": "Europe/Berlin"}]
+        given = {"BusinessTimezone": "Europe/Berlin", "RunbookUrl": "https://wiki.example/runbook"}
+        parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in given.items()]
         stack = {"StackStatus": self.status, "CreationTime": MADE, "Outputs": outputs, "Parameters": parameters}
         return {"Stacks": [stack]}
 

@@ -16,7 +16,7 @@ from infra.release.deployment.commands import Commands
 from infra.release.deployment.mwaa import Airflow
 from infra.release.deployment.s3 import Shelf
 from infra.release.deployment.stacks import Stacks
-from infra.release.deployment.target import FROM_THE_APPLICATION, Target
+from infra.release.deployment.target import ALIKE, FROM_THE_APPLICATION, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,12 +214,12 @@ class Deployment:
         application = self.stacks.outputs(self.target.application_stack)
         if application is None:
             raise ReleaseError(f"there is no stack {self.target.application_stack}: it must be deployed before Airflow")
+        given = self.stacks.parameters(self.target.application_stack)
         parameters = {
             **self.target.airflow_parameters,
             "Environment": self.target.environment,
             **{name: application[name] for name in FROM_THE_APPLICATION},
-            # The day that a run archives and the time at which it runs go by the same zone.
-            "BusinessTimezone": self.stacks.parameters(self.target.application_stack)["BusinessTimezone"],
+            **{name: given[name] for name in ALIKE},
             **versions,
         }
         template = self.places.airflow_template.read_text(encoding="utf-8")

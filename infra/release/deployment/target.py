@@ -23,11 +23,14 @@ FROM_THE_APPLICATION = (
 )
 """Parameters of infra/mwaa.yaml that are outputs of the application's stack, of the same names."""
 
+ALIKE = ("BusinessTimezone", "RunbookUrl")
+"""Parameters that both templates have; the application's values count."""
+
 FILLED_IN = frozenset(
     {
         *FROM_THE_APPLICATION,
         "Environment",
-        "BusinessTimezone",
+        *ALIKE,
         "PluginsS3ObjectVersion",
         "RequirementsS3ObjectVersion",
     }

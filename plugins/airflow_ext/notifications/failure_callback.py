@@ -13,7 +13,7 @@ from airflow.sdk.log import mask_logs
 from airflow_ext.defaults import by_person, refuse_unknown_keys
 from airflow_ext.ids import ALL_PIPELINES, CALL_DETAILS_INGEST, CALL_DETAILS_REPLAY, CALL_DETAILS_WATCH, XComKey
 from airflow_ext.settings import load_settings
-from include.alerts import Alert, Severity
+from include.alerts import RUNBOOK, Alert, Section, Severity, next_step
 from include.errors import RunRefusedError, describe
 from include.text import one_line, printable_values
 
@@ -109,11 +109,12 @@ def alert_unreported_failure(context: Context) -> None:
         if refusal or REFUSAL in (alerted or {}).get("channels", ()):
             _count_refusal()
         return
+    topic_arn, runbook = None, RUNBOOK
     try:
-        topic_arn = load_settings().alerts_topic_arn
+        settings = load_settings()
+        topic_arn, runbook = settings.alerts_topic_arn, settings.runbook_url
     except Exception as error:  # noqa: BLE001 - Slack needs no settings
         log.error("no SNS alert: %s", describe(error))
-        topic_arn = None
     reason = str(context.get("reason") or "unknown")
     ending = _ENDINGS.get(reason, "see Airflow").format(limit=getattr(context["dag"], "dagrun_timeout", None))
     facts = [f"reason: {refusal or f'{reason}: {ending}'}"]
@@ -125,7 +126,8 @@ def alert_unreported_failure(context: Context) -> None:
     # Here: the DAG files import this module, and Slack's provider takes a quarter of a second.
     from airflow_ext.notifications.channels import send_alert
 
-    send_alert(Alert(Severity.ERROR, dag_id, run_id, headline, facts), context, topic_arn=topic_arn)
+    step = next_step(runbook, Section.UNREPORTED)
+    send_alert(Alert(Severity.ERROR, dag_id, run_id, headline, facts, next_step=step), context, topic_arn=topic_arn)
 
 
 def _refusal(context: Context) -> str | None:

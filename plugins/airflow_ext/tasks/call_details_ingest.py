@@ -14,7 +14,7 @@ from airflow_ext.ids import XComKey
 from airflow_ext.metrics import RunReport, task_states
 from airflow_ext.notifications.failure_callback import push_quietly, record_failure, safe_text
 from airflow_ext.tasks.call_details_clients import CallDetailsClients
-from include.alerts import KILLED
+from include.alerts import KILLED, Section
 from include.call_details.alerts import PLAN_TASK, POST_TASK, no_receipt, receipt_alert
 from include.call_details.models import Done, FileVersion
 from include.call_details.planner import Planner, read_plan, resolve
@@ -120,6 +120,7 @@ def reconcile(context: Context) -> dict[str, Any]:
             return _close(context, planned=planned)
         report = RunReport(context, CallDetailsClients().settings)
         _count(report, None, failed=False)
+        report.note("Nothing was posted: the file had been ingested before", by=done["run_id"], receipt=done["receipt"])
         report.push(done)
     # Outside the block: this is no failure.
     raise AirflowSkipException(
@@ -138,10 +139,12 @@ def _close(context: Context, *, planned: bool) -> dict[str, Any]:
     if saved is None:
         _count(report, None, failed=True)
         report.alert(no_receipt(report.run, reason=str(reason)))
+        report.note(f"Nothing was ingested: {PLAN_TASK} failed: {reason}", section=Section.INGEST_RUN)
         raise FileFailedError(f"nothing was ingested: {PLAN_TASK} failed: {reason}")
     _count(report, saved, failed=saved.outcome.failed)
     uri = f"s3://{clients.bucket}/{saved.key}"
     report.alert(receipt_alert(saved, report.run, uri=uri, why_failed=lambda index: report.failure(POST_TASK, index)))
+    _note(report, saved)
     summary = report.push(_xcom_summary(saved))
     if saved.outcome.failed:
         raise FileFailedError(f"{saved.document['key']} ended {saved.outcome.value}: see {saved.key}")
@@ -181,6 +184,22 @@ def _count(report: RunReport, saved: SavedReceipt | None, *, failed: bool) -> No
         "DeadLetteredRecords": found.get("records_dead_lettered", 0),
     }
     report.count(values, failed=failed)
+
+
+def _note(report: RunReport, saved: SavedReceipt) -> None:
+    found, section = saved.document, None
+    if saved.outcome.failed or found["invalid_bytes"]:
+        section = Section.INGEST_RUN
+    elif found["records_dead_lettered"]:
+        section = Section.CALL_DETAILS_DEAD_LETTERS
+    report.note(
+        f"{found['records_accepted']:,} of {found['records_read']:,} records accepted: {saved.outcome.value}",
+        section=section,
+        file=found["key"],
+        dead_letters=found["records_dead_lettered"],
+        lies_at=found["stored_as"],
+        receipt=saved.key,
+    )
 
 
 def _xcom_summary(saved: SavedReceipt) -> dict[str, Any]:

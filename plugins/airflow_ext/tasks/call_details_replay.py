@@ -11,6 +11,7 @@ from airflow_ext.hooks.aws import quick_client
 from airflow_ext.metrics import RunReport
 from airflow_ext.notifications.failure_callback import record_failure
 from airflow_ext.tasks.call_details_clients import CallDetailsClients
+from include.alerts import Section
 from include.call_details.alerts import replay_alert
 from include.call_details.dead_letters import Replay
 from include.call_details.models import TASKS_AT_ONCE
@@ -42,6 +43,12 @@ def replay(context: Context) -> dict[str, Any]:
         report.count({"ReplayedBatches": result.accepted, "RefusedBatches": left}, failed=left > 0)
         if left:
             report.alert(replay_alert(result, report.run))
+        report.note(
+            f"{'Dry run: ' if params['dry_run'] else ''}{result.accepted:,} of {result.received:,} dead letters posted",
+            section=Section.CALL_DETAILS_DEAD_LETTERS if left else None,
+            refused_again=result.failed,
+            unreadable=result.unreadable,
+        )
         summary = report.push({**asdict(result), "dry_run": params["dry_run"]})
         if left:
             raise DeadLettersLeftError(f"{left} of {result.received} dead letters stay in the queue")

@@ -13,6 +13,7 @@ from airflow_ext.notifications.channels import send_alert
 from airflow_ext.notifications.failure_callback import record_failure
 from airflow_ext.outside import outside
 from airflow_ext.tasks.call_details_clients import CallDetailsClients
+from include.alerts import Section
 from include.call_details.alerts import beside_alert, left_alert
 from include.call_details.keys import round_key, run_id
 from include.call_details.watcher import MAX_FILES, Intake, LeftFiles
@@ -67,6 +68,11 @@ def claim_files(context: Context) -> list[int]:
         log.info("%d files taken in, %d left", len(starts), len(taken.left))
         report = RunReport(context, clients.settings)
         report.count({"TakenFiles": len(starts), "LeftFiles": len(taken.left)}, failed=False)
+        report.note(
+            f"{len(starts):,} files taken in",
+            section=Section.WATCH if any(not left.busy for left in taken.left) else None,
+            left=len(taken.left),
+        )
         _report(context, clients, report.run, [*(left for left in taken.left if not left.busy), *_beside(intake)])
         if taken.left and not starts and context["ti"].try_number <= context["ti"].max_tries:
             reasons = "; ".join(left.reason for left in taken.left[:_SHOWN])

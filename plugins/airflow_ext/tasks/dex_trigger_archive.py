@@ -15,8 +15,8 @@ from airflow_ext.ids import XComKey
 from airflow_ext.metrics import RunReport, succeeded, task_states
 from airflow_ext.notifications.failure_callback import record_failure
 from airflow_ext.settings import load_settings
-from include.alerts import KILLED
-from include.archive.alerts import ARCHIVE_TASK, LIST_TASK, digest, not_listed
+from include.alerts import KILLED, Section
+from include.archive.alerts import ARCHIVE_TASK, LIST_TASK, SECTION, digest, not_listed
 from include.archive.dates import trigger_date
 from include.archive.models import Plan, client_query, clients_from_rows, cut, select
 from include.archive.run import ArchiveRun, save_plan
@@ -117,11 +117,13 @@ def summarize(context: Context) -> dict[str, Any]:
         # A list_clients that failed when it was run again has left the plan of its earlier life.
         uri = report.pull(LIST_TASK, XComKey.PLAN) if states.get(LIST_TASK) == "success" else None
         if uri is None and (refusal := report.refusal(LIST_TASK)):
+            report.note(f"Refused, nothing was archived: {refusal}", section=Section.REFUSED)
             raise RunRefusedError(f"{LIST_TASK} refused the run, nothing was archived: {refusal}")
         if uri is None:
             reason = report.failure(LIST_TASK) or KILLED
             report.count({"FailedClients": 0, "SuccessfulClients": 0}, failed=True)
             report.alert(not_listed(report.run, reason=reason))
+            report.note(f"No client was archived: {LIST_TASK} failed: {reason}", section=SECTION)
             raise ClientsFailedError(f"no client was archived: {LIST_TASK} failed: {reason}")
         run = ArchiveRun.load(uri, s3_client())
         key, manifest = run.account(
@@ -135,6 +137,14 @@ def summarize(context: Context) -> dict[str, Any]:
             failed=failed,
         )
         report.alert(digest(manifest, report.run, uri=f"s3://{settings.archive_bucket}/{key}"))
+        report.note(
+            f"{counts['successful_archives']:,} of {counts['total_clients']:,} clients archived "
+            f"for {manifest.plan.day}",
+            section=SECTION if failed or not counts["total_clients"] else None,
+            unchanged=counts["unchanged"],
+            failed=counts["failed_archives"],
+            manifest=key,
+        )
         summary = report.push(xcom_summary(manifest, key))
         if failed:
             raise ClientsFailedError(f"{len(manifest.failures)} of {len(manifest.outcomes)} clients failed; see {key}")

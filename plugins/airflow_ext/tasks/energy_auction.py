@@ -16,7 +16,7 @@ from airflow_ext.notifications.channels import AT_ONCE, open_channels
 from airflow_ext.notifications.failure_callback import record_alerted, record_failure, safe_text
 from airflow_ext.outside import outside
 from airflow_ext.settings import load_settings
-from include.alerts import KILLED, RunRef
+from include.alerts import KILLED, RunRef, Section
 from include.auction.alerts import ORDER_TASK, WAIT_TASK, deliver, no_orders, order_alerts
 from include.auction.deadlines import LAST_ORDER, RunDeadlines
 from include.auction.functions import OrderFunction
@@ -95,6 +95,7 @@ def _summarize(context: Context, settings: Settings) -> dict[str, Any]:
     summary = _without_orders(context, reason)
     key = _save(settings, summary)
     _count(report, summary)
+    report.note(f"No orders: {reason}", summary=key)
     _push(report, summary, key)
     raise AirflowSkipException(reason)
 
@@ -117,6 +118,14 @@ def _account(context: Context, settings: Settings, report: RunReport, works: Seq
         record_alerted(context, channels)
     _count(report, summary, undelivered=undelivered)
     document, counts = _push(report, summary, key), summary.counts
+    report.note(
+        f"{counts['accepted']:,} of {counts['total']:,} orders accepted",
+        section=Section.AUCTION_RUN if counts["errored"] or undelivered else None,
+        rejected=counts["rejected"],
+        failed=counts["errored"],
+        alerts_not_delivered=undelivered,
+        summary=key,
+    )
     if counts["errored"]:
         raise OrdersFailedError(
             f"{counts['errored']} of {counts['total']} orders failed and {counts['rejected']} were rejected; see {key}"
@@ -132,6 +141,7 @@ def _end_without_orders(context: Context, settings: Settings, report: RunReport,
         reason = f"{WAIT_TASK} failed: {report.failure(WAIT_TASK) or KILLED}"
     _count(report, None)
     report.alert(no_orders(report.run, reason=reason))
+    report.note(f"No order was processed: {reason}", section=Section.AUCTION_RUN)
     summary = _without_orders(context, reason)
     try:
         _push(report, summary, _save(settings, summary))
@@ -230,7 +240,7 @@ def _finish(context: Context, settings: Settings, run: AuctionRun, deadlines: Ru
     function = OrderFunction(functions, function_name, lambda: settings.rejection_errors)
     summary = run.finish(slices, function, deadlines=deadlines, concurrency=concurrency)
     run_id = summary.run_id
-    ref = RunRef(ENERGY_AUCTION, run_id, log_links(context, run_id))
+    ref = RunRef(ENERGY_AUCTION, run_id, log_links(context, run_id), settings.runbook_url)
     undelivered, _ = _send(context, settings, order_alerts(ref, summary, slices), run)
     _save(settings, summary)
     _count(RunReport(context, settings), summary, undelivered=undelivered)

@@ -13,7 +13,7 @@ from airflow_ext.metrics import RunReport, task_states
 from airflow_ext.notifications.failure_callback import record_failure
 from airflow_ext.outside import outside
 from airflow_ext.settings import delivery_settings
-from include.alerts import KILLED
+from include.alerts import KILLED, Section
 from include.clients.webhooks import Endpoint, open_webhooks
 from include.delivery import due
 from include.delivery.dead_letters import DeadLetters
@@ -129,6 +129,15 @@ def summarize(context: Context) -> dict[str, Any]:
         failed_tasks = task_failures_alert(reasons, report.run) if reasons else None
         report.alert(*failure_alerts(counts, report.run).values(), failed_tasks)
         report.count(metrics(found, total), failed=bool(reasons))
+        report.note(
+            f"{total.delivered:,} events delivered",
+            section=Section.DELIVERY_RUN if reasons else Section.EVENT_DEAD_LETTERS if total.failed else None,
+            **due_now,
+            posts=total.attempts,
+            again_later=total.postponed,
+            failed=total.failed,
+            failed_tasks=len(reasons),
+        )
         summary = report.push({**due_now, **numbers, "failed_tasks": len(reasons)})
         if reasons:
             raise DeliveriesFailedError(

@@ -13,8 +13,10 @@ from airflow_ext.defaults import (
     TypedRetryPolicy,
     backoff_seconds,
     by_person,
+    page,
     refuse_unknown_keys,
     schedule_of,
+    schedule_text,
 )
 from include import errors
 from include.call_details.ledger import MAX_PAUSE_SECONDS
@@ -207,3 +209,33 @@ def test_known_keys_and_no_keys_are_no_refusal(conf: dict[str, object] | None) -
 )
 def test_person_sees_what_becomes_of_a_manual_run_and_a_backfill(run_type: str, person: bool) -> None:
     assert by_person(FakeRun(run_type=run_type).context("any")) is person
+
+
+@pytest.mark.parametrize(
+    ("expression", "text"),
+    [
+        ("5 7 * * *", "07:05 Asia/Tokyo"),
+        ("*/5 * * * *", "every 5 minutes (Asia/Tokyo)"),
+        ("* * * * *", "every minute (Asia/Tokyo)"),
+        ("30 20 * * 1-5", "cron 30 20 * * 1-5 Asia/Tokyo"),
+    ],
+)
+def test_schedule_for_people_has_its_zone(expression: str, text: str) -> None:
+    assert schedule_text(expression, "Asia/Tokyo") == text
+
+
+MANUAL = "# A name\n\nDoes this\nand that.\n\n**What.** See [the\nday](docs/RUNBOOK.md#a-day).\n"
+
+
+def test_page_has_name_and_description_and_says_where_the_runbook_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRFLOW__PIPELINES__RUNBOOK_URL")
+    assert page(MANUAL, "07:05 UTC") == {
+        "dag_display_name": "A name",
+        "description": "Does this and that. Schedule: 07:05 UTC.",
+        "doc_md": MANUAL.replace("[the\nday](docs/RUNBOOK.md#a-day)", "the\nday (docs/RUNBOOK.md#a-day)"),
+    }
+
+
+def test_page_links_to_the_runbook_that_the_option_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__PIPELINES__RUNBOOK_URL", r"https://wiki.example/\\1")
+    assert r"[the\nday](https://wiki.example/\\1#a-day)".replace(r"\n", "\n") in page(MANUAL, "x")["doc_md"]

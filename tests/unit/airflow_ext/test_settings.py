@@ -39,6 +39,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert settings.business_timezone == "America/New_York"
     assert settings.zone.key == "America/New_York"
     assert settings.trigger_date_offset_days == 0
+    assert settings.runbook_url == "docs/RUNBOOK.md"
     assert settings.dex_api_base_url == ""
     assert (settings.max_mapped_clients, settings.clients_per_task, settings.archive_concurrency) == (
         500,
@@ -72,6 +73,7 @@ def test_every_field_is_taken() -> None:
     document = GOOD | {
         "business_timezone": "Europe/Warsaw",
         "trigger_date_offset_days": -1,
+        "runbook_url": "https://wiki.test/runbook",
         "dex_api_base_url": "https://dex.test",
         "max_mapped_clients": 1024,
         "clients_per_task": 1,
@@ -128,6 +130,7 @@ NO_BUCKETS = [
         ("archive_bucket", NO_BUCKETS),
         ("order_results_bucket", NO_BUCKETS),
         ("alerts_topic_arn", [..., "", "alerts", "arn:aws:sqs:us-east-1:0:queue", None]),
+        ("runbook_url", ["", "two words", None]),
         ("dex_api_base_url", ["dex.test", "ftp://dex.test", "https://", "https://dex test", None]),
         ("max_mapped_clients", [0, -1, 1025, "many", None]),
         ("clients_per_task", [0, -1, "many", None]),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -7,9 +8,11 @@ import pendulum
 import pytest
 import time_machine
 from airflow.sdk import DAG
+from airflow.sdk.configuration import conf
 from airflow.serialization.definitions.dag import SerializedDAG
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import DataInterval, TimeRestriction
+from airflow.utils.types import DagRunType
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -163,7 +166,7 @@ def test_timetable_survives_serialization() -> None:
     again = reloaded("0 6 * * *", "Asia/Tokyo").timetable
     assert type(again) is BusinessDayTimetable
     assert again == timetable
-    assert again.summary == "0 6 * * *"
+    assert again.summary == "06:00 Asia/Tokyo"
 
 
 def test_unbounded_restriction_stays_unbounded() -> None:
@@ -217,3 +220,25 @@ def test_dag_that_ran_before_takes_up_its_latest_day_and_no_other() -> None:
     assert first_run("2026-01-10T20:00:00+00:00", last) == datetime(2026, 1, 10, 11, tzinfo=UTC)
     last = datetime(2026, 1, 10, 11, tzinfo=UTC)
     assert first_run("2026-01-10T20:00:00+00:00", last) == datetime(2026, 1, 11, 11, tzinfo=UTC)
+
+
+def test_schedule_is_shown_with_its_zone() -> None:
+    assert reloaded("30 20 * * *", "America/New_York").timetable.summary == "20:30 America/New_York"
+
+
+@pytest.mark.parametrize("kind", list(DagRunType))
+def test_run_id_begins_with_the_business_day(kind: DagRunType) -> None:
+    run_after = pendulum.datetime(2026, 3, 9, 0, 30, tz="UTC")
+    made = reloaded("30 20 * * *", "America/New_York").timetable.generate_run_id(
+        run_type=kind, run_after=run_after, data_interval=None
+    )
+    assert made == f"{kind.value}__2026-03-08T20:30:00-04:00"
+    assert DagRunType.from_run_id(made) is kind
+    assert re.fullmatch(conf.get("scheduler", "allowed_run_id_pattern"), made)
+
+
+def test_hour_that_comes_twice_makes_two_run_ids() -> None:
+    timetable = reloaded("30 1 * * *", "America/New_York").timetable
+    hours = [pendulum.datetime(2026, 11, 1, hour, 30, tz="UTC") for hour in (5, 6)]
+    made = {timetable.generate_run_id(run_type=DagRunType.MANUAL, run_after=at, data_interval=None) for at in hours}
+    assert made == {"manual__2026-11-01T01:30:00-04:00", "manual__2026-11-01T01:30:00-05:00"}

@@ -31,7 +31,7 @@ def test_slices_cover_all_in_order_and_stay_balanced(count: int, max_tasks: int,
 @given(st.integers(1, 300), st.integers(0, 50), st.integers(1, 400))
 def test_up_to_the_limit_every_client_has_a_task(count: int, spare: int, per_task: int) -> None:
     slices = cut(clients(count), max_tasks=count + spare, clients_per_task=per_task)
-    assert [piece.label for piece in slices] == [str(client.id) for client in clients(count)]
+    assert [piece.label for piece in slices] == [f"{client.id} {client.name}" for client in clients(count)]
 
 
 @given(st.integers(2, 3000), st.integers(1, 400))
@@ -51,6 +51,12 @@ def test_labels_say_what_is_inside() -> None:
         "10-11 (2 clients)",
         "12-14 (3 clients)",
     ]
+
+
+def test_label_of_a_client_is_printable_and_short() -> None:
+    (piece,) = cut([Client(1091, "Rhine\x1b\nPeak " + "x" * 200)], max_tasks=1, clients_per_task=1)
+    assert piece.label.startswith("1091 Rhine\\x1b Peak xxx")
+    assert len(piece.label) == 80
 
 
 CLIENTS = st.lists(st.builds(Client, st.integers(), st.text()), max_size=20).map(tuple)

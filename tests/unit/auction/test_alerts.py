@@ -45,7 +45,8 @@ def test_each_order_that_was_not_accepted_has_an_alert_of_its_own() -> None:
         "WARNING in pipeline energy_auction: order 3 was rejected\n"
         "run: run\n"
         "- order 3 (id id-3) in process_order[1]: the price\n"
-        "    log: http://airflow.test/process_order/1"
+        "    log: http://airflow.test/process_order/1\n"
+        "what to do: docs/RUNBOOK.md#energy-auction-failed-run"
     )
 
 
