@@ -42,6 +42,7 @@ batches, `post_chunk` posts one chunk and is named by its records, `reconcile` w
 - To ingest [a file](docs/RUNBOOK.md#a-file-of-call-details) by hand, trigger with its `key`. If it was ingested before,
   the run posts nothing and says so, unless `force` is given: then every batch is posted again, with the same body and
   idempotency key. Dead letters: see `call_details_replay`.
+- A run by hand for a file that is not there, or that another run has, fails without an alert: who started it sees why.
 
 **Paused.** No run and no task is started; tasks that run end. Files that are dropped meanwhile are claimed, and their
 runs wait. A run in its middle continues when the DAG is unpaused. If it is older than 24 hours then, Airflow ends it,

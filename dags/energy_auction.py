@@ -44,7 +44,8 @@ again, no order is stored twice, no delivered alert is sent again.
 
 - A run that had ended gets its five minutes again. A run that found no results polls again when it is cleared.
 - After 30 days the orders of a run have expired; it says so, and only a new run helps.
-- To try other functions, trigger with `function_a` and `function_b`; what they must answer is in docs/FUNCTIONS.md.
+- To try other functions, trigger with `function_a` and `function_b`; what they must answer is in docs/FUNCTIONS.md. If
+  one of them cannot be invoked, the run fails before any order is given, and sends no alert.
 
 **Paused.** No run and no task is started; tasks that run end, and a wait for results ends at its time. Missed slots are
 not repeated. A run in its middle is usually older than 290 s when the DAG is unpaused: then Airflow ends it, with an

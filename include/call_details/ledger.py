@@ -145,6 +145,11 @@ class Claims:
         self.release(claim)
         self._table.delete(pointer)
 
+    def is_done(self, file: FileVersion) -> bool:
+        """Whether every record of the version is accounted for."""
+        seen = self._table.get(file.partition, _CLAIM)
+        return bool(seen.version) and seen.content["receipt"] is not None
+
     def current(self, file: FileVersion, owner: str) -> Claim:
         """The claim that ``owner`` has, for those of its tasks that did not make it.
 

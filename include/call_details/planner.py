@@ -43,7 +43,7 @@ from include.call_details.records import (
     whole_lines,
 )
 from include.call_details.storage import FileStore, StoredFile
-from include.errors import FileChangedError, FileHeldError, InvalidFileError, InvalidInputError
+from include.errors import FileChangedError, FileHeldError, InvalidFileError, InvalidInputError, RunRefusedError
 
 MAX_RECORDS_PER_BATCH = 500
 
@@ -57,19 +57,19 @@ def resolve(store: FileStore, key: str, etag: str | None) -> FileVersion:
         etag: which version of a dropped file; the newest one if it is not told.
 
     Raises:
-        InvalidInputError: there is no such file.
+        RunRefusedError: there is no such file.
     """
     moved = origin(store.bucket, key)
     if moved is not None:
         return moved
     if not is_file(key):
-        raise InvalidInputError(f"param key: {key!r} is not one under which a file can be dropped, nor a moved file's")
+        raise RunRefusedError(f"param key: {key!r} is not one under which a file can be dropped, nor a moved file's")
     if etag:
         return file_version(store.bucket, key, etag)
     there = store.head(key)
     newest = there.etag if there else store.last_etag(key)
     if newest is None:
-        raise InvalidInputError(f"param key: there is no {key!r} in bucket {store.bucket}, nor was there lately")
+        raise RunRefusedError(f"param key: there is no {key!r} in bucket {store.bucket}, nor was there lately")
     return file_version(store.bucket, key, newest)
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from include.clients.aws import aws_errors
@@ -60,13 +61,7 @@ class FunctionClient:
             FunctionRefusedError: no such function, no permission, too large a request.
             InvalidAnswerError: the answer is not JSON.
         """
-        with aws_errors(
-            "Lambda",
-            f"invoke function {name}",
-            unavailable=FunctionUnavailableError,
-            refused=FunctionRefusedError,
-            check="its name",
-        ):
+        with _errors(name):
             answer = self._client.invoke(FunctionName=name, Payload=json.dumps(payload).encode())
             body = answer["Payload"].read()
         if answer.get("FunctionError"):
@@ -78,6 +73,26 @@ class FunctionClient:
             raise InvalidAnswerError(
                 f"function {name} answered what is not JSON ({type(error).__name__}, {len(body)} bytes)"
             ) from None
+
+    def check(self, name: str) -> None:
+        """Whether a function could be invoked now; it is not.
+
+        Raises:
+            FunctionUnavailableError: throttled, a failure of Lambda itself, or no answer.
+            FunctionRefusedError: no such function, or no permission.
+        """
+        with _errors(name):
+            self._client.invoke(FunctionName=name, InvocationType="DryRun")
+
+
+def _errors(name: str) -> AbstractContextManager[None]:
+    return aws_errors(
+        "Lambda",
+        f"invoke function {name}",
+        unavailable=FunctionUnavailableError,
+        refused=FunctionRefusedError,
+        check="its name",
+    )
 
 
 def _failure(body: bytes, name: str) -> FunctionFailedError:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from airflow_ext.settings import Settings
     from include.alerts import Alert, Section
+    from include.errors import PipelineError
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +57,16 @@ class RunReport:
         reason: str | None = self.pull(task_id, XComKey.FAILURE, map_index)
         return reason
 
-    def refusal(self, task_id: str) -> str | None:
-        """Why a task refused the run, if a person started it; that person sees it, so the run sends no alert."""
-        reason = self.failure(task_id)
-        if reason is None or not reason.startswith(f"{RunRefusedError.__name__}: ") or not by_person(self._context):
+    def refusal(self, task_id: str, *kinds: type[PipelineError]) -> str | None:
+        """Why a task refused the run, if a person started it; that person sees it, so the run sends no alert.
+
+        Args:
+            task_id: a task before anything was done.
+            kinds: errors of it that are refusals of what a person asked for, beside RunRefusedError.
+        """
+        reason = self.failure(task_id) or ""
+        refusals: tuple[type[PipelineError], ...] = (RunRefusedError, *kinds)
+        if reason.partition(":")[0] not in [kind.__name__ for kind in refusals] or not by_person(self._context):
             return None
         record_alerted(self._context, [REFUSAL])
         return reason

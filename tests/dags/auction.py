@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from airflow_ext.notifications.failure_callback import record_failure
 from airflow_ext.tasks import energy_auction
 from airflow_ext.triggers import lambda_result
 from airflow_ext.triggers.lambda_result import Event, LambdaResultTrigger, Wait, Work
@@ -41,7 +42,8 @@ def end(run: FakeRun, event: Event) -> list[Work]:
 def begin(run: FakeRun) -> Wait | list[Work]:
     """What the sensor does in a worker."""
     with run.task(WAIT_TASK) as context:
-        found = lambda_result.begin(context, A, B)
+        with record_failure(context["ti"]):
+            found = lambda_result.begin(context, A, B)
         if isinstance(found, list):
             # As Airflow pushes what a task returns.
             context["ti"].xcom_push(key="return_value", value=found)

@@ -20,6 +20,7 @@ from include.errors import (
     InvalidAnswerError,
     OrdersFailedError,
     RetryableFailuresError,
+    RunRefusedError,
 )
 from tests.dags.auction import SUMMARY_TASK, begin, process, process_all, summarize, wait_for_results
 from tests.worlds.airflow import FakeRun
@@ -196,6 +197,32 @@ def test_run_without_results_leaves_a_summary_and_no_asset_event(world: AuctionW
     assert run.outlet_events == {}
     assert world.metrics[0][1]["FailedRuns"] == 0.0
     assert world.wire.sns == []
+
+
+@pytest.mark.parametrize("missing", [A, B])
+def test_person_who_names_a_function_that_is_not_there_is_refused_without_alert(
+    missing: str, world: AuctionWorld, run: FakeRun
+) -> None:
+    world.give("accepted")
+    del world.functions.functions[missing]
+    with pytest.raises(FunctionRefusedError, match=f"invoke function {missing}"):
+        begin(run)
+    with pytest.raises(RunRefusedError, match="wait_for_results refused the run, no order was processed: Function"):
+        summarize(run)
+    assert (world.wire.sns, world.wire.slack, world.metrics) == ([], [], [])
+    assert (world.functions.invocations, world.s3.keys()) == ([], [])
+    assert run.pushed(SUMMARY_TASK, XComKey.ALERTED)["channels"] == ["refusal"], "or the failure callback would alert"
+
+
+def test_scheduled_run_whose_function_is_not_there_sends_an_alert(world: AuctionWorld, run: FakeRun) -> None:
+    run.run_type = "scheduled"
+    world.give("accepted")
+    del world.functions.functions[A]
+    with pytest.raises(FunctionRefusedError):
+        begin(run)
+    with pytest.raises(OrdersFailedError):
+        summarize(run)
+    assert len(world.wire.sns) == 1
 
 
 @pytest.mark.parametrize("state", ["failed", "upstream_failed", "removed", None])

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import json
 import logging
+import traceback
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -17,21 +20,24 @@ from airflow_ext.tasks import call_details_ingest
 from include.call_details.alerts import PLAN_TASK, POST_TASK
 from include.call_details.keys import idempotency_key, processing_key
 from include.errors import (
+    ApiRefusedError,
+    ApiUnavailableError,
     AuthRefusedError,
     AwsRefusedError,
     FileChangedError,
     FileFailedError,
+    FileHeldError,
+    InvalidAnswerError,
     InvalidFileError,
-    InvalidInputError,
+    RunRefusedError,
     SettingsError,
     StorageUnavailableError,
 )
 from tests.dags.call_details import KEY, RECONCILE_TASK, counts, drop, ingest, ingest_run, plan, post_chunk, reconcile
 from tests.worlds.airflow import FakeRun
 from tests.worlds.call_details import ACCESS, SECRET, TOKEN, CallDetailsWorld
+from tests.worlds.pipeline import PLANTED, leaks
 from tests.worlds.s3 import BUCKET, s3_error
-
-PLANTED = "pl4nted-record"
 
 
 @pytest.fixture
@@ -247,26 +253,71 @@ def test_deleted_file_fails_clearly(world: CallDetailsWorld) -> None:
     assert world.api.posted == []
 
 
-@pytest.mark.parametrize(
-    ("params", "error"),
+NO_FILES = pytest.mark.parametrize(
+    "params",
     [
-        ({"key": "incoming/"}, InvalidInputError),
-        ({"key": "incoming/absent.txt"}, InvalidInputError),
-        ({"key": KEY, "etag": "other"}, FileChangedError),
+        {"key": "incoming/"},
+        {"key": "incoming/absent.txt"},
+        {"key": "processing/0123456789abcdef0123456789abcdef/gone.txt"},
+        {"key": KEY, "etag": "other"},
+        {"key": KEY, "etag": "other", "force": True},
+        {"key": KEY, "bucket": "no-such-bucket"},
     ],
+    ids=str,
 )
-def test_params_that_name_no_file_are_told_once(
-    params: dict[str, Any], error: type[Exception], world: CallDetailsWorld
+
+
+@NO_FILES
+def test_person_who_names_no_file_is_refused_without_alert_and_nothing_is_claimed(
+    params: dict[str, Any], world: CallDetailsWorld
 ) -> None:
     drop(world)
     run = ingest_run(**params)
-    with pytest.raises(error):
+    with pytest.raises(RunRefusedError, match=r"^params? (key|bucket)"):
+        plan(run)
+    with pytest.raises(RunRefusedError, match="plan refused the run, nothing was ingested: RunRefusedError: param"):
+        reconcile(run)
+    assert (world.wire.sns, world.wire.slack, world.metrics, world.table.items) == ([], [], [], {})
+    assert world.s3.present() == [KEY]
+    assert run.pushed(RECONCILE_TASK, XComKey.ALERTED)["channels"] == ["refusal"], "or the failure callback would alert"
+
+
+@NO_FILES
+def test_run_that_nobody_watches_and_that_names_no_file_is_told_once(
+    params: dict[str, Any], world: CallDetailsWorld
+) -> None:
+    drop(world)
+    run = ingest_run(**params)
+    run.run_type = "operator_triggered"
+    with pytest.raises((RunRefusedError, FileChangedError)):
         plan(run)
     with pytest.raises(FileFailedError):
         reconcile(run)
     (message,) = world.wire.sns
-    assert error.__name__ in message["Message"] or "is nowhere in bucket" in message["Message"]
+    assert "RunRefusedError" in message["Message"] or "is nowhere in bucket" in message["Message"]
     assert world.metrics[0][1]["FailedRuns"] == 1.0
+
+
+def test_person_who_asks_for_a_file_that_another_run_has_is_refused_without_alert(world: CallDetailsWorld) -> None:
+    drop(world)
+    plan(ingest_run(KEY, run_id="first"))
+    run = ingest_run(KEY)
+    with pytest.raises(FileHeldError):
+        plan(run)
+    with pytest.raises(RunRefusedError, match="FileHeldError: run first works on"):
+        reconcile(run)
+    assert (world.wire.sns, world.wire.slack) == ([], [])
+
+
+def test_person_learns_that_a_file_was_ingested_also_when_it_has_expired(world: CallDetailsWorld) -> None:
+    drop(world)
+    ingest(ingest_run(KEY, run_id="first"))
+    (place,) = world.s3.present("processed/")
+    del world.s3.objects[place]
+    run = ingest_run(KEY)
+    assert plan(run) == []
+    with pytest.raises(AirflowSkipException, match="run first has ingested this file"):
+        reconcile(run)
 
 
 @pytest.mark.parametrize("state", ["failed", "upstream_failed", None])
@@ -310,10 +361,21 @@ def test_missing_access_is_named(missing: str, world: CallDetailsWorld, monkeypa
             post_chunk(run, 0)
 
 
-def test_records_and_secrets_are_nowhere_to_be_seen(world: CallDetailsWorld, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        httpx.Response(422, text=f"{SECRET} {ACCESS} {TOKEN} {PLANTED}"),
+        httpx.Response(400, json={"secretKey": SECRET, "accessKey": ACCESS, "token": TOKEN, "records": [PLANTED]}),
+        httpx.Response(500, text=repr({"secretKey": SECRET, "token": TOKEN}), headers={"X-Echo": quote(SECRET)}),
+    ],
+    ids=["text", "json", "repr and URL"],
+)
+def test_records_and_secrets_that_the_api_quotes_are_nowhere_to_be_seen_in_whatever_form(
+    quoted: httpx.Response, world: CallDetailsWorld, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
-    file = drop(world, b'{"a":"%b"}\n%b\n3\n' % (PLANTED.encode(), PLANTED.encode()))
-    world.api.answers[idempotency_key(file, 0)] = [httpx.Response(422, text=PLANTED)]
+    file = drop(world, b"%b\n%b\n3\n" % (json.dumps({"a": PLANTED}).encode(), PLANTED.encode()))
+    world.api.answers[idempotency_key(file, 0)] = [quoted]
     run = ingest_run(KEY)
     ingest(run)
     papers = {
@@ -329,9 +391,34 @@ def test_records_and_secrets_are_nowhere_to_be_seen(world: CallDetailsWorld, cap
         "xcom": str(run.xcoms.values),
         **papers,
     }
-    assert all(everything.values()), "or nothing was looked at"
-    for secret in (PLANTED, ACCESS, SECRET, TOKEN):
-        assert [where for where, text in everything.items() if secret in text] == []
+    assert leaks(everything, PLANTED, ACCESS, SECRET, TOKEN) == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(401, json={"error": f"no such key {ACCESS}", "sent": {"secretKey": SECRET}}),
+        httpx.Response(200, json={"jwt": TOKEN, "secretKey": SECRET}),
+        httpx.Response(400, text=repr({"accessKey": ACCESS, "secretKey": SECRET})),
+        httpx.ConnectError(quote(SECRET)),
+    ],
+    ids=["refused", "no token", "bad request", "no connection"],
+)
+def test_keys_that_the_login_quotes_are_nowhere_to_be_seen_in_whatever_form(
+    answer: httpx.Response | Exception, world: CallDetailsWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    drop(world)
+    world.api._logins += [answer] * 3
+    run = ingest_run(KEY)
+    plan(run)
+    with pytest.raises((AuthRefusedError, InvalidAnswerError, ApiRefusedError, ApiUnavailableError)) as caught:
+        post_chunk(run, 0)
+    with pytest.raises(FileFailedError) as summed_up:
+        reconcile(run)
+    errors = "".join(traceback.format_exception(caught.value) + traceback.format_exception(summed_up.value))
+    told = {"log": caplog.text, "sns": str(world.wire.sns), "slack": str(world.wire.slack), "errors": errors}
+    assert leaks(told | {"xcom": str(run.xcoms.values), "ledger": str(world.table.items)}, ACCESS, SECRET, TOKEN) == []
 
 
 def test_empty_file_has_a_receipt_and_no_call(world: CallDetailsWorld) -> None:

@@ -100,6 +100,14 @@ def test_throttled_function_is_not_run(make: Make, functions: FunctionClient, aw
     assert functions.invoke(good.name, {}) == 1
 
 
+def test_check_runs_no_function(make: Make, functions: FunctionClient) -> None:
+    echo = make("def handler(event, context):\n    note(event)\n    return event")
+    functions.check(echo.name)
+    assert echo.calls() == []
+    with pytest.raises(FunctionRefusedError):
+        functions.check(f"{echo.name}-gone")
+
+
 def test_function_that_does_not_exist_is_refused(functions: FunctionClient) -> None:
     with pytest.raises(FunctionRefusedError, match="ResourceNotFoundException"):
         functions.invoke("no-such-function", {})

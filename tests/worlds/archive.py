@@ -15,13 +15,13 @@ import httpx
 
 from include.clients.tokens import ClientCredentials
 from tests.worlds.http import ScriptedPartner
-from tests.worlds.pipeline import PLANTED, PipelineWorld
+from tests.worlds.pipeline import PLANTED, PLANTED_TOKEN, PipelineWorld
 from tests.worlds.s3 import FakeS3
 
 BASE_URL = "https://dex.test/api"
 TOKEN_URL = "https://login.test/oauth2/token"
 SECRET = PLANTED
-TOKEN = "t0k3n-planted"
+TOKEN = PLANTED_TOKEN
 
 CREDENTIALS = ClientCredentials(TOKEN_URL, "dex-client", SECRET, "dex/trigger:all")
 

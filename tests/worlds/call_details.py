@@ -15,14 +15,14 @@ import httpx
 from include.clients.tokens import Keys, TokenCache, key_login
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable
 from tests.worlds.http import ScriptedPartner
-from tests.worlds.pipeline import PipelineWorld
+from tests.worlds.pipeline import PLANTED, PLANTED_TOKEN, PipelineWorld
 from tests.worlds.s3 import BUCKET, FakeIngestBucket
 from tests.worlds.sqs import QUEUE_URL, FakeSqs
 
 POST_URL = "https://calls.test/api/batches"
 LOGIN_URL = "https://calls.test/api/login"
-ACCESS, SECRET = "pl4nted-access", "pl4nted-s3cret"
-TOKEN = "t0k3n-planted"
+ACCESS, SECRET = f"4ccess-{PLANTED}", f"s3cret-{PLANTED}"
+TOKEN = PLANTED_TOKEN
 KEYS = Keys(ACCESS, SECRET)
 
 Reply = httpx.Response | Exception | Callable[[httpx.Request], Any]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import re
 import threading
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from include.delivery.models import timestamp
+from tests.worlds.pipeline import PLANTED
 
 STATUS = {
     "AccessDeniedException": 400,
@@ -301,7 +303,8 @@ class FakeLedgerTable(FakeTable):
 
 EVENTS = "events-test"
 SUBSCRIPTIONS = "subscriptions-test"
-SECRET = "whsec_cGw0bnRlZC1zM2NyZXQtb2YtMzItYnl0ZXMtbG9uZyE="
+SECRET = "whsec_" + b64encode(f"~~~\x7f{PLANTED}".encode()).decode()
+"""Of a webhook: with the characters of base64 that URLs write in another way."""
 
 _STATEMENT = re.compile(r'UPDATE "(?P<table>[^"]+)" (?P<changes>.*?) (?P<condition>WHERE .*)')
 _CONDITION = 'WHERE "event_id"=? AND "version"=? AND "created_at"=?'

@@ -61,10 +61,18 @@ class FakeLambda:
     invocations: list[tuple[str, Any]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def invoke(self, *, FunctionName: str, Payload: bytes) -> dict[str, Any]:  # noqa: N803 - boto3's names
+    def invoke(
+        self,
+        *,
+        FunctionName: str,  # noqa: N803 - boto3's names
+        Payload: bytes = b"",  # noqa: N803
+        InvocationType: str = "RequestResponse",  # noqa: N803
+    ) -> dict[str, Any]:
         function = self.functions.get(FunctionName)
         if function is None:
             raise lambda_error("ResourceNotFoundException")
+        if InvocationType == "DryRun":
+            return {"StatusCode": 204}
         payload = json.loads(Payload)
         with self._lock:
             self.invocations.append((FunctionName, payload))

@@ -18,12 +18,15 @@ from tests.worlds.alerts import TOPIC, Wire
 
 PLANTED = "pl4nted\"s3c\\ret-'é&+ß"
 """A secret with what is written differently in JSON, repr and URLs."""
+PLANTED_TOKEN = "t0k3n-pl4nted\"'\\&+"
+"""A token with such characters, as far as a header takes them."""
 
 
 def forms_of(secret: str) -> set[str]:
     """How a secret may be written: as it is, in JSON, as Python's repr of text and bytes, in a URL, and its parts."""
     return {
         secret,
+        *(repr(json.dumps(secret, ensure_ascii=ascii_only))[2:-2] for ascii_only in (True, False)),
         *(json.dumps(secret, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)),
         repr(secret)[1:-1],
         repr(secret.encode())[2:-1],
@@ -31,6 +34,14 @@ def forms_of(secret: str) -> set[str]:
         quote_plus(secret),
         *re.findall("[A-Za-z0-9]{6,}", secret),
     }
+
+
+def leaks(everything: Mapping[str, str] | str, *secrets: str) -> list[tuple[str, str]]:
+    """Where (its name) a secret is written, and in which form; nothing, if none leaks. No text may be empty."""
+    texts = {"text": everything} if isinstance(everything, str) else everything
+    assert all(texts.values()), "or nothing was looked at"
+    forms = sorted(form for secret in secrets for form in forms_of(secret))
+    return [(name, form) for name, text in texts.items() for form in forms if form in text]
 
 
 class FakeCloudWatch:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
+from airflow_ext.defaults import by_person
 from airflow_ext.ids import XComKey
 from airflow_ext.metrics import RunReport, task_states
 from airflow_ext.notifications.failure_callback import push_quietly, record_failure, safe_text
@@ -17,10 +18,10 @@ from airflow_ext.tasks.call_details_clients import CallDetailsClients
 from include.alerts import KILLED, Section
 from include.call_details.alerts import PLAN_TASK, POST_TASK, no_receipt, receipt_alert
 from include.call_details.models import Done, FileVersion
-from include.call_details.planner import Planner, read_plan, resolve
+from include.call_details.planner import Planner, find, read_plan, resolve
 from include.call_details.poster import post_chunk as post
 from include.call_details.reconcile import Closing
-from include.errors import FileFailedError, InvalidFileError
+from include.errors import FileFailedError, FileHeldError, InvalidFileError, RunRefusedError, StorageRefusedError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -52,7 +53,8 @@ def plan(context: Context) -> list[int]:
         indexes of its chunks; none if the version is done already, or holds no record.
 
     Raises:
-        InvalidInputError: the params name no file, or the settings do not suit it.
+        RunRefusedError: the params name no file.
+        InvalidInputError: the settings do not suit it.
         InvalidFileError: the file cannot be read.
         FileHeldError: another run has it; a retry may work.
         FileChangedError: it is gone, or was replaced.
@@ -60,7 +62,7 @@ def plan(context: Context) -> list[int]:
     ti, params, run_id = context["ti"], context["params"], context["dag_run"].run_id
     with record_failure(ti):
         clients = CallDetailsClients(params["bucket"])
-        file = resolve(clients.store, params["key"], params["etag"])
+        file = _wanted(context, clients)
         ti.xcom_push(key=XComKey.FILE, value=asdict(file))
         planning = Planner(clients.store, clients.claims, records_per_batch=clients.settings.max_records_per_batch)
         claim = planning.claim(file, run_id, force=params["force"])
@@ -109,6 +111,7 @@ def reconcile(context: Context) -> dict[str, Any]:
 
     Raises:
         FileFailedError: some records are neither accepted nor saved as dead letters, or the file could not be planned.
+        RunRefusedError: a person asked for a file that is not there, or that another run has.
         ClaimLostError: another run has taken over the file.
         AirflowSkipException: the file had been ingested before.
     """
@@ -135,6 +138,8 @@ def _close(context: Context, *, planned: bool) -> dict[str, Any]:
     reason = None if planned else ti.xcom_pull(task_ids=PLAN_TASK, key=XComKey.FAILURE) or KILLED
     clients = CallDetailsClients(file["bucket"] if file else None)
     report = RunReport(context, clients.settings)
+    if refusal := report.refusal(PLAN_TASK, FileHeldError):
+        raise RunRefusedError(f"{PLAN_TASK} refused the run, nothing was ingested: {refusal}")
     saved = _receipt(context, clients, FileVersion(**file), reason) if file else None
     if saved is None:
         _count(report, None, failed=True)
@@ -170,6 +175,23 @@ def _receipt(
         return closing.planned()
     unreadable = context["ti"].xcom_pull(task_ids=PLAN_TASK, key=XComKey.UNREADABLE)
     return closing.unreadable(unreadable) if unreadable else closing.not_planned(reason)
+
+
+def _wanted(context: Context, clients: CallDetailsClients) -> FileVersion:
+    """The version that the params mean; what a person asks for is looked for before anything is claimed."""
+    params = context["params"]
+    try:
+        file = resolve(clients.store, params["key"], params["etag"])
+        if not by_person(context) or find(clients.store, file) is not None:
+            return file
+    except StorageRefusedError as error:
+        if params["bucket"] is None:
+            raise
+        raise RunRefusedError(f"param bucket: {error}") from error
+    if not params["force"] and clients.claims.is_done(file):
+        # The run says so, though the file itself has expired.
+        return file
+    raise RunRefusedError(f"params key and etag: {file.key!r} ({file.etag}) is nowhere in bucket {clients.bucket}")
 
 
 def _file(context: Context) -> FileVersion:

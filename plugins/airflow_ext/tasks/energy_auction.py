@@ -24,7 +24,7 @@ from include.auction.keys import auction_day
 from include.auction.models import Result, Summary, slice_of
 from include.auction.run import AuctionRun, raise_for_orders, unfinished_runs
 from include.clients.lambda_function import FunctionClient
-from include.errors import OrdersFailedError, PipelineError
+from include.errors import FunctionRefusedError, OrdersFailedError, PipelineError, RunRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,6 +73,7 @@ def summarize(context: Context) -> dict[str, Any]:
 
     Raises:
         OrdersFailedError: an order ended as neither accepted nor rejected, or it is not known which orders there are.
+        RunRefusedError: a person named a function that cannot be invoked.
         AirflowSkipException: there were no results.
     """
     with record_failure(context["ti"]):
@@ -135,6 +136,8 @@ def _account(context: Context, settings: Settings, report: RunReport, works: Seq
 
 
 def _end_without_orders(context: Context, settings: Settings, report: RunReport, waited: str | None) -> NoReturn:
+    if refusal := report.refusal(WAIT_TASK, FunctionRefusedError):
+        raise RunRefusedError(f"{WAIT_TASK} refused the run, no order was processed: {refusal}")
     if waited == "success":
         reason = f"{WAIT_TASK} was marked as success, but has no results; clear it"
     else:

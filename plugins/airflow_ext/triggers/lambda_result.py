@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import threading
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
 from airflow.sdk.exceptions import AirflowSkipException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_ext.defaults import by_person
 from airflow_ext.hooks.aws import AwsSession, lambda_client, s3_client
 from airflow_ext.ids import XComKey
 from airflow_ext.notifications.failure_callback import push_quietly, safe_text
@@ -171,7 +173,7 @@ def begin(context: Context, function_name: str, order_function: str) -> Wait | l
 
     Raises:
         AirflowSkipException: the time for results was up before.
-        PipelineError: the settings or S3 cannot be read, or Lambda A cannot be used.
+        PipelineError: the settings or S3 cannot be read, or Lambda A cannot be used, or Lambda B in a person's run.
     """
     settings, dag_run = load_settings(), context["dag_run"]
     day = auction_day(logical_date=dag_run.logical_date, run_after=dag_run.run_after)
@@ -193,6 +195,10 @@ def begin(context: Context, function_name: str, order_function: str) -> Wait | l
     if poller.find() is not None:
         log.info("the run has its orders already: Lambda A is not invoked")
         return cut_work(context, wait)
+    if by_person(context):
+        # Else the orders would find out, each with an alert.
+        with contextlib.suppress(TransientError):
+            poller.functions.check(order_function)
     if wait.pause(poller) is None:
         _end_without_orders(context, wait)
     found = wait.poll(poller)

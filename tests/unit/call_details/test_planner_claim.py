@@ -18,6 +18,7 @@ from include.errors import (
     FileHeldError,
     InvalidFileError,
     InvalidInputError,
+    RunRefusedError,
     StorageUnavailableError,
 )
 from tests.worlds.call_details import FakeTime
@@ -91,7 +92,7 @@ def test_place_that_a_file_was_moved_to_means_that_version(place: Any, run: Run)
     "key", ["incoming/", "incoming/folder/", "other.txt", "", "incoming/absent.txt", "/incoming/a"]
 )
 def test_key_that_means_no_file_is_named(key: str, run: Run) -> None:
-    with pytest.raises(InvalidInputError, match="param key: "):
+    with pytest.raises(RunRefusedError, match="param key: "):
         resolve(run.store, key, None)
 
 

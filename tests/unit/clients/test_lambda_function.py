@@ -208,3 +208,11 @@ def test_payload_is_json_as_it_is() -> None:
     payload = {"amount": 2.1, "big": 10**30, "text": "Zażółć \ud800", "none": None}
     client(fake).invoke("f", payload)
     assert fake.asked("f") == [json.loads(json.dumps(payload))] == [payload]
+
+
+def test_check_invokes_nothing_and_names_a_function_that_is_not_there() -> None:
+    functions = FakeLambda({"f": raising(RaisedError("MineError", "no"))})
+    client(functions).check("f")
+    with pytest.raises(FunctionRefusedError, match="invoke function g"):
+        client(functions).check("g")
+    assert functions.invocations == []

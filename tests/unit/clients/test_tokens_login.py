@@ -10,6 +10,7 @@ from include.clients.http import Response
 from include.clients.tokens import FRUITLESS_SECONDS, KEY_LOGIN_SECONDS, MAX_REFUSED, Token, TokenCache, key_login
 from include.errors import ApiRefusedError, ApiUnavailableError, AuthRefusedError, InvalidAnswerError, PipelineError
 from tests.worlds.call_details import ACCESS, KEYS, LOGIN_URL, SECRET, TOKEN, FakeCallDetails, FakeTime, logged_in_as
+from tests.worlds.pipeline import leaks
 
 
 def make(fake: FakeCallDetails, time: FakeTime | None = None) -> TokenCache:
@@ -118,7 +119,7 @@ def test_refused_keys_are_not_tried_again(status: int) -> None:
     for _ in range(3):
         with pytest.raises(AuthRefusedError, match="SSM parameters") as refused:
             value(login)
-        assert SECRET not in str(refused.value)
+        assert leaks(str(refused.value), SECRET) == []
     assert len(fake.login_requests) == 1
 
 
@@ -138,7 +139,7 @@ def test_login_that_is_down_is_asked_three_times_by_all_together(reply: httpx.Re
 
     errors = asyncio.run(run())
     assert all(isinstance(error, ApiUnavailableError) for error in errors)
-    assert SECRET not in str(errors[0])
+    assert leaks(str(errors[0]), SECRET) == []
     assert (len(fake.login_requests), len(time.slept)) == (3, 2)
 
 
@@ -171,7 +172,7 @@ def test_an_answer_that_is_no_token_is_refused_without_quoting_it(
 ) -> None:
     with pytest.raises(error) as refused:
         value(make(FakeCallDetails(logins=[reply])))
-    assert SECRET not in str(refused.value)
+    assert leaks(str(refused.value), SECRET) == []
     assert refused.value.__cause__ is None
 
 
@@ -187,4 +188,4 @@ def test_the_deadline_is_for_the_whole_exchange() -> None:
 
 def test_keys_and_token_are_not_in_a_repr() -> None:
     token = asyncio.run(make(FakeCallDetails()).token())
-    assert not any(secret in repr((KEYS, token)) for secret in (ACCESS, SECRET, TOKEN))
+    assert leaks(repr((KEYS, token)), ACCESS, SECRET, TOKEN) == []

@@ -13,6 +13,7 @@ import pytest
 
 from airflow_ext.outside import outside
 from airflow_ext.triggers.sqs_wakeup import GATHER_SECONDS, PAUSE_SECONDS, EventQueueTrigger
+from tests.worlds.pipeline import PLANTED, leaks
 from tests.worlds.sqs import QUEUE_URL, FakeSqs
 
 SETTINGS = {
@@ -25,7 +26,6 @@ SETTINGS = {
     "event_queue_url": QUEUE_URL,
     "event_dlq_url": f"{QUEUE_URL}-dead",
 }
-PLANTED = "pl4nted"
 
 
 class Queue(FakeSqs):
@@ -120,7 +120,7 @@ def test_queue_that_fails_is_tried_again(operation: str, queue: Queue, caplog: p
     assert fired(1) == [{"messages": 1}]
     assert queue.pauses == [PAUSE_SECONDS]
     assert "the event queue cannot be read, which is tried again: RuntimeError" in caplog.text
-    assert PLANTED not in caplog.text
+    assert leaks(caplog.text, PLANTED) == []
 
 
 def test_failure_after_an_event_ends_nothing(queue: Queue) -> None:
