@@ -77,3 +77,4 @@ class PipelinesPlugin(AirflowPlugin):
         importlib.import_module("airflow.providers.amazon.aws.hooks.base_aws")
         importlib.import_module("airflow_ext.hooks.aws").preload()
         importlib.import_module("include.clients.connections").tls_context()
+        importlib.import_module("include.clients.signed").aws_tls()

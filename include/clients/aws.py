@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 
 from include.errors import AwsRefusedError, AwsUnavailableError, PermanentError, TransientError
 
-_TRANSIENT_CODES = frozenset(
+_BUSY_CODES = frozenset(
     {
         # DynamoDB answers most of these with status 400.
         "LimitExceededException",
@@ -22,27 +22,27 @@ _TRANSIENT_CODES = frozenset(
         "Throttling",
         "ThrottlingException",
         "TooManyUpdates",
-        "TransactionConflictException",
         # S3: these have several statuses, 400 among them, and within a body status 200.
-        "ConditionalRequestConflict",
         "InternalError",
-        "OperationAborted",
-        "PreconditionFailed",
         "RequestTimeout",
-        "RequestTimeTooSkewed",
         "ServiceUnavailable",
         "SlowDown",
     }
 )
-_TRANSIENT_STATUSES = frozenset(
-    {
-        HTTPStatus.REQUEST_TIMEOUT,
-        # Lost races: S3's conditional writes, and a Lambda function that is being updated.
-        HTTPStatus.CONFLICT,
-        HTTPStatus.PRECONDITION_FAILED,
-        HTTPStatus.TOO_MANY_REQUESTS,
-    }
-)
+_TRANSIENT_CODES = _BUSY_CODES | {
+    # Lost races, and a clock that is wrong.
+    "ConditionalRequestConflict",
+    "OperationAborted",
+    "PreconditionFailed",
+    "RequestTimeTooSkewed",
+    "TransactionConflictException",
+}
+_BUSY_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+_TRANSIENT_STATUSES = _BUSY_STATUSES | {
+    # Lost races: S3's conditional writes, and a Lambda function that is being updated.
+    HTTPStatus.CONFLICT,
+    HTTPStatus.PRECONDITION_FAILED,
+}
 
 
 def error_code(error: ClientError) -> str:
@@ -51,6 +51,20 @@ def error_code(error: ClientError) -> str:
     Where there is no body, as after a HEAD request, S3's code is the status: ``404``.
     """
     return str(error.response.get("Error", {}).get("Code", "")).rpartition(".")[2]
+
+
+def is_busy(error: ClientError) -> bool:
+    """Whether the service only asks for patience, or failed: the same request may work a moment later."""
+    return error_code(error) in _BUSY_CODES or _is_among(_BUSY_STATUSES, error)
+
+
+def _is_among(statuses: Set[int], error: ClientError) -> bool:
+    status = _status(error)
+    return status in statuses or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _status(error: ClientError) -> int:
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
 
 
 @contextmanager
@@ -75,9 +89,8 @@ def aws_errors(
         yield
     except ClientError as error:
         code = error_code(error)
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        message = f"cannot {what}: {service} answered {code or status}"
-        if code in _TRANSIENT_CODES or status in _TRANSIENT_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        message = f"cannot {what}: {service} answered {code or _status(error)}"
+        if code in _TRANSIENT_CODES or _is_among(_TRANSIENT_STATUSES, error):
             raise unavailable(message) from error
         raise refused(f"{message}; check {check} and the role's permissions") from error
     except (ParamValidationError, NoCredentialsError) as error:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sns import SNSClient
 
+    from include.clients.signed import SignedClient
+
 _TASK_SERVICES = ("s3", "lambda", "cloudwatch", "sns", "dynamodb", "sqs", "ssm")
 
 
@@ -48,6 +50,18 @@ class AwsSession:
             return outside.aws[service]
         endpoint = self._hook.conn_config.get_service_endpoint_url(service)
         return self._session.client(service, endpoint_url=endpoint, config=config, verify=self._hook.verify)
+
+    def signed(self, service: str, config: Config) -> SignedClient:
+        """A client whose calls aiohttp sends, with endpoint, region, time-outs and attempts of :meth:`client`."""
+        if service in outside.aws:
+            return cast("SignedClient", outside.aws[service])
+        from include.clients.signed import SignedClient
+
+        verify = self._hook.verify
+        if verify is None:
+            # boto3 has no way of its own to ask for what the configuration file and AWS_CA_BUNDLE say.
+            verify = self._session._session.get_config_variable("ca_bundle")
+        return SignedClient(self.client(service, config), self._session.get_credentials, verify=verify)
 
 
 def s3_client(*, max_connections: int = 10, session: AwsSession | None = None) -> S3Client:
@@ -88,16 +102,24 @@ def quick_client(service: str, *, session: AwsSession | None = None) -> Any:
         service: its name for boto3.
         session: see :class:`AwsSession`.
     """
+    return (session or AwsSession()).client(service, _quick())
+
+
+def signed_client(service: str, *, session: AwsSession | None = None) -> SignedClient:
+    """The same for an event loop; not opened yet."""
+    return (session or AwsSession()).signed(service, _quick())
+
+
+def _quick() -> Config:
     from botocore.config import Config
 
-    config = Config(
+    return Config(
         max_pool_connections=50,
         connect_timeout=5,
         # Above the longest poll of a queue.
         read_timeout=10,
         retries={"mode": "standard", "total_max_attempts": 4},
     )
-    return (session or AwsSession()).client(service, config)
 
 
 def sns_client(*, max_connections: int = 1, attempts: int = 1) -> SNSClient:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 import json
 
 import boto3
+import certifi
 import pytest
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
-from airflow_ext.hooks.aws import AwsSession, lambda_client, preload, s3_client, sns_client
+from airflow_ext.hooks.aws import AwsSession, lambda_client, preload, s3_client, signed_client, sns_client
 from include.clients.lambda_function import READ_TIMEOUT_SECONDS
 from tests.worlds.alerts import ENVIRONMENT
 
@@ -49,6 +51,22 @@ def test_client_is_as_the_providers_hook_makes_it(monkeypatch: pytest.MonkeyPatc
     ours = lambda_client()
     assert (ours.meta.endpoint_url, ours.meta.region_name) == (theirs.meta.endpoint_url, theirs.meta.region_name)
     assert ours.meta.endpoint_url == "http://lambda.test"
+
+
+def test_signed_client_trusts_the_bundle_that_boto3_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = {"region_name": "eu-west-1", "endpoint_url": "https://aws.test"}
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps({"conn_type": "aws", "extra": extra}))
+
+    async def opened() -> None:
+        async with signed_client("dynamodb"):
+            pass
+
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/no/such/bundle.pem")
+    with pytest.raises(FileNotFoundError):
+        asyncio.run(opened())
+    extra["verify"] = certifi.where()
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps({"conn_type": "aws", "extra": extra}))
+    asyncio.run(opened())
 
 
 def test_services_of_the_tasks_are_loaded_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
