@@ -123,5 +123,6 @@ def assert_link(stack: Stack, link: str, pipeline: Pipeline, *, run_id: str, cli
     quoted_run = path.split("/runs/")[1].split("/tasks/")[0]
     place = f"/dags/{DAG_ID}/dagRuns/{quoted_run}/taskInstances/archive_client/{index}"
     task = pipeline.airflow.request("GET", place)
-    assert (task["dag_run_id"], task["rendered_map_index"], task["state"]) == (run_id, str(client), "failed")
+    assert (task["dag_run_id"], task["state"]) == (run_id, "failed")
+    assert task["rendered_map_index"].startswith(f"{client} ")
     assert f"client {client}" in pipeline.log(run_id, "archive_client", map_index=index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -28,8 +29,12 @@ class Ended:
 
     @property
     def mapped(self) -> dict[str, dict[str, Any]]:
-        """The instances of the mapped task by the name that the UI shows."""
-        return {str(task["rendered_map_index"]): task for task in self.tasks if task["map_index"] >= 0}
+        """The instances of the mapped task by the name that the UI shows; those of a client by its id alone."""
+        return {
+            re.sub(r"^([0-9]+) .+", r"\1", str(task["rendered_map_index"])): task
+            for task in self.tasks
+            if task["map_index"] >= 0
+        }
 
 
 class Pipeline:
