@@ -234,8 +234,9 @@ class Archiver:
     async def _archive_one(self, client: Client, threads: ThreadPoolExecutor) -> ClientOutcome:
         try:
             body = await self.source.trigger_response(client.id, self.day)
-            return await asyncio.get_running_loop().run_in_executor(threads, self._save, client.id, body)
+            kept = await asyncio.get_running_loop().run_in_executor(threads, self._save, client.id, body)
         except PipelineError as error:
+            log.warning("client %d (%s) failed: %s", client.id, client.name, error)
             return ClientOutcome(
                 client.id,
                 Result.FAILED,
@@ -247,6 +248,17 @@ class Archiver:
             log.exception("unexpected failure of client %d", client.id)
             reason = f"unexpected {type(error).__name__}, see the log"
             return ClientOutcome(client.id, Result.FAILED, error=reason, retryable=True)
+        log.info(
+            "client %d (%s) %s: %s, %d bytes, sha256 %s, version %s",
+            client.id,
+            client.name,
+            kept.outcome,
+            kept.key,
+            kept.bytes,
+            kept.sha256,
+            kept.version_id,
+        )
+        return kept
 
     def _save(self, client_id: int, body: bytes) -> ClientOutcome:
         return self.store.save(client_id, self.day, read_response(body), force=self.force)

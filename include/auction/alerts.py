@@ -107,14 +107,14 @@ class DeliveryRecord:
             document: dict[str, Any] = get_json(self._s3, self._bucket, self._key) or {"delivered": {}}
             return {name: [str(channel) for channel in found] for name, found in document["delivered"].items()}
         except Exception as error:  # noqa: BLE001 - unreadable or damaged, alerts go out all the same
-            log.error("delivered alerts cannot be read and may be repeated: %s", describe(error))
+            log.warning("delivered alerts cannot be read and may be repeated: %s", describe(error))
             return {}
 
     def _save(self) -> None:
         try:
             put_json(self._s3, self._bucket, self._key, {"delivered": self._delivered})
         except Exception as error:  # noqa: BLE001 - what was delivered stays delivered
-            log.error("delivered alerts were not recorded and may be repeated: %s", describe(error))
+            log.warning("delivered alerts were not recorded and may be repeated: %s", describe(error))
         self._saved_at = time.monotonic()
 
 
@@ -160,7 +160,7 @@ def deliver(
     undelivered = len(jobs) - sum(job.result() for job in ended)
     record.save()
     if undelivered:
-        log.error("messages about orders that were not delivered: %d", undelivered)
+        log.warning("messages about orders that were not delivered: %d", undelivered)
     return undelivered
 
 
@@ -196,7 +196,7 @@ class _Sender:
             try:
                 self.send(alert)
             except Exception as error:  # noqa: BLE001 - whatever a channel raises must not reach the pipeline
-                log.error("alert was not delivered through %s: %s", self.channel, describe(error))
+                log.warning("alert was not delivered through %s: %s", self.channel, describe(error))
             else:
                 return True
         return False

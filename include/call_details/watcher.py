@@ -175,6 +175,15 @@ class Intake:
             return LeftFile(file.key, found.etag, reason, busy=True)
         if isinstance(claim, Claim) and (dropped_again or not claim.begun):
             claim = self._bring(file, found)
+            if isinstance(claim, Claim):
+                log.info(
+                    "file %s claimed for run %s: %d bytes, ETag %s, version %s",
+                    file.key,
+                    run_id(file),
+                    found.size,
+                    file.etag,
+                    found.version_id,
+                )
         elif isinstance(claim, Claim):
             # An earlier round has taken it, and could not delete the object.
             return None

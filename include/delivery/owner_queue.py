@@ -14,6 +14,7 @@ about to be posted.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 import math
@@ -151,7 +152,7 @@ class DispatchContext:
         try:
             await self.in_thread(call, *args, **kwargs)
         except (AwsUnavailableError, AwsRefusedError) as error:
-            log.error("%s: %s", type(error).__name__, error)
+            log.warning("%s: %s", type(error).__name__, error)
             return False
         return True
 
@@ -308,9 +309,19 @@ class OwnerQueue:
     async def _update(self, event: Event, attempt: Attempt) -> EventUpdate:
         """What to write of an attempt. A dead letter is sent before that, and a webhook that is gone turned off."""
         context, response = self._context, attempt.response
+        payload = event.payload.encode()
+        log.info(
+            "event %s (version %d) of %s %s at attempt %d: %d bytes, sha256 %s",
+            event.event_id,
+            event.version,
+            event.owner,
+            "delivered" if response.accepted else f"not accepted ({attempt.error})",
+            event.attempts + 1,
+            len(payload),
+            hashlib.sha256(payload).hexdigest(),
+        )
         if response.accepted:
             return EventUpdate(delivered(event, attempt))
-        log.info("%s was not accepted: %s", event.event_id, attempt.error)
         if response.status == HTTPStatus.GONE:
             self._stopped = True
             # If that fails, the next post is answered so again.

@@ -24,6 +24,11 @@ from local.processes.supervisor import Command, StackError
 
 _COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 _POLL_SECONDS = 0.25
+QUIET = (
+    "airflow.providers.amazon.aws.utils.connection_wrapper=WARNING airflow.task.hooks=WARNING "
+    "botocore.credentials=WARNING"
+)
+"""Levels of other people's loggers."""
 
 
 def migrate_command(environment: Mapping[str, str]) -> Command:
@@ -180,6 +185,8 @@ def _common_options(places: Places, stack_secrets: StackSecrets) -> dict[str, st
         "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "20",
         "TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+        # Which credentials and statements each hook uses would be half of every log.
+        "LOGGING__NAMESPACE_LEVELS": QUIET,
         # Ours: short delays, so that a retry can be watched.
         "PIPELINES__RETRY_BASE_SECONDS": "1",
     }

@@ -8,6 +8,7 @@ environment's "Airflow configuration options", elsewhere ``AIRFLOW__PIPELINES__.
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 _SECTION = "pipelines"
+
+log = logging.getLogger(__name__)
 
 _NAME = r"(?:\d+|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat)"
 _ELEMENT = rf"(?:\*|{_NAME}(?:-{_NAME})?)(?:/\d+)?"
@@ -157,10 +160,17 @@ def refuse_unknown_keys(context: Context) -> None:
     Raises:
         RunRefusedError: names the key and the nearest param.
     """
+    if (reason := unknown_key(context)) is not None:
+        log.error("RunRefusedError: %s", reason)
+        raise RunRefusedError(reason)
+
+
+def unknown_key(context: Context) -> str | None:
+    """What is wrong with the run's configuration, or None."""
     params = list(context["dag"].params)
     unknown = [key for key in context["dag_run"].conf or {} if key not in params]
     if not unknown:
-        return
+        return None
     key = str(unknown[0])
     if not params:
         known = "this DAG takes no params"
@@ -170,7 +180,7 @@ def refuse_unknown_keys(context: Context) -> None:
 
         nearest = max(params, key=lambda param: SequenceMatcher(None, key.lower(), param.lower()).ratio())
         known = f"did you mean {nearest!r}? Params: {', '.join(params)}"
-    raise RunRefusedError(f"{one_line(key, 100)!r} in the run's configuration is no param of this DAG; {known}")
+    return f"{one_line(key, 100)!r} in the run's configuration is no param of this DAG; {known}"
 
 
 def by_person(context: Context) -> bool:

@@ -136,7 +136,7 @@ def count_run(context: Context, counts: Mapping[str, float], *, failed: bool, en
         if failed:
             publish_metrics({"ReportedFailures": 1.0}, environment=environment, pipeline=ALL_PIPELINES)
     except (BotoCoreError, ClientError) as error:
-        log.error("metrics were not published: %s", describe(error))
+        log.warning("metrics were not published: %s", describe(error))
 
 
 def task_states(context: Context, *task_ids: str) -> dict[str, str | None]:

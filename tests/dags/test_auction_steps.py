@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -149,9 +150,15 @@ def test_retry_gives_only_what_it_may_mend_to_the_function(world: AuctionWorld, 
     assert counts(summarize(run)) == [3, 2, 1, 0]
 
 
-def test_good_run_ends_quietly_and_updates_the_asset(world: AuctionWorld, run: FakeRun) -> None:
+def test_good_run_ends_quietly_and_updates_the_asset(
+    world: AuctionWorld, run: FakeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     world.give("accepted", "accepted")
     process_all(run, wait_for_results(run))
+    for index in (0, 1):
+        place = f"orders/2026/03/08/order_{order_id(run.run_id, index)}.json"
+        assert f"order {index} (id {order_id(run.run_id, index)}) accepted: {place}" in caplog.messages
     key = f"summaries/2026/03/08/{run.run_id}.json"
     assert summarize(run) == world.paper("summaries/") | {"summary": key}
     assert world.paper("summaries/")["keys"] == [

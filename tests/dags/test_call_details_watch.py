@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,10 +48,14 @@ def refuse(world: CallDetailsWorld, key: str) -> None:
     world.s3.before["CopyObject"] = fail
 
 
-def test_each_file_gets_a_run_of_its_name(world: CallDetailsWorld) -> None:
+def test_each_file_gets_a_run_of_its_name(world: CallDetailsWorld, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     files = drop(world, *KEYS)
     run = watch_run()
     assert claim_files(run) == [start_of(file) for file in files]
+    for file in files:
+        told = f"file {file.key} claimed for run {run_id(file)}: 6 bytes, ETag {file.etag}, version "
+        assert [message for message in caplog.messages if message.startswith(told)]
     assert run.pushed(CLAIM_TASK, XComKey.NOTE) == ["**2 files taken in**", "", "- left: 0", "- what to do: nothing"]
     assert world.s3.present("incoming/") == []
     assert world.s3.present("processing/") == sorted(map(processing_key, files))

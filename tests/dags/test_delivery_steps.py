@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,9 +43,15 @@ def run() -> FakeRun:
     return delivery_run()
 
 
-def test_due_events_are_posted_signed_and_counted(world: DeliveryRuns, run: FakeRun) -> None:
+def test_due_events_are_posted_signed_and_counted(
+    world: DeliveryRuns, run: FakeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     world.add(2)
     summary = whole_run(run)
+    told = [message for message in caplog.messages if message.startswith("event ")]
+    assert [message.split()[1] for message in told] == [event_id(1), event_id(2)]
+    assert all(re.search(r" delivered at attempt 1: \d+ bytes, sha256 [0-9a-f]{64}$", message) for message in told)
     assert world.tables.statuses() == ["delivered", "delivered"]
     bodies = []
     for request in world.posted():

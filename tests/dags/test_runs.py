@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -57,7 +58,10 @@ def test_params_of_the_trigger_form_reach_the_run(world: ArchiveWorld) -> None:
     assert world.s3.keys("trigger/") == ["trigger/12/12_trigger_20260228.json"]
 
 
-def test_one_failed_client_fails_the_run_and_stops_no_other(world: ArchiveWorld) -> None:
+def test_one_failed_client_fails_the_run_and_stops_no_other(
+    world: ArchiveWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     world.change_settings(runbook_url="https://wiki.example/runbook")
     world.dex.answers[12] = httpx.Response(404)
     dag_run = run()
@@ -76,6 +80,12 @@ def test_one_failed_client_fails_the_run_and_stops_no_other(world: ArchiveWorld)
     assert world.wire.slack[0]["text"].endswith(
         "what to do: https://wiki.example/runbook#dex-trigger-archive-failed-run"
     )
+    errors = [record.message for record in caplog.records if record.levelno >= logging.ERROR]
+    assert errors[0].startswith("ClientsFailedError: 1 of 1 clients failed: client 12: ")
+    assert errors[1].startswith("ClientsFailedError: 1 of 3 clients failed; see manifests/"), "one a task, and no other"
+    (line,) = (record.message for record in caplog.records if record.message.startswith("client 11 (Client 11) "))
+    stored = world.s3.bodies(archive_key(11, DAY))[0]
+    assert line.startswith(f"client 11 (Client 11) archived: {archive_key(11, DAY)}, {len(stored)} bytes, sha256 ")
     note = note_of(dag_run)
     assert note is not None
     assert note.startswith("**2 of 3 clients archived for 2026-03-08**")

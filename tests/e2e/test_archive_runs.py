@@ -65,6 +65,12 @@ def test_a_scheduled_run_keeps_every_answer_byte_for_byte_and_accounts_for_it(
         assert kept["ContentType"] == "application/json"
         assert kept["ServerSideEncryption"] == "AES256"
         digest = hashlib.sha256(answer).hexdigest()
+        log = pipeline.log_lines(run.id, "archive_client", map_index=run.mapped[str(client)]["map_index"])
+        (line,) = (line for line in log if line.get("event", "").startswith(f"client {client} ("))
+        told = f" archived: {key_of(client, day)}, {len(answer)} bytes, sha256 {digest}, version {version.id}"
+        assert line["event"].endswith(told)
+        assert line["level"] == "info"
+        assert [line for line in log if "credentials" in line.get("event", "")] == []
         archived_at = datetime.fromisoformat(kept["Metadata"].pop("archived_at"))
         assert began <= archived_at <= datetime.now(UTC)
         assert kept["Metadata"] == {

@@ -111,6 +111,9 @@ def test_faults_that_last_fail_their_client_at_once_and_people_hear_of_all_in_on
         (position,) = (number for number, line in enumerate(lines) if line.startswith(start))
         link = lines[position + 1].strip().removeprefix("log: ")
         assert_link(stack, link, pipeline, run_id=run.id, client=client, index=index)
+        log = pipeline.log_lines(run.id, "archive_client", map_index=index)
+        first_error = next(line["event"] for line in log if line.get("level") == "error")
+        assert f"1 of 1 clients failed: client {client}: {reason}" in first_error
     assert not any(f"client {client}" in sns[0] for client in UNHARMED)
 
 

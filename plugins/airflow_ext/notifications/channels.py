@@ -59,7 +59,7 @@ def send_alert(alert: Alert, context: Context, *, topic_arn: str | None) -> list
             send(alert)
         except Exception as error:  # noqa: BLE001 - see the next line
             # Whatever a provider raises, the other channel and the pipeline's own error must get through.
-            log.error("alert was not delivered through %s: %s", channel, describe(error))
+            log.warning("alert was not delivered through %s: %s", channel, describe(error))
         else:
             delivered.append(channel)
     through = ", ".join(delivered) or "no channel"

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 from airflow.sdk.log import mask_logs
 
-from airflow_ext.defaults import by_person, refuse_unknown_keys
+from airflow_ext.defaults import by_person, unknown_key
 from airflow_ext.ids import ALL_PIPELINES, CALL_DETAILS_INGEST, CALL_DETAILS_REPLAY, CALL_DETAILS_WATCH, XComKey
 from airflow_ext.settings import load_settings
 from include.alerts import RUNBOOK, Alert, Section, Severity, next_step
-from include.errors import RunRefusedError, describe
+from include.errors import describe
 from include.text import one_line, printable_values
 
 if TYPE_CHECKING:
@@ -62,11 +62,27 @@ def safe_text(text: object) -> str:
 def record_failure(ti: RuntimeTaskInstanceProtocol) -> Iterator[None]:
     """Record the reason of a failure for the summary, which sends one alert for the whole run."""
     try:
-        yield
+        with log_failure():
+            yield
     except AirflowSkipException:
         raise
     except Exception as error:
         push_quietly(ti, XComKey.FAILURE, safe_text(describe(error)))
+        raise
+
+
+@contextmanager
+def log_failure() -> Iterator[None]:
+    """Make the reason of a failure the first line of its level in the task's log, before Airflow's stack trace.
+
+    So that it is: what goes wrong beside a task's work, and does not fail it, is a warning.
+    """
+    try:
+        yield
+    except AirflowSkipException:
+        raise
+    except Exception as error:
+        log.error("%s", safe_text(describe(error)))
         raise
 
 
@@ -79,7 +95,7 @@ def push_quietly(ti: RuntimeTaskInstanceProtocol, key: str, value: Any) -> bool:
     try:
         ti.xcom_push(key=key, value=printable_values(value))
     except Exception as error:  # noqa: BLE001 - see above
-        log.error("XCom '%s' was not pushed: %s", key, type(error).__name__)
+        log.warning("XCom '%s' was not pushed: %s", key, type(error).__name__)
         return False
     return True
 
@@ -102,7 +118,7 @@ def alert_unreported_failure(context: Context) -> None:
     dag_id, run_id = context["dag"].dag_id, str(context["run_id"])
     summary = _OTHER_SUMMARY_TASKS.get(dag_id, SUMMARY_TASK)
     ti = context.get("ti")
-    refusal = None if ti is None else _refusal(context)
+    refusal = None if ti is None else unknown_key(context)
     alerted = None if ti is None else _recorded(summary, ti, XComKey.ALERTED)
     if (refusal and by_person(context)) or _was_alerted(context, alerted):
         log.info("run %s of %s failed; people know why: %s", run_id, dag_id, refusal or alerted)
@@ -128,15 +144,6 @@ def alert_unreported_failure(context: Context) -> None:
 
     step = next_step(runbook, Section.UNREPORTED)
     send_alert(Alert(Severity.ERROR, dag_id, run_id, headline, facts, next_step=step), context, topic_arn=topic_arn)
-
-
-def _refusal(context: Context) -> str | None:
-    """Why every task of the run refused to start, or None."""
-    try:
-        refuse_unknown_keys(context)
-    except RunRefusedError as error:
-        return str(error)
-    return None
 
 
 def _count_refusal() -> None:

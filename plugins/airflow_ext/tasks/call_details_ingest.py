@@ -149,6 +149,14 @@ def _close(context: Context, *, planned: bool) -> dict[str, Any]:
     _count(report, saved, failed=saved.outcome.failed)
     uri = f"s3://{clients.bucket}/{saved.key}"
     report.alert(receipt_alert(saved, report.run, uri=uri, why_failed=lambda index: report.failure(POST_TASK, index)))
+    log.info(
+        "file %s (ETag %s) %s: it lies at %s, receipt %s",
+        saved.document["key"],
+        saved.document["etag"],
+        saved.outcome,
+        saved.document["stored_as"],
+        saved.key,
+    )
     _note(report, saved)
     summary = report.push(_xcom_summary(saved))
     if saved.outcome.failed:

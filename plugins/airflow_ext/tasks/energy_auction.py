@@ -13,7 +13,7 @@ from airflow_ext.hooks.aws import AwsSession, lambda_client, s3_client
 from airflow_ext.ids import ENERGY_AUCTION, XComKey
 from airflow_ext.metrics import RunReport, log_links, succeeded, task_states
 from airflow_ext.notifications.channels import AT_ONCE, open_channels
-from airflow_ext.notifications.failure_callback import record_alerted, record_failure, safe_text
+from airflow_ext.notifications.failure_callback import log_failure, record_alerted, record_failure, safe_text
 from airflow_ext.outside import outside
 from airflow_ext.settings import load_settings
 from include.alerts import KILLED, RunRef, Section
@@ -60,9 +60,13 @@ def process_orders(context: Context, work: Work, function_name: str) -> None:
             concurrency=concurrency,
             clear_number=context["dag_run"].clear_number or 0,
         )
+    for outcome in outcomes:
+        log.info(
+            "order %d (id %s) %s: %s", outcome.index, outcome.order_id, outcome.result, outcome.key or outcome.reason
+        )
     # Outside the block: the outcomes are saved, the summary needs no reason of this task's.
-    raise_for_orders(outcomes)
-    log.info("%s: %d accepted", piece.label, len(outcomes))
+    with log_failure():
+        raise_for_orders(outcomes)
 
 
 def summarize(context: Context) -> dict[str, Any]:
@@ -150,7 +154,7 @@ def _end_without_orders(context: Context, settings: Settings, report: RunReport,
         _push(report, summary, _save(settings, summary))
     except PipelineError as error:
         # The run fails anyway; a retry of this task would alert again.
-        log.error("the summary was not saved: %s", error)
+        log.warning("the summary was not saved: %s", error)
     raise OrdersFailedError(f"no order was processed: {reason}")
 
 
@@ -227,7 +231,7 @@ def _finish_earlier(context: Context, settings: Settings) -> None:
             log.warning("run %s ended without a summary: finishing it", run_id)
             _finish(context, settings, AuctionRun.load(uri, s3_client()), deadlines)
     except Exception as error:  # noqa: BLE001 - see above
-        log.error("an earlier run could not be finished: %s: %s", type(error).__name__, safe_text(error))
+        log.warning("an earlier run could not be finished: %s: %s", type(error).__name__, safe_text(error))
 
 
 def _under_way(context: Context, run_id: str) -> bool:

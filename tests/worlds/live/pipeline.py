@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -95,6 +96,12 @@ class Pipeline:
 
     def log(self, run_id: str, task_id: str, *, attempt: int = 1, map_index: int = -1) -> str:
         """The log of one attempt, as the UI shows it; empty while there is none."""
+        return "\n".join(map(str, self.log_lines(run_id, task_id, attempt=attempt, map_index=map_index)))
+
+    def log_lines(
+        self, run_id: str, task_id: str, *, attempt: int = 1, map_index: int = -1
+    ) -> Sequence[Mapping[str, Any]]:
+        """The same, line by line: ``event``, ``level``, ``logger`` and more."""
         path = f"/dags/{self.dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/logs/{attempt}"
-        content = self.airflow.request("GET", path, params={"map_index": map_index})["content"]
-        return "\n".join(str(line) for line in content)
+        content: list[dict[str, Any]] = self.airflow.request("GET", path, params={"map_index": map_index})["content"]
+        return content
