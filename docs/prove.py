@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (
     "README.md",
     "docs/LOCAL.md",
+    "docs/COMPOSE.md",
     "docs/RUNBOOK.md",
     "docs/EVIDENCE.md",
     "docs/CONFIGURATION.md",
