@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from include.clients.dex import DexApi
+    from include.clients.signed import SignedClient
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,10 @@ MAX_PAUSE_SECONDS = 60.0
 
 MAX_PAUSES = 3
 """Pauses in a row, with no success between them, after which a task stops asking and leaves the rest to its retry."""
+
+_THREADS = 4
+_LARGE_BYTES = 1024 * 1024
+"""From this size on a response is checked in a thread: it takes so long that the other clients would notice."""
 
 NOT_ASKED = "not asked: the DEX API kept asking to wait"
 """Error of a client that a retry of its task will ask for."""
@@ -71,7 +76,7 @@ class ArchiveRun:
 
         Args:
             uri: ``s3://bucket/key`` of the plan.
-            s3: a boto3 client; its connection pool should hold a connection for each call at once.
+            s3: a boto3 client.
 
         Raises:
             StorageUnavailableError: a retry may work.
@@ -86,13 +91,20 @@ class ArchiveRun:
         return cls(s3, bucket, key, Plan.from_document(document))
 
     def archive_slice(
-        self, piece: Slice, dex: DexApi, *, clear_number: int, max_pause: float = MAX_PAUSE_SECONDS
+        self,
+        piece: Slice,
+        dex: DexApi,
+        signed: SignedClient,
+        *,
+        clear_number: int,
+        max_pause: float = MAX_PAUSE_SECONDS,
     ) -> dict[str, int]:
         """Archive the clients of one slice and keep an outcome for each.
 
         Args:
             piece: a slice of the plan.
             dex: where to ask; not yet opened.
+            signed: writes the responses to S3; not yet opened.
             clear_number: how often the run has been cleared by now.
             max_pause: see :class:`Archiver`.
 
@@ -107,7 +119,7 @@ class ArchiveRun:
         plan = self.plan
         archiver = Archiver(
             source=dex,
-            store=ArchiveStore(self._s3, self._bucket, self._lock),
+            store=ArchiveStore(signed, self._bucket, self._lock),
             ledger=self._work(clear_number).file(piece),
             day=plan.day,
             force=plan.force,
@@ -115,7 +127,7 @@ class ArchiveRun:
         )
 
         async def archive() -> list[ClientOutcome]:
-            async with dex:
+            async with dex, signed:
                 return await archiver.archive(plan.clients[piece.start : piece.stop])
 
         outcomes = asyncio.run(archive())
@@ -207,7 +219,7 @@ class Archiver:
             StorageUnavailableError: the ledger cannot be read or written; a retry may work.
             StorageRefusedError: the same, and it will not.
         """
-        with ThreadPoolExecutor(self.concurrency) as threads:
+        with ThreadPoolExecutor(_THREADS) as threads:
             loop = asyncio.get_running_loop()
             earlier = await loop.run_in_executor(threads, self.ledger.resume)
             settled = {id_: outcome for id_, outcome in earlier.items() if not outcome.retryable}
@@ -234,7 +246,11 @@ class Archiver:
     async def _archive_one(self, client: Client, threads: ThreadPoolExecutor) -> ClientOutcome:
         try:
             body = await self.source.trigger_response(client.id, self.day)
-            kept = await asyncio.get_running_loop().run_in_executor(threads, self._save, client.id, body)
+            if len(body) < _LARGE_BYTES:
+                response = read_response(body)
+            else:
+                response = await asyncio.get_running_loop().run_in_executor(threads, read_response, body)
+            kept = await self.store.save(client.id, self.day, response, force=self.force)
         except PipelineError as error:
             log.warning("client %d (%s) failed: %s", client.id, client.name, error)
             return ClientOutcome(
@@ -259,9 +275,6 @@ class Archiver:
             kept.version_id,
         )
         return kept
-
-    def _save(self, client_id: int, body: bytes) -> ClientOutcome:
-        return self.store.save(client_id, self.day, read_response(body), force=self.force)
 
 
 class Backoff:

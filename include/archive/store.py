@@ -14,8 +14,7 @@ from include.clients.s3 import CONDITION_FAILED, MISSING, s3_errors
 from include.errors import EmptyAnswerError, InvalidAnswerError, StorageUnavailableError
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef, PutObjectOutputTypeDef
+    from include.clients.signed import SignedClient
 
 _EMPTY_BODY_MAX_BYTES = 1024
 """Above this size an archive is not looked at to learn that it is not ``[]`` or ``{}``."""
@@ -38,14 +37,19 @@ class ArchiveStore:
     """Writes responses to one bucket by conditional requests, so that any call can be repeated or raced.
 
     The usual case, a client's first response of a day, costs one request.
+
+    Args:
+        s3: of S3, opened.
+        bucket: its name.
+        lock: arguments of a write that keep the object from being deleted; empty without Object Lock.
     """
 
-    def __init__(self, s3: S3Client, bucket: str, lock: dict[str, Any] | None = None) -> None:
+    def __init__(self, s3: SignedClient, bucket: str, lock: dict[str, Any] | None = None) -> None:
         self._s3 = s3
         self._bucket = bucket
         self._lock = lock or {}
 
-    def save(self, client_id: int, day: date, response: Response, *, force: bool) -> ClientOutcome:
+    async def save(self, client_id: int, day: date, response: Response, *, force: bool) -> ClientOutcome:
         """Archive ``response``, unless it is there already.
 
         Args:
@@ -62,32 +66,32 @@ class ArchiveStore:
         key = archive_key(client_id, day)
         with s3_errors(f"archive s3://{self._bucket}/{key}"):
             try:
-                written = self._put(key, client_id, day, response, if_none_match="*")
+                written = await self._put(key, client_id, day, response, if_none_match="*")
             except ClientError as error:
                 if error_code(error) not in CONDITION_FAILED:
                     raise
             else:
                 return _outcome(client_id, Result.ARCHIVED, key, response, written.get("VersionId"))
             try:
-                return self._compare(key, client_id, day, response, force=force)
+                return await self._compare(key, client_id, day, response, force=force)
             except ClientError as error:
                 if error_code(error) in MISSING:
                     raise StorageUnavailableError(f"{key} was deleted while it was compared") from error
                 raise
 
-    def _compare(self, key: str, client_id: int, day: date, response: Response, *, force: bool) -> ClientOutcome:
-        kept = self._s3.head_object(Bucket=self._bucket, Key=key)
-        if self._same(kept, key, response):
+    async def _compare(self, key: str, client_id: int, day: date, response: Response, *, force: bool) -> ClientOutcome:
+        kept = await self._s3.call("HeadObject", Bucket=self._bucket, Key=key)
+        if await self._same(kept, key, response):
             return _outcome(client_id, Result.UNCHANGED, key, response, kept.get("VersionId"))
-        if response.empty and not force and not self._is_empty(kept, key):
+        if response.empty and not force and not await self._is_empty(kept, key):
             raise EmptyAnswerError(
                 f"the answer is empty, but {key} holds a non-empty one, which was left as it is; "
                 "run again with force if the empty answer is right"
             )
-        written = self._put(key, client_id, day, response, if_match=kept["ETag"])
+        written = await self._put(key, client_id, day, response, if_match=kept["ETag"])
         return _outcome(client_id, Result.UPDATED, key, response, written.get("VersionId"))
 
-    def _put(
+    async def _put(
         self,
         key: str,
         client_id: int,
@@ -96,9 +100,10 @@ class ArchiveStore:
         *,
         if_none_match: str | None = None,
         if_match: str | None = None,
-    ) -> PutObjectOutputTypeDef:
+    ) -> dict[str, Any]:
         condition = {"IfNoneMatch": if_none_match} if if_none_match else {"IfMatch": if_match}
-        return self._s3.put_object(
+        return await self._s3.call(
+            "PutObject",
             Bucket=self._bucket,
             Key=key,
             Body=response.body,
@@ -116,24 +121,26 @@ class ArchiveStore:
             **self._lock,
         )
 
-    def _same(self, kept: HeadObjectOutputTypeDef, key: str, response: Response) -> bool:
+    async def _same(self, kept: dict[str, Any], key: str, response: Response) -> bool:
         if kept["ContentLength"] != len(response.body):
             return False
         digest = kept["Metadata"].get("sha256")
         # Archives made before this pipeline carry no digest.
-        return self._body(kept, key) == response.body if digest is None else digest == response.sha256
+        return await self._body(kept, key) == response.body if digest is None else digest == response.sha256
 
-    def _is_empty(self, kept: HeadObjectOutputTypeDef, key: str) -> bool:
+    async def _is_empty(self, kept: dict[str, Any], key: str) -> bool:
         if kept["ContentLength"] > _EMPTY_BODY_MAX_BYTES:
             return False
         try:
-            return read_response(self._body(kept, key)).empty
+            return read_response(await self._body(kept, key)).empty
         except InvalidAnswerError:
             return False
 
-    def _body(self, kept: HeadObjectOutputTypeDef, key: str) -> bytes:
+    async def _body(self, kept: dict[str, Any], key: str) -> bytes:
         # If-Match: the bytes compared are those of the object that the conditional write will name.
-        return self._s3.get_object(Bucket=self._bucket, Key=key, IfMatch=kept["ETag"])["Body"].read()
+        found = await self._s3.call("GetObject", Bucket=self._bucket, Key=key, IfMatch=kept["ETag"])
+        body: bytes = found["Body"].read()
+        return body
 
 
 def _outcome(client_id: int, result: Result, key: str, response: Response, version_id: str | None) -> ClientOutcome:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+from collections.abc import Callable
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from include.archive.keys import archive_key
 from include.archive.models import read_response
 from include.archive.store import ArchiveStore
+from include.clients.signed import SignedClient
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
     from include.archive.models import ClientOutcome
+    from tests.integration.conftest import Aws
 
 DAY = date(2026, 3, 8)
 CLIENT_IDS = itertools.count(1)
@@ -22,16 +24,24 @@ CLIENT_IDS = itertools.count(1)
 class Shelf:
     """One client's place in the archive: what a test puts there and finds there."""
 
-    def __init__(self, s3: S3Client, bucket: str) -> None:
-        self.s3 = s3
+    def __init__(self, aws: Aws, bucket: str) -> None:
+        self.s3 = aws.s3
         self.bucket = bucket
         self.client_id = next(CLIENT_IDS)
         self.key = archive_key(self.client_id, DAY)
+        self._find_credentials = aws.session().get_credentials
 
-    def archive(self, body: bytes, *, force: bool = False, through: Any = None) -> ClientOutcome:
-        """Archive ``body``; ``through`` stands in for the S3 client."""
-        store = ArchiveStore(through or self.s3, self.bucket)
-        return store.save(self.client_id, DAY, read_response(body), force=force)
+    def archive(
+        self, body: bytes, *, force: bool = False, through: Callable[[SignedClient], Any] = lambda signed: signed
+    ) -> ClientOutcome:
+        """Archive ``body``; ``through`` may put something before the S3 client."""
+
+        async def save() -> ClientOutcome:
+            async with SignedClient(self.s3, self._find_credentials) as signed:
+                store = ArchiveStore(through(signed), self.bucket)
+                return await store.save(self.client_id, DAY, read_response(body), force=force)
+
+        return asyncio.run(save())
 
     def put_legacy(self, body: bytes) -> None:
         """An archive as it was made before this pipeline: no metadata."""

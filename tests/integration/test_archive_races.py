@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,32 +15,28 @@ from include.errors import StorageUnavailableError
 from tests.integration.shelf import Shelf
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
+    from include.clients.signed import SignedClient
     from tests.integration.conftest import Aws
 
 WRITERS = 8
 
 
 class RacedS3:
-    """An S3 client whose ``put_object`` lets another writer go first when the condition is ``If-Match``."""
+    """An S3 client that lets another writer go first when the condition is ``If-Match``."""
 
-    def __init__(self, s3: S3Client, other_writer: Callable[[], object]) -> None:
-        self._s3 = s3
+    def __init__(self, signed: SignedClient, other_writer: Callable[[], object]) -> None:
+        self._signed = signed
         self._other_writer = other_writer
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._s3, name)
-
-    def put_object(self, **arguments: Any) -> Any:
-        if "IfMatch" in arguments:
-            self._other_writer()
-        return self._s3.put_object(**arguments)
+    async def call(self, operation: str, **arguments: Any) -> Any:
+        if operation == "PutObject" and "IfMatch" in arguments:
+            await asyncio.to_thread(self._other_writer)
+        return await self._signed.call(operation, **arguments)
 
 
 @pytest.fixture
 def shelf(aws: Aws, archive_bucket: str) -> Shelf:
-    return Shelf(aws.s3, archive_bucket)
+    return Shelf(aws, archive_bucket)
 
 
 def _until_settled(shelf: Shelf, body: bytes) -> ClientOutcome:
@@ -59,7 +56,7 @@ def _at_once(calls: Sequence[Callable[[], ClientOutcome]]) -> list[ClientOutcome
 
 def test_writer_that_comes_in_between_is_not_overwritten(shelf: Shelf) -> None:
     shelf.archive(b"[1]")
-    raced = RacedS3(shelf.s3, other_writer=lambda: shelf.archive(b"[2]"))
+    raced = partial(RacedS3, other_writer=lambda: shelf.archive(b"[2]"))
     with pytest.raises(StorageUnavailableError):
         shelf.archive(b"[3]", through=raced)
     assert shelf.bodies() == [b"[2]", b"[1]"]
@@ -67,7 +64,7 @@ def test_writer_that_comes_in_between_is_not_overwritten(shelf: Shelf) -> None:
 
 def test_empty_answer_loses_the_race_against_a_full_one(shelf: Shelf) -> None:
     shelf.archive(b"{}")
-    raced = RacedS3(shelf.s3, other_writer=lambda: shelf.archive(b"[1]"))
+    raced = partial(RacedS3, other_writer=lambda: shelf.archive(b"[1]"))
     with pytest.raises(StorageUnavailableError):
         shelf.archive(b"[]", through=raced)
     assert shelf.bodies() == [b"[1]", b"{}"]

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.config import Config
 
-from include.archive.models import ClientOutcome, Result, read_response
-from include.archive.store import ArchiveStore
+from include.archive.models import ClientOutcome, Result
 from include.errors import EmptyAnswerError, StorageRefusedError, StorageUnavailableError
-from tests.integration.shelf import DAY, Shelf
+from tests.integration.shelf import Shelf
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Aws
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def shelf(aws: Aws, archive_bucket: str) -> Shelf:
-    return Shelf(aws.s3, archive_bucket)
+    return Shelf(aws, archive_bucket)
 
 
 def test_first_answer_is_kept_with_all_that_makes_it_evidence(shelf: Shelf) -> None:
@@ -144,14 +143,13 @@ def test_deleted_archive_is_written_anew(shelf: Shelf) -> None:
 
 
 def test_missing_bucket_is_refused_by_name(aws: Aws) -> None:
-    store = ArchiveStore(aws.s3, "no-such-archive")
     with pytest.raises(StorageRefusedError, match=r"no-such-archive.*NoSuchBucket.*settings"):
-        store.save(1, DAY, read_response(b"[1]"), force=False)
+        Shelf(aws, "no-such-archive").archive(b"[1]")
 
 
-def test_unreachable_storage_is_worth_a_retry(aws: Aws, archive_bucket: str) -> None:
+def test_unreachable_storage_is_worth_a_retry(aws: Aws, shelf: Shelf) -> None:
     config = Config(connect_timeout=1, retries={"total_max_attempts": 1})
     # Port 1 is reserved and nothing listens on it.
-    s3 = aws.session().client("s3", endpoint_url="http://127.0.0.1:1", config=config)
+    shelf.s3 = aws.session().client("s3", endpoint_url="http://127.0.0.1:1", config=config)
     with pytest.raises(StorageUnavailableError, match="EndpointConnectionError"):
-        ArchiveStore(s3, archive_bucket).save(1, DAY, read_response(b"[1]"), force=False)
+        shelf.archive(b"[1]")

@@ -9,7 +9,7 @@ from include.archive.ledger import Ledger
 from include.archive.manifests import Manifests
 from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result, read_response
 from include.archive.store import ArchiveStore
-from tests.worlds.s3 import VersionedBucket
+from tests.worlds.s3 import VersionedBucket, at_once
 
 FIRST = date(2026, 3, 1)
 CLIENTS = (1, 2, 3)
@@ -25,7 +25,7 @@ def save(s3: VersionedBucket, day: date, answers: dict[int, bytes | None]) -> tu
     return tuple(
         ClientOutcome(client, Result.FAILED, error="refused")
         if body is None
-        else store.save(client, day, read_response(body), force=True)
+        else at_once(store.save(client, day, read_response(body), force=True))
         for client, body in answers.items()
     )
 

@@ -7,12 +7,13 @@ import io
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import batched
-from typing import Any
+from typing import Any, Self
 
+from botocore import xform_name
 from botocore.exceptions import ClientError, EndpointConnectionError
 from botocore.response import StreamingBody
 
@@ -42,6 +43,16 @@ def unreachable() -> EndpointConnectionError:
     return EndpointConnectionError(endpoint_url="https://s3.invalid")
 
 
+def at_once[T](work: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine returns that never waits, as none does that only calls :class:`FakeS3`; also within a loop."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        found: T = end.value
+        return found
+    raise AssertionError("it waits for something")
+
+
 @dataclass(frozen=True)
 class Version:
     """One version of an object; a delete marker has no body."""
@@ -57,7 +68,7 @@ class Version:
 
 
 class FakeS3:
-    """Quacks like a boto3 S3 client with one versioned bucket.
+    """Quacks like a boto3 S3 client with one versioned bucket, and like a signed one: ``call`` never waits.
 
     ``before[operation]`` is called with the request before each such call, to fail it or to let another
     writer come first. ``calls`` counts operations.
@@ -105,6 +116,15 @@ class FakeS3:
                 # A HEAD answer has no body, so botocore knows the status only.
                 raise s3_error("404", "HeadObject")
             return self._describe(kept)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    async def call(self, operation: str, **request: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = getattr(self, xform_name(operation))(**request)
+        return answer
 
     def delete(self, key: str) -> None:
         """Leave a delete marker, as a delete in a versioned bucket does."""

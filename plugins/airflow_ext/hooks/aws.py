@@ -66,15 +66,7 @@ class AwsSession:
 
 def s3_client(*, max_connections: int = 10, session: AwsSession | None = None) -> S3Client:
     """An S3 client for up to ``max_connections`` requests at once, with bounded time-outs and retries."""
-    from botocore.config import Config
-
-    config = Config(
-        max_pool_connections=max_connections,
-        connect_timeout=10,
-        read_timeout=30,
-        retries={"mode": "standard", "total_max_attempts": 4},
-    )
-    return cast("S3Client", (session or AwsSession()).client("s3", config))
+    return cast("S3Client", (session or AwsSession()).client("s3", _bounded("s3", max_connections)))
 
 
 def lambda_client(*, max_connections: int = 1, session: AwsSession | None = None) -> LambdaClient:
@@ -102,22 +94,22 @@ def quick_client(service: str, *, session: AwsSession | None = None) -> Any:
         service: its name for boto3.
         session: see :class:`AwsSession`.
     """
-    return (session or AwsSession()).client(service, _quick())
+    return (session or AwsSession()).client(service, _bounded(service))
 
 
 def signed_client(service: str, *, session: AwsSession | None = None) -> SignedClient:
-    """The same for an event loop; not opened yet."""
-    return (session or AwsSession()).signed(service, _quick())
+    """The same for an event loop, and for S3 as well; not opened yet."""
+    return (session or AwsSession()).signed(service, _bounded(service))
 
 
-def _quick() -> Config:
+def _bounded(service: str, max_connections: int = 50) -> Config:
     from botocore.config import Config
 
     return Config(
-        max_pool_connections=50,
-        connect_timeout=5,
-        # Above the longest poll of a queue.
-        read_timeout=10,
+        max_pool_connections=max_connections,
+        connect_timeout=10 if service == "s3" else 5,
+        # 10 s is above the longest poll of a queue.
+        read_timeout=30 if service == "s3" else 10,
         retries={"mode": "standard", "total_max_attempts": 4},
     )
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_ext.defaults import schedule_timezone
-from airflow_ext.hooks.aws import s3_client
+from airflow_ext.hooks.aws import AwsSession, s3_client, signed_client
 from airflow_ext.hooks.dex import dex_api, read_rows
 from airflow_ext.ids import XComKey
 from airflow_ext.metrics import RunReport, succeeded, task_states
@@ -95,10 +95,12 @@ def archive_client(context: Context, work: Work) -> dict[str, int]:
     piece = Slice(start=int(work["start"]), stop=int(work["stop"]), label=str(work["label"]))
     context["label"] = piece.label  # type: ignore[typeddict-unknown-key] # read by map_index_template
     with record_failure(context["ti"]):
-        run = ArchiveRun.load(str(work["plan"]), s3_client(max_connections=piece.size))
+        session = AwsSession()
+        run = ArchiveRun.load(str(work["plan"]), s3_client(session=session))
         # Its scheme was checked as the run was planned: the settings are not read again for each mapped task.
         dex = dex_api(default_base_url=run.plan.base_url, https_only=False)
-        return run.archive_slice(piece, dex, clear_number=context["dag_run"].clear_number or 0)
+        signed = signed_client("s3", session=session)
+        return run.archive_slice(piece, dex, signed, clear_number=context["dag_run"].clear_number or 0)
 
 
 def summarize(context: Context) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from tests.worlds.s3 import FakeS3
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from include.clients.signed import SignedClient
+
 DAY = date(2026, 3, 8)
 URI = "s3://archive/runs/trigger/20260308/run%201/plan.json"
 
@@ -39,7 +41,8 @@ def reopened(s3: FakeS3) -> ArchiveRun:
 def do_slice(s3: FakeS3, dex: FakeDex, index: int, *, clear_number: int = 0, **options: float) -> dict[str, int]:
     run = reopened(s3)
     api = DexApi(run.plan.base_url, CREDENTIALS, http=dex.http)
-    return run.archive_slice(run.plan.slices[index], api, clear_number=clear_number, **options)
+    signed = cast("SignedClient", s3)
+    return run.archive_slice(run.plan.slices[index], api, signed, clear_number=clear_number, **options)
 
 
 def account(

@@ -27,6 +27,8 @@ from tests.worlds.s3 import FakeS3, s3_error
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from include.clients.signed import SignedClient
+
 DAY = date(2026, 3, 8)
 LEDGER = "runs/trigger/20260308/run/outcomes/000000.json"
 SECRET = "pl4nted"
@@ -66,7 +68,7 @@ def archiver(s3: FakeS3, source: Source, *, concurrency: int = 4, clear_number: 
     client = cast("S3Client", s3)
     return Archiver(
         source=source,
-        store=ArchiveStore(client, s3.bucket),
+        store=ArchiveStore(cast("SignedClient", s3), s3.bucket),
         ledger=OutcomeFile(ClientOutcome, client, s3.bucket, LEDGER, clear_number=clear_number),
         day=DAY,
         force=False,
