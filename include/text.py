@@ -36,3 +36,30 @@ def printable_values(document: Any) -> Any:
     if isinstance(document, list | tuple):
         return [printable_values(each) for each in document]
     return document
+
+
+_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
+_MOST_INDENTS = 40
+"""Deeper nesting is legal, and would take the square of its size."""
+
+
+def indented_json(text: str) -> str:
+    """JSON with line breaks and indents; every value keeps each of its characters, which parsing it would not.
+
+    What is not JSON comes out as somehow broken lines, never as an error.
+    """
+    lines: list[str] = [""]
+    depth, opened = 0, False
+    for piece in _JSON_TOKEN.findall(text):
+        if piece in ("}", "]"):
+            depth = max(depth - 1, 0)
+            if not opened:
+                lines.append("  " * min(depth, _MOST_INDENTS))
+        elif opened:
+            lines.append("  " * min(depth, _MOST_INDENTS))
+        opened = piece in ("{", "[")
+        depth += opened
+        lines[-1] += ": " if piece == ":" else piece
+        if piece == ",":
+            lines.append("  " * min(depth, _MOST_INDENTS))
+    return "\n".join(lines)

@@ -1,7 +1,8 @@
-"""Registers what Airflow must know: the timetable of the daily pipelines, and what gives runs their notes."""
+"""Registers what Airflow must know: the timetable of the daily pipelines, run notes, and the operations page."""
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -55,12 +56,43 @@ def write_note(dag_run: DagRun) -> None:
         log.exception("run %s of %s got no note", dag_run.run_id, dag_run.dag_id)
 
 
+_SCRIPT = "ops/static/operations.js"
+_ICON = (
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='{}' "
+    "stroke-width='2' stroke-linecap='round' stroke-linejoin='round'%3E%3Cpath d='M3 12h4l3-8 4 16 3-8h4'/%3E%3C/svg%3E"
+)
+
+
+class _OperationsApp:
+    """The page's routes, made at the first request: no component but the API server ever loads them."""
+
+    @functools.cached_property
+    def _app(self) -> Any:
+        return importlib.import_module("airflow_ext.operations.app").create_app()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._app(scope, receive, send)
+
+
 class PipelinesPlugin(AirflowPlugin):
     """Airflow refuses to schedule by a timetable class that no plugin registers."""
 
     name = "pipelines"
     timetables: ClassVar[list[Any]] = [BusinessDayTimetable]
     listeners: ClassVar[list[Any]] = [RunNotes()]
+    fastapi_apps: ClassVar[list[Any]] = [{"name": "operations", "app": _OperationsApp(), "url_prefix": "/ops"}]
+    react_apps: ClassVar[list[Any]] = [
+        {
+            "name": "Operations",
+            "bundle_url": _SCRIPT,
+            "destination": "nav",
+            "nav_top_level": True,
+            "url_route": "operations",
+            "icon": _ICON.format("%23444"),
+            "icon_dark_mode": _ICON.format("%23ccc"),
+        },
+        {"name": "Tonight", "bundle_url": _SCRIPT, "destination": "dashboard", "url_route": "operations-tonight"},
+    ]
 
     @classmethod
     def on_load(cls, *args: Any, **kwargs: Any) -> None:

@@ -147,16 +147,29 @@ class FakeS3:
         """One page; ``Delimiter`` rolls up what lies deeper."""
         self._enter("ListObjectsV2", request)
         prefix, delimiter = request["Prefix"], request.get("Delimiter")
-        found, folders = [], set()
+        found: list[dict[str, Any]] = []
+        folders = set()
         for key in self.present(prefix):
+            if key <= request.get("StartAfter", ""):
+                continue
             name, cut, _ = key.removeprefix(prefix).partition(delimiter) if delimiter else (key, "", "")
             if cut:
                 folders.add(f"{prefix}{name}{cut}")
             else:
                 live = self._live(key)
-                found.append({"Key": key, "ETag": live.etag, "Size": len(live.body or b"")})
+                size = len(live.body or b"")
+                found.append({"Key": key, "ETag": live.etag, "Size": size, "LastModified": live.stored_at})
         most = request.get("MaxKeys", 1000)
         return {"Contents": found[:most], "CommonPrefixes": [{"Prefix": folder} for folder in sorted(folders)]}
+
+    def list_object_versions(self, **request: Any) -> dict[str, Any]:
+        """All versions and delete markers on one page."""
+        self._enter("ListObjectVersions", request)
+        found = [each for each in self.list_versions(request["Prefix"]) if each["Key"] > request.get("KeyMarker", "")]
+        return {
+            "Versions": [each for each in found if "ETag" in each],
+            "DeleteMarkers": [each for each in found if "ETag" not in each],
+        }
 
     def _enter(self, operation: str, request: dict[str, Any]) -> None:
         self.calls[operation] += 1

@@ -1,0 +1,122 @@
+"""A zip that proves one client's answers to somebody without any access (spec: archive, Proof)."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+from typing import Any
+
+from include.archive.keys import archive_key, ledger_key
+from include.archive.ledger import Entry, Ledger, sha256
+from include.errors import InvalidInputError
+
+_AT_ONCE = 10
+
+SUMS = "sha256sums"
+PAGE = "README.txt"
+_TEXT = """\
+What this proves
+================
+
+answers/      what the DEX API answered, byte for byte, in every version that the archive has
+metadata/     what the archive noted of each version when it was stored
+manifests/    the manifests of the runs that stored them: a line for each client
+ledger/       the ledger from the first of those runs to the newest
+
+1. Nothing in this zip was changed since it was made:
+
+     sha256sum --check sha256sums
+
+2. Each answer is the one that its run stored. Compare its digest with the line of the manifest:
+
+     sha256sum answers/*
+     jq -c '.clients[] | select(.client_id == {client}) | [.key, .version_id, .sha256]' manifests/*
+
+3. Each manifest is the one that the ledger has:
+
+     sha256sum manifests/*
+     jq -r '[.sha256, .manifest] | join("  ")' ledger/*
+
+4. Each entry of the ledger holds the digest of the entry before. These two columns must be equal, one line apart:
+
+     sha256sum ledger/*
+     jq -r .previous ledger/*
+
+What it cannot show: that nobody rewrote the whole ledger before this zip was made. Compare the digest of the newest
+entry with one that was noted elsewhere, or with another zip.
+"""
+
+
+def evidence_files(s3: Any, bucket: str, client: int, first: date, last: date) -> dict[str, bytes]:
+    """What the zip holds, by name; the same bytes for the same evidence. The ledger is read to its newest entry.
+
+    Args:
+        s3: a boto3 client for up to ten requests at once; its errors are botocore's.
+        bucket: the archive bucket.
+        client: ``ClientID``.
+        first: first day.
+        last: last day, included.
+
+    Raises:
+        InvalidInputError: the ledger knows no answer of this client in the range.
+    """
+    files = dict(_files(s3, bucket, client, first, last))
+    if not any(name.startswith("answers/") for name in files):
+        raise InvalidInputError(f"client {client} has no answer in the ledger from {first} to {last}")
+    files[PAGE] = _TEXT.replace("{client}", str(client)).encode()
+    files[SUMS] = "".join(f"{sha256(files[name])}  {name}\n" for name in sorted(files)).encode()
+    return files
+
+
+def _files(s3: Any, bucket: str, client: int, first: date, last: date) -> Iterator[tuple[str, bytes]]:
+    keys = {archive_key(client, first + timedelta(days=number)) for number in range((last - first).days + 1)}
+
+    def read(number: int) -> bytes:
+        body: bytes = s3.get_object(Bucket=bucket, Key=ledger_key(number))["Body"].read()
+        return body
+
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        bodies = list(threads.map(read, range(1, Ledger(s3, bucket).last() + 1)))
+    began = None
+    for number, body in enumerate(bodies, 1):
+        entry = Entry.from_bytes(body)
+        lines: list[dict[str, Any]] = []
+        if entry.trigger_date is None or first.isoformat() <= entry.trigger_date <= last.isoformat():
+            which = {"VersionId": entry.version_id} if entry.version_id else {}
+            manifest = s3.get_object(Bucket=bucket, Key=entry.manifest, **which)["Body"].read()
+            lines = [line for line in json.loads(manifest)["clients"] if line["key"] in keys]
+            if lines:
+                began = began or number
+                yield f"manifests/{number:08d}.json", manifest
+        if began is not None:
+            yield f"ledger/{number:08d}.json", body
+        for line in lines:
+            yield from _answer(s3, bucket, line)
+
+
+def _answer(s3: Any, bucket: str, line: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
+    which = {"VersionId": line["version_id"]} if line["version_id"] else {}
+    found = s3.get_object(Bucket=bucket, Key=line["key"], **which)
+    name = f"{line['key'].rpartition('/')[2].removesuffix('.json')}.{line['version_id']}.json"
+    noted = {
+        "key": line["key"],
+        "version_id": line["version_id"],
+        "content_type": found["ContentType"],
+        "metadata": found["Metadata"],
+    }
+    yield f"answers/{name}", found["Body"].read()
+    yield f"metadata/{name}", json.dumps(noted, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    """The zip of these files."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name in sorted(files):
+            # A fixed time and no compression: the bytes depend on nothing but the evidence.
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), files[name])
+    return content.getvalue()

@@ -1,0 +1,1 @@
+"""The operations page inside Airflow's UI (spec: operations)."""

@@ -1,0 +1,55 @@
+"""The routes of the operations page, mounted under ``/ops`` by ``plugins/pipelines_plugin.py``.
+
+How it is made: ``static/operations.js`` is one file without a build step; it uses the React of Airflow's UI and its
+colours. It reads from the routes here, and it acts by Airflow's own REST API as the user who is logged in.
+
+To add a view:
+
+1. ``views/<name>.py`` with a ``router = APIRouter(prefix="/<name>")`` and an entry in :data:`VIEWS`. A route declares
+   its guard (``metadata``, ``bodies``, ``changes`` of ``routing.py``) and returns ``await answer(request, read)``;
+   ``read(reads)`` runs in a thread and returns a JSON object. ``reads`` (``reading.py``) counts AWS calls, knows the
+   settings, and remembers; what cannot be reached becomes a strip (``with reads.section():``), not an error.
+2. A function of that name in ``static/operations.js``, in its table ``VIEWS``.
+3. ``tests/unit/airflow_ext/operations/test_app.py`` walks every route as every role; it finds new ones by itself.
+
+Lists hold no payload, and 25 rows a page: :func:`airflow_ext.operations.reading.page`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from airflow.api_fastapi.core_api.security import requires_authenticated
+from fastapi import Depends, FastAPI, Request, Response
+
+from airflow_ext.operations.reading import Source
+from airflow_ext.operations.routing import actions_allowed, tagged, to_json
+from airflow_ext.operations.views import days, evidence
+
+VIEWS = (evidence, days)
+SCRIPT = Path(__file__).parent / "static" / "operations.js"
+
+
+def create_app() -> FastAPI:
+    """The application; nobody who is not logged in gets anything of it."""
+    app = FastAPI(
+        title="Operations",
+        dependencies=[Depends(requires_authenticated())],
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
+    app.state.source = Source()
+    app.add_api_route("/static/operations.js", _script)
+    app.add_api_route("/options", _options)
+    for view in VIEWS:
+        app.include_router(view.router)
+    return app
+
+
+async def _script(request: Request) -> Response:
+    return tagged(request, SCRIPT.read_bytes(), "text/javascript; charset=utf-8")
+
+
+async def _options(request: Request) -> Response:
+    return tagged(request, to_json({"actions": actions_allowed()}), "application/json")

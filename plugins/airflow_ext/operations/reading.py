@@ -1,0 +1,249 @@
+"""What one request may read of AWS, and what is remembered between requests.
+
+A request makes at most 200 calls in five seconds; what it did not get to is said in ``left_out``. An answer is kept for
+30 s. What was read of an object is kept by its ETag, so that a calendar reads again only the days that changed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+from airflow_ext.hooks.aws import AwsSession
+from airflow_ext.outside import outside
+from airflow_ext.settings import Settings, load_settings, require
+from include.errors import PipelineError
+
+MOST_CALLS = 200
+MOST_SECONDS = 5.0
+ROWS = 25
+"""Of a list, a page."""
+
+_READING_SECONDS = 4.0
+"""No call is begun later: one that does not answer ends in time, too."""
+_KEPT_SECONDS = 30.0
+_KEPT_ANSWERS = 256
+_KEPT_OBJECTS = 20_000
+_KEPT_DOCUMENTS = 4
+_DOCUMENT_SECONDS = 300.0
+_AT_ONCE = 16
+
+_CALLS = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="operations-aws")
+
+
+class _LeftOutError(Exception):
+    """The request has made all its calls, or its time is over."""
+
+
+class Kept:
+    """Remembers values: at most ``most``, and each for ``seconds`` (None = while there is room). Safe for threads."""
+
+    def __init__(self, most: int, seconds: float | None = None) -> None:
+        self._most, self._seconds = most, seconds
+        self._values: OrderedDict[Hashable, tuple[float, Any]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable) -> Any:
+        """The value, or None."""
+        with self._lock:
+            kept = self._values.get(key)
+            if kept is None or (self._seconds is not None and outside.monotonic() - kept[0] > self._seconds):
+                return None
+            self._values.move_to_end(key)
+            return kept[1]
+
+    def put(self, key: Hashable, value: Any) -> None:
+        """Remember; the values that were not used for longest go."""
+        with self._lock:
+            self._values[key] = (outside.monotonic(), value)
+            self._values.move_to_end(key)
+            while len(self._values) > self._most:
+                self._values.popitem(last=False)
+
+
+class Source:
+    """What the requests of one server process share."""
+
+    def __init__(self) -> None:
+        self.answers = Kept(_KEPT_ANSWERS, _KEPT_SECONDS)
+        self.objects = Kept(_KEPT_OBJECTS)
+        self.documents = Kept(_KEPT_DOCUMENTS, _DOCUMENT_SECONDS)
+        self._own = Kept(8, _KEPT_SECONDS)
+
+    def settings(self) -> Settings:
+        """The Variable ``settings``; raises as :func:`airflow_ext.settings.load_settings`."""
+        found: Settings = self._kept("settings", load_settings)
+        return found
+
+    def client(self, service: str) -> Any:
+        """A boto3 client that gives up within the time of a request."""
+        return self._kept(service, lambda: _client(service))
+
+    def _kept(self, name: str, make: Callable[[], Any]) -> Any:
+        found = self._own.get(name)
+        if found is None:
+            found = make()
+            self._own.put(name, found)
+        return found
+
+
+def _client(service: str) -> Any:
+    from botocore.config import Config
+
+    config = Config(
+        max_pool_connections=_AT_ONCE,
+        connect_timeout=1,
+        read_timeout=2,
+        retries={"mode": "standard", "total_max_attempts": 2},
+    )
+    return AwsSession().client(service, config)
+
+
+class _Counted:
+    """A boto3 client whose calls count; to be used by its plain methods, as paginators would pass by."""
+
+    def __init__(self, reads: Reads, service: str) -> None:
+        self._reads, self._service = reads, service
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        return lambda **request: self._reads.call(self._service, operation, request)
+
+
+class Reads:
+    """The reads of one request.
+
+    Attributes:
+        strips: what could not be read, and why.
+        left_out: what was not read for want of calls or time.
+        calls: made so far.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.strips: list[str] = []
+        self.left_out: list[str] = []
+        self.calls = 0
+        self._source = source
+        self._end = outside.monotonic() + _READING_SECONDS
+        self._down: dict[str, Exception] = {}
+        self._lock = threading.Lock()
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings."""
+        return self._source.settings()
+
+    def require(self, *names: str) -> Settings:
+        """The settings, if none of these fields is empty; see :func:`airflow_ext.settings.require`."""
+        return require(self.settings, *names)
+
+    def aws(self, service: str) -> Any:
+        """A boto3 client of this request."""
+        return _Counted(self, service)
+
+    def unlimited(self, service: str) -> Any:
+        """A boto3 client whose calls do not count, for downloads."""
+        return self._source.client(service)
+
+    def call(self, service: str, operation: str, request: dict[str, Any]) -> Any:
+        """One call, if there are any left; a service that was not reached is not tried again."""
+        from botocore.exceptions import HTTPClientError
+
+        with self._lock:
+            if service in self._down:
+                raise self._down[service]
+            if self.calls >= MOST_CALLS or outside.monotonic() > self._end:
+                raise _LeftOutError
+            self.calls += 1
+        try:
+            return getattr(self._source.client(service), operation)(**request)
+        except HTTPClientError as error:
+            self._down[service] = error
+            raise
+
+    @contextmanager
+    def section(self, what: str = "a part of the answer") -> Iterator[None]:
+        """A part of an answer: if it cannot be read, the rest is answered all the same."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except _LeftOutError:
+            self._leave_out(what)
+        except (PipelineError, BotoCoreError, ClientError) as error:
+            if str(error) not in self.strips:
+                self.strips.append(str(error))
+
+    def each[Item, Found](self, read: Callable[[Item], Found], items: Iterable[Item], what: str) -> list[Found | None]:
+        """What ``read`` returns for each item, many at once; None for those that were left out or failed."""
+        return list(_CALLS.map(lambda item: self.attempt(lambda: read(item), what), items))
+
+    def attempt[Found](self, read: Callable[[], Found], what: str = "a part of the answer") -> Found | None:
+        """What ``read`` returns; None if it was left out or failed."""
+        found: list[Found] = []
+        with self.section(what):
+            found.append(read())
+        return found[0] if found else None
+
+    def document(self, key: str, etag: str, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """As :meth:`object`, for large ones, of which few are kept."""
+        found: dict[str, Any] | None = self._source.documents.get((key, etag))
+        if found is None:
+            found = read()
+            self._source.documents.put((key, etag), found)
+        return found
+
+    def object[Found](self, kind: str, key: str, etag: str, read: Callable[[], Found]) -> Found:
+        """What ``read`` makes of an object, kept by its ETag."""
+        place = (kind, key, etag)
+        found: Found | None = self._source.objects.get(place)
+        if found is None:
+            found = read()
+            self._source.objects.put(place, found)
+        return found
+
+    def listed(self, bucket: str, prefix: str, *, after: str = "", delimiter: str = "", pages: int = 1) -> list[Any]:
+        """Objects as ListObjectsV2 describes them.
+
+        Args:
+            bucket: its name.
+            prefix: of the keys.
+            after: only later keys.
+            delimiter: ``/`` leaves out what lies deeper.
+            pages: most pages of 1,000; what is beyond is left out.
+        """
+        found: list[Any] = []
+        more: dict[str, str] = {"StartAfter": after} if after else {}
+        for _ in range(pages):
+            answer = self.aws("s3").list_objects_v2(
+                Bucket=bucket, Prefix=prefix, **({"Delimiter": delimiter} if delimiter else {}), **more
+            )
+            found += answer.get("Contents", [])
+            if not answer.get("IsTruncated"):
+                return found
+            more = {"ContinuationToken": answer["NextContinuationToken"]}
+        self._leave_out(f"what follows the first {len(found):,} objects below {prefix}")
+        return found
+
+    def _leave_out(self, what: str) -> None:
+        with self._lock:
+            if what not in self.left_out:
+                self.left_out.append(what)
+
+
+def page(rows: Sequence[Any], cursor: int) -> dict[str, Any]:
+    """One page of a list.
+
+    Args:
+        rows: all of them.
+        cursor: place of the page's first row.
+
+    Returns:
+        ``rows``, ``total``, and ``next``, the cursor of the next page or None.
+    """
+    end = cursor + ROWS
+    return {"rows": list(rows[cursor:end]), "total": len(rows), "next": end if end < len(rows) else None}

@@ -1,0 +1,143 @@
+"""What the routes of the page share: guards, answers with their time limit and ETag, downloads."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import requires_access_dag
+from airflow.api_fastapi.logging.decorators import action_logging
+from airflow.sdk.configuration import conf
+from fastapi import Depends, HTTPException, Request, Response
+
+from airflow_ext.operations.reading import MOST_SECONDS, Reads, Source
+from include.errors import InvalidInputError, PipelineError
+
+_THREADS = ThreadPoolExecutor(8, thread_name_prefix="operations")
+"""Of its own: requests that wait for AWS must not take the threads of Airflow's API."""
+
+
+def metadata(dag_id: str) -> Any:
+    """Guard of a route without payloads: GET on the runs of the DAG."""
+    return Depends(requires_access_dag("GET", DagAccessEntity.RUN, dag_id))
+
+
+def bodies(dag_id: str, event: str) -> Sequence[Any]:
+    """Guard of a route with payloads: GET on the DAG's XComs too, and a line in Airflow's audit log.
+
+    Args:
+        dag_id: the DAG.
+        event: name in the audit log; beside it are the user, and the path's and query's parameters.
+    """
+    guard = Depends(requires_access_dag("GET", DagAccessEntity.XCOM, dag_id))
+    # Airflow has no public way to write its audit log; its own routes use this. test_app.py notices if it goes.
+    return [metadata(dag_id), guard, Depends(action_logging(event))]
+
+
+def changes(dag_id: str, event: str) -> Sequence[Any]:
+    """Guard of a route that changes something: POST on the DAG's runs, unless the page is read-only; audited too."""
+    guard = Depends(requires_access_dag("POST", DagAccessEntity.RUN, dag_id))
+    return [guard, Depends(_not_read_only), Depends(action_logging(event))]
+
+
+def actions_allowed() -> bool:
+    """Option ``pipelines.operations_actions``: False makes the page read-only."""
+    return bool(conf.getboolean("pipelines", "operations_actions", fallback=True))
+
+
+def _not_read_only(request: Request) -> None:
+    if not actions_allowed():
+        raise HTTPException(HTTPStatus.FORBIDDEN, "option pipelines.operations_actions is off: this page only shows")
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        # What a form of another site can send is none of this type.
+        raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send JSON")
+
+
+async def answer(request: Request, read: Callable[[Reads], dict[str, Any]], *, keep: bool = True) -> Response:
+    """Answer with what ``read`` returns, and with ``strips`` (what failed) and ``left_out``.
+
+    Args:
+        request: an answer of before is not used if it says ``Cache-Control: no-cache``.
+        read: called in a thread.
+        keep: for 30 s, if nothing failed; not for payloads.
+    """
+    source: Source = request.app.state.source
+    key = f"{request.url.path}?{request.url.query}"
+    kept = None if "no-cache" in request.headers.get("cache-control", "") else source.answers.get(key)
+    if kept is not None:
+        return tagged(request, kept, "application/json", calls=0)
+    reads = Reads(source)
+    work = asyncio.get_running_loop().run_in_executor(_THREADS, partial(_read, reads, read))
+    try:
+        found = await asyncio.wait_for(work, MOST_SECONDS)
+    except TimeoutError:
+        found = {}
+        reads.strips.append(f"no answer within {MOST_SECONDS:.0f} s: AWS is slow or cannot be reached; try again")
+    body = to_json({**found, "strips": reads.strips, "left_out": reads.left_out})
+    if keep and not reads.strips:
+        source.answers.put(key, body)
+    return tagged(request, body, "application/json", calls=reads.calls)
+
+
+def _read(reads: Reads, read: Callable[[Reads], dict[str, Any]]) -> dict[str, Any]:
+    return reads.attempt(lambda: read(reads)) or {}
+
+
+def tagged(request: Request, body: bytes, media_type: str, *, calls: int = 0) -> Response:
+    """The body with its ETag, or 304 if the browser has it."""
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    # The browser asks again each time, and mostly gets 304: what a user may see can change at any time.
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache", "X-AWS-Calls": str(calls)}
+    headers["X-Content-Type-Options"] = "nosniff"
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(body, media_type=media_type, headers=headers)
+
+
+async def download(request: Request, read: Callable[[Reads], bytes], name: str) -> Response:
+    """A file for the browser to save, whatever it holds.
+
+    Args:
+        request: the request.
+        read: gives its bytes; called in a thread. It may last longer than an answer.
+        name: ASCII, without quotes.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    reads = Reads(request.app.state.source)
+    try:
+        body = await asyncio.get_running_loop().run_in_executor(_THREADS, read, reads)
+    except InvalidInputError as error:
+        raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from None
+    except (PipelineError, BotoCoreError, ClientError) as error:
+        raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from None
+    headers = {
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-store",
+    }
+    return Response(body, media_type="application/octet-stream", headers=headers)
+
+
+def to_json(document: object) -> bytes:
+    """JSON that a browser reads: NaN and infinities, which it refuses, as text; half surrogate pairs escaped."""
+    try:
+        return json.dumps(document, allow_nan=False, default=str).encode("ascii")
+    except ValueError:
+        return json.dumps(_finite(document), default=str).encode("ascii")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(name): _finite(each) for name, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value

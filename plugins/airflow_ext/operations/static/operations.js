@@ -1,0 +1,537 @@
+// The operations page: one file without a build step, on the React, router and colours of Airflow's UI.
+// Airflow imports it as a module and takes the components from globalThis: "Operations" (a page) and "Tonight" (a card).
+// Whatever others wrote (names, keys, reasons, payloads) is shown as text by React, after visible() has made control
+// characters and marks that reverse a line visible. There is no innerHTML, and nothing comes from another host.
+
+const { createElement, Fragment, useCallback, useEffect, useMemo, useRef, useState } = globalThis.React;
+const { Link, useLocation, useNavigate, useParams } = globalThis.ReactRouterDOM;
+
+// h("div.name", {props}, ...children); the properties may be left out.
+const h = (what, ...rest) => {
+  const first = rest[0];
+  const plain = first !== null && typeof first === "object" && !Array.isArray(first) && !first.$$typeof;
+  const props = plain ? rest.shift() : {};
+  if (typeof what !== "string") return createElement(what, props, ...rest);
+  const [tag, ...names] = what.split(".");
+  const className = [...names, props.className].filter(Boolean).join(" ") || undefined;
+  return createElement(tag || "div", { ...props, className }, ...rest);
+};
+
+const STYLE = `
+.ops { --ok: var(--chakra-colors-green-solid); --bad: var(--chakra-colors-red-solid);
+  --warn: var(--chakra-colors-orange-solid); --new: var(--chakra-colors-blue-solid);
+  --line: var(--chakra-colors-border-emphasized); --soft: var(--chakra-colors-bg-muted); --dim: var(--chakra-colors-fg-muted);
+  color: var(--chakra-colors-fg); font-size: 13px; line-height: 1.45; padding: 12px 16px 32px; max-width: 1400px; }
+.ops h1 { font-size: 18px; font-weight: 600; margin-right: 16px; }
+.ops h2 { font-size: 15px; font-weight: 600; margin: 18px 0 6px; }
+.ops a { color: var(--chakra-colors-blue-fg); text-decoration: none; }
+.ops a:hover { text-decoration: underline; }
+.ops :focus-visible { outline: 2px solid var(--new); outline-offset: 1px; }
+.ops .row { display: flex; flex-wrap: wrap; gap: 8px; align-items: center; margin: 6px 0; }
+.ops .tabs { display: flex; gap: 2px; overflow-x: auto; border-bottom: 1px solid var(--line); margin-bottom: 12px; }
+.ops .tabs a { padding: 6px 12px; color: var(--dim); border-bottom: 2px solid transparent; white-space: nowrap; }
+.ops .tabs a[aria-current] { color: var(--chakra-colors-fg); border-color: var(--new); font-weight: 600; }
+.ops input, .ops select { background: var(--chakra-colors-bg); border: 1px solid var(--line); border-radius: 5px;
+  padding: 4px 8px; min-width: 0; color: inherit; color-scheme: light dark; }
+.ops input[type=checkbox] { padding: 0; width: 14px; height: 14px; vertical-align: -2px; }
+.ops button.b { border: 1px solid var(--line); border-radius: 5px; padding: 4px 10px; cursor: pointer;
+  background: var(--chakra-colors-bg); white-space: nowrap; }
+.ops button.b:hover:not(:disabled) { background: var(--soft); }
+.ops button.b:disabled { opacity: .45; cursor: default; }
+.ops button.main { background: var(--new); border-color: var(--new); color: #fff; }
+.ops button.main:hover:not(:disabled) { background: var(--new); filter: brightness(1.1); }
+.ops .scroll { overflow-x: auto; }
+.ops table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+.ops th { text-align: left; font-weight: 500; color: var(--dim); border-bottom: 1px solid var(--line); padding: 4px 10px 4px 0; }
+.ops td { border-bottom: 1px solid var(--chakra-colors-border); padding: 4px 10px 4px 0; vertical-align: top; max-width: 34em; overflow-wrap: anywhere; }
+.ops td.n, .ops th.n { text-align: right; white-space: nowrap; }
+.ops td.w, .ops th.w { white-space: nowrap; }
+.ops .dim { color: var(--dim); }
+.ops .mono { font-family: ui-monospace, SFMono-Regular, Menlo, monospace; font-size: 12px; overflow-wrap: anywhere; }
+.ops .strip { border: 1px solid var(--line); border-left: 4px solid var(--bad); border-radius: 4px; background: var(--chakra-colors-bg-subtle);
+  padding: 6px 10px; margin: 0 0 8px; overflow-wrap: anywhere; }
+.ops .strip.note { border-left-color: var(--warn); } .ops .strip.good { border-left-color: var(--ok); }
+.ops .tag { display: inline-block; border-radius: 9px; padding: 0 8px; font-size: 12px; border: 1px solid currentColor; white-space: nowrap; }
+.ops .ok { color: var(--chakra-colors-green-fg); } .ops .bad { color: var(--chakra-colors-red-fg); }
+.ops .warn { color: var(--chakra-colors-orange-fg); } .ops .new { color: var(--chakra-colors-blue-fg); }
+.ops pre { background: var(--chakra-colors-bg-subtle); border: 1px solid var(--line); border-radius: 5px; padding: 8px 10px; max-height: 60vh;
+  overflow: auto; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; font-size: 12px; }
+.ops pre .add { color: var(--chakra-colors-green-fg); } .ops pre .del { color: var(--chakra-colors-red-fg); }
+.ops dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 14px; margin: 6px 0; }
+.ops dt { color: var(--dim); } .ops dd { min-width: 0; overflow-wrap: anywhere; }
+.ops td .mono { display: inline-block; min-width: 17em; }
+.ops bdi { unicode-bidi: isolate; }
+.ops .panel { border: 1px solid var(--line); border-radius: 6px; padding: 10px 14px; margin: 10px 0; }
+.ops .legend { display: flex; flex-wrap: wrap; gap: 4px 14px; color: var(--dim); font-size: 12px; }
+.ops .legend svg { display: inline; vertical-align: -1px; margin-right: 5px; }
+.ops .year { max-width: 860px; width: 100%; height: auto; display: block; }
+.ops .year text { fill: var(--dim); font-size: 8px; }
+.ops .year rect { cursor: pointer; }
+.ops .months { display: grid; grid-template-columns: 70px repeat(31, minmax(27px, 1fr)); gap: 2px; min-width: 960px; }
+.ops .months .m { color: var(--dim); font-size: 12px; align-self: center; white-space: nowrap; }
+.ops .months button { font-size: 10px; line-height: 1.15; height: 28px; border-radius: 3px; background: var(--soft); text-align: center;
+  overflow: hidden; border: 1px solid transparent; }
+.ops .months button.ok { background: var(--chakra-colors-green-subtle); color: var(--chakra-colors-green-fg); }
+.ops .months button.bad { background: var(--chakra-colors-red-subtle); color: var(--chakra-colors-red-fg); }
+.ops .months button[aria-pressed=true] { border-color: var(--chakra-colors-fg); }
+.ops .bar { height: 8px; border-radius: 4px; background: var(--soft); overflow: hidden; min-width: 90px; margin-top: 5px; }
+.ops .bar div { height: 100%; background: var(--ok); }
+@media (max-width: 480px) { .ops { padding: 8px 8px 24px; } .ops td { max-width: 60vw; } .ops dl { grid-template-columns: 1fr; gap: 0; } }
+`;
+
+// ---- asking ---------------------------------------------------------------------------------------------------------
+
+const address = (path) => new URL(path, document.baseURI).href;
+
+// A JSON answer; throws an Error whose message is for people.
+const ask = async (path, { method = "GET", body, fresh, signal } = {}) => {
+  const headers = { Accept: "application/json" };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  if (fresh) headers["Cache-Control"] = "no-cache";
+  let answer;
+  try {
+    answer = await fetch(address(path), {
+      method, headers, signal, credentials: "same-origin", body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("Airflow's server does not answer: is the network there?");
+  }
+  const text = await answer.text();
+  let found = null;
+  try { found = text ? JSON.parse(text) : null; } catch { /* not JSON: said below */ }
+  if (answer.ok && (found !== null || text === "")) return found;
+  if (answer.status === 401) throw new Error("You are not logged in any more: reload the page.");
+  const detail = typeof found?.detail === "string" ? found.detail
+    : found?.detail?.reason || (found ? JSON.stringify(found.detail ?? found).slice(0, 500) : "");
+  if (answer.status === 403) throw new Error(`Your role does not allow this (${detail || "403"}).`);
+  throw new Error(detail || `Airflow answered ${answer.status}`);
+};
+
+const query = (values) => {
+  const pairs = Object.entries(values).flatMap(([name, value]) =>
+    (Array.isArray(value) ? value : [value]).filter((one) => one !== undefined && one !== null && one !== "").map((one) => [name, one]));
+  return pairs.length ? `?${new URLSearchParams(pairs)}` : "";
+};
+
+// What a path of the page's routes answers; asked again when the path changes and by again(). null asks nothing.
+const useAsk = (path) => {
+  const [state, setState] = useState({ path: null, data: null, error: null });
+  const [round, setRound] = useState(0);
+  useEffect(() => {
+    if (path === null) return undefined;
+    const control = new AbortController();
+    ask(path, { fresh: round > 0, signal: control.signal }).then(
+      (data) => setState({ path, data, error: null }),
+      (error) => error.name === "AbortError" || setState({ path, data: null, error: error.message }),
+    );
+    return () => control.abort();
+  }, [path, round]);
+  const again = useCallback(() => setRound((number) => number + 1), []);
+  const current = state.path === path && path !== null;
+  return { data: current ? state.data : null, error: current ? state.error : null, loading: path !== null && !current, again };
+};
+
+// ---- showing --------------------------------------------------------------------------------------------------------
+
+// Control characters and marks that reverse a line, made visible; breaks stay where they are wanted.
+const visible = (value, breaks = false) => String(value ?? "").replace(
+  /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]/gu,
+  (found) => {
+    const code = found.codePointAt(0);
+    if (breaks && (found === "\n" || found === "\t")) return found;
+    if (code > 0xffff) return found;
+    return code < 0x20 ? String.fromCodePoint(0x2400 + code) : `\\u${code.toString(16).padStart(4, "0")}`;
+  });
+const Text = ({ children, mono }) => h(mono ? "bdi.mono" : "bdi", visible(children));
+const number = (value) => (value === null || value === undefined ? "" : Number(value).toLocaleString("en-US"));
+const bytes = (value) => {
+  if (value === null || value === undefined) return "";
+  for (const [unit, size] of [["GB", 2 ** 30], ["MB", 2 ** 20], ["kB", 2 ** 10]])
+    if (value >= size) return `${(value / size).toFixed(1)} ${unit}`;
+  return `${number(value)} B`;
+};
+const compact = (value) => (value < 1000 ? String(value) : `${(Math.floor(value / 100) / 10).toString()}k`);
+const time = (value) => {
+  const then = value ? new Date(value) : null;
+  return then && !Number.isNaN(then.getTime()) ? `${then.toISOString().slice(0, 19).replace("T", " ")} UTC` : visible(value);
+};
+const age = (value, now = Date.now()) => {
+  const seconds = Math.max(0, Math.floor((now - new Date(value).getTime()) / 1000));
+  for (const [unit, size] of [["d", 86400], ["h", 3600], ["min", 60]])
+    if (seconds >= 2 * size) return `${Math.floor(seconds / size)} ${unit}`;
+  return `${seconds} s`;
+};
+const dayText = (date) => date.toISOString().slice(0, 10);
+const shifted = (day, days) => dayText(new Date(Date.parse(`${day}T00:00:00Z`) + days * 86400000));
+const isDay = (text) => /^\d{4}-\d\d-\d\d$/.test(text || "") && !Number.isNaN(Date.parse(text));
+const Run = ({ dag, run, children }) => h(Link, { to: `/dags/${dag}/runs/${encodeURIComponent(run)}` }, children || visible(run));
+const Button = ({ main, ...props }) => h("button.b", { type: "button", className: main ? "main" : undefined, ...props });
+const Tag = ({ kind, children }) => h(`span.tag.${kind}`, visible(children));
+
+const Strips = ({ asked = [], errors = [] }) => {
+  const bad = [...errors, ...asked.flatMap((each) => [each.error, ...(each.data?.strips || [])])].filter(Boolean);
+  const left = asked.flatMap((each) => each.data?.left_out || []);
+  return h(Fragment,
+    ...bad.map((text, index) => h("div.strip", { key: `b${index}`, role: "alert" }, visible(text))),
+    ...left.map((text, index) => h("div.strip.note", { key: `l${index}`, role: "status" }, `Left out, to stay within a request's limits: ${visible(text)}.`)));
+};
+
+// A table; columns are [heading, cell(row), class].
+const Table = ({ columns, rows, empty = "Nothing.", id }) => rows.length === 0 ? h("p.dim", empty)
+  : h("div.scroll", h("table",
+    h("thead", h("tr", ...columns.map(([heading, , kind], at) => h(`th.${kind || "t"}`, { key: at, scope: "col" }, heading)))),
+    h("tbody", ...rows.map((row, index) => h("tr", { key: id ? id(row) : index },
+      ...columns.map(([, cell, kind], at) => h(`td.${kind || "t"}`, { key: at }, cell(row))))))));
+
+const Pages = ({ data, cursor, onTurn }) => data && (data.next || cursor > 0)
+  ? h("div.row",
+    h(Button, { disabled: cursor === 0, onClick: () => onTurn(Math.max(0, cursor - 25)) }, "Back"),
+    h("span.dim", `${number(cursor + 1)}–${number(cursor + data.rows.length)} of ${number(data.total)}`),
+    h(Button, { disabled: !data.next, onClick: () => onTurn(data.next) }, "Next"))
+  : null;
+
+// An action: shows what went wrong or was done; `run` returns the good news.
+const useAction = () => {
+  const [state, setState] = useState({ busy: false, error: null, done: null });
+  const act = async (run) => {
+    setState({ busy: true, error: null, done: null });
+    try { setState({ busy: false, error: null, done: await run() }); }
+    catch (error) { setState({ busy: false, error: error.message, done: null }); }
+  };
+  const shown = h(Fragment,
+    state.error && h("div.strip", { role: "alert" }, visible(state.error)),
+    state.done && h("div.strip.good", { role: "status" }, state.done));
+  return { ...state, act, shown, clear: () => setState({ busy: false, error: null, done: null }) };
+};
+
+// Starts a run by Airflow's REST API, as the user.
+const startRun = async (dag, conf) => {
+  const found = await ask(`api/v2/dags/${dag}`);
+  if (found.is_paused) throw new Error(`${dag} is paused, so a run would wait without end: unpause it first.`);
+  const run = await ask(`api/v2/dags/${dag}/dagRuns`, { method: "POST", body: { logical_date: null, conf } });
+  return h("span", "Started: ", h(Run, { dag, run: run.dag_run_id }));
+};
+
+// The state of a view lies in the address: it can be sent to a colleague, and the browser's Back works.
+const useAddress = () => {
+  const { search, pathname } = useLocation();
+  const navigate = useNavigate();
+  const values = useMemo(() => new URLSearchParams(search), [search]);
+  const change = useCallback((changes, { replace = false } = {}) => {
+    const next = new URLSearchParams(search);
+    for (const [name, value] of Object.entries(changes))
+      if (value === null || value === "" || value === undefined) next.delete(name); else next.set(name, value);
+    navigate(`${pathname}?${next}`, { replace });
+  }, [navigate, pathname, search]);
+  return [(name) => values.get(name) || "", change];
+};
+
+// ---- Evidence -------------------------------------------------------------------------------------------------------
+
+const ARCHIVE = "dex_trigger_archive";
+const STATES = {
+  archived: ["var(--ok)", 1], changed: ["var(--new)", 1], empty: ["var(--warn)", 1], failed: ["var(--bad)", 1],
+  "not selected": ["var(--dim)", 0.35], unknown: ["var(--dim)", 0.15], missing: ["none", 1],
+};
+const Square = ({ state, size = 9, ...props }) => {
+  const [fill, opacity] = STATES[state] || STATES.unknown;
+  return h("rect", { width: size, height: size, rx: 1.5, fill, fillOpacity: opacity, stroke: fill === "none" ? "var(--line)" : "none", ...props });
+};
+
+const Year = ({ days, chosen, onChoose }) => {
+  const first = new Date(`${days[0].day}T00:00:00Z`);
+  const lead = (first.getUTCDay() + 6) % 7;
+  const at = (index) => [Math.floor((index + lead) / 7) * 11 + 22, ((index + lead) % 7) * 11 + 12];
+  const onKeyDown = (event) => {
+    const step = { ArrowLeft: -7, ArrowRight: 7, ArrowUp: -1, ArrowDown: 1 }[event.key];
+    const now = days.findIndex((each) => each.day === chosen);
+    const next = days[(now < 0 ? days.length - 1 : now) + (step || 0)];
+    if (step && next) { event.preventDefault(); onChoose(next.day); }
+  };
+  const months = days.map((each, index) => [each.day, index]).filter(([day]) => day.endsWith("-01"));
+  return h("svg.year", { viewBox: "0 0 612 92", role: "img", tabIndex: 0, onKeyDown,
+    "aria-label": "365 days, one square each; arrow keys choose a day" },
+  ...["Mon", "Wed", "Fri"].map((name, index) => h("text", { key: name, x: 0, y: 19 + index * 22 }, name)),
+  ...months.map(([day, index]) => h("text", { key: day, x: at(index)[0], y: 8 }, new Date(day).toLocaleString("en-US", { month: "short", timeZone: "UTC" }))),
+  ...days.map((each, index) => {
+    const [x, y] = at(index);
+    const detail = each.versions > 1 ? `, ${each.versions} versions` : "";
+    return h(Square, { key: each.day, state: each.state, x, y, "data-day": each.day, onClick: () => onChoose(each.day),
+      ...(each.day === chosen ? { stroke: "var(--chakra-colors-fg)", strokeWidth: 1.6 } : {}) },
+    h("title", `${each.day}: ${each.state}${detail}`));
+  }));
+};
+
+const Legend = ({ counts }) => h("div.legend", ...Object.keys(STATES).filter((state) => counts[state]).map((state) =>
+  h("span", { key: state }, h("svg", { width: 10, height: 10 }, h(Square, { state, x: 0.5, y: 0.5 })), `${state} ${number(counts[state])}`)));
+
+const Evidence = () => {
+  const [get, change] = useAddress();
+  const [client, day] = [get("client"), get("day")];
+  const [text, setText] = useState(client);
+  const [asked, setAsked] = useState("");
+  const [cursor, setCursor] = useState(0);
+  useEffect(() => {
+    const timer = setTimeout(() => { setAsked(text.trim()); setCursor(0); }, 250);
+    return () => clearTimeout(timer);
+  }, [text]);
+  const found = useAsk(client ? null : `ops/evidence/clients${query({ q: asked, cursor })}`);
+  const strip = useAsk(client ? `ops/evidence/clients/${client}${query({ to: get("to") })}` : null);
+  const choose = (id) => { setText(String(id)); change({ client: id }); };
+  const submit = (event) => {
+    event.preventDefault();
+    // An id is taken as it is: a client that is selected no longer has evidence too.
+    if (/^\d+$/.test(text.trim())) choose(text.trim());
+    else if (found.data?.rows.length === 1) choose(found.data.rows[0].client_id);
+  };
+  const counts = {};
+  for (const each of strip.data?.days || []) counts[each.state] = (counts[each.state] || 0) + 1;
+  return h(Fragment,
+    h("form.row", { onSubmit: submit, role: "search" },
+      h("input", { autoFocus: true, value: text, size: 30, placeholder: "Client: id or part of the name", "aria-label": "Client",
+        onChange: (event) => { setText(event.target.value); if (client) change({ client: null, day }); } }),
+      h("input", { type: "date", value: day, "aria-label": "Day", onChange: (event) => change({ day: event.target.value }) }),
+      h("button.b.main", { type: "submit" }, "Show")),
+    h(Strips, { asked: [found, strip] }),
+    !client && (found.loading ? h("p.dim", "Searching…") : found.data?.rows && h(Fragment,
+      h(Table, {
+        id: (row) => row.client_id,
+        columns: [
+          ["Client", (row) => h("a", { href: "#", onClick: (event) => { event.preventDefault(); choose(row.client_id); } }, row.client_id), "w"],
+          ["Name", (row) => h(Text, row.client_name)],
+        ],
+        rows: found.data.rows,
+        empty: /^\d+$/.test(asked) ? `No client of the newest day has ${asked} in its id or name. Press Enter to look for evidence of client ${asked} all the same.` : "No client of the newest day has this in its id or name.",
+      }),
+      h(Pages, { data: found.data, cursor, onTurn: setCursor }))),
+    client && strip.loading && h("p.dim", "Reading…"),
+    client && strip.data?.days && h(Fragment,
+      h("h2", `Client ${client} `, h(Text, strip.data.client_name)),
+      h(Year, { days: strip.data.days, chosen: day, onChoose: (chosen) => change({ day: chosen }, { replace: true }) }),
+      h("div.row", h(Legend, { counts }),
+        h(Button, { onClick: () => change({ to: shifted(strip.data.days[0].day, -1) }) }, "Year before"),
+        get("to") && h(Button, { onClick: () => change({ to: null }) }, "Today"))),
+    client && isDay(day) && h(Answer, { key: `${client}/${day}`, client, day, change }));
+};
+
+const Answer = ({ client, day, change }) => {
+  const base = `ops/evidence/clients/${client}/days/${day}`;
+  const answer = useAsk(base);
+  const [open, setOpen] = useState(null);
+  const data = answer.data?.key ? answer.data : null;
+  const kept = (data?.versions || []).filter((version) => !version.deleted);
+  const latest = data?.versions[0];
+  return h("section.panel", { "aria-label": "Answer" },
+    h("div.row",
+      h("b", `Client ${client} on ${day}`),
+      h(Button, { onClick: () => change({ day: shifted(day, -1) }, { replace: true }), "aria-label": "Day before" }, "‹"),
+      h(Button, { onClick: () => change({ day: shifted(day, 1) }, { replace: true }), "aria-label": "Day after" }, "›"),
+      data && (latest && !latest.deleted
+        ? latest.as_stored === false ? h(Tag, { kind: "bad" }, "CHANGED since it was stored") : h(Tag, { kind: "ok" }, "archived")
+        : h(Tag, { kind: data.reason ? "bad" : "warn" }, data.reason ? "failed" : latest ? "deleted" : "no answer archived"))),
+    h(Strips, { asked: [answer] }),
+    answer.loading && h("p.dim", "Reading and recomputing the digest…"),
+    data && h("dl",
+      data.reason && h(Fragment, h("dt", "Why it failed"), h("dd", h(Text, data.reason))),
+      data.outcome && h(Fragment, h("dt", "Outcome of the day"), h("dd", data.outcome)),
+      data.run_id && h(Fragment, h("dt", "Run"), h("dd", h(Run, { dag: ARCHIVE, run: data.run_id }))),
+      h("dt", "Object"), h("dd", h(Text, { mono: true }, `s3://${data.bucket}/${data.key}`)),
+      h("dt", "Day"), h("dd", h(Link, { to: `/plugin/operations/days?day=${day}` }, "all clients of the day"))),
+    kept.length > 0 && h("div.row",
+      h(Button, { main: true, onClick: () => setOpen({ kind: "body", version: kept[0].version_id }) }, "Show body"),
+      h("a", { href: address(`${base}/download${query({ version: kept[0].version_id })}`), download: "" }, "Download body"),
+      h("a", { href: address(`${base}/proof`), download: "" }, "Download proof"),
+      h("span.dim", "Each look at a body is written to Airflow's audit log.")),
+    data && data.versions.length > 0 && h(Table, {
+      id: (row) => row.version_id,
+      columns: [
+        ["", (row) => (row.latest ? "latest" : ""), "w"],
+        ["Archived", (row) => time(row.archived_at || row.stored_at), "w"],
+        ["Bytes", (row) => (row.deleted ? "deleted" : number(row.bytes)), "n"],
+        ["sha256, recomputed now", (row) => h("span.mono", row.sha256)],
+        ["Proof", (row) => row.deleted ? "" : row.as_stored === null ? h(Tag, { kind: "warn" }, "no digest noted")
+          : row.as_stored ? h(Tag, { kind: "ok" }, "as stored") : h(Tag, { kind: "bad" }, "CHANGED"), "w"],
+        ["Version", (row) => h(Text, { mono: true }, row.version_id)],
+        ["", (row) => {
+          const before = kept[kept.indexOf(row) + 1];
+          return row.deleted ? null : h("span",
+            h(Button, { onClick: () => setOpen({ kind: "body", version: row.version_id }) }, "Show"), " ",
+            before && h(Button, { onClick: () => setOpen({ kind: "difference", version: row.version_id, other: before.version_id }) }, "What changed"));
+        }, "w"],
+      ],
+      rows: data.versions,
+    }),
+    open && h(Look, { key: JSON.stringify(open), base, open, onClose: () => setOpen(null) }));
+};
+
+const Look = ({ base, open, onClose }) => {
+  const asked = useAsk(`${base}/${open.kind}${query({ version: open.version, other: open.other })}`);
+  const [raw, setRaw] = useState(false);
+  const data = asked.data;
+  return h(Fragment,
+    h("div.row",
+      h("b", open.kind === "body" ? "Body" : "What changed from the version before"),
+      data?.text !== undefined && h(Button, { onClick: () => setRaw(!raw) }, raw ? "Show indented" : "Show as stored"),
+      h(Button, { onClick: onClose }, "Close"),
+      data?.cut && h("span.warn", `the first 2 MB of ${bytes(data.bytes)}: download it to see all`)),
+    h(Strips, { asked: [asked] }),
+    asked.loading && h("p.dim", "Reading…"),
+    data?.text !== undefined && h("pre", { tabIndex: 0, "aria-label": "Body" }, visible(raw ? data.text : data.pretty, true)),
+    data?.too_long && h("p.dim", "Too long to compare here: download both versions."),
+    data?.lines && !data.too_long && h("pre", { tabIndex: 0, "aria-label": "Difference" }, ...data.lines.map((line, index) =>
+      h("span", { key: index, className: line.startsWith("+") ? "add" : line.startsWith("-") ? "del" : undefined }, `${visible(line, true)}\n`))));
+};
+
+// ---- Days -----------------------------------------------------------------------------------------------------------
+
+const Days = ({ actions }) => {
+  const [get, change] = useAddress();
+  const calendar = useAsk(`ops/days${query({ to: get("to") })}`);
+  const day = get("day");
+  const byDay = useMemo(() => new Map((calendar.data?.days || []).map((each) => [each.day, each])), [calendar.data]);
+  const months = [];
+  if (calendar.data?.first) {
+    const last = new Date(`${calendar.data.last}T00:00:00Z`);
+    for (let back = 0; back < 12; back += 1) months.push(new Date(Date.UTC(last.getUTCFullYear(), last.getUTCMonth() - back, 1)));
+  }
+  return h(Fragment,
+    h(Strips, { asked: [calendar] }),
+    calendar.loading && h("p.dim", "Reading…"),
+    day && isDay(day) && h(OneDay, { key: day, day, actions, onClose: () => change({ day: null }) }),
+    months.length > 0 && h(Fragment,
+      h("div.row", h("h2", "Archived of all clients"),
+        h(Button, { onClick: () => change({ to: shifted(dayText(months[11]), -1) }) }, "Year before"),
+        get("to") && h(Button, { onClick: () => change({ to: null }) }, "Today"),
+        calendar.data.left_out.length > 0 && h(Button, { onClick: calendar.again }, "Read the rest")),
+      h("div.scroll", h("div.months",
+        ...months.flatMap((month) => [
+          h("span.m", { key: dayText(month) }, month.toLocaleString("en-US", { month: "short", year: "numeric", timeZone: "UTC" })),
+          ...Array.from({ length: 31 }, (_, index) => {
+            const date = new Date(month.getTime() + index * 86400000);
+            const text = dayText(date);
+            if (date.getUTCMonth() !== month.getUTCMonth()) return h("span", { key: `${dayText(month)}-${index}` });
+            const found = byDay.get(text);
+            const known = found && found.total_clients !== undefined;
+            const kind = !known ? "" : found.failed_archives > 0 ? ".bad" : ".ok";
+            return h(`button${kind}`, { key: text, type: "button", "aria-pressed": text === day, onClick: () => change({ day: text }),
+              title: known ? `${text}: ${number(found.successful_archives)} of ${number(found.total_clients)} archived, ${number(found.failed_archives)} failed` : `${text}: ${found ? "not read yet" : "no run has ended"}`,
+              "aria-label": known ? `${text}: ${found.successful_archives} of ${found.total_clients} archived` : text },
+            known ? h(Fragment, compact(found.successful_archives), h("br"), h("span.dim", `/${compact(found.total_clients)}`)) : found ? "?" : "");
+          }),
+        ])))),
+    h(Backfill, { actions, day }));
+};
+
+const OneDay = ({ day, actions, onClose }) => {
+  const [text, setText] = useState("");
+  const [outcome, setOutcome] = useState("");
+  const [cursor, setCursor] = useState(0);
+  const [chosen, setChosen] = useState([]);
+  const asked = useAsk(`ops/days/${day}${query({ q: text, outcome, cursor })}`);
+  const action = useAction();
+  const data = asked.data?.rows ? asked.data : null;
+  const again = (clients) => action.act(() => startRun(ARCHIVE, { trigger_date: day, client_ids: clients }));
+  const toggle = (id) => setChosen(chosen.includes(id) ? chosen.filter((each) => each !== id) : [...chosen, id]);
+  return h("section.panel", { "aria-label": `Day ${day}` },
+    h("div.row", h("b", day),
+      data?.manifest && h("span", `${number(data.successful_archives)} of ${number(data.total_clients)} archived, ${number(data.failed_archives)} failed`),
+      data && !data.manifest && h("span.warn", "No run has ended for this day."),
+      h(Button, { onClick: onClose }, "Close")),
+    h(Strips, { asked: [asked] }), action.shown,
+    data?.manifest && h(Fragment,
+      h("div.row",
+        h("input", { value: text, placeholder: "Client: id or name", "aria-label": "Filter of clients", onChange: (event) => { setText(event.target.value); setCursor(0); } }),
+        h("select", { value: outcome, "aria-label": "Outcome", onChange: (event) => { setOutcome(event.target.value); setCursor(0); } },
+          h("option", { value: "" }, "every outcome"), ...["failed", "archived", "updated", "unchanged"].map((each) => h("option", { key: each, value: each }, each))),
+        actions && data.failed.length > 0 && h(Button, { main: true, disabled: action.busy, onClick: () => again(data.failed) }, `Run the ${number(data.failed.length)} failed again`),
+        actions && h(Button, { disabled: action.busy || chosen.length === 0, onClick: () => again(chosen) }, `Run ${number(chosen.length)} chosen again`)),
+      h(Table, {
+        id: (row) => row.client_id,
+        columns: [
+          ...(actions ? [["", (row) => h("input", { type: "checkbox", checked: chosen.includes(row.client_id), "aria-label": `Choose client ${row.client_id}`, onChange: () => toggle(row.client_id) }), "w"]] : []),
+          ["Client", (row) => h(Link, { to: `/plugin/operations/evidence?client=${row.client_id}&day=${day}` }, row.client_id), "w"],
+          ["Name", (row) => h(Text, row.client_name)],
+          ["Outcome", (row) => h(Tag, { kind: row.outcome === "failed" ? "bad" : "ok" }, row.outcome), "w"],
+          ["Reason", (row) => h(Text, row.reason)],
+          ["Bytes", (row) => number(row.bytes), "n"],
+          ["Run and log", (row) => row.run_id && h(Run, { dag: ARCHIVE, run: row.run_id })],
+        ],
+        rows: data.rows, empty: "No client of the day is so.",
+      }),
+      h(Pages, { data, cursor, onTurn: setCursor })));
+};
+
+const Backfill = ({ actions, day }) => {
+  const [first, setFirst] = useState(day);
+  const [last, setLast] = useState(day);
+  const [clients, setClients] = useState("");
+  const [again, setAgain] = useState(false);
+  const [plan, setPlan] = useState(null);
+  const action = useAction();
+  if (!actions) return null;
+  const ids = clients.split(/[\s,;]+/).filter(Boolean);
+  const wrong = ids.find((id) => !/^\d{1,18}$/.test(id));
+  const order = () => ({
+    dag_id: ARCHIVE, from_date: `${first}T00:00:00Z`, to_date: `${last}T00:00:00Z`, run_backwards: false, max_active_runs: 1,
+    reprocess_behavior: again ? "completed" : "failed", dag_run_conf: ids.length ? { client_ids: ids.map(Number) } : {},
+  });
+  const show = () => action.act(async () => {
+    setPlan(null);
+    const [found, dry] = await Promise.all([
+      ask(`ops/days/plan${query({ first, last, client: ids })}`, { fresh: true }),
+      ask("api/v2/backfills/dry_run", { method: "POST", body: order() }),
+    ]);
+    if (found.strips.length) throw new Error(found.strips.join(" "));
+    setPlan({ ...found, runs: dry.backfills.length });
+    return null;
+  });
+  const start = () => action.act(async () => {
+    const made = await ask("api/v2/backfills", { method: "POST", body: order() });
+    setPlan(null);
+    return h("span", `Backfill ${made.id} started: `, h(Link, { to: `/dags/${ARCHIVE}/backfills` }, "its runs"));
+  });
+  const forget = (set) => (event) => { set(event.target.type === "checkbox" ? event.target.checked : event.target.value); setPlan(null); };
+  const days = (count) => `${number(count)} ${count === 1 ? "day" : "days"}`;
+  return h("section", { "aria-label": "Backfill" },
+    h("h2", "Backfill"),
+    h("form.row", { onSubmit: (event) => { event.preventDefault(); show(); } },
+      h("input", { type: "date", value: first, "aria-label": "First day", required: true, onChange: forget(setFirst) }),
+      h("input", { type: "date", value: last, "aria-label": "Last day", required: true, onChange: forget(setLast) }),
+      h("input", { value: clients, size: 28, placeholder: "Client ids; empty = all", "aria-label": "Clients of the backfill", onChange: forget(setClients) }),
+      h("label", h("input", { type: "checkbox", checked: again, onChange: forget(setAgain) }), " also days whose run succeeded"),
+      h("button.b", { type: "submit", disabled: action.busy || Boolean(wrong) || !isDay(first) || !isDay(last) }, "Plan")),
+    wrong && h("p.bad", `${visible(wrong)} is no client id.`),
+    action.shown,
+    plan && h("div.panel.row", { role: "status" },
+      h("b", [
+        plan.clients ? `${days(plan.days)} × ${number(plan.clients)} ${plan.clients === 1 ? "client" : "clients"}` : `${days(plan.days)}, all clients`,
+        plan.there === null ? "too many to count" : `${number(plan.there)} there`
+          + (plan.missing !== undefined ? `, ${number(plan.missing)} missing` : `, ${days(plan.without_manifest)} without a run that ended`),
+        `starts ${number(plan.runs)} ${plan.runs === 1 ? "run" : "runs"}`,
+      ].join(": ").replace(/: starts/, ", starts")),
+      h(Button, { main: true, disabled: action.busy || plan.runs === 0, onClick: start }, `Start ${number(plan.runs)} runs`),
+      plan.runs === 0 && h("span.dim", "Every day of the range has a run that succeeded, or lies in the future.")));
+};
+
+// ---- the page -------------------------------------------------------------------------------------------------------
+
+const VIEWS = { evidence: ["Evidence", Evidence], days: ["Days", Days] };
+
+const useOptions = () => useAsk("ops/options");
+
+globalThis.Operations = function Operations() {
+  const name = (useParams()["*"] || "").split("/")[0] || "evidence";
+  const options = useOptions();
+  const View = VIEWS[name]?.[1];
+  return h("main.ops",
+    h("style", STYLE),
+    h("nav.tabs", { "aria-label": "Views" }, ...Object.entries(VIEWS).map(([key, [title]]) =>
+      h(Link, { key, to: `/plugin/operations/${key}`, "aria-current": key === name ? "page" : undefined }, title))),
+    h(Strips, { asked: [options] }),
+    View ? h(View, { key: name, actions: options.data?.actions === true }) : h("p", "There is no such view."));
+};
+
+globalThis.Tonight = function Tonight() {
+  return null;
+};

@@ -1,0 +1,167 @@
+"""Days: a calendar of what was archived, the clients of a day, and the plan of a backfill."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+
+from airflow_ext.ids import DEX_TRIGGER_ARCHIVE
+from airflow_ext.operations.reading import Reads, page
+from airflow_ext.operations.routing import answer, metadata
+from airflow_ext.outside import outside
+from include.archive.keys import MANIFESTS, archive_key, manifest_key
+
+router = APIRouter(prefix="/days", dependencies=[metadata(DEX_TRIGGER_ARCHIVE)])
+
+MOST_DAYS_PLANNED = 366
+MOST_CLIENTS_PLANNED = 50
+MOST_FAILED = 1_000
+"""Clients that one click runs again."""
+
+_COUNTS = ("total_clients", "successful_archives", "failed_archives", "unchanged")
+_DAY_OF = re.compile(r"/(\d{4})(\d{2})(\d{2})\.json\Z", re.ASCII)
+
+
+@router.get("")
+async def calendar(request: Request, to: date | None = None) -> Response:
+    """Counts of the twelve months up to ``to``, a line for each day that has a manifest."""
+    return await answer(request, lambda reads: _calendar(reads, to or today(reads)))
+
+
+@router.get("/plan")
+async def plan(
+    request: Request, first: date, last: date, client: Annotated[list[int] | None, Query()] = None
+) -> Response:
+    """What a backfill of these days would find: how many answers are there already, and how many are missing."""
+    if not 0 <= (last - first).days < MOST_DAYS_PLANNED:
+        raise HTTPException(422, f"the last day is at most {MOST_DAYS_PLANNED} days after the first, and not before it")
+    if client and len(client) > MOST_CLIENTS_PLANNED:
+        raise HTTPException(422, f"name at most {MOST_CLIENTS_PLANNED} clients, or none for all")
+    return await answer(request, lambda reads: _plan(reads, first, last, sorted(set(client or ()))))
+
+
+@router.get("/{day}")
+async def one_day(
+    request: Request, day: date, q: str = "", outcome: str = "", cursor: Annotated[int, Query(ge=0)] = 0
+) -> Response:
+    """The clients of a day, those that failed first; ``q`` is an id or a part of a name."""
+    return await answer(request, lambda reads: _day(reads, day, q.strip().casefold(), outcome, cursor))
+
+
+def today(reads: Reads) -> date:
+    """Today in the business time zone."""
+    return datetime.fromtimestamp(outside.now(), UTC).astimezone(reads.settings.zone).date()
+
+
+def day_manifests(reads: Reads, first: date, last: date) -> dict[date, str]:
+    """ETags of the manifests of the days from ``first`` to ``last``, by one LIST."""
+    listed = reads.listed(
+        reads.settings.archive_bucket,
+        MANIFESTS,
+        after=manifest_key(first - timedelta(days=1)),
+        delimiter="/",
+        pages=3,
+    )
+    found = {}
+    for each in listed:
+        match = _DAY_OF.search(each["Key"])
+        if match:
+            day = date(*map(int, match.groups()))
+            if first <= day <= last:
+                found[day] = each["ETag"]
+    return found
+
+
+def counts(reads: Reads, day: date, etag: str) -> dict[str, int]:
+    """The counts of a day's manifest, from its metadata; of one that has none, from its body."""
+
+    def read() -> dict[str, int]:
+        noted = reads.aws("s3").head_object(Bucket=reads.settings.archive_bucket, Key=manifest_key(day))["Metadata"]
+        if "total_clients" not in noted:
+            return {name: manifest(reads, day, etag)[name] for name in _COUNTS}
+        return {name: int(noted[name]) for name in _COUNTS}
+
+    return reads.object("counts", manifest_key(day), etag, read)
+
+
+def manifest(reads: Reads, day: date, etag: str) -> dict[str, Any]:
+    """A day's manifest."""
+
+    def read() -> dict[str, Any]:
+        body = reads.aws("s3").get_object(Bucket=reads.settings.archive_bucket, Key=manifest_key(day))["Body"].read()
+        found: dict[str, Any] = json.loads(body)
+        return found
+
+    return reads.document(manifest_key(day), etag, read)
+
+
+def _calendar(reads: Reads, to: date) -> dict[str, Any]:
+    first = date(to.year - 1, to.month, 1) + timedelta(days=32)
+    first = first.replace(day=1)
+    manifests = day_manifests(reads, first, to)
+    days = sorted(manifests, reverse=True)
+    found = reads.each(lambda day: counts(reads, day, manifests[day]), days, "the counts of older days")
+    return {
+        "first": first,
+        "last": to,
+        "days": [{"day": day, **(numbers or {})} for day, numbers in zip(days, found, strict=True)],
+    }
+
+
+def _day(reads: Reads, day: date, wanted: str, outcome: str, cursor: int) -> dict[str, Any]:
+    etag = day_manifests(reads, day, day).get(day)
+    if etag is None:
+        return {"day": day, "manifest": None, **page([], 0)}
+    document = manifest(reads, day, etag)
+    errors = {each["client_id"]: each["error"] for each in document["errors"]}
+    rows = [
+        {
+            "client_id": line["client_id"],
+            "client_name": line.get("client_name"),
+            "outcome": line["outcome"],
+            "bytes": line["bytes"],
+            "reason": errors.get(line["client_id"]),
+            "run_id": line.get("run_id"),
+        }
+        for line in document["clients"]
+        if outcome in ("", line["outcome"])
+        and (wanted in str(line["client_id"]) or wanted in str(line.get("client_name") or "").casefold())
+    ]
+    rows.sort(key=lambda row: (row["outcome"] != "failed", row["client_id"]))
+    return {
+        "day": day,
+        "manifest": manifest_key(day),
+        "failed": sorted(errors)[:MOST_FAILED],
+        "runs": [run["run_id"] for run in document.get("runs", [])][-10:],
+        **{name: document[name] for name in _COUNTS},
+        **page(rows, cursor),
+    }
+
+
+def _plan(reads: Reads, first: date, last: date, clients: list[int]) -> dict[str, Any]:
+    days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
+    if not clients:
+        manifests = day_manifests(reads, first, last)
+        known = sorted(manifests)
+        found = reads.each(lambda day: counts(reads, day, manifests[day]), known, "the counts of some days")
+        there = sum(numbers["successful_archives"] for numbers in found if numbers)
+        return {"days": len(days), "clients": None, "there": there, "without_manifest": len(days) - len(known)}
+
+    def of_client(client: int) -> int:
+        keys = {archive_key(client, day) for day in days}
+        listed = reads.listed(
+            reads.settings.archive_bucket,
+            f"trigger/{client}/",
+            after=archive_key(client, first - timedelta(days=1)),
+        )
+        return sum(each["Key"] in keys for each in listed)
+
+    numbers = reads.each(of_client, clients, "some clients")
+    if None in numbers:
+        return {"days": len(days), "clients": len(clients), "there": None, "missing": None}
+    there = sum(number or 0 for number in numbers)
+    return {"days": len(days), "clients": len(clients), "there": there, "missing": len(days) * len(clients) - there}

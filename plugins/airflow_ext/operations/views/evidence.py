@@ -1,0 +1,252 @@
+"""Evidence: was this client archived on that day, what exactly was the answer, and has it changed?"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections import defaultdict
+from datetime import date, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
+
+from airflow_ext.ids import DEX_TRIGGER_ARCHIVE
+from airflow_ext.operations.reading import Reads, page
+from airflow_ext.operations.routing import answer, bodies, download, metadata
+from airflow_ext.operations.views.days import counts, day_manifests, manifest, today
+from include.archive.export import evidence_files, zipped
+from include.archive.keys import archive_key, manifest_key
+from include.text import indented_json
+
+router = APIRouter(prefix="/evidence")
+
+DAYS = 365
+MOST_SHOWN = 2 * 1024 * 1024
+"""Bytes of a body that is shown or compared; a longer one is for downloading."""
+_MOST_COMPARED = 256 * 1024
+_DAY_OF = re.compile(r"_trigger_(\d{4})(\d{2})(\d{2})\.json\Z", re.ASCII)
+_EMPTY = frozenset(
+    hashlib.md5(body, usedforsecurity=False).hexdigest()
+    for text in (b"[]", b"{}")
+    for body in (text, text + b"\n", text + b"\r\n")
+)
+"""ETags of empty answers: of an object written in one piece and not encrypted by KMS, it is the MD5."""
+
+Client = Annotated[int, Path(ge=0, lt=10**18)]
+Cursor = Annotated[int, Query(ge=0)]
+Version = Annotated[str, Query(min_length=1, max_length=1024)]
+
+
+@router.get("/clients", dependencies=[metadata(DEX_TRIGGER_ARCHIVE)])
+async def clients(request: Request, q: str = "", cursor: Cursor = 0) -> Response:
+    """Clients of the newest day by id or part of the name."""
+    return await answer(request, lambda reads: _clients(reads, q, cursor))
+
+
+@router.get("/clients/{client}", dependencies=[metadata(DEX_TRIGGER_ARCHIVE)])
+async def client(request: Request, client: Client, to: date | None = None) -> Response:
+    """A client's 365 days up to ``to``: what became of each."""
+    return await answer(request, lambda reads: _strip(reads, client, to or today(reads)))
+
+
+@router.get("/clients/{client}/days/{day}", dependencies=[metadata(DEX_TRIGGER_ARCHIVE)])
+async def one_answer(request: Request, client: Client, day: date) -> Response:
+    """The answer: its versions, the sha256 recomputed now, and the run that stored it. Not its body."""
+    return await answer(request, lambda reads: _answer(reads, client, day))
+
+
+_GUARDS = bodies(DEX_TRIGGER_ARCHIVE, "operations.evidence")
+
+
+@router.get("/clients/{client}/days/{day}/body", dependencies=_GUARDS)
+async def body(request: Request, client: Client, day: date, version: Version) -> Response:
+    """A version's body as text, up to 2 MB."""
+    return await answer(request, lambda reads: _body(reads, client, day, version), keep=False)
+
+
+@router.get("/clients/{client}/days/{day}/difference", dependencies=_GUARDS)
+async def difference(request: Request, client: Client, day: date, version: Version, other: Version) -> Response:
+    """How version ``other`` became ``version``, line by line of the indented JSON."""
+    return await answer(request, lambda reads: _difference(reads, client, day, version, other), keep=False)
+
+
+@router.get("/clients/{client}/days/{day}/download", dependencies=_GUARDS)
+async def download_body(request: Request, client: Client, day: date, version: Version) -> Response:
+    """A version's bytes as they came."""
+
+    def read(reads: Reads) -> bytes:
+        found: bytes = _get(reads, client, day, version)["Body"].read()
+        return found
+
+    return await download(request, read, archive_key(client, day).rpartition("/")[2])
+
+
+@router.get("/clients/{client}/days/{day}/proof", dependencies=_GUARDS)
+async def download_proof(request: Request, client: Client, day: date) -> Response:
+    """The zip that proves the day's answer (spec: archive, Proof); it takes a call for each entry of the ledger."""
+
+    def read(reads: Reads) -> bytes:
+        return zipped(evidence_files(reads.unlimited("s3"), reads.settings.archive_bucket, client, day, day))
+
+    return await download(request, read, f"evidence_{client}_{day}.zip")
+
+
+def _clients(reads: Reads, q: str, cursor: int) -> dict[str, Any]:
+    wanted, to = q.strip().casefold(), today(reads)
+    found = [
+        {"client_id": line["client_id"], "client_name": line.get("client_name")}
+        for line in _newest(reads, day_manifests(reads, to - timedelta(days=DAYS), to))
+        if wanted in str(line["client_id"]) or wanted in str(line.get("client_name") or "").casefold()
+    ]
+    # An id that is meant exactly comes first.
+    found.sort(key=lambda each: (str(each["client_id"]) != wanted, each["client_id"]))
+    return page(found, cursor)
+
+
+def _newest(reads: Reads, days: dict[date, str]) -> list[dict[str, Any]]:
+    """The clients' lines of the newest of these days' manifests."""
+    if not days:
+        return []
+    newest = max(days)
+    lines: list[dict[str, Any]] = manifest(reads, newest, days[newest])["clients"]
+    return lines
+
+
+def _strip(reads: Reads, client: int, to: date) -> dict[str, Any]:
+    first = to - timedelta(days=DAYS - 1)
+    kept = _versions(reads, f"trigger/{client}/", after=archive_key(client, first - timedelta(days=1)))
+    found: dict[date, dict[str, Any]] = {}
+    for key, versions in kept.items():
+        match = _DAY_OF.search(key)
+        latest = next((each for each in versions if each["IsLatest"]), None)
+        if match and latest and "Size" in latest:
+            empty = latest["Size"] <= 4 and latest["ETag"].strip('"') in _EMPTY
+            count = sum("Size" in each for each in versions)
+            state = "empty" if empty else "changed" if count > 1 else "archived"
+            found[date(*map(int, match.groups()))] = {"state": state, "versions": count, "bytes": latest["Size"]}
+    name: str | None = None
+    manifests: dict[date, str] = {}
+    with reads.section("why the client has nothing on some days"):
+        manifests = day_manifests(reads, first, to)
+        gaps = [day for day in sorted(manifests, reverse=True) if day not in found]
+        reasons = reads.each(lambda day: _gap(reads, client, day, manifests[day]), gaps, "older days")
+        found |= {day: {"state": reason or "unknown"} for day, reason in zip(gaps, reasons, strict=True)}
+    with reads.section("the client's name"):
+        name = next(
+            (line.get("client_name") for line in _newest(reads, manifests) if line["client_id"] == client), None
+        )
+    days = [first + timedelta(days=number) for number in range(DAYS)]
+    return {
+        "client_id": client,
+        "client_name": name,
+        "days": [{"day": day, **found.get(day, {"state": "missing"})} for day in days],
+    }
+
+
+def _gap(reads: Reads, client: int, day: date, etag: str) -> str:
+    """Why a client has no answer of a day that has a manifest."""
+    if not counts(reads, day, etag)["failed_archives"]:
+        return "not selected"
+    failed = reads.object(
+        "failed",
+        manifest_key(day),
+        etag,
+        lambda: frozenset(each["client_id"] for each in manifest(reads, day, etag)["errors"]),
+    )
+    return "failed" if client in failed else "not selected"
+
+
+def _versions(reads: Reads, prefix: str, *, after: str = "") -> dict[str, list[dict[str, Any]]]:
+    """Versions and delete markers by key, the newest first."""
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    more = {"KeyMarker": after} if after else {}
+    while True:
+        got = reads.aws("s3").list_object_versions(Bucket=reads.settings.archive_bucket, Prefix=prefix, **more)
+        for each in [*got.get("Versions", []), *got.get("DeleteMarkers", [])]:
+            found[each["Key"]].append(each)
+        if not got.get("IsTruncated"):
+            break
+        more = {"KeyMarker": got["NextKeyMarker"], "VersionIdMarker": got["NextVersionIdMarker"]}
+    for versions in found.values():
+        versions.sort(key=lambda each: (each["IsLatest"], each["LastModified"]), reverse=True)
+    return found
+
+
+def _answer(reads: Reads, client: int, day: date) -> dict[str, Any]:
+    key = archive_key(client, day)
+    versions = _versions(reads, key).get(key, [])
+    rows = reads.each(lambda each: _version(reads, key, each), versions[:20], "older versions")
+    line, reason = None, None
+    with reads.section("the manifest's line"):
+        days = day_manifests(reads, day, day)
+        if day in days:
+            document = manifest(reads, day, days[day])
+            line = next((each for each in document["clients"] if each["client_id"] == client), None)
+            reason = next((each["error"] for each in document["errors"] if each["client_id"] == client), None)
+    return {
+        "client_id": client,
+        "day": day,
+        "bucket": reads.settings.archive_bucket,
+        "key": key,
+        "versions": [row for row in rows if row],
+        "outcome": line and line["outcome"],
+        "client_name": line and line.get("client_name"),
+        "reason": reason,
+        "run_id": line and line.get("run_id"),
+    }
+
+
+def _version(reads: Reads, key: str, version: dict[str, Any]) -> dict[str, Any]:
+    row = {
+        "version_id": version["VersionId"],
+        "latest": version["IsLatest"],
+        "stored_at": version["LastModified"].isoformat(),
+    }
+    if "Size" not in version:
+        return {**row, "deleted": True}
+    found = reads.aws("s3").get_object(Bucket=reads.settings.archive_bucket, Key=key, VersionId=version["VersionId"])
+    digest = hashlib.sha256()
+    for block in found["Body"].iter_chunks(1024 * 1024):
+        digest.update(block)
+    noted = found["Metadata"].get("sha256")
+    return {
+        **row,
+        "bytes": found["ContentLength"],
+        "sha256": digest.hexdigest(),
+        "as_stored": None if noted is None else noted == digest.hexdigest(),
+        "archived_at": found["Metadata"].get("archived_at"),
+    }
+
+
+def _get(reads: Reads, client: int, day: date, version: str) -> Any:
+    from botocore.exceptions import ClientError
+
+    which = {"Bucket": reads.settings.archive_bucket, "Key": archive_key(client, day), "VersionId": version}
+    try:
+        return reads.aws("s3").get_object(**which)
+    except ClientError as error:
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (400, 404, 405):
+            raise HTTPException(404, f"there is no version {version} of {which['Key']}") from None
+        raise
+
+
+def _body(reads: Reads, client: int, day: date, version: str) -> dict[str, Any]:
+    found = _get(reads, client, day, version)
+    text, size = _text(found["Body"].read(MOST_SHOWN)), found["ContentLength"]
+    return {"text": text, "pretty": indented_json(text), "bytes": size, "cut": size > MOST_SHOWN}
+
+
+def _text(body: bytes) -> str:
+    return body.decode("utf-8", "replace")
+
+
+def _difference(reads: Reads, client: int, day: date, version: str, other: str) -> dict[str, Any]:
+    texts = []
+    for each in (other, version):
+        found = _get(reads, client, day, each)
+        if found["ContentLength"] > _MOST_COMPARED:
+            return {"lines": [], "too_long": True}
+        texts.append(indented_json(_text(found["Body"].read())).splitlines())
+    lines = difflib.unified_diff(texts[0], texts[1], "before", "after", lineterm="")
+    return {"lines": [line[:2000] for line in lines][:5000], "too_long": False}

@@ -1,0 +1,68 @@
+"""Who may ask what: every route of the page as every role."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.routing import APIRoute
+
+from airflow_ext.operations.app import SCRIPT
+from tests.worlds.operations import OperationsPage
+
+SHELL, METADATA, BODY, CHANGE = "shell", "metadata", "body", "change"
+ALLOWED = {
+    SHELL: {"viewer", "auditor", "operator", "admin"},
+    METADATA: {"viewer", "auditor", "operator", "admin"},
+    BODY: {"auditor", "operator", "admin"},
+    CHANGE: {"operator", "admin"},
+}
+_DAY = "/evidence/clients/{client}/days/{day}"
+ROUTES = {
+    "GET /static/operations.js": SHELL,
+    "GET /options": SHELL,
+    "GET /evidence/clients": METADATA,
+    "GET /evidence/clients/{client}": METADATA,
+    f"GET {_DAY}": METADATA,
+    f"GET {_DAY}/body": BODY,
+    f"GET {_DAY}/difference": BODY,
+    f"GET {_DAY}/download": BODY,
+    f"GET {_DAY}/proof": BODY,
+    "GET /days": METADATA,
+    "GET /days/plan": METADATA,
+    "GET /days/{day}": METADATA,
+}
+PARTS = {"{client}": "1000", "{day}": "2026-03-01"}
+QUERY = "version=v1&other=v1&first=2026-03-01&last=2026-03-02"
+
+
+def test_every_route_is_in_the_table(page: OperationsPage) -> None:
+    found = {
+        f"{method} {route.path}" for route in page.app.routes if isinstance(route, APIRoute) for method in route.methods
+    }
+    assert found == set(ROUTES)
+    assert len(page.app.routes) == len(found), "something is mounted that is no route with guards"
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_route_answers_those_who_may(page: OperationsPage, route: str) -> None:
+    method, path = route.split()
+    for part, value in PARTS.items():
+        path = path.replace(part, value)
+    options = {"method": method} | ({"json": {}} if method == "POST" else {})
+    statuses = {user: page.ask(f"{path}?{QUERY}", user=user, **options).status_code for user in (None, *page.tokens)}  # type: ignore[arg-type]
+    assert statuses.pop(None) == 401
+    assert {user for user, status in statuses.items() if status != 403} == ALLOWED[ROUTES[route]]
+    assert max(statuses.values()) < 500
+
+
+def test_script_is_what_lies_in_the_folder_and_is_not_sent_twice(page: OperationsPage) -> None:
+    answer = page.ask("/static/operations.js")
+    assert answer.content == SCRIPT.read_bytes()
+    assert answer.headers["content-type"].startswith("text/javascript")
+    again = page.ask("/static/operations.js", headers={"If-None-Match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_option_makes_the_page_read_only(page: OperationsPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert page.get("/options") == {"actions": True}
+    monkeypatch.setenv("AIRFLOW__PIPELINES__OPERATIONS_ACTIONS", "False")
+    assert page.get("/options") == {"actions": False}

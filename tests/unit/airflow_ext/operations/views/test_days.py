@@ -1,0 +1,71 @@
+"""Days: the calendar, the clients of a day, the plan of a backfill."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import pytest
+
+from airflow_ext.operations.reading import MOST_CALLS
+from tests.worlds.operations import TODAY, OperationsPage
+
+DAY = date(2026, 3, 2)
+
+
+def test_calendar_has_the_counts_of_twelve_months(page: OperationsPage) -> None:
+    page.archive(date(2025, 3, 31), {1000: b"{}"})
+    page.archive(date(2025, 4, 1), {1000: b"{}", 1001: "DEX API answered 503"})
+    page.archive(DAY, {1000: b"{}", 1001: b"{}"})
+    found = page.get("/days")
+    assert (found["first"], found["last"]) == ("2025-04-01", TODAY.isoformat())
+    counts = {each["day"]: (each["successful_archives"], each["total_clients"]) for each in found["days"]}
+    assert counts == {"2026-03-02": (2, 2), "2025-04-01": (1, 2)}
+
+
+def test_calendar_of_a_year_keeps_to_its_calls_and_reads_the_rest_next_time(page: OperationsPage) -> None:
+    for back in range(330):
+        page.archive(TODAY - timedelta(days=back), {1000: b"{}"})
+    answer = page.ask("/days")
+    assert int(answer.headers["x-aws-calls"]) == MOST_CALLS
+    assert answer.json()["left_out"] == ["the counts of older days"]
+    assert sum("total_clients" in each for each in answer.json()["days"]) == MOST_CALLS - 1
+    again = page.ask("/days", headers={"Cache-Control": "no-cache"})
+    assert again.json()["left_out"] == []
+    assert int(again.headers["x-aws-calls"]) == 330 - MOST_CALLS + 2
+    page.archive(TODAY, {1001: b"{}"}, run="later")
+    changed = page.ask("/days", headers={"Cache-Control": "no-cache"})
+    assert int(changed.headers["x-aws-calls"]) == 2
+
+
+def test_day_shows_who_failed_first_and_why(page: OperationsPage) -> None:
+    page.archive(DAY, {1000: b"{}", 1001: "DEX API answered 503", 1002: b"[]"})
+    found = page.get(f"/days/{DAY}")
+    assert [(row["client_id"], row["outcome"], row["reason"]) for row in found["rows"]] == [
+        (1001, "failed", "DEX API answered 503"),
+        (1000, "archived", None),
+        (1002, "archived", None),
+    ]
+    assert (found["failed"], found["successful_archives"], found["total_clients"]) == ([1001], 2, 3)
+    assert [row["client_id"] for row in page.get(f"/days/{DAY}?q=client 1002")["rows"]] == [1002]
+    assert [row["client_id"] for row in page.get(f"/days/{DAY}?outcome=failed")["rows"]] == [1001]
+
+
+def test_day_without_a_run_says_so(page: OperationsPage) -> None:
+    assert page.get(f"/days/{DAY}") | {"manifest": None, "rows": []} == page.get(f"/days/{DAY}")
+
+
+def test_plan_counts_what_is_there(page: OperationsPage) -> None:
+    for back in range(3):
+        page.archive(DAY - timedelta(days=back), {1000: b"{}", 1001: b"{}" if back else "DEX API answered 503"})
+    path = "/days/plan?first=2026-02-25&last=2026-03-03&client=1000&client=1001"
+    assert page.get(path) == {"days": 7, "clients": 2, "there": 5, "missing": 9, "strips": [], "left_out": []}
+    everybody = page.get("/days/plan?first=2026-02-25&last=2026-03-03")
+    assert (everybody["there"], everybody["without_manifest"]) == (5, 4)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["first=2026-03-02&last=2026-03-01", "first=2020-01-01&last=2026-01-01", "first=now&last=2026-01-01", ""],
+)
+def test_plan_of_no_range_is_refused(page: OperationsPage, query: str) -> None:
+    assert page.ask(f"/days/plan?{query}").status_code == 422

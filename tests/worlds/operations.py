@@ -1,0 +1,109 @@
+"""The operations page over fakes: its routes, asked by users of each role."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import httpx
+import pytest
+from airflow.api_fastapi.app import init_auth_manager, purge_cached_app
+from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+from fastapi import FastAPI
+
+from airflow_ext.operations.app import create_app
+from airflow_ext.outside import outside
+from include.archive.ledger import Ledger
+from include.archive.manifests import Manifests
+from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result, read_response
+from include.archive.store import ArchiveStore
+from tests.worlds.roles import USERS
+from tests.worlds.s3 import FakeS3
+
+SETTINGS = {
+    "environment": "local",
+    "archive_bucket": "archive",
+    "alerts_topic_arn": "arn:aws:sns:us-east-1:000000000000:alerts",
+    "order_results_bucket": "orders",
+    "ingest_bucket": "ingest",
+    "ingest_ledger_table": "ledger",
+    "call_details_dlq_url": "https://sqs.test/call-details-dlq",
+    "events_table": "events",
+    "subscriptions_table": "subscriptions",
+    "event_queue_url": "https://sqs.test/events",
+    "event_dlq_url": "https://sqs.test/event-dlq",
+}
+NOW = 1_773_000_000.0
+"""8 March 2026 in New York."""
+TODAY = date(2026, 3, 8)
+
+
+@dataclass
+class OperationsPage:
+    """The page's application and what it reads.
+
+    Args:
+        app: the routes.
+        s3: the archive bucket.
+        tokens: of the users, by name.
+    """
+
+    app: FastAPI
+    s3: FakeS3
+    tokens: dict[str, str]
+
+    def ask(self, path: str, *, user: str | None = "admin", method: str = "GET", **options: Any) -> httpx.Response:
+        """What a user is answered; None is somebody who is not logged in."""
+        headers = {"Authorization": f"Bearer {self.tokens[user]}"} if user else {}
+
+        async def request() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://airflow.test") as client:
+                return await client.request(method, path, headers={**headers, **options.pop("headers", {})}, **options)
+
+        return asyncio.run(request())
+
+    def get(self, path: str, **options: Any) -> dict[str, Any]:
+        """A JSON answer."""
+        answer = self.ask(path, **options)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def archive(self, day: date, answers: dict[int, bytes | str], *, name: str = "Client", run: str = "r1") -> None:
+        """A run of that day: a body for each client, or a text: why it failed."""
+        store, manifests = ArchiveStore(self.s3, "archive"), Manifests(self.s3, "archive")  # type: ignore[arg-type]
+        outcomes = [
+            store.save(client, day, read_response(body), force=True)
+            if isinstance(body, bytes)
+            else ClientOutcome(client, Result.FAILED, error=body)
+            for client, body in sorted(answers.items())
+        ]
+        clients = tuple(Client(client, f"{name} {client}") for client in sorted(answers))
+        plan = Plan(run, 0, day, force=False, concurrency=1, base_url="", clients=clients, slices=())
+        document = Manifest(plan, tuple(outcomes)).to_document()
+        saved = manifests.save_run(day, run, document)
+        Ledger(self.s3, "archive").append(run, day.isoformat(), saved)  # type: ignore[arg-type]
+        manifests.merge_day(day, document, saved)
+
+
+@contextmanager
+def operations_page(monkeypatch: pytest.MonkeyPatch, **aws: Any) -> Iterator[OperationsPage]:
+    """The page; ``aws``: fakes by service, beside an empty S3."""
+    monkeypatch.setenv("AIRFLOW__CORE__AUTH_MANAGER", "tests.worlds.roles.RolesAuthManager")
+    monkeypatch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS", ",".join(f"{u}:{r}" for u, r in USERS.items()))
+    monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "0123456789" * 7)
+    monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", json.dumps(SETTINGS))
+    purge_cached_app()
+    manager = init_auth_manager()
+    s3 = aws.pop("s3", None) or FakeS3()
+    users = [SimpleAuthManagerUser(username=name, role=role) for name, role in USERS.items()]
+    tokens = {user.get_name(): manager.generate_jwt(user) for user in users}
+    with outside.replaced(aws={"s3": s3, **aws}, now=lambda: NOW):
+        yield OperationsPage(create_app(), s3, tokens)
+    purge_cached_app()
