@@ -6,11 +6,14 @@ changed, empty ones, a client that joined late and a day without a run.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import random
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+from botocore import xform_name
 
 from include.archive.ledger import Ledger
 from include.archive.manifests import Manifests
@@ -20,9 +23,21 @@ from include.archive.store import ArchiveStore
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from include.clients.signed import SignedClient
+
 _WITHOUT_RUN = 9
 _ALL_FAIL = 17
 """Days before the last one."""
+
+
+class _Awaited:
+    """A boto3 client that is called as the archive's store calls its own."""
+
+    def __init__(self, s3: Any) -> None:
+        self._s3 = s3
+
+    async def call(self, operation: str, **request: Any) -> Any:
+        return getattr(self._s3, xform_name(operation))(**request)
 
 
 def fill_archive(s3: Any, bucket: str, clients: Sequence[tuple[int, str]], last: date, days: int) -> None:
@@ -35,7 +50,8 @@ def fill_archive(s3: Any, bucket: str, clients: Sequence[tuple[int, str]], last:
         last: the last day.
         days: how many, that one included.
     """
-    store, manifests, ledger = ArchiveStore(s3, bucket), Manifests(s3, bucket), Ledger(s3, bucket)
+    store = ArchiveStore(cast("SignedClient", _Awaited(s3)), bucket)
+    manifests, ledger = Manifests(s3, bucket), Ledger(s3, bucket)
     chance = random.Random(1)
     for back in range(days - 1, -1, -1):
         if back == _WITHOUT_RUN:
@@ -49,7 +65,7 @@ def fill_archive(s3: Any, bucket: str, clients: Sequence[tuple[int, str]], last:
             again = chosen[:2]
             run = f"manual__{day.isoformat()}T09:12:00+00:00"
             body = read_response(json.dumps({"triggers": [{"id": 1, "mw": 4.5}], "revised": True}).encode())
-            outcomes = [store.save(client.id, day, body, force=False) for client in again]
+            outcomes = [asyncio.run(store.save(client.id, day, body, force=False)) for client in again]
             _finish(manifests, ledger, day, run, again, outcomes)
 
 
@@ -58,7 +74,7 @@ def _outcome(store: ArchiveStore, client: int, day: date, chance: random.Random,
         reason = chance.choice(["DEX API answered 503", "DEX API answered 403: the client's credentials are refused"])
         return ClientOutcome(client, Result.FAILED, error=reason, retryable="503" in reason)
     if chance.random() < 0.04:
-        return store.save(client, day, read_response(b"[]"), force=False)
+        return asyncio.run(store.save(client, day, read_response(b"[]"), force=False))
     triggers = [
         {
             "id": hashlib.sha256(f"{client}{day}{number}".encode()).hexdigest()[:12],
@@ -69,7 +85,7 @@ def _outcome(store: ArchiveStore, client: int, day: date, chance: random.Random,
         for number in range(chance.randint(1, 8))
     ]
     body = json.dumps({"clientId": client, "triggerDate": day.isoformat(), "triggers": triggers}).encode()
-    return store.save(client, day, read_response(body), force=False)
+    return asyncio.run(store.save(client, day, read_response(body), force=False))
 
 
 def _finish(

@@ -23,7 +23,7 @@ from include.archive.manifests import Manifests
 from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result, read_response
 from include.archive.store import ArchiveStore
 from tests.worlds.roles import USERS
-from tests.worlds.s3 import FakeS3
+from tests.worlds.s3 import FakeS3, at_once
 
 SETTINGS = {
     "environment": "local",
@@ -77,9 +77,10 @@ class OperationsPage:
 
     def archive(self, day: date, answers: dict[int, bytes | str], *, name: str = "Client", run: str = "r1") -> None:
         """A run of that day: a body for each client, or a text: why it failed."""
-        store, manifests = ArchiveStore(self.s3, "archive"), Manifests(self.s3, "archive")  # type: ignore[arg-type]
+        s3: Any = self.s3
+        store, manifests = ArchiveStore(s3, "archive"), Manifests(s3, "archive")
         outcomes = [
-            store.save(client, day, read_response(body), force=True)
+            at_once(store.save(client, day, read_response(body), force=True))
             if isinstance(body, bytes)
             else ClientOutcome(client, Result.FAILED, error=body)
             for client, body in sorted(answers.items())
@@ -88,7 +89,7 @@ class OperationsPage:
         plan = Plan(run, 0, day, force=False, concurrency=1, base_url="", clients=clients, slices=())
         document = Manifest(plan, tuple(outcomes)).to_document()
         saved = manifests.save_run(day, run, document)
-        Ledger(self.s3, "archive").append(run, day.isoformat(), saved)  # type: ignore[arg-type]
+        Ledger(s3, "archive").append(run, day.isoformat(), saved)
         manifests.merge_day(day, document, saved)
 
 
