@@ -1,7 +1,8 @@
 """The owner of a stack's processes: starts them, notices when one dies, and leaves nothing behind.
 
-There is no half-alive stack: when a service ends by itself, everything is stopped. Only a service of which there are
-several is replaced. Each process is under a guard (see `local.processes.guard`) and has a log file of its own.
+There is no half-alive stack: when a service ends by itself, everything is stopped. Only a service that keeps nothing in
+memory is replaced, as a cluster would. Each process is under a guard (see `local.processes.guard`) and has its own log
+file.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import signal
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,6 +30,8 @@ _TAIL_LINES = 25
 _TAIL_BYTES = 16_384
 _GUARD_EXTRA_SECONDS = 10.0
 _POLL_SECONDS = 0.05
+_SIGNALLED = 128
+"""Added to the number of the signal that killed a command, as shells do."""
 
 
 class StackError(Exception):
@@ -38,7 +42,7 @@ class ServiceDiedError(StackError):
     """A service ended although nobody asked it to."""
 
     def __init__(self, service: str, code: int, log: Path) -> None:
-        how = f"was killed by signal {code - 128}" if code > 128 else f"ended with exit code {code}"
+        how = f"was killed by signal {code - _SIGNALLED}" if code > _SIGNALLED else f"ended with exit code {code}"
         super().__init__(f"service '{service}' {how}\n{describe_log(log)}")
         self.service = service
 
@@ -168,19 +172,35 @@ def describe_log(log: Path) -> str:
 
 
 HOPELESS_SECONDS = 15.0
+MOST_REPLACEMENTS = 20
 
 
 class Supervisor:
     """Holds the processes of one stack.
 
-    One that is replaced when it ends ends the stack if it does so within ``hopeless_seconds`` of its start.
+    A service that is replaced when it ends ends the stack nevertheless before the stack is ready, if it gives up by
+    itself within ``hopeless_seconds`` of its start, or after ``most_replacements``.
+
+    Attributes:
+        processes: by service.
+        replaced: how often each service was replaced.
     """
 
-    def __init__(self, layout: Layout, report: TextIO, *, hopeless_seconds: float = HOPELESS_SECONDS) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        report: TextIO,
+        *,
+        hopeless_seconds: float = HOPELESS_SECONDS,
+        most_replacements: int = MOST_REPLACEMENTS,
+    ) -> None:
         self.layout = layout
         self.processes: dict[str, GuardedProcess] = {}
+        self.replaced: Counter[str] = Counter()
+        self._ready = False
         self._report = report
         self._hopeless_seconds = hopeless_seconds
+        self._most_replacements = most_replacements
         self._watches = asyncio.TaskGroup()
 
     async def run(self, assemble: Callable[[Supervisor], Awaitable[object]]) -> None:
@@ -192,6 +212,7 @@ class Supervisor:
         try:
             async with self._watches:
                 await assemble(self)
+                self._ready = True
                 self.tell("ready")
                 await asyncio.Event().wait()
         except* StackError as group:
@@ -221,10 +242,9 @@ class Supervisor:
         return process
 
     async def keep(self, command: Command, *, replaced: Callable[[], None]) -> None:
-        """Start a service of which others have the like: one that is lost is replaced, as a cluster does.
+        """Start a service that is replaced when it is lost.
 
-        `replaced` is called whenever another process has taken its place. One that ends too
-        soon after its start will do so again: its end is the end of the stack.
+        `replaced` is called whenever another process has taken its place.
         """
         await self._launch(command)
         self._watches.create_task(self._replace(command, replaced))
@@ -243,9 +263,11 @@ class Supervisor:
             process = self.processes[command.name]
             began = time.monotonic()
             code = await process.wait()
-            if time.monotonic() - began < self._hopeless_seconds:
+            gave_up = code <= _SIGNALLED and time.monotonic() - began < self._hopeless_seconds
+            if not self._ready or gave_up or self.replaced[command.name] >= self._most_replacements:
                 raise ServiceDiedError(command.name, code, process.log)
-            self.tell("replaced", service=command.name, code=code)
+            self.replaced[command.name] += 1
+            self.tell("replaced", service=command.name, code=code, times=self.replaced[command.name])
             await (await self._launch(command)).begun()
             replaced()
 

@@ -219,7 +219,9 @@ def print_status(layout: Layout, console: Console) -> int:
     }
     table = Table("service", "pid", "state", "address")
     for service, service_pid in {"supervisor": pid, **stack.pids}.items():
-        table.add_row(service, str(service_pid), _state(service_pid), urls.get(service, ""))
+        times = stack.replaced.get(service)
+        state = f"{_state(service_pid)}, replaced {times} times" if times else _state(service_pid)
+        table.add_row(service, str(service_pid), state, urls.get(service, ""))
     console.print(table)
     console.print(f"orders API: {stack.orders_api_url}/orders", soft_wrap=True)
     console.print(f"events API: {stack.events_api_url}/events", soft_wrap=True)

@@ -52,6 +52,7 @@ class Stack:
     client_database: str
     settings_variable: str
     pids: dict[str, int]
+    replaced: dict[str, int]
     logs: str
     env_file: str
 

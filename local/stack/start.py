@@ -7,7 +7,8 @@ Two pipes connect it with its starter:
 - standard input is the starter's hand on it: end of file means that the starter is gone and the stack must
   stop, unless the line `detach` came before, which lets it run on until SIGTERM (`make up`).
 
-When the stack stops by itself, failed.json keeps the reason.
+Airflow's services are replaced when they die, as on MWAA: their state is in PostgreSQL. PostgreSQL and the emulator are
+not: their state dies with them, and the stack stops. failed.json keeps the reason.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ async def assemble(
 
     def republish() -> None:
         if layout.stack_file.exists():
-            replace(Stack.read(layout.root), pids=process_ids()).write(layout)
+            replace(Stack.read(layout.root), pids=process_ids(), replaced=dict(supervisor.replaced)).write(layout)
 
     async def database_and_airflow() -> None:
         async with supervisor.step("postgres"):
@@ -93,11 +94,12 @@ async def assemble(
         )
         environment = airflow_environment(layout.airflow_home, places, stack_secrets) | dict(airflow_options)
         write_private(layout.environment_file, shell_exports(environment))
-        await supervisor.start(airflow.api_server_command(environment, host=LOOPBACK, port=ports["airflow"]))
+        api_server = airflow.api_server_command(environment, host=LOOPBACK, port=ports["airflow"])
+        await supervisor.keep(api_server, replaced=republish)
         async with supervisor.step("database migration"):
             await supervisor.execute(airflow.migrate_command(environment))
         for command in airflow.background_commands(environment):
-            await supervisor.start(command)
+            await supervisor.keep(command, replaced=republish)
         if redis:
             for command in celery.worker_commands(environment):
                 await supervisor.keep(command, replaced=republish)
@@ -158,6 +160,7 @@ async def assemble(
         client_database=str(layout.client_database),
         settings_variable=SETTINGS_VARIABLE,
         pids=process_ids(),
+        replaced={},
         logs=str(layout.logs),
         env_file=str(layout.environment_file),
     )

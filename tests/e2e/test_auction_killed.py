@@ -6,14 +6,12 @@ import os
 import signal
 from typing import Any
 
-import psutil
-
 from local.stack.description import Stack
 from tests.worlds.live.auction import NOT_YET, ORDER_TASK, WAIT_TASK, Results, order_id, orders, ready
 from tests.worlds.live.functions import Functions
 from tests.worlds.live.inbox import Inbox
 from tests.worlds.live.pipeline import Pipeline
-from tests.worlds.live.processes import another, lose_worker, running_tasks, standing_still
+from tests.worlds.live.processes import another, lose_worker, running_tasks, service_of, standing_still
 from tests.worlds.live.secrets import Secrets
 from tests.worlds.live.waiting import wait_until
 
@@ -28,7 +26,7 @@ def test_another_triggerer_goes_on_polling_and_no_order_is_taken_twice(
 ) -> None:
     """The stack ends when its own triggerer does: so that one stands still while a second one waits and is killed."""
     function = functions.auction(*[{"answer": NOT_YET}] * (POLLS - 1), {"answer": ready(orders(2))})
-    with standing_still(psutil.Process(stack.pids["triggerer"])), another("triggerer", stack) as triggerer:
+    with standing_still(service_of(stack, "triggerer")), another("triggerer", stack) as triggerer:
         run_id = auction.start(function_a=function.name)
         wait_until(lambda: len(function.calls()) > 1, what="a poll by the second triggerer")
         os.killpg(triggerer.pid, signal.SIGKILL)
@@ -47,7 +45,7 @@ def test_a_triggerer_that_dies_among_the_orders_costs_no_order_and_the_tasks_do_
         functions.auction({"answer": NOT_YET}, {"answer": ready(orders(HANDED_OVER))}),
         functions.exchange(),
     )
-    with standing_still(psutil.Process(stack.pids["triggerer"])), another("triggerer", stack) as triggerer:
+    with standing_still(service_of(stack, "triggerer")), another("triggerer", stack) as triggerer:
         run_id = auction.start(function_a=function.name, function_b=exchange.name)
         wait_until(lambda: results.stored(run_id, HANDED_OVER), what="the first order", poll=0.05)
         os.killpg(triggerer.pid, signal.SIGKILL)

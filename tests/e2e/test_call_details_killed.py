@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-import psutil
 import pytest
 
 from local.services.airflow import Executor
@@ -15,7 +14,7 @@ from local.stack.description import Stack
 from tests.worlds.live.call_details import BATCHES, POST_TASK, File, Ingest, lines
 from tests.worlds.live.partners import Partners
 from tests.worlds.live.pipeline import Ended
-from tests.worlds.live.processes import another, another_log, running_tasks, standing_still
+from tests.worlds.live.processes import another, another_log, running_tasks, service_of, standing_still
 from tests.worlds.live.secrets import Secrets
 from tests.worlds.live.waiting import wait_until
 
@@ -113,7 +112,7 @@ def test_another_scheduler_takes_over_and_the_tasks_of_the_first_one_find_out(
         started = another_log("scheduler", stack)
         wait_until(lambda: "Adopting or resetting orphaned tasks" in started.read_text(), what="the other scheduler")
         assert first in running_tasks(stack)
-        with standing_still(psutil.Process(stack.pids["scheduler"])):
+        with standing_still(service_of(stack, "scheduler")):
             partners.order()
             run = ingest.pipeline.ended(posted.run_id, timeout=180)
         wait_until(lambda: first not in running_tasks(stack), what="the end of the task that stood still")
@@ -127,7 +126,7 @@ def test_an_emulator_that_stands_still_costs_time_and_nothing_else(
 ) -> None:
     """As long as no call of AWS is answered, nothing is acknowledged, and so nothing more is posted."""
     posted = half_way("stood still.txt", batches=200, posted=IN_FLIGHT, latency_ms=200)
-    with standing_still(psutil.Process(stack.pids["emulator"])):
+    with standing_still(service_of(stack, "emulator")):
         # The outage itself: longer than a client waits before it asks again.
         time.sleep(OUTAGE_SECONDS)
         assert sum(ingest.taken(posted.file)) < len(posted.file.batches)

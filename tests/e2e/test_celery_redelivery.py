@@ -11,7 +11,7 @@ from local.services.celery import WORKER_NAMES
 from local.stack.description import Stack
 from tests.worlds.live.call_details import BATCHES, POST_TASK, Ingest, lines
 from tests.worlds.live.partners import Partners
-from tests.worlds.live.processes import lose, worker
+from tests.worlds.live.processes import lose, service_of
 from tests.worlds.live.secrets import Secrets
 from tests.worlds.live.waiting import wait_until
 
@@ -39,7 +39,7 @@ def test_a_message_that_the_broker_gives_out_again_does_not_start_its_task_again
     run_id = ingest.start(file)
     wait_until(lambda: sum(ingest.taken(file)) > 0, what="a posted batch")
     (other,) = set(WORKER_NAMES) - {posting_worker(ingest, run_id)}
-    lose(worker(stack, other))
+    lose(service_of(stack, other))
     wait_until(lambda: given_out_again(stack) > before, what="the message that comes again", timeout=120)
     partners.order()
     run = ingest.pipeline.ended(run_id)

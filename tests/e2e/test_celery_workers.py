@@ -18,7 +18,7 @@ from tests.worlds.live.delivery import DELIVER_TASK, Delivery
 from tests.worlds.live.functions import Functions
 from tests.worlds.live.partners import Partners
 from tests.worlds.live.pipeline import Pipeline
-from tests.worlds.live.processes import lose, running_tasks, worker
+from tests.worlds.live.processes import lose, running_tasks, service_of
 from tests.worlds.live.secrets import Secrets
 from tests.worlds.live.waiting import wait_until
 
@@ -77,7 +77,7 @@ def test_every_pipeline_runs_on_both_workers(
 def test_worker_imports_for_all_its_tasks_as_it_starts(stack: Stack) -> None:
     """Every process below it is a fork: what it has in memory, none of them loads."""
     for name in WORKER_NAMES:
-        loaded = {Path(mapped.path).parent.name for mapped in worker(stack, name).memory_maps()}
+        loaded = {Path(mapped.path).parent.name for mapped in service_of(stack, name).memory_maps()}
         assert {"msgspec", "aiohttp"} <= loaded
 
 
@@ -92,7 +92,7 @@ def test_a_lost_worker_costs_its_task_a_try_and_no_record_is_lost(
     wait_until(lambda: sum(ingest.taken(file)) >= 2 * IN_FLIGHT, what="posted batches", poll=0.05)
     victim = posting_task(ingest, run_id)
     assert victim["id"] in running_tasks(stack)
-    lost = worker(stack, victim["hostname"])
+    lost = service_of(stack, victim["hostname"])
     lose(lost)
     partners.order()
     run = ingest.pipeline.ended(run_id, timeout=180)
@@ -103,7 +103,7 @@ def test_a_lost_worker_costs_its_task_a_try_and_no_record_is_lost(
     times = ingest.taken(file)
     assert set(times) == {1, 2}
     assert times.count(2) <= IN_FLIGHT
-    wait_until(lambda: worker(stack, victim["hostname"]).pid != lost.pid, what="a worker in its place")
+    wait_until(lambda: service_of(stack, victim["hostname"]).pid != lost.pid, what="a worker in its place")
 
 
 def posting_task(ingest: Ingest, run_id: str) -> dict[str, Any]:

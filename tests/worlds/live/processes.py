@@ -54,15 +54,15 @@ def lose(service: psutil.Process) -> None:
 def lose_worker(stack: Stack, task: dict[str, Any]) -> None:
     """Lose the worker that runs a task instance at this moment, as the API gives it: nobody reports its end."""
     if task["hostname"] in WORKER_NAMES:
-        lose(worker(stack, task["hostname"]))
+        lose(service_of(stack, task["hostname"]))
         return
     supervisor = running_tasks(stack)[task["id"]].parent()
     assert supervisor is not None
     lose(supervisor)
 
 
-def worker(stack: Stack, name: str) -> psutil.Process:
-    """The process that is this Celery worker now."""
+def service_of(stack: Stack, name: str) -> psutil.Process:
+    """The process that is this service now: ``stack`` knows those of its start."""
     return psutil.Process(Stack.read(_state_directory(stack)).pids[name])
 
 

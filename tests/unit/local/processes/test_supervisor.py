@@ -113,40 +113,44 @@ def test_steps_are_told_with_their_seconds(trial: Trial) -> None:
     assert told[1].keys() == {"event", "step", "seconds"}
 
 
-def test_a_service_of_several_is_replaced_and_published_anew(tmp_path: Path) -> None:
-    trial = Trial(tmp_path, hopeless_seconds=0.0)
-    seen: list[int] = []
+def test_a_service_that_is_lost_is_replaced_up_to_a_limit_and_each_time_published_anew(tmp_path: Path) -> None:
+    trial = Trial(tmp_path, most_replacements=2)
+    published: list[int] = []
 
     async def assemble(supervisor: Supervisor) -> None:
-        replaced = asyncio.Event()
         await trial.start(supervisor, "steady", "exec sleep 300")
-        await supervisor.keep(shell("worker", "exec sleep 300"), replaced=replaced.set)
-        worker = supervisor.processes["worker"]
-        await worker.begun()
-        seen.append(worker.service_pid)
-        psutil.Process(worker.service_pid).kill()
-        await replaced.wait()
-        worker = supervisor.processes["worker"]
-        seen.append(worker.service_pid)
-        trial.seen.append(psutil.Process(worker.pid))
-        assert all(process.is_running() for process in trial.seen)
-        raise StackError("enough")
 
-    with pytest.raises(StackError, match="enough"):
+        def lose() -> None:
+            scheduler = supervisor.processes["scheduler"]
+            trial.seen.append(psutil.Process(scheduler.pid))
+            published.append(scheduler.service_pid)
+            psutil.Process(scheduler.service_pid).kill()
+
+        await supervisor.keep(shell("scheduler", "exec sleep 300"), replaced=lose)
+        await supervisor.processes["scheduler"].begun()
+        asyncio.get_running_loop().call_soon(lose)
+
+    with pytest.raises(StackError, match="'scheduler' was killed by signal 9"):
         trial.run(assemble)
-    assert len(set(seen)) == 2
-    assert "replaced" in trial.events
+    assert len(set(published)) == 3
+    assert trial.supervisor.replaced == {"scheduler": 2}
+    assert trial.events.count("replaced") == 2
     trial.assert_nothing_left()
 
 
-def test_a_service_that_dies_as_it_starts_is_not_replaced_for_ever(trial: Trial) -> None:
+@pytest.mark.parametrize(("script", "ready"), [("exit 1", True), ("kill -9 $$", False)])
+def test_a_service_that_gives_up_as_it_starts_or_dies_before_the_stack_is_ready_is_not_replaced(
+    trial: Trial, script: str, ready: bool
+) -> None:
     async def assemble(supervisor: Supervisor) -> None:
-        await supervisor.keep(shell("worker", "echo no such broker; exit 1"), replaced=lambda: None)
-        await asyncio.Event().wait()
+        await supervisor.keep(shell("worker", f"echo no such broker; sleep 0.2; {script}"), replaced=lambda: None)
+        if not ready:
+            await asyncio.Event().wait()
 
     with pytest.raises(StackError, match=r"(?s)'worker'.*no such broker"):
         trial.run(assemble)
     assert "replaced" not in trial.events
+    assert ("ready" in trial.events) == ready
 
 
 def test_a_starter_that_no_longer_listens_changes_nothing(trial: Trial) -> None:
