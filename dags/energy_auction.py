@@ -31,8 +31,8 @@ the run. Updates the asset `energy_auction` when every order was accepted or rej
   accepted nor rejected fails the run.
 - Each order that was not accepted causes one alert to SNS and Slack: order, reason, link to the log. It may be sent
   twice if the first delivery was not confirmed in time. Alerts that do not fit into the run's time (Slack accepts about
-  one message per second) are counted by the metric `UndeliveredAlerts`; clearing `summarize` sends them. Alerts never
-  change the result of a run.
+  one message per second) are sent by later runs, 100 a channel; clearing `summarize` sends the others. The metric
+  `UndeliveredAlerts` counts both. Alerts never change the result of a run.
 - A run that ends without a summary (lost workers, its time was up) is finished by the next run: orders that are not
   settled go to Lambda B once more, rejected and failed orders are alerted, the summary is written. The next run keeps
   its own result.

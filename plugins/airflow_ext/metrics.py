@@ -12,13 +12,14 @@ from airflow.sdk.configuration import conf
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_ext.defaults import by_person
-from airflow_ext.hooks.aws import publish_metrics
-from airflow_ext.ids import ALL_PIPELINES, XComKey
-from airflow_ext.notifications.channels import send_alert
+from airflow_ext.hooks.aws import publish_metrics, s3_client
+from airflow_ext.ids import ALL_PIPELINES, ENERGY_AUCTION, XComKey
+from airflow_ext.notifications.channels import open_channels, send_alert
 from airflow_ext.notifications.failure_callback import REFUSAL, push_quietly, record_alerted, safe_text
 from airflow_ext.outside import outside
 from include.alerts import RunRef, next_step, run_note
 from include.errors import RunRefusedError, describe
+from include.outbox import Outbox
 from include.text import printable_values
 
 if TYPE_CHECKING:
@@ -74,9 +75,23 @@ class RunReport:
     def alert(self, *alerts: Alert | None) -> None:
         """Send the run's alerts, if there are any, and record for the failure callback who took all of them."""
         topic = self._settings.alerts_topic_arn
-        taken = [set(send_alert(each, self._context, topic_arn=topic)) for each in alerts if each is not None]
+        keep = outbox(self._settings).put
+        taken = [
+            set(send_alert(each, self._context, topic_arn=topic, keep=keep)) for each in alerts if each is not None
+        ]
         if taken:
             record_alerted(self._context, set.intersection(*taken))
+
+    def send_waiting(self) -> None:
+        """Send alerts that a channel did not take from a run of any pipeline; never raises.
+
+        How many go on waiting is counted with those of the auction, whose alarm watches for all.
+        """
+        topic = self._settings.alerts_topic_arn
+        waiting = outbox(self._settings).send(lambda: open_channels(self._context, topic_arn=topic, attempts=1))
+        if waiting:
+            values = {"UndeliveredAlerts": float(waiting)}
+            _publish(values, environment=self._settings.environment, pipeline=ENERGY_AUCTION)
 
     def note(self, headline: str, *, section: Section | None = None, **facts: object) -> None:
         """Write the run's note (see :func:`include.alerts.run_note`); never raises.
@@ -115,6 +130,11 @@ class RunReport:
         count_run(self._context, counts, failed=failed, environment=self._settings.environment)
 
 
+def outbox(settings: Settings) -> Outbox:
+    """Where alerts wait that a channel did not take."""
+    return Outbox(s3_client, settings.order_results_bucket, clock=outside.now)
+
+
 def count_run(context: Context, counts: Mapping[str, float], *, failed: bool, environment: str) -> None:
     """Publish a run's metrics, its duration among them; failing to is only logged: alarms watch for missing numbers.
 
@@ -131,10 +151,14 @@ def count_run(context: Context, counts: Mapping[str, float], *, failed: bool, en
         values["ScheduledRuns"] = 1.0
     if dag_run.start_date is not None:
         values["RunSeconds"] = outside.now() - dag_run.start_date.timestamp()
+    _publish(values, environment=environment, pipeline=context["dag"].dag_id)
+    if failed:
+        _publish({"ReportedFailures": 1.0}, environment=environment)
+
+
+def _publish(values: Mapping[str, float], *, environment: str, pipeline: str = ALL_PIPELINES) -> None:
     try:
-        publish_metrics(values, environment=environment, pipeline=context["dag"].dag_id)
-        if failed:
-            publish_metrics({"ReportedFailures": 1.0}, environment=environment, pipeline=ALL_PIPELINES)
+        publish_metrics(values, environment=environment, pipeline=pipeline)
     except (BotoCoreError, ClientError) as error:
         log.warning("metrics were not published: %s", describe(error))
 

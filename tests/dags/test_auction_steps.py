@@ -351,6 +351,21 @@ def test_telling_changes_nothing(
     assert run.pushed(SUMMARY_TASK, XComKey.ALERTED)["channels"] == told
 
 
+def test_an_alert_that_slack_did_not_take_is_sent_by_a_later_summary_once(world: AuctionWorld, run: FakeRun) -> None:
+    world.wire.slack_is_down = True
+    world.give("rejected")
+    process_all(run, wait_for_results(run))
+    summarize(run)
+    assert (len(world.wire.sns), len(world.wire.slack)) == (1, 0)
+    assert world.metrics[-1] == (ENERGY_AUCTION, {"UndeliveredAlerts": 1.0}), "the alarm goes on"
+    world.wire.slack_is_down = False
+    for _ in range(2):
+        world.time.now += 60
+        summarize(run)
+    assert (len(world.wire.sns), len(world.wire.slack)) == (1, 1)
+    assert "order 0 was rejected" in world.wire.slack[0]["text"]
+
+
 def test_slack_that_is_not_configured_is_left_out(
     world: AuctionWorld, run: FakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

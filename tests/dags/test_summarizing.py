@@ -255,6 +255,8 @@ def test_alert_that_reached_nobody_is_left_to_the_safety_net(world: ArchiveWorld
     with pytest.raises(ClientsFailedError):
         summarize(run)
     assert run.pushed(SUMMARY_TASK, XComKey.ALERTED)["channels"] == []
+    waiting = {key.split("/")[2] for key in world.s3.present("alerts/undelivered/")}
+    assert waiting == {"slack", "sns"}, "and to later runs"
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ WITHOUT_CREDENTIALS = 9001
 class ArchiveWorld(PipelineWorld):
     """What surrounds the archive's tasks: client database, DEX API, S3."""
 
-    SETTINGS = {"archive_concurrency": 4}  # noqa: RUF012 - declared by the base class
+    SETTINGS = {"archive_concurrency": 4, "order_results_bucket": "archive"}  # noqa: RUF012 - declared by the base class
 
     database: Path
     dex: FakeDex = field(default_factory=FakeDex)

@@ -133,6 +133,7 @@ class CallDetailsWorld(PipelineWorld):
 
     SETTINGS = {  # noqa: RUF012 - declared by the base class
         "ingest_bucket": BUCKET,
+        "order_results_bucket": BUCKET,
         "ingest_ledger_table": TABLE,
         "call_details_dlq_url": QUEUE_URL,
         "max_records_per_batch": 2,

@@ -15,6 +15,7 @@ import pytest
 from airflow_ext.ids import ALL_PIPELINES
 from airflow_ext.outside import outside
 from tests.worlds.alerts import TOPIC, Wire
+from tests.worlds.s3 import FakeS3
 
 PLANTED = "pl4nted\"s3c\\ret-'é&+ß"
 """A secret with what is written differently in JSON, repr and URLs."""
@@ -93,7 +94,7 @@ class PipelineWorld:
                     **self.settings,
                 }
             )
-            with outside.replaced(aws={"cloudwatch": self.cloudwatch, **aws}, **parts):
+            with outside.replaced(aws={"cloudwatch": self.cloudwatch, "s3": FakeS3("order-results"), **aws}, **parts):
                 yield self
 
     def outside(self) -> tuple[dict[str, Any], dict[str, Any]]:

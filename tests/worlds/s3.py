@@ -171,6 +171,20 @@ class FakeS3:
             "DeleteMarkers": [each for each in found if "ETag" not in each],
         }
 
+    def delete_object(self, **request: Any) -> dict[str, Any]:
+        """Without a condition, deleting what is not there is no error."""
+        with self._lock:
+            self._enter("DeleteObject", request)
+            kept = self._latest(request["Key"])
+            if "IfMatch" in request:
+                if kept is None:
+                    raise s3_error("NoSuchKey", "DeleteObject")
+                if request["IfMatch"] != kept.etag:
+                    raise s3_error("PreconditionFailed", "DeleteObject")
+            if kept is not None:
+                self.delete(request["Key"])
+            return {}
+
     def _enter(self, operation: str, request: dict[str, Any]) -> None:
         self.calls[operation] += 1
         if operation in self.before:
@@ -291,17 +305,6 @@ class FakeIngestBucket(FakeS3):
             self.calls["copy"] += 1
             assert Config.multipart_threshold < self.head_object(**{"Bucket": bucket, **origin})["ContentLength"]
             self.copy_object(Bucket=bucket, Key=key, CopySource=origin, **ExtraArgs)
-
-    def delete_object(self, **request: Any) -> dict[str, Any]:
-        with self._lock:
-            self._enter("DeleteObject", request)
-            kept = self._latest(request["Key"])
-            if kept is None:
-                raise s3_error("NoSuchKey", "DeleteObject")
-            if request["IfMatch"] != kept.etag:
-                raise s3_error("PreconditionFailed", "DeleteObject")
-            self.delete(request["Key"])
-            return {}
 
     def get_paginator(self, operation: str) -> _Pages:
         return _Pages({"list_objects_v2": self._list_objects, "list_object_versions": self._list_versions}[operation])

@@ -42,13 +42,16 @@ Channel = Callable[["Alert"], None]
 """Sends one alert, or raises whatever the provider raises; several threads may use it at once."""
 
 
-def send_alert(alert: Alert, context: Context, *, topic_arn: str | None) -> list[str]:
+def send_alert(
+    alert: Alert, context: Context, *, topic_arn: str | None, keep: Callable[[str, Alert], object] | None = None
+) -> list[str]:
     """Send to the SNS topic and to Slack; never raises, so that it never hides the error that it reports.
 
     Args:
         alert: what to say.
         context: the task's, or that of the DAG's callback.
         topic_arn: the topic, or None where the settings that name it cannot be read.
+        keep: is given channel and alert where a channel did not take it.
 
     Returns:
         the channels that took the alert.
@@ -60,6 +63,8 @@ def send_alert(alert: Alert, context: Context, *, topic_arn: str | None) -> list
         except Exception as error:  # noqa: BLE001 - see the next line
             # Whatever a provider raises, the other channel and the pipeline's own error must get through.
             log.warning("alert was not delivered through %s: %s", channel, describe(error))
+            if keep is not None:
+                keep(channel, alert)
         else:
             delivered.append(channel)
     through = ", ".join(delivered) or "no channel"

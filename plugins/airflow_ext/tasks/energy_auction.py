@@ -5,19 +5,20 @@ from __future__ import annotations
 import functools
 import logging
 from datetime import timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_ext.hooks.aws import AwsSession, lambda_client, s3_client
 from airflow_ext.ids import ENERGY_AUCTION, XComKey
-from airflow_ext.metrics import RunReport, log_links, succeeded, task_states
+from airflow_ext.metrics import RunReport, log_links, outbox, succeeded, task_states
 from airflow_ext.notifications.channels import AT_ONCE, open_channels
 from airflow_ext.notifications.failure_callback import log_failure, record_alerted, record_failure, safe_text
 from airflow_ext.outside import outside
 from airflow_ext.settings import load_settings
 from include.alerts import KILLED, RunRef, Section
-from include.auction.alerts import ORDER_TASK, WAIT_TASK, deliver, no_orders, order_alerts
+from include.auction.alerts import ORDER_TASK, WAIT_TASK, DeliveryRecord, deliver, no_orders, order_alerts
 from include.auction.deadlines import LAST_ORDER, RunDeadlines
 from include.auction.functions import OrderFunction
 from include.auction.keys import auction_day
@@ -27,7 +28,7 @@ from include.clients.lambda_function import FunctionClient
 from include.errors import FunctionRefusedError, OrdersFailedError, PipelineError, RunRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from airflow.sdk import Context
 
@@ -39,6 +40,10 @@ log = logging.getLogger(__name__)
 
 XCOM_ORDERS = 1000
 """Up to this many orders of a kind the summary in XCom names each; the one in S3 always does."""
+
+
+MOST_KEPT = 100
+"""Alerts of a run and channel that later runs send: keeping each takes some milliseconds of the run's time."""
 
 
 def process_orders(context: Context, work: Work, function_name: str) -> None:
@@ -86,6 +91,7 @@ def summarize(context: Context) -> dict[str, Any]:
             return _summarize(context, settings)
         finally:
             _finish_earlier(context, settings)
+            RunReport(context, settings).send_waiting()
 
 
 def _summarize(context: Context, settings: Settings) -> dict[str, Any]:
@@ -198,7 +204,20 @@ def _send(context: Context, settings: Settings, alerts: Mapping[str, Alert], run
         sleep=outside.sleep,
         clock=outside.monotonic,
     )
-    return undelivered, {channel for name in alerts for channel in record.channels_of(name)}
+    took = {channel for name in alerts for channel in record.channels_of(name)}
+    if undelivered:
+        _keep(settings, alerts, channels, record)
+    return undelivered, took
+
+
+def _keep(settings: Settings, alerts: Mapping[str, Alert], channels: Iterable[str], record: DeliveryRecord) -> None:
+    """Leave alerts to later runs, as many as there is time for, and record them: a cleared summary sends the others."""
+    for channel in channels:
+        left = {name: alert for name, alert in alerts.items() if channel not in record.channels_of(name)}
+        kept = outbox(settings).put(channel, *islice(left.values(), MOST_KEPT))
+        for name in islice(left, len(kept)):
+            record.add(name, channel)
+    record.save()
 
 
 def _count(report: RunReport, summary: Summary | None, *, undelivered: int = 0) -> None:

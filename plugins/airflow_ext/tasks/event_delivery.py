@@ -128,6 +128,7 @@ def summarize(context: Context) -> dict[str, Any]:
         report = RunReport(context, clients.settings)
         failed_tasks = task_failures_alert(reasons, report.run) if reasons else None
         report.alert(*failure_alerts(counts, report.run).values(), failed_tasks)
+        report.send_waiting()
         report.count(metrics(found, total), failed=bool(reasons))
         report.note(
             f"{total.delivered:,} events delivered",

@@ -1,0 +1,171 @@
+"""Alerts that a channel did not take, kept in S3 until it does (spec: platform, Alerts).
+
+::
+
+    alerts/undelivered/<channel>/<digest>.json      in the bucket of the order results
+
+Bounded in number, age and time spent. Delivery is at least once: a task that is killed between sending and deleting
+leaves an alert that is sent again.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from include.alerts import Alert, Failure, Severity
+from include.backoff import Backoff
+from include.clients.aws import error_code
+from include.clients.s3 import CONDITION_FAILED, MISSING, create_json, s3_errors
+from include.errors import describe
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+log = logging.getLogger(__name__)
+
+PREFIX = "alerts/undelivered/"
+MOST_WAITING = 500
+"""More than these are not kept: a channel that is down for so long is known to be."""
+MOST_AT_ONCE = 20
+"""Sent by one run, as it has other things to do."""
+MAX_AGE_SECONDS = 3 * 86_400
+SECONDS = 10.0
+"""For which one run sends."""
+PAUSES = Backoff(first=60.0, longest=3600.0, jitter=0)
+"""From one attempt for an alert to the next."""
+
+Send = Callable[[Alert], None]
+"""Sends an alert through one channel, or raises whatever it likes."""
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    key: str
+    document: dict[str, Any]
+
+    @property
+    def alert(self) -> Alert:
+        saved = dict(self.document["alert"])
+        failures = [Failure(**failure) for failure in saved.pop("failures")]
+        return Alert(**saved | {"severity": Severity(saved["severity"]), "failures": failures})
+
+
+class Outbox:
+    """The alerts that wait; none of its methods raises, as an alert must not hide what it is about.
+
+    Args:
+        s3: makes a client.
+        bucket: that of the order results.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, s3: Callable[[], S3Client], bucket: str, *, clock: Callable[[], float] = time.time) -> None:
+        self._open_s3 = s3
+        self._bucket = bucket
+        self._clock = clock
+
+    def put(self, channel: str, *alerts: Alert) -> list[Alert]:
+        """Keep alerts for a channel; one that is kept already stays as it is.
+
+        Returns:
+            those that are kept.
+        """
+        kept: list[Alert] = []
+        try:
+            room = MOST_WAITING - len(self._keys())
+            for alert in alerts[: max(room, 0)]:
+                document = {"alert": asdict(alert), "attempts": 1, "put_at": self._clock(), "due_at": self._due_at(1)}
+                digest = hashlib.sha256(json.dumps(document["alert"], sort_keys=True).encode()).hexdigest()
+                create_json(self._s3, self._bucket, f"{PREFIX}{channel}/{digest[:32]}.json", document)
+                kept.append(alert)
+        except Exception as error:  # noqa: BLE001 - see the class
+            log.warning("alerts that %s did not take were not kept: %s", channel, describe(error))
+        if len(kept) < len(alerts):
+            log.warning("%d alerts that %s did not take are lost", len(alerts) - len(kept), channel)
+        return kept
+
+    def send(self, channels: Callable[[], Mapping[str, Send]]) -> int:
+        """Send what is due; a channel that refuses one is left alone until the next call.
+
+        Args:
+            channels: opens them, by name; called only if something waits.
+
+        Returns:
+            how many alerts wait afterwards.
+        """
+        waiting = 0
+        try:
+            keys = self._keys()
+            waiting = len(keys)
+            opened = channels() if keys else {}
+            end, refused, sent = self._clock() + SECONDS, set[str](), 0
+            for key in keys:
+                channel = key.removeprefix(PREFIX).partition("/")[0]
+                if channel in refused or channel not in opened:
+                    continue
+                if sent >= MOST_AT_ONCE or self._clock() >= end:
+                    break
+                if (found := self._claim(key)) is None:
+                    continue
+                try:
+                    opened[channel](found.alert)
+                except Exception as error:  # noqa: BLE001 - see the class
+                    log.warning("alerts wait for %s: %s", channel, describe(error))
+                    refused.add(channel)
+                    continue
+                self._s3.delete_object(Bucket=self._bucket, Key=key)
+                log.info("alert about run %s delivered late through %s", found.alert.run_id, channel)
+                sent, waiting = sent + 1, waiting - 1
+        except Exception as error:  # noqa: BLE001 - see the class
+            log.warning("alerts that wait were not sent: %s", describe(error))
+        return waiting
+
+    @functools.cached_property
+    def _s3(self) -> S3Client:
+        return self._open_s3()
+
+    def _claim(self, key: str) -> _Waiting | None:
+        """The alert, if it is due and no other run sends it; its next attempt is set beforehand."""
+        with s3_errors(f"read s3://{self._bucket}/{key}"):
+            try:
+                found = self._s3.get_object(Bucket=self._bucket, Key=key)
+            except ClientError as error:
+                if error_code(error) in MISSING:
+                    return None
+                raise
+            document = json.loads(found["Body"].read())
+        now = self._clock()
+        if now >= document["put_at"] + MAX_AGE_SECONDS:
+            log.warning("alert %s was not delivered in three days and is given up", key)
+            self._s3.delete_object(Bucket=self._bucket, Key=key)
+            return None
+        if now < document["due_at"]:
+            return None
+        document |= {"attempts": document["attempts"] + 1, "due_at": self._due_at(document["attempts"] + 1)}
+        try:
+            body = json.dumps(document).encode()
+            self._s3.put_object(Bucket=self._bucket, Key=key, Body=body, IfMatch=found["ETag"])
+        except ClientError as error:
+            if error_code(error) in CONDITION_FAILED | MISSING:
+                return None
+            raise
+        return _Waiting(key, document)
+
+    def _due_at(self, attempts: int) -> float:
+        return self._clock() + PAUSES.seconds(attempts)
+
+    def _keys(self) -> list[str]:
+        # One page holds more than may wait.
+        with s3_errors(f"list s3://{self._bucket}/{PREFIX}"):
+            return [
+                item["Key"] for item in self._s3.list_objects_v2(Bucket=self._bucket, Prefix=PREFIX).get("Contents", [])
+            ]

@@ -1,0 +1,139 @@
+"""Alerts that a channel did not take are sent later, once, and in bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+from botocore.exceptions import ClientError
+
+from include.alerts import Alert, Failure, Severity
+from include.outbox import MAX_AGE_SECONDS, MOST_AT_ONCE, MOST_WAITING, PREFIX, Outbox
+from tests.worlds.call_details import FakeTime
+from tests.worlds.s3 import FakeS3, s3_error, unreachable
+
+ALERT = Alert(
+    Severity.ERROR,
+    "dex_trigger_archive",
+    "run 1",
+    "2 of 120 clients failed",
+    ["manifest: s3://archive/m.json"],
+    [Failure("client 1042 (Łódź)", "503", "archive_client", 3, "http://airflow.test/log")],
+    "docs/RUNBOOK.md#dex-trigger-archive-failed-run",
+)
+
+
+class Post:
+    """The outbox with a clock, and a channel that can be down."""
+
+    def __init__(self) -> None:
+        self.s3, self.time = FakeS3("results"), FakeTime()
+        self.box = Outbox(lambda: cast("object", self.s3), "results", clock=self.time)  # type: ignore[arg-type,return-value]
+        self.sent: list[Alert] = []
+        self.down = False
+
+    def deliver(self, alert: Alert) -> None:
+        if self.down:
+            raise ConnectionError("no way")
+        self.sent.append(alert)
+
+    def send(self) -> int:
+        return self.box.send(lambda: {"slack": self.deliver})
+
+
+@pytest.fixture
+def post() -> Post:
+    return Post()
+
+
+def numbered(number: int) -> Alert:
+    return Alert(Severity.WARNING, "energy_auction", f"run {number}", "order was rejected")
+
+
+def test_an_alert_arrives_as_it_was_once_its_minute_has_passed(post: Post) -> None:
+    assert post.box.put("slack", ALERT) == [ALERT]
+    assert post.send() == 1
+    assert post.sent == []
+    post.time.now += 60
+    assert post.send() == 0
+    assert [(sent.subject, sent.text) for sent in post.sent] == [(ALERT.subject, ALERT.text)]
+    post.time.now += 3600
+    assert post.send() == 0
+    assert len(post.sent) == 1
+
+
+def test_the_same_alert_waits_once_for_each_channel(post: Post) -> None:
+    for channel in ("slack", "sns", "slack"):
+        post.box.put(channel, ALERT)
+    assert len(post.s3.present(PREFIX)) == 2
+    post.time.now += 60
+    assert post.send() == 1, "nobody opened SNS"
+    assert len(post.sent) == 1
+
+
+def test_a_channel_that_is_still_down_is_asked_once_a_run_and_less_and_less_often(post: Post) -> None:
+    post.box.put("slack", numbered(1), numbered(2))
+    post.down, asked = True, []
+
+    def refuse(alert: Alert) -> None:
+        asked.append(alert.run_id)
+        post.deliver(alert)
+
+    for seconds in (60, 60, 60, 240):
+        post.time.now += seconds
+        assert post.box.send(lambda: {"slack": refuse}) == 2
+    assert len(asked) == 4
+    post.down = False
+    post.time.now += 3600
+    assert post.send() == 0
+    assert {alert.run_id for alert in post.sent} == {"run 1", "run 2"}
+
+
+def test_of_two_runs_at_once_one_sends(post: Post) -> None:
+    post.box.put("slack", ALERT)
+    post.time.now += 60
+    other = Outbox(lambda: cast("object", post.s3), "results", clock=post.time)  # type: ignore[arg-type,return-value]
+
+    def before(request: dict[str, object]) -> None:
+        if "IfMatch" in request:
+            del post.s3.before["PutObject"]
+            other.send(lambda: {"slack": post.deliver})
+
+    post.s3.before["PutObject"] = before
+    post.send()
+    assert len(post.sent) == 1
+
+
+def test_a_run_sends_a_few_and_the_next_ones_the_rest(post: Post) -> None:
+    post.box.put("slack", *map(numbered, range(MOST_AT_ONCE + 5)))
+    post.time.now += 60
+    assert post.send() == 5
+    assert post.send() == 0
+    assert len(post.sent) == MOST_AT_ONCE + 5
+
+
+def test_what_is_too_much_or_too_old_is_given_up_in_the_log(post: Post, caplog: pytest.LogCaptureFixture) -> None:
+    assert len(post.box.put("slack", *map(numbered, range(MOST_WAITING + 2)))) == MOST_WAITING
+    assert "2 alerts that slack did not take are lost" in caplog.text
+    post.time.now += MAX_AGE_SECONDS
+    post.send()
+    assert post.s3.present(PREFIX) == []
+    assert post.sent == []
+    assert "given up" in caplog.text
+
+
+@pytest.mark.parametrize("trouble", [unreachable, lambda: s3_error("AccessDenied")])
+@pytest.mark.parametrize("operation", ["ListObjectsV2", "GetObject", "PutObject", "DeleteObject"])
+def test_an_s3_that_fails_never_fails_the_run(
+    post: Post, operation: str, trouble: Callable[[], ClientError], caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(request: dict[str, object]) -> None:
+        raise trouble()
+
+    post.box.put("slack", ALERT)
+    post.time.now += 60
+    post.s3.before[operation] = fail
+    post.box.put("slack", numbered(1))
+    post.send()
+    assert "alerts that" in caplog.text
