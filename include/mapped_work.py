@@ -181,10 +181,6 @@ class MappedWork[T: Outcome]:
             why_no_outcome: what is known, by slice index, of a task that left some of its items without one.
             failure: makes the outcome of an item that has none, from item and reason.
             lasting: whether an outcome stays true whatever becomes of its task.
-
-        Raises:
-            StorageUnavailableError: a retry may work.
-            StorageRefusedError: S3 refused.
         """
         good = frozenset(succeeded)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from include.archive.keys import manifest_key, plan_key
 from include.archive.ledger import Ledger
@@ -52,7 +52,6 @@ def save_plan(s3: S3Client, bucket: str, plan: Plan) -> str:
     """Write a run's plan; returns its ``s3://`` URI.
 
     Raises:
-        StorageUnavailableError: a retry may work.
         StorageRefusedError: the bucket does not exist or access is denied.
     """
     key = plan_key(plan.day, plan.run_id)
@@ -79,7 +78,6 @@ class ArchiveRun:
             s3: a boto3 client.
 
         Raises:
-            StorageUnavailableError: a retry may work.
             StorageRefusedError: the plan is gone, or S3 refused.
         """
         bucket, key = split_place(uri)
@@ -155,10 +153,6 @@ class ArchiveRun:
 
         Returns:
             the key of the day's manifest, and the run's manifest.
-
-        Raises:
-            StorageUnavailableError: a retry may work.
-            StorageRefusedError: S3 refused.
         """
         plan = self.plan
         outcomes = self._work(clear_number).account(
@@ -180,19 +174,12 @@ class ArchiveRun:
         return MappedWork(ClientOutcome, self._s3, self._bucket, self._key, self.plan.slices, clear_number)
 
 
-class TriggerSource(Protocol):
-    """Answers for a client and a day; :class:`include.clients.dex.DexApi` does."""
-
-    async def trigger_response(self, client_id: int, day: date) -> bytes:
-        """The response body."""
-
-
 @dataclass(frozen=True)
 class Archiver:
     """Archives clients of one day, several at once, each with an outcome of its own.
 
     Args:
-        source: open for the whole call.
+        source: an open client of the DEX API.
         ledger: keeps outcomes for a retry and for the manifest.
         force: an empty response may replace a non-empty archive.
         concurrency: how many clients are worked on at once.
@@ -200,7 +187,7 @@ class Archiver:
         save_every: seconds.
     """
 
-    source: TriggerSource
+    source: DexApi
     store: ArchiveStore
     ledger: OutcomeFile[ClientOutcome]
     day: date
@@ -216,8 +203,7 @@ class Archiver:
             an outcome per client, in the clients' order.
 
         Raises:
-            StorageUnavailableError: the ledger cannot be read or written; a retry may work.
-            StorageRefusedError: the same, and it will not.
+            StorageUnavailableError: the ledger cannot be read or written.
         """
         with ThreadPoolExecutor(_THREADS) as threads:
             loop = asyncio.get_running_loop()

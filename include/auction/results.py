@@ -54,7 +54,6 @@ class ResultsPoller:
         """The orders, if they are saved: by an earlier attempt of this task, or by a poller that was cut off.
 
         Raises:
-            StorageUnavailableError: a retry may work.
             StorageRefusedError: S3 refused; or the run had orders and they are gone: new ones would have their ids.
         """
         orders = Orders.find(self.s3, self.uri)

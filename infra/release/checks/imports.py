@@ -20,9 +20,7 @@ def dags(project: Project) -> Iterator[Finding]:
     for stem, file in project.airflow.dags.items():
         where = f"dags/{stem}.py"
         for error in file["errors"]:
-            yield bad(
-                check, where, f"cannot be loaded: {_last_line(error)}", "mend the file; Airflow would not show it"
-            )
+            yield bad(check, where, f"cannot be loaded: {_last_line(error)}", "fix the file; Airflow would not show it")
         if not file["errors"] and list(file["dags"]) != [stem]:
             found = ", ".join(file["dags"]) or "no DAG"
             yield bad(check, where, f"defines {found}", f"define one DAG, with dag_id {stem}, or rename the file")
@@ -36,7 +34,7 @@ def modules(project: Project) -> Iterator[Finding]:
     """Every module of plugins and domain imports, also those that no DAG imports while it is parsed."""
     check = "imports/modules"
     for name, error in project.airflow.modules.items():
-        yield bad(check, name, f"cannot be imported: {error}", "mend the import, or add the package to requirements")
+        yield bad(check, name, f"cannot be imported: {error}", "fix the import, or add the package to requirements")
     if not project.airflow.modules:
         count = sum(path.endswith(".py") and not path.startswith("dags/") for path in project.sources)
         yield good(check, "plugins/, include/", f"all {count} modules import")

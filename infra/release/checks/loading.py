@@ -22,7 +22,7 @@ def scan(project: Project) -> Iterator[Finding]:
     """The plugin scan registers every plugin once, and runs nothing under a name that is not its own."""
     check, found = "plugins/scan", project.airflow.plugins
     for name, error in found["errors"].items():
-        yield bad(check, f"plugins/{name}", f"is not registered: {_first_line(error)}", "mend the plugin")
+        yield bad(check, f"plugins/{name}", f"is not registered: {_first_line(error)}", "fix the plugin")
     for name, path in found["strays"].items():
         yield bad(
             check,

@@ -27,6 +27,7 @@ from tests.worlds.s3 import FakeS3, s3_error
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from include.clients.dex import DexApi
     from include.clients.signed import SignedClient
 
 DAY = date(2026, 3, 8)
@@ -67,7 +68,7 @@ class Source:
 def archiver(s3: FakeS3, source: Source, *, concurrency: int = 4, clear_number: int = 0, **options: float) -> Archiver:
     client = cast("S3Client", s3)
     return Archiver(
-        source=source,
+        source=cast("DexApi", source),
         store=ArchiveStore(cast("SignedClient", s3), s3.bucket),
         ledger=OutcomeFile(ClientOutcome, client, s3.bucket, LEDGER, clear_number=clear_number),
         day=DAY,
