@@ -6,12 +6,15 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.archive_bare import CONNECTIONS, Bare, archive_bare
 from benchmarks.bench import ARCHIVE_TASK, Bench, Run
+from benchmarks.cpu import TASKS
 from benchmarks.one_at_a_time import Loop, archive_one_at_a_time
 from benchmarks.results import Comparison, Part, median_and_range
 from benchmarks.timeline import where_the_time_goes
 
-_AIMS = {1_000: 5.0, 10_000: 20.0}
+_AIMS = {1_000: 5.0, 10_000: 50.0}
+_BARE_FROM, _BARE_CPU, _BARE_WALL = 10_000, 3.0, 2.5
 
 
 def measure_throughput(
@@ -20,10 +23,13 @@ def measure_throughput(
     """Seconds for each of ``sizes`` clients; the loop is run with ``loop_clients`` and taken to be linear."""
     bench.set_latency(latency_ms)
     loop = archive_one_at_a_time(bench, bench.set_clients(loop_clients), bench.fresh_day())
-    rows, notes, raw_runs = [], [], {}
+    rows, notes, raw_runs, raw_bare = [], [], {}, {}
     for size in sizes:
-        bench.set_clients(size)
-        runs = [bench.archive(size, bench.fresh_day()) for _ in range(repeat)]
+        clients = bench.set_clients(size)
+        runs, bare = [], []
+        for _ in range(repeat):
+            bare.append(archive_bare(bench, clients, bench.fresh_day()))
+            runs.append(bench.archive(size, bench.fresh_day()))
         walls = [run.wall for run in runs]
         baseline = loop.wall * size / loop.clients
         ratio, aim = baseline / statistics.median(walls), _AIMS.get(size)
@@ -37,10 +43,12 @@ def measure_throughput(
                 ratio >= aim if aim else None,
             )
         )
+        rows += _beside_bare(size, runs, bare)
         median = sorted(runs, key=lambda run: run.wall)[len(runs) // 2]
         steps = ("list_clients", ARCHIVE_TASK, "summarize")
         notes.append(where_the_time_goes(f"{size:,} clients, the median run", median, steps, calls="DEX calls"))
         raw_runs[str(size)] = [_raw(run) for run in runs]
+        raw_bare[str(size)] = [{**vars(one), "cpu": one.cpu.to_document()} for one in bare]
     return Part(
         "archive_throughput",
         "From the trigger to the end of the Airflow run (settings as shipped, warm stack, a day with no archive yet), "
@@ -48,11 +56,34 @@ def measure_throughput(
         "the original Lambda (one token, then one client after another: GET, then put_object) on the same stack, "
         f"measured with {loop.clients:,} clients: {loop.wall:.0f} s, {1000 * loop.wall / loop.clients:.0f} ms each. "
         "Other sizes of the loop are extrapolated linearly. The loop mostly waits for the API, while the run is "
-        "limited by the machine's CPU: on a busy or slow machine the ratio falls.",
+        "limited by the machine's CPU: on a busy or slow machine the ratio falls. And beside a bare client "
+        f"(benchmarks/archive_bare.py: aiohttp, a GET and a signed conditional PUT each, {CONNECTIONS} connections), "
+        "in turns on the same stack: the limit of this machine.",
         rows,
-        {"loop": _raw_loop(loop), "runs": raw_runs},
+        {"loop": _raw_loop(loop), "runs": raw_runs, "bare": raw_bare},
         notes,
     )
+
+
+def _beside_bare(size: int, runs: Sequence[Run], bare: Sequence[Bare]) -> list[Comparison]:
+    kinds = (
+        ("CPU of the tasks", [run.cpu.by_service[TASKS] for run in runs], [one.own_cpu for one in bare], _BARE_CPU),
+        ("whole run", [run.wall for run in runs], [one.wall for one in bare], _BARE_WALL),
+    )
+    rows = []
+    for what, ours, theirs, most in kinds:
+        ratio, aim = statistics.median(ours) / statistics.median(theirs), most if size >= _BARE_FROM else None
+        rows.append(
+            Comparison(
+                f"{size:,} clients: {what}, beside the bare client",
+                median_and_range(ours, "s"),
+                median_and_range(theirs, "s"),
+                f"{ratio:.2f} times",
+                f"at most {aim:g} times" if aim else "",
+                ratio <= aim if aim else None,
+            )
+        )
+    return rows
 
 
 def _raw(run: Run) -> dict[str, Any]:

@@ -156,6 +156,8 @@ def _common_options(places: Places, stack_secrets: StackSecrets) -> dict[str, st
         # A worker that loads its plugins as it starts imports for all its tasks: see
         # plugins/pipelines_plugin.py.
         "CORE__LAZY_LOAD_PLUGINS": "False",
+        # Reads of Variables and connections share what their clients are made of.
+        "AWS__SESSION_FACTORY": "airflow_ext.hooks.aws.SharedSessionFactory",
         # Airflow's supervisor holds a task's slot for up to this long after the task has ended (default: 5 s).
         "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         # A task whose worker or scheduler is lost is tried again within the auction's five minutes (defaults: 300 s).

@@ -32,7 +32,14 @@ def start() -> dict[str, Any]:
         "plugins": [plugin["name"] for plugin in found if "$PLUGINS_FOLDER" in str(plugin["source"])],
         "plugin_errors": plugins_manager.get_import_errors(),
         "run_by_the_scan": run_by_the_scan(),
+        "session_factory": session_factory(),
     }
+
+
+def session_factory() -> str:
+    """The class that the provider's hooks and secrets backend take their sessions from."""
+    found = importlib.import_module("airflow.providers.amazon.aws.hooks.base_aws").SessionFactory
+    return f"{found.__module__}.{found.__qualname__}"
 
 
 def run_by_the_scan() -> dict[str, str]:

@@ -49,6 +49,7 @@ class Unpacked:
                 "AIRFLOW__CORE__PLUGINS_FOLDER": str(self.plugins),
                 "AIRFLOW__CORE__LAZY_LOAD_PLUGINS": str(lazy),
                 "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+                "AIRFLOW__AWS__SESSION_FACTORY": "airflow_ext.hooks.aws.SharedSessionFactory",
                 # Airflow would look its own name up in the network.
                 "AIRFLOW__CORE__HOSTNAME_CALLABLE": "socket.gethostname",
             },
@@ -152,6 +153,10 @@ def test_plugin_is_loaded_as_a_component_starts_unless_told_otherwise(
 ) -> None:
     # Importing Airflow starts the scan in any process whose option says so.
     assert {seen["plugin_loaded_at_once"] for seen in (dag_processor, triggerer)} == {not lazy}
+
+
+def test_secrets_and_hooks_take_their_sessions_from_the_plugins(component: dict[str, Any]) -> None:
+    assert component["session_factory"].startswith("airflow_ext.hooks.aws.")
 
 
 def test_plugin_scan_runs_no_module_under_another_name(component: dict[str, Any]) -> None:

@@ -26,8 +26,8 @@ OPTIONS: dict[str, Any] = AIRFLOW["Properties"]["AirflowConfigurationOptions"]
 NOT_ON_MWAA = {"endpoint_url", "region_name"}
 """What the local stack adds to the secrets backend: where the emulator is."""
 
-NOT_ALIKE = {"pipelines.retry_base_seconds"}
-"""Options that the local stack sets otherwise on purpose: there, a retry can be watched."""
+NOT_ALIKE = {"dag_processor.min_file_process_interval", "pipelines.retry_base_seconds"}
+"""Options that the local stack sets otherwise on purpose: there, a retry can be watched, and a DAG edited."""
 
 
 def value_of(option: str) -> str:

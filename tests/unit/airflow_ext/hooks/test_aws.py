@@ -2,13 +2,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import boto3
 import certifi
 import pytest
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
 
-from airflow_ext.hooks.aws import AwsSession, lambda_client, preload, s3_client, signed_client, sns_client
+from airflow_ext.hooks.aws import (
+    SESSION_SECONDS,
+    AwsSession,
+    SharedSessionFactory,
+    lambda_client,
+    preload,
+    s3_client,
+    signed_client,
+    sns_client,
+)
+from airflow_ext.outside import outside
 from include.clients.lambda_function import READ_TIMEOUT_SECONDS
 from tests.worlds.alerts import ENVIRONMENT
 
@@ -67,6 +79,44 @@ def test_signed_client_trusts_the_bundle_that_boto3_would(monkeypatch: pytest.Mo
     extra["verify"] = certifi.where()
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps({"conn_type": "aws", "extra": extra}))
     asyncio.run(opened())
+
+
+def made(extra: dict[str, str] | None) -> boto3.Session:
+    """The session that the provider's hook or secrets backend gets for a connection with this ``extra``."""
+    wrapper = extra and AwsConnectionWrapper.from_connection_metadata(conn_id="c", extra=extra)
+    session: boto3.Session = SharedSessionFactory(conn=wrapper or None, region_name=None).create_session()
+    return session
+
+
+def test_sessions_of_equal_connections_are_shared_and_others_have_their_own_credentials() -> None:
+    keys = {"aws_access_key_id": "AKIA1", "aws_secret_access_key": "one", "region_name": "eu-west-1"}
+    first, again = made(keys), made(dict(keys))
+    other = made({**keys, "aws_access_key_id": "AKIA2"})
+    assert first is again
+    for session, key in ((first, "AKIA1"), (other, "AKIA2")):
+        credentials = session.get_credentials()
+        assert credentials is not None
+        assert (credentials.access_key, session.region_name) == (key, "eu-west-1")
+    assert made({"region_name": "us-west-2"}).region_name == "us-west-2"
+
+
+def test_session_without_a_connection_takes_what_boto3_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "ap-south-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA3")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "three")
+    credentials = made(None).get_credentials()
+    assert credentials is not None
+    assert (credentials.access_key, made(None).region_name) == ("AKIA3", "ap-south-1")
+
+
+def test_sessions_are_neither_kept_for_long_nor_shared_between_threads() -> None:
+    extra = {"region_name": "eu-west-3"}
+    with outside.replaced(monotonic=lambda: 1000.0):
+        first = made(extra)
+        with ThreadPoolExecutor(1) as thread:
+            assert thread.submit(made, extra).result() is not first
+    with outside.replaced(monotonic=lambda: 1000.0 + SESSION_SECONDS):
+        assert made(extra) is not first
 
 
 def test_services_of_the_tasks_are_loaded_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
