@@ -15,7 +15,7 @@ export SAM_CLI_TELEMETRY := 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo up down status test test-celery lint lint-python lint-types lint-templates lint-schemas coverage bench docs prove lock clean bundle preflight deploy
+.PHONY: help setup setup-dev demo up down status test test-celery lint lint-python lint-types lint-templates lint-schemas coverage bench docs screenshot prove lock clean bundle preflight deploy
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,6 +113,9 @@ bench: setup-dev ## run the benchmarks and print their tables
 docs: setup-dev ## write docs/DAGS.md and docs/openapi again from the code
 	$(PY) docs/generate.py
 	$(PY) docs/generate_openapi.py
+
+screenshot: setup-dev ## write docs/ui.png, the picture in README.md, from the local stack that runs (make up)
+	@$(PY) docs/screenshot.py
 
 prove: setup-dev ## run every command of the documents on the local stack
 	@$(PY) docs/prove.py

@@ -40,7 +40,7 @@ def runs(environment: Environment, dag_id: str | None, *, limit: int = 10) -> Re
             "state": run["state"],
             "started": run["start_date"],
             "seconds": _seconds(run),
-            "note": run.get("note"),
+            "note": (run.get("note") or "").partition("\n")[0].strip("*"),
         }
         for run in found
     ]

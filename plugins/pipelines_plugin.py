@@ -101,6 +101,8 @@ class PipelinesPlugin(AirflowPlugin):
         A task is a fork of its worker and inherits what that has in memory. It takes effect where the option
         ``core.lazy_load_plugins`` is False, so that a worker loads its plugins as it starts.
         """
+        # Not in reach of the option logging.namespace_levels, which knows structlog's loggers only.
+        logging.getLogger("botocore.credentials").setLevel(logging.WARNING)
         importlib.import_module("airflow_ext.tasks.dex_trigger_archive")
         importlib.import_module("airflow_ext.tasks.energy_auction")
         importlib.import_module("airflow_ext.tasks.call_details_ingest")

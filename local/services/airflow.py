@@ -24,10 +24,7 @@ from local.processes.supervisor import Command, StackError
 
 _COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 _POLL_SECONDS = 0.25
-QUIET = (
-    "airflow.providers.amazon.aws.utils.connection_wrapper=WARNING airflow.task.hooks=WARNING "
-    "botocore.credentials=WARNING"
-)
+QUIET = "airflow.providers.amazon.aws.utils.connection_wrapper=WARNING airflow.task.hooks=WARNING"
 """Levels of other people's loggers."""
 
 

@@ -9,5 +9,5 @@ from tests.worlds.browser import OpenPage
 
 def test_the_home_page_lists_every_pipeline(open_page: OpenPage) -> None:
     page = open_page("/dags")
-    for dag_id in ("dex_trigger_archive", "energy_auction", "call_details_watch", "event_delivery"):
-        expect(page.get_by_role("link", name=dag_id).first).to_be_visible()
+    for name in ("DEX trigger archive", "Energy auction", "Call details: watch for files", "Event delivery"):
+        expect(page.get_by_role("link", name=name).first).to_be_visible()
