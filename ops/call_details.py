@@ -6,8 +6,9 @@ from typing import Any
 
 from include.call_details.keys import INCOMING, run_id
 from include.call_details.ledger import Claims, read_chunks
+from include.call_details.models import Plan
 from include.clients.dynamodb import ItemTable
-from include.clients.s3 import get_json, split_place
+from include.clients.s3 import get_json
 from include.errors import ClaimLostError
 from ops.environment import Environment, aws_errors
 from ops.report import Report, age
@@ -54,9 +55,9 @@ def _under_way(s3: Any, table: ItemTable, file: Any) -> dict[str, Any]:
         return {**row, "run": "by another run, or done by now"}
     if claim.plan is None:
         return row
-    plan = get_json(s3, *split_place(claim.plan))
+    plan = Plan.from_document(get_json(s3, file.bucket, claim.plan))
     settled = sum(chunk.settled_batches for chunk in read_chunks(table, claim))
-    total = sum(chunk["batches"] for chunk in plan["chunks"])
+    total = sum(chunk.batches for chunk in plan.chunks)
     return {**row, "state": "under way", "progress": f"{settled:,} of {total:,}", "settled": settled, "batches": total}
 
 

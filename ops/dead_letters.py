@@ -6,9 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from include.call_details.dead_letters import from_message
+from include.call_details.dead_letters import described, peek
 from include.clients.s3 import get_json
-from include.errors import InvalidInputError
 from ops import runs
 from ops.environment import Environment, aws_errors
 from ops.report import Report
@@ -16,9 +15,6 @@ from ops.report import Report
 REPLAY = "call_details_replay"
 
 _MOST = 100
-_LOOKS = 3
-"""Receiving is asked so often without anything new before the queue counts as seen: SQS answers from some of its
-servers at a time."""
 
 
 def listed(environment: Environment) -> Report:
@@ -27,8 +23,8 @@ def listed(environment: Environment) -> Report:
     batches = environment.output("CallDetailsDeadLettersUrl")
     events = environment.output("EventDeadLettersUrl")
     with aws_errors("SQS"):
-        rows = [_batch(message) for message in _peek(sqs, batches)] + [
-            _event(message) for message in _peek(sqs, events)
+        rows = [described(message) for message in peek(sqs, batches, _MOST)] + [
+            _event(message) for message in peek(sqs, events, _MOST)
         ]
         waiting = {url: _waiting(sqs, url) for url in (batches, events)}
     columns = {"kind": "kind", "what": "what", "records": "records", "attempts": "attempts", "status": "status"}
@@ -90,40 +86,11 @@ def replayed(
     )
 
 
-def _peek(sqs: Any, url: str) -> list[str]:
-    """Texts of the messages, each once."""
-    found: dict[str, str] = {}
-    looks = 0
-    while looks < _LOOKS and len(found) < _MOST:
-        before = len(found)
-        messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=1).get("Messages", [])
-        found.update({message["MessageId"]: message["Body"] for message in messages})
-        looks += len(found) == before
-    return list(found.values())[:_MOST]
-
-
 def _waiting(sqs: Any, url: str) -> int:
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     with aws_errors("SQS"):
         found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
     return sum(int(found[name]) for name in names)
-
-
-def _batch(text: str) -> dict[str, Any]:
-    try:
-        letter, pointer = from_message(text)
-    except InvalidInputError as error:
-        return {"kind": "batch", "what": "a message that is none of ours", "error": str(error)}
-    return {
-        "kind": "batch",
-        "what": pointer.key,
-        "file": letter.file.key,
-        "records": f"{letter.first_record:,}-{letter.last_record:,}",
-        "attempts": letter.attempts,
-        "status": letter.last_status,
-        "first": letter.first_failed_at,
-        "error": letter.error,
-    }
 
 
 def _event(text: str) -> dict[str, Any]:

@@ -60,7 +60,12 @@ def alerts_key(orders: str) -> str:
 
 def summary_key(day: date, run_id: str) -> str:
     """Key of a run's summary (spec: auction, Summary)."""
-    return f"summaries/{_path(day)}/{run_id}.json"
+    return f"{summaries_prefix(day)}{run_id}.json"
+
+
+def summaries_prefix(day: date) -> str:
+    """What the keys of a day's summaries begin with."""
+    return f"summaries/{_path(day)}/"
 
 
 def _path(day: date) -> str:

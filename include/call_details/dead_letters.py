@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 VISIBILITY_SECONDS = 120
 """How long a received message stays hidden from others; extended three times as often."""
 
+_LOOKS = 3
+"""Receiving is asked so often without anything new before the queue counts as seen: SQS answers from some of its
+servers at a time."""
+
 _WAIT_SECONDS = 2
 _SQS_BATCH = 10
 
@@ -167,6 +171,37 @@ def from_message(text: str) -> tuple[DeadLetter, BodyPointer]:
         # Not chained: the decoder's error holds the whole message.
         raise InvalidInputError(f"the message is no dead letter ({type(error).__name__})") from None
     return dead_letter, pointer
+
+
+def peek(sqs: Any, url: str, most: int) -> list[str]:
+    """Texts of up to ``most`` messages of a queue, each once. They stay in it, hidden from others for a second."""
+    found: dict[str, str] = {}
+    looks = 0
+    while looks < _LOOKS and len(found) < most:
+        before = len(found)
+        messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=1).get("Messages", [])
+        found.update({message["MessageId"]: message["Body"] for message in messages})
+        looks += len(found) == before
+    return list(found.values())[:most]
+
+
+def described(text: str) -> dict[str, Any]:
+    """A message of the queue for people, without any record."""
+    try:
+        letter, pointer = from_message(text)
+    except InvalidInputError as error:
+        return {"kind": "batch", "what": "a message that is none of ours", "error": str(error)}
+    return {
+        "kind": "batch",
+        "what": pointer.key,
+        "version_id": pointer.version_id,
+        "file": letter.file.key,
+        "records": f"{letter.first_record:,}-{letter.last_record:,}",
+        "attempts": letter.attempts,
+        "status": letter.last_status,
+        "first": letter.first_failed_at,
+        "error": letter.error,
+    }
 
 
 class DeadLetterQueue:

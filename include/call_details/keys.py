@@ -93,7 +93,12 @@ def processed_key(file: FileVersion, day: date) -> str:
     Raises:
         InvalidInputError: no file can be dropped under its key.
     """
-    return _fit(f"{PROCESSED}{day.isoformat().replace('-', '/')}/{file.etag}/", _name(file))
+    return _fit(f"{processed_prefix(day)}{file.etag}/", _name(file))
+
+
+def processed_prefix(day: date) -> str:
+    """What the keys of the files begin with that were accounted for on ``day`` (UTC)."""
+    return f"{PROCESSED}{day.isoformat().replace('-', '/')}/"
 
 
 def failed_key(file: FileVersion) -> str:

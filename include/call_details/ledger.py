@@ -179,6 +179,14 @@ class Claims:
                 found.append(Unfinished(file, now.claim.begun, lapsed=RELEASED < now.until <= self._clock()))
         return found
 
+    def under_way(self, most: int) -> tuple[list[Claim], int]:
+        """Up to ``most`` claims that are not completed, and how many there are in all; changes nothing."""
+        pointers = self._table.query(_UNFINISHED)
+        files = {pointer.sk: FileVersion(**pointer.content) for pointer in pointers[:most]}
+        items = self._table.get_many((partition, _CLAIM) for partition in files)
+        stored = [_StoredClaim.of(files[item.pk], item) for item in items]
+        return [each.claim for each in stored if each.receipt is None], len(pointers)
+
     def _change(
         self,
         claim: Claim,

@@ -59,6 +59,12 @@ class Grant:
     until: float
 
 
+def permits_in_use(table: ItemTable, now: float) -> int:
+    """Permits of all APIs that are held at ``now``, seconds since the epoch."""
+    holders = [entry for item in table.query(_PARTITION) for entry in item.content.get("holders", {}).values()]
+    return sum(int(entry["permits"]) for entry in holders if entry["until_ms"] / 1000 > now)
+
+
 def fair_share(limit: int, holder: str, wishes: Mapping[str, int]) -> int:
     """The share of one holder: its wish, or less if all wishes together exceed the limit.
 

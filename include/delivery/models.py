@@ -251,6 +251,21 @@ def retry(event: Event, attempt: Attempt) -> tuple[Change, float]:
     return Change.of(event, sets, _lease(event)), at
 
 
+def replay(event: Event, now: float) -> Change:
+    """Make an event that failed pending again, as if it had never been tried; as the events API does it.
+
+    Args:
+        event: as it was read.
+        now: seconds since the epoch.
+    """
+    sets: dict[str, str | int] = {
+        **_ended(event, Status.PENDING),
+        "next_attempt_at": timestamp(now),
+        "delivery_attempts": 0,
+    }
+    return Change.of(event, sets, ("last_status", "last_error", "first_failed_at", "failed_at", *_lease(event)))
+
+
 def _ended(event: Event, status: Status) -> dict[str, str | int]:
     return {"status": status.value, "owner_status": f"{event.owner}#{status}"}
 

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 _GROUP = 100
 """Most keys in one call."""
 
+SWITCHED_OFF = "switched off by hand"
+
 _ATTEMPTS = 5
 _PAUSES = Backoff(first=0.1, jitter=0)
 
@@ -91,6 +93,26 @@ class Subscriptions:
             if "LastEvaluatedKey" not in page:
                 return
             request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+
+    def switch(self, owner: str, *, active: bool, now: float) -> bool:
+        """Switch an owner's webhook on or off, as a person asks; returns whether the owner has one."""
+        reason = {} if active else {":reason": {"S": SWITCHED_OFF}}
+        with aws_errors("DynamoDB", f"write to table {self._name}"):
+            try:
+                self._dynamodb.update_item(
+                    TableName=self._name,
+                    Key={"owner": {"S": owner}},
+                    UpdateExpression="SET active = :active, updated_at = :now"
+                    + (" REMOVE deactivated_reason" if active else ", deactivated_reason = :reason"),
+                    ConditionExpression="attribute_exists(#url)",
+                    ExpressionAttributeNames={"#url": "url"},
+                    ExpressionAttributeValues={":active": {"BOOL": active}, ":now": {"S": timestamp(now)}, **reason},
+                )
+            except ClientError as error:
+                if error_code(error) != "ConditionalCheckFailedException":
+                    raise
+                return False
+        return True
 
     def turn_off(self, subscription: Subscription, reason: str, now: float) -> None:
         """Post to this webhook no more; nothing happens if the owner has named another meanwhile."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.text import one_line, printable
+from include.text import indented_json, one_line, printable
 
 TEXTS = st.text(st.characters(codec=None, exclude_categories=())) | st.text(
     st.sampled_from(["\x01", "\x1b", "\x7f", "\x85", "\n", "\ud800", "\udfff", "\u202e", "\ufffe", "a", " "])
@@ -53,3 +53,20 @@ def test_one_line_joins_lines_and_tells_that_it_was_cut() -> None:
     assert one_line("x" * 10, 10) == "x" * 10
     assert one_line("x" * 11, 10) == "xxxxxxx..."
     assert one_line("x" * 10**6, 10) == "xxxxxxx..."
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ('{"a":1.50,"b":[]}', ["{", '  "a": 1.50,', '  "b": []', "}"]),
+        ('["}{\\"", {"x": NaN}]', ["[", '  "}{\\"",', "  {", '    "x": NaN', "  }", "]"]),
+        ("", [""]),
+        ("no { json", ["no{", "  json"]),
+    ],
+)
+def test_json_is_indented_without_being_read(text: str, lines: list[str]) -> None:
+    assert indented_json(text) == "\n".join(lines)
+
+
+def test_deep_nesting_does_not_take_the_square_of_its_size() -> None:
+    assert len(indented_json("[" * 100_000)) < 100_000 * 100

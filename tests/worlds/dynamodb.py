@@ -430,7 +430,13 @@ class FakeEventTables:
             more = {"LastEvaluatedKey": page[-1]} if len(page) < len(found) else {}
             if ":since" in values:
                 page = [each for each in page if each["failed_at"]["S"] >= values[":since"]]
-            return {"Items": page, **more}
+            return {"Items": page, "Count": len(page), **more}
+
+    def get_item(self, *, TableName: str, Key: dict[str, Any], **_: Any) -> dict[str, Any]:  # noqa: N803 - boto3's names
+        with self._call("get_item"):
+            table, key = (self.events, "event_id") if TableName == EVENTS else (self.subscriptions, "owner")
+            found = table.get(Key[key]["S"])
+            return {"Item": copy.deepcopy(found)} if found else {}
 
     def batch_get_item(self, *, RequestItems: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - boto3's name
         ((table, request),) = RequestItems.items()
@@ -446,22 +452,40 @@ class FakeEventTables:
                 "UnprocessedKeys": {table: {"Keys": left}} if left else {},
             }
 
-    def scan(self, *, TableName: str, ExclusiveStartKey: int = 0) -> dict[str, Any]:  # noqa: N803 - boto3's names
+    def scan(
+        self,
+        *,
+        TableName: str,  # noqa: N803 - boto3's names
+        ExclusiveStartKey: int = 0,  # noqa: N803
+        Limit: int = 1_000_000,  # noqa: N803
+    ) -> dict[str, Any]:
         assert TableName == SUBSCRIPTIONS
         with self._call("scan"):
-            stop = ExclusiveStartKey + self.page_size
+            stop = ExclusiveStartKey + min(self.page_size, Limit)
             page = list(self.subscriptions.values())[ExclusiveStartKey:stop]
             return {"Items": page, **({"LastEvaluatedKey": stop} if stop < len(self.subscriptions) else {})}
 
     def update_item(self, **request: Any) -> dict[str, Any]:
         assert request["TableName"] == SUBSCRIPTIONS
-        assert request["ConditionExpression"] == "active = :on AND #url = :url"
         values = request["ExpressionAttributeValues"]
+        if request["ConditionExpression"] == "attribute_exists(#url)":
+            return self._switch(request["Key"]["owner"]["S"], values)
+        assert request["ConditionExpression"] == "active = :on AND #url = :url"
         with self._call("update_item"):
             item = self.subscriptions[request["Key"]["owner"]["S"]]
             if item["active"] != values[":on"] or item["url"] != values[":url"]:
                 raise table_error("ConditionalCheckFailedException")
             item |= {"active": values[":off"], "deactivated_reason": values[":reason"], "updated_at": values[":now"]}
+            return {}
+
+    def _switch(self, owner: str, values: dict[str, Any]) -> dict[str, Any]:
+        with self._call("update_item"):
+            item = self.subscriptions.get(owner)
+            if item is None:
+                raise table_error("ConditionalCheckFailedException")
+            item.pop("deactivated_reason", None)
+            item |= {"active": values[":active"], "updated_at": values[":now"]}
+            item |= {"deactivated_reason": values[":reason"]} if ":reason" in values else {}
             return {}
 
     @contextmanager

@@ -22,25 +22,44 @@ from include.archive.ledger import Ledger
 from include.archive.manifests import Manifests
 from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result, read_response
 from include.archive.store import ArchiveStore
+from tests.worlds.dynamodb import EVENTS, SUBSCRIPTIONS, TABLE, FakeEventTables, FakeLedgerTable
 from tests.worlds.roles import USERS
 from tests.worlds.s3 import FakeS3, at_once
+from tests.worlds.sqs import QUEUE_URL, FakeSqs
 
 SETTINGS = {
     "environment": "local",
     "archive_bucket": "archive",
     "alerts_topic_arn": "arn:aws:sns:us-east-1:000000000000:alerts",
-    "order_results_bucket": "orders",
-    "ingest_bucket": "ingest",
-    "ingest_ledger_table": "ledger",
-    "call_details_dlq_url": "https://sqs.test/call-details-dlq",
-    "events_table": "events",
-    "subscriptions_table": "subscriptions",
-    "event_queue_url": "https://sqs.test/events",
-    "event_dlq_url": "https://sqs.test/event-dlq",
+    "order_results_bucket": "archive",
+    "ingest_bucket": "archive",
+    "ingest_ledger_table": TABLE,
+    "call_details_dlq_url": QUEUE_URL,
+    "events_table": EVENTS,
+    "subscriptions_table": SUBSCRIPTIONS,
+    "event_queue_url": QUEUE_URL,
+    "event_dlq_url": QUEUE_URL,
 }
+"""The fake of S3 has one bucket, that of SQS one queue."""
+
 NOW = 1_773_000_000.0
 """8 March 2026 in New York."""
 TODAY = date(2026, 3, 8)
+
+
+class Tables:
+    """A boto3 DynamoDB client with the tables of call details and of events."""
+
+    def __init__(self) -> None:
+        self.ledger = FakeLedgerTable()
+        self.events = FakeEventTables()
+
+    def __getattr__(self, operation: str) -> Any:
+        return lambda *arguments, **request: getattr(self._table(arguments, request), operation)(*arguments, **request)
+
+    def _table(self, arguments: tuple[Any, ...], request: dict[str, Any]) -> Any:
+        names = {request.get("TableName"), *request.get("RequestItems", ())}
+        return self.ledger if TABLE in names or arguments else self.events
 
 
 @dataclass
@@ -49,12 +68,16 @@ class OperationsPage:
 
     Args:
         app: the routes.
-        s3: the archive bucket.
+        s3: the one bucket.
+        tables: of DynamoDB.
+        sqs: its queue.
         tokens: of the users, by name.
     """
 
     app: FastAPI
     s3: FakeS3
+    tables: Tables
+    sqs: FakeSqs
     tokens: dict[str, str]
 
     def ask(self, path: str, *, user: str | None = "admin", method: str = "GET", **options: Any) -> httpx.Response:
@@ -94,17 +117,17 @@ class OperationsPage:
 
 
 @contextmanager
-def operations_page(monkeypatch: pytest.MonkeyPatch, **aws: Any) -> Iterator[OperationsPage]:
-    """The page; ``aws``: fakes by service, beside an empty S3."""
+def operations_page(monkeypatch: pytest.MonkeyPatch) -> Iterator[OperationsPage]:
+    """The page, with nothing in AWS yet."""
     monkeypatch.setenv("AIRFLOW__CORE__AUTH_MANAGER", "tests.worlds.roles.RolesAuthManager")
     monkeypatch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS", ",".join(f"{u}:{r}" for u, r in USERS.items()))
     monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "0123456789" * 7)
     monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", json.dumps(SETTINGS))
     purge_cached_app()
     manager = init_auth_manager()
-    s3 = aws.pop("s3", None) or FakeS3()
+    s3, tables, sqs = FakeS3(), Tables(), FakeSqs()
     users = [SimpleAuthManagerUser(username=name, role=role) for name, role in USERS.items()]
     tokens = {user.get_name(): manager.generate_jwt(user) for user in users}
-    with outside.replaced(aws={"s3": s3, **aws}, now=lambda: NOW):
-        yield OperationsPage(create_app(), s3, tokens)
+    with outside.replaced(aws={"s3": s3, "dynamodb": tables, "sqs": sqs}, now=lambda: NOW):
+        yield OperationsPage(create_app(), s3, tables, sqs, tokens)
     purge_cached_app()

@@ -62,6 +62,12 @@ class FakeSqs:
                 answer.append({"MessageId": name, "ReceiptHandle": f"{name}/{each.receipts}", "Body": each.body})
             return {"Messages": answer} if answer else {}
 
+    def get_queue_attributes(self, **request: Any) -> dict[str, Any]:
+        with self._enter("get_queue_attributes", request):
+            hidden = len(self.messages) - self.visible
+            numbers = {"ApproximateNumberOfMessages": self.visible, "ApproximateNumberOfMessagesNotVisible": hidden}
+            return {"Attributes": {name: str(number) for name, number in numbers.items()}}
+
     def delete_message(self, **request: Any) -> dict[str, Any]:
         with self._enter("delete_message", request):
             self.messages.pop(request["ReceiptHandle"].partition("/")[0], None)

@@ -24,9 +24,9 @@ from fastapi import Depends, FastAPI, Request, Response
 
 from airflow_ext.operations.reading import Source
 from airflow_ext.operations.routing import actions_allowed, tagged, to_json
-from airflow_ext.operations.views import days, evidence
+from airflow_ext.operations.views import days, events, evidence, files, orders, tonight
 
-VIEWS = (evidence, days)
+VIEWS = (evidence, days, files, orders, events, tonight)
 SCRIPT = Path(__file__).parent / "static" / "operations.js"
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 from airflow_ext.hooks.aws import AwsSession
@@ -105,13 +106,17 @@ def _client(service: str) -> Any:
 
 
 class _Counted:
-    """A boto3 client whose calls count; to be used by its plain methods, as paginators would pass by."""
+    """A boto3 client whose calls count, those of its paginators too."""
 
     def __init__(self, reads: Reads, service: str) -> None:
         self._reads, self._service = reads, service
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
         return lambda **request: self._reads.call(self._service, operation, request)
+
+    def get_paginator(self, operation: str) -> Any:
+        """As boto3's; every page counts."""
+        return SimpleNamespace(paginate=lambda **request: self._reads.pages(self._service, operation, request))
 
 
 class Reads:
@@ -121,12 +126,14 @@ class Reads:
         strips: what could not be read, and why.
         left_out: what was not read for want of calls or time.
         calls: made so far.
+        most_calls: that it may make; a view may keep some back for a later part.
     """
 
     def __init__(self, source: Source) -> None:
         self.strips: list[str] = []
         self.left_out: list[str] = []
         self.calls = 0
+        self.most_calls = MOST_CALLS
         self._source = source
         self._end = outside.monotonic() + _READING_SECONDS
         self._down: dict[str, Exception] = {}
@@ -151,16 +158,33 @@ class Reads:
 
     def call(self, service: str, operation: str, request: dict[str, Any]) -> Any:
         """One call, if there are any left; a service that was not reached is not tried again."""
+        with self._counted(service):
+            return getattr(self._source.client(service), operation)(**request)
+
+    def pages(self, service: str, operation: str, request: dict[str, Any]) -> Iterator[Any]:
+        """The pages of a paginator, each as one call."""
+        pages = iter(self._source.client(service).get_paginator(operation).paginate(**request))
+        while True:
+            with self._counted(service):
+                page = next(pages, None)
+            if page is None:
+                # The end took no call.
+                self.calls -= 1
+                return
+            yield page
+
+    @contextmanager
+    def _counted(self, service: str) -> Iterator[None]:
         from botocore.exceptions import HTTPClientError
 
         with self._lock:
             if service in self._down:
                 raise self._down[service]
-            if self.calls >= MOST_CALLS or outside.monotonic() > self._end:
+            if self.calls >= self.most_calls or outside.monotonic() > self._end:
                 raise _LeftOutError
             self.calls += 1
         try:
-            return getattr(self._source.client(service), operation)(**request)
+            yield
         except HTTPClientError as error:
             self._down[service] = error
             raise

@@ -366,20 +366,34 @@ const Answer = ({ client, day, change }) => {
 };
 
 const Look = ({ base, open, onClose }) => {
-  const asked = useAsk(`${base}/${open.kind}${query({ version: open.version, other: open.other })}`);
+  const path = `${base}/${open.kind}${query({ version: open.version, other: open.other })}`;
+  return open.kind === "body" ? h(Body, { path, title: "Body", onClose }) : h(Difference, { path, onClose });
+};
+
+const Body = ({ path, title, onClose }) => {
+  const asked = useAsk(path);
   const [raw, setRaw] = useState(false);
-  const data = asked.data;
+  const data = asked.data?.text !== undefined ? asked.data : null;
   return h(Fragment,
     h("div.row",
-      h("b", open.kind === "body" ? "Body" : "What changed from the version before"),
-      data?.text !== undefined && h(Button, { onClick: () => setRaw(!raw) }, raw ? "Show indented" : "Show as stored"),
+      h("b", visible(title)),
+      data && h(Button, { onClick: () => setRaw(!raw) }, raw ? "Show indented" : "Show as stored"),
       h(Button, { onClick: onClose }, "Close"),
-      data?.cut && h("span.warn", `the first 2 MB of ${bytes(data.bytes)}: download it to see all`)),
+      data?.cut && h("span.warn", `the first 2 MB of ${bytes(data.bytes)}`)),
     h(Strips, { asked: [asked] }),
     asked.loading && h("p.dim", "Reading…"),
-    data?.text !== undefined && h("pre", { tabIndex: 0, "aria-label": "Body" }, visible(raw ? data.text : data.pretty, true)),
+    data && h("pre", { tabIndex: 0, "aria-label": "Body" }, visible(raw ? data.text : data.pretty, true)));
+};
+
+const Difference = ({ path, onClose }) => {
+  const asked = useAsk(path);
+  const data = asked.data?.lines ? asked.data : null;
+  return h(Fragment,
+    h("div.row", h("b", "What changed from the version before"), h(Button, { onClick: onClose }, "Close")),
+    h(Strips, { asked: [asked] }),
+    asked.loading && h("p.dim", "Reading…"),
     data?.too_long && h("p.dim", "Too long to compare here: download both versions."),
-    data?.lines && !data.too_long && h("pre", { tabIndex: 0, "aria-label": "Difference" }, ...data.lines.map((line, index) =>
+    data && !data.too_long && h("pre", { tabIndex: 0, "aria-label": "Difference" }, ...data.lines.map((line, index) =>
       h("span", { key: index, className: line.startsWith("+") ? "add" : line.startsWith("-") ? "del" : undefined }, `${visible(line, true)}\n`))));
 };
 
@@ -514,9 +528,336 @@ const Backfill = ({ actions, day }) => {
       plan.runs === 0 && h("span.dim", "Every day of the range has a run that succeeded, or lies in the future.")));
 };
 
+// ---- Files ----------------------------------------------------------------------------------------------------------
+
+const INGEST = "call_details_ingest";
+const REPLAY = "call_details_replay";
+
+const left = (seconds) => seconds === null || seconds === undefined ? "" : seconds < 120 ? `${number(seconds)} s`
+  : seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+const Bar = ({ part, whole, label }) => h("div.bar", { role: "progressbar", "aria-label": label, "aria-valuenow": part, "aria-valuemin": 0, "aria-valuemax": whole },
+  h("div", { style: { width: `${whole ? Math.min(100, (100 * part) / whole) : 0}%` } }));
+
+const Files = ({ actions }) => {
+  const [get, change] = useAddress();
+  const [cursor, setCursor] = useState(0);
+  const [from, setFrom] = useState(0);
+  const day = get("day");
+  const waiting = useAsk(`ops/files/waiting${query({ cursor: from })}`);
+  const running = useAsk("ops/files/under-way");
+  const done = useAsk(`ops/files/done${query({ day, cursor })}`);
+  const letters = useAsk("ops/files/dead-letters");
+  const action = useAction();
+  useEffect(() => {
+    const timer = setInterval(() => { if (!document.hidden) { running.again(); waiting.again(); } }, 10000);
+    return () => clearInterval(timer);
+  }, [running.again, waiting.again]);
+  const again = (row) => action.act(() => startRun(INGEST, { bucket: done.data.bucket, key: row.stored_as, force: true }));
+  return h(Fragment,
+    h(Strips, { asked: [waiting, running, done, letters] }), action.shown,
+    h("h2", "Under way", running.data?.total !== undefined && h("span.dim", ` ${number(running.data.total)} files; ${number(running.data.permits) || 0} of ${number(running.data.permits_of)} permits in use`)),
+    running.data?.rows && h(Table, {
+      id: (row) => row.run_id + row.key, empty: "No file is under way.",
+      columns: [
+        ["File", (row) => h(Text, row.key)],
+        ["Batches", (row) => row.batches === undefined ? h("span.dim", row.begun ? "planning" : "claimed") : h(Fragment, `${number(row.settled)} of ${number(row.batches)}`, h(Bar, { part: row.settled, whole: row.batches, label: `Batches of ${visible(row.key)}` }))],
+        ["Records", (row) => row.records === undefined ? "" : `${number(row.records_settled)} of ${number(row.records)}`, "n"],
+        ["Records/s", (row) => number(row.records_per_second), "n"],
+        ["Time left", (row) => left(row.seconds_left), "n"],
+        ["Dead", (row) => (row.dead ? h("span.bad", number(row.dead)) : ""), "n"],
+        ["Run", (row) => row.run_id && h(Run, { dag: INGEST, run: row.run_id })],
+      ], rows: running.data.rows,
+    }),
+    h("h2", "Waiting", waiting.data?.total !== undefined && h("span.dim", ` ${number(waiting.data.total)} files`)),
+    waiting.data?.rows && h(Table, {
+      id: (row) => row.key, empty: "No file waits.",
+      columns: [["File", (row) => h(Text, row.key)], ["Size", (row) => bytes(row.bytes), "n"], ["For", (row) => age(row.since), "n"]], rows: waiting.data.rows,
+    }),
+    h(Pages, { data: waiting.data, cursor: from, onTurn: setFrom }),
+    h("h2", { id: "dead-letters" }, "Dead letters", letters.data?.total !== undefined && h("span.dim", ` ${number(letters.data.total)} batches`)),
+    letters.data?.rows && h(DeadLetters, { letters, actions }),
+    h("div.row", h("h2", "Done"),
+      h("input", { type: "date", value: done.data?.day || day, "aria-label": "Day of the files (UTC)", onChange: (event) => { setCursor(0); change({ day: event.target.value }); } })),
+    done.data?.rows && h(Table, {
+      id: (row) => row.stored_as, empty: "No file was done on this day.",
+      columns: [
+        ["File", (row) => h(Text, row.key || row.stored_as)],
+        ["Outcome", (row) => row.outcome && h(Tag, { kind: row.outcome === "processed" ? "ok" : "bad" }, row.outcome), "w"],
+        ["Size", (row) => bytes(row.bytes), "n"],
+        ["Accepted", (row) => row.records_read === undefined || row.records_read === null ? "" : `${number(row.records_accepted)} of ${number(row.records_read)}`, "n"],
+        ["Dead", (row) => (row.records_dead_lettered ? h("span.bad", number(row.records_dead_lettered)) : ""), "n"],
+        ["At", (row) => time(row.at), "w"],
+        ["Reason", (row) => h(Text, row.error)],
+        ["Run", (row) => row.run_id && h(Run, { dag: INGEST, run: row.run_id })],
+        ...(actions ? [["", (row) => h(Button, { disabled: action.busy, onClick: () => again(row) }, "Ingest again"), "w"]] : []),
+      ], rows: done.data.rows,
+    }),
+    h(Pages, { data: done.data, cursor, onTurn: setCursor }));
+};
+
+const DeadLetters = ({ letters, actions }) => {
+  const [plan, setPlan] = useState(false);
+  const [open, setOpen] = useState(null);
+  const [run, setRun] = useState(null);
+  const action = useAction();
+  const total = letters.data.total;
+  const limit = Math.min(total, 10000);
+  // The run's state, asked until it has ended.
+  useEffect(() => {
+    if (!run || ["success", "failed"].includes(run.state)) return undefined;
+    const timer = setTimeout(async () => {
+      try {
+        const now = await ask(`api/v2/dags/${REPLAY}/dagRuns/${encodeURIComponent(run.id)}`);
+        setRun({ id: run.id, state: now.state, asked: (run.asked || 0) + 1 });
+        if (["success", "failed"].includes(now.state)) letters.again();
+      } catch { setRun({ ...run, asked: (run.asked || 0) + 1 }); }
+    }, 2000);
+    return () => clearTimeout(timer);
+  }, [run]);
+  const start = () => action.act(async () => {
+    const found = await ask(`api/v2/dags/${REPLAY}`);
+    if (found.is_paused) throw new Error(`${REPLAY} is paused, so a run would wait without end: unpause it first.`);
+    const made = await ask(`api/v2/dags/${REPLAY}/dagRuns`, { method: "POST", body: { logical_date: null, conf: { limit } } });
+    setPlan(false);
+    setRun({ id: made.dag_run_id, state: made.state });
+    return null;
+  });
+  return h(Fragment,
+    action.shown,
+    run && h(`div.strip.${run.state === "success" ? "good" : run.state === "failed" ? "bad" : "note"}`, { role: "status" },
+      `Replay: ${run.state}. `, h(Run, { dag: REPLAY, run: run.id })),
+    actions && total > 0 && !plan && h("div.row", h(Button, { main: true, onClick: () => setPlan(true) }, "Replay all…")),
+    plan && h("div.panel.row", h("b", `Posts ${number(limit)} of ${number(total)} batches again, each under its own idempotency key; what is refused again stays.`),
+      h(Button, { main: true, disabled: action.busy, onClick: start }, "Start the replay"), h(Button, { onClick: () => setPlan(false) }, "Cancel")),
+    h(Table, {
+      id: (row) => `${row.what} ${row.version_id}`, empty: "No dead letters.",
+      columns: [
+        ["File", (row) => h(Text, row.file || row.what)], ["Records", (row) => visible(row.records), "w"],
+        ["Attempts", (row) => number(row.attempts), "n"], ["Status", (row) => visible(row.status), "n"],
+        ["First failed", (row) => time(row.first), "w"], ["Error", (row) => h(Text, row.error)],
+        ["", (row) => row.file && h(Button, { onClick: () => setOpen(row) }, "Body"), "w"],
+      ], rows: letters.data.rows,
+    }),
+    open && h(Body, { path: `ops/files/dead-letters/body${query({ key: open.what, version: open.version_id })}`, title: open.what, onClose: () => setOpen(null) }));
+};
+
+// ---- Orders ---------------------------------------------------------------------------------------------------------
+
+const AUCTION = "energy_auction";
+const RESULTS = { accepted: "var(--ok)", rejected: "var(--warn)", errored: "var(--bad)", none: "var(--dim)" };
+const resultOf = (run) => (run.errored ? "errored" : run.rejected ? "rejected" : run.total ? "accepted" : "none");
+
+const DayOfRuns = ({ runs }) => {
+  const slots = new Map();
+  for (const run of runs) {
+    const at = new Date(run.time);
+    slots.set(Math.min(287, Math.floor((at.getUTCHours() * 60 + at.getUTCMinutes()) / 5)), run);
+  }
+  return h("svg.year", { viewBox: "0 0 604 46", role: "img", "aria-label": `${runs.length} runs of the day, five minutes each` },
+    ...[0, 3, 6, 9, 12, 15, 18, 21].map((hour) => h("text", { key: hour, x: 2 + hour * 25, y: 8 }, `${String(hour).padStart(2, "0")}:00`)),
+    ...Array.from({ length: 288 }, (_, slot) => {
+      const run = slots.get(slot);
+      const result = run && resultOf(run);
+      const text = `${String(Math.floor(slot / 12)).padStart(2, "0")}:${String((slot % 12) * 5).padStart(2, "0")} UTC`;
+      return h("rect", { key: slot, x: 2 + slot * 2.0833, y: 12, width: 1.7, height: 28, fill: run ? RESULTS[result] : "var(--soft)", fillOpacity: result === "none" ? 0.4 : 1 },
+        h("title", run ? `${text}: ${number(run.total)} orders, ${number(run.rejected)} rejected, ${number(run.errored)} failed` : `${text}: no run`));
+    }));
+};
+
+const Orders = ({ actions }) => {
+  const [get, change] = useAddress();
+  const [cursor, setCursor] = useState(0);
+  const [result, setResult] = useState("");
+  const day = get("day");
+  const asked = useAsk(`ops/orders${query({ day, result, cursor })}`);
+  const action = useAction();
+  const data = asked.data?.rows ? asked.data : null;
+  const clear = (row) => action.act(async () => {
+    const body = { dag_run_id: row.run_id, only_failed: true, include_downstream: true, dry_run: false };
+    const found = await ask(`api/v2/dags/${AUCTION}/clearTaskInstances`, { method: "POST", body });
+    return h("span", `Cleared ${number(found.task_instances.length)} tasks of `, h(Run, { dag: AUCTION, run: row.run_id }));
+  });
+  const sum = (name) => data.runs.reduce((total, run) => total + (run[name] || 0), 0);
+  const turn = (days) => change({ day: shifted(data.day, days) });
+  return h(Fragment,
+    h(Strips, { asked: [asked] }), action.shown,
+    asked.loading && h("p.dim", "Reading…"),
+    data && h(Fragment,
+      h("div.row", h("input", { type: "date", value: data.day, "aria-label": "Day (UTC)", onChange: (event) => { setCursor(0); change({ day: event.target.value }); } }),
+        h(Button, { onClick: () => turn(-1), "aria-label": "Day before" }, "‹"), h(Button, { onClick: () => turn(1), "aria-label": "Day after" }, "›"),
+        h("b", `${number(data.runs.length)} runs, ${number(sum("total"))} orders: ${number(sum("accepted"))} accepted, ${number(sum("rejected"))} rejected, ${number(sum("errored"))} failed`),
+        asked.data.left_out.length > 0 && h(Button, { onClick: asked.again }, "Read the rest")),
+      h(DayOfRuns, { runs: data.runs }),
+      h("div.legend", ...Object.entries(RESULTS).map(([name, fill]) => h("span", { key: name }, h("svg", { width: 10, height: 10 }, h("rect", { width: 10, height: 10, rx: 2, fill, fillOpacity: name === "none" ? 0.4 : 1 })),
+        { accepted: "all accepted", rejected: "some rejected", errored: "some failed", none: "no orders" }[name]))),
+      h("div.row", h("h2", "Orders that were not accepted"),
+        h("select", { value: result, "aria-label": "Result", onChange: (event) => { setResult(event.target.value); setCursor(0); } },
+          h("option", { value: "" }, "rejected and failed"), h("option", { value: "rejected" }, "rejected"), h("option", { value: "errored" }, "failed")),
+        h("a", { href: address(`ops/orders/csv${query({ day: data.day })}`), download: "" }, "CSV")),
+      h(Table, {
+        id: (row) => row.order_id, empty: "Every order of the day was accepted.",
+        columns: [
+          ["Time", (row) => time(row.time), "w"], ["Index", (row) => number(row.index), "n"],
+          ["Order", (row) => h(Text, { mono: true }, row.order_id)],
+          ["Result", (row) => h(Tag, { kind: row.result === "rejected" ? "warn" : "bad" }, row.result === "errored" ? "failed" : row.result), "w"],
+          ["Reason", (row) => h(Text, row.reason)],
+          ["Alerted", (row) => (row.alerted.length ? visible(row.alerted.join(", ")) : h("span.dim", "not recorded")), "w"],
+          ["Run", (row) => h(Run, { dag: AUCTION, run: row.run_id })],
+          ...(actions ? [["", (row) => row.result === "errored" && h(Button, { disabled: action.busy, onClick: () => clear(row) }, "Clear"), "w"]] : []),
+        ], rows: data.rows,
+      }),
+      h(Pages, { data, cursor, onTurn: setCursor })));
+};
+
+// ---- Events ---------------------------------------------------------------------------------------------------------
+
+const Events = ({ actions }) => {
+  const [get, change] = useAddress();
+  const [text, setText] = useState(get("owner"));
+  const [cursors, setCursors] = useState([""]);
+  const owner = get("owner");
+  const asked = useAsk(owner ? null : `ops/events/owners${query({ cursor: cursors[cursors.length - 1] })}`);
+  const data = asked.data?.rows ? asked.data : null;
+  const show = (name) => { setText(name); change({ owner: name, status: null }); };
+  return h(Fragment,
+    h("form.row", { role: "search", onSubmit: (event) => { event.preventDefault(); show(text.trim()); } },
+      h("input", { value: text, size: 30, placeholder: "Owner", "aria-label": "Owner", onChange: (event) => setText(event.target.value) }),
+      h("button.b.main", { type: "submit" }, "Show"),
+      owner && h(Button, { onClick: () => { setText(""); change({ owner: null, status: null }); } }, "All owners")),
+    h(Strips, { asked: [asked] }),
+    asked.loading && h("p.dim", "Reading…"),
+    owner && h(OneOwner, { key: owner, owner, actions }),
+    !owner && data && h(Fragment,
+      h(Table, {
+        id: (row) => row.owner, empty: "No owner has a webhook. Events of others wait in their inbox: name the owner above.",
+        columns: [
+          ["Owner", (row) => h("a", { href: "#", onClick: (event) => { event.preventDefault(); show(row.owner); } }, visible(row.owner)), "w"],
+          ["Pending", (row) => visible(typeof row.pending === "number" ? number(row.pending) : row.pending), "n"],
+          ["Oldest", (row) => (row.oldest ? age(row.oldest.created_at) : ""), "n"],
+          ["Failed", (row) => h("span", { className: row.failed ? "bad" : undefined }, typeof row.failed === "number" ? number(row.failed) : row.failed), "n"],
+          ["Last status", (row) => visible(row.oldest?.last_status), "n"],
+          ["Last error", (row) => h(Text, row.oldest?.last_error)],
+          ["Webhook", (row) => h(Fragment, h(Tag, { kind: row.active ? "ok" : "warn" }, row.active ? "on" : "off"), " ", h("span.dim", h(Text, row.reason)))],
+        ], rows: data.rows,
+      }),
+      h(Turns, { next: data.next, cursors, setCursors })));
+};
+
+// Pages of a list whose cursors only lead on.
+const Turns = ({ next, cursors, setCursors }) => (next || cursors.length > 1) && h("div.row",
+  h(Button, { disabled: cursors.length === 1, onClick: () => setCursors(cursors.slice(0, -1)) }, "Back"),
+  h("span.dim", `page ${cursors.length}`),
+  h(Button, { disabled: !next, onClick: () => setCursors([...cursors, next]) }, "Next"));
+
+const OneOwner = ({ owner, actions }) => {
+  const [get, change] = useAddress();
+  const status = get("status") || "pending";
+  const [cursors, setCursors] = useState([""]);
+  const [since, setSince] = useState(() => new Date(Date.now() - 86400000).toISOString().slice(0, 16));
+  const [plan, setPlan] = useState(null);
+  const [open, setOpen] = useState(null);
+  const asked = useAsk(`ops/events/owner${query({ owner, status, cursor: cursors[cursors.length - 1] })}`);
+  const action = useAction();
+  const data = asked.data?.rows ? asked.data : null;
+  const post = (path, body) => action.act(async () => {
+    const found = await ask(`ops/events/${path}`, { method: "POST", body });
+    if (found.strips.length) throw new Error(found.strips.join(" "));
+    setPlan(null);
+    asked.again();
+    return found.replayed === undefined ? `The webhook of ${visible(owner)} is ${found.active ? "on" : "off"}.`
+      : `${number(found.replayed)} events are pending again${found.changed_meanwhile ? `; ${number(found.changed_meanwhile)} had changed meanwhile and were left` : ""}.`;
+  });
+  const count = () => action.act(async () => {
+    const found = await ask(`ops/events/failed${query({ owner, since: `${since}:00Z` })}`, { fresh: true });
+    if (found.strips.length) throw new Error(found.strips.join(" "));
+    setPlan(found);
+    return null;
+  });
+  const attempts = (row) => h("table", h("tbody", ...row.attempts.slice().reverse().map((each, index) => h("tr", { key: index },
+    h("td.w", time(each.time)), h("td.n", visible(each.status ?? "no answer")), h("td.n", `${number(each.milliseconds)} ms`), h("td", h(Text, each.cause))))));
+  return h(Fragment,
+    h(Strips, { asked: [asked] }), action.shown,
+    asked.loading && h("p.dim", "Reading…"),
+    data && h(Fragment,
+      h("div.row", h("h2", h(Text, owner)),
+        data.webhook ? h(Fragment, h(Tag, { kind: data.webhook.active ? "ok" : "warn" }, `webhook ${data.webhook.active ? "on" : "off"}`), h("span.mono", visible(data.webhook.url)), h("span.dim", h(Text, data.webhook.reason)))
+          : h("span.dim", "no webhook: events wait in the inbox"),
+        actions && data.webhook && h(Button, { disabled: action.busy, onClick: () => post("webhook", { owner, active: !data.webhook.active }) }, data.webhook.active ? "Switch off" : "Switch on")),
+      h("div.row", { role: "tablist" }, ...Object.entries(data.counts).map(([name, total]) =>
+        h("button.b", { key: name, type: "button", role: "tab", "aria-selected": name === status, className: name === status ? "main" : undefined,
+          onClick: () => { setCursors([""]); change({ status: name }); } }, `${name} ${typeof total === "number" ? number(total) : visible(total)}`))),
+      actions && status === "failed" && h("form.row", { onSubmit: (event) => { event.preventDefault(); count(); } },
+        h("label", "Failed since ", h("input", { type: "datetime-local", value: since, "aria-label": "Failed since (UTC)", onChange: (event) => { setSince(event.target.value); setPlan(null); } }), " UTC"),
+        h("button.b", { type: "submit", disabled: action.busy }, "Count"),
+        plan && h(Button, { main: true, disabled: action.busy || plan.count === 0, onClick: () => post("replay-failed", { owner, since: `${since}:00Z` }) }, `Replay ${number(plan.count)} events`)),
+      h(Table, {
+        id: (row) => row.event_id, empty: `No event is ${status}.`,
+        columns: [
+          ["Event", (row) => h(Text, { mono: true }, row.event_id)], ["Type", (row) => h(Text, row.event_type)],
+          ["Created", (row) => time(row.created_at), "w"],
+          ["Attempts", (row) => row.attempts.length ? h(Button, { "aria-expanded": open === row.event_id, onClick: () => setOpen(open === row.event_id ? null : row.event_id) }, number(row.delivery_attempts)) : number(row.delivery_attempts), "n"],
+          ["Next attempt", (row) => (row.next_attempt_at ? time(row.next_attempt_at) : ""), "w"],
+          ["Last status", (row) => visible(row.last_status), "n"],
+          ["Last error", (row) => h(Fragment, h(Text, row.last_error), open === row.event_id && attempts(row))],
+          ...(actions && status === "failed" ? [["", (row) => h(Button, { disabled: action.busy, onClick: () => post("replay", { owner, event_id: row.event_id }) }, "Replay"), "w"]] : []),
+        ], rows: data.rows,
+      }),
+      h(Turns, { next: data.next, cursors, setCursors })));
+};
+
+// ---- Tonight --------------------------------------------------------------------------------------------------------
+
+const PIPELINES = [
+  [ARCHIVE, "Archive", "days", null],
+  [AUCTION, "Auction", "orders", null],
+  [INGEST, "Call details", "files", "batches"],
+  ["event_delivery", "Events", "events", "events"],
+];
+const RUNBOOK = "docs/RUNBOOK.md";
+
+const tonight = async (signal) => {
+  const day = new Date(Date.now() - 86400000).toISOString();
+  const list = (dag, states, extra) => ask(`api/v2/dags/~/dagRuns/list`, { method: "POST", signal, body: { dag_ids: [dag], states, order_by: "-run_after", page_limit: 1, ...extra } });
+  return Promise.all(PIPELINES.map(async ([dag]) => {
+    const [info, good, bad] = await Promise.all([
+      ask(`api/v2/dags/${dag}`, { signal }), list(dag, ["success"]), list(dag, ["failed"], { run_after_gte: day })]);
+    const due = info.next_dagrun_run_after ? Date.parse(info.next_dagrun_run_after) : null;
+    return { dag, paused: info.is_paused, last: good.dag_runs[0], late: due && !info.is_paused && due < Date.now() - 60000 ? due : null, failed: bad.total_entries, failure: bad.dag_runs[0] };
+  }));
+};
+
+globalThis.Tonight = function Tonight() {
+  const [runs, setRuns] = useState({ rows: null, error: null });
+  const asked = useAsk("ops/tonight");
+  useEffect(() => {
+    const control = new AbortController();
+    tonight(control.signal).then((rows) => setRuns({ rows, error: null }), (error) => error.name === "AbortError" || setRuns({ rows: null, error: error.message }));
+    return () => control.abort();
+  }, []);
+  const oldest = asked.data?.oldest_due;
+  return h("section.ops.panel", { "aria-label": "Tonight" },
+    h("style", STYLE),
+    h("div.row", h("h2", "Tonight"), h(Link, { to: "/plugin/operations" }, "Operations")),
+    h(Strips, { asked: [asked], errors: [runs.error] }),
+    runs.rows && h(Table, {
+      id: (row) => row.dag,
+      columns: [
+        ["Pipeline", (row) => { const [, name, view] = PIPELINES.find(([dag]) => dag === row.dag); return h(Link, { to: `/plugin/operations/${view}` }, name); }, "w"],
+        ["Last good run", (row) => (row.last ? h(Run, { dag: row.dag, run: row.last.dag_run_id }, `${age(row.last.end_date || row.last.run_after)} ago`) : h("span.dim", "none")), "w"],
+        ["Late", (row) => row.paused ? h(Tag, { kind: "warn" }, "paused") : row.late ? h(Tag, { kind: "bad" }, age(row.late)) : "", "w"],
+        ["Failed, 24 h", (row) => (row.failed ? h(Run, { dag: row.dag, run: row.failure.dag_run_id }, h("span.bad", number(row.failed))) : "0"), "n"],
+        ["Dead letters", (row) => { const kind = PIPELINES.find(([dag]) => dag === row.dag)[3]; const count = kind && asked.data?.dead_letters?.[kind]; return count ? h("span.bad", number(count)) : count === 0 ? "0" : ""; }, "n"],
+        ["Oldest pending", (row) => (row.dag === "event_delivery" && oldest ? `due for ${age(oldest.due)}` : ""), "w"],
+        ["What to do", (row) => row.paused ? h(Link, { to: `/dags/${row.dag}` }, "unpause it") : row.failed || row.late ? h("span", `${RUNBOOK}, ${PIPELINES.find(([dag]) => dag === row.dag)[1]}`) : h("span.dim", "nothing")],
+      ], rows: runs.rows,
+    }));
+};
+
 // ---- the page -------------------------------------------------------------------------------------------------------
 
-const VIEWS = { evidence: ["Evidence", Evidence], days: ["Days", Days] };
+const VIEWS = {
+  evidence: ["Evidence", Evidence], days: ["Days", Days], files: ["Files", Files], orders: ["Orders", Orders], events: ["Events", Events],
+};
 
 const useOptions = () => useAsk("ops/options");
 
@@ -530,8 +871,4 @@ globalThis.Operations = function Operations() {
       h(Link, { key, to: `/plugin/operations/${key}`, "aria-current": key === name ? "page" : undefined }, title))),
     h(Strips, { asked: [options] }),
     View ? h(View, { key: name, actions: options.data?.actions === true }) : h("p", "There is no such view."));
-};
-
-globalThis.Tonight = function Tonight() {
-  return null;
 };

@@ -29,9 +29,26 @@ ROUTES = {
     "GET /days": METADATA,
     "GET /days/plan": METADATA,
     "GET /days/{day}": METADATA,
+    "GET /files/waiting": METADATA,
+    "GET /files/under-way": METADATA,
+    "GET /files/done": METADATA,
+    "GET /files/dead-letters": METADATA,
+    "GET /files/dead-letters/body": BODY,
+    "GET /orders": METADATA,
+    "GET /orders/csv": METADATA,
+    "GET /events/owners": METADATA,
+    "GET /events/owner": METADATA,
+    "GET /events/failed": METADATA,
+    "POST /events/replay": CHANGE,
+    "POST /events/replay-failed": CHANGE,
+    "POST /events/webhook": CHANGE,
+    "GET /tonight": METADATA,
 }
 PARTS = {"{client}": "1000", "{day}": "2026-03-01"}
-QUERY = "version=v1&other=v1&first=2026-03-01&last=2026-03-02"
+QUERY = (
+    "version=v1&other=v1&first=2026-03-01&last=2026-03-02&day=2026-03-01&owner=acme&since=2026-03-01T00:00:00Z"
+    "&key=dead-letter/a"
+)
 
 
 def test_every_route_is_in_the_table(page: OperationsPage) -> None:
@@ -66,3 +83,13 @@ def test_option_makes_the_page_read_only(page: OperationsPage, monkeypatch: pyte
     assert page.get("/options") == {"actions": True}
     monkeypatch.setenv("AIRFLOW__PIPELINES__OPERATIONS_ACTIONS", "False")
     assert page.get("/options") == {"actions": False}
+    refused = page.ask("/events/webhook", method="POST", json={"owner": "acme", "active": False})
+    assert (refused.status_code, "operations_actions" in refused.text) == (403, True)
+
+
+def test_form_of_another_site_changes_nothing(page: OperationsPage) -> None:
+    page.tables.events.subscribe("acme")
+    body = '{"owner": "acme", "active": false}'
+    refused = page.ask("/events/webhook", method="POST", content=body, headers={"Content-Type": "text/plain"})
+    assert refused.status_code in (415, 422)
+    assert page.tables.events.subscriptions["acme"]["active"] == {"BOOL": True}

@@ -1,0 +1,226 @@
+"""Events: what waits for each owner and why; replay, and webhooks on and off."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from airflow_ext.ids import EVENT_DELIVERY
+from airflow_ext.operations.reading import ROWS, Reads
+from airflow_ext.operations.routing import answer, changes, metadata
+from airflow_ext.outside import outside
+from include.delivery.event_table import GROUP, EventTable
+from include.delivery.models import Event, Status, replay
+from include.delivery.subscriptions import Subscriptions
+
+router = APIRouter(prefix="/events")
+
+MOST_COUNTED = 1_000
+"""Counting an index reads it; beyond this many, "1,000+" tells enough."""
+MOST_REPLAYED = 1_000
+"""Events that one click makes pending again."""
+
+_COUNT_CALLS = 3
+_NEEDED = ("events_table", "subscriptions_table")
+_CHANGES = changes(EVENT_DELIVERY, "operations.events")
+
+Cursor = Annotated[str, Query(max_length=2000)]
+Owner = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class OneEvent(BaseModel):
+    """An event of an owner."""
+
+    owner: Owner
+    event_id: Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class FailedSince(BaseModel):
+    """The events of an owner that failed since then."""
+
+    owner: Owner
+    since: datetime
+
+
+class Switch(BaseModel):
+    """An owner's webhook, on or off."""
+
+    owner: Owner
+    active: bool
+
+
+@router.get("/owners", dependencies=[metadata(EVENT_DELIVERY)])
+async def owners(request: Request, cursor: Cursor = "") -> Response:
+    """Owners with a webhook, 25 at a time: what waits for them, and what failed."""
+    return await answer(request, lambda reads: _owners(reads, cursor))
+
+
+@router.get("/owner", dependencies=[metadata(EVENT_DELIVERY)])
+async def owner(request: Request, owner: str, status: Status = Status.PENDING, cursor: Cursor = "") -> Response:
+    """Events of an owner and of one status, without payloads: pending the oldest first, others the newest."""
+    return await answer(request, lambda reads: _owner(reads, owner, status, cursor))
+
+
+@router.get("/failed", dependencies=[metadata(EVENT_DELIVERY)])
+async def failed(request: Request, owner: str, since: datetime) -> Response:
+    """How many events of an owner failed since then and can be replayed."""
+    return await answer(request, lambda reads: {"count": len(_failed(reads, owner, since)), "most": MOST_REPLAYED})
+
+
+@router.post("/replay", dependencies=_CHANGES)
+async def replay_one(request: Request, wanted: OneEvent) -> Response:
+    """Make a failed event pending again."""
+    return await answer(request, lambda reads: _replay_one(reads, wanted), keep=False)
+
+
+@router.post("/replay-failed", dependencies=_CHANGES)
+async def replay_failed(request: Request, wanted: FailedSince) -> Response:
+    """Make an owner's events that failed since then pending again."""
+    return await answer(request, lambda reads: _replay(reads, _failed(reads, wanted.owner, wanted.since)), keep=False)
+
+
+@router.post("/webhook", dependencies=_CHANGES)
+async def webhook(request: Request, wanted: Switch) -> Response:
+    """Switch an owner's webhook on or off; while it is off its events wait."""
+    return await answer(request, lambda reads: _switch(reads, wanted), keep=False)
+
+
+def _owners(reads: Reads, cursor: str) -> dict[str, Any]:
+    settings = reads.require(*_NEEDED)
+    start = {"ExclusiveStartKey": _unpacked(cursor)} if cursor else {}
+    found = reads.aws("dynamodb").scan(TableName=settings.subscriptions_table, Limit=ROWS, **start)
+    rows = reads.each(lambda item: _state(reads, item), found["Items"], "some owners")
+    last = found.get("LastEvaluatedKey")
+    return {"rows": [row for row in rows if row], "next": _packed(last) if last else None}
+
+
+def _state(reads: Reads, item: dict[str, Any]) -> dict[str, Any]:
+    name = item["owner"]["S"]
+    oldest = next(iter(_query(reads, name, Status.PENDING, Limit=1)["Items"]), None)
+    return {
+        **_webhook(item),
+        "owner": name,
+        "pending": _count(reads, name, Status.PENDING) if oldest else 0,
+        "failed": _count(reads, name, Status.FAILED),
+        "oldest": _row(oldest) if oldest else None,
+    }
+
+
+def _webhook(item: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "active": item.get("active", {}).get("BOOL", False),
+        "url": item.get("url", {}).get("S"),
+        "reason": item.get("deactivated_reason", {}).get("S"),
+    }
+
+
+def _query(reads: Reads, name: str, status: Status, **request: Any) -> Any:
+    return reads.aws("dynamodb").query(
+        TableName=reads.require(*_NEEDED).events_table,
+        IndexName="by-owner-status",
+        KeyConditionExpression="owner_status = :owner_status",
+        ExpressionAttributeValues={":owner_status": {"S": f"{name}#{status.value}"}},
+        ScanIndexForward=status is Status.PENDING,
+        **request,
+    )
+
+
+def _count(reads: Reads, name: str, status: Status) -> int | str:
+    """How many events; as text with a ``+`` if there are more than were counted."""
+    total = 0
+    more: dict[str, Any] = {}
+    for _ in range(_COUNT_CALLS):
+        found = _query(reads, name, status, Select="COUNT", Limit=MOST_COUNTED + 1 - total, **more)
+        total += int(found["Count"])
+        if "LastEvaluatedKey" not in found:
+            return total
+        if total > MOST_COUNTED:
+            break
+        more = {"ExclusiveStartKey": found["LastEvaluatedKey"]}
+    return f"{min(total, MOST_COUNTED):,}+"
+
+
+def _owner(reads: Reads, name: str, status: Status, cursor: str) -> dict[str, Any]:
+    settings = reads.require(*_NEEDED)
+    more = {"ExclusiveStartKey": _unpacked(cursor)} if cursor else {}
+    found = _query(reads, name, status, Limit=ROWS, **more)
+    counts = reads.each(lambda each: _count(reads, name, each), list(Status), "some counts")
+    item = reads.attempt(
+        lambda: reads.aws("dynamodb").get_item(TableName=settings.subscriptions_table, Key={"owner": {"S": name}}),
+        "the webhook",
+    )
+    last = found.get("LastEvaluatedKey")
+    return {
+        "owner": name,
+        "webhook": _webhook(item["Item"]) if item and "Item" in item else None,
+        "counts": {each.value: number for each, number in zip(Status, counts, strict=True)},
+        "rows": [_row(each) for each in found["Items"]],
+        "next": _packed(last) if last else None,
+    }
+
+
+def _row(item: dict[str, Any]) -> dict[str, Any]:
+    def text(name: str) -> str | None:
+        value: dict[str, str] = item.get(name, {})
+        return value.get("S") or value.get("N")
+
+    return {
+        **{name: text(name) for name in ("event_id", "status", "event_type", "created_at", "next_attempt_at")},
+        **{name: text(name) for name in ("last_status", "last_error", "failed_at", "delivered_at")},
+        "delivery_attempts": int(text("delivery_attempts") or 0),
+        "attempts": json.loads(text("attempts") or "[]"),
+    }
+
+
+def _failed(reads: Reads, name: str, since: datetime) -> list[Event]:
+    if since.tzinfo is None:
+        raise HTTPException(422, "give the time with its zone, such as 2026-03-08T06:00:00Z")
+    return _table(reads).failed(name, since.timestamp())[:MOST_REPLAYED]
+
+
+def _table(reads: Reads) -> EventTable:
+    return EventTable(reads.aws("dynamodb"), reads.require(*_NEEDED).events_table, sleep=outside.sleep)
+
+
+def _replay_one(reads: Reads, wanted: OneEvent) -> dict[str, Any]:
+    found = reads.aws("dynamodb").get_item(
+        TableName=reads.require(*_NEEDED).events_table, Key={"event_id": {"S": wanted.event_id}}, ConsistentRead=True
+    )
+    event = Event.of(found["Item"]) if "Item" in found else None
+    if event is None or event.owner != wanted.owner:
+        raise HTTPException(404, f"{wanted.owner} has no event {wanted.event_id}")
+    if event.status is not Status.FAILED:
+        raise HTTPException(409, f"the event is {event.status}: only a failed one is replayed")
+    return _replay(reads, [event])
+
+
+def _replay(reads: Reads, events: list[Event]) -> dict[str, Any]:
+    table, now, made = _table(reads), outside.now(), 0
+    for start in range(0, len(events), GROUP):
+        conflicts = table.change([replay(event, now) for event in events[start : start + GROUP]])
+        made += conflicts.count(None)
+    return {"replayed": made, "changed_meanwhile": len(events) - made}
+
+
+def _switch(reads: Reads, wanted: Switch) -> dict[str, Any]:
+    settings = reads.require(*_NEEDED)
+    table = Subscriptions(reads.aws("dynamodb"), settings.subscriptions_table, sleep=outside.sleep)
+    if not table.switch(wanted.owner, active=wanted.active, now=outside.now()):
+        raise HTTPException(404, f"{wanted.owner} has no webhook: the runbook says how to set one")
+    return {"owner": wanted.owner, "active": wanted.active}
+
+
+def _packed(key: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(key).encode()).decode()
+
+
+def _unpacked(cursor: str) -> Any:
+    try:
+        return json.loads(base64.urlsafe_b64decode(cursor))
+    except ValueError:
+        raise HTTPException(422, "the cursor is none of this list") from None

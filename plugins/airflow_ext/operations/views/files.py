@@ -1,0 +1,179 @@
+"""Files: call details that wait, that are under way and how far, what was done, and dead letters."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+
+from airflow_ext.ids import CALL_DETAILS_INGEST, CALL_DETAILS_REPLAY
+from airflow_ext.operations.reading import ROWS, Reads, page
+from airflow_ext.operations.routing import answer, bodies, metadata
+from airflow_ext.outside import outside
+from include.call_details.dead_letters import described, peek
+from include.call_details.keys import origin, processed_prefix, receipt_key
+from include.call_details.ledger import Claims, read_chunks
+from include.call_details.models import Claim, Plan
+from include.call_details.rate_limit import permits_in_use
+from include.clients.dynamodb import ItemTable
+from include.clients.s3 import get_json
+from include.text import indented_json
+
+router = APIRouter(prefix="/files")
+
+MOST_LETTERS = 100
+MOST_SHOWN = 2 * 1024 * 1024
+_NEEDED = ("ingest_bucket", "ingest_ledger_table", "call_details_dlq_url")
+
+Cursor = Annotated[int, Query(ge=0)]
+
+
+@router.get("/waiting", dependencies=[metadata(CALL_DETAILS_INGEST)])
+async def waiting(request: Request, cursor: Cursor = 0) -> Response:
+    """Files that lie where they were dropped."""
+    return await answer(request, lambda reads: _waiting(reads, cursor))
+
+
+@router.get("/under-way", dependencies=[metadata(CALL_DETAILS_INGEST)])
+async def under_way(request: Request) -> Response:
+    """Files that were claimed, with their progress, and the permits in use."""
+    return await answer(request, _under_way)
+
+
+@router.get("/done", dependencies=[metadata(CALL_DETAILS_INGEST)])
+async def done(request: Request, day: date | None = None, cursor: Cursor = 0) -> Response:
+    """Files that were accounted for on a UTC day, the newest first."""
+    return await answer(request, lambda reads: _done(reads, day or _now().date(), cursor))
+
+
+@router.get("/dead-letters", dependencies=[metadata(CALL_DETAILS_REPLAY)])
+async def dead_letters(request: Request) -> Response:
+    """Batches that could not be delivered: up to 100 messages of the queue, without any record."""
+    return await answer(request, _letters)
+
+
+@router.get("/dead-letters/body", dependencies=bodies(CALL_DETAILS_REPLAY, "operations.dead_letter"))
+async def dead_letter_body(request: Request, key: str, version: str = "") -> Response:
+    """The request body of such a batch."""
+    return await answer(request, lambda reads: _body(reads, key, version), keep=False)
+
+
+def _now() -> datetime:
+    return datetime.fromtimestamp(outside.now(), UTC)
+
+
+def _waiting(reads: Reads, cursor: int) -> dict[str, Any]:
+    settings = reads.require(*_NEEDED)
+    incoming = settings.incoming
+    listed = reads.listed(settings.ingest_bucket, incoming.prefix)
+    rows = [
+        {"key": each["Key"], "bytes": each["Size"], "since": each["LastModified"].isoformat()}
+        for each in listed
+        if incoming.takes(each["Key"])
+    ]
+    rows.sort(key=lambda row: str(row["since"]))
+    return {"bucket": settings.ingest_bucket, **page(rows, cursor)}
+
+
+def _under_way(reads: Reads) -> dict[str, Any]:
+    settings = reads.require(*_NEEDED)
+    table = ItemTable(reads.aws("dynamodb"), settings.ingest_ledger_table, sleep=outside.sleep)
+    claims, total = Claims(table).under_way(ROWS)
+    rows = reads.each(lambda claim: _progress(reads, table, claim), claims, "the progress of some files")
+    permits = reads.attempt(lambda: permits_in_use(table, outside.now()), "the permits in use")
+    return {
+        "rows": [
+            row or {"key": claim.file.key, "run_id": claim.owner} for row, claim in zip(rows, claims, strict=True)
+        ],
+        "total": total,
+        "permits": permits,
+        "permits_of": settings.max_concurrent_calls,
+    }
+
+
+def _progress(reads: Reads, table: ItemTable, claim: Claim) -> dict[str, Any]:
+    row: dict[str, Any] = {"key": claim.file.key, "etag": claim.file.etag, "run_id": claim.owner, "begun": claim.begun}
+    if claim.plan is None:
+        return row
+    plan = reads.object("plan", claim.plan, claim.file.etag, lambda: _plan(reads, claim))
+    chunks = read_chunks(table, claim)
+    records = sum(chunk.records_accepted + chunk.records_dead for chunk in chunks)
+    seconds = max(outside.now() - plan["since"], 1.0)
+    rate = records / seconds
+    return {
+        **row,
+        "batches": plan["batches"],
+        "settled": sum(chunk.settled_batches for chunk in chunks),
+        "dead": sum(len(chunk.dead) for chunk in chunks),
+        "records": plan["records"],
+        "records_settled": records,
+        "records_per_second": round(rate, 1),
+        "seconds_left": round((plan["records"] - records) / rate) if rate else None,
+        "since": datetime.fromtimestamp(plan["since"], UTC).isoformat(),
+    }
+
+
+def _plan(reads: Reads, claim: Claim) -> dict[str, Any]:
+    found = reads.aws("s3").get_object(Bucket=reads.settings.ingest_bucket, Key=claim.plan)
+    plan = Plan.from_document(json.loads(found["Body"].read()))
+    batches = sum(chunk.batches for chunk in plan.chunks)
+    return {"batches": batches, "records": plan.records, "since": found["LastModified"].timestamp()}
+
+
+def _done(reads: Reads, day: date, cursor: int) -> dict[str, Any]:
+    bucket = reads.require(*_NEEDED).ingest_bucket
+    listed = [
+        each
+        for prefix in (processed_prefix(day), "failed/")
+        for each in reads.listed(bucket, prefix, pages=6)
+        if each["LastModified"].astimezone(UTC).date() == day
+    ]
+    listed.sort(key=lambda each: each["LastModified"], reverse=True)
+    found = page(listed, cursor)
+    receipts = reads.each(lambda each: _receipt(reads, bucket, each), found["rows"], "some receipts")
+    return {
+        "day": day,
+        "bucket": bucket,
+        **found,
+        "rows": [
+            {"stored_as": each["Key"], "bytes": each["Size"], "at": each["LastModified"].isoformat(), **(receipt or {})}
+            for each, receipt in zip(found["rows"], receipts, strict=True)
+        ],
+    }
+
+
+def _receipt(reads: Reads, bucket: str, listed: dict[str, Any]) -> dict[str, Any]:
+    file = origin(bucket, listed["Key"])
+    document = get_json(reads.aws("s3"), bucket, receipt_key(file)) if file else None
+    if document is None:
+        return {}
+    wanted = ("outcome", "key", "etag", "records_read", "records_accepted", "records_dead_lettered", "run_id", "error")
+    return {name: document.get(name) for name in wanted}
+
+
+def _letters(reads: Reads) -> dict[str, Any]:
+    url = reads.require(*_NEEDED).call_details_dlq_url
+    sqs = reads.aws("sqs")
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    counts = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    rows = [described(text) for text in peek(sqs, url, MOST_LETTERS)]
+    return {"rows": rows, "total": sum(int(counts[name]) for name in names), "next": None}
+
+
+def _body(reads: Reads, key: str, version: str) -> dict[str, Any]:
+    from botocore.exceptions import ClientError
+
+    if not key.startswith("dead-letter/"):
+        raise HTTPException(404, "this is no key of a dead letter")
+    which = {"VersionId": version} if version else {}
+    try:
+        found = reads.aws("s3").get_object(Bucket=reads.require(*_NEEDED).ingest_bucket, Key=key, **which)
+    except ClientError as error:
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (400, 404):
+            raise HTTPException(404, f"there is no {key}") from None
+        raise
+    text = found["Body"].read(MOST_SHOWN).decode("utf-8", "replace")
+    size = found["ContentLength"]
+    return {"text": text, "pretty": indented_json(text), "bytes": size, "cut": size > MOST_SHOWN}

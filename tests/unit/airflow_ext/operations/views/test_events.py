@@ -1,0 +1,126 @@
+"""Events: owners, an owner's events, replay, webhooks."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from airflow_ext.operations.reading import MOST_CALLS
+from tests.worlds.dynamodb import event_item
+from tests.worlds.operations import NOW, OperationsPage
+from tests.worlds.s3 import unreachable
+
+ATTEMPTS = [{"time": "2026-03-08T00:00:00.000Z", "status": 503, "milliseconds": 12, "cause": "503"}]
+FAILED = {
+    "status": "failed",
+    "next_attempt_at": None,
+    "last_status": 503,
+    "last_error": "answered 503",
+    "first_failed_at": "2026-03-07T00:00:00.000Z",
+    "failed_at": "2026-03-08T00:00:00.000Z",
+    "delivery_attempts": 11,
+    "attempts": json.dumps(ATTEMPTS),
+}
+
+
+def post(page: OperationsPage, path: str, user: str = "operator", **body: object) -> dict[str, object]:
+    answer = page.ask(path, user=user, method="POST", json=body)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, object] = answer.json()
+    return found
+
+
+def test_owners_have_what_waits_and_what_failed(page: OperationsPage) -> None:
+    tables = page.tables.events
+    tables.subscribe("acme")
+    tables.subscribe("off", active=False)
+    tables.add(*(event_item(number, created=NOW - 600 + number, last_error="<b>") for number in range(3)))
+    tables.add(event_item(9, created=NOW - 900, **FAILED))
+    found = page.get("/events/owners")
+    acme, off = found["rows"]
+    assert (acme["owner"], acme["active"], acme["pending"], acme["failed"]) == ("acme", True, 3, 1)
+    assert acme["oldest"]["event_id"] == "evt_000000000000"
+    assert (off["owner"], off["active"], off["pending"], off["oldest"]) == ("off", False, 0, None)
+    assert "whsec" not in json.dumps(found)
+
+
+def test_thousand_owners_come_25_at_a_time_within_the_calls(page: OperationsPage) -> None:
+    for number in range(30):
+        page.tables.events.subscribe(f"owner {number:02d}")
+        page.tables.events.add(event_item(number, f"owner {number:02d}", created=NOW))
+    first = page.ask("/events/owners")
+    assert len(first.json()["rows"]) == 25
+    assert int(first.headers["x-aws-calls"]) <= MOST_CALLS
+    rest = page.get(f"/events/owners?cursor={first.json()['next']}")
+    assert (len(rest["rows"]), rest["next"]) == (5, None)
+    assert page.ask("/events/owners?cursor=nonsense").status_code == 422
+
+
+def test_many_events_are_counted_up_to_a_thousand(page: OperationsPage) -> None:
+    page.tables.events.subscribe("acme")
+    page.tables.events.page_size = 5000
+    page.tables.events.add(*(event_item(number, created=NOW + number) for number in range(1500)))
+    assert page.get("/events/owners")["rows"][0]["pending"] == "1,000+"
+
+
+def test_events_of_an_owner_come_with_their_attempts_and_without_payload(page: OperationsPage) -> None:
+    page.tables.events.add(event_item(1, created=NOW, **FAILED, payload='{"secret": 1}'))
+    answer = page.ask("/events/owner?owner=acme&status=failed", user="viewer")
+    assert "secret" not in answer.text
+    found = answer.json()
+    assert found["rows"][0]["attempts"] == ATTEMPTS
+    assert (found["rows"][0]["last_status"], found["rows"][0]["last_error"]) == ("503", "answered 503")
+    assert (found["counts"]["failed"], found["counts"]["pending"], found["webhook"]) == (1, 0, None)
+
+
+def test_failed_event_is_pending_again_after_a_replay(page: OperationsPage) -> None:
+    page.tables.events.add(event_item(1, created=NOW, **FAILED))
+    assert post(page, "/events/replay", owner="acme", event_id="evt_000000000001")["replayed"] == 1
+    event = page.tables.events.plain(1)
+    assert (event["status"], event["owner_status"], event["delivery_attempts"]) == ("pending", "acme#pending", 0)
+    assert event["version"] == 2
+    assert {"last_error", "last_status", "failed_at"} & set(event) == set()
+
+
+@pytest.mark.parametrize(("owner", "status"), [("acme", 409), ("other", 404)])
+def test_only_a_failed_event_of_that_owner_is_replayed(page: OperationsPage, owner: str, status: int) -> None:
+    page.tables.events.add(event_item(1, created=NOW))
+    body = {"owner": owner, "event_id": "evt_000000000001"}
+    assert page.ask("/events/replay", method="POST", json=body).status_code == status
+    assert page.tables.events.plain(1)["version"] == 1
+
+
+def test_failed_events_are_counted_before_they_are_replayed(page: OperationsPage) -> None:
+    page.tables.events.add(*(event_item(number, created=NOW + number, **FAILED) for number in range(60)))
+    since = "2026-03-07T23:00:00Z"
+    assert page.get(f"/events/failed?owner=acme&since={since}")["count"] == 60
+    assert page.get("/events/failed?owner=acme&since=2026-03-08T01:00:00Z")["count"] == 0
+    assert page.ask("/events/failed?owner=acme&since=2026-03-08T01:00:00").status_code == 422
+    assert post(page, "/events/replay-failed", owner="acme", since=since)["replayed"] == 60
+    assert set(page.tables.events.statuses()) == {"pending"}
+
+
+def test_webhook_is_switched_off_and_on(page: OperationsPage) -> None:
+    page.tables.events.subscribe("acme")
+    assert post(page, "/events/webhook", owner="acme", active=False)["active"] is False
+    assert page.get("/events/owner?owner=acme")["webhook"]["reason"] == "switched off by hand"
+    assert post(page, "/events/webhook", owner="acme", active=True)["active"] is True
+    assert page.tables.events.subscriptions["acme"]["active"] == {"BOOL": True}
+    assert page.ask("/events/webhook", method="POST", json={"owner": "nobody", "active": True}).status_code == 404
+
+
+def test_table_that_cannot_be_reached_is_a_strip(page: OperationsPage) -> None:
+    def fail(operation: str) -> None:
+        raise unreachable()
+
+    page.tables.events.before = fail
+    for path in ("/events/owners", "/events/owner?owner=acme", "/tonight"):
+        assert page.get(path)["strips"]
+
+
+def test_tonight_has_dead_letters_and_the_event_due_for_longest(page: OperationsPage) -> None:
+    page.tables.events.add(event_item(1, created=NOW - 60), event_item(2, created=NOW))
+    found = page.get("/tonight")
+    assert found["dead_letters"] == {"batches": 0, "events": 0}
+    assert found["oldest_due"]["owner"] == "acme"

@@ -1,0 +1,64 @@
+"""Orders: the runs of a day, and what was not accepted."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from airflow_ext.operations.reading import MOST_CALLS
+from include.auction.keys import alerts_key, order_id, orders_key
+from include.auction.models import OrderOutcome, Result, Summary
+from include.clients.s3 import put_json
+from tests.worlds.operations import OperationsPage
+
+DAY = date(2026, 3, 8)
+
+
+def run(page: OperationsPage, number: int, *results: Result, reason: str = "no") -> str:
+    """The summary of the day's run of that number."""
+    s3: Any = page.s3
+    at = datetime(2026, 3, 8, tzinfo=UTC) + timedelta(minutes=5 * number)
+    name = f"scheduled__{at.isoformat()}"
+    outcomes = [
+        OrderOutcome(index, order_id(name, index), result, reason=None if result is Result.ACCEPTED else reason)
+        for index, result in enumerate(results)
+    ]
+    Summary(name, DAY, tuple(outcomes)).save(s3, "archive")
+    return name
+
+
+def test_day_has_its_runs_and_each_order_that_was_not_accepted(page: OperationsPage) -> None:
+    run(page, 0)
+    name = run(page, 1, Result.ACCEPTED, Result.REJECTED, Result.ERRORED, reason="quantity <0>")
+    s3: Any = page.s3
+    delivered = {f"{order_id(name, 1)}/rejected": ["SNS", "Slack"]}
+    put_json(s3, "archive", alerts_key(orders_key(DAY, name)), {"delivered": delivered})
+    found = page.get(f"/orders?day={DAY}")
+    assert sorted((each["total"], each["accepted"], each["errored"]) for each in found["runs"]) == [
+        (0, 0, 0),
+        (3, 1, 1),
+    ]
+    assert [(row["index"], row["result"], row["reason"], row["alerted"]) for row in found["rows"]] == [
+        (1, "rejected", "quantity <0>", ["SNS", "Slack"]),
+        (2, "errored", "quantity <0>", []),
+    ]
+    assert {row["time"] for row in found["rows"]} == {"2026-03-08T00:05:00+00:00"}
+    assert [row["index"] for row in page.get(f"/orders?day={DAY}&result=errored")["rows"]] == [2]
+
+
+def test_full_day_keeps_to_its_calls_and_says_what_it_left_out(page: OperationsPage) -> None:
+    for number in range(288):
+        run(page, number, Result.REJECTED)
+    first = page.ask(f"/orders?day={DAY}")
+    assert int(first.headers["x-aws-calls"]) == MOST_CALLS
+    assert first.json()["left_out"] == ["the older runs of the day"]
+    assert len(first.json()["rows"]) == 25
+    again = page.get(f"/orders?day={DAY}", headers={"Cache-Control": "no-cache"})
+    assert (again["left_out"], again["total"]) == ([], 288)
+
+
+def test_spreadsheet_gets_no_formula(page: OperationsPage) -> None:
+    run(page, 1, Result.REJECTED, reason='=HYPERLINK("http://evil.test")')
+    lines = page.ask(f"/orders/csv?day={DAY}").text.splitlines()
+    assert lines[0] == "time,index,order_id,result,reason,run_id"
+    assert "\"'=HYPERLINK(" in lines[1]
