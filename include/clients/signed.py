@@ -15,7 +15,7 @@ import time
 import zlib
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import aiohttp
 import certifi
 from botocore.auth import S3SigV4Auth, SigV4Auth
-from botocore.awsrequest import AWSRequest
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -46,6 +45,7 @@ from include.clients.aws import error_code, is_busy
 from include.clients.connections import IDLE_SECONDS, OnePiece, new_session
 
 if TYPE_CHECKING:
+    from botocore.awsrequest import AWSRequest
     from botocore.credentials import Credentials, ReadOnlyCredentials
     from botocore.model import OperationModel, Shape
 
@@ -62,6 +62,7 @@ class _Place:
     """Where requests go: scheme, host and perhaps a path, and what they are signed for."""
 
     url: str
+    host: str
     service: str
     region: str
     proxy: str | None
@@ -72,6 +73,38 @@ class _Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+@dataclass
+class _Request:
+    """What a signer reads and changes of ``botocore.awsrequest.AWSRequest``."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: bytes
+    params: None = None
+    context: dict[str, Any] = field(default_factory=dict)
+
+
+class _Headers(dict[str, str]):
+    """Headers by their lower names, each once: botocore's, which are those of e-mail, cost more than the signature."""
+
+    def get_all(self, name: str) -> list[str]:
+        """All values of a header."""
+        return [self[name]]
+
+
+class _LeanHeaders:
+    def headers_to_sign(self, request: Any) -> Any:
+        """All there are."""
+        return _Headers({name.lower(): value for name, value in request.headers.items()})
+
+
+class _Signer(_LeanHeaders, SigV4Auth): ...
+
+
+class _S3Signer(_LeanHeaders, S3SigV4Auth): ...
 
 
 class SignedClient:
@@ -220,9 +253,9 @@ class SignedClient:
         body: bytes,
     ) -> _Answer:
         url = place.url + path
-        request = AWSRequest(method, url, headers=headers, data=body)
-        sign = S3SigV4Auth if self._service.service_name == "s3" else SigV4Auth
-        sign(credentials, place.service, place.region).add_auth(request)
+        request = _Request(method, url, {**headers, "Host": place.host}, body)
+        sign = _S3Signer if self._service.service_name == "s3" else _Signer
+        sign(credentials, place.service, place.region).add_auth(cast("AWSRequest", request))
         seconds = self._config.connect_timeout + self._config.read_timeout + len(body) / _SLOWEST_BYTES_PER_SECOND
         try:
             # Until the head of the answer: also a name server, and who takes no more bytes, may take too long.
@@ -231,7 +264,7 @@ class SignedClient:
                     method,
                     URL(url, encoded=True),
                     data=OnePiece(body) if len(body) > _AIOHTTP_WARNS_FROM else body or None,
-                    headers=dict(request.headers.items()),
+                    headers=request.headers,
                     proxy=place.proxy,
                     timeout=self._timeout,
                     allow_redirects=False,
@@ -278,7 +311,11 @@ class SignedClient:
             url, service, region = _place_of_bucket(self._client, bucket)
         proxies = get_environ_proxies(url) if self._config.proxies is None else self._config.proxies
         proxy = proxies.get(url.partition(":")[0])
-        return _Place(url.rstrip("/"), service, region, f"http://{proxy}" if proxy and "://" not in proxy else proxy)
+        parts = URL(url)
+        host = str(parts.raw_host) if parts.is_default_port() else f"{parts.raw_host}:{parts.port}"
+        if proxy and "://" not in proxy:
+            proxy = f"http://{proxy}"
+        return _Place(url.rstrip("/"), host, service, region, proxy)
 
     async def _find_region(self, bucket: str) -> None:
         """Let botocore find out where a bucket is; its client keeps in mind what it was told."""
