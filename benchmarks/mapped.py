@@ -12,6 +12,7 @@ from benchmarks.cpu import TASKS
 from benchmarks.results import Comparison, Part, median_and_range
 
 _FEW = 10
+_AIMED_AT, _AIM = "CPU per task: its process and worker", 1.9
 
 
 @dataclass(frozen=True)
@@ -65,19 +66,22 @@ def measure_mapped(bench: Bench, *, tasks: int, repeat: int) -> Part:
     kinds: dict[str, Callable[[_Pair], float]] = {
         "wall time per task (parallel, whole run)": lambda pair: pair.wall,
         "start to end of one task (median)": lambda pair: pair.duration,
-        "CPU per task: its process and worker": lambda pair: pair.task_cpu,
+        _AIMED_AT: lambda pair: pair.task_cpu,
         "CPU per task: the whole stack, emulator and stub as well": lambda pair: pair.stack_cpu,
     }
     rows = []
     for what, value in kinds.items():
         mine, theirs = [value(pair) for pair in ours], [value(pair) for pair in empty]
         ratio = statistics.median(mine) / statistics.median(theirs)
+        aim = _AIM if what == _AIMED_AT else None
         rows.append(
             Comparison(
                 what,
                 median_and_range(mine, "ms", digits=0),
                 median_and_range(theirs, "ms", digits=0),
                 f"{ratio:.2f} times",
+                f"at most {aim:g} times" if aim else "",
+                ratio <= aim if aim else None,
             )
         )
     return Part(

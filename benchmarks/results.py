@@ -58,15 +58,6 @@ class Part:
         OUT.mkdir(exist_ok=True)
         _file(self.name).write_text(json.dumps(asdict(self), indent=1) + "\n")
 
-    @classmethod
-    def read(cls, name: str) -> Part | None:
-        """The latest measurement of a part, or None."""
-        try:
-            document = json.loads(_file(name).read_text())
-        except FileNotFoundError:
-            return None
-        return cls(**{**document, "rows": [Comparison(**row) for row in document["rows"]]})
-
 
 def median_and_range(values: Sequence[float], unit: str, *, digits: int = 1) -> str:
     """Such as ``4.2 s (4.0-4.9)``; only the value where there is one."""
