@@ -82,7 +82,8 @@ test: setup-dev lint ## set-up from nothing, linters, and the whole test suite
 	@# schemathesis gives all tests of a function one name, of which only one would run side by side.
 	$(PY) -m pytest tests/integration/test_orders_api_fuzz.py tests/integration/test_events_api_fuzz.py
 	$(PY) -m pytest tests/e2e
-	$(PY) -m pytest tests/e2e/test_celery_workers.py --executor CeleryExecutor
+	$(PY) -m pytest tests/e2e/test_celery_workers.py \
+		tests/e2e/test_auction_killed.py::test_a_lost_worker_costs_no_order_no_alert_and_no_run --executor CeleryExecutor
 
 test-celery: setup-dev ## all end-to-end tests on Celery: two workers and a Redis (about 20 minutes)
 	$(PY) -m pytest tests/e2e --executor CeleryExecutor

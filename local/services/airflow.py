@@ -97,6 +97,10 @@ EXECUTORS: tuple[Executor, ...] = get_args(Executor)
 DEFAULT_EXECUTOR: Executor = "LocalExecutor"
 
 
+ALERT_TOPIC_ARN = f"arn:aws:sns:{REGION}:000000000000:pipelines-alerts-local"
+"""What the application template makes of it on the emulator."""
+
+
 @dataclass(frozen=True, slots=True)
 class Places:
     """Where Airflow finds what it needs.
@@ -188,6 +192,7 @@ def _common_options(places: Places, stack_secrets: StackSecrets) -> dict[str, st
         "LOGGING__NAMESPACE_LEVELS": QUIET,
         # Ours: short delays, so that a retry can be watched.
         "PIPELINES__RETRY_BASE_SECONDS": "1",
+        "PIPELINES__ALERT_TOPIC_ARN": ALERT_TOPIC_ARN,
     }
 
 

@@ -99,6 +99,11 @@ def page(manual: str, schedule: str) -> dict[str, Any]:
     }
 
 
+def alert_topic() -> str | None:
+    """ARN of the alerts' topic where the settings, which name it too, cannot be read: option ``alert_topic_arn``."""
+    return str(conf.get(_SECTION, "alert_topic_arn", fallback="")) or None
+
+
 MAX_BACKOFF_SECONDS = 600.0
 MAX_RETRY_AFTER_SECONDS = 3600.0
 """A partner that asks for more is asked again after this time."""

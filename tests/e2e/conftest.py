@@ -49,10 +49,8 @@ NewDay = Callable[[], date]
 
 
 CELERY_OPTIONS = {
-    # A lost worker is missed after so many seconds without a heartbeat (Airflow's default: 300) ...
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
-    # ... and what it had not acknowledged is given out again after so many: tasks that take longer meet it, too.
+    # What a lost worker had not acknowledged is given out again after so many seconds: tasks that take longer meet it,
+    # too. When a worker is missed is as shipped.
     "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "10",
 }
 

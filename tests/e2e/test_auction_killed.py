@@ -14,6 +14,7 @@ from tests.worlds.live.pipeline import Pipeline
 from tests.worlds.live.processes import another, lose_worker, running_tasks, service_of, standing_still
 from tests.worlds.live.secrets import Secrets
 from tests.worlds.live.waiting import wait_until
+from tests.worlds.templates import load, properties_of
 
 POLLS = 5
 HANDED_OVER = 20
@@ -63,6 +64,10 @@ def test_a_lost_worker_costs_no_order_no_alert_and_no_run(
     stack: Stack, auction: Pipeline, functions: Functions, results: Results, inbox: Inbox, secrets: Secrets
 ) -> None:
     """Under the options as shipped: the loss is noticed, and the task tried again, within the run's five minutes."""
+    (shipped,) = properties_of(load("mwaa.yaml"), "AWS::MWAA::Environment").values()
+    for option in ("task_instance_heartbeat_timeout", "orphaned_tasks_check_interval"):
+        ours = stack.airflow_environment()[f"AIRFLOW__SCHEDULER__{option.upper()}"]
+        assert ours == shipped["AirflowConfigurationOptions"][f"scheduler.{option}"]
     offered = [
         {**order, "status": "rejected" if index in REJECTED else "accepted"}
         for index, order in enumerate(orders(TOTAL))

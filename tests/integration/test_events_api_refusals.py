@@ -50,6 +50,19 @@ def test_without_a_good_key_no_route_looks_at_anything(events_api: EventsApi, ro
         assert refusal(bad) == (403, "forbidden")
 
 
+def test_key_that_has_used_up_its_limit_is_refused_and_another_is_not(events_api: EventsApi, owner: Owner) -> None:
+    other = events_api.owner()
+    with events_api.variables("events-api-authorizer", REQUESTS_A_MINUTE="3"):
+        # More than three, as a minute may end between them.
+        answers = [owner.call("GET /inbox") for _ in range(8)]
+        assert answers[0].status_code == 200
+        throttled = [answer for answer in answers if answer.status_code != 200]
+        assert {refusal(answer) for answer in throttled} == {(429, "throttled")}
+        assert throttled[0].headers["retry-after"] == "60"
+        assert other.call("GET /inbox").status_code == 200
+    assert owner.call("GET /inbox").status_code == 200, "under the limit as it was"
+
+
 @pytest.mark.parametrize("headers", [{"X-API-Key": ""}, {"Authorization": ""}, {"Cookie": "sk_"}])
 def test_empty_key_is_none(events_api: EventsApi, headers: dict[str, str]) -> None:
     assert refusal(events_api.call("GET /events", headers=headers)) == (401, "unauthorized")

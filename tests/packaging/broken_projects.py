@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.release.project import LOCAL, REQUIREMENTS
+from infra.release.project import LOCAL, MWAA, REQUIREMENTS
 from tests.packaging.breaking import Case, forget, requires, seen, setting, source, text, without_ignored
 
 CASES = (
@@ -84,6 +84,12 @@ CASES = (
         "imports/packages",
         ("plugins/airflow_ext/x.py:2", "apache-airflow-providers-sqlite"),
         source("plugins/airflow_ext/x.py", "def run():\n    from airflow.providers.sqlite.hooks import sqlite\n"),
+    ),
+    Case(
+        "alerts that need the settings",
+        "alerts/option",
+        ("infra/mwaa.yaml", "write pipelines.alert_topic_arn: !Ref AlertsTopicArn"),
+        text(MWAA, "^ +pipelines.alert_topic_arn:.*\n", ""),
     ),
     Case(
         "Airflow in the domain",

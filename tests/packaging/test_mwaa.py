@@ -26,8 +26,10 @@ OPTIONS: dict[str, Any] = AIRFLOW["Properties"]["AirflowConfigurationOptions"]
 NOT_ON_MWAA = {"endpoint_url", "region_name"}
 """What the local stack adds to the secrets backend: where the emulator is."""
 
-NOT_ALIKE = {"dag_processor.min_file_process_interval", "pipelines.retry_base_seconds"}
-"""Options that the local stack sets otherwise on purpose: there, a retry can be watched, and a DAG edited."""
+TOPIC = "pipelines.alert_topic_arn"
+
+NOT_ALIKE = {"dag_processor.min_file_process_interval", "pipelines.retry_base_seconds", TOPIC}
+"""Options that the local stack sets otherwise on purpose: a retry can be watched, a DAG edited, the topic is its own."""
 
 
 def value_of(option: str) -> str:
@@ -76,6 +78,8 @@ def test_options_have_the_values_that_the_document_gives() -> None:
     for option, said in documented().items():
         if option == "secrets.backend_kwargs":
             assert json.loads(value_of(option)) == backend
+        elif option == TOPIC:
+            assert OPTIONS[option] == {"Ref": "AlertsTopicArn"}
         else:
             given = (
                 re.match(r"(\d+)\b(?! s;)", said)

@@ -1,4 +1,4 @@
-"""What Airflow loads by itself: the plugin scan, the parsing of DAG files, and the size of it all."""
+"""What Airflow loads by itself: the plugin scan, the parsing of DAG files, the size of it all, its alerts' topic."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from pathspec import GitIgnoreSpec
 
-from infra.release.project import Amount, Finding, Project, at_most, bad, good
+from infra.release.project import MWAA, Amount, Finding, Project, at_most, bad, good
+from infra.release.templates import parse_template
 
 IGNORED = "plugins/.airflowignore"
 
@@ -86,7 +87,22 @@ def size(project: Project) -> Iterator[Finding]:
         )
 
 
-CHECKS = (scan, ignored, parse_time, size)
+def alert_topic(project: Project) -> Iterator[Finding]:
+    """Airflow's option names the topic of the alerts, for a run whose settings cannot be read."""
+    check, option, parameter = "alerts/option", "pipelines.alert_topic_arn", {"Ref": "AlertsTopicArn"}
+    for resource in parse_template(project.texts[MWAA], MWAA)["Resources"].values():
+        if resource["Type"] != "AWS::MWAA::Environment":
+            continue
+        if resource["Properties"].get("AirflowConfigurationOptions", {}).get(option) == parameter:
+            yield good(check, MWAA, f"{option} is the topic of the alerts")
+        else:
+            wrong = (
+                f"{option} is not the topic of the alerts: settings that cannot be read would be alerted by Slack alone"
+            )
+            yield bad(check, MWAA, wrong, f"write {option}: !Ref AlertsTopicArn")
+
+
+CHECKS = (scan, ignored, parse_time, size, alert_topic)
 
 
 def _first_line(text: str) -> str:

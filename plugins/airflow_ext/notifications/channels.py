@@ -18,6 +18,7 @@ from slack_sdk.http_retry import default_retry_handlers
 from slack_sdk.http_retry.handler import RetryHandler
 from slack_sdk.webhook import WebhookClient, WebhookResponse
 
+from airflow_ext.defaults import alert_topic
 from airflow_ext.ids import AWS_CONNECTION, SLACK_CONNECTION
 from airflow_ext.outside import outside
 from include.errors import ApiRefusedError, NoResponseError, SettingsError, describe
@@ -50,7 +51,7 @@ def send_alert(
     Args:
         alert: what to say.
         context: the task's, or that of the DAG's callback.
-        topic_arn: the topic, or None where the settings that name it cannot be read.
+        topic_arn: the topic, or None where the settings that name it cannot be read: then that of the option.
         keep: is given channel and alert where a channel did not take it.
 
     Returns:
@@ -83,15 +84,16 @@ def open_channels(
 
     Args:
         context: the task's, or that of the DAG's callback.
-        topic_arn: the topic, or None where the settings that name it cannot be read.
+        topic_arn: the topic, or None where the settings that name it cannot be read: then that of the option.
         seconds: for how long Slack is waited for when it asks to wait.
         attempts: how often SNS is tried for one alert; a sender that repeats alerts itself wants one.
     """
     channels: dict[str, Channel] = {}
-    # First, as it needs no settings and SNS may keep an alert waiting.
+    topic = topic_arn or alert_topic()
+    # First, as SNS may keep an alert waiting.
     if (slack := _opened(lambda: _slack(context, seconds))) is not None:
         channels["slack"] = slack
-    if topic_arn is not None and (sns := _opened(lambda: _sns(context, topic_arn, attempts))) is not None:
+    if topic is not None and (sns := _opened(lambda: _sns(context, topic, attempts))) is not None:
         channels["sns"] = sns
     return channels
 

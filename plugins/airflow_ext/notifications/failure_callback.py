@@ -129,8 +129,8 @@ def alert_unreported_failure(context: Context) -> None:
     try:
         settings = load_settings()
         topic_arn, runbook = settings.alerts_topic_arn, settings.runbook_url
-    except Exception as error:  # noqa: BLE001 - Slack needs no settings
-        log.error("no SNS alert: %s", describe(error))
+    except Exception as error:  # noqa: BLE001 - the alert needs no settings
+        log.error("the settings cannot be read, the alerts' topic is that of the option: %s", describe(error))
     reason = str(context.get("reason") or "unknown")
     ending = _ENDINGS.get(reason, "see Airflow").format(limit=getattr(context["dag"], "dagrun_timeout", None))
     facts = [f"reason: {refusal or f'{reason}: {ending}'}"]

@@ -102,6 +102,25 @@ def test_works_without_settings(wire: Wire, run: FakeRun, monkeypatch: pytest.Mo
     assert run.run_id in wire.slack[0]["text"]
 
 
+@pytest.mark.parametrize("settings", ["{}", "{not json", '{"alerts_topic_arn": 7}'])
+def test_topic_of_the_option_is_alerted_when_settings_are_broken_and_slack_fails(
+    settings: str, wire: Wire, run: FakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", settings)
+    monkeypatch.setenv("AIRFLOW__PIPELINES__ALERT_TOPIC_ARN", TOPIC)
+    wire.slack_is_down = True
+    alert_unreported_failure(callback_context(run))
+    (message,) = wire.sns
+    assert message["TargetArn"] == TOPIC
+    assert run.run_id in message["Message"]
+
+
+def test_topic_of_the_settings_wins(wire: Wire, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__PIPELINES__ALERT_TOPIC_ARN", f"{TOPIC}-of-the-option")
+    alert_unreported_failure(callback_context(run))
+    assert [message["TargetArn"] for message in wire.sns] == [TOPIC]
+
+
 def test_slack_is_told_whatever_breaks_while_settings_are_read(
     wire: Wire, run: FakeRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -112,7 +131,7 @@ def test_slack_is_told_whatever_breaks_while_settings_are_read(
     alert_unreported_failure(callback_context(run))
     assert wire.sns == []
     assert run.run_id in wire.slack[0]["text"]
-    assert "no SNS alert: RuntimeError, see the log" in caplog.text
+    assert "is that of the option: RuntimeError, see the log" in caplog.text
     assert "the store broke" not in caplog.text
 
 
