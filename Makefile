@@ -5,8 +5,6 @@ VENV_AWS := .venv-aws
 VENV_MWAA := .venv-mwaa
 PY := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
-# The installer is bootstrapped by pip into the virtual environment, at the version Airflow's constraints name.
-UV_VERSION := 0.12.3
 
 # A first start would take about a minute longer if Python could not keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
@@ -32,24 +30,28 @@ $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' || { echo "error: '$(PYTHON)' is $$($(PYTHON) --version 2>&1); Airflow 3.3.1 on MWAA needs Python 3.12. Name one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "==> creating $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(PY) -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(PY) -m pip install --quiet --disable-pip-version-check $(call hashed,uv)
+
+# A file whose SHA-256 is not in the list is refused, wherever it comes from. The lists are complete; and pip would look
+# for versions of its own where a dependency is named with an extra.
+hashed = --no-deps --require-hashes -r requirements/hashed/$(1).txt
 
 # Where only pip's own configuration knows the way to a package index, pip installs what uv cannot.
 define install
 	@echo "==> installing $(2) into $(1) (one to three minutes the first time)"
-	@$(UV) pip install --quiet --compile-bytecode --python $(1)/bin/python -r requirements/$(3).txt \
-	  || { echo "    uv could not; trying pip" >&2; $(1)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/$(3).txt; }
+	@$(UV) pip install --quiet --compile-bytecode --python $(1)/bin/python $(call hashed,$(3)) \
+	  || { echo "    uv could not; trying pip" >&2; $(1)/bin/python -m pip install --quiet --disable-pip-version-check $(call hashed,$(3)); }
 endef
 
-$(VENV)/.ready-local: requirements/local.txt | $(UV)
+$(VENV)/.ready-local: requirements/hashed/local.txt | $(UV)
 	$(call install,$(VENV),Airflow and the local stack,local)
 	@touch $@
 
-$(VENV)/.ready-dev: requirements/dev.txt $(VENV)/.ready-local | $(UV)
+$(VENV)/.ready-dev: requirements/hashed/dev.txt $(VENV)/.ready-local | $(UV)
 	$(call install,$(VENV),the test tools,dev)
 	@touch $@
 
-$(VENV_AWS)/.ready: requirements/emulator.txt | $(UV)
+$(VENV_AWS)/.ready: requirements/hashed/emulator.txt | $(UV)
 	@test -x $(VENV_AWS)/bin/pip || $(PYTHON) -m venv --clear $(VENV_AWS)
 	$(call install,$(VENV_AWS),the AWS emulator and the SAM CLI,emulator)
 	@touch $@
@@ -123,12 +125,16 @@ prove: setup-dev ## run every command of the documents on the local stack
 
 # Existing pins are kept where they still fit; delete a .txt first to move everything.
 COMPILE = $(UV) pip compile --quiet --python-version 3.12 --no-header --no-annotate --no-emit-index-url --no-emit-find-links
-lock: setup-dev ## derive requirements/*.txt again from requirements/*.in
+lock: setup-dev ## derive requirements/*.txt and requirements/hashed again from requirements/*.in
 	cd requirements && ../$(COMPILE) local.in -o local.txt
 	cd requirements && ../$(COMPILE) -c local.txt dev.in -o dev.txt
 	cd requirements && ../$(COMPILE) emulator.in -o emulator.txt
+	for list in local dev emulator; do \
+	  $(COMPILE) --no-deps --generate-hashes requirements/$$list.txt -o requirements/hashed/$$list.txt || exit 1; \
+	done
+	echo uv | $(COMPILE) --generate-hashes -c requirements/constraints.txt - -o requirements/hashed/uv.txt
 	for function in auction authorizer events_api orders_api; do \
-	  $(COMPILE) -c requirements/constraints.txt lambdas/$$function/requirements.in -o lambdas/$$function/requirements.txt || exit 1; \
+	  $(COMPILE) --generate-hashes -c requirements/constraints.txt lambdas/$$function/requirements.in -o lambdas/$$function/requirements.txt || exit 1; \
 	done
 
 clean: ## remove the virtual environments and the state of stopped stacks

@@ -1,5 +1,6 @@
 # Airflow with what MWAA would install, at the versions that MWAA would take.
-FROM apache/airflow:3.3.1-python3.12
+ARG BASE
+FROM ${BASE}
 
 # Where requirements.txt looks for it on MWAA.
 COPY requirements/constraints.txt /usr/local/airflow/plugins/constraints.txt

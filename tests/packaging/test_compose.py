@@ -204,17 +204,30 @@ def test_images_have_the_versions_that_are_pinned(root: Path, services: dict[str
         line.split("==") for line in (root / "requirements" / "local.txt").read_text().splitlines() if "==" in line
     )
     python = (root / ".python-version").read_text().strip()
-    airflow_image = (root / services["migrate"]["build"]["dockerfile"]).read_text()
+    builds = {
+        Path(service["build"]["dockerfile"]).name: service["build"]
+        for service in services.values()
+        if "build" in service
+    }
+    airflow, tools = builds["airflow.Dockerfile"], builds["tools.Dockerfile"]
+    airflow_image, tools_image = ((root / build["dockerfile"]).read_text() for build in (airflow, tools))
+    assert all("ARG BASE\nFROM ${BASE}\n" in image for image in (airflow_image, tools_image))
     version = pins["apache-airflow"]
-    assert f"FROM apache/airflow:{version}-python{python}\n" in airflow_image
+    assert airflow["args"] == [f"BASE=apache/airflow:{version}-python{python}"]
     assert f'"apache-airflow=={version}"' in airflow_image
-    tools_image = (root / services["emulator"]["build"]["dockerfile"]).read_text()
-    assert f"FROM python:{python}-slim-" in tools_image
-    assert "--requirement requirements/emulator.txt" in tools_image
+    assert tools["args"][0].startswith(f"BASE=python:{python}-slim-")
+    assert "--no-deps --require-hashes --requirement requirements/hashed/emulator.txt" in tools_image
     assert "ministack==" in (root / "requirements" / "emulator.txt").read_text()
     major = services["postgres"]["image"].removeprefix("postgres:")
     assert f'"pginstall{major}"' in (root / "local" / "services" / "postgres.py").read_text()
     assert services["sqlserver"]["image"] == "mcr.microsoft.com/mssql/server:2022-latest"
+
+
+def test_every_image_of_others_can_be_given_by_its_digest(text: str) -> None:
+    named = re.findall(r"^ +(?:image|BASE): (\S+)$", text, re.MULTILINE)
+    ours = [name for name in named if name.startswith("pipelines-")]
+    assert len(named) - len(ours) == 5
+    assert all(re.fullmatch(r"\$\{[A-Z]+_IMAGE:-[a-z./]+:[\w.-]+\}", name) for name in named if name not in ours)
 
 
 def test_images_are_given_every_file_that_they_copy(root: Path, services: dict[str, Service]) -> None:

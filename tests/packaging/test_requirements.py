@@ -10,6 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "requirements"
 LISTS = sorted([*REQUIREMENTS.glob("*.txt"), *ROOT.glob("lambdas/*/requirements.txt")])
+HASHED = sorted([*REQUIREMENTS.glob("hashed/*.txt"), *ROOT.glob("lambdas/*/requirements.txt")])
+"""What is installed: each package with the hashes of its files."""
 INPUTS = sorted([*REQUIREMENTS.glob("*.in"), *ROOT.glob("lambdas/*/requirements.in")])
 MWAA = ROOT / "requirements.txt"
 
@@ -35,7 +37,8 @@ def name_of(text: str) -> str:
 
 
 def lines(path: Path) -> list[str]:
-    stripped = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
+    text = re.sub(r" \\\n +--hash=sha256:[0-9a-f]{64}", "", path.read_text())
+    stripped = (line.partition("#")[0].strip() for line in text.splitlines())
     return [line for line in stripped if line]
 
 
@@ -66,10 +69,27 @@ def test_every_line_is_an_exact_pin(path: Path) -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("path", [*LISTS, *INPUTS, MWAA], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", HASHED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_package_that_is_installed_has_its_hashes_and_the_version_of_its_list(path: Path) -> None:
+    entries = path.read_text().replace(" \\\n", " ").splitlines()
+    assert [entry.partition(" ")[0] for entry in entries if "--hash=sha256:" not in entry] == []
+    if path.name == "uv.txt":
+        assert pins(path) == {"uv": pins(REQUIREMENTS / "constraints.txt")["uv"]}
+    elif path.parent.name == "hashed":
+        assert pins(path) == pins(REQUIREMENTS / path.name)
+
+
+def test_installers_take_the_lists_with_hashes() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.findall(r" -r requirements/\S+", makefile) == [" -r requirements/hashed/$(1).txt"]
+    assert "hashed = --no-deps --require-hashes " in makefile
+    assert "--require-hashes" in (ROOT / "lambdas" / "Makefile").read_text()
+
+
+@pytest.mark.parametrize("path", [*LISTS, *HASHED, *INPUTS, MWAA], ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_list_holds_an_address(path: Path) -> None:
     text = path.read_text()
-    for mark in ("://", "--index", "--extra-index", "--find-links", "--trusted-host", "--hash", " @ "):
+    for mark in ("://", "--index", "--extra-index", "--find-links", "--trusted-host", " @ "):
         assert mark not in text, mark
 
 
