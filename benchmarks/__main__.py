@@ -16,6 +16,7 @@ from rich.markdown import Markdown
 from benchmarks.auction import measure_auction
 from benchmarks.bench import Bench, BenchmarkError, bench
 from benchmarks.delivery import measure_delivery
+from benchmarks.evidence import measure_evidence
 from benchmarks.ingest import measure_ingest
 from benchmarks.mapped import measure_mapped
 from benchmarks.memory import measure_memory
@@ -69,6 +70,16 @@ _PARTS: dict[str, tuple[str, Callable[[Bench, argparse.Namespace], Part]]] = {
         "event_delivery",
         lambda bench, options: measure_delivery(
             bench, events=options.events, owners=200, latency_ms=50.0, repeat=options.repeat
+        ),
+    ),
+    "evidence": (
+        "evidence",
+        lambda bench, options: measure_evidence(
+            bench,
+            days=options.evidence[0],
+            clients=options.evidence[1],
+            latency_ms=options.latency,
+            repeat=options.repeat,
         ),
     ),
     "throughput": (
@@ -158,6 +169,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--events", type=int, default=10_000, metavar="N",
         help="delivery: pending events, of 200 owners (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--evidence", nargs=2, type=int, default=[10, 10_000], metavar=("DAYS", "CLIENTS"),
+        help="evidence: days and clients of the archive (default: 10 10000)",
     )  # fmt: skip
     parser.add_argument("--latency", type=float, default=100.0, metavar="MS", help="DEX latency (default: 100 ms)")
     parser.add_argument("--tasks", type=int, default=60, help="mapped: mapped tasks (default: %(default)s)")
