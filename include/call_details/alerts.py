@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from include.alerts import KILLED, MAX_FAILURES, Alert, Failure, RunRef, Section, Severity
@@ -17,10 +17,12 @@ POST_TASK = "post_chunk"
 REPLAY_TASK = "replay"
 
 WhyFailed = Callable[[int], str | None]
-"""The recorded reason of a chunk's failed task, by the chunk's index."""
+"""The recorded reason of a chunk's failed task, by the task's index."""
 
 
-def receipt_alert(saved: SavedReceipt, run: RunRef, *, uri: str, why_failed: WhyFailed) -> Alert | None:
+def receipt_alert(
+    saved: SavedReceipt, run: RunRef, *, uri: str, why_failed: WhyFailed, task_index: int | None = None
+) -> Alert | None:
     """The alert of a run that left a receipt, or None if every record was accepted as it was delivered.
 
     Args:
@@ -28,6 +30,7 @@ def receipt_alert(saved: SavedReceipt, run: RunRef, *, uri: str, why_failed: Why
         run: the run.
         uri: of the receipt.
         why_failed: for the chunks that are not complete.
+        task_index: of the mapped task that posts the file, if it is not the chunk's.
     """
     found = saved.document
     file = found["key"]
@@ -37,7 +40,7 @@ def receipt_alert(saved: SavedReceipt, run: RunRef, *, uri: str, why_failed: Why
     if found["error"] is not None:
         return _not_planned(saved, run, facts)
     if found["problems"]:
-        return _incomplete(saved, run, facts, why_failed)
+        return _incomplete(saved, run, facts, why_failed, task_index)
     headlines = []
     if found["batches_dead_lettered"]:
         headlines.append(
@@ -66,6 +69,24 @@ def no_receipt(run: RunRef, *, reason: str) -> Alert:
     """The alert of a run that never had a file to work on, or lost it."""
     failure = run.failure("the file", reason, PLAN_TASK)
     return run.alert(Severity.ERROR, "nothing was ingested by this run", (), [failure], section=Section.INGEST_RUN)
+
+
+def shared_alert(reasons: Mapping[str, str], run: RunRef, *, task: str, files: int) -> Alert | None:
+    """The alert of files of a shared run that have no receipt which says more, or None if there are none.
+
+    Args:
+        reasons: by the files' keys.
+        run: the run.
+        task: where they failed.
+        files: how many share the run.
+    """
+    if not reasons:
+        return None
+    failures = [run.failure(f"file {key}", reason, task) for key, reason in reasons.items()]
+    headline = f"{len(reasons):,} of {files:,} files that share this run were not ingested by it"
+    return run.alert(
+        Severity.ERROR, headline, ["clear the run when the cause is fixed"], failures, section=Section.INGEST_RUN
+    )
 
 
 def left_alert(left: Sequence[LeftFile], run: RunRef) -> Alert:
@@ -112,7 +133,9 @@ def _accounted(found: dict[str, Any]) -> int:
     return accounted
 
 
-def _incomplete(saved: SavedReceipt, run: RunRef, facts: list[str], why_failed: WhyFailed) -> Alert:
+def _incomplete(
+    saved: SavedReceipt, run: RunRef, facts: list[str], why_failed: WhyFailed, task_index: int | None
+) -> Alert:
     found = saved.document
     failures: list[Failure] = []
     for index, each in enumerate(found["ranges"]):
@@ -120,8 +143,9 @@ def _incomplete(saved: SavedReceipt, run: RunRef, facts: list[str], why_failed: 
             first, last = each["first_record"], each["first_record"] + each["records_read"] - 1
             what = f"records {first:,} to {last:,}"
             # Each question is a request, and no more answers than these are shown.
-            reason = (why_failed(index) if len(failures) < MAX_FAILURES else None) or KILLED
-            failures.append(run.failure(what, reason, POST_TASK, index))
+            map_index = index if task_index is None else task_index
+            reason = (why_failed(map_index) if len(failures) < MAX_FAILURES else None) or KILLED
+            failures.append(run.failure(what, reason, POST_TASK, map_index))
     if not failures:
         # The chunks are complete, and yet it does not add up.
         facts = [*facts, *found["problems"]]

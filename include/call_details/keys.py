@@ -9,6 +9,8 @@ They are the same whoever makes them, and however often::
     receipts/<key>.<etag>.json                  what became of each record
     plans/<key>.<etag>/<round>.json             how it was cut; expires
     plans/rounds/<run>.json                     which runs a round of the watcher starts; expires
+    plans/shared/<run>.json                     files that share a run; expires
+    plans/shared/<run>/<attempt>.json           how they were cut; expires
     dead-letter/<key>/<batch>.json              the request body of a batch that could not be delivered
 
 ``<key>`` is the key under which the file was dropped, with its ``incoming/``; ``<name>`` is without. Of a file that
@@ -23,6 +25,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from fnmatch import fnmatchcase
@@ -32,6 +35,7 @@ from include.errors import InvalidInputError
 
 INCOMING = "incoming/"
 PROCESSED = "processed/"
+SHARED = "plans/shared/"
 OWN_PREFIXES = ("processing/", PROCESSED, "failed/", "receipts/", "plans/", "dead-letter/")
 
 _ELSEWHERE = "~/"
@@ -44,6 +48,7 @@ _CUT_BYTES = _MAX_BYTES - 3
 _CUT = re.compile(rf"~[0-9a-f]{{{_DIGEST}}}\Z")
 
 _NOT_IN_A_RUN_ID = re.compile(r"[^A-Za-z0-9_.~-]+")
+_SHARED_RUN = "files__"
 _READABLE = 100
 _IDENTITY_DIGEST = 24
 
@@ -125,6 +130,16 @@ def round_key(watch_run_id: str) -> str:
     return _fit("plans/rounds/", watch_run_id, ".json")
 
 
+def shared_key(shared_run: str) -> str:
+    """Where the list of the files lies that share a run."""
+    return f"{SHARED}{shared_run}.json"
+
+
+def shared_plan_key(list_key: str, attempt: str) -> str:
+    """Where an attempt at planning keeps the plans of the files of a list."""
+    return f"{list_key.removesuffix('.json')}/{attempt}.json"
+
+
 def dead_letter_key(file: FileVersion, batch: int) -> str:
     """Where the body of a batch lies that could not be delivered; two versions of a file share it."""
     return _fit("dead-letter/", file.key, f"/{batch:06d}.json")
@@ -179,6 +194,18 @@ def run_id(file: FileVersion) -> str:
     """
     readable = _NOT_IN_A_RUN_ID.sub("_", file.key.removeprefix(INCOMING))[-_READABLE:]
     return f"file__{readable}__{_digest(file.bucket, file.key, file.etag)[:_IDENTITY_DIGEST]}"
+
+
+def shared_run_id(files: Sequence[FileVersion]) -> str:
+    """The id of a run that files share: how many, what can be read of the first one's key, and a digest of all."""
+    first = _NOT_IN_A_RUN_ID.sub("_", files[0].key.removeprefix(INCOMING))[-_READABLE:]
+    digest = _digest(*(part for file in files for part in (file.bucket, file.key, file.etag)))
+    return f"{_SHARED_RUN}{len(files)}_from_{first}__{digest[:_IDENTITY_DIGEST]}"
+
+
+def is_shared_run(run: str) -> bool:
+    """Whether an id is that of a run that files share."""
+    return run.startswith(_SHARED_RUN)
 
 
 def _digest(*parts: str | int) -> str:

@@ -14,7 +14,7 @@ AwsRefusedError (it refused).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -53,7 +53,13 @@ class Claims:
         self._clock = clock
 
     def claim(
-        self, file: FileVersion, owner: str, *, force: bool = False, begun: bool | None = None
+        self,
+        file: FileVersion,
+        owner: str,
+        *,
+        force: bool = False,
+        begun: bool | None = None,
+        seen: Item | None = None,
     ) -> Claim | LeaseHeld | Done:
         """Claim a file version, or learn why not. An owner may claim again what it has: that renews its lease.
 
@@ -62,9 +68,10 @@ class Claims:
             owner: the run that is going to work on it; the same text for all its tasks and their retries.
             force: begin another round if it is done.
             begun: True if the owner begins, False if it is to be started, None to leave that as it is.
+            seen: the claim's item as it was read lately, which saves reading it.
         """
         while True:
-            seen = self._table.get(file.partition, _CLAIM)
+            seen = seen or self._table.get(file.partition, _CLAIM)
             next_ = self._next(file, owner, seen, force=force, begun=begun)
             if not isinstance(next_, Claim):
                 return next_
@@ -72,6 +79,36 @@ class Claims:
                 self._mark_unfinished(file)
                 return next_
             # Another owner was faster: read what it is now.
+            seen = None
+
+    def claim_new(self, file: FileVersion, owner: str) -> Claim | None:
+        """Claim a version that nobody has claimed yet, for an owner that is to be started; None if somebody has."""
+        claim = Claim(file, owner, 1, 1)
+        # Before the claim, as nothing can take a pointer away whose claim never was.
+        self._mark_unfinished(file, new=True)
+        return claim if self._write(Item(file.partition, _CLAIM), claim) else None
+
+    def items(self, files: Iterable[FileVersion]) -> dict[str, Item]:
+        """The claims of many versions as they are stored, by partition, for ``seen``; of each that was made."""
+        return {item.pk: item for item in self._table.get_many((file.partition, _CLAIM) for file in files)}
+
+    def owned(self, file: FileVersion, owner: str, seen: Item | None) -> Claim | None:
+        """The claim that ``seen`` is, if it is the owner's and not completed."""
+        if seen is None or seen.content["owner"] != owner or seen.content["receipt"] is not None:
+            return None
+        return _StoredClaim.of(file, seen).claim
+
+    def unplanned(self, file: FileVersion, owner: str, seen: Item | None) -> Claim | None:
+        """The claim that ``seen`` is, if it was made for the owner, and nothing has come of it yet."""
+        claim = self.owned(file, owner, seen)
+        if claim is None or seen is None or seen.content["leased_until_ms"] == RELEASED:
+            return None
+        return claim if claim.plan is None and claim.terms is None else None
+
+    def begin(self, claim: Claim, seen: Item, *, terms: Terms, plan: str) -> Claim | None:
+        """Begin what :meth:`unplanned` returned, by its first plan; None if the claim is not the one seen any more."""
+        begun = replace(claim, terms=terms, plan=plan, begun=True)
+        return begun if self._write(seen, begun) else None
 
     def _next(
         self, file: FileVersion, owner: str, seen: Item, *, force: bool, begun: bool | None
@@ -117,15 +154,33 @@ class Claims:
         """
         return self._change(claim, lambda current: replace(current, plan=key))
 
-    def complete(self, claim: Claim, receipt: str) -> None:
+    def complete(self, claim: Claim, receipt: str, *, pointer: Item | None = None, seen: Item | None = None) -> None:
         """Mark the file version as accounted for.
+
+        Args:
+            claim: of the version.
+            receipt: where its receipt lies.
+            pointer: one of :meth:`pointers`, read before the claim, which saves reading it.
+            seen: see :meth:`claim`.
 
         Raises:
             ClaimLostError: another owner has taken over.
         """
-        pointer = self._table.get(_UNFINISHED, claim.file.partition)
-        self._change(claim, lambda current: current, receipt=receipt)
+        pointer = pointer or self._table.get(_UNFINISHED, claim.file.partition)
+        self._change(claim, lambda current: current, receipt=receipt, seen=seen)
         self._table.delete(pointer)
+
+    def pointers(self, files: Iterable[FileVersion]) -> dict[str, Item]:
+        """Pointers to the claims of many versions, by partition, for :meth:`complete`."""
+        return {item.sk: item for item in self._table.get_many((_UNFINISHED, file.partition) for file in files)}
+
+    def hand_over(self, claim: Claim, owner: str) -> None:
+        """Give a version that was not planned yet to an owner that is to be started.
+
+        Raises:
+            ClaimLostError: another owner has taken over.
+        """
+        self._change(claim, lambda current: replace(current, owner=owner, fence=current.fence + 1, begun=False))
 
     def release(self, claim: Claim) -> None:
         """End the lease on a version that is not done, so that its next owner need not wait.
@@ -169,14 +224,15 @@ class Claims:
         for partition, pointer in pointers.items():
             file = FileVersion(**pointer.content)
             if partition not in claims:
-                found.append(Unfinished(file, begun=False, lapsed=True))
+                found.append(Unfinished(file, None, begun=False, lapsed=True))
                 continue
             now = _StoredClaim.of(file, claims[partition])
             if now.receipt is not None:
                 # Its owner died between the two writes of complete().
                 self._table.delete(pointer)
             else:
-                found.append(Unfinished(file, now.claim.begun, lapsed=RELEASED < now.until <= self._clock()))
+                lapsed = RELEASED < now.until <= self._clock()
+                found.append(Unfinished(file, now.claim.owner, now.claim.begun, lapsed))
         return found
 
     def under_way(self, most: int) -> tuple[list[Claim], int]:
@@ -194,9 +250,10 @@ class Claims:
         *,
         receipt: str | None = None,
         lease: Callable[[float], float] | None = None,
+        seen: Item | None = None,
     ) -> Claim:
         while True:
-            seen = self._table.get(claim.file.partition, _CLAIM)
+            seen = seen or self._table.get(claim.file.partition, _CLAIM)
             if not seen.version or seen.content["fence"] != claim.fence:
                 raise ClaimLostError(f"{claim.file.key} ({claim.file.etag}): another owner has taken over")
             now = _StoredClaim.of(claim.file, seen)
@@ -208,12 +265,16 @@ class Claims:
             if self._write(seen, changed, receipt=receipt, until=lease(now.until) if lease else None):
                 return changed
             # Another task of the same owner was faster, and may have changed something else.
+            seen = None
 
     def _write(self, seen: Item, claim: Claim, *, receipt: str | None = None, until: float | None = None) -> bool:
         until = self._clock() + self._lease_seconds if until is None else until
         return self._table.replace(seen, _StoredClaim(claim, until, receipt).content()) is not None
 
-    def _mark_unfinished(self, file: FileVersion) -> None:
+    def _mark_unfinished(self, file: FileVersion, *, new: bool = False) -> None:
+        pointer = Item(_UNFINISHED, file.partition)
+        if new and self._table.replace(pointer, asdict(file)) is not None:
+            return
         # Written again even if it is there: whoever is about to delete an older one must not delete this one.
         while self._table.replace(self._table.get(_UNFINISHED, file.partition), asdict(file)) is None:
             pass
@@ -272,7 +333,9 @@ class ChunkLedger:
         self.state = state
 
     @classmethod
-    def open(cls, table: ItemTable, claim: Claim, index: int, *, first: int, batches: int) -> Self:
+    def open(
+        cls, table: ItemTable, claim: Claim, index: int, *, first: int, batches: int, seen: Item | None = None
+    ) -> Self:
         """Open a chunk for an attempt: the one that had it before cannot acknowledge any more.
 
         Args:
@@ -281,6 +344,7 @@ class ChunkLedger:
             index: of the chunk.
             first: number of its first batch.
             batches: how many it has.
+            seen: see :meth:`Claims.claim`; one of :func:`first_chunks`.
 
         Raises:
             ClaimLostError: a later owner of the file version has opened it.
@@ -288,7 +352,7 @@ class ChunkLedger:
         """
         fresh = ChunkState.fresh(index, first, batches)
         while True:
-            seen = table.get(claim.file.partition, _sort_key(claim, index))
+            seen = seen or table.get(claim.file.partition, _sort_key(claim, index))
             state = _state(seen.content) if seen.version else fresh
             if seen.version and seen.content["fence"] > claim.fence:
                 raise ClaimLostError(f"chunk {index} of {claim.file.key} ({claim.file.etag}) has a later owner")
@@ -300,6 +364,7 @@ class ChunkLedger:
             item = table.replace(seen, _content(state, claim.fence))
             if item is not None:
                 return cls(table, item, state)
+            seen = None
 
     def acknowledge(self, settled: Sequence[Settled], *, logins: int = 0) -> None:
         """Settle batches in one write.
@@ -321,6 +386,17 @@ class ChunkLedger:
 def read_chunks(table: ItemTable, claim: Claim) -> list[ChunkState]:
     """All chunks of the claim's round that were ever opened, by index."""
     return [_state(item.content) for item in table.query(claim.file.partition, _sort_key(claim))]
+
+
+def first_chunks(table: ItemTable, claims: Sequence[Claim]) -> dict[str, Item]:
+    """The first chunk of each claim's round as it is stored, by partition; of version 0 if it was never opened."""
+    never = {claim.file.partition: Item(claim.file.partition, _sort_key(claim, 0)) for claim in claims}
+    return never | {item.pk: item for item in table.get_many((each.pk, each.sk) for each in never.values())}
+
+
+def chunk_state(item: Item) -> ChunkState | None:
+    """The chunk that an item of :func:`first_chunks` is, or None if it was never opened."""
+    return _state(item.content) if item.version else None
 
 
 def _sort_key(claim: Claim, index: int | None = None) -> str:

@@ -17,6 +17,9 @@ from include.errors import InvalidInputError
 MAX_BATCHES_PER_CHUNK = 40_000
 """If all were dead letters, their numbers (7 bytes each at most) would still fit into an item's 400 KB."""
 
+CHUNK_BYTES = 64 * 1024 * 1024
+"""Bytes of a chunk: a task takes a second to start, and so many bytes take the API several."""
+
 TASKS_AT_ONCE = 4
 """Chunks of one run that are posted at the same time."""
 
@@ -112,11 +115,13 @@ class Unfinished:
 
     Args:
         file: the file version.
+        owner: see :class:`Claim`; None if that is not known any more.
         begun: see :class:`Claim`.
         lapsed: its lease ran out without being released: the owner died.
     """
 
     file: FileVersion
+    owner: str | None
     begun: bool
     lapsed: bool
 
@@ -185,6 +190,14 @@ class Plan:
     def to_document(self) -> dict[str, Any]:
         """A JSON document; :meth:`from_document` reads it back."""
         return {**vars(self), "file": asdict(self.file), "chunks": [astuple(chunk) for chunk in self.chunks]}
+
+    @classmethod
+    def of(cls, document: dict[str, Any], file: FileVersion) -> Plan | None:
+        """The plan of a file version in a document of one plan, or in that of a run that several files share."""
+        for each in document.get("plans", [document]):
+            if each["file"] == asdict(file):
+                return cls.from_document(each)
+        return None
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Plan:

@@ -23,6 +23,7 @@ from include.call_details.keys import (
 )
 from include.call_details.ledger import Claims
 from include.call_details.models import (
+    CHUNK_BYTES,
     MAX_BATCHES_PER_CHUNK,
     TASKS_AT_ONCE,
     Chunk,
@@ -116,7 +117,7 @@ class Planner:
         self._records_per_batch = records_per_batch
         self._now = now
 
-    def claim(self, file: FileVersion, owner: str, *, force: bool) -> Claim | Done:
+    def claim(self, file: FileVersion, owner: str, *, force: bool = False) -> Claim | Done:
         """Claim the version, or learn that it is done.
 
         Args:
@@ -144,14 +145,7 @@ class Planner:
             FileChangedError: it is gone, or was replaced.
             ClaimLostError: another run has taken over.
         """
-        stored = find(self._store, claim.file)
-        if stored is None:
-            raise FileChangedError(
-                f"{claim.file.key} ({claim.file.etag}) is nowhere in bucket {self._store.bucket}: drop it again and "
-                "clear this run"
-            )
-        if stored.key == claim.file.key:
-            stored = self._store.move(stored, processing_key(claim.file))
+        stored = self._stored(claim.file)
         known = known_plan(self._store, claim)
         if known is not None and (known.key, known.etag) == (stored.key, stored.etag):
             return known
@@ -162,10 +156,25 @@ class Planner:
         self._claims.note_plan(claim, key)
         return plan
 
-    def _new_plan(self, claim: Claim, stored: StoredFile) -> Plan:
-        terms = claim.terms or Terms(self._records_per_batch, timestamp(self._now()))
-        plan = make_plan(
-            claim.file,
+    def draft(self, file: FileVersion) -> Plan:
+        """A plan by terms of its own, which hold once they are in the ledger; raises as :meth:`plan` does."""
+        return self._cut(file, self._stored(file), self._terms())
+
+    def _stored(self, file: FileVersion) -> StoredFile:
+        """The version where it lies, once it lies where no other may be dropped."""
+        stored = find(self._store, file)
+        if stored is None:
+            raise FileChangedError(
+                f"{file.key} ({file.etag}) is nowhere in bucket {self._store.bucket}: drop it again and clear this run"
+            )
+        return self._store.move(stored, processing_key(file)) if stored.key == file.key else stored
+
+    def _terms(self) -> Terms:
+        return Terms(self._records_per_batch, timestamp(self._now()))
+
+    def _cut(self, file: FileVersion, stored: StoredFile, terms: Terms) -> Plan:
+        return make_plan(
+            file,
             self._store.blocks(stored.key, stored.etag, 0, stored.size),
             key=stored.key,
             etag=stored.etag,
@@ -173,6 +182,10 @@ class Planner:
             records_per_batch=terms.records_per_batch,
             timestamp=terms.timestamp,
         )
+
+    def _new_plan(self, claim: Claim, stored: StoredFile) -> Plan:
+        terms = claim.terms or self._terms()
+        plan = self._cut(claim.file, stored, terms)
         # Only now: terms by which the file cannot be cut must not bind later runs. And before the plan is written: a
         # run that was faster has planned by other terms, and may have posted.
         fixed = self._claims.fix_terms(claim, terms)
@@ -194,7 +207,7 @@ def read_plan(store: FileStore, claim: Claim) -> Plan:
 def known_plan(store: FileStore, claim: Claim) -> Plan | None:
     """The plan that was noted in a claim, or None if there is none (any more)."""
     document = store.read_json(claim.plan) if claim.plan else None
-    return None if document is None else Plan.from_document(document)
+    return None if document is None else Plan.of(document, claim.file)
 
 
 @dataclass(frozen=True)
@@ -216,8 +229,7 @@ class Limits:
             only where it does.
     """
 
-    # A task takes a second to start: so many bytes take the API several.
-    chunk_bytes: int = 64 * 1024 * 1024
+    chunk_bytes: int = CHUNK_BYTES
     largest_chunk_bytes: int = 1024 * 1024 * 1024
     two_chunk_bytes: int = 32 * 1024 * 1024
     chunk_batches: int = 2_000

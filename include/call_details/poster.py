@@ -1,5 +1,5 @@
-"""Posts a chunk of a plan: reads it from S3, posts its batches within the limit of calls, and settles each in the
-ledger before its worker takes the next.
+"""Posts a chunk of a plan, or those of many small files: reads them from S3, posts their batches within the limit of
+calls, and settles each in the ledger before its worker takes the next.
 
 A task that dies leaves no more batches posted but not acknowledged than it has workers.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ from itertools import islice
 
 from include.call_details.batches import Batch, read_batches
 from include.call_details.dead_letters import DeadLetter, DeadLetters
-from include.call_details.ledger import LEASE_SECONDS, ChunkLedger, Claims
+from include.call_details.ledger import LEASE_SECONDS, ChunkLedger, Claims, chunk_state, first_chunks
 from include.call_details.models import TASKS_AT_ONCE, Chunk, ChunkState, Claim, FileVersion, Plan, Settled
 from include.call_details.rate_limit import ConcurrencyLimiter
 from include.call_details.storage import FileStore
 from include.clients.call_details import CallDetailsApi, Delivery, Gate
-from include.clients.dynamodb import ItemTable
+from include.clients.dynamodb import Item, ItemTable
 from include.clients.http import TRANSIENT_STATUSES
 from include.concurrency import GroupCommit, task_group
-from include.errors import ApiUnavailableError, PipelineError, TransientError
+from include.errors import ApiUnavailableError, ClaimLostError, PipelineError, TransientError
 
 GATHER_SECONDS = 0.04
 """How long acknowledgements wait for more: one write costs as much CPU as four calls of the API, so few are better."""
@@ -43,6 +43,9 @@ _FAILED_BYTES = 16 * 1024 * 1024
 
 _READ_BYTES = 1024 * 1024
 """Of bodies that are made at once: one at a time, posting and reading would wait for each other at every batch."""
+
+type _Work = tuple[OpenChunk, Batch]
+type _Ledger = GroupCommit[tuple[OpenChunk, Settled], PipelineError | None]
 
 log = logging.getLogger(__name__)
 
@@ -102,86 +105,184 @@ async def post_chunk(context: PostingContext, claim: Claim, plan: Plan, chunk: C
     ledger = await asyncio.to_thread(
         ChunkLedger.open, context.table, claim, chunk.index, first=chunk.first_batch, batches=chunk.batches
     )
-    if ledger.state.finished:
-        return ledger.state
-    share = share_of(context.limit, plan, chunk)
-    blocks = context.store.blocks(plan.key, plan.etag, chunk.start, chunk.stop)
+    if not ledger.state.finished:
+        opened = OpenChunk(plan.file, ledger)
+        blocks = context.store.blocks(plan.key, plan.etag, chunk.start, chunk.stop)
+        batches = read_batches(blocks, plan, chunk, settled=ledger.state.is_settled)
+        await _post(context, [claim], ((opened, batch) for batch in batches), share_of(context.limit, plan, chunk))
+    return ledger.state
+
+
+async def post_files(
+    context: PostingContext, files: Sequence[tuple[Claim, Plan]], *, tasks: int
+) -> dict[FileVersion, PipelineError]:
+    """Post what is left of small files, of which one that cannot be posted costs only itself.
+
+    Args:
+        context: what to do it with.
+        files: claims of this run, and their plans.
+        tasks: how many tasks of the run do the same.
+
+    Returns:
+        why files could not be posted to their ends.
+
+    Raises:
+        PipelineError: of the login, or of waiting for permits, or the API is unavailable: what is left is for a retry.
+    """
+    failed: dict[FileVersion, PipelineError] = {}
+    chunks = await asyncio.to_thread(first_chunks, context.table, [claim for claim, _ in files])
+    left = [
+        (claim, plan)
+        for claim, plan in files
+        if len(plan.chunks) > 1 or (plan.chunks and not _finished(chunks[claim.file.partition]))
+    ]
+    if left:
+        share = min(-(-context.limit // max(tasks, 2)), sum(plan.batches for _, plan in left))
+        batches = _batches_of(context, left, chunks, failed)
+        await _post(context, [claim for claim, _ in left], batches, share, failed)
+    return failed
+
+
+def _finished(item: Item) -> bool:
+    state = chunk_state(item)
+    return state is not None and state.finished
+
+
+def _batches_of(
+    context: PostingContext,
+    files: Sequence[tuple[Claim, Plan]],
+    chunks: Mapping[str, Item],
+    failed: dict[FileVersion, PipelineError],
+) -> Iterator[tuple[OpenChunk, Batch]]:
+    """What is left of files, one after the other; why one cannot be opened or read is put into ``failed``."""
+    for claim, plan in files:
+        try:
+            for chunk in plan.chunks:
+                opened = OpenChunk(
+                    plan.file,
+                    ChunkLedger.open(
+                        context.table,
+                        claim,
+                        chunk.index,
+                        first=chunk.first_batch,
+                        batches=chunk.batches,
+                        seen=None if chunk.index else chunks[claim.file.partition],
+                    ),
+                )
+                blocks = context.store.blocks(plan.key, plan.etag, chunk.start, chunk.stop)
+                for batch in read_batches(blocks, plan, chunk, settled=opened.ledger.state.is_settled):
+                    yield opened, batch
+        except PipelineError as error:
+            failed[plan.file] = error
+
+
+async def _post(
+    context: PostingContext,
+    claims: Sequence[Claim],
+    batches: Iterator[tuple[OpenChunk, Batch]],
+    share: int,
+    failed: dict[FileVersion, PipelineError] | None = None,
+) -> None:
     try:
         async with (
-            _claim_kept(context, claim),
+            _claims_kept(context, claims, failed),
             context.limiter.hold(share) as permits,
             context.open_api(permits.permit) as api,
         ):
             # Twice as many as may be sent at once: while some wait for their acknowledgement, which takes about as long
             # as a call, the others are sent.
-            poster = Poster(api, ledger, context.dead_letters, file=plan.file, workers=2 * share)
-            return await poster.post(read_batches(blocks, plan, chunk, settled=ledger.state.is_settled))
+            await Poster(api, context.dead_letters, workers=2 * share, failed=failed).post(batches)
     except ApiUnavailableError as error:
         # The next attempt waits for as long as the API asks, and must find the claim still its own.
-        await asyncio.to_thread(context.claims.renew, claim, pause=error.retry_after or 0.0)
+        for claim in claims:
+            await _renew(context, claim, failed, pause=error.retry_after or 0.0)
         raise
 
 
 @asynccontextmanager
-async def _claim_kept(context: PostingContext, claim: Claim) -> AsyncIterator[None]:
-    """Renew the claim during a block; one that was lost ends the block with its ClaimLostError."""
+async def _claims_kept(
+    context: PostingContext, claims: Sequence[Claim], failed: dict[FileVersion, PipelineError] | None
+) -> AsyncIterator[None]:
+    """Renew claims during a block; one that was lost ends the block with its ClaimLostError, or fails alone."""
+
+    async def keep() -> None:
+        while True:
+            await context.sleep(LEASE_SECONDS / 3)
+            for claim in claims:
+                try:
+                    await _renew(context, claim, failed)
+                except TransientError as error:
+                    log.warning("the claim could not be renewed, which is tried again: %s", error)
+
     async with task_group() as tasks:
-        renewing = tasks.create_task(_renew(context, claim))
+        renewing = tasks.create_task(keep())
         try:
             yield
         finally:
             renewing.cancel()
 
 
-async def _renew(context: PostingContext, claim: Claim) -> None:
-    while True:
-        await context.sleep(LEASE_SECONDS / 3)
-        try:
-            await asyncio.to_thread(context.claims.renew, claim)
-        except TransientError as error:
-            log.warning("the claim could not be renewed, which is tried again: %s", error)
+async def _renew(
+    context: PostingContext, claim: Claim, failed: dict[FileVersion, PipelineError] | None, *, pause: float = 0.0
+) -> None:
+    try:
+        await asyncio.to_thread(context.claims.renew, claim, pause=pause)
+    except ClaimLostError as error:
+        if failed is None:
+            raise
+        failed[claim.file] = error
+
+
+@dataclass(frozen=True, eq=False)
+class OpenChunk:
+    """A chunk whose batches are posted.
+
+    Args:
+        file: the file version that it is of.
+        ledger: how far it has come.
+    """
+
+    file: FileVersion
+    ledger: ChunkLedger
 
 
 class Poster:
-    """Posts the batches of one chunk.
+    """Posts the batches of one chunk, or of the chunks of several files.
 
     Args:
         api: opened by the caller; its gate decides how many calls there are at once.
-        ledger: of the chunk.
         dead_letters: for batches that cannot be delivered.
-        file: the file version that the chunk is of.
         workers: batches under way at once, from reading to acknowledgement.
         max_bytes: of all their bodies; a larger body is under way alone.
+        failed: takes the files of which a batch cannot be settled, and why, and the other files go on; None: that
+            ends the posting.
     """
 
     def __init__(
         self,
         api: CallDetailsApi,
-        ledger: ChunkLedger,
         dead_letters: DeadLetters,
         *,
-        file: FileVersion,
         workers: int,
         max_bytes: int = MAX_BYTES,
+        failed: dict[FileVersion, PipelineError] | None = None,
     ) -> None:
         self._api = api
         self._logins = api.logins
-        self._ledger = ledger
         self._dead_letters = dead_letters
-        self._file = file
         self._workers = workers
         self._budget = Budget(max_bytes)
-        self._failed: deque[tuple[Batch, Delivery]] = deque()
+        self._failed_files = failed
+        self._failed: deque[tuple[OpenChunk, Batch, Delivery]] = deque()
         self._in_a_row = 0
+        self._last: OpenChunk | None = None
 
-    async def post(self, batches: Iterator[Batch]) -> ChunkState:
+    async def post(self, batches: Iterator[tuple[OpenChunk, Batch]]) -> None:
         """Post batches; no more of them are read ahead than there are workers, and a quarter as many again.
 
         Args:
-            batches: those of the chunk that are not settled yet, in order. Read in a thread, one after the other.
-
-        Returns:
-            how far the chunk has come.
+            batches: those that are not settled yet, in order, each with its chunk. Read in a thread, one after the
+                other.
 
         Raises:
             ClaimLostError: another attempt or owner works on the chunk.
@@ -189,7 +290,7 @@ class Poster:
             PipelineError: any other that reading, the login, the ledger or the dead letters raise. What was
                 acknowledged before stays settled.
         """
-        queue: asyncio.Queue[Batch | None] = asyncio.Queue(self._workers)
+        queue: asyncio.Queue[_Work | None] = asyncio.Queue(self._workers)
         # As many as can be busy at once: every worker's dead letter, the reading, and the writing of the ledger.
         with ThreadPoolExecutor(self._workers + 2) as threads:
             ledger = GroupCommit(self._acknowledge, threads, gather_seconds=GATHER_SECONDS, enough=self._workers / 2)
@@ -202,36 +303,35 @@ class Poster:
             finally:
                 await ledger.close()
                 await self._count_logins(threads)
-        return self._ledger.state
 
     async def _read(
-        self, batches: Iterator[Batch], queue: asyncio.Queue[Batch | None], threads: ThreadPoolExecutor
+        self, batches: Iterator[_Work], queue: asyncio.Queue[_Work | None], threads: ThreadPoolExecutor
     ) -> None:
         loop = asyncio.get_running_loop()
         some = partial(_some, batches, max(1, self._workers // 4))
         while group := await loop.run_in_executor(threads, some):
-            for batch in group:
+            for chunk, batch in group:
+                self._last = chunk
                 await self._budget.take(len(batch.body))
-                await queue.put(batch)
+                await queue.put((chunk, batch))
         for _ in range(self._workers):
             await queue.put(None)
 
-    async def _work(
-        self, queue: asyncio.Queue[Batch | None], ledger: GroupCommit[Settled, None], threads: ThreadPoolExecutor
-    ) -> None:
-        while (batch := await queue.get()) is not None:
+    async def _work(self, queue: asyncio.Queue[_Work | None], ledger: _Ledger, threads: ThreadPoolExecutor) -> None:
+        while (work := await queue.get()) is not None:
+            chunk, batch = work
             delivery = await self._api.post(batch.body, batch.idempotency_key)
             if delivery.accepted or not _may_pass(delivery):
                 # The API is there: what failed before are single bad batches.
                 self._in_a_row = 0
                 await self._settle_failed(0, ledger, threads)
-                await self._settle(batch, delivery, ledger, threads)
+                await self._settle(chunk, batch, delivery, ledger, threads)
             else:
-                await self._fail(batch, delivery, ledger, threads)
+                await self._fail(chunk, batch, delivery, ledger, threads)
             self._budget.give_back(len(batch.body))
 
     async def _fail(
-        self, batch: Batch, delivery: Delivery, ledger: GroupCommit[Settled, None], threads: ThreadPoolExecutor
+        self, chunk: OpenChunk, batch: Batch, delivery: Delivery, ledger: _Ledger, threads: ThreadPoolExecutor
     ) -> None:
         """Put a batch aside until it is known whether it is bad, or the API unavailable.
 
@@ -239,7 +339,7 @@ class Poster:
             ApiUnavailableError: it is one of many in a row; those put aside stay unsettled, for a later attempt.
         """
         self._in_a_row += 1
-        self._failed.append((batch, delivery))
+        self._failed.append((chunk, batch, delivery))
         if self._in_a_row >= UNAVAILABLE_AFTER:
             raise ApiUnavailableError(
                 f"{self._in_a_row} batches in a row were not accepted, the last one for {delivery.error}: the API is "
@@ -247,25 +347,31 @@ class Poster:
             )
         await self._settle_failed(_FAILED_BYTES, ledger, threads)
 
-    async def _settle_failed(
-        self, most_bytes: int, ledger: GroupCommit[Settled, None], threads: ThreadPoolExecutor
-    ) -> None:
+    async def _settle_failed(self, most_bytes: int, ledger: _Ledger, threads: ThreadPoolExecutor) -> None:
         """Make dead letters of batches put aside, until no more than so many bytes of them are left."""
-        while sum(len(batch.body) for batch, _ in self._failed) > most_bytes:
+        while sum(len(batch.body) for _, batch, _ in self._failed) > most_bytes:
             await self._settle(*self._failed.popleft(), ledger, threads)
 
     async def _settle(
-        self, batch: Batch, delivery: Delivery, ledger: GroupCommit[Settled, None], threads: ThreadPoolExecutor
+        self, chunk: OpenChunk, batch: Batch, delivery: Delivery, ledger: _Ledger, threads: ThreadPoolExecutor
     ) -> None:
-        if not delivery.accepted:
-            await asyncio.get_running_loop().run_in_executor(threads, self._dead_letter, batch, delivery)
-        await ledger.write(
-            Settled(batch.number, batch.count, accepted=delivery.accepted, retries=delivery.attempts - 1)
-        )
+        error: PipelineError | None = None
+        try:
+            if not delivery.accepted:
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(threads, self._dead_letter, chunk.file, batch, delivery)
+            settled = Settled(batch.number, batch.count, accepted=delivery.accepted, retries=delivery.attempts - 1)
+            error = await ledger.write((chunk, settled))
+        except PipelineError as found:
+            error = found
+        if error is not None:
+            if self._failed_files is None:
+                raise error
+            self._failed_files[chunk.file] = error
 
-    def _dead_letter(self, batch: Batch, delivery: Delivery) -> None:
+    def _dead_letter(self, file: FileVersion, batch: Batch, delivery: Delivery) -> None:
         dead_letter = DeadLetter(
-            file=self._file,
+            file=file,
             batch=batch.number,
             first_record=batch.first_record,
             last_record=batch.first_record + batch.count - 1,
@@ -277,18 +383,27 @@ class Poster:
         )
         self._dead_letters.save(dead_letter, batch.body)
 
-    def _acknowledge(self, settled: list[Settled]) -> Sequence[None]:
+    def _acknowledge(self, settled: list[tuple[OpenChunk, Settled]]) -> Sequence[PipelineError | None]:
+        """Settle batches by one write for each chunk; returns for each batch why that failed, or None."""
+        errors: dict[OpenChunk, PipelineError] = {}
+        for chunk in dict.fromkeys(chunk for chunk, _ in settled):
+            try:
+                self._write(chunk, [each for other, each in settled if other is chunk])
+            except PipelineError as error:
+                errors[chunk] = error
+        return [errors.get(chunk) for chunk, _ in settled]
+
+    def _write(self, chunk: OpenChunk, settled: list[Settled]) -> None:
         # Read once: another thread counts on.
         now = self._api.logins
         logins, self._logins = now - self._logins, now
-        self._ledger.acknowledge(settled, logins=logins)
-        return [None] * len(settled)
+        chunk.ledger.acknowledge(settled, logins=logins)
 
     async def _count_logins(self, threads: ThreadPoolExecutor) -> None:
         """Count logins that no batch was acknowledged after, such as those of a chunk whose posting has failed."""
-        if self._api.logins > self._logins:
+        if self._api.logins > self._logins and self._last is not None:
             try:
-                await asyncio.get_running_loop().run_in_executor(threads, self._acknowledge, [])
+                await asyncio.get_running_loop().run_in_executor(threads, self._write, self._last, [])
             except PipelineError as error:
                 log.warning("the receipt will not count some logins: %s", error)
 
@@ -324,13 +439,13 @@ def _may_pass(delivery: Delivery) -> bool:
     return status is None or status in TRANSIENT_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def _some(batches: Iterator[Batch], most: int) -> list[Batch]:
+def _some(batches: Iterator[_Work], most: int) -> list[_Work]:
     """The next batches: at least one if there is any, and no further than memory allows."""
-    group: list[Batch] = []
+    group: list[_Work] = []
     size = 0
-    for batch in islice(batches, most):
-        group.append(batch)
-        size += len(batch.body)
+    for work in islice(batches, most):
+        group.append(work)
+        size += len(work[1].body)
         if size >= _READ_BYTES:
             break
     return group

@@ -19,7 +19,7 @@ from include.call_details.ledger import Claims, read_chunks
 from include.call_details.models import Chunk, ChunkState, Claim, Done, FileOutcome, FileVersion, Plan, Range, Receipt
 from include.call_details.planner import find, known_plan, read_plan
 from include.call_details.storage import FileStore
-from include.clients.dynamodb import ItemTable
+from include.clients.dynamodb import Item, ItemTable
 from include.errors import ClaimLostError
 
 
@@ -44,8 +44,27 @@ class SavedReceipt:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What was read of many files at once, and need not be read for each.
+
+    Args:
+        claim: the run's.
+        seen: the claim as it is stored.
+        pointer: see :meth:`~include.call_details.ledger.Claims.pointers`.
+        plan: of the claim's round.
+        states: of those of its chunks that were ever opened.
+    """
+
+    claim: Claim
+    seen: Item
+    pointer: Item | None
+    plan: Plan
+    states: tuple[ChunkState, ...]
+
+
+@dataclass(frozen=True)
 class Closing:
-    """Closes one run: one method for each way in which planning can end.
+    """Closes one file of a run: one method for each way in which planning can end.
 
     Args:
         store: the bucket.
@@ -55,6 +74,7 @@ class Closing:
         run_id: the run: the claim's owner.
         started_at: an aware time.
         now: an aware time; the file is filed under its UTC day.
+        known: None if nothing was read yet.
     """
 
     store: FileStore
@@ -64,6 +84,7 @@ class Closing:
     run_id: str
     started_at: datetime
     now: datetime
+    known: Known | None = None
 
     def planned(self) -> SavedReceipt:
         """Account for a file that was planned, as far as its chunks have come.
@@ -72,24 +93,29 @@ class Closing:
             ClaimLostError: another run has taken over, or has done it.
             FileChangedError: the run's plan is gone.
         """
-        claim = self._claim()
+        known = self.known
+        claim = known.claim if known else self._claim()
         if isinstance(claim, SavedReceipt):
             return claim
-        receipt = self._account(claim, read_plan(self.store, claim))
+        receipt = self._account(claim, known.plan if known else read_plan(self.store, claim))
         if receipt.outcome is FileOutcome.INCOMPLETE:
             return self._leave_open(claim, receipt)
-        # A file that was moved on before, or was to be when an earlier attempt died, goes to the same key.
-        before = self.store.read_json(receipt_key(self.file)) or {"stored_as": None}
-        key = before["stored_as"] or ""
-        if not key.startswith(PROCESSED):
-            key = processed_key(self.file, self.now.date())
         stored = find(self.store, self.file)
-        now_there = self.store.head(stored.key) if stored else None
-        replaced = stored is not None and now_there is not None and now_there.etag != stored.etag
-        saved = self._save(receipt, key if stored else None, not_ingested=stored.key if stored and replaced else None)
+        key = processed_key(self.file, self.now.date())
+        not_ingested = stored.key if stored and not stored.latest else None
+        saved = self._saved(receipt, key if stored else None, not_ingested)
+        if not self.store.create_json(saved.key, saved.document):
+            # A file that was moved on before, or was to be when an earlier attempt died, goes to the same key.
+            before = self.store.read_json(saved.key) or {"stored_as": None}
+            if (before["stored_as"] or "").startswith(PROCESSED):
+                key = before["stored_as"]
+            saved = self._save(receipt, key if stored else None, not_ingested=not_ingested)
         if stored is not None:
             self.store.move(stored, key)
-        self.claims.complete(claim, saved.key)
+        if known:
+            self.claims.complete(claim, saved.key, pointer=known.pointer, seen=known.seen)
+        else:
+            self.claims.complete(claim, saved.key)
         return saved
 
     def unreadable(self, error: str) -> SavedReceipt | None:
@@ -156,7 +182,7 @@ class Closing:
     def _account(self, claim: Claim, plan: Plan, error: str | None = None) -> Receipt:
         return account(
             plan,
-            read_chunks(self.table, claim),
+            self.known.states if self.known else read_chunks(self.table, claim),
             run_id=self.run_id,
             started_at=self.started_at,
             finished_at=self.now,
@@ -174,10 +200,13 @@ class Closing:
         return saved
 
     def _save(self, receipt: Receipt, stored_as: str | None, *, not_ingested: str | None = None) -> SavedReceipt:
-        places = {"stored_as": stored_as, "not_ingested": not_ingested}
-        saved = SavedReceipt(receipt_key(self.file), receipt.to_document() | places)
+        saved = self._saved(receipt, stored_as, not_ingested)
         self.store.write_json(saved.key, saved.document)
         return saved
+
+    def _saved(self, receipt: Receipt, stored_as: str | None, not_ingested: str | None) -> SavedReceipt:
+        places = {"stored_as": stored_as, "not_ingested": not_ingested}
+        return SavedReceipt(receipt_key(self.file), receipt.to_document() | places)
 
 
 def account(

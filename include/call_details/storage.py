@@ -6,7 +6,7 @@ Every method may also raise StorageUnavailableError (S3 failed: a retry may work
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from include.clients.aws import error_code
-from include.clients.s3 import get_json, put_json, s3_errors
+from include.clients.s3 import create_json, get_json, put_json, s3_errors
 from include.errors import FileChangedError
 
 if TYPE_CHECKING:
@@ -45,12 +45,14 @@ class StoredFile:
         etag: as S3 sends it, in quotes.
         size: its bytes.
         version_id: None in a bucket that keeps no versions.
+        latest: no newer one is under the key.
     """
 
     key: str
     etag: str
     size: int
     version_id: str | None = None
+    latest: bool = field(default=True, compare=False)
 
 
 class FileStore:
@@ -71,13 +73,13 @@ class FileStore:
         self._block_bytes = block_bytes
         self._largest_copy = largest_copy
 
-    def keys(self, prefix: str) -> Iterator[str]:
-        """All keys that begin with a prefix, in their order, page by page."""
+    def listed(self, prefix: str) -> Iterator[StoredFile]:
+        """The objects whose keys begin with a prefix, in the order of these, page by page."""
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
         with s3_errors(f"list {self._uri(prefix)}"):
             for page in pages:
                 for found in page.get("Contents", ()):
-                    yield found["Key"]
+                    yield StoredFile(found["Key"], found["ETag"], found["Size"])
 
     def beside(self, prefix: str, *, own: Sequence[str], limit: int) -> list[StoredFile]:
         """Objects that are neither under a prefix nor under ``own`` ones; of each folder beside them the first.
@@ -127,7 +129,7 @@ class FileStore:
         if not any(version["IsLatest"] for version in versions):
             return []
         return [
-            StoredFile(key, version["ETag"], version["Size"], _version_id(version))
+            StoredFile(key, version["ETag"], version["Size"], _version_id(version), version["IsLatest"])
             for version in reversed(versions)
             if deleted_at is None or version["LastModified"] >= deleted_at
         ]
@@ -219,6 +221,10 @@ class FileStore:
     def write_json(self, key: str, document: object) -> None:
         """Write a JSON document."""
         put_json(self._s3, self.bucket, key, document)
+
+    def create_json(self, key: str, document: object) -> bool:
+        """Write a JSON document, unless there is one; returns whether it was written."""
+        return create_json(self._s3, self.bucket, key, document)
 
     def _read(self, key: str, etag: str, first: int, last: int) -> bytes:
         with s3_errors(f"read {self._uri(key)}"):

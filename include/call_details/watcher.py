@@ -10,21 +10,27 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import batched
 
-from include.call_details.keys import OWN_PREFIXES, Incoming, file_version, processing_key, run_id
+from include.call_details.keys import OWN_PREFIXES, Incoming, file_version, processing_key, run_id, shared_run_id
 from include.call_details.ledger import Claims
-from include.call_details.models import Claim, Done, FileVersion, LeaseHeld, Unfinished
+from include.call_details.models import CHUNK_BYTES, Claim, Done, FileVersion, LeaseHeld, Unfinished
 from include.call_details.storage import FileStore, StoredFile
 from include.clients.dynamodb import Item, ItemTable
 from include.errors import PipelineError
 from include.text import printable
 
-MAX_FILES = 200
+MAX_FILES = 500
 """Files of one round, or a few more; what is left is for the next, which follows at once."""
+
+SHARED_FROM = 10
+"""So many small files that wait together share a run; fewer have a run of their own each."""
+
+SHARED_BYTES = 256 * 1024 * 1024
+"""Most bytes of files that share a run; each has at most those of a chunk."""
 
 MAX_BESIDE = 500
 """Files beside the prefix that a round looks at."""
@@ -64,11 +70,24 @@ class Taken:
     """What one round took.
 
     Args:
-        files: claimed and moved; each needs its run.
+        runs: files that were claimed and moved, by the id of the run that they need.
         left: could not be taken, and did not keep the others from it.
     """
 
-    files: tuple[FileVersion, ...]
+    runs: Mapping[str, Sequence[FileVersion]]
+    left: tuple[LeftFile, ...]
+
+    @property
+    def files(self) -> tuple[FileVersion, ...]:
+        """All files that were taken."""
+        return tuple(file for files in self.runs.values() for file in files)
+
+
+@dataclass(frozen=True)
+class _TakenKey:
+    """What was taken of one key, with the run that it needs, and what was left."""
+
+    files: tuple[tuple[str, FileVersion], ...]
     left: tuple[LeftFile, ...]
 
 
@@ -96,17 +115,36 @@ class Intake:
             StorageUnavailableError: the bucket cannot be listed, as S3 failed.
             StorageRefusedError: the same, as S3 refused.
         """
-        files: list[FileVersion] = []
+        runs: dict[str, dict[FileVersion, None]] = {}
         left: list[LeftFile] = []
-        keys = filter(self._incoming.takes, self._store.keys(self._incoming.prefix))
+        waiting = (found for found in self._store.listed(self._incoming.prefix) if self._incoming.takes(found.key))
         with ThreadPoolExecutor(_WORKERS) as workers:
-            for group in batched(keys, _WORKERS):
-                for taken in workers.map(self._take_key, group):
-                    files += taken.files
+            for group in batched(waiting, limit):
+                for taken in workers.map(self._take_key, *zip(*self._owners(group), strict=True)):
+                    for owner, file in taken.files:
+                        runs.setdefault(owner, {})[file] = None
                     left += taken.left
-                if len(files) >= limit:
+                if sum(map(len, runs.values())) >= limit:
                     break
-        return Taken(tuple(dict.fromkeys(files)), tuple(left))
+        return Taken({owner: tuple(files) for owner, files in runs.items()}, tuple(left))
+
+    def _owners(self, waiting: Sequence[StoredFile]) -> Iterator[tuple[str, str | None]]:
+        """The keys of files that wait together, each with the id of the run that it is to share, or None."""
+        group: list[StoredFile] = []
+        for found in waiting:
+            if found.size > CHUNK_BYTES or printable(found.key) != found.key:
+                yield found.key, None
+                continue
+            if sum(each.size for each in group) + found.size > SHARED_BYTES:
+                yield from self._sharing(group)
+                group = []
+            group.append(found)
+        yield from self._sharing(group)
+
+    def _sharing(self, group: Sequence[StoredFile]) -> Iterator[tuple[str, str | None]]:
+        files = [file_version(self._store.bucket, found.key, found.etag) for found in group]
+        owner = shared_run_id(files) if len(files) >= SHARED_FROM else None
+        return ((found.key, owner) for found in group)
 
     def beside(self) -> list[LeftFile]:
         """Files that were dropped beside the prefix, where nothing takes them.
@@ -136,13 +174,13 @@ class Intake:
             if each.file.bucket == self._store.bucket and (each.lapsed or not each.begun):
                 yield each
 
-    def _take_key(self, key: str) -> Taken:
+    def _take_key(self, key: str, shared: str | None) -> _TakenKey:
         """Take every version under a key, oldest first, then delete the object."""
         if printable(key) != key:
             # Airflow's database refuses some of these characters, and with them all runs of the round.
             reason = "its key holds characters that cannot be stored or shown: drop it under another"
-            return Taken((), (LeftFile(key, None, reason),))
-        files: list[FileVersion] = []
+            return _TakenKey((), (LeftFile(key, None, reason),))
+        files: list[tuple[str, FileVersion]] = []
         left: list[LeftFile] = []
         versions: list[StoredFile] = []
         try:
@@ -151,10 +189,11 @@ class Intake:
             left.append(_left(key, None, error))
         for found in versions:
             file = file_version(self._store.bucket, key, found.etag)
+            owner = shared if shared and found.size <= CHUNK_BYTES else run_id(file)
             # The version that is deleted at the end cannot be found again by the next round.
             last = found is versions[-1] and not left
             try:
-                taken = self._take(file, found, dropped_again=last)
+                taken = self._take(file, found, owner, dropped_again=last)
                 if isinstance(taken, LeftFile):
                     left.append(taken)
                     continue
@@ -164,26 +203,27 @@ class Intake:
                 left.append(_left(key, found.etag, error))
                 continue
             if taken is not None:
-                files.append(taken)
-        return Taken(tuple(files), tuple(left))
+                files.append((owner, taken))
+        return _TakenKey(tuple(files), tuple(left))
 
-    def _take(self, file: FileVersion, found: StoredFile, *, dropped_again: bool) -> FileVersion | LeftFile | None:
-        claim = self._claims.claim(file, run_id(file))
+    def _take(
+        self, file: FileVersion, found: StoredFile, owner: str, *, dropped_again: bool
+    ) -> FileVersion | LeftFile | None:
+        new = self._claims.claim_new(file, owner)
+        if new is not None and found.size <= CHUNK_BYTES:
+            # Nobody has worked on it before, and nobody may before the lease is over.
+            self._store.copy(found, processing_key(file))
+            _log_claimed(file, found, owner)
+            return file
+        claim = new or self._claims.claim(file, owner)
         if isinstance(claim, LeaseHeld):
             reason = f"run {claim.owner} works on {file.key}"
             log.info("%s: it stays where it was dropped until that has ended", reason)
             return LeftFile(file.key, found.etag, reason, busy=True)
         if isinstance(claim, Claim) and (dropped_again or not claim.begun):
-            claim = self._bring(file, found)
+            claim = self._bring(file, found, owner)
             if isinstance(claim, Claim):
-                log.info(
-                    "file %s claimed for run %s: %d bytes, ETag %s, version %s",
-                    file.key,
-                    run_id(file),
-                    found.size,
-                    file.etag,
-                    found.version_id,
-                )
+                _log_claimed(file, found, owner)
         elif isinstance(claim, Claim):
             # An earlier round has taken it, and could not delete the object.
             return None
@@ -191,16 +231,27 @@ class Intake:
             log.info("%s (%s) was ingested before by run %s, see %s", file.key, file.etag, claim.owner, claim.receipt)
         return file if isinstance(claim, Claim) else None
 
-    def _bring(self, file: FileVersion, found: StoredFile) -> Claim | LeaseHeld | Done:
+    def _bring(self, file: FileVersion, found: StoredFile, owner: str) -> Claim | LeaseHeld | Done:
         """Copy a file to ``processing/``, then ask for its run: if this round dies, the next one does the rest."""
         target = processing_key(file)
         # Dropped again while a run works on it: a second copy could outlive the run that has the first.
         copied = None if self._store.head(target) else self._store.copy(found, target)
-        claim = self._claims.claim(file, run_id(file), begun=False)
+        claim = self._claims.claim(file, owner, begun=False)
         if isinstance(claim, Done) and copied is not None:
             # The run that had the first copy has closed the file meanwhile, so nothing else removes this one.
             self._store.remove(copied)
         return claim
+
+
+def _log_claimed(file: FileVersion, found: StoredFile, owner: str) -> None:
+    log.info(
+        "file %s claimed for run %s: %d bytes, ETag %s, version %s",
+        file.key,
+        owner,
+        found.size,
+        file.etag,
+        found.version_id,
+    )
 
 
 def _left(key: str, etag: str | None, error: PipelineError) -> LeftFile:

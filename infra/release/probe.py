@@ -243,24 +243,21 @@ def clients() -> dict[str, dict[str, float]]:
 
 def references() -> dict[str, int]:
     """Bytes of one reference in the XCom that a task is mapped over, at its longest, by the task that returns it."""
-    from airflow_ext.tasks.call_details_watch import _Run, _start
     from airflow_ext.triggers.lambda_result import Work
     from include.archive.keys import plan_key
     from include.archive.models import Client, cut
     from include.auction.keys import orders_key
-    from include.call_details.models import FileVersion
+    from include.call_details.watcher import MAX_FILES
 
     bucket, run_id = "b" * 63, "manual__2026-03-08T05:30:00.000000+00:00_" + "r" * 60
     day = datetime(2026, 3, 8, tzinfo=UTC).date()
     (piece,) = cut([Client(2**31, "c"), Client(2**31 + 1, "d")], max_tasks=1, clients_per_task=2)
     plan = {"plan": f"s3://{bucket}/{plan_key(day, run_id)}", **dataclasses.asdict(piece)}
     orders = Work(orders=f"s3://{bucket}/{orders_key(day, run_id)}", start=9_998, stop=9_999, concurrency=64)
-    # The longest key that S3 takes.
-    file = FileVersion(bucket, "incoming/" + "k" * 1015, "e" * 36)
     return {
         "dex_trigger_archive.list_clients": len(json.dumps(plan)),
         "energy_auction.wait_for_results": len(json.dumps(orders)),
-        "call_details_watch.claim_files": len(json.dumps(_start(file, _Run.MISSING))),
+        "call_details_watch.claim_files": len(json.dumps(MAX_FILES)),
     }
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from itertools import batched
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from airflow_ext.ids import XComKey
 from include.call_details.alerts import CLAIM_TASK
 from include.call_details.keys import processing_key, run_id
 from include.call_details.models import FileVersion
-from include.call_details.watcher import PATIENCE_SECONDS
+from include.call_details.watcher import PATIENCE_SECONDS, SHARED_FROM
 from include.errors import FileFailedError, FilesLeftError, SettingsError, StorageUnavailableError
 from tests.dags.call_details import claim_files, ingest, ingest_run, plan, reconcile, watch_run
 from tests.worlds.airflow import FakeRun
@@ -34,6 +35,7 @@ def start_of(file: FileVersion, *, anew: bool = False) -> dict[str, Any]:
     return {
         "trigger_run_id": run_id(file),
         "conf": {"bucket": BUCKET, "key": file.key, "etag": file.etag, "force": False},
+        "note": None,
         "reset_dag_run": anew,
     }
 
@@ -101,8 +103,10 @@ def test_claim_that_never_got_its_run_is_taken_up_at_once(world: CallDetailsWorl
 
 
 def test_one_missing_run_among_many_is_found(world: CallDetailsWorld) -> None:
-    files = drop(world, *(f"incoming/{number:03}.txt" for number in range(90)))
-    claim_files(watch_run())
+    files: list[FileVersion] = []
+    for some in batched(range(90), SHARED_FROM - 1):
+        files += drop(world, *(f"incoming/{number:03}.txt" for number in some))
+        claim_files(watch_run())
     later = watch_run()
     later.other_runs |= {run_id(file): "running" for file in files if file is not files[70]}
     assert claim_files(later) == [start_of(files[70])]

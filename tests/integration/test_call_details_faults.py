@@ -14,7 +14,7 @@ from include.call_details.batches import Batch
 from include.call_details.dead_letters import DeadLetters
 from include.call_details.ledger import ChunkLedger
 from include.call_details.models import ChunkState, Claim, FileVersion
-from include.call_details.poster import Poster
+from include.call_details.poster import OpenChunk, Poster
 from include.call_details.rate_limit import ConcurrencyLimiter
 from include.clients.call_details import CallDetailsApi
 from include.clients.dynamodb import ItemTable
@@ -75,8 +75,11 @@ class World:
             ConcurrencyLimiter(self.items, "call-details", PERMITS).hold(PERMITS) as held,
             CallDetailsApi(f"{url}{BATCHES}", login, gate=held.permit, seconds=1.0, backoff=SHORT) as api,
         ):
-            poster = Poster(api, ledger, self.dead_letters, file=FILE, workers=PERMITS)
-            return await poster.post(map(batch, range(first, first + NUMBER)))
+            chunk = OpenChunk(FILE, ledger)
+            await Poster(api, self.dead_letters, workers=PERMITS).post(
+                (chunk, batch(number)) for number in range(first, first + NUMBER)
+            )
+            return ledger.state
 
 
 def post(stubs: Stubs, *rules: dict[str, Any], **general: Any) -> tuple[ChunkState, dict[str, Any]]:
@@ -152,8 +155,9 @@ def test_stub_that_is_gone_ends_in_dead_letters_or_a_failed_login_not_in_silence
         login = TokenCache(key_login(f"{stubs.client.base_url}/call-details/login", KEYS), attempts=3)
         ledger = ChunkLedger.open(world.items, Claim(FILE, "run", 1, 1), 0, first=0, batches=3)
         async with CallDetailsApi("http://127.0.0.1:1/", login, backoff=SHORT) as api:
-            poster = Poster(api, ledger, world.dead_letters, file=FILE, workers=2)
-            return await poster.post(map(batch, range(3)))
+            chunk = OpenChunk(FILE, ledger)
+            await Poster(api, world.dead_letters, workers=2).post((chunk, batch(number)) for number in range(3))
+            return ledger.state
 
     stubs.rules()
     state = asyncio.run(lost())

@@ -10,7 +10,7 @@ from include.call_details.batches import Batch
 from include.call_details.dead_letters import DeadLetters
 from include.call_details.ledger import ChunkLedger
 from include.call_details.models import ChunkState, Claim, FileVersion
-from include.call_details.poster import MAX_BYTES, Poster
+from include.call_details.poster import MAX_BYTES, OpenChunk, Poster
 from include.clients.call_details import CallDetailsApi
 from include.clients.dynamodb import ItemTable
 from tests.worlds.call_details import POST_URL, FakeCallDetails, FakeTime
@@ -66,8 +66,9 @@ class PostingWorld:
         async def run() -> ChunkState:
             async with self.client() as api:
                 ledger = self.open(size)
-                left = (batch for batch in batches if not ledger.state.is_settled(batch.number))
-                poster = Poster(api, ledger, self.dead_letters, file=FILE, workers=workers, max_bytes=max_bytes)
-                return await poster.post(left)
+                chunk = OpenChunk(FILE, ledger)
+                left = ((chunk, batch) for batch in batches if not ledger.state.is_settled(batch.number))
+                await Poster(api, self.dead_letters, workers=workers, max_bytes=max_bytes).post(left)
+                return ledger.state
 
         return asyncio.run(run())

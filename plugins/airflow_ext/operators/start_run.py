@@ -41,7 +41,7 @@ class StartRunOperator(TriggerDagRunOperator):
 
         start = read_start(context, self.index)
         self.trigger_run_id, self.conf = start["trigger_run_id"], start["conf"]
-        self.reset_dag_run = start["reset_dag_run"]
+        self.reset_dag_run, self.note = start["reset_dag_run"], start["note"]
         super().execute(context)
 
     @property

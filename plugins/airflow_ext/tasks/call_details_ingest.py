@@ -16,12 +16,31 @@ from airflow_ext.metrics import RunReport, task_states
 from airflow_ext.notifications.failure_callback import push_quietly, record_failure, safe_text
 from airflow_ext.tasks.call_details_clients import CallDetailsClients
 from include.alerts import KILLED, Section
-from include.call_details.alerts import PLAN_TASK, POST_TASK, no_receipt, receipt_alert
+from include.call_details.alerts import PLAN_TASK, POST_TASK, no_receipt, receipt_alert, shared_alert
 from include.call_details.models import Done, FileVersion
 from include.call_details.planner import Planner, find, read_plan, resolve
 from include.call_details.poster import post_chunk as post
+from include.call_details.poster import post_files
 from include.call_details.reconcile import Closing
-from include.errors import FileFailedError, FileHeldError, InvalidFileError, RunRefusedError, StorageRefusedError
+from include.call_details.shared_run import (
+    Member,
+    claimed,
+    close_files,
+    is_list,
+    plan_files,
+    read_files,
+    read_shared_plan,
+    totals,
+)
+from include.errors import (
+    FileFailedError,
+    FileHeldError,
+    InvalidFileError,
+    RetryableFailuresError,
+    RunRefusedError,
+    StorageRefusedError,
+    TransientError,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -31,7 +50,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 XCOM_PROBLEMS = 20
-"""Up to this many problems are in XCom; the receipt in S3 has all."""
+"""Up to this many problems are in XCom; the receipts in S3 have all."""
+
+_MAX_LABEL = 250
+_SHOWN = 3
 
 
 _ASSET_FACTS = (
@@ -62,6 +84,8 @@ def plan(context: Context) -> list[int]:
     ti, params, run_id = context["ti"], context["params"], context["dag_run"].run_id
     with record_failure(ti):
         clients = CallDetailsClients(params["bucket"])
+        if is_list(params["key"]):
+            return _plan_shared(context, clients)
         file = _wanted(context, clients)
         ti.xcom_push(key=XComKey.FILE, value=asdict(file))
         planning = Planner(clients.store, clients.claims, records_per_batch=clients.settings.max_records_per_batch)
@@ -79,18 +103,39 @@ def plan(context: Context) -> list[int]:
         return [chunk.index for chunk in found.chunks]
 
 
+def _plan_shared(context: Context, clients: CallDetailsClients) -> list[int]:
+    """The indexes of the tasks that files are divided among which share the run."""
+    key, run_id = context["params"]["key"], context["dag_run"].run_id
+    files = read_files(clients.store, key)
+    planner = Planner(clients.store, clients.claims, records_per_batch=clients.settings.max_records_per_batch)
+    planned = plan_files(clients.store, clients.claims, planner, files, list_key=key, run_id=run_id)
+    context["ti"].xcom_push(key=XComKey.PLAN, value=planned.key)
+    failed = [member for member in planned.members if member.error is not None]
+    for member in failed:
+        log.warning("%s (%s) is not posted: %s", member.file.key, member.file.etag, member.error)
+    if failed and all(member.passing for member in planned.members):
+        raise RetryableFailuresError(f"none of {len(files)} files could be planned, the first for {failed[0].error}")
+    slices = planned.slices
+    log.info("%d files, %d of them are not posted, in %d tasks", len(files), len(failed), len(slices))
+    return list(range(len(slices)))
+
+
 def post_chunk(context: Context, index: int) -> dict[str, int]:
-    """Post what is left of one chunk.
+    """Post what is left of one chunk, or of files that share the run.
 
     Returns:
-        how many of its batches were accepted, and how many are dead letters.
+        how many of its batches were accepted, and how many are dead letters; or how many files were posted.
 
     Raises:
         ClaimLostError: another run has taken over the file.
         FileChangedError: the file is gone, or was replaced.
+        RetryableFailuresError: files could not be posted, and a retry may help.
+        FileFailedError: the same, and it does not help.
     """
     ti = context["ti"]
     with record_failure(ti):
+        if is_list(context["params"]["key"]):
+            return _post_shared(context, index)
         file = _file(context)
         clients = CallDetailsClients(file.bucket)
         claim = clients.claims.current(file, context["dag_run"].run_id)
@@ -101,6 +146,24 @@ def post_chunk(context: Context, index: int) -> dict[str, int]:
         state = asyncio.run(post(clients.posting_context(), claim, found, chunk))
         log.info("%s: %d batches accepted, %d dead letters", label, state.accepted_batches, len(state.dead))
         return {"accepted": state.accepted_batches, "dead_lettered": len(state.dead)}
+
+
+def _post_shared(context: Context, index: int) -> dict[str, int]:
+    clients = CallDetailsClients(context["params"]["bucket"])
+    slices = read_shared_plan(clients.store, _plan_key(context)).slices
+    members = slices[index]
+    label = f"{len(members)} files from {members[0].file.key}"
+    context["label"] = safe_text(label)[:_MAX_LABEL]  # type: ignore[typeddict-unknown-key] # read by map_index_template
+    owned = [(claim, plan) for claim, _, plan in claimed(clients.claims, members, context["dag_run"].run_id)]
+    failed = asyncio.run(post_files(clients.posting_context(), owned, tasks=len(slices)))
+    log.info("%d files: %d were posted before or now", len(members), len(owned) - len(failed))
+    if failed:
+        shown = "; ".join(f"{file.key}: {error}" for file, error in list(failed.items())[:_SHOWN])
+        message = f"{len(failed)} of {len(members)} files could not be posted: {shown}"
+        if any(isinstance(error, TransientError) for error in failed.values()):
+            raise RetryableFailuresError(message)
+        raise FileFailedError(message)
+    return {"files": len(owned)}
 
 
 def reconcile(context: Context) -> dict[str, Any]:
@@ -118,6 +181,8 @@ def reconcile(context: Context) -> dict[str, Any]:
     ti = context["ti"]
     with record_failure(ti):
         planned = task_states(context, PLAN_TASK).get(PLAN_TASK) == "success"
+        if is_list(context["params"]["key"]):
+            return _close_shared(context, planned=planned)
         done = ti.xcom_pull(task_ids=PLAN_TASK, key=XComKey.DONE) if planned else None
         if done is None:
             return _close(context, planned=planned)
@@ -165,6 +230,68 @@ def _close(context: Context, *, planned: bool) -> dict[str, Any]:
     return summary
 
 
+def _close_shared(context: Context, *, planned: bool) -> dict[str, Any]:
+    """Account for every file that shares the run; what became of one is in its receipt and its alert."""
+    clients, run_id = CallDetailsClients(context["params"]["bucket"]), context["dag_run"].run_id
+    report = RunReport(context, clients.settings)
+    if refusal := report.refusal(PLAN_TASK):
+        raise RunRefusedError(f"{PLAN_TASK} refused the run, nothing was ingested: {refusal}")
+    slices: list[tuple[Member, ...]] = []
+    if planned:
+        plan = read_shared_plan(clients.store, _plan_key(context))
+        members, slices = plan.members, plan.slices
+    else:
+        reason = report.failure(PLAN_TASK) or KILLED
+        files = read_files(clients.store, context["params"]["key"])
+        members = tuple(Member(file, error=reason) for file in files)
+    closed = close_files(
+        clients.store,
+        clients.table,
+        clients.claims,
+        members,
+        run_id=run_id,
+        started_at=context["dag_run"].start_date or context["dag_run"].run_after,
+        now=lambda: datetime.now(UTC),
+    )
+    tasks = {member.file: index for index, some in enumerate(slices) for member in some}
+    alerts = [
+        receipt_alert(
+            each.saved,
+            report.run,
+            uri=f"s3://{clients.bucket}/{each.saved.key}",
+            why_failed=lambda index: report.failure(POST_TASK, index),
+            task_index=tasks.get(each.member.file),
+        )
+        for each in closed
+        if planned and each.saved is not None
+    ]
+    # Where nothing was planned for one reason, one alert says so.
+    lost = {each.member.file.key: each.reason for each in closed if each.reason and not (planned and each.saved)}
+    alerts.append(shared_alert(lost, report.run, task=PLAN_TASK, files=len(members)))
+    failed = [each.member.file.key for each in closed if each.failed]
+    summary = {"bucket": clients.bucket, "key": context["params"]["key"], **totals(closed)}
+    values = {
+        "AcceptedRecords": summary["records_accepted"],
+        "DeadLetteredRecords": summary["records_dead_lettered"],
+    }
+    report.count(values, failed=bool(failed))
+    report.alert(*alerts)
+    report.note(
+        f"{summary['records_accepted']:,} of {summary['records_read']:,} records of {len(members):,} files accepted",
+        section=Section.INGEST_RUN if failed or any(alerts) else None,
+        **{outcome.replace(" ", "_"): number for outcome, number in summary["outcomes"].items()},
+        failed=", ".join(failed) or None,
+        files=", ".join(member.file.key for member in members),
+        all_files=context["params"]["key"],
+    )
+    pushed = report.push({**summary, "failed": failed[:XCOM_PROBLEMS]})
+    if failed:
+        shown = ", ".join(failed[:_SHOWN])
+        raise FileFailedError(f"{len(failed)} of {len(members)} files failed, such as {shown}: see their receipts")
+    report.update_asset(summary)
+    return pushed
+
+
 def _receipt(
     context: Context, clients: CallDetailsClients, file: FileVersion, reason: str | None
 ) -> SavedReceipt | None:
@@ -200,6 +327,11 @@ def _wanted(context: Context, clients: CallDetailsClients) -> FileVersion:
         # The run says so, though the file itself has expired.
         return file
     raise RunRefusedError(f"params key and etag: {file.key!r} ({file.etag}) is nowhere in bucket {clients.bucket}")
+
+
+def _plan_key(context: Context) -> str:
+    key: str = context["ti"].xcom_pull(task_ids=PLAN_TASK, key=XComKey.PLAN)
+    return key
 
 
 def _file(context: Context) -> FileVersion:

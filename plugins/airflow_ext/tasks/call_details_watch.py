@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import batched
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,11 @@ from airflow_ext.outside import outside
 from airflow_ext.tasks.call_details_clients import CallDetailsClients
 from include.alerts import Section
 from include.call_details.alerts import beside_alert, left_alert
-from include.call_details.keys import round_key, run_id
+from include.call_details.keys import is_shared_run, round_key, run_id
+from include.call_details.shared_run import add_files
 from include.call_details.watcher import MAX_FILES, Intake, LeftFiles
 from include.errors import FileChangedError, FilesLeftError, PipelineError
+from include.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +29,8 @@ if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
     from include.alerts import RunRef
-    from include.call_details.models import FileVersion
+    from include.call_details.models import FileVersion, Unfinished
+    from include.call_details.storage import FileStore
     from include.call_details.watcher import LeftFile, Taken
 
 Start = dict[str, Any]
@@ -35,6 +39,9 @@ Start = dict[str, Any]
 _IDS_OF_A_REQUEST = 40
 """Run ids go into the request's URL."""
 
+MAX_NOTE = 900
+"""Of the 1,000 characters that Airflow's table takes as a run's note."""
+
 _SHOWN = 3
 _ENDED = ["success", "failed"]
 
@@ -42,7 +49,7 @@ log = logging.getLogger(__name__)
 
 
 class _Run(Enum):
-    """State of a file version's run."""
+    """State of a run of ``call_details_ingest``."""
 
     MISSING = auto()
     UNDER_WAY = auto()
@@ -53,7 +60,7 @@ def claim_files(context: Context) -> list[int]:
     """Take in what was dropped, and what an earlier round took in without starting its run.
 
     Returns:
-        indexes of the runs to start, or to start again because their files were dropped again; at most some 200.
+        indexes of the runs to start, or to start again because their files were dropped again; at most some 500.
         The runs are in S3: a key that Airflow's database refuses must not keep the others from their runs.
 
     Raises:
@@ -64,12 +71,14 @@ def claim_files(context: Context) -> list[int]:
         clients = CallDetailsClients()
         intake = Intake(clients.store, clients.claims, clients.settings.incoming)
         taken = intake.take()
-        starts = _starts(taken, intake, context["ti"])
-        log.info("%d files taken in, %d left", len(starts), len(taken.left))
+        runs = _runs_to_start(taken, intake, context["ti"])
+        starts = [_start(clients.store, owner, files, runs.states[owner]) for owner, files in runs.files.items()]
+        number = sum(map(len, runs.files.values()))
+        log.info("%d files taken in for %d runs, %d left", number, len(starts), len(taken.left))
         report = RunReport(context, clients.settings)
-        report.count({"TakenFiles": len(starts), "LeftFiles": len(taken.left)}, failed=False)
+        report.count({"TakenFiles": number, "LeftFiles": len(taken.left)}, failed=False)
         report.note(
-            f"{len(starts):,} files taken in",
+            f"{number:,} files taken in, for {len(starts):,} runs",
             section=Section.WATCH if any(not left.busy for left in taken.left) else None,
             left=len(taken.left),
         )
@@ -96,41 +105,62 @@ def read_start(context: Context, index: int) -> Start:
     return starts[index]
 
 
-def _starts(taken: Taken, intake: Intake, ti: RuntimeTaskInstanceProtocol) -> list[Start]:
+@dataclass
+class _Runs:
+    """Runs to start: their files and states by their ids."""
+
+    files: dict[str, Sequence[FileVersion]]
+    states: dict[str, _Run]
+
+
+def _runs_to_start(taken: Taken, intake: Intake, ti: RuntimeTaskInstanceProtocol) -> _Runs:
     # Also those that have their run: one under way is skipped where it would be started.
-    starts = {file: _start(file, run) for file, run in _runs(taken.files, ti)}
-    unstarted = {each.file: each for each in intake.without_run() if each.file not in starts}
-    for file, run in _runs(unstarted, ti):
-        if len(starts) >= MAX_FILES:
+    runs = _Runs(dict(taken.runs), dict(_states(taken.runs, ti)))
+    unstarted: dict[str, list[Unfinished]] = {}
+    for each in intake.without_run():
+        owner = each.owner if each.owner and is_shared_run(each.owner) else run_id(each.file)
+        if owner not in runs.files:
+            unstarted.setdefault(owner, []).append(each)
+    for owner, state in _states(unstarted, ti):
+        if sum(map(len, runs.files.values())) >= MAX_FILES:
             break
         # A run whose claim lapsed had its chance, unless the file was dropped again since.
-        if run is _Run.MISSING or (run is _Run.ENDED and not unstarted[file].begun):
-            log.warning("%s (%s) was claimed before, but its run never started", file.key, file.etag)
-            starts[file] = _start(file, run)
-    return list(starts.values())
+        begun = all(each.begun for each in unstarted[owner])
+        if state is _Run.MISSING or (state is _Run.ENDED and not begun):
+            runs.files[owner] = sorted((each.file for each in unstarted[owner]), key=lambda file: file.key)
+            runs.states[owner] = state
+            log.warning("%d files were claimed before for run %s, which never started", len(unstarted[owner]), owner)
+    return runs
 
 
-def _start(file: FileVersion, run: _Run) -> Start:
+def _start(store: FileStore, owner: str, files: Sequence[FileVersion], state: _Run) -> Start:
+    key: str = files[0].key
+    etag: str | None = files[0].etag
+    note: str | None = None
+    if is_shared_run(owner):
+        key, etag = add_files(store, owner, files), None
+        names = ", ".join(file.key for file in files)
+        note = one_line(f"{len(files)} files, listed in s3://{store.bucket}/{key}: {names}", MAX_NOTE)
     return {
-        "trigger_run_id": run_id(file),
-        "conf": {"bucket": file.bucket, "key": file.key, "etag": file.etag, "force": False},
-        "reset_dag_run": run is _Run.ENDED,
+        "trigger_run_id": owner,
+        "conf": {"bucket": store.bucket, "key": key, "etag": etag, "force": False},
+        "note": note,
+        "reset_dag_run": state is _Run.ENDED,
     }
 
 
-def _runs(files: Iterable[FileVersion], ti: RuntimeTaskInstanceProtocol) -> Iterator[tuple[FileVersion, _Run]]:
-    """The files, each with the state of its run."""
-    for group in batched(files, _IDS_OF_A_REQUEST):
-        ids = [run_id(file) for file in group]
-        number = ti.get_dr_count(CALL_DETAILS_INGEST, run_ids=ids)
-        ended = ti.get_dr_count(CALL_DETAILS_INGEST, run_ids=ids, states=_ENDED) if number else 0
+def _states(run_ids: Iterable[str], ti: RuntimeTaskInstanceProtocol) -> Iterator[tuple[str, _Run]]:
+    """The ids, each with the state of its run."""
+    for group in batched(run_ids, _IDS_OF_A_REQUEST):
+        number = ti.get_dr_count(CALL_DETAILS_INGEST, run_ids=list(group))
+        ended = ti.get_dr_count(CALL_DETAILS_INGEST, run_ids=list(group), states=_ENDED) if number else 0
         if number not in (0, len(group)) or ended not in (0, number):
             # Usually they are alike, and two requests say so.
-            for file in group:
-                yield from _runs([file], ti)
+            for each in group:
+                yield from _states([each], ti)
         else:
             run = _Run.ENDED if ended else _Run.UNDER_WAY if number else _Run.MISSING
-            yield from ((file, run) for file in group)
+            yield from ((each, run) for each in group)
 
 
 def _beside(intake: Intake) -> list[LeftFile]:

@@ -72,4 +72,4 @@ def file_is_there(store: FileStore, incoming: Incoming) -> bool:
         StorageUnavailableError: S3 failed.
         StorageRefusedError: S3 refused.
     """
-    return any(map(incoming.takes, store.keys(incoming.prefix)))
+    return any(incoming.takes(found.key) for found in store.listed(incoming.prefix))

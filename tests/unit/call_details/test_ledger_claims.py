@@ -118,9 +118,9 @@ def test_force_does_not_take_from_a_living_owner() -> None:
 def test_unfinished_claims_are_found_until_they_are_done() -> None:
     world = LedgerWorld()
     claim = world.claimed()
-    assert world.claims.unfinished() == [Unfinished(FILE, begun=False, lapsed=False)]
+    assert world.claims.unfinished() == [Unfinished(FILE, "run-1", begun=False, lapsed=False)]
     world.time.now += LEASE
-    assert world.claims.unfinished() == [Unfinished(FILE, begun=False, lapsed=True)]
+    assert world.claims.unfinished() == [Unfinished(FILE, "run-1", begun=False, lapsed=True)]
     world.claims.complete(claim, "receipts/1.json")
     assert world.claims.unfinished() == []
     world.claimed("run-2", force=True)
@@ -141,7 +141,7 @@ def test_version_that_was_let_go_of_is_there_for_the_next_owner_at_once() -> Non
     world = LedgerWorld()
     claim = world.claimed()
     world.claims.release(claim)
-    assert world.claims.unfinished() == [Unfinished(FILE, begun=False, lapsed=False)], "nobody has died"
+    assert world.claims.unfinished() == [Unfinished(FILE, "run-1", begun=False, lapsed=False)], "nobody has died"
     assert world.claims.current(FILE, "run-1") == claim, "it may go on as long as nobody else does"
     taken = world.claimed("run-2")
     assert taken.fence == claim.fence + 1
@@ -167,7 +167,7 @@ def test_version_that_is_delivered_while_it_is_forgotten_is_not_lost() -> None:
 
     world.fake.before["delete_item"] = deliver
     world.claims.forget(claim)
-    assert world.claims.unfinished() == [Unfinished(FILE, begun=False, lapsed=False)]
+    assert world.claims.unfinished() == [Unfinished(FILE, "run-1", begun=False, lapsed=False)]
 
 
 def test_run_that_has_begun_is_known_until_its_file_is_delivered_again() -> None:

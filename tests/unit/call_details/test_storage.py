@@ -35,7 +35,9 @@ def test_all_pages_are_listed(s3: FakeIngestBucket) -> None:
     for number in range(7):
         s3.drop(f"incoming/{number}.txt", b"x")
     s3.drop("processing/0.txt", b"x")
-    assert list(store_of(s3).keys("incoming/")) == [f"incoming/{number}.txt" for number in range(7)]
+    assert [found.key for found in store_of(s3).listed("incoming/")] == [
+        f"incoming/{number}.txt" for number in range(7)
+    ]
 
 
 def test_file_is_moved_with_its_metadata(s3: FakeIngestBucket) -> None:
@@ -184,7 +186,7 @@ def test_errors_of_s3_are_typed(error: Exception, expected: type[Exception], s3:
     for operation in ("ListObjectsV2", "HeadObject", "ListObjectVersions", "CopyObject", "DeleteObject", "GetObject"):
         s3.before[operation] = fail
     for call in (
-        lambda: list(store.keys("incoming/")),
+        lambda: list(store.listed("incoming/")),
         lambda: store.head("k"),
         lambda: store.last_etag("k"),
         lambda: store.move(source, "other"),

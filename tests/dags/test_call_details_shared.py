@@ -1,0 +1,316 @@
+"""Many small files that wait together share a run, and each is accounted for by itself."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from include.call_details.keys import idempotency_key, processing_key, receipt_key, run_id, shared_key
+from include.call_details.models import FileVersion
+from include.call_details.watcher import SHARED_FROM
+from include.errors import ApiUnavailableError, FileFailedError, FilesLeftError, PipelineError, RetryableFailuresError
+from tests.dags.call_details import claim_files, ingest, ingest_run, plan, post_chunk, reconcile, replay_run, watch_run
+from tests.dags.call_details import replay as replay_dead_letters
+from tests.worlds.airflow import FakeRun
+from tests.worlds.call_details import CallDetailsWorld
+from tests.worlds.s3 import BUCKET, s3_error
+
+NUMBER = SHARED_FROM + 2
+BAD = b"\x1f\x8b damaged"
+
+
+@pytest.fixture
+def world() -> Iterator[CallDetailsWorld]:
+    with CallDetailsWorld().attached() as world:
+        yield world
+
+
+def drop(world: CallDetailsWorld, number: int = NUMBER, **bodies: bytes) -> list[FileVersion]:
+    """Files of three records, all different, but for those whose bodies a test tells by their names."""
+    files = []
+    for index in range(number):
+        name = f"f{index:03}"
+        body = bodies.get(name, b'{"file":%d}\n\n"two"\nthree\n' % index)
+        files.append(FileVersion(BUCKET, f"incoming/{name} ä.txt", world.s3.drop(f"incoming/{name} ä.txt", body)))
+    return files
+
+
+def shared_run(start: dict[str, Any]) -> FakeRun:
+    """The run that the watcher starts."""
+    return ingest_run(**start["conf"], run_id=start["trigger_run_id"])
+
+
+def receipts(world: CallDetailsWorld, files: list[FileVersion]) -> list[dict[str, Any]]:
+    return [json.loads(world.s3.body(receipt_key(file))) for file in files]
+
+
+def outcomes(world: CallDetailsWorld, files: list[FileVersion]) -> Counter[str]:
+    return Counter(receipt["outcome"] for receipt in receipts(world, files))
+
+
+def keys_of(*files: FileVersion) -> list[str]:
+    return [idempotency_key(file, batch) for file in files for batch in range(2)]
+
+
+def test_small_files_that_wait_together_share_one_run_that_names_them(world: CallDetailsWorld) -> None:
+    files = drop(world)
+    (start,) = claim_files(watch_run())
+    name, key = start["trigger_run_id"], shared_key(start["trigger_run_id"])
+    assert name.startswith(f"files__{NUMBER}_from_f000_.txt__")
+    assert start["conf"] == {"bucket": BUCKET, "key": key, "etag": None, "force": False}
+    assert start["note"].startswith(f"{NUMBER} files, listed in s3://{BUCKET}/{key}: incoming/f000 ä.txt, ")
+    assert json.loads(world.s3.body(key)) == [[file.key, file.etag] for file in files]
+    run = shared_run(start)
+    summary = ingest(run)
+    assert (summary["files"], summary["outcomes"], summary["failed"]) == (NUMBER, {"processed": NUMBER}, [])
+    for file, receipt in zip(files, receipts(world, files), strict=True):
+        assert (receipt["key"], receipt["run_id"], receipt["records_accepted"]) == (file.key, name, 3)
+        assert world.s3.present(f"processed/{receipt['stored_as'].removeprefix('processed/')}")
+    assert world.api.keys == Counter(keys_of(*files))
+    lines = [record["lineNumber"] for batch in world.posted() for record in batch if "lineNumber" in record]
+    assert lines == [3] * NUMBER, "each file counts its own lines"
+    assert world.s3.present("incoming/") + world.s3.present("processing/") == []
+    assert (world.wire.sns, world.metrics[-1][1]["AcceptedRecords"]) == ([], 3.0 * NUMBER)
+    assert len(world.api.login_requests) == 1
+
+
+def test_few_files_have_a_run_of_their_own_each(world: CallDetailsWorld) -> None:
+    files = drop(world, SHARED_FROM - 1)
+    assert [start["trigger_run_id"] for start in claim_files(watch_run())] == [run_id(file) for file in files]
+
+
+def test_bad_file_costs_only_itself_and_has_its_own_alert(world: CallDetailsWorld) -> None:
+    files = drop(world, f003=BAD, f007=b"Z\xfcrich\n")
+    world.api.answers[idempotency_key(files[5], 1)] = [httpx.Response(422)]
+    (start,) = claim_files(watch_run())
+    run = shared_run(start)
+    with pytest.raises(FileFailedError, match=rf"1 of {NUMBER} files failed, such as incoming/f003 ä\.txt"):
+        ingest(run)
+    expected = {"processed": NUMBER - 2, "processed with dead letters": 1, "unreadable": 1}
+    assert outcomes(world, files) == expected
+    assert run.pushed("reconcile", "return_value")["outcomes"] == expected
+    subjects = sorted(message["Subject"] for message in world.wire.sns)
+    assert subjects == [
+        "[ERROR] call_details_ingest: nothing of incoming/f003 ?.txt was posted",
+        "[WARNING] call_details_ingest: 1 bytes of incoming/f007 ?.txt are not valid UTF-8",
+        "[WARNING] call_details_ingest: 1 of 2 batches of incoming/f005 ?.txt could not be delivered",
+    ]
+    assert len(world.s3.present("failed/")) == 1
+    assert len(world.sqs.bodies) == 1
+    world.api.answers.clear()
+    replay_dead_letters(replay_run())
+    assert world.sqs.bodies == []
+
+
+class Killed(BaseException):
+    """A task dies: it calls nothing any more."""
+
+
+class Killing:
+    """Kills whoever makes the call of that number, and whoever calls after it, until it is called off."""
+
+    def __init__(self, world: CallDetailsWorld, number: int) -> None:
+        self.left = number
+        self.dead = False
+        for hooks, operations in (
+            (world.s3.before, ("PutObject", "CopyObject", "DeleteObject", "GetObject", "ListObjectVersions")),
+            (world.table.before, ("put_item", "delete_item", "batch_get_item")),
+        ):
+            for operation in operations:
+                hooks[operation] = self._call
+
+    def _call(self, *arguments: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.dead = True
+        if self.dead:
+            raise Killed
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 8, *range(15, 260, 17)])
+def test_whichever_call_a_task_dies_at_its_retry_accounts_for_every_file(at: int, world: CallDetailsWorld) -> None:
+    files = drop(world)
+    killing = Killing(world, at)
+    watch = watch_run()
+
+    def attempt(step: Any) -> Any:
+        for _ in range(2):
+            try:
+                return step()
+            except (Killed, BaseExceptionGroup):
+                killing.dead = False
+        raise AssertionError("killed twice")
+
+    runs: dict[str, FakeRun] = {}
+    for start in attempt(lambda: claim_files(watch)):
+        runs[start["trigger_run_id"]] = shared_run(start)
+        watch.other_runs[start["trigger_run_id"]] = "running"
+    # What the round left is for the next one.
+    for start in attempt(lambda: claim_files(watch, try_number=6)):
+        runs[start["trigger_run_id"]] = shared_run(start)
+        watch.other_runs[start["trigger_run_id"]] = "running"
+    for run in runs.values():
+        for index in attempt(lambda run=run: plan(run)):
+            attempt(lambda run=run, index=index: post_chunk(run, index))
+        attempt(lambda run=run: reconcile(run))
+        watch.other_runs[run.run_id] = "success"
+    killing.left = -1
+    assert claim_files(watch, try_number=6) == []
+    assert outcomes(world, files) == {"processed": NUMBER}
+    assert set(world.api.keys) == set(keys_of(*files))
+    bodies = {(request.headers["Idempotency-Key"], request.content) for request in world.api.posted}
+    assert len(bodies) == 2 * NUMBER, "the same batch is the same body, always"
+    assert len(world.s3.present("processed/")) == NUMBER
+    assert world.s3.present("incoming/") + world.s3.present("processing/") == []
+    assert world.wire.sns == []
+
+
+def test_cleared_run_posts_nothing_again_and_tells_nobody_twice(world: CallDetailsWorld) -> None:
+    files = drop(world)
+    world.api.answers[idempotency_key(files[5], 1)] = [httpx.Response(422)]
+    (start,) = claim_files(watch_run())
+    run = shared_run(start)
+    ingest(run)
+    assert ingest(run)["files"] == NUMBER
+    assert (len(world.wire.sns), len(world.api.posted)) == (1, 2 * NUMBER)
+
+
+def test_api_that_is_unavailable_costs_no_dead_letter_and_the_retry_does_the_rest(world: CallDetailsWorld) -> None:
+    files = drop(world)
+    (start,) = claim_files(watch_run())
+    run = shared_run(start)
+    assert plan(run) == [0]
+    world.api.answers = {key: [httpx.Response(503)] for key in keys_of(*files)}
+    with pytest.raises(ApiUnavailableError):
+        post_chunk(run, 0)
+    world.api.answers.clear()
+    assert post_chunk(run, 0) == {"files": NUMBER}
+    assert reconcile(run)["outcomes"] == {"processed": NUMBER}
+    assert world.sqs.bodies == []
+
+
+def test_task_that_gave_up_leaves_an_alert_for_each_file_and_clearing_does_the_rest(world: CallDetailsWorld) -> None:
+    files = drop(world)
+    (start,) = claim_files(watch_run())
+    run = shared_run(start)
+    plan(run)
+    with pytest.raises(FileFailedError, match=rf"{NUMBER} of {NUMBER} files failed"):
+        reconcile(run)
+    assert outcomes(world, files) == {"incomplete": NUMBER}
+    assert len(world.wire.sns) == NUMBER
+    assert "in post_chunk[0]: the task was killed" in world.wire.sns[0]["Message"]
+    assert ingest(run)["outcomes"] == {"processed": NUMBER}
+
+
+@pytest.mark.parametrize("state", ["failed", None])
+def test_plan_that_was_killed_is_told_once_for_all_files(state: str | None, world: CallDetailsWorld) -> None:
+    files = drop(world)
+    (start,) = claim_files(watch_run())
+    run = shared_run(start)
+    run.states["plan"] = state
+    with pytest.raises(FileFailedError):
+        reconcile(run)
+    assert outcomes(world, files) == {"not planned": NUMBER}
+    (message,) = world.wire.sns
+    assert f"{NUMBER} of {NUMBER} files that share this run were not ingested" in message["Message"]
+    assert ingest(run)["outcomes"] == {"processed": NUMBER}
+
+
+def test_file_that_a_passing_fault_keeps_from_being_planned_gets_a_run_of_its_own(world: CallDetailsWorld) -> None:
+    files = drop(world)
+    watch = watch_run()
+    (start,) = claim_files(watch)
+    watch.other_runs[start["trigger_run_id"]] = "running"
+
+    def fail(request: dict[str, Any]) -> None:
+        if request["Key"] == processing_key(files[4]):
+            raise s3_error("SlowDown", "GetObject")
+
+    world.s3.before["GetObject"] = fail
+    assert ingest(shared_run(start))["outcomes"] == {"processed": NUMBER - 1}
+    del world.s3.before["GetObject"]
+    assert world.wire.sns == []
+    (own,) = claim_files(watch)
+    assert own["trigger_run_id"] == run_id(files[4])
+    assert ingest(shared_run(own))["outcome"] == "processed"
+
+
+def test_storage_that_fails_for_all_files_is_a_matter_of_a_retry(world: CallDetailsWorld) -> None:
+    files = drop(world)
+    (start,) = claim_files(watch_run())
+
+    def fail(request: dict[str, Any]) -> None:
+        if request["Key"].startswith("processing/"):
+            raise s3_error("SlowDown", "GetObject")
+
+    world.s3.before["GetObject"] = fail
+    with pytest.raises(RetryableFailuresError, match=f"none of {NUMBER} files could be planned"):
+        plan(shared_run(start))
+    del world.s3.before["GetObject"]
+    ingest(shared_run(start))
+    assert outcomes(world, files) == {"processed": NUMBER}
+
+
+def test_file_that_is_dropped_again_waits_for_the_shared_run_and_is_not_posted_again(world: CallDetailsWorld) -> None:
+    files = drop(world)
+    watch = watch_run()
+    (start,) = claim_files(watch)
+    watch.other_runs[start["trigger_run_id"]] = "running"
+    run = shared_run(start)
+    drop(world, 1)
+    with pytest.raises(FilesLeftError, match="run files__"):
+        claim_files(watch)
+    ingest(run)
+    watch.other_runs[run.run_id] = "success"
+    assert claim_files(watch) == []
+    assert world.s3.present("incoming/") == []
+    assert world.api.keys == Counter(keys_of(*files))
+
+
+def test_file_of_a_failed_shared_run_that_is_dropped_again_gets_a_run_of_its_own(world: CallDetailsWorld) -> None:
+    files = drop(world, f003=BAD)
+    watch = watch_run()
+    (start,) = claim_files(watch)
+    with pytest.raises(FileFailedError):
+        ingest(shared_run(start))
+    watch.other_runs[start["trigger_run_id"]] = "failed"
+    world.s3.drop(files[3].key, BAD)
+    (own,) = claim_files(watch)
+    assert own["trigger_run_id"] == run_id(files[3])
+    with pytest.raises(FileFailedError):
+        ingest(shared_run(own))
+    with pytest.raises(PipelineError):
+        ingest(shared_run(start))
+    assert outcomes(world, files) == {"processed": NUMBER - 1, "unreadable": 1}
+
+
+def test_files_that_were_taken_from_a_shared_run_are_left_to_their_owners(world: CallDetailsWorld) -> None:
+    files = drop(world)
+    (start,) = claim_files(watch_run())
+    run = shared_run(start)
+    plan(run)
+    for item in world.table.items.values():
+        if "leased_until_ms" in item:
+            item["leased_until_ms"] = {"N": "0"}
+    ingest(ingest_run(files[2].key, etag=files[2].etag, run_id="manual__2"))
+    post_chunk(run, 0)
+    with pytest.raises(FileFailedError, match=f"1 of {NUMBER} files failed"):
+        reconcile(run)
+    (message,) = world.wire.sns
+    assert "file incoming/f002 " in message["Message"]
+    assert "run manual__2 has taken over" in message["Message"]
+    assert outcomes(world, files) == {"processed": NUMBER}
+    assert world.api.keys == Counter(keys_of(*files))
+
+
+def test_shared_run_that_never_started_is_started_by_the_next_round(world: CallDetailsWorld) -> None:
+    files = drop(world)
+    (start,) = claim_files(watch_run())
+    assert claim_files(watch_run()) == [start]
+    ingest(shared_run(start))
+    assert outcomes(world, files) == {"processed": NUMBER}
