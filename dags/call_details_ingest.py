@@ -4,8 +4,11 @@ Posts the records of one file version to the call-details API in batches, and ac
 
 **What.** The run of a file shows what happened to it. `plan` claims the version and cuts it into chunks of whole
 batches, `post_chunk` posts one chunk and is named by its records, `reconcile` writes the receipt and the run's note.
+Many small files may share a run: a mapped `post_chunk` posts many of them, and the list under the run's `key` names all.
+Each has its own receipt (`receipts/<key>.<etag>.json`), which names its run.
 
-**Schedule.** None: `call_details_watch` starts one run for each file version. Several files are ingested at a time.
+**Schedule.** None: `call_details_watch` starts one run for each file version, or for many small ones. Several
+runs go on at a time.
 
 **Reads.**
 
@@ -31,8 +34,10 @@ batches, `post_chunk` posts one chunk and is named by its records, `reconcile` w
 - A task that dies is retried and continues after its last acknowledged batch.
 - If the API asks to wait for more than a minute, the task waits that long and then continues.
 - A file that is no text (zip, bzip2, zstd, xz, parquet, NUL bytes) is never posted: it goes to `failed/`.
-- One alert goes to SNS and Slack: a warning if there are dead letters or bytes that are not valid UTF-8, an error if
-  the file cannot be read or planned, or if the receipt does not add up. After an error the run fails.
+- One alert for each file goes to SNS and Slack: a warning if there are dead letters or bytes that are not valid UTF-8,
+  an error if the file cannot be read or planned, or if the receipt does not add up. After an error the run fails.
+- In a shared run such a file costs only itself, and the run fails when the others are done. If none could be planned,
+  one alert says so for all.
 - Runbook: [a failed run](docs/RUNBOOK.md#call-details-ingest-failed-run),
   [dead letters](docs/RUNBOOK.md#call-details-dead-letters).
 
@@ -77,7 +82,8 @@ PARAMS = {
         pattern=A_FILE,
         examples=["incoming/"],
         title="Key",
-        description="Key under which the file was dropped (incoming/...), or that it was moved to.",
+        description="Key under which the file was dropped (incoming/...), or that it was moved to; or that of a list "
+        "(plans/shared/...), for all its files.",
     ),
     "etag": Param(
         None,

@@ -4,6 +4,7 @@ Waits for files under `incoming/` of the ingest bucket, and starts one run of `c
 
 **What.** `claim_files` claims each file version (bucket, key, ETag) in the ledger and moves it to `processing/`,
 `start_ingest` starts its run and is named by its key. Then it waits again at once: a long file never delays the next.
+Ten or more files of at most 64 MB that wait together share a run, up to 500.
 
 **Schedule.** Continuous, one round at a time. A round ends when files were dropped, or after ten minutes without any;
 it then starts the runs of claims that have none.
@@ -11,7 +12,8 @@ it then starts the runs of claims that have none.
 **Reads.** `incoming/` of the ingest bucket (setting `incoming_prefix`), without the names of uploads under way
 (`ignored_names`); the ledger table; the Variable `settings`.
 
-**Writes.** Claims in the ledger; `processing/<etag>/<name>`. A file that was ingested before (same bytes, same key) is
+**Writes.** Claims in the ledger; `processing/<etag>/<name>`; under `plans/`, which expires, the runs of a round and the
+files of a shared run. A file that was ingested before (same bytes, same key) is
 deleted from `incoming/` and gets no second run; the bucket keeps its version for a month. If that run failed, or could
 not read the file, it is started again and continues after the acknowledged batches.
 
@@ -21,7 +23,7 @@ not read the file, it is started again and continues after the acknowledged batc
   alert with the reason goes to SNS and Slack after five minutes, and then once a day.
 - If there are only such files, the round is retried for some minutes, as a pause, and succeeds.
 - A file whose run is active stays until that run has ended; this causes no alert.
-- A round takes about 200 files; the next round follows at once.
+- A round takes about 500 files; the next round follows at once.
 - Runbook: [files that stay](docs/RUNBOOK.md#files-that-stay), [no run](docs/RUNBOOK.md#call-details-watch-no-run).
 
 **Run again.** Never needed: the next round takes what this one has left. To ingest a file whose run failed, clear that

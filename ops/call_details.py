@@ -6,7 +6,9 @@ from typing import Any
 
 from include.call_details.keys import INCOMING, run_id
 from include.call_details.ledger import Claims, read_chunks
-from include.call_details.models import Plan
+from include.call_details.models import Unfinished
+from include.call_details.planner import known_plan
+from include.call_details.storage import FileStore
 from include.clients.dynamodb import ItemTable
 from include.clients.s3 import get_json
 from include.errors import ClaimLostError
@@ -27,7 +29,7 @@ def files(environment: Environment) -> Report:
             for item in _listed(s3, bucket, INCOMING)
             if not item["Key"].endswith("/")
         ]
-        under_way = [_under_way(s3, table, claimed.file) for claimed in Claims(table).unfinished()[:_SHOWN]]
+        under_way = [_under_way(s3, table, claimed) for claimed in Claims(table).unfinished()[:_SHOWN]]
         receipts = sorted(_listed(s3, bucket, "receipts/"), key=lambda item: item["LastModified"], reverse=True)
         done = [_done(get_json(s3, bucket, item["Key"]), age(item["LastModified"])) for item in receipts[:_SHOWN]]
     columns = {
@@ -46,18 +48,19 @@ def _listed(s3: Any, bucket: str, prefix: str) -> list[dict[str, Any]]:
     return [item for page in pages for item in page.get("Contents", [])]
 
 
-def _under_way(s3: Any, table: ItemTable, file: Any) -> dict[str, Any]:
-    run = run_id(file)
+def _under_way(s3: Any, table: ItemTable, claimed: Unfinished) -> dict[str, Any]:
+    file = claimed.file
+    run = claimed.owner or run_id(file)
     row: dict[str, Any] = {"state": "claimed", "file": file.key, "etag": file.etag, "run": run}
     try:
         claim = Claims(table).current(file, run)
     except ClaimLostError:
         return {**row, "run": "by another run, or done by now"}
-    if claim.plan is None:
+    plan = known_plan(FileStore(s3, file.bucket), claim)
+    if plan is None:
         return row
-    plan = Plan.from_document(get_json(s3, file.bucket, claim.plan))
     settled = sum(chunk.settled_batches for chunk in read_chunks(table, claim))
-    total = sum(chunk.batches for chunk in plan.chunks)
+    total = plan.batches
     return {**row, "state": "under way", "progress": f"{settled:,} of {total:,}", "settled": settled, "batches": total}
 
 

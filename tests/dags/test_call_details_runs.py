@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import httpx
 import pytest
 from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
 
-from include.call_details.keys import idempotency_key, run_id
+from include.call_details.keys import idempotency_key, run_id, shared_key
 from include.call_details.models import FileVersion
 from tests.dags.runs import kept_by_airflow, run_dag, states
 from tests.worlds.call_details import CallDetailsWorld
@@ -97,7 +98,7 @@ def started() -> dict[str, DagRun]:
 
     with Session() as session:
         query = select(DagRun).where(
-            DagRun.dag_id == "call_details_ingest", DagRun.run_id.startswith("file__", autoescape=True)
+            DagRun.dag_id == "call_details_ingest", DagRun.run_id.startswith("file", autoescape=True)
         )
         return {found.run_id: found for found in session.scalars(query)}
 
@@ -124,6 +125,36 @@ def test_watcher_starts_a_run_for_each_file_and_none_twice(world: CallDetailsWor
     again = run_dag("call_details_watch")
     assert states(again)["start_ingest", 0] == "skipped"
     assert again.state == "success"
+
+
+@pytest.mark.usefixtures("dropped")
+def test_small_files_share_a_run_that_names_them(world: CallDetailsWorld) -> None:
+    from airflow.models.dagrun import DagRunNote
+    from airflow.settings import Session
+    from sqlalchemy import select
+
+    files = [drop(world, b'{"n":%d}\n' % number, f"incoming/{{{{ x }}}} ä{number}.txt") for number in range(12)]
+    assert run_dag("call_details_watch").state == "success"
+    (found,) = [run for name, run in started().items() if name.startswith("files__12_")]
+    with Session() as session:
+        note = session.scalars(select(DagRunNote.content).where(DagRunNote.dag_run_id == found.id)).one()
+    assert note.startswith("12 files, listed in s3://ingest/plans/shared/files__12_")
+    assert files[0].key in note
+    assert found.conf["key"] == shared_key(found.run_id)
+
+
+def test_run_of_a_list_ingests_all_its_files_and_one_bad_one_costs_only_itself(world: CallDetailsWorld) -> None:
+    bodies = [b"\x1f\x8b damaged", *(b'{"n":%d}\n' % number for number in range(11))]
+    files = [drop(world, body, f"incoming/list {number}.txt") for number, body in enumerate(bodies)]
+    world.s3.drop("plans/shared/by-hand.json", json.dumps([[file.key, file.etag] for file in files]).encode())
+    dag_run = run_dag("call_details_ingest", {"key": "plans/shared/by-hand.json"})
+    assert dag_run.state == "failed"
+    assert states(dag_run) == {("plan", -1): "success", ("post_chunk", 0): "success", ("reconcile", -1): "failed"}
+    names = [ti.rendered_map_index for ti in dag_run.get_task_instances() if ti.map_index >= 0]
+    assert names == ["11 files from incoming/list 1.txt"]
+    assert len(world.api.posted) == 11
+    assert len(world.s3.present("receipts/")) == 12
+    assert (len(world.s3.present("failed/")), len(world.wire.sns)) == (1, 1)
 
 
 @pytest.mark.usefixtures("dropped")

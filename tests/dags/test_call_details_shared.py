@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from tests.dags.call_details import claim_files, ingest, ingest_run, plan, post_
 from tests.dags.call_details import replay as replay_dead_letters
 from tests.worlds.airflow import FakeRun
 from tests.worlds.call_details import CallDetailsWorld
+from tests.worlds.dynamodb import FakeLedgerTable
 from tests.worlds.s3 import BUCKET, s3_error
 
 NUMBER = SHARED_FROM + 2
@@ -107,43 +109,65 @@ def test_bad_file_costs_only_itself_and_has_its_own_alert(world: CallDetailsWorl
     assert world.sqs.bodies == []
 
 
-class Killed(BaseException):
+class KilledError(Exception):
     """A task dies: it calls nothing any more."""
 
 
+@dataclass
 class Killing:
     """Kills whoever makes the call of that number, and whoever calls after it, until it is called off."""
 
-    def __init__(self, world: CallDetailsWorld, number: int) -> None:
-        self.left = number
-        self.dead = False
-        for hooks, operations in (
-            (world.s3.before, ("PutObject", "CopyObject", "DeleteObject", "GetObject", "ListObjectVersions")),
-            (world.table.before, ("put_item", "delete_item", "batch_get_item")),
-        ):
-            for operation in operations:
-                hooks[operation] = self._call
+    left: int = -1
+    dead: bool = False
 
-    def _call(self, *arguments: Any) -> None:
+    def call(self, *arguments: Any) -> None:
+        """One call of S3 or DynamoDB."""
         self.left -= 1
-        if self.left == 0:
-            self.dead = True
+        self.dead = self.dead or self.left == 0
         if self.dead:
-            raise Killed
+            raise KilledError
+
+
+class KillingTable(FakeLedgerTable):
+    """The ledger; what concerns permits kills nobody, as its task in the background could not die alone."""
+
+    def __init__(self, killing: Killing) -> None:
+        super().__init__()
+        self._killing = killing
+
+    def put_item(self, **request: Any) -> dict[str, Any]:
+        if request["Item"]["pk"] != {"S": "permits"}:
+            self._killing.call()
+        return super().put_item(**request)
+
+    def delete_item(self, **request: Any) -> dict[str, Any]:
+        self._killing.call()
+        return super().delete_item(**request)
 
 
 @pytest.mark.parametrize("at", [1, 2, 3, 8, *range(15, 260, 17)])
-def test_whichever_call_a_task_dies_at_its_retry_accounts_for_every_file(at: int, world: CallDetailsWorld) -> None:
-    files = drop(world)
-    killing = Killing(world, at)
+def test_whichever_call_a_task_dies_at_its_retry_accounts_for_every_file(at: int) -> None:
+    killing = Killing()
+    with CallDetailsWorld(table=KillingTable(killing)).attached() as world:
+        files = drop(world)
+        for operation in ("PutObject", "CopyObject", "DeleteObject", "GetObject", "ListObjectVersions"):
+            world.s3.before[operation] = killing.call
+        killing.left = at
+        accounts_for_every_file(world, killing, files)
+
+
+def accounts_for_every_file(world: CallDetailsWorld, killing: Killing, files: list[FileVersion]) -> None:
+    """Two rounds and their runs, each task of which is repeated once if it dies."""
     watch = watch_run()
 
     def attempt(step: Any) -> Any:
         for _ in range(2):
             try:
                 return step()
-            except (Killed, BaseExceptionGroup):
+            except KilledError:
                 killing.dead = False
+                # For whose lease the retry would wait.
+                world.table.items.pop(("permits", "call-details"), None)
         raise AssertionError("killed twice")
 
     runs: dict[str, FakeRun] = {}

@@ -97,7 +97,7 @@ def _progress(reads: Reads, table: ItemTable, claim: Claim) -> dict[str, Any]:
     row: dict[str, Any] = {"key": claim.file.key, "etag": claim.file.etag, "run_id": claim.owner, "begun": claim.begun}
     if claim.plan is None:
         return row
-    plan = reads.object("plan", claim.plan, claim.file.etag, lambda: _plan(reads, claim))
+    plan = reads.object("plan", claim.plan, claim.file.partition, lambda: _plan(reads, claim))
     chunks = read_chunks(table, claim)
     records = sum(chunk.records_accepted + chunk.records_dead for chunk in chunks)
     seconds = max(outside.now() - plan["since"], 1.0)
@@ -117,9 +117,9 @@ def _progress(reads: Reads, table: ItemTable, claim: Claim) -> dict[str, Any]:
 
 def _plan(reads: Reads, claim: Claim) -> dict[str, Any]:
     found = reads.aws("s3").get_object(Bucket=reads.settings.ingest_bucket, Key=claim.plan)
-    plan = Plan.from_document(json.loads(found["Body"].read()))
-    batches = sum(chunk.batches for chunk in plan.chunks)
-    return {"batches": batches, "records": plan.records, "since": found["LastModified"].timestamp()}
+    plan = Plan.of(json.loads(found["Body"].read()), claim.file)
+    batches, records = (plan.batches, plan.records) if plan else (0, 0)
+    return {"batches": batches, "records": records, "since": found["LastModified"].timestamp()}
 
 
 def _done(reads: Reads, day: date, cursor: int) -> dict[str, Any]:
