@@ -4,8 +4,8 @@ Posts the records of one file version to the call-details API in batches, and ac
 
 **What.** The run of a file shows what happened to it. `plan` claims the version and cuts it into chunks of whole
 batches, `post_chunk` posts one chunk and is named by its records, `reconcile` writes the receipt and the run's note.
-Many small files may share a run: a mapped `post_chunk` posts many of them, and the list under the run's `key` names all.
-Each has its own receipt (`receipts/<key>.<etag>.json`), which names its run.
+Many small files may share a run: a mapped `post_chunk` posts many of them, and the list under the run's `key` names
+all. Each has its own receipt (`receipts/<key>.<etag>.json`), which names its run.
 
 **Schedule.** None: `call_details_watch` starts one run for each file version, or for many small ones. Several
 runs go on at a time.
