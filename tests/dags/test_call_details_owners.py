@@ -7,7 +7,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
 from include.call_details.keys import idempotency_key
-from include.errors import ClaimLostError, FileFailedError, FileHeldError
+from include.errors import ClaimLostError, FileFailedError, FileHeldError, RunRefusedError
 from tests.dags.call_details import KEY, counts, drop, ingest, ingest_run, plan, post_chunk, reconcile
 from tests.worlds.call_details import CallDetailsWorld
 
@@ -44,7 +44,7 @@ def test_second_run_that_waits_in_vain_touches_nothing_of_the_first(world: CallD
     drop(world)
     first, second = ingest_run(KEY), ingest_run(KEY, run_id="manual__2")
     plan(first)
-    with pytest.raises(FileFailedError, match="nothing was ingested: plan failed: FileHeldError"):
+    with pytest.raises(RunRefusedError, match="plan refused the run, nothing was ingested: FileHeldError"):
         ingest(second)
     assert world.s3.present("receipts/") == []
     post_chunk(first, 0)

@@ -78,8 +78,9 @@ def claim_files(context: Context) -> list[int]:
         report = RunReport(context, clients.settings)
         report.count({"TakenFiles": number, "LeftFiles": len(taken.left)}, failed=False)
         report.note(
-            f"{number:,} files taken in, for {len(starts):,} runs",
+            f"{number:,} files taken in",
             section=Section.WATCH if any(not left.busy for left in taken.left) else None,
+            runs=len(starts) if len(starts) < number else None,
             left=len(taken.left),
         )
         _report(context, clients, report.run, [*(left for left in taken.left if not left.busy), *_beside(intake)])
