@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
+import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.listeners import hookimpl
@@ -99,8 +100,11 @@ class PipelinesPlugin(AirflowPlugin):
         """Import and load what the tasks use, once a worker instead of once a task (0.5 s of CPU each).
 
         A task is a fork of its worker and inherits what that has in memory. It takes effect where the option
-        ``core.lazy_load_plugins`` is False, so that a worker loads its plugins as it starts.
+        ``core.lazy_load_plugins`` is False, so that a worker loads its plugins as it starts. The API server runs no
+        tasks, and would only grow by 40 MB.
         """
+        if sys.argv[1:2] == ["api-server"]:
+            return
         # Not in reach of the option logging.namespace_levels, which knows structlog's loggers only.
         logging.getLogger("botocore.credentials").setLevel(logging.WARNING)
         importlib.import_module("airflow_ext.tasks.dex_trigger_archive")

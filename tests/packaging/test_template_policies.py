@@ -17,7 +17,7 @@ ALLOWED_WILDCARDS = {
 }
 """Statements that may allow ``*`` as a resource or within an action, each with the reason."""
 
-KEYS_BELOW_A_PREFIX = re.compile(r"\$\{\w+Bucket\.Arn\}/(?:[a-z-]+/|\$\{IncomingPrefix\})\*")
+KEYS_BELOW_A_PREFIX = re.compile(r"\$\{\w+Bucket\.Arn\}/(?:(?:[a-z-]+/)+|\$\{IncomingPrefix\})\*")
 """The only resources with a ``*`` in them that need no reason: keys are made of dates and ids."""
 
 ALLOWED_MANAGED_POLICIES = {
@@ -75,6 +75,9 @@ ARCHIVE_MAY = {
     ("s3:GetObject", "${ArchiveBucket.Arn}/runs/*"),
     ("s3:PutObject", "${ArchiveBucket.Arn}/runs/*"),
     ("s3:ListBucket", "ArchiveBucket.Arn"),
+    ("s3:ListBucketVersions", "ArchiveBucket.Arn"),
+    ("s3:GetObjectVersion", "${ArchiveBucket.Arn}/trigger/*"),
+    ("s3:GetObjectVersion", "${ArchiveBucket.Arn}/manifests/*"),
 }
 
 AUCTION_MAY = {
@@ -82,11 +85,12 @@ AUCTION_MAY = {
     ("s3:PutObject", "${OrderResultsBucket.Arn}/summaries/*"),
     ("s3:GetObject", "${OrderResultsBucket.Arn}/runs/*"),
     ("s3:PutObject", "${OrderResultsBucket.Arn}/runs/*"),
+    *((f"s3:{action}Object", "${OrderResultsBucket.Arn}/alerts/undelivered/*") for action in ("Get", "Put", "Delete")),
     ("s3:ListBucket", "OrderResultsBucket.Arn"),
     ("lambda:InvokeFunction", "AuctionResultsFunction.Arn"),
     ("lambda:InvokeFunction", "AuctionOrderFunction.Arn"),
 }
-"""What the auction may do with its bucket and functions: it deletes nothing, and lists no functions."""
+"""What the auction may do with its bucket and functions: it deletes no order and no summary, and lists no functions."""
 
 FILES_MAY = {
     "GetObject": {"incoming", "processing", "processed", "failed", "plans", "receipts", "dead-letter"},
@@ -117,6 +121,7 @@ INGEST_MAY = {
     ("dynamodb:Query", "IngestLedgerTable.Arn"),
     ("sqs:ChangeMessageVisibility", "CallDetailsDeadLetters.Arn"),
     ("sqs:DeleteMessage", "CallDetailsDeadLetters.Arn"),
+    ("sqs:GetQueueAttributes", "CallDetailsDeadLetters.Arn"),
     ("sqs:ReceiveMessage", "CallDetailsDeadLetters.Arn"),
     ("sqs:SendMessage", "CallDetailsDeadLetters.Arn"),
     *(
@@ -132,11 +137,14 @@ DELIVERY_MAY = {
     ("dynamodb:Query", "${EventsTable.Arn}/index/by-status"),
     ("dynamodb:Query", "${EventsTable.Arn}/index/by-owner-status"),
     ("dynamodb:PartiQLUpdate", "EventsTable.Arn"),
+    ("dynamodb:GetItem", "EventsTable.Arn"),
+    ("dynamodb:GetItem", "SubscriptionsTable.Arn"),
     ("dynamodb:BatchGetItem", "SubscriptionsTable.Arn"),
     ("dynamodb:Scan", "SubscriptionsTable.Arn"),
     ("dynamodb:UpdateItem", "SubscriptionsTable.Arn"),
     ("sqs:DeleteMessage", "EventQueue.Arn"),
     ("sqs:ReceiveMessage", "EventQueue.Arn"),
+    ("sqs:GetQueueAttributes", "EventDeadLetters.Arn"),
     ("sqs:SendMessage", "EventDeadLetters.Arn"),
 }
 """What the delivery may do: it neither makes nor deletes events, and does not know the keys of the API."""

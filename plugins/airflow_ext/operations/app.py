@@ -20,11 +20,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from airflow.api_fastapi.core_api.security import requires_authenticated
+from airflow.sdk.configuration import conf
 from fastapi import Depends, FastAPI, Request, Response
 
 from airflow_ext.operations.reading import Source
 from airflow_ext.operations.routing import actions_allowed, tagged, to_json
 from airflow_ext.operations.views import days, events, evidence, files, orders, tonight
+from include.alerts import RUNBOOK
 
 VIEWS = (evidence, days, files, orders, events, tonight)
 SCRIPT = Path(__file__).parent / "static" / "operations.js"
@@ -52,4 +54,5 @@ async def _script(request: Request) -> Response:
 
 
 async def _options(request: Request) -> Response:
-    return tagged(request, to_json({"actions": actions_allowed()}), "application/json")
+    found = {"actions": actions_allowed(), "runbook": str(conf.get("pipelines", "runbook_url", fallback=RUNBOOK))}
+    return tagged(request, to_json(found), "application/json")

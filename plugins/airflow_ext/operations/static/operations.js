@@ -813,7 +813,12 @@ const PIPELINES = [
   [INGEST, "Call details", "files", "batches"],
   ["event_delivery", "Events", "events", "events"],
 ];
-const RUNBOOK = "docs/RUNBOOK.md";
+// Sections of the runbook.
+const SECTIONS = { [ARCHIVE]: "a-day", [AUCTION]: "energy-auction-failed-run", [INGEST]: "dead-letters", event_delivery: "event-delivery-failed-run" };
+const Runbook = ({ url, dag }) => /^https?:/.test(url || "") ? h("a", { href: `${url}#${SECTIONS[dag]}`, target: "_blank", rel: "noreferrer" }, "runbook")
+  : h("span", `${visible(url)}#${SECTIONS[dag]}`);
+
+const useOptions = () => useAsk("ops/options");
 
 const tonight = async (signal) => {
   const day = new Date(Date.now() - 86400000).toISOString();
@@ -829,6 +834,7 @@ const tonight = async (signal) => {
 globalThis.Tonight = function Tonight() {
   const [runs, setRuns] = useState({ rows: null, error: null });
   const asked = useAsk("ops/tonight");
+  const options = useOptions();
   useEffect(() => {
     const control = new AbortController();
     tonight(control.signal).then((rows) => setRuns({ rows, error: null }), (error) => error.name === "AbortError" || setRuns({ rows: null, error: error.message }));
@@ -838,7 +844,7 @@ globalThis.Tonight = function Tonight() {
   return h("section.ops.panel", { "aria-label": "Tonight" },
     h("style", STYLE),
     h("div.row", h("h2", "Tonight"), h(Link, { to: "/plugin/operations" }, "Operations")),
-    h(Strips, { asked: [asked], errors: [runs.error] }),
+    h(Strips, { asked: [asked, options], errors: [runs.error] }),
     runs.rows && h(Table, {
       id: (row) => row.dag,
       columns: [
@@ -848,7 +854,7 @@ globalThis.Tonight = function Tonight() {
         ["Failed, 24 h", (row) => (row.failed ? h(Run, { dag: row.dag, run: row.failure.dag_run_id }, h("span.bad", number(row.failed))) : "0"), "n"],
         ["Dead letters", (row) => { const kind = PIPELINES.find(([dag]) => dag === row.dag)[3]; const count = kind && asked.data?.dead_letters?.[kind]; return count ? h("span.bad", number(count)) : count === 0 ? "0" : ""; }, "n"],
         ["Oldest pending", (row) => (row.dag === "event_delivery" && oldest ? `due for ${age(oldest.due)}` : ""), "w"],
-        ["What to do", (row) => row.paused ? h(Link, { to: `/dags/${row.dag}` }, "unpause it") : row.failed || row.late ? h("span", `${RUNBOOK}, ${PIPELINES.find(([dag]) => dag === row.dag)[1]}`) : h("span.dim", "nothing")],
+        ["What to do", (row) => row.paused ? h(Link, { to: `/dags/${row.dag}` }, "unpause it") : row.failed || row.late ? h(Runbook, { url: options.data?.runbook, dag: row.dag }) : h("span.dim", "nothing")],
       ], rows: runs.rows,
     }));
 };
@@ -858,8 +864,6 @@ globalThis.Tonight = function Tonight() {
 const VIEWS = {
   evidence: ["Evidence", Evidence], days: ["Days", Days], files: ["Files", Files], orders: ["Orders", Orders], events: ["Events", Events],
 };
-
-const useOptions = () => useAsk("ops/options");
 
 globalThis.Operations = function Operations() {
   const name = (useParams()["*"] || "").split("/")[0] || "evidence";

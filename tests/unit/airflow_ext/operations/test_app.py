@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from fastapi.routing import APIRoute
 
@@ -80,9 +83,9 @@ def test_script_is_what_lies_in_the_folder_and_is_not_sent_twice(page: Operation
 
 
 def test_option_makes_the_page_read_only(page: OperationsPage, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert page.get("/options") == {"actions": True}
+    assert page.get("/options") == {"actions": True, "runbook": "RUNBOOK.md"}
     monkeypatch.setenv("AIRFLOW__PIPELINES__OPERATIONS_ACTIONS", "False")
-    assert page.get("/options") == {"actions": False}
+    assert page.get("/options")["actions"] is False
     refused = page.ask("/events/webhook", method="POST", json={"owner": "acme", "active": False})
     assert (refused.status_code, "operations_actions" in refused.text) == (403, True)
 
@@ -93,3 +96,14 @@ def test_form_of_another_site_changes_nothing(page: OperationsPage) -> None:
     refused = page.ask("/events/webhook", method="POST", content=body, headers={"Content-Type": "text/plain"})
     assert refused.status_code in (415, 422)
     assert page.tables.events.subscriptions["acme"]["active"] == {"BOOL": True}
+
+
+def test_api_server_loads_nothing_heavy_and_not_even_the_page_before_it_is_asked_for() -> None:
+    script = (
+        "import sys; sys.argv = ['airflow', 'api-server']; from airflow import plugins_manager; "
+        "apps = plugins_manager.get_fastapi_plugins()[0]; assert [app['url_prefix'] for app in apps] == ['/ops']; "
+        "heavy = ('aiohttp', 'boto3', 'botocore', 'airflow_ext.operations.app'); "
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "[]"
