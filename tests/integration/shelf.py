@@ -32,13 +32,18 @@ class Shelf:
         self._find_credentials = aws.session().get_credentials
 
     def archive(
-        self, body: bytes, *, force: bool = False, through: Callable[[SignedClient], Any] = lambda signed: signed
+        self,
+        body: bytes,
+        *,
+        force: bool = False,
+        lock: dict[str, Any] | None = None,
+        through: Callable[[SignedClient], Any] = lambda signed: signed,
     ) -> ClientOutcome:
         """Archive ``body``; ``through`` may put something before the S3 client."""
 
         async def save() -> ClientOutcome:
             async with SignedClient(self.s3, self._find_credentials) as signed:
-                store = ArchiveStore(through(signed), self.bucket)
+                store = ArchiveStore(through(signed), self.bucket, lock)
                 return await store.save(self.client_id, DAY, read_response(body), force=force)
 
         return asyncio.run(save())

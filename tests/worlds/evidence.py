@@ -30,12 +30,23 @@ def save(s3: VersionedBucket, day: date, answers: dict[int, bytes | None]) -> tu
     )
 
 
-def summarize(s3: VersionedBucket, run_id: str, day: date, outcomes: tuple[ClientOutcome, ...]) -> None:
+def summarize(
+    s3: Any,
+    run_id: str,
+    day: date,
+    outcomes: tuple[ClientOutcome, ...],
+    *,
+    bucket: str = "",
+    lock: dict[str, Any] | None = None,
+) -> None:
+    """The last step of a run; a client of boto3 needs the bucket's name."""
+    bucket = bucket or s3.bucket
     clients = tuple(Client(outcome.client_id, f"Client {outcome.client_id}") for outcome in outcomes)
     document = Manifest(Plan(run_id, 0, day, True, 1, "", clients, ()), outcomes).to_document()
-    saved = Manifests(cast("Any", s3), s3.bucket).save_run(day, run_id, document)
-    Ledger(cast("Any", s3), s3.bucket).append(run_id, day.isoformat(), saved)
-    Manifests(cast("Any", s3), s3.bucket).merge_day(day, document, saved)
+    manifests = Manifests(s3, bucket, lock)
+    saved = manifests.save_run(day, run_id, document)
+    Ledger(s3, bucket, lock).append(run_id, day.isoformat(), saved)
+    manifests.merge_day(day, document, saved)
 
 
 def three_days(s3: VersionedBucket) -> None:

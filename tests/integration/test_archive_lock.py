@@ -1,0 +1,103 @@
+"""S3 Object Lock: locked evidence stays whatever is put above it, and the proof says so (spec: archive, Proof)."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from botocore.exceptions import ClientError
+
+from include.archive.models import Result
+from include.archive.store import lock_until
+from ops.evidence import Scope, verify
+from tests.integration.shelf import DAY, Shelf
+from tests.worlds.evidence import summarize
+
+if TYPE_CHECKING:
+    from ops.report import Report
+    from tests.integration.conftest import Aws
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+@pytest.fixture
+def shelf(aws: Aws) -> Shelf:
+    """A client's place in a new bucket with Object Lock, as the template's parameter makes it."""
+    bucket = f"locked-archive-{uuid.uuid4().hex}"
+    aws.s3.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+    return Shelf(aws, bucket)
+
+
+def run(shelf: Shelf, name: str, body: bytes, lock: dict[str, Any]) -> Result:
+    """A run that archives one answer, with all of its papers."""
+    outcome = shelf.archive(body, lock=lock)
+    summarize(shelf.s3, name, DAY, (outcome,), bucket=shelf.bucket, lock=lock)
+    return outcome.outcome
+
+
+def proof(shelf: Shelf) -> Report:
+    """What ``ops evidence verify`` says of the bucket."""
+    environment = SimpleNamespace(output=lambda name: shelf.bucket, aws=lambda service, connections: shelf.s3)
+    return verify(cast("Any", environment), Scope(), tell=lambda text: None)
+
+
+def versions(shelf: Shelf) -> list[tuple[str, str]]:
+    """Keys and ids of all versions in the bucket."""
+    found = shelf.s3.list_object_versions(Bucket=shelf.bucket)["Versions"]
+    return [(version["Key"], version["VersionId"]) for version in found]
+
+
+def refused(shelf: Shelf, key: str, version: str) -> bool:
+    """Whether a version cannot be deleted."""
+    try:
+        shelf.s3.delete_object(Bucket=shelf.bucket, Key=key, VersionId=version)
+    except ClientError as error:
+        return bool(error.response["Error"]["Code"] == "AccessDenied")
+    return False
+
+
+@pytest.mark.parametrize("mode", ["GOVERNANCE", "COMPLIANCE"])
+def test_locked_versions_of_answers_manifests_and_ledger_cannot_be_deleted_and_verify_shows_until_when(
+    shelf: Shelf, mode: str
+) -> None:
+    lock = lock_until(mode, 30, NOW)
+    assert run(shelf, "first", b"[1]", lock) is Result.ARCHIVED
+    assert run(shelf, "second", b"[2]", lock) is Result.UPDATED
+    kept = versions(shelf)
+    assert {key.partition("/")[0] for key, _ in kept} == {"trigger", "manifests", "ledger"}
+    assert [place for place in kept if not refused(shelf, *place)] == []
+    report = proof(shelf)
+    assert (report.rows, report.failed) == ([], False)
+    assert report.notes == [f"2 of them are locked, at least until {NOW + timedelta(days=30):%Y-%m-%d}"]
+
+
+def test_delete_marker_above_a_locked_answer_hides_it_until_the_marker_goes_and_verify_finds_it(shelf: Shelf) -> None:
+    run(shelf, "first", b"[1]", lock_until("COMPLIANCE", 30, NOW))
+    marker = shelf.s3.delete_object(Bucket=shelf.bucket, Key=shelf.key)
+    assert shelf.bodies() == [b"[1]"], "the version itself is there"
+    (finding,) = proof(shelf).rows
+    assert (finding["kind"], finding["what"]) == ("missing", "a delete marker hides the answer")
+    shelf.s3.delete_object(Bucket=shelf.bucket, Key=shelf.key, VersionId=marker["VersionId"])
+    assert proof(shelf).rows == []
+
+
+def test_version_that_somebody_puts_above_a_locked_answer_is_found_and_the_answer_stays(shelf: Shelf) -> None:
+    run(shelf, "first", b"[1]", lock_until("COMPLIANCE", 30, NOW))
+    shelf.s3.put_object(Bucket=shelf.bucket, Key=shelf.key, Body=b"[forged]")
+    (finding,) = proof(shelf).rows
+    assert (finding["kind"], finding["what"]) == ("added", "no entry of the ledger knows it")
+    assert shelf.bodies() == [b"[forged]", b"[1]"]
+
+
+def test_default_retention_of_the_bucket_locks_what_is_written_without_a_lock(shelf: Shelf) -> None:
+    retention = {"Mode": "GOVERNANCE", "Days": 10}
+    shelf.s3.put_object_lock_configuration(
+        Bucket=shelf.bucket,
+        ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": cast("Any", retention)}},
+    )
+    run(shelf, "first", b"[1]", {})
+    assert all(refused(shelf, *place) for place in versions(shelf))
+    assert "1 of them are locked, at least until" in proof(shelf).notes[0]
