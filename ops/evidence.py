@@ -34,6 +34,9 @@ from ops.report import Report
 CONNECTIONS = 32
 """Objects that are read at once."""
 
+_MANIFESTS_AHEAD = 4
+"""Manifests in memory at once: one of 10,000 clients has megabytes."""
+
 _BLOCK = 1024 * 1024
 _GONE = frozenset({"404", "NoSuchKey", "NoSuchVersion", "NotFound", "MethodNotAllowed"})
 _ARCHIVED = re.compile(r"trigger/(?P<client>-?\d+)/(?P=client)_trigger_(?P<day>\d{8})\.json")
@@ -172,7 +175,9 @@ class Verification:
         self, database: sqlite3.Connection, threads: ThreadPoolExecutor, entries: list[Entry]
     ) -> Iterator[Finding]:
         wanted = [entry for entry in entries if entry.trigger_date is None or self.scope.covers_day(entry.trigger_date)]
-        bodies = _in_order(threads, wanted, lambda entry: self._get(entry.manifest, entry.version_id))
+        bodies = _in_order(
+            threads, wanted, lambda entry: self._get(entry.manifest, entry.version_id), ahead=_MANIFESTS_AHEAD
+        )
         for entry, body in bodies:
             where = f"{entry.manifest} ({entry.version_id})"
             if body is None or sha256(body) != entry.sha256:
@@ -252,7 +257,10 @@ class Verification:
     def _days(self, database: sqlite3.Connection, threads: ThreadPoolExecutor) -> Iterator[Finding]:
         """Each day's manifest must be what its runs' manifests make of it."""
         days = [day for (day,) in database.execute("SELECT DISTINCT day FROM manifests WHERE day != ''")]
-        for day, body in _in_order(threads, days, lambda day: self._get(manifest_key(date.fromisoformat(day)), None)):
+        bodies = _in_order(
+            threads, days, lambda day: self._get(manifest_key(date.fromisoformat(day)), None), ahead=_MANIFESTS_AHEAD
+        )
+        for day, body in bodies:
             key = manifest_key(date.fromisoformat(day))
             if body is None:
                 yield _finding("missing", key, "the day's manifest is gone")
@@ -417,11 +425,13 @@ def _finding(kind: str, where: str, what: str) -> Finding:
     return Finding(kind, where, what, "keep the bucket as it is and read docs/EVIDENCE.md, When something is found")
 
 
-def _in_order[T, R](threads: ThreadPoolExecutor, items: Iterable[T], work: Callable[[T], R]) -> Iterator[tuple[T, R]]:
-    """Each item with its result, in their order; no more are under way than twice the threads."""
+def _in_order[T, R](
+    threads: ThreadPoolExecutor, items: Iterable[T], work: Callable[[T], R], *, ahead: int = 2 * CONNECTIONS
+) -> Iterator[tuple[T, R]]:
+    """Each item with its result, in their order; no more than ``ahead`` are under way or wait for their turn."""
     waiting: deque[tuple[T, Future[R]]] = deque()
     for item in items:
-        if len(waiting) == 2 * CONNECTIONS:
+        if len(waiting) == ahead:
             first, future = waiting.popleft()
             yield first, future.result()
         waiting.append((item, threads.submit(work, item)))
