@@ -61,7 +61,7 @@ from airflow_ext.operators.start_run import StartRunOperator
 )
 def call_details_watch() -> None:
     """Wait for files, take them in, start a run for each."""
-    wait_for_file = DroppedFileSensor(task_id="wait_for_file", poke_interval=5, timeout=600)
+    wait_for_file = DroppedFileSensor(task_id="wait_for_file", poke_interval=2, timeout=600)
 
     @task
     def claim_files() -> list[int]:

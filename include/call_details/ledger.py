@@ -333,9 +333,12 @@ class ChunkLedger:
         self.state = state
 
     @classmethod
-    def open(
-        cls, table: ItemTable, claim: Claim, index: int, *, first: int, batches: int, seen: Item | None = None
-    ) -> Self:
+    def never_opened(cls, table: ItemTable, claim: Claim, seen: Item, *, first: int, batches: int) -> Self:
+        """A first chunk that :func:`first_chunks` did not find; of two attempts the first to acknowledge has it."""
+        return cls(table, replace(seen, content={"fence": claim.fence}), ChunkState.fresh(0, first, batches))
+
+    @classmethod
+    def open(cls, table: ItemTable, claim: Claim, index: int, *, first: int, batches: int) -> Self:
         """Open a chunk for an attempt: the one that had it before cannot acknowledge any more.
 
         Args:
@@ -344,7 +347,6 @@ class ChunkLedger:
             index: of the chunk.
             first: number of its first batch.
             batches: how many it has.
-            seen: see :meth:`Claims.claim`; one of :func:`first_chunks`.
 
         Raises:
             ClaimLostError: a later owner of the file version has opened it.
@@ -352,7 +354,7 @@ class ChunkLedger:
         """
         fresh = ChunkState.fresh(index, first, batches)
         while True:
-            seen = seen or table.get(claim.file.partition, _sort_key(claim, index))
+            seen = table.get(claim.file.partition, _sort_key(claim, index))
             state = _state(seen.content) if seen.version else fresh
             if seen.version and seen.content["fence"] > claim.fence:
                 raise ClaimLostError(f"chunk {index} of {claim.file.key} ({claim.file.etag}) has a later owner")
@@ -364,7 +366,6 @@ class ChunkLedger:
             item = table.replace(seen, _content(state, claim.fence))
             if item is not None:
                 return cls(table, item, state)
-            seen = None
 
     def acknowledge(self, settled: Sequence[Settled], *, logins: int = 0) -> None:
         """Settle batches in one write.

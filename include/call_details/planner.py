@@ -158,7 +158,13 @@ class Planner:
 
     def draft(self, file: FileVersion) -> Plan:
         """A plan by terms of its own, which hold once they are in the ledger; raises as :meth:`plan` does."""
-        return self._cut(file, self._stored(file), self._terms())
+        # Its ETag tells that it is the object which was dropped, if that was not uploaded in parts.
+        key, etag = processing_key(file), f'"{file.etag}"'
+        whole = self._store.whole(key, etag)
+        if whole is None:
+            return self._cut(file, self._stored(file), self._terms())
+        size, blocks = whole
+        return self._cut(file, StoredFile(key, etag, size), self._terms(), blocks)
 
     def _stored(self, file: FileVersion) -> StoredFile:
         """The version where it lies, once it lies where no other may be dropped."""
@@ -172,10 +178,10 @@ class Planner:
     def _terms(self) -> Terms:
         return Terms(self._records_per_batch, timestamp(self._now()))
 
-    def _cut(self, file: FileVersion, stored: StoredFile, terms: Terms) -> Plan:
+    def _cut(self, file: FileVersion, stored: StoredFile, terms: Terms, blocks: Iterable[bytes] | None = None) -> Plan:
         return make_plan(
             file,
-            self._store.blocks(stored.key, stored.etag, 0, stored.size),
+            self._store.blocks(stored.key, stored.etag, 0, stored.size) if blocks is None else blocks,
             key=stored.key,
             etag=stored.etag,
             size=stored.size,

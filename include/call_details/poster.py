@@ -158,17 +158,12 @@ def _batches_of(
     for claim, plan in files:
         try:
             for chunk in plan.chunks:
-                opened = OpenChunk(
-                    plan.file,
-                    ChunkLedger.open(
-                        context.table,
-                        claim,
-                        chunk.index,
-                        first=chunk.first_batch,
-                        batches=chunk.batches,
-                        seen=None if chunk.index else chunks[claim.file.partition],
-                    ),
-                )
+                seen, cut = chunks[claim.file.partition], {"first": chunk.first_batch, "batches": chunk.batches}
+                if chunk.index or seen.version:
+                    ledger = ChunkLedger.open(context.table, claim, chunk.index, **cut)
+                else:
+                    ledger = ChunkLedger.never_opened(context.table, claim, seen, **cut)
+                opened = OpenChunk(plan.file, ledger)
                 blocks = context.store.blocks(plan.key, plan.etag, chunk.start, chunk.stop)
                 for batch in read_batches(blocks, plan, chunk, settled=opened.ledger.state.is_settled):
                     yield opened, batch

@@ -18,7 +18,7 @@ from include.call_details.keys import PROCESSED, failed_key, processed_key, rece
 from include.call_details.ledger import Claims, read_chunks
 from include.call_details.models import Chunk, ChunkState, Claim, Done, FileOutcome, FileVersion, Plan, Range, Receipt
 from include.call_details.planner import find, known_plan, read_plan
-from include.call_details.storage import FileStore
+from include.call_details.storage import FileStore, StoredFile
 from include.clients.dynamodb import Item, ItemTable
 from include.errors import ClaimLostError
 
@@ -91,7 +91,7 @@ class Closing:
 
         Raises:
             ClaimLostError: another run has taken over, or has done it.
-            FileChangedError: the run's plan is gone.
+            FileChangedError: the run's plan is gone; or, of a known one, the file does not lie where it was planned.
         """
         known = self.known
         claim = known.claim if known else self._claim()
@@ -100,7 +100,7 @@ class Closing:
         receipt = self._account(claim, known.plan if known else read_plan(self.store, claim))
         if receipt.outcome is FileOutcome.INCOMPLETE:
             return self._leave_open(claim, receipt)
-        stored = find(self.store, self.file)
+        stored = StoredFile(known.plan.key, known.plan.etag, known.plan.size) if known else find(self.store, self.file)
         key = processed_key(self.file, self.now.date())
         not_ingested = stored.key if stored and not stored.latest else None
         saved = self._saved(receipt, key if stored else None, not_ingested)

@@ -15,6 +15,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -268,7 +269,8 @@ def close_files(
                 saved = (closing.unreadable if member.unreadable else closing.not_planned)(member.error)
                 return Closed(member, saved, member.error)
             if claim is not None and member.plan is not None:
-                closing = replace(closing, known=known(claim, member.plan))
+                with suppress(FileChangedError):
+                    return Closed(member, replace(closing, known=known(claim, member.plan)).planned())
             return Closed(member, closing.planned())
         except (ClaimLostError, FileChangedError) as error:
             return Closed(member, reason=describe(error))

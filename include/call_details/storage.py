@@ -214,6 +214,22 @@ class FileStore:
         for first in range(start, stop, self._block_bytes):
             yield self._read(key, etag, first, min(first + self._block_bytes, stop) - 1)
 
+    def whole(self, key: str, etag: str) -> tuple[int, Iterator[bytes]] | None:
+        """A small object's size and bytes by one request, to be read at once; None if another one is there."""
+        with s3_errors(f"read {self._uri(key)}"):
+            try:
+                found = self._s3.get_object(Bucket=self.bucket, Key=key, IfMatch=etag)
+            except ClientError as error:
+                if error_code(error) in _NOT_THIS_ONE:
+                    return None
+                raise
+
+        def blocks() -> Iterator[bytes]:
+            with s3_errors(f"read {self._uri(key)}"):
+                yield from found["Body"].iter_chunks(self._block_bytes)
+
+        return found["ContentLength"], blocks()
+
     def read_json(self, key: str) -> Any:
         """The JSON document under a key, or None."""
         return get_json(self._s3, self.bucket, key)

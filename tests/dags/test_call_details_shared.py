@@ -332,6 +332,25 @@ def test_files_that_were_taken_from_a_shared_run_are_left_to_their_owners(world:
     assert world.api.keys == Counter(keys_of(*files))
 
 
+def test_object_put_in_the_place_of_a_file_is_not_taken_for_it(world: CallDetailsWorld) -> None:
+    files = drop(world)
+    (start,) = claim_files(watch_run())
+    run = shared_run(start)
+    world.s3.drop(processing_key(files[1]), b"before it was planned\n")
+    for index in plan(run):
+        world.s3.drop(processing_key(files[2]), b"after it was planned\n")
+        with pytest.raises(FileFailedError):
+            post_chunk(run, index)
+    world.s3.drop(processing_key(files[3]), b"after it was posted\n")
+    with pytest.raises(FileFailedError, match=f"2 of {NUMBER} files failed"):
+        reconcile(run)
+    assert outcomes(world, files) == {"processed": NUMBER - 2, "not planned": 1, "incomplete": 1}
+    assert receipts(world, files)[3]["not_ingested"] == processing_key(files[3])
+    assert world.s3.body(processing_key(files[3])) == b"after it was posted\n"
+    assert {request.headers["Idempotency-Key"] for request in world.api.posted} <= set(keys_of(*files))
+    assert not any(b" it was " in request.content for request in world.api.posted)
+
+
 def test_shared_run_that_never_started_is_started_by_the_next_round(world: CallDetailsWorld) -> None:
     files = drop(world)
     (start,) = claim_files(watch_run())
