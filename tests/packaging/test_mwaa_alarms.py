@@ -52,6 +52,8 @@ def test_alarm_reaches_the_topic_and_says_what_to_do(name: str) -> None:
     assert alarm["AlarmName"]["Fn::Sub"].startswith(f"{prefix}airflow-"), "the topic's policy does not let it publish"
     assert alarm["AlarmActions"] == [{"Ref": "AlertsTopicArn"}]
     assert len(alarm["AlarmDescription"]) > 80
+    section = alarm["AlarmName"]["Fn::Sub"].removeprefix("pipelines-${Environment}-")
+    assert alarm["AlarmDescription"].endswith(f" Runbook: docs/RUNBOOK.md#{section}")
 
 
 @pytest.mark.parametrize("name", SIMPLE)
