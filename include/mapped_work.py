@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -129,7 +129,7 @@ class OutcomeFile[T: Outcome]:
         return outcomes if current and clear_number >= planned_at else list(filter(lasting, outcomes))
 
     def _document(self, outcomes: Iterable[T]) -> dict[str, Any]:
-        return {"clear_number": self._clear_number, "outcomes": [asdict(outcome) for outcome in outcomes]}
+        return {"clear_number": self._clear_number, "outcomes": [vars(outcome) for outcome in outcomes]}
 
     def _read(self) -> tuple[int, list[T]]:
         document = get_json(self._s3, self._bucket, self._key)

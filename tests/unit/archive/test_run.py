@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import date
 from typing import TYPE_CHECKING, Any, cast
 
@@ -111,6 +113,65 @@ def test_task_that_never_ran_is_accounted_for() -> None:
     document = account(s3, lambda index: f"slice {index} was killed")
     assert document["failed_archives"] == 3
     assert {error["error"] for error in document["errors"]} == {"slice 1 was killed"}
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class DyingS3(FakeS3):
+    """Storage as a task sees it that dies before its n-th request, or before that is answered."""
+
+    def __init__(self, storage: FakeS3, at: int, *, taken_in: bool) -> None:
+        super().__init__(storage.bucket)
+        self.objects = storage.objects
+        self.requests = 0
+        self._at, self._taken_in = at, taken_in
+
+    @property
+    def dead(self) -> bool:
+        return self.requests > self._at
+
+    def put_object(self, **request: Any) -> dict[str, Any]:
+        answer = super().put_object(**request) if self._taken_in and self.requests == self._at else None
+        self._step()
+        return answer or super().put_object(**request)
+
+    def head_object(self, **request: Any) -> dict[str, Any]:
+        self._step()
+        return super().head_object(**request)
+
+    def get_object(self, **request: Any) -> dict[str, Any]:
+        self._step()
+        return super().get_object(**request)
+
+    def _step(self) -> None:
+        self.requests += 1
+        if self.dead:
+            raise Killed
+
+
+@pytest.mark.parametrize("taken_in", [False, True], ids=["before a write", "before its answer"])
+@pytest.mark.parametrize("changed", [False, True], ids=["first answers", "changed answers"])
+def test_task_that_dies_at_any_request_keeps_each_answer_once(taken_in: bool, changed: bool) -> None:
+    answers = {number: httpx.Response(200, text=f'{{ "n": {number} }}') for number in (1, 2, 3)}
+    for at in itertools.count():
+        s3 = FakeS3()
+        plan_run(s3)
+        if changed:
+            do_slice(s3, FakeDex(), 0)
+            plan_run(s3)
+        before = {number: s3.bodies(archive_key(number, DAY)) for number in answers}
+        dying = DyingS3(s3, at, taken_in=taken_in)
+        with suppress(Killed, BaseExceptionGroup):
+            do_slice(dying, FakeDex(answers=answers), 0, clear_number=int(changed))
+        if dying.dead:
+            do_slice(s3, FakeDex(answers=answers), 0, clear_number=int(changed))
+        after = {number: s3.bodies(archive_key(number, DAY)) for number in answers}
+        assert after == {number: [*before[number], answers[number].content] for number in answers}, at
+        if not dying.dead:
+            assert at >= 2 * len(answers), "it died at no request"
+            return
 
 
 def test_run_that_is_planned_again_forgets_older_outcomes() -> None:
