@@ -140,7 +140,14 @@ def read_shared_plan(store: FileStore, key: str) -> SharedPlan:
 
 
 def plan_files(
-    store: FileStore, claims: Claims, planner: Planner, files: Sequence[FileVersion], *, list_key: str, run_id: str
+    store: FileStore,
+    claims: Claims,
+    planner: Planner,
+    files: Sequence[FileVersion],
+    *,
+    list_key: str,
+    run_id: str,
+    force: bool = False,
 ) -> SharedPlan:
     """Claim files and cut them; one that cannot be is left to its :class:`Member`.
 
@@ -151,6 +158,7 @@ def plan_files(
         files: of the list.
         list_key: of the list.
         run_id: the run that shares them.
+        force: post those again that are done.
     """
     seen = claims.items(files)
 
@@ -171,7 +179,7 @@ def plan_files(
                 terms = Terms(drafted.records_per_batch, drafted.timestamp)
                 if claims.begin(claim, item, terms=terms, plan=first.key):
                     return Member(file, drafted)
-            found = planner.claim(file, run_id)
+            found = planner.claim(file, run_id, force=force)
             return Member(file, done_by=found.owner) if isinstance(found, Done) else Member(file, planner.plan(found))
         except PipelineError as error:
             unreadable, passing = isinstance(error, InvalidFileError), isinstance(error, TransientError)

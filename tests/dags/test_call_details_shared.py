@@ -14,7 +14,14 @@ import pytest
 from include.call_details.keys import idempotency_key, processing_key, receipt_key, run_id, shared_key
 from include.call_details.models import FileVersion
 from include.call_details.watcher import SHARED_FROM
-from include.errors import ApiUnavailableError, FileFailedError, FilesLeftError, PipelineError, RetryableFailuresError
+from include.errors import (
+    ApiUnavailableError,
+    FileFailedError,
+    FilesLeftError,
+    PipelineError,
+    RetryableFailuresError,
+    RunRefusedError,
+)
 from tests.dags.call_details import claim_files, ingest, ingest_run, plan, post_chunk, reconcile, replay_run, watch_run
 from tests.dags.call_details import replay as replay_dead_letters
 from tests.worlds.airflow import FakeRun
@@ -202,6 +209,24 @@ def test_cleared_run_posts_nothing_again_and_tells_nobody_twice(world: CallDetai
     ingest(run)
     assert ingest(run)["files"] == NUMBER
     assert (len(world.wire.sns), len(world.api.posted)) == (1, 2 * NUMBER)
+
+
+def test_force_posts_all_files_of_a_list_again_under_the_same_keys(world: CallDetailsWorld) -> None:
+    files = drop(world)
+    (start,) = claim_files(watch_run())
+    ingest(shared_run(start))
+    forced = ingest_run(**start["conf"] | {"force": True}, run_id="manual__2")
+    assert ingest(forced)["outcomes"] == {"processed": NUMBER}
+    assert world.api.keys == Counter(2 * keys_of(*files))
+    bodies = {(request.headers["Idempotency-Key"], request.content) for request in world.api.posted}
+    assert len(bodies) == 2 * NUMBER, "the same batch is the same body, always"
+
+
+def test_list_that_is_not_there_is_refused(world: CallDetailsWorld) -> None:
+    run = ingest_run("plans/shared/absent.json")
+    with pytest.raises(RunRefusedError, match=r"there is no list 'plans/shared/absent\.json'"):
+        ingest(run)
+    assert world.wire.sns == []
 
 
 def test_api_that_is_unavailable_costs_no_dead_letter_and_the_retry_does_the_rest(world: CallDetailsWorld) -> None:

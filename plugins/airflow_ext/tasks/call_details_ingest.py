@@ -108,7 +108,8 @@ def _plan_shared(context: Context, clients: CallDetailsClients) -> list[int]:
     key, run_id = context["params"]["key"], context["dag_run"].run_id
     files = read_files(clients.store, key)
     planner = Planner(clients.store, clients.claims, records_per_batch=clients.settings.max_records_per_batch)
-    planned = plan_files(clients.store, clients.claims, planner, files, list_key=key, run_id=run_id)
+    force = context["params"]["force"]
+    planned = plan_files(clients.store, clients.claims, planner, files, list_key=key, run_id=run_id, force=force)
     context["ti"].xcom_push(key=XComKey.PLAN, value=planned.key)
     failed = [member for member in planned.members if member.error is not None]
     for member in failed:

@@ -15,12 +15,14 @@ from include.call_details.keys import (
     file_version,
     idempotency_key,
     is_file,
+    is_shared_run,
     origin,
     plan_key,
     processed_key,
     processing_key,
     receipt_key,
     run_id,
+    shared_run_id,
 )
 from include.call_details.models import FileVersion
 from include.errors import InvalidInputError
@@ -216,3 +218,14 @@ def test_an_etag_is_the_same_with_and_without_its_quotes() -> None:
         == file_version("bucket", "k", "abc-2")
         == FileVersion("bucket", "k", "abc-2")
     )
+
+
+def test_id_of_a_shared_run_tells_how_many_and_the_first_and_depends_on_all() -> None:
+    files = [FileVersion("bucket", f"incoming/a b/ä{number}.txt", "e1") for number in range(12)]
+    name = shared_run_id(files)
+    assert re.fullmatch(r"files__12_from_a_b_0\.txt__[0-9a-f]{24}", name)
+    assert is_shared_run(name)
+    assert not is_shared_run(run_id(files[0]))
+    assert shared_run_id(files) == name
+    for others in (files[::-1], files[:-1], [*files[:-1], FileVersion("bucket", files[-1].key, "e2")]):
+        assert shared_run_id(others) != name

@@ -228,3 +228,21 @@ def test_write_whose_answer_was_lost_and_that_botocore_repeats_is_known_again() 
 
     world.fake.after["put_item"] = apply_twice
     assert world.claim() == Claim(FILE, "run-1", 1, 1)
+
+
+def test_new_claim_is_made_without_reading_and_by_one_only() -> None:
+    world = LedgerWorld()
+    assert world.claims.claim_new(FILE, "run-1") == Claim(FILE, "run-1", 1, 1)
+    assert (world.fake.calls["get_item"], world.fake.calls["put_item"]) == (0, 2)
+    assert world.claims.claim_new(FILE, "run-2") is None
+    assert world.claims.unfinished() == [Unfinished(FILE, "run-1", begun=False, lapsed=False)]
+
+
+def test_version_that_is_handed_over_waits_for_its_next_owner() -> None:
+    world = LedgerWorld()
+    claim = world.claimed()
+    world.claims.hand_over(claim, "run-2")
+    assert world.claims.unfinished() == [Unfinished(FILE, "run-2", begun=False, lapsed=False)]
+    with pytest.raises(ClaimLostError):
+        world.claims.renew(claim)
+    assert world.claimed("run-2").fence == claim.fence + 1
