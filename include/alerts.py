@@ -71,6 +71,7 @@ class Alert:
     Args:
         headline: one sentence.
         facts: further lines, such as where the manifest lies.
+        operations: address of the operations page, if it is known.
         next_step: the last line: where the runbook says what to do.
     """
 
@@ -81,6 +82,7 @@ class Alert:
     facts: Sequence[str] = ()
     failures: Sequence[Failure] = field(default=())
     next_step: str = RUNBOOK
+    operations: str = ""
 
     @property
     def subject(self) -> str:
@@ -99,6 +101,8 @@ class Alert:
         ]
         if len(self.failures) > MAX_FAILURES:
             lines.append(f"- and {len(self.failures) - MAX_FAILURES} more, see the manifest")
+        if self.operations:
+            lines.append(f"operations page: {self.operations}")
         return "\n".join([*lines, f"what to do: {self.next_step}"])
 
 
@@ -117,12 +121,14 @@ class RunRef:
         pipeline: id of the DAG.
         log_url: makes links to the run's logs.
         runbook: where the runbook is.
+        operations: address of the operations page, if it is known.
     """
 
     pipeline: str
     run_id: str
     log_url: LogUrl
     runbook: str = RUNBOOK
+    operations: str = ""
 
     def failure(self, what: str, reason: str | None, task: str, map_index: int | None = None) -> Failure:
         """A failure in one of the run's tasks."""
@@ -139,7 +145,7 @@ class RunRef:
     ) -> Alert:
         """An alert about the run, whose next step is in a section of the runbook."""
         step = next_step(self.runbook, section)
-        return Alert(severity, self.pipeline, self.run_id, headline, facts, failures, step)
+        return Alert(severity, self.pipeline, self.run_id, headline, facts, failures, step, self.operations)
 
 
 def next_step(runbook: str, section: Section) -> str:

@@ -104,6 +104,15 @@ def alert_topic() -> str | None:
     return str(conf.get(_SECTION, "alert_topic_arn", fallback="")) or None
 
 
+def ui_url(path: str) -> str:
+    """Address of a page of Airflow's UI."""
+    return f"{conf.get('api', 'base_url', fallback='http://localhost:8080').rstrip('/')}{path}"
+
+
+OPERATIONS_PAGE = "/plugin/operations"
+"""Where the UI has the page that plugins/pipelines_plugin.py registers."""
+
+
 MAX_BACKOFF_SECONDS = 600.0
 MAX_RETRY_AFTER_SECONDS = 3600.0
 """A partner that asks for more is asked again after this time."""

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow.sdk import Asset
-from airflow.sdk.configuration import conf
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_ext.defaults import by_person
+from airflow_ext.defaults import OPERATIONS_PAGE, by_person, ui_url
 from airflow_ext.hooks.aws import publish_metrics, s3_client
 from airflow_ext.ids import ALL_PIPELINES, ENERGY_AUCTION, XComKey
 from airflow_ext.notifications.channels import open_channels, send_alert
@@ -44,7 +43,9 @@ class RunReport:
 
     def __init__(self, context: Context, settings: Settings) -> None:
         dag_run = context["dag_run"]
-        self.run = RunRef(context["dag"].dag_id, dag_run.run_id, log_links(context), settings.runbook_url)
+        self.run = RunRef(
+            context["dag"].dag_id, dag_run.run_id, log_links(context), settings.runbook_url, ui_url(OPERATIONS_PAGE)
+        )
         self.clear_number: int = dag_run.clear_number or 0
         self._context = context
         self._settings = settings
@@ -183,8 +184,7 @@ def succeeded(states: Mapping[str, str | None], task_id: str, count: int) -> lis
 
 def log_links(context: Context, run_id: str | None = None) -> Callable[[str, int | None], str]:
     """Makes links to the logs of the run, or of another one of its DAG, by task id and map index."""
-    base = conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
-    run = f"{base}/dags/{context['dag'].dag_id}/runs/{quote(run_id or context['dag_run'].run_id)}"
+    run = ui_url(f"/dags/{context['dag'].dag_id}/runs/{quote(run_id or context['dag_run'].run_id)}")
 
     def url(task_id: str, map_index: int | None) -> str:
         mapped = "" if map_index is None else f"/mapped/{map_index}"

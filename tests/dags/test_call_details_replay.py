@@ -71,7 +71,10 @@ def test_what_is_refused_again_stays_and_is_told_once(world: CallDetailsWorld) -
     assert message["Subject"] == "[ERROR] call_details_replay: 1 of 3 dead letters stay in the queue"
     assert run.pushed("replay", "return_value")["accepted"] == 2
     assert run.pushed("replay", XComKey.NOTE)[-1] == "- what to do: docs/RUNBOOK.md#call-details-dead-letters"
-    assert world.wire.slack[0]["text"].endswith("\nwhat to do: docs/RUNBOOK.md#call-details-dead-letters")
+    assert world.wire.slack[0]["text"].endswith(
+        "\noperations page: http://localhost:8080/plugin/operations\n"
+        "what to do: docs/RUNBOOK.md#call-details-dead-letters"
+    )
     assert run.pushed("replay", XComKey.ALERTED)["channels"] == ["slack", "sns"]
     assert world.metrics[0][1] == {"FailedRuns": 1.0, "ReplayedBatches": 2.0, "RefusedBatches": 1.0}
 

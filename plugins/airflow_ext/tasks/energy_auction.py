@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowSkipException
 
+from airflow_ext.defaults import OPERATIONS_PAGE, ui_url
 from airflow_ext.hooks.aws import AwsSession, lambda_client, s3_client
 from airflow_ext.ids import ENERGY_AUCTION, XComKey
 from airflow_ext.metrics import RunReport, log_links, outbox, succeeded, task_states
@@ -266,7 +267,7 @@ def _finish(context: Context, settings: Settings, run: AuctionRun, deadlines: Ru
     function = OrderFunction(functions, function_name, lambda: settings.rejection_errors)
     summary = run.finish(slices, function, deadlines=deadlines, concurrency=concurrency)
     run_id = summary.run_id
-    ref = RunRef(ENERGY_AUCTION, run_id, log_links(context, run_id), settings.runbook_url)
+    ref = RunRef(ENERGY_AUCTION, run_id, log_links(context, run_id), settings.runbook_url, ui_url(OPERATIONS_PAGE))
     undelivered, _ = _send(context, settings, order_alerts(ref, summary, slices), run)
     _save(settings, summary)
     _count(RunReport(context, settings), summary, undelivered=undelivered)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from airflow_ext.defaults import (
     MAX_BACKOFF_SECONDS,
     MAX_RETRY_AFTER_SECONDS,
+    OPERATIONS_PAGE,
     SHORT_RUN_DEFAULTS,
     TASK_DEFAULTS,
     TypedRetryPolicy,
@@ -20,6 +21,7 @@ from airflow_ext.defaults import (
 )
 from include import errors
 from include.call_details.ledger import MAX_PAUSE_SECONDS
+from pipelines_plugin import PipelinesPlugin
 from tests.worlds.airflow import FakeRun
 
 
@@ -239,3 +241,8 @@ def test_page_has_name_and_description_and_says_where_the_runbook_is(monkeypatch
 def test_page_links_to_the_runbook_that_the_option_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__PIPELINES__RUNBOOK_URL", r"https://wiki.example/\\1")
     assert r"[the\nday](https://wiki.example/\\1#a-day)".replace(r"\n", "\n") in page(MANUAL, "x")["doc_md"]
+
+
+def test_alerts_lead_to_the_page_that_the_plugin_registers() -> None:
+    routes = {app["destination"]: app["url_route"] for app in PipelinesPlugin.react_apps}
+    assert f"/plugin/{routes['nav']}" == OPERATIONS_PAGE
