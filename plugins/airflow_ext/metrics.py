@@ -16,7 +16,7 @@ from airflow_ext.ids import ALL_PIPELINES, ENERGY_AUCTION, XComKey
 from airflow_ext.notifications.channels import open_channels, send_alert
 from airflow_ext.notifications.failure_callback import REFUSAL, push_quietly, record_alerted, safe_text
 from airflow_ext.outside import outside
-from include.alerts import RunRef, next_step, run_note
+from include.alerts import RunRef, Section, next_step, run_note
 from include.errors import RunRefusedError, describe
 from include.outbox import Outbox
 from include.text import printable_values
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_ext.settings import Settings
-    from include.alerts import Alert, Section
+    from include.alerts import Alert
     from include.errors import PipelineError
 
 log = logging.getLogger(__name__)
@@ -59,19 +59,24 @@ class RunReport:
         reason: str | None = self.pull(task_id, XComKey.FAILURE, map_index)
         return reason
 
-    def refusal(self, task_id: str, *kinds: type[PipelineError]) -> str | None:
-        """Why a task refused the run, if a person started it; that person sees it, so the run sends no alert.
+    def raise_refusal(self, task_id: str, nothing: str, *kinds: type[PipelineError]) -> None:
+        """End a run that a person started and a task refused; that person sees why, so the run sends no alert.
 
         Args:
             task_id: a task before anything was done.
+            nothing: was done; a clause.
             kinds: errors of it that are refusals of what a person asked for, beside RunRefusedError.
+
+        Raises:
+            RunRefusedError: it is so.
         """
         reason = self.failure(task_id) or ""
         refusals: tuple[type[PipelineError], ...] = (RunRefusedError, *kinds)
         if reason.partition(":")[0] not in [kind.__name__ for kind in refusals] or not by_person(self._context):
-            return None
+            return
         record_alerted(self._context, [REFUSAL])
-        return reason
+        self.note(f"Refused, {nothing}: {reason}", section=Section.REFUSED)
+        raise RunRefusedError(f"{task_id} refused the run, {nothing}: {reason}")
 
     def alert(self, *alerts: Alert | None) -> None:
         """Send the run's alerts, if there are any, and record for the failure callback who took all of them."""

@@ -218,6 +218,9 @@ def test_person_who_names_a_function_that_is_not_there_is_refused_without_alert(
         summarize(run)
     assert (world.wire.sns, world.wire.slack, world.metrics) == ([], [], [])
     assert (world.functions.invocations, world.s3.keys()) == ([], [])
+    assert run.pushed(SUMMARY_TASK, XComKey.NOTE)[0].startswith(
+        "**Refused, no order was processed: FunctionRefusedError"
+    )
     assert run.pushed(SUMMARY_TASK, XComKey.ALERTED)["channels"] == ["refusal"], "or the failure callback would alert"
 
 

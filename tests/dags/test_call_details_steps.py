@@ -18,7 +18,7 @@ from airflow_ext.hooks import call_details
 from airflow_ext.ids import CALL_DETAILS_INGEST, XComKey
 from airflow_ext.tasks import call_details_ingest
 from include.call_details.alerts import PLAN_TASK, POST_TASK
-from include.call_details.keys import idempotency_key, processing_key
+from include.call_details.keys import SHARED, idempotency_key, processing_key
 from include.errors import (
     ApiRefusedError,
     ApiUnavailableError,
@@ -262,6 +262,8 @@ NO_FILES = pytest.mark.parametrize(
         {"key": KEY, "etag": "other"},
         {"key": KEY, "etag": "other", "force": True},
         {"key": KEY, "bucket": "no-such-bucket"},
+        {"key": f"{SHARED}gone.json"},
+        {"key": f"{SHARED}gone.json", "bucket": "no-such-bucket"},
     ],
     ids=str,
 )
@@ -279,6 +281,9 @@ def test_person_who_names_no_file_is_refused_without_alert_and_nothing_is_claime
         reconcile(run)
     assert (world.wire.sns, world.wire.slack, world.metrics, world.table.items) == ([], [], [], {})
     assert world.s3.present() == [KEY]
+    assert run.pushed(RECONCILE_TASK, XComKey.NOTE)[0].startswith(
+        "**Refused, nothing was ingested: RunRefusedError: param"
+    )
     assert run.pushed(RECONCILE_TASK, XComKey.ALERTED)["channels"] == ["refusal"], "or the failure callback would alert"
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from local.stack.description import Stack
-from tests.worlds.live.auction import ORDER_TASK, SUMMARY_TASK, Results, order_id, orders, ready
+from tests.worlds.live.auction import NOT_YET, ORDER_TASK, SUMMARY_TASK, WAIT_TASK, Results, order_id, orders, ready
 from tests.worlds.live.functions import Functions
 from tests.worlds.live.inbox import Inbox
 from tests.worlds.live.partners import Partners
@@ -38,6 +39,22 @@ def assert_result(run: Ended, results: Results) -> None:
 def assert_told(messages: list[str], run: Ended) -> None:
     assert [sum(order_id(run.id, index) in text for text in messages) for index in REJECTED] == [1, 1]
     assert len(messages) == 2
+
+
+def test_control_character_in_the_words_of_functions_is_a_visible_escape_for_triggerer_database_and_people(
+    stack: Stack, auction: Pipeline, functions: Functions, results: Results, inbox: Inbox, secrets: Secrets
+) -> None:
+    secrets.change(stack.settings_variable, rejection_errors=["RuntimeError"])
+    fails_once = [{"answer": NOT_YET}, {"raise": "RuntimeError: A rings \a"}, {"answer": ready(orders(1))}]
+    rejects = functions.auction({"raise": "RuntimeError: B rings \a"})
+    run = auction.run(function_a=functions.auction(*fails_once).name, function_b=rejects.name)
+    assert run.state == "success"
+    assert r"A rings \x07" in auction.log(run.id, WAIT_TASK)
+    (refused,) = results.summary(run.id)["not_accepted"]
+    assert refused["reason"].endswith(r"B rings \x07")
+    (sns,), (slack,) = inbox.about(run.id, failed=False)
+    assert r"B rings \x07" in sns
+    assert r"B rings \x07" in json.loads(slack)["text"]
 
 
 def test_slack_is_down_and_sns_tells(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowSkipException
 
@@ -36,6 +37,7 @@ from include.errors import (
     FileFailedError,
     FileHeldError,
     InvalidFileError,
+    PermanentError,
     RetryableFailuresError,
     RunRefusedError,
     StorageRefusedError,
@@ -43,6 +45,8 @@ from include.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow.sdk import Context
 
     from include.call_details.reconcile import SavedReceipt
@@ -106,7 +110,8 @@ def plan(context: Context) -> list[int]:
 def _plan_shared(context: Context, clients: CallDetailsClients) -> list[int]:
     """The indexes of the tasks that files are divided among which share the run."""
     key, run_id = context["params"]["key"], context["dag_run"].run_id
-    files = read_files(clients.store, key)
+    with _bucket_that_was_named(context):
+        files = read_files(clients.store, key)
     planner = Planner(clients.store, clients.claims, records_per_batch=clients.settings.max_records_per_batch)
     force = context["params"]["force"]
     planned = plan_files(clients.store, clients.claims, planner, files, list_key=key, run_id=run_id, force=force)
@@ -204,14 +209,11 @@ def _close(context: Context, *, planned: bool) -> dict[str, Any]:
     reason = None if planned else ti.xcom_pull(task_ids=PLAN_TASK, key=XComKey.FAILURE) or KILLED
     clients = CallDetailsClients(file["bucket"] if file else None)
     report = RunReport(context, clients.settings)
-    if refusal := report.refusal(PLAN_TASK, FileHeldError):
-        raise RunRefusedError(f"{PLAN_TASK} refused the run, nothing was ingested: {refusal}")
+    if not planned:
+        report.raise_refusal(PLAN_TASK, "nothing was ingested", FileHeldError)
     saved = _receipt(context, clients, FileVersion(**file), reason) if file else None
     if saved is None:
-        _count(report, None, failed=True)
-        report.alert(no_receipt(report.run, reason=str(reason)))
-        report.note(f"Nothing was ingested: {PLAN_TASK} failed: {reason}", section=Section.INGEST_RUN)
-        raise FileFailedError(f"nothing was ingested: {PLAN_TASK} failed: {reason}")
+        _end_without_files(report, str(reason))
     _count(report, saved, failed=saved.outcome.failed)
     uri = f"s3://{clients.bucket}/{saved.key}"
     report.alert(receipt_alert(saved, report.run, uri=uri, why_failed=lambda index: report.failure(POST_TASK, index)))
@@ -231,19 +233,28 @@ def _close(context: Context, *, planned: bool) -> dict[str, Any]:
     return summary
 
 
+def _end_without_files(report: RunReport, reason: str) -> NoReturn:
+    _count(report, None, failed=True)
+    report.alert(no_receipt(report.run, reason=reason))
+    report.note(f"Nothing was ingested: {PLAN_TASK} failed: {reason}", section=Section.INGEST_RUN)
+    raise FileFailedError(f"nothing was ingested: {PLAN_TASK} failed: {reason}")
+
+
 def _close_shared(context: Context, *, planned: bool) -> dict[str, Any]:
     """Account for every file that shares the run; what became of one is in its receipt and its alert."""
     clients, run_id = CallDetailsClients(context["params"]["bucket"]), context["dag_run"].run_id
     report = RunReport(context, clients.settings)
-    if refusal := report.refusal(PLAN_TASK):
-        raise RunRefusedError(f"{PLAN_TASK} refused the run, nothing was ingested: {refusal}")
     slices: list[tuple[Member, ...]] = []
     if planned:
         plan = read_shared_plan(clients.store, _plan_key(context))
         members, slices = plan.members, plan.slices
     else:
+        report.raise_refusal(PLAN_TASK, "nothing was ingested")
         reason = report.failure(PLAN_TASK) or KILLED
-        files = read_files(clients.store, context["params"]["key"])
+        try:
+            files = read_files(clients.store, context["params"]["key"])
+        except PermanentError:
+            _end_without_files(report, reason)
         members = tuple(Member(file, error=reason) for file in files)
     closed = close_files(
         clients.store,
@@ -313,17 +324,24 @@ def _receipt(
     return closing.unreadable(unreadable) if unreadable else closing.not_planned(reason)
 
 
+@contextmanager
+def _bucket_that_was_named(context: Context) -> Iterator[None]:
+    """A bucket that refuses is a matter of who named it, if somebody did."""
+    try:
+        yield
+    except StorageRefusedError as error:
+        if context["params"]["bucket"] is None:
+            raise
+        raise RunRefusedError(f"param bucket: {error}") from error
+
+
 def _wanted(context: Context, clients: CallDetailsClients) -> FileVersion:
     """The version that the params mean; what a person asks for is looked for before anything is claimed."""
     params = context["params"]
-    try:
+    with _bucket_that_was_named(context):
         file = resolve(clients.store, params["key"], params["etag"])
         if not by_person(context) or find(clients.store, file) is not None:
             return file
-    except StorageRefusedError as error:
-        if params["bucket"] is None:
-            raise
-        raise RunRefusedError(f"param bucket: {error}") from error
     if not params["force"] and clients.claims.is_done(file):
         # The run says so, though the file itself has expired.
         return file

@@ -15,12 +15,12 @@ from airflow_ext.ids import XComKey
 from airflow_ext.metrics import RunReport, succeeded, task_states
 from airflow_ext.notifications.failure_callback import record_failure
 from airflow_ext.settings import load_settings
-from include.alerts import KILLED, Section
+from include.alerts import KILLED
 from include.archive.alerts import ARCHIVE_TASK, LIST_TASK, SECTION, digest, not_listed
 from include.archive.dates import trigger_date
 from include.archive.models import Plan, client_query, clients_from_rows, cut, select
 from include.archive.run import ArchiveRun, save_plan
-from include.errors import ClientsFailedError, RunRefusedError
+from include.errors import ClientsFailedError
 from include.mapped_work import Slice
 
 if TYPE_CHECKING:
@@ -118,10 +118,8 @@ def summarize(context: Context) -> dict[str, Any]:
         states = task_states(context, LIST_TASK, ARCHIVE_TASK)
         # A list_clients that failed when it was run again has left the plan of its earlier life.
         uri = report.pull(LIST_TASK, XComKey.PLAN) if states.get(LIST_TASK) == "success" else None
-        if uri is None and (refusal := report.refusal(LIST_TASK)):
-            report.note(f"Refused, nothing was archived: {refusal}", section=Section.REFUSED)
-            raise RunRefusedError(f"{LIST_TASK} refused the run, nothing was archived: {refusal}")
         if uri is None:
+            report.raise_refusal(LIST_TASK, "nothing was archived")
             reason = report.failure(LIST_TASK) or KILLED
             report.count({"FailedClients": 0, "SuccessfulClients": 0}, failed=True)
             report.alert(not_listed(report.run, reason=reason))

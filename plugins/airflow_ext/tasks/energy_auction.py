@@ -26,7 +26,7 @@ from include.auction.keys import auction_day
 from include.auction.models import Result, Summary, slice_of
 from include.auction.run import AuctionRun, raise_for_orders, unfinished_runs
 from include.clients.lambda_function import FunctionClient
-from include.errors import FunctionRefusedError, OrdersFailedError, PipelineError, RunRefusedError
+from include.errors import FunctionRefusedError, OrdersFailedError, PipelineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -147,8 +147,7 @@ def _account(context: Context, settings: Settings, report: RunReport, works: Seq
 
 
 def _end_without_orders(context: Context, settings: Settings, report: RunReport, waited: str | None) -> NoReturn:
-    if refusal := report.refusal(WAIT_TASK, FunctionRefusedError):
-        raise RunRefusedError(f"{WAIT_TASK} refused the run, no order was processed: {refusal}")
+    report.raise_refusal(WAIT_TASK, "no order was processed", FunctionRefusedError)
     if waited == "success":
         reason = f"{WAIT_TASK} was marked as success, but has no results; clear it"
     else:
