@@ -49,7 +49,7 @@ def test_control_character_in_the_words_of_functions_is_a_visible_escape_for_tri
     rejects = functions.auction({"raise": "RuntimeError: B rings \a"})
     run = auction.run(function_a=functions.auction(*fails_once).name, function_b=rejects.name)
     assert run.state == "success"
-    assert r"A rings \x07" in auction.log(run.id, WAIT_TASK)
+    assert any(r"A rings \x07" in line["event"] for line in auction.log_lines(run.id, WAIT_TASK))
     (refused,) = results.summary(run.id)["not_accepted"]
     assert refused["reason"].endswith(r"B rings \x07")
     (sns,), (slack,) = inbox.about(run.id, failed=False)
