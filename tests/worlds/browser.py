@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, expect, sync_playwright
 
 QUIET = (
     "--disable-background-networking",
@@ -74,6 +74,7 @@ def window(base_url: str) -> Iterator[Window]:
     """
     chromium = next(filter(None, map(shutil.which, NAMES)), None)
     assert chromium is not None, f"no browser was found ({', '.join(NAMES)}); on Debian: apt-get install chromium"
+    expect.set_options(timeout=WAIT_SECONDS * 1000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(QUIET))
         try:

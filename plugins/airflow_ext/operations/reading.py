@@ -34,6 +34,8 @@ _KEPT_DOCUMENTS = 4
 _DOCUMENT_SECONDS = 300.0
 _AT_ONCE = 16
 
+_NAMES = {"s3": "S3", "dynamodb": "DynamoDB", "sqs": "SQS"}
+
 _CALLS = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="operations-aws")
 
 
@@ -175,6 +177,7 @@ class Reads:
 
     @contextmanager
     def _counted(self, service: str) -> Iterator[None]:
+        from botocore.exceptions import ConnectionError as NoConnectionError
         from botocore.exceptions import HTTPClientError
 
         with self._lock:
@@ -185,7 +188,7 @@ class Reads:
             self.calls += 1
         try:
             yield
-        except HTTPClientError as error:
+        except (HTTPClientError, NoConnectionError) as error:
             self._down[service] = error
             raise
 
@@ -199,8 +202,17 @@ class Reads:
         except _LeftOutError:
             self._leave_out(what)
         except (PipelineError, BotoCoreError, ClientError) as error:
-            if str(error) not in self.strips:
-                self.strips.append(str(error))
+            strip = self._strip(error)
+            if strip not in self.strips:
+                self.strips.append(strip)
+
+    def _strip(self, error: Exception) -> str:
+        for service, reason in self._down.items():
+            # What translates errors keeps the one of botocore as the cause.
+            if reason in (error, error.__cause__):
+                name = _NAMES.get(service, service)
+                return f"{name} cannot be reached from Airflow's server ({type(reason).__name__})"
+        return str(error)
 
     def each[Item, Found](self, read: Callable[[Item], Found], items: Iterable[Item], what: str) -> list[Found | None]:
         """What ``read`` returns for each item, many at once; None for those that were left out or failed."""

@@ -31,6 +31,7 @@ const STYLE = `
 .ops .tabs { display: flex; gap: 2px; overflow-x: auto; border-bottom: 1px solid var(--line); margin-bottom: 12px; }
 .ops .tabs a { padding: 6px 12px; color: var(--dim); border-bottom: 2px solid transparent; white-space: nowrap; }
 .ops .tabs a[aria-current] { color: var(--chakra-colors-fg); border-color: var(--new); font-weight: 600; }
+.ops .tabs .refresh { margin-left: auto; padding: 6px 12px; color: var(--dim); cursor: pointer; }
 .ops input, .ops select { background: var(--chakra-colors-bg); border: 1px solid var(--line); border-radius: 5px;
   padding: 4px 8px; min-width: 0; color: inherit; color-scheme: light dark; }
 .ops input[type=checkbox] { padding: 0; width: 14px; height: 14px; vertical-align: -2px; }
@@ -81,13 +82,16 @@ const STYLE = `
 
 // ---- asking ---------------------------------------------------------------------------------------------------------
 
+// Until then the server is asked for what is there now, not for what it has kept.
+let freshUntil = 0;
+
 const address = (path) => new URL(path, document.baseURI).href;
 
 // A JSON answer; throws an Error whose message is for people.
 const ask = async (path, { method = "GET", body, fresh, signal } = {}) => {
   const headers = { Accept: "application/json" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  if (fresh) headers["Cache-Control"] = "no-cache";
+  if (fresh || Date.now() < freshUntil) headers["Cache-Control"] = "no-cache";
   let answer;
   try {
     answer = await fetch(address(path), {
@@ -865,14 +869,26 @@ const VIEWS = {
   evidence: ["Evidence", Evidence], days: ["Days", Days], files: ["Files", Files], orders: ["Orders", Orders], events: ["Events", Events],
 };
 
+// Airflow renders a page that it has just imported as another component than the next time, which empties the page at
+// the first click. So the first click is made here, before anybody has typed anything.
+let settled = false;
+
 globalThis.Operations = function Operations() {
   const name = (useParams()["*"] || "").split("/")[0] || "evidence";
+  const { pathname, search } = useLocation();
+  const navigate = useNavigate();
+  const [round, setRound] = useState(0);
+  useEffect(() => {
+    if (!settled) { settled = true; navigate(`${pathname}${search}`, { replace: true }); }
+  }, [navigate, pathname, search]);
+  const refresh = () => { freshUntil = Date.now() + 2000; setRound(round + 1); };
   const options = useOptions();
   const View = VIEWS[name]?.[1];
   return h("main.ops",
     h("style", STYLE),
     h("nav.tabs", { "aria-label": "Views" }, ...Object.entries(VIEWS).map(([key, [title]]) =>
-      h(Link, { key, to: `/plugin/operations/${key}`, "aria-current": key === name ? "page" : undefined }, title))),
+      h(Link, { key, to: `/plugin/operations/${key}`, "aria-current": key === name ? "page" : undefined }, title)),
+    h("button.refresh", { type: "button", title: "Answers are kept for 30 seconds", onClick: refresh }, "Refresh")),
     h(Strips, { asked: [options] }),
-    View ? h(View, { key: name, actions: options.data?.actions === true }) : h("p", "There is no such view."));
+    View ? h(View, { key: `${name} ${round}`, actions: options.data?.actions === true }) : h("p", "There is no such view."));
 };
