@@ -45,7 +45,11 @@ def test_control_character_in_the_words_of_functions_is_a_visible_escape_for_tri
     stack: Stack, auction: Pipeline, functions: Functions, results: Results, inbox: Inbox, secrets: Secrets
 ) -> None:
     secrets.change(stack.settings_variable, rejection_errors=["RuntimeError"])
-    fails_once = [{"answer": NOT_YET}, {"raise": "RuntimeError: A rings \a"}, {"answer": ready(orders(1))}]
+    fails_once: list[dict[str, Any]] = [
+        {"answer": NOT_YET},
+        {"raise": "RuntimeError: A rings \a"},
+        {"answer": ready(orders(1))},
+    ]
     rejects = functions.auction({"raise": "RuntimeError: B rings \a"})
     run = auction.run(function_a=functions.auction(*fails_once).name, function_b=rejects.name)
     assert run.state == "success"
