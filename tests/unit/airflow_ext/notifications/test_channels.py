@@ -17,6 +17,7 @@ from airflow_ext.outside import outside
 from include.alerts import Alert, Failure, Severity
 from include.errors import ApiRefusedError
 from tests.worlds.alerts import SLACK_PATH, TOPIC, Wire
+from tests.worlds.pipeline import PLANTED, leaks
 
 ALERT = Alert(
     Severity.ERROR,
@@ -118,10 +119,10 @@ def test_slack_that_has_no_value_yet_is_quiet(
 def test_malformed_slack_connection_does_not_stop_the_topic(
     wire: Wire, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_SLACK_ALERTS", "{not json pl4nted")
+    monkeypatch.setenv("AIRFLOW_CONN_SLACK_ALERTS", f"{{not json {PLANTED}")
     assert send() == ["sns"]
     assert "slack_alerts" in caplog.text
-    assert "pl4nted" not in caplog.text
+    assert leaks(caplog.text, PLANTED) == []
 
 
 def test_secrets_store_that_breaks_is_told_and_does_not_stop_the_topic(
@@ -131,13 +132,13 @@ def test_secrets_store_that_breaks_is_told_and_does_not_stop_the_topic(
 
     def broken(*arguments: Any) -> Any:
         if arguments[-1] == SLACK_CONNECTION:
-            raise RuntimeError("the store broke at pl4nted")
+            raise RuntimeError(f"the store broke at {PLANTED}")
         return real(arguments[-1])
 
     monkeypatch.setattr(BaseHook, "get_connection", broken)
     assert send() == ["sns"]
     assert "not delivered through slack: SettingsError: connection 'slack_alerts' cannot be read" in caplog.text
-    assert "pl4nted" not in caplog.text
+    assert leaks(caplog.text, PLANTED) == []
 
 
 def test_unknown_topic_leaves_slack(wire: Wire) -> None:
@@ -150,7 +151,7 @@ def test_webhook_address_is_not_logged(wire: Wire, caplog: pytest.LogCaptureFixt
     send()
     wire.slack_is_down = True
     send()
-    assert "pl4nted" not in caplog.text
+    assert leaks(caplog.text, PLANTED) == []
 
 
 def test_many_alerts_look_their_connections_up_once(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +235,7 @@ def test_malformed_slack_url_is_refused_before_anything_can_log_it(
     assert send() == ["sns"]
     assert "SettingsError: connection 'slack_alerts': the URL that host and password make" in caplog.text
     printed = capfd.readouterr()
-    assert "pl4nted" not in f"{caplog.text}{printed.out}{printed.err}"
+    assert leaks(f"{caplog.text}{printed.out}{printed.err}", PLANTED) == []
     assert wire.slack == []
 
 
@@ -254,7 +255,7 @@ def test_slack_s_answer_is_told_by_its_status_alone(wire: Wire, caplog: pytest.L
     assert send() == ["sns"]
     assert "404" in caplog.text
     assert "no_service" not in caplog.text
-    assert "pl4nted" not in caplog.text
+    assert leaks(caplog.text, PLANTED) == []
 
 
 def test_slack_that_cannot_be_reached_is_told_with_the_reason(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
@@ -262,7 +263,7 @@ def test_slack_that_cannot_be_reached_is_told_with_the_reason(wire: Wire, caplog
     wire.slack_is_down = True
     assert send() == ["sns"]
     assert "NoResponseError: Slack did not answer: name not known" in caplog.text
-    assert "pl4nted" not in caplog.text
+    assert leaks(caplog.text, PLANTED) == []
 
 
 @pytest.mark.parametrize("asked", ["30", "3600", "soon", "-1"])
