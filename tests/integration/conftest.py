@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -141,9 +142,15 @@ def run(command: Command, variables: Mapping[str, str], *, timeout: float) -> No
 
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A MiniStack of this session's own, on a free port; yields its address."""
+    """A MiniStack of this session's own; yields its address."""
+    with running_emulator(tmp_path_factory.mktemp("emulator")) as (endpoint, _):
+        yield endpoint
+
+
+@contextmanager
+def running_emulator(scratch: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A MiniStack on a free port: its address, and the process that guards it."""
     port = choose_ports([PortRequest("emulator", "", "")])["emulator"]
-    scratch = tmp_path_factory.mktemp("emulator")
     log = scratch / "emulator.log"
     command = emulator_command(port, scratch)
     with (
@@ -160,7 +167,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ):
         endpoint = f"http://{LOOPBACK}:{port}"
         _wait_until_healthy(endpoint, process, log)
-        yield endpoint
+        yield endpoint, process
 
 
 def _wait_until_healthy(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
