@@ -67,8 +67,8 @@ $(VENV_MWAA)/.ready: infra/release/mwaa_image.txt requirements.txt requirements/
 demo: setup ## set-up from nothing, run the pipelines once on sample data, print a summary, stop
 	@$(PY) -m local demo
 
-up: setup ## start the local stack and keep it running (AIRFLOW_PORT, AWS_PORT, PARTNERS_PORT fix the ports; EXECUTOR=CeleryExecutor)
-	@$(PY) -m local up $(if $(EXECUTOR),--executor $(EXECUTOR))
+up: setup ## start the local stack and keep it running (AIRFLOW_PORT, AWS_PORT, PARTNERS_PORT fix the ports; EXECUTOR=CeleryExecutor; SAMPLE=month fills it)
+	@$(PY) -m local up $(if $(EXECUTOR),--executor $(EXECUTOR)) $(if $(SAMPLE),--sample $(SAMPLE))
 
 down: setup ## stop the local stack
 	@$(PY) -m local down

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -45,6 +46,10 @@ def _up(options: argparse.Namespace, console: Console) -> int:
     with StartProgress(console) as progress:
         preferring_8080 = replace(_stack_options(options), preferred_airflow_port=PREFERRED_AIRFLOW_PORT)
         stack = start_detached(preferring_8080, on_event=progress)
+    if options.sample:
+        from local.sample.month import fill_stack
+
+        fill_stack(stack, datetime.now(UTC))
     console.print(f"\nAirflow's UI   {stack.airflow_url}   (no login: everyone is admin here)")
     console.print(f"partner stubs  {stack.partners_url}/journal")
     console.print(f"AWS emulator   {stack.aws_endpoint_url}")
@@ -127,7 +132,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("up", parents=[common, start], help="start the stack and keep it running")
+    up = commands.add_parser("up", parents=[common, start], help="start the stack and keep it running")
+    up.add_argument("--sample", choices=["month"], help="fill it with a month of days, auctions, files and owners")
     commands.add_parser("down", parents=[common], help="stop the stack; nothing is left")
     commands.add_parser("status", parents=[common], help="show services, process ids and addresses")
     commands.add_parser("demo", parents=[common, start], help="start a stack, run the pipelines once, stop")
