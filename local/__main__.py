@@ -88,7 +88,9 @@ def _airflow(options: argparse.Namespace, _: Console) -> int:
     stack = Stack.read(options.state_dir.resolve())
     sys.stdout.flush()
     os.chdir(PROJECT_ROOT)
-    os.execve(PYTHON, [str(PYTHON), "-m", "airflow", *options.arguments], stack.airflow_environment())
+    # Warnings to the developers of libraries, such as of a drawing program that is not installed.
+    environment = stack.airflow_environment() | {"PYTHONWARNINGS": "ignore"}
+    os.execve(PYTHON, [str(PYTHON), "-m", "airflow", *options.arguments], environment)
 
 
 _COMMANDS = {"up": _up, "down": _down, "status": _status, "demo": _demo, "airflow": _airflow}

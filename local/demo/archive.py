@@ -58,8 +58,8 @@ def run_archive(stack: Stack, part: Part) -> None:
     ]
     part.what = run["dag_run_id"]
     part.result = (
-        f"{run['state']}: {len(archived)} of {manifest['total_clients']} clients archived for "
-        f"{manifest['trigger_date']}, {manifest['failed_archives']} failed"
+        f"{run['state']}{', as meant' * (run['state'] == 'failed')}: {len(archived)} of {manifest['total_clients']} "
+        f"clients archived for {manifest['trigger_date']}, {manifest['failed_archives']} failed"
     )
     part.written = [f"s3://{stack.archive_bucket}/{each}" for each in (archived[0]["key"], key)]
     part.checks |= {

@@ -68,7 +68,9 @@ def run_call_details(stack: Stack, part: Part) -> None:
     receipts = [json.loads(read(stack, bucket, key)) for key in keys if key.startswith("receipts/")]
     accepted, dead = (sum(each[f"records_{how}"] for each in receipts) for how in ("accepted", "dead_lettered"))
     part.what = ", ".join([*states, replay["dag_run_id"]])
-    part.result = f"{len(runs)} files, {records:,} records: {accepted:,} accepted, {dead} refused and then replayed"
+    part.result = (
+        f"{len(runs)} files, {records:,} records: {accepted:,} accepted, {dead} refused, as meant, and then replayed"
+    )
     part.written = [f"s3://{bucket}/{key}" for key in keys if not key.startswith("plans/")]
     part.exhibits["what the receipts in S3 say"] = "\n".join(map(_line, receipts))
     part.exhibits["the dead letter's message"] = "\n".join(json.dumps(each, ensure_ascii=False) for each in letters)

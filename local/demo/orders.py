@@ -49,7 +49,7 @@ def run_orders_api(stack: Stack, part: Part) -> None:
     }
     expiry = str(int(datetime.fromisoformat(accepted.json()["expires_at"]).timestamp()))
     part.what = f"POST {stack.orders_api_url}/orders"
-    part.result = f"2 records stored until {accepted.json()['expires_at']}; 3 requests refused"
+    part.result = f"2 records stored until {accepted.json()['expires_at']}; 3 requests refused, as meant"
     part.written = [f"dynamodb:{stack.orders_table}/{name}" for name, item in items.items() if item]
     part.exhibits = {
         "the response to two records": shown(accepted),

@@ -1,9 +1,13 @@
-"""The demo: every pipeline once on the sample data, each promise checked by reading it back."""
+"""The demo: every pipeline once on the sample data, each promise checked by reading it back.
+
+The parts run in lanes side by side. Those that change how the partner stubs behave are in one lane.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,27 +23,36 @@ from local.stack.description import Stack
 
 Run = Callable[[Stack, Part], None]
 
-PARTS: Mapping[str, tuple[str, Run]] = {
-    "dex_trigger_archive": (archive.EXPLANATION, archive.run_archive),
-    "energy_auction": (auction.EXPLANATION, auction.run_auction),
-    "orders API": (orders.EXPLANATION, orders.run_orders_api),
-    "call details": (call_details.EXPLANATION, call_details.run_call_details),
-    "events API": (events.EXPLANATION, events.run_events),
-}
+LANES: Sequence[Mapping[str, tuple[str, Run]]] = (
+    {
+        "dex_trigger_archive": (archive.EXPLANATION, archive.run_archive),
+        "orders API": (orders.EXPLANATION, orders.run_orders_api),
+    },
+    {"energy_auction": (auction.EXPLANATION, auction.run_auction)},
+    {
+        "events API": (events.EXPLANATION, events.run_events),
+        "call details": (call_details.EXPLANATION, call_details.run_call_details),
+    },
+)
 
 
-def run_demo(stack: Stack, runs: Mapping[str, tuple[str, Run]] = PARTS) -> int:
+def run_demo(stack: Stack, lanes: Sequence[Mapping[str, tuple[str, Run]]] = LANES) -> int:
     """Run every part once, print what happened, and keep it as ``demo.json`` in the state directory.
 
     Args:
         stack: a running one.
-        runs: explanation and function of each part, by its name.
+        lanes: explanation and function of each part, by its name; the lanes run at the same time.
 
     Returns:
         exit code: 0 when everything promised is there, else 1.
     """
     console = Console(highlight=False)
-    parts = [run_part(stack, console, Part(name, why), run) for name, (why, run) in runs.items()]
+
+    def run_lane(lane: Mapping[str, tuple[str, Run]]) -> list[Part]:
+        return [run_part(stack, console, Part(name, why), run) for name, (why, run) in lane.items()]
+
+    with ThreadPoolExecutor(len(lanes)) as threads:
+        parts = [part for lane in threads.map(run_lane, lanes) for part in lane]
     passed = all(part.passed for part in parts)
     report_file = Path(stack.logs).parent / "demo.json"
     document = [{**asdict(part), "passed": part.passed} for part in parts]
@@ -64,11 +77,7 @@ def run_part(stack: Stack, console: Console, part: Part, run: Run) -> Part:
 
 
 def show(parts: Sequence[Part], console: Console) -> None:
-    """Print a table of all parts, then what each wrote, promised and received."""
-    table = Table("part", "took", "result", title="What ran")
-    for part in parts:
-        table.add_row(part.name, f"{part.seconds:.0f} s", escape(part.result))
-    console.print(table)
+    """Print what each part wrote, promised and received, then a table of all."""
     for part in parts:
         console.print(f"\n[bold]{part.name}[/] {escape(part.what)}", soft_wrap=True)
         for place in part.written:
@@ -78,3 +87,7 @@ def show(parts: Sequence[Part], console: Console) -> None:
         for title, text in part.exhibits.items():
             console.print(Panel(escape(text), title=escape(title)))
         console.print(Panel(escape(part.explanation), title="what this means"))
+    table = Table("part", "took", "result", title="What ran, side by side")
+    for part in parts:
+        table.add_row(part.name, f"{part.seconds:.0f} s", escape(part.result))
+    console.print(table)

@@ -33,6 +33,7 @@ def backfill(stack: Stack, *options: str) -> None:
         command, cwd=PROJECT_ROOT, env=clean_environment(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "py.warnings" not in done.stdout + done.stderr
 
 
 def wait_for_week(pipeline: Pipeline, since: datetime) -> list[dict[str, Any]]:
