@@ -26,6 +26,7 @@ IDLE_SECONDS = 5.0
 
 _MAX_HEAD_BYTES = 256 * 1024
 _MAX_HEADER_BYTES = 8000
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] +(\d{3})\b")
 _BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
@@ -54,7 +55,7 @@ def parse_url(text: str) -> URL:
     except ValueError:
         # Its text quotes what cannot be read.
         raise ValueError("is no URL") from None
-    if any(mark < " " or mark == "\x7f" for mark in text):
+    if _CONTROL.search(text):
         raise ValueError("is no URL: it has control characters")
     if not parts.scheme or not host:
         raise ValueError("must begin with a scheme, such as https://, and name a host")
