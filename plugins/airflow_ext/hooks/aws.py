@@ -54,8 +54,8 @@ class AwsSession:
         endpoint = self._hook.conn_config.get_service_endpoint_url(service)
         return self._session.client(service, endpoint_url=endpoint, config=config, verify=self._hook.verify)
 
-    def signed(self, service: str, config: Config) -> SignedClient:
-        """A client whose calls aiohttp sends, with endpoint, region, time-outs and attempts of :meth:`client`."""
+    def signed(self, service: str, client: Any) -> SignedClient:
+        """A client whose calls aiohttp sends, with endpoint, region, time-outs and attempts of ``client``."""
         if service in outside.aws:
             return cast("SignedClient", outside.aws[service])
         from include.clients.signed import SignedClient
@@ -64,7 +64,7 @@ class AwsSession:
         if verify is None:
             # boto3 has no way of its own to ask for what the configuration file and AWS_CA_BUNDLE say.
             verify = self._session._session.get_config_variable("ca_bundle")
-        return SignedClient(self.client(service, config), self._session.get_credentials, verify=verify)
+        return SignedClient(client, self._session.get_credentials, verify=verify)
 
 
 def s3_client(*, max_connections: int = 10, session: AwsSession | None = None) -> S3Client:
@@ -100,9 +100,16 @@ def quick_client(service: str, *, session: AwsSession | None = None) -> Any:
     return (session or AwsSession()).client(service, _bounded(service))
 
 
-def signed_client(service: str, *, session: AwsSession | None = None) -> SignedClient:
-    """The same for an event loop, and for S3 as well; not opened yet."""
-    return (session or AwsSession()).signed(service, _bounded(service))
+def signed_client(service: str, *, session: AwsSession | None = None, client: Any = None) -> SignedClient:
+    """The same for an event loop, and for S3 as well; not opened yet.
+
+    Args:
+        service: its name for boto3.
+        session: see :class:`AwsSession`.
+        client: a client of the service and session, if there is one already.
+    """
+    session = session or AwsSession()
+    return session.signed(service, client or session.client(service, _bounded(service)))
 
 
 def _bounded(service: str, max_connections: int = 50) -> Config:

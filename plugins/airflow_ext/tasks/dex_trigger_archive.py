@@ -96,10 +96,11 @@ def archive_client(context: Context, work: Work) -> dict[str, int]:
     context["label"] = piece.label  # type: ignore[typeddict-unknown-key] # read by map_index_template
     with record_failure(context["ti"]):
         session = AwsSession()
-        run = ArchiveRun.load(str(work["plan"]), s3_client(session=session))
+        s3 = s3_client(session=session)
+        run = ArchiveRun.load(str(work["plan"]), s3)
         # Its scheme was checked as the run was planned: the settings are not read again for each mapped task.
         dex = dex_api(default_base_url=run.plan.base_url, https_only=False)
-        signed = signed_client("s3", session=session)
+        signed = signed_client("s3", session=session, client=s3)
         return run.archive_slice(piece, dex, signed, clear_number=context["dag_run"].clear_number or 0)
 
 
