@@ -131,7 +131,7 @@ docs: setup-dev ## write docs/DAGS.md and docs/openapi again from the code
 	$(PY) docs/generate.py
 	$(PY) docs/generate_openapi.py
 
-screenshot: setup-dev ## write docs/ui.png, the picture in README.md, from the local stack that runs (make up)
+screenshot: setup-dev ## write the pictures in README.md from the local stack that runs (make up SAMPLE=month)
 	@$(PY) docs/screenshot.py
 
 prove: setup-dev ## run every command of the documents on the local stack
