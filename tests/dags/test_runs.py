@@ -49,6 +49,7 @@ def test_good_run_archives_every_client(world: ArchiveWorld) -> None:
         "**3 of 3 clients archived for 2026-03-08**\n\n- unchanged: 0\n- failed: 0\n"
         "- manifest: `manifests/trigger/20260308.json`\n- what to do: nothing"
     )
+    assert note_of(dag_run, by_person="seen, told the partner") == "seen, told the partner"
     assert (world.wire.sns, world.wire.slack) == ([], [])
 
 
