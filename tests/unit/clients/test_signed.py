@@ -330,11 +330,23 @@ def test_without_credentials_nothing_is_sent() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"Key": ""}, {"Metadata": {"a": 1}}, {"Typo": "x"}])
-def test_parameters_are_checked_as_boto3_does(wrong: dict[str, Any]) -> None:
+def test_parameters_are_checked_as_boto3_does_at_the_first_call(wrong: dict[str, Any]) -> None:
     network = FakeNetwork()
     with pytest.raises(ParamValidationError):
         calling(lambda signed: signed.call("PutObject", **{**OBJECT, **wrong}), network)
     assert network.asked == []
+
+
+def test_a_key_is_never_empty() -> None:
+    network = FakeNetwork({PUBLIC: [reply(200)]})
+
+    async def action(signed: SignedClient) -> None:
+        await signed.call("PutObject", **OBJECT)
+        await signed.call("PutObject", **{**OBJECT, "Key": ""})
+
+    with pytest.raises(ParamValidationError):
+        calling(action, network)
+    assert len(sent(network)) == 1
 
 
 def test_a_bucket_in_another_region_is_found_once() -> None:
