@@ -112,12 +112,14 @@ def test_buckets_refuse_requests_without_tls() -> None:
     }
 
 
-@pytest.mark.parametrize("bucket", ["ArchiveBucket", "OrderResultsBucket"])
-def test_only_run_state_expires(bucket: str) -> None:
+@pytest.mark.parametrize(
+    ("bucket", "prefixes"), [("ArchiveBucket", {"runs/"}), ("OrderResultsBucket", {"runs/", "alerts/"})]
+)
+def test_only_run_state_and_undelivered_alerts_expire(bucket: str, prefixes: set[str]) -> None:
     rules = resource(bucket)["LifecycleConfiguration"]["Rules"]
     expiring = [rule for rule in rules if set(rule) - {"Id", "Status", "Prefix", "AbortIncompleteMultipartUpload"}]
     assert expiring
-    assert {rule.get("Prefix") for rule in expiring} == {"runs/"}
+    assert {rule.get("Prefix") for rule in expiring} == prefixes
     by_id = {rule["Id"]: rule for rule in rules}
     assert by_id["expire-run-state"]["ExpirationInDays"] == 30
     assert by_id["expire-run-state"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 7}
