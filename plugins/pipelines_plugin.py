@@ -92,6 +92,7 @@ class PipelinesPlugin(AirflowPlugin):
             "icon": _ICON.format("%23444"),
             "icon_dark_mode": _ICON.format("%23ccc"),
         },
+        {"name": "Operations", "bundle_url": _SCRIPT, "destination": "dag", "url_route": "operations-of-dag"},
         {"name": "Tonight", "bundle_url": _SCRIPT, "destination": "dashboard", "url_route": "operations-tonight"},
     ]
 

@@ -181,6 +181,12 @@ def test_home_has_a_line_for_each_pipeline(open_page: OpenPage) -> None:
         expect(card.get_by_role("link", name=name, exact=True)).to_be_visible()
 
 
+def test_page_of_a_dag_has_its_view_as_a_tab(open_page: OpenPage) -> None:
+    page = open_page("/dags/energy_auction")
+    page.get_by_role("link", name="Operations", exact=True).last.click()
+    expect(page.get_by_role("heading", name="Orders that were not accepted")).to_be_visible()
+
+
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"> \u202egnp.exe \u0007 {{ 7*7 }} </script>"
 
 

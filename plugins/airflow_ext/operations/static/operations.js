@@ -873,8 +873,14 @@ const VIEWS = {
 // the first click. So the first click is made here, before anybody has typed anything.
 let settled = false;
 
-globalThis.Operations = function Operations() {
-  const name = (useParams()["*"] || "").split("/")[0] || "evidence";
+// Of a DAG's page, which has the page as a tab.
+const VIEW_OF = {
+  [ARCHIVE]: "days", [AUCTION]: "orders", [INGEST]: "files", [REPLAY]: "files", call_details_watch: "files", event_delivery: "events",
+};
+
+globalThis.Operations = function Operations({ dagId }) {
+  const rest = useParams()["*"] || "";
+  const name = dagId ? VIEW_OF[dagId] : rest.split("/")[0] || "evidence";
   const { pathname, search } = useLocation();
   const navigate = useNavigate();
   const [round, setRound] = useState(0);
@@ -890,5 +896,5 @@ globalThis.Operations = function Operations() {
       h(Link, { key, to: `/plugin/operations/${key}`, "aria-current": key === name ? "page" : undefined }, title)),
     h("button.refresh", { type: "button", title: "Answers are kept for 30 seconds", onClick: refresh }, "Refresh")),
     h(Strips, { asked: [options] }),
-    View ? h(View, { key: `${name} ${round}`, actions: options.data?.actions === true }) : h("p", "There is no such view."));
+    dagId && !View ? h("p.dim", "This DAG has no view here.") : View ? h(View, { key: `${name} ${round}`, actions: options.data?.actions === true }) : h("p", "There is no such view."));
 };
