@@ -28,6 +28,13 @@ _MAX_LABEL = 80
 """Of a mapped task; Airflow takes 250, and all of a run's are in one XCom."""
 
 
+CALLS_AT_ONCE = 256
+"""Calls of the DEX API by all tasks of a run at once: what was announced to its owner."""
+
+TASKS_AT_ONCE = 16
+"""Tasks of a run that archive at once, as its DAG says."""
+
+
 @dataclass(frozen=True)
 class Client:
     """A row of the client query.
@@ -158,6 +165,16 @@ def cut(clients: Sequence[Client], *, max_tasks: int, clients_per_task: int) -> 
     """Cut the clients into at most ``max_tasks`` slices; see :func:`include.mapped_work.cut_bounds`."""
     bounds = cut_bounds(len(clients), max_tasks=max_tasks, per_task=clients_per_task)
     return tuple(Slice(start, stop, _label(clients[start:stop])) for start, stop in bounds)
+
+
+def calls_of_task(most: int, *, tasks: int) -> int:
+    """Calls that each of a run's tasks may make at once: few tasks share what is announced for all.
+
+    Args:
+        most: the setting ``archive_concurrency``.
+        tasks: of the run.
+    """
+    return min(most, CALLS_AT_ONCE // max(1, min(tasks, TASKS_AT_ONCE)))
 
 
 def _label(clients: Sequence[Client]) -> str:

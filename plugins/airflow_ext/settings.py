@@ -61,7 +61,7 @@ class Settings(BaseModel):
         dex_api_base_url: base URL of the DEX API where connection ``dex_api`` names none.
         max_mapped_clients: most tasks that an archive run maps; Airflow's own limit is 1,024.
         clients_per_task: size of the groups above that limit.
-        archive_concurrency: calls that one task runs at once.
+        archive_concurrency: calls that one task runs at once, at most; with many tasks in a run it is fewer.
         archive_lock_mode: of S3 Object Lock for evidence, manifests and ledger.
         archive_lock_days: how long such an object cannot be deleted.
         order_results_bucket: bucket of the auction's order results.
@@ -99,7 +99,7 @@ class Settings(BaseModel):
     dex_api_base_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
     max_mapped_clients: Annotated[int, Field(ge=1, le=1024)] = 500
     clients_per_task: PositiveInt = 1000
-    archive_concurrency: Annotated[int, Field(ge=1, le=64)] = 16
+    archive_concurrency: Annotated[int, Field(ge=1, le=64)] = 64
     archive_lock_mode: Literal["NONE", "GOVERNANCE", "COMPLIANCE"] = "NONE"
     archive_lock_days: Annotated[int, Field(ge=0, le=36_500)] = 0
     order_results_bucket: _BucketName

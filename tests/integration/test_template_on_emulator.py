@@ -111,7 +111,7 @@ def test_settings_name_the_resources_of_the_stack(aws: Aws, outputs: Mapping[str
         "runbook_url": "docs/RUNBOOK.md",
         "max_mapped_clients": 500,
         "clients_per_task": 1000,
-        "archive_concurrency": 16,
+        "archive_concurrency": 64,
         "archive_lock_mode": "NONE",
         "archive_lock_days": 0,
         "order_results_bucket": outputs["OrderResultsBucketName"],

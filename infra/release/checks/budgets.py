@@ -88,10 +88,12 @@ def _threads(project: Project) -> Amount:
 
 def _slowest_group(project: Project) -> Amount:
     """Seconds of a group of clients of which every call takes as long as it may."""
-    clients, at_once = project.setting("clients_per_task"), project.setting("archive_concurrency")
+    clients, most = project.setting("clients_per_task"), project.setting("archive_concurrency")
+    calls, tasks = project.constant(_DEX_SHARED), project.constant(_DEX_SHARING)
     call = project.constant("include.clients.http.TIMEOUT_SECONDS")
-    what = f"{clients.value:g} clients, {at_once.value:g} at once, each for {call.value:g} s"
-    return Amount(math.ceil(clients.value / at_once.value) * call.value, what, clients.where, "s")
+    at_once = min(most.value, calls.value // tasks.value)
+    what = f"{clients.value:g} clients, {at_once:g} at once, each for {call.value:g} s"
+    return Amount(math.ceil(clients.value / at_once) * call.value, what, clients.where, "s")
 
 
 def _slowest_extension(project: Project) -> Amount:
@@ -108,6 +110,7 @@ def _hidden_wake_up(project: Project) -> Amount:
 
 
 _CALL_DETAILS, _DELIVERY, _DEADLINES = "include.call_details", "include.delivery", "include.auction.deadlines"
+_DEX_SHARED, _DEX_SHARING = "include.archive.models.CALLS_AT_ONCE", "include.archive.models.TASKS_AT_ONCE"
 _PERMITS = f"{_CALL_DETAILS}.rate_limit"
 _FILE_LEASE, _EVENT_LEASE = f"{_CALL_DETAILS}.ledger.LEASE_SECONDS", f"{_DELIVERY}.owner_queue.LEASE_SECONDS"
 _HIDDEN = f"{_CALL_DETAILS}.dead_letters.VISIBILITY_SECONDS"
@@ -132,8 +135,10 @@ TABLE = tuple(Budget(*row) for row in (
      "the partner refuses what is beyond"),
     ("concurrency/call-details", _POSTING, "<=", _SHARING, "tasks hold a worker and wait for permits"),
     ("concurrency/call-details", _SHARING, "<=", _POSTING, "permits are left unused"),
-    ("concurrency/dex", product("task dex_trigger_archive archive_client at_once", "setting archive_concurrency"),
-     "<=", _DEX_CALLS, "the API is asked for more than its owner reckons with"),
+    ("concurrency/dex", _DEX_SHARED, "<=", _DEX_CALLS,
+     "the API is asked for more than its owner reckons with"),
+    ("concurrency/dex", "task dex_trigger_archive archive_client at_once", "<=", _DEX_SHARING,
+     "more tasks make calls at once than share them"),
     ("concurrency/functions", _invocations, "<=", _INVOCATIONS, "AWS throttles one because of another"),
     ("concurrency/connections", _threads, "<=", "client quick pool",
      "threads wait for connections, or open ones that are dropped"),

@@ -18,7 +18,7 @@ from airflow_ext.settings import load_settings
 from include.alerts import KILLED
 from include.archive.alerts import ARCHIVE_TASK, LIST_TASK, SECTION, digest, not_listed
 from include.archive.dates import trigger_date
-from include.archive.models import Plan, client_query, clients_from_rows, cut, select
+from include.archive.models import Plan, calls_of_task, client_query, clients_from_rows, cut, select
 from include.archive.run import ArchiveRun, save_plan
 from include.errors import ClientsFailedError
 from include.mapped_work import Slice
@@ -73,7 +73,7 @@ def list_clients(context: Context) -> list[Work]:
             clear_number=dag_run.clear_number or 0,
             day=day,
             force=params["force"],
-            concurrency=settings.archive_concurrency,
+            concurrency=calls_of_task(settings.archive_concurrency, tasks=len(slices)),
             base_url=settings.dex_api_base_url,
             lock_mode=settings.archive_lock_mode,
             lock_days=settings.archive_lock_days,

@@ -44,7 +44,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert (settings.max_mapped_clients, settings.clients_per_task, settings.archive_concurrency) == (
         500,
         1000,
-        16,
+        64,
     )
     assert settings.auction_results_timeout == 240
     assert (settings.max_mapped_orders, settings.orders_per_task, settings.auction_concurrency) == (100, 50, 4)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.archive.models import Client, Plan, Slice, cut
+from include.archive.models import CALLS_AT_ONCE, TASKS_AT_ONCE, Client, Plan, Slice, calls_of_task, cut
 
 SIZES = st.integers(0, 3000)
 
@@ -44,6 +44,15 @@ def test_beyond_the_limit_groups_are_as_large_as_asked(count: int, per_task: int
 @pytest.mark.parametrize(("count", "tasks"), [(0, 0), (1, 1), (500, 500), (501, 3), (10_000, 40)])
 def test_number_of_tasks_with_the_default_settings(count: int, tasks: int) -> None:
     assert len(cut(clients(count), max_tasks=500, clients_per_task=250)) == tasks
+
+
+@pytest.mark.parametrize(
+    ("most", "tasks", "calls"),
+    [(64, 1, 64), (64, 4, 64), (64, 5, 51), (64, 10, 25), (64, 500, 16), (2, 1, 2), (64, 0, 64)],
+)
+def test_few_tasks_share_the_calls_that_are_announced_for_all(most: int, tasks: int, calls: int) -> None:
+    assert calls_of_task(most, tasks=tasks) == calls
+    assert calls * min(tasks, TASKS_AT_ONCE) <= CALLS_AT_ONCE
 
 
 def test_labels_say_what_is_inside() -> None:
