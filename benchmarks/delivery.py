@@ -62,7 +62,7 @@ def measure_delivery(bench: Bench, *, events: int, owners: int, latency_ms: floa
         f"{_AT_ONCE} at once, as a run may, but like it one at a time for each owner: more than "
         f"{min(owners, _AT_ONCE) / latency_ms * 1e3:,.0f} a second are not possible. On both sides every event must "
         f"arrive once, and in its owner's order. In turns; median of {repeat} (range). The bare poster keeps no "
-        "account, while the run claims events and writes every outcome: here the emulator's one process does that, "
+        "account, while the run notes in owners' lanes what was accepted: here the emulator's one process does that, "
         "beside the tasks on the same cores, and bounds what a run can reach; on AWS the table takes none of the "
         "tasks' CPU. So the second row, without an aim, has the same poster note what it delivered, one conditional "
         "UpdateItem for each event. When idle: from the API's `201` to the "

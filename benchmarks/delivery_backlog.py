@@ -13,6 +13,7 @@ import httpx
 from benchmarks.bench import BenchmarkError
 from include.delivery.models import Event as DueEvent
 from include.delivery.owner_queue import SignedRequest, signed_request
+from lambdas.events_api.lanes import lane_key
 from lambdas.events_api.models import Event, Status, random_id, timestamp
 from lambdas.events_api.store import item_of
 from lambdas.tools.subscriptions import SubscriptionTable, new_secret
@@ -23,6 +24,8 @@ from local.stack.description import Stack
 _AGE = timedelta(minutes=1)
 _PAYLOAD = '{"order": "B-1", "amount": 1204.50, "note": "' + 200 * "x" + '"}'
 _PER_WRITE = 25
+_OF_LANE = ("owner_status", "next_attempt_at")
+"""What an event does not have as long as its owner's lane says what became of it."""
 
 
 @dataclass(frozen=True)
@@ -97,12 +100,17 @@ class Backlog:
         began = datetime.now(UTC) - _AGE
         times = [timestamp(began + timedelta(milliseconds=number)) for number in range(events)]
         self._items = [item_of(_event(names[number % owners], at)) for number, at in enumerate(times)]
+        self._lanes = [_lane(name, len(range(index, events, owners)), times[index]) for index, name in enumerate(names)]
 
     def store(self) -> None:
-        """Make all of the events pending, whatever has become of them."""
+        """Make all of the events pending, whatever has become of them, for owners that have had events before."""
         table, dynamodb = self._stack.events_table, self._stack.aws("dynamodb")
-        for start in range(0, len(self._items), _PER_WRITE):
-            puts = [{"PutRequest": {"Item": item}} for item in self._items[start : start + _PER_WRITE]]
+        stored = [
+            *({name: value for name, value in item.items() if name not in _OF_LANE} for item in self._items),
+            *self._lanes,
+        ]
+        for start in range(0, len(stored), _PER_WRITE):
+            puts = [{"PutRequest": {"Item": item}} for item in stored[start : start + _PER_WRITE]]
             if dynamodb.batch_write_item(RequestItems={table: puts}).get("UnprocessedItems"):
                 raise BenchmarkError(f"DynamoDB did not take all of {len(puts)} events")
 
@@ -130,6 +138,15 @@ class Backlog:
         if seen != wanted:
             raise BenchmarkError(f"{len(self._items):,} events were to arrive once and in order, not {len(arrived):,}")
         return Posting(len(arrived), arrived[-1]["at"] - arrived[0]["at"])
+
+
+def _lane(owner: str, posts: int, at: str) -> dict[str, Any]:
+    texts = {"event_id": lane_key(owner), "status": "lane", "marker": "0"}
+    times = dict.fromkeys(("next_attempt_at", "posted_at", "oldest"), at)
+    numbers = {"posts": posts, "version": 1}
+    return {name: {"S": text} for name, text in {**texts, **times}.items()} | {
+        name: {"N": str(number)} for name, number in numbers.items()
+    }
 
 
 def _event(owner: str, at: str) -> Event:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from include.delivery.listing import OwnerEvents
+from include.delivery.models import Status
 from ops.environment import Environment, aws_errors
 from ops.report import Report, age, moment
 
@@ -12,16 +14,17 @@ MOST_COUNTED = 1_000
 """Counting an index reads it; beyond this many, "1,000+" tells enough."""
 
 _SHOWN = 10
-_STATUSES = ("pending", "failed", "delivered", "acknowledged")
+_STATUSES = (Status.PENDING, Status.FAILED, Status.DELIVERED, Status.ACKNOWLEDGED)
 
 
 def owner(environment: Environment, name: str) -> Report:
     """Counts by status, the oldest pending events and the newest failed ones, each with its last error."""
     dynamodb, table = environment.aws("dynamodb"), environment.output("EventsTableName")
     with aws_errors("DynamoDB"):
-        counts = {status: _count(dynamodb, table, name, status) for status in _STATUSES}
-        pending = _events(dynamodb, table, name, "pending", newest_first=False)
-        failed = _events(dynamodb, table, name, "failed", newest_first=True)
+        events = OwnerEvents(dynamodb, table, name)
+        counts = {status: events.count(status, MOST_COUNTED) for status in _STATUSES}
+        pending = [_row(item) for item in events.page(Status.PENDING, _SHOWN)[0]]
+        failed = [_row(item) for item in events.page(Status.FAILED, _SHOWN)[0]]
         webhook = dynamodb.get_item(
             TableName=environment.output("SubscriptionsTableName"), Key={"owner": {"S": name}}
         ).get("Item")
@@ -51,32 +54,6 @@ def _webhook(item: dict[str, Any] | None) -> str:
     active = item.get("active", {}).get("BOOL", False)
     reason = item.get("reason", {}).get("S")
     return f"Webhook {item['url']['S']}: {'on' if active else 'off'}" + (f" ({reason})" if reason else "")
-
-
-def _query(table: str, name: str, status: str) -> dict[str, Any]:
-    return {
-        "TableName": table,
-        "IndexName": "by-owner-status",
-        "KeyConditionExpression": "owner_status = :lane",
-        "ExpressionAttributeValues": {":lane": {"S": f"{name}#{status}"}},
-    }
-
-
-def _count(dynamodb: Any, table: str, name: str, status: str) -> str:
-    pages = dynamodb.get_paginator("query").paginate(
-        **_query(table, name, status), Select="COUNT", PaginationConfig={"MaxItems": MOST_COUNTED + 1}
-    )
-    total = 0
-    for page in pages:
-        total += page["Count"]
-        if total > MOST_COUNTED:
-            return f"{MOST_COUNTED:,}+"
-    return f"{total:,}"
-
-
-def _events(dynamodb: Any, table: str, name: str, status: str, *, newest_first: bool) -> list[dict[str, Any]]:
-    found = dynamodb.query(**_query(table, name, status), ScanIndexForward=not newest_first, Limit=_SHOWN)["Items"]
-    return [_row(item) for item in found]
 
 
 def _row(item: dict[str, Any]) -> dict[str, Any]:

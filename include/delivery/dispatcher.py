@@ -10,12 +10,14 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 
 from include.clients.webhooks import Endpoint
 from include.concurrency import GroupCommit, task_group
 from include.delivery.dead_letters import DeadLetters
 from include.delivery.event_table import CALLS_AT_ONCE, GATHER_SECONDS, GROUP, EventTable
+from include.delivery.ledger import Ledger
 from include.delivery.owner_queue import DispatchContext, OwnerQueue
 from include.delivery.report import DeliveryCounts
 from include.delivery.subscriptions import Subscriptions
@@ -39,6 +41,7 @@ class Dispatcher:
 
     Args:
         events: the table of events.
+        open_ledger: opens the lanes of that table.
         subscriptions: the table of subscriptions.
         dead_letters: the queue of failed events.
         open_endpoint: makes the endpoint at a URL, not yet connected.
@@ -51,6 +54,7 @@ class Dispatcher:
     """
 
     events: EventTable
+    open_ledger: Callable[[], AbstractAsyncContextManager[Ledger]]
     subscriptions: Subscriptions
     dead_letters: DeadLetters
     open_endpoint: Callable[[str], Endpoint]
@@ -77,7 +81,9 @@ class Dispatcher:
         counts = DeliveryCounts()
         # Half as many queues again as may post at once: some read, claim, or wait for their updates to be written.
         at_once = self.concurrency + self.concurrency // 2
-        with self.open_threads(at_once // 4 + CALLS_AT_ONCE) as threads:
+        async with AsyncExitStack() as opened:
+            ledger = await opened.enter_async_context(self.open_ledger())
+            threads = opened.enter_context(self.open_threads(at_once // 4 + CALLS_AT_ONCE))
             changes = GroupCommit(
                 self.events.change,
                 threads,
@@ -88,7 +94,7 @@ class Dispatcher:
                 sleep=self.sleep,
             )
             context = DispatchContext(
-                events=self.events,
+                ledger=ledger,
                 changes=changes,
                 subscriptions=self.subscriptions,
                 dead_letters=self.dead_letters,

@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 from include.delivery.event_table import EventTable
+from include.delivery.ledger import backlogs, lane_key
 from include.delivery.models import seconds_of
 from include.delivery.subscriptions import Subscriptions
 
@@ -79,10 +81,17 @@ def select_due(
         for owner, head in zip(unseen, heads, strict=True):
             if head and head[0].free_at() <= now:
                 counts[owner], oldest[owner] = 1, head[0].created_at
-    wanted = list(subscriptions.active(list(counts)))
-    seen, first = sum(counts[owner] for owner in wanted), min((oldest[owner] for owner in wanted), default=None)
+    lanes = {owner for page in islice(events.due_lanes(now), max_pages) for owner in page}
+    wanted = list(subscriptions.active([*counts, *lanes]))
+    seen, ages = sum(counts[owner] for owner in wanted), [oldest[owner] for owner in wanted if owner in oldest]
     if len(wanted) > max_owners:
         wanted = random.sample(wanted, max_owners)
+    for owner, (count, since) in backlogs(events.items([lane_key(each) for each in wanted if each in lanes])):
+        counts[owner] += count
+        seen += count
+        if since is not None:
+            ages.append(since)
+    first = min(ages, default=None)
     shares = _balanced({owner: counts[owner] for owner in wanted}, tasks)
     return Due(shares, len(wanted), seen, max(0.0, now - seconds_of(first)) if first else 0.0)
 

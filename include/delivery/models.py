@@ -72,6 +72,7 @@ class Event:
             ``milliseconds`` and ``cause``, as the API shows them. A replay does not clear it.
         lease_owner: worker that may post it.
         lease_until: end of the lease, seconds since the epoch.
+        has_status: whether its status holds whatever its owner's lane says: see :mod:`include.delivery.ledger`.
     """
 
     event_id: str
@@ -91,6 +92,7 @@ class Event:
     attempt_log: str | None = None
     lease_owner: str | None = None
     lease_until: float = 0.0
+    has_status: bool = True
 
     @classmethod
     def of(cls, item: Mapping[str, AttributeValueTypeDef]) -> Self:
@@ -118,6 +120,7 @@ class Event:
             attempt_log=text("attempts"),
             lease_owner=text("lease_owner"),
             lease_until=float(item["lease_until"]["N"]) if "lease_until" in item else 0.0,
+            has_status="owner_status" in item,
         )
 
     def free_at(self) -> float:
@@ -202,7 +205,11 @@ def claim(event: Event, worker: str, until: int) -> tuple[Change, Event]:
     Returns:
         the change, and the event as it is then.
     """
-    change = Change.of(event, {"lease_owner": worker, "lease_until": until})
+    sets: dict[str, str | int] = {"lease_owner": worker, "lease_until": until}
+    if not event.has_status:
+        sets |= {**_status(event, Status.PENDING), "next_attempt_at": event.created_at}
+        event = replace(event, has_status=True, next_attempt_at=event.created_at)
+    change = Change.of(event, sets)
     return change, replace(event, version=event.version + 1, lease_owner=worker, lease_until=float(until))
 
 
@@ -219,7 +226,7 @@ def delivered(event: Event, attempt: Attempt) -> Change:
         attempt: to post it.
     """
     sets = {
-        **_ended(event, Status.DELIVERED),
+        **_status(event, Status.DELIVERED),
         **_counted(event, attempt),
         "last_status": attempt.response.status or 0,
         "delivered_at": timestamp(attempt.ended_at),
@@ -230,7 +237,7 @@ def delivered(event: Event, attempt: Attempt) -> Change:
 def failed(event: Event, attempt: Attempt) -> Change:
     """An event's last attempt failed; arguments as of :func:`delivered`."""
     sets = {
-        **_ended(event, Status.FAILED),
+        **_status(event, Status.FAILED),
         **_counted(event, attempt),
         **_failure(event, attempt),
         "failed_at": timestamp(attempt.ended_at),
@@ -247,7 +254,12 @@ def retry(event: Event, attempt: Attempt) -> tuple[Change, float]:
     failure = attempt.response.failure
     asked = failure.retry_after if failure else None
     at = attempt.ended_at + Backoff(longest=LONGEST_PAUSE_SECONDS).seconds(event.attempts + 1, asked)
-    sets = {**_counted(event, attempt), **_failure(event, attempt), "next_attempt_at": timestamp(at)}
+    sets = {
+        **({} if event.has_status else _status(event, Status.PENDING)),
+        **_counted(event, attempt),
+        **_failure(event, attempt),
+        "next_attempt_at": timestamp(at),
+    }
     return Change.of(event, sets, _lease(event)), at
 
 
@@ -259,15 +271,22 @@ def replay(event: Event, now: float) -> Change:
         now: seconds since the epoch.
     """
     sets: dict[str, str | int] = {
-        **_ended(event, Status.PENDING),
+        **_status(event, Status.PENDING),
         "next_attempt_at": timestamp(now),
         "delivery_attempts": 0,
     }
     return Change.of(event, sets, ("last_status", "last_error", "first_failed_at", "failed_at", *_lease(event)))
 
 
-def _ended(event: Event, status: Status) -> dict[str, str | int]:
+def _status(event: Event, status: Status) -> dict[str, str | int]:
     return {"status": status.value, "owner_status": f"{event.owner}#{status}"}
+
+
+def attempt_entry(ended_at: float, status: int, milliseconds: int) -> str:
+    """The log of an event that was accepted at its first attempt; ``ended_at`` in seconds since the epoch."""
+    began = timestamp(ended_at - milliseconds / 1000)
+    entry = {"time": began, "status": status, "milliseconds": milliseconds, "cause": None}
+    return json.dumps([entry], separators=(",", ":"))
 
 
 def _counted(event: Event, attempt: Attempt) -> dict[str, str | int]:

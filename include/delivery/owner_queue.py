@@ -1,14 +1,13 @@
 """One owner's events, posted to its webhook in the order of their creation.
 
-A worker claims the queue's first pending event, with a lease, and thereby a few behind it: as long as the first one is
-pending and leased, no other worker begins on the queue, and so its outcome is written after all the others'. Two
-workers on one queue do not overtake each other, whatever the index, which is a moment late, shows them: whoever is
-shown an event that is settled or leased loses the claim, and gets the event as it is. Each outcome is written only of
-the version that was seen; so a worker that was held up cannot undo what another one has done meanwhile.
+A worker takes the owner's lane, with a lease: nobody else begins on the queue meanwhile. It notes in the lane what was
+accepted, many events at a time; every such write is refused once another worker has the lane, so a worker that was held
+up changes nothing. See :mod:`include.delivery.ledger`.
 
-A queue begins with one event, takes twice as many each time that all went well and quickly, and is back at one after a
-failed attempt: an endpoint that is down costs one post, and an event that its owner withdraws is rarely among those
-about to be posted.
+An event that has a status of its own, because it was refused or replayed, or stored before there were lanes, is claimed
+besides, and its outcome is written in it, on condition of the version that was seen. A worker claims the first of
+these, and thereby a few behind it: its outcome is written last. The number begins with one, doubles each time that all
+went well and quickly, and is back at one after a failed attempt: an endpoint that is down costs one post.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -32,31 +32,37 @@ from include.clients.http import Failure
 from include.clients.webhooks import POST_SECONDS, Endpoint, WebhookResponse
 from include.concurrency import GroupCommit
 from include.delivery.dead_letters import DeadLetter, DeadLetters
-from include.delivery.event_table import SETTLE_SECONDS, EventTable
+from include.delivery.event_table import SETTLE_SECONDS
+from include.delivery.ledger import LEASE_SECONDS, Entry, HeldLane, LaneLostError, Ledger, Page, outcome
 from include.delivery.models import (
     SKEW_SECONDS,
     Attempt,
     Change,
     Conflict,
     Event,
+    Status,
     claim,
     delivered,
     failed,
     release,
     retry,
+    timestamp,
 )
 from include.delivery.report import DeliveryCounts
 from include.delivery.subscriptions import Subscription, Subscriptions
 from include.errors import AwsRefusedError, AwsUnavailableError
 
-LEASE_SECONDS = 60.0
-"""How long a claim holds; what a killed worker has claimed waits for so long."""
-
 MAX_AT_ONCE = 32
-"""Most events under one claim."""
+"""Most events under one claim, and most that are posted before the lane is written."""
+
+UNWRITTEN_SECONDS = 0.5
+"""So long an accepted event waits for others to be written with it."""
 
 QUICK_SECONDS = 2.0
-"""If posting those took longer, the next claim is for half as many."""
+"""If posting what was claimed took longer, the next claim is for half as many."""
+
+PAGE_SECONDS = 5.0
+"""So long events are posted that were read; then they are read again, as their owner may have withdrawn some."""
 
 SLOW_SECONDS = 3.0
 """A post that took longer is slow. If it failed besides, the queue is left to a later run at once."""
@@ -118,8 +124,8 @@ class DispatchContext:
     """What the queues of one task share.
 
     Args:
-        events: the table of events.
-        changes: commits changes of that table.
+        ledger: the lanes of the table of events.
+        changes: commits changes of events.
         subscriptions: the table of subscriptions.
         dead_letters: the queue of failed events.
         open_endpoint: makes the endpoint at a URL, not yet connected.
@@ -131,7 +137,7 @@ class DispatchContext:
         clock: seconds since the epoch.
     """
 
-    events: EventTable
+    ledger: Ledger
     changes: GroupCommit[Change, Conflict | None]
     subscriptions: Subscriptions
     dead_letters: DeadLetters
@@ -188,7 +194,8 @@ class OwnerQueue:
         self._context = context
         self._counts = counts
         self._endpoint = context.open_endpoint(subscription.url)
-        self._after: Event | None = None
+        self._after: str | None = None
+        """Where the events that have a status of their own go on."""
         self._at_once = 1
         self._slow_seconds = 0.0
         self._stopped = False
@@ -199,43 +206,168 @@ class OwnerQueue:
         await self._endpoint.close()
 
     async def turn(self) -> float | None:
-        """Post what one page of the index shows.
+        """Take the lane, post what one page of each index shows, and give it back.
 
         Returns:
             from when on another turn makes sense, seconds since the epoch; None if there is nothing left to do in
             this run.
         """
-        context = self._context
-        page = await context.in_thread(
-            context.events.pending, self.subscription.owner, context.clock(), after=self._after
-        )
-        if not page:
+        context, now = self._context, self._context.clock()
+        if now >= context.until:
+            return now
+        try:
+            lane = await context.ledger.take(
+                self.subscription.owner, context.worker, now, free_before=now - SKEW_SECONDS
+            )
+        except LaneLostError as lost:
+            return max(lost.until + SKEW_SECONDS, now + SETTLE_SECONDS)
+        try:
+            return await self._work_in(lane, now)
+        except LaneLostError as lost:
+            self._counts.lost += lane.unwritten
+            log.info("%d events of %s were posted, but another worker has its lane", lane.unwritten, lane.lane.owner)
+            return max(lost.until + SKEW_SECONDS, context.clock() + SETTLE_SECONDS)
+        except BaseException:
+            # What was accepted is recorded also when the rest failed or was cancelled.
+            if lane.unwritten:
+                with suppress(AwsUnavailableError, AwsRefusedError, LaneLostError):
+                    await self._give_back(lane, timestamp(now))
+            raise
+
+    async def _work_in(self, lane: HeldLane, began: float) -> float | None:
+        waiting, more = await self._read(lane, began)
+        again_at = await self._work_through(lane, waiting, began)
+        if more is not None and again_at is None and not self._stopped:
+            lane.top = max(lane.top, more)
+        elif again_at is None and not self._stopped:
+            now = self._context.clock()
+            if lane.should_look(now):
+                waiting = await self._late(lane)
+                again_at = await self._work_through(lane, waiting, now)
+                if not waiting:
+                    lane.looked(now)
+        elif again_at is not None:
+            self._after = None
+        now = self._context.clock()
+        oldest = min((event.created_at for event in waiting if not event.has_status), default=None)
+        soon = await self._give_back(lane, oldest or (more.partition("#")[0] if more else None))
+        if self._stopped:
             return None
-        waiting, self._after = deque(page), None
-        while waiting:
+        if again_at is None and (more or soon):
+            return now if more else now + SETTLE_SECONDS
+        return again_at
+
+    async def _give_back(self, lane: HeldLane, oldest: str | None) -> bool:
+        accepted = lane.unwritten
+        soon = await lane.release(self._context.clock(), oldest=oldest)
+        self._counts.delivered += accepted
+        return soon
+
+    async def _write_lane(self, lane: HeldLane) -> None:
+        accepted = lane.unwritten
+        await lane.write(self._context.clock())
+        self._counts.delivered += accepted
+
+    async def _read(self, lane: HeldLane, now: float) -> tuple[deque[Event], str | None]:
+        """Events to post in this order, and the position behind which there may be more of them."""
+        ledger, owner = self._context.ledger, self.subscription.owner
+        own, untouched = await asyncio.gather(
+            ledger.pending(owner, now, self._after),
+            ledger.untouched(owner, lane.top, timestamp(now - SETTLE_SECONDS)),
+        )
+        found = {event.event_id: event for event in (*untouched.events, *own.events)}
+        if lane.head is not None:
+            # The indexes may not show yet that it was refused, or what became of it then.
+            event_id = lane.head.partition("#")[2]
+            head = await ledger.event(event_id)
+            found.pop(event_id, None)
+            if head is not None and head.position == lane.head and head.status is Status.PENDING:
+                found[event_id] = head
+            else:
+                lane.head = None
+        ends = [page.last for page in (own, untouched) if page.last is not None]
+        self._after = own.last
+        # Beyond the end of a page, events that come first may be missing.
+        events = [event for event in found.values() if not ends or event.position <= min(ends)]
+        return deque(sorted(events, key=lambda event: event.position)), min(ends, default=None)
+
+    async def _late(self, lane: HeldLane) -> deque[Event]:
+        """Events that appeared behind the top: the API took long to store them."""
+        ledger, late = self._context.ledger, []
+        listed = await lane.listed()
+        page = Page([], lane.lane.marker)
+        while page.last is not None and page.last < lane.top:
+            page = await ledger.untouched(self.subscription.owner, page.last, lane.top)
+            late += [event for event in page.events if event.position not in listed]
+        return deque(late)
+
+    async def _work_through(self, lane: HeldLane, waiting: deque[Event], began: float) -> float | None:
+        """Post events until one has to wait, and take them out of ``waiting``; when to go on, if one is left."""
+        context = self._context
+        while waiting and not self._stopped:
             now = context.clock()
             # Nothing overtakes the first one.
-            if now >= context.until or waiting[0].free_at() > now:
+            if now >= context.until or waiting[0].free_at() > now or now - began > PAGE_SECONDS:
                 return max(now, waiting[0].free_at())
-            change, first = claim(waiting[0], context.worker, math.ceil(now + LEASE_SECONDS))
-            conflict = await context.changes.write(change)
-            if conflict is not None and conflict.pending is not None:
-                # By then the index shows it as it is.
-                return max(conflict.pending.free_at(), now + SETTLE_SECONDS)
+            if lane.lane.lease_until - now < LEASE_SECONDS / 2:
+                await self._write_lane(lane)
+            if waiting[0].has_status or waiting[0].position == lane.head:
+                again_at = await self._post_claimed(lane, waiting, now)
+            else:
+                again_at = await self._post_untouched(lane, waiting)
+            if again_at is not None:
+                return again_at
+        return None
+
+    async def _post_untouched(self, lane: HeldLane, waiting: deque[Event]) -> float | None:
+        """Post the first one, and note it in the lane if it was accepted; when to go on if it was not."""
+        context, event = self._context, waiting[0]
+        attempt = await self._post(event, lane.lane.lease_until)
+        if attempt is None:
+            return context.clock()
+        now = context.clock()
+        if attempt.response.accepted and event.position > lane.top:
             waiting.popleft()
-            if conflict is None:
-                behind = self._take_behind(waiting, now)
-                again_at = await self._post_all(first, behind)
-                waiting.extendleft(reversed(behind))
-                if again_at is not None or self._stopped:
-                    return again_at
-        self._after = page[-1]
-        return context.clock()
+            lane.note(outcome(event, attempt.ended_at, attempt.response.status or 0, attempt.seconds), now)
+            if lane.unwritten >= MAX_AT_ONCE or lane.seconds_unwritten(now) >= UNWRITTEN_SECONDS:
+                await self._write_lane(lane)
+            return None
+        update = await self._update(event, attempt)
+        # The lane first, which only its worker can write. Whoever finds its head without a status of its own claims it,
+        # so that a worker that was held up here changes nothing either.
+        lane.note(Entry(event.position), now)
+        lane.head = event.position
+        await self._write_lane(lane)
+        conflict = await context.changes.write(update.change)
+        self._count(update, conflict)
+        waiting.popleft()
+        changed = conflict.pending if conflict else None
+        if changed is not None and changed.position == event.position:
+            return max(changed.free_at(), now)
+        if conflict is not None or update.again_at is None:
+            lane.head = None
+        return update.again_at if conflict is None else None
+
+    async def _post_claimed(self, lane: HeldLane, waiting: deque[Event], now: float) -> float | None:
+        """Claim the first one, and post it and a few behind it; when to go on if one was not accepted."""
+        context = self._context
+        change, first = claim(waiting[0], context.worker, math.ceil(min(now + LEASE_SECONDS, lane.lane.lease_until)))
+        conflict = await context.changes.write(change)
+        if conflict is not None and conflict.pending is not None:
+            # By then the index shows it as it is.
+            return max(conflict.pending.free_at(), now + SETTLE_SECONDS)
+        waiting.popleft()
+        if conflict is not None:
+            return None
+        behind = self._take_behind(waiting, now)
+        again_at = await self._post_all(first, behind)
+        waiting.extendleft(reversed(behind))
+        return again_at
 
     def _take_behind(self, waiting: deque[Event], now: float) -> deque[Event]:
-        """Take what may be posted under the first one's lease."""
+        """Take what may be posted under the first one's claim."""
         found: deque[Event] = deque()
-        while waiting and len(found) < self._at_once - 1 and waiting[0].free_at() <= now:
+        while waiting and len(found) < self._at_once - 1 and waiting[0].has_status and waiting[0].free_at() <= now:
             found.append(waiting.popleft())
         return found
 
@@ -338,15 +470,18 @@ class OwnerQueue:
     async def _write(self, update: EventUpdate) -> float | None:
         """Write an update; when to look at the queue again, if another worker has the event."""
         conflict = await self._context.changes.write(update.change)
-        if conflict is None:
-            self._counts.count(update.change)
-            if update.dead_letter is not None:
-                self._counts.dead.append(update.dead_letter)
-                self._counts.unqueued += not update.queued
-            return None
-        # Acknowledged, replayed or deleted meanwhile, or another worker has taken over.
-        self._counts.lost += 1
-        log.info("%s was posted, but has been changed meanwhile", update.change.event_id)
-        if conflict.pending is None:
+        self._count(update, conflict)
+        if conflict is None or conflict.pending is None:
             return None
         return max(conflict.pending.free_at(), self._context.clock() + SETTLE_SECONDS)
+
+    def _count(self, update: EventUpdate, conflict: Conflict | None) -> None:
+        if conflict is not None:
+            # Acknowledged, replayed or deleted meanwhile, or another worker has taken over.
+            self._counts.lost += 1
+            log.info("%s was posted, but has been changed meanwhile", update.change.event_id)
+            return
+        self._counts.count(update.change)
+        if update.dead_letter is not None:
+            self._counts.dead.append(update.dead_letter)
+            self._counts.unqueued += not update.queued

@@ -2,6 +2,10 @@
 
 The table decides what is delivered; a message only says that something is due. The clients give up early enough that a
 caller always gets an answer of this API.
+
+Once the delivery has had an owner's lane, new events have no ``owner_status`` and no ``next_attempt_at``: the lane says
+whether they are delivered. Whatever the owner does to an event is written in it, together with ``owner_status``, and
+holds whatever the lane says. See ``include/delivery/ledger.py``.
 """
 
 from __future__ import annotations
@@ -9,15 +13,16 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lambdas.common import aws
 from lambdas.events_api.errors import NoSuchEventError, QueueUnavailableError, StoreUnavailableError
+from lambdas.events_api.lanes import Lane, Outcomes, lane_key, outcomes_of
 from lambdas.events_api.models import Event, Status
 
 if TYPE_CHECKING:
@@ -28,15 +33,27 @@ if TYPE_CHECKING:
 FILTER_SECONDS = 3.0
 """So long megabytes are read that hold no event of the type asked for, until the page is given as it is."""
 
+CHUNK = 200
+"""Events that are read at once when those of a status are looked for among all."""
+
+_READS = 3
+"""Calls for the same keys, of which DynamoDB answers for some only."""
+
 _FIELDS = tuple(field.name for field in fields(Event))
 
+_MARK = (
+    "SET #status = :lane, next_attempt_at = :minute, posted_at = :now, posts = if_not_exists(posts, :zero) + :one, "
+    "oldest = if_not_exists(oldest, :now)"
+)
+"""Before an event is stored: so whoever looks at the lane once more later has seen all events."""
+
 _ACKNOWLEDGE = (
-    "SET #status = :status, owner_status = :owner_status, acknowledged_at = :at, version = version + :one "
+    "SET #status = :status, owner_status = :owner_status, acknowledged_at = :at, version = version + :one{sets} "
     "REMOVE next_attempt_at, lease_owner, lease_until"
 )
 _REPLAY = (
     "SET #status = :status, owner_status = :owner_status, next_attempt_at = :at, version = version + :one, "
-    "delivery_attempts = :zero REMOVE last_status, last_error, first_failed_at, delivered_at, failed_at, "
+    "delivery_attempts = :zero{sets} REMOVE last_status, last_error, first_failed_at, delivered_at, failed_at, "
     "acknowledged_at, lease_owner, lease_until"
 )
 """Each change ends the lease of a worker that has one: what that worker then writes of an older version is refused, and
@@ -111,29 +128,34 @@ class EventStore:
         Returns:
             None when it is stored; else the event that has the id, which is left as it is.
         """
+        lane = self._mark(event.owner, event.created_at)
+        item = item_of(event)
+        if lane.in_use and event.status is Status.PENDING:
+            item = {name: value for name, value in item.items() if name not in ("owner_status", "next_attempt_at")}
         # The client repeats a write whose answer got lost, and finds the id taken: by this we know our own.
         written_by: AttributeValueTypeDef = {"S": uuid.uuid4().hex}
         try:
             with _table_errors():
                 self._dynamodb.put_item(
                     TableName=self._table,
-                    Item={**item_of(event), "written_by": written_by},
+                    Item={**item, "written_by": written_by},
                     ConditionExpression="attribute_not_exists(event_id)",
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
         except _ConditionFailedError as refused:
-            return None if refused.item.get("written_by") == written_by else event_of(refused.item)
+            if refused.item.get("written_by") == written_by:
+                return None
+            there = event_of(refused.item)
+            return self._applied(there.owner, lane, [refused.item])[0] if there.owner == event.owner else there
         return None
 
     def get(self, owner: str, event_id: str) -> Event:
         """The owner's event of this id, read consistently."""
-        with _table_errors():
-            found = self._dynamodb.get_item(
-                TableName=self._table, Key={"event_id": {"S": event_id}}, ConsistentRead=True
-            )
-        if "Item" not in found or found["Item"]["owner"] != {"S": owner}:
+        items = self._items(event_id, lane_key(owner))
+        item = items.get(event_id)
+        if item is None or item["owner"] != {"S": owner}:
             raise NoSuchEventError
-        return event_of(found["Item"])
+        return self._applied(owner, Lane.of(items.get(lane_key(owner), {})), [item])[0]
 
     def page(self, owner: str, listing: Listing, *, after: str | None, limit: int) -> Page:
         """Some of the owner's events. What was changed within the last second may be missing.
@@ -144,54 +166,167 @@ class EventStore:
             after: position behind which it begins, whether or not an event is there; None = at the beginning.
             limit: at most so many.
         """
-        index, key, value = "by-owner", "owner", owner
-        if listing.status:
-            index, key, value = "by-owner-status", "owner_status", owner_status(owner, listing.status)
+        if listing.status in (Status.FAILED, Status.ACKNOWLEDGED):
+            return self._page(owner, listing, None, "by-owner-status", after=after, limit=limit)
+        lane = Lane.of(self._items(lane_key(owner)).get(lane_key(owner), {}))
+        if listing.status is None:
+            return self._page(owner, listing, lane, "by-owner", after=after, limit=limit)
+        if not lane.in_use:
+            return self._page(owner, listing, None, "by-owner-status", after=after, limit=limit)
+        if listing.status is Status.DELIVERED:
+            return self._page(owner, listing, lane, "by-owner", after=after, limit=limit)
+        # Pending by their own status, and by the lane: each in order.
+        own = self._page(owner, listing, None, "by-owner-status", after=after, limit=limit)
+        since = max(listing.since or "0", lane.marker)
+        untouched = self._page(owner, replace(listing, since=since), lane, "by-owner", after=after, limit=limit)
+        return _merged(own, untouched, limit, newest_first=listing.newest_first)
+
+    def _page(
+        self, owner: str, listing: Listing, lane: Lane | None, index: str, *, after: str | None, limit: int
+    ) -> Page:
+        """A page of one index.
+
+        Args:
+            owner: whose events.
+            listing: which of them.
+            lane: says what became of those without a status of their own; None = there are none in the index.
+            index: ``by-owner``, or ``by-owner-status``.
+            after: see :meth:`page`.
+            limit: see there.
+        """
+        key, value = "owner", owner
+        if index == "by-owner-status" and listing.status:
+            key, value = "owner_status", owner_status(owner, listing.status)
         # A position begins with a digit, and with the time of creation.
         low, high = listing.since or "0", listing.until or ":"
         if after is not None:
-            low, high = (low, after) if listing.newest_first else (after, high)
+            low, high = (low, after) if listing.newest_first else (max(low, after), high)
+        if low > high:
+            return Page([], None)
+        values: dict[str, AttributeValueTypeDef] = {":key": {"S": value}, ":low": {"S": low}, ":high": {"S": high}}
+        filters = []
+        if listing.event_type is not None:
+            filters.append("event_type = :event_type")
+            values[":event_type"] = {"S": listing.event_type}
+        if lane and listing.status is Status.PENDING:
+            filters.append("attribute_not_exists(owner_status)")
+        elif lane and listing.status:
+            filters.append("(attribute_not_exists(owner_status) OR owner_status = :owner_status)")
+            values[":owner_status"] = {"S": owner_status(owner, listing.status)}
         request: dict[str, Any] = {
             "TableName": self._table,
             "IndexName": index,
             "KeyConditionExpression": "#key = :key AND #position BETWEEN :low AND :high",
             "ExpressionAttributeNames": {"#key": key, "#position": "position"},
-            "ExpressionAttributeValues": {":key": {"S": value}, ":low": {"S": low}, ":high": {"S": high}},
+            "ExpressionAttributeValues": values,
             "ScanIndexForward": not listing.newest_first,
         }
+        if filters:
+            request["FilterExpression"] = " AND ".join(filters)
         if listing.event_type is None:
             # The one at `after` is none of the page's, and one more tells whether there are more.
-            request["Limit"] = limit + 2
-        else:
-            request["FilterExpression"] = "event_type = :event_type"
-            request["ExpressionAttributeValues"][":event_type"] = {"S": listing.event_type}
+            request["Limit"] = CHUNK if filters else limit + 2
         events: list[Event] = []
         began = self._clock()
         while True:
             with _table_errors():
                 answer = self._dynamodb.query(**request)
-            found = map(event_of, answer["Items"])
-            events += [event for event in found if event.position != after]
+            found = (
+                [event_of(item) for item in answer["Items"]]
+                if lane is None
+                else self._applied(owner, lane, answer["Items"])
+            )
+            wanted = (event for event in found if not listing.status or event.status is listing.status)
+            events += [event for event in wanted if event.position != after]
             if len(events) > limit:
                 return Page(events[:limit], events[limit - 1].position)
             if "LastEvaluatedKey" not in answer:
                 return Page(events, None)
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
-            if listing.event_type is None or self._clock() - began >= FILTER_SECONDS:
+            if not filters or self._clock() - began >= FILTER_SECONDS:
                 return Page(events, answer["LastEvaluatedKey"]["position"]["S"])
+
+    def _mark(self, owner: str, now: str) -> Lane:
+        """Make the owner's lane due, and return it."""
+        values: dict[str, AttributeValueTypeDef] = {
+            ":lane": {"S": "lane"},
+            ":now": {"S": now},
+            # The index need not be written for each post.
+            ":minute": {"S": f"{now[:17]}00.000Z"},
+            ":zero": {"N": "0"},
+            ":one": {"N": "1"},
+        }
+        with _table_errors():
+            answer = self._dynamodb.update_item(
+                TableName=self._table,
+                Key={"event_id": {"S": lane_key(owner)}},
+                UpdateExpression=_MARK,
+                ExpressionAttributeNames={"#status": "status"},
+                ExpressionAttributeValues=values,
+                ReturnValues="ALL_NEW",
+            )
+        return Lane.of(answer["Attributes"])
+
+    def _items(self, *keys: str) -> dict[str, Mapping[str, AttributeValueTypeDef]]:
+        """The items of some keys that are there, by key, read consistently."""
+        found: dict[str, Mapping[str, AttributeValueTypeDef]] = {}
+        left: list[Any] = [{"event_id": {"S": key}} for key in keys]
+        for _ in range(_READS):
+            with _table_errors():
+                answer: Any = self._dynamodb.batch_get_item(
+                    RequestItems={self._table: {"Keys": left, "ConsistentRead": True}}
+                )
+            found |= {item["event_id"]["S"]: item for item in answer["Responses"].get(self._table, [])}
+            left = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
+            if not left:
+                return found
+        raise StoreUnavailableError("ThrottlingException", worth_repeating=True)
+
+    def _applied(self, owner: str, lane: Lane, items: Sequence[Mapping[str, AttributeValueTypeDef]]) -> list[Event]:
+        """The events of items, as the lane says they are where they have no status of their own."""
+        events = [(event_of(item), "owner_status" not in item) for item in items]
+        unknown = [event.position for event, untouched in events if untouched and lane.needs_outcome(event)]
+        outcomes = self._outcomes(owner, min(unknown), max(unknown), len(unknown)) if unknown else {}
+        return [lane.applied(event, outcomes) if untouched else event for event, untouched in events]
+
+    def _outcomes(self, owner: str, first: str, last: str, count: int) -> Outcomes:
+        """What the batches tell of events between two positions."""
+        found: dict[str, Any] = {}
+        request: dict[str, Any] = {
+            "TableName": self._table,
+            "IndexName": "by-owner-status",
+            "KeyConditionExpression": "#key = :key AND #position BETWEEN :low AND :high",
+            "ExpressionAttributeNames": {"#key": "owner_status", "#position": "position"},
+            "ExpressionAttributeValues": {":key": {"S": f"{owner}#lane"}, ":low": {"S": first}, ":high": {"S": ":"}},
+            "ScanIndexForward": True,
+            # Each has at least one of them, but for those of events that are gone.
+            "Limit": count,
+        }
+        while True:
+            with _table_errors():
+                answer = self._dynamodb.query(**request)
+            for item in answer["Items"]:
+                found |= outcomes_of(item)
+            if "LastEvaluatedKey" not in answer or answer["LastEvaluatedKey"]["position"]["S"] >= last:
+                return found
+            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
     def acknowledge(self, owner: str, event_id: str, at: str) -> None:
         """Let the owner's event be acknowledged, and not delivered any more. It keeps the time of the first time."""
+        known = self._known(owner, event_id, "delivery_attempts", "last_status", "delivered_at", "attempts")
         try:
-            self._update(event_id, _ACKNOWLEDGE, owner, Status.ACKNOWLEDGED, at, unless=" AND #status <> :status")
+            self._update(
+                event_id, _ACKNOWLEDGE, owner, Status.ACKNOWLEDGED, at, known, unless=" AND #status <> :status"
+            )
         except _ConditionFailedError as refused:
             if refused.item.get("owner") != {"S": owner}:
                 raise NoSuchEventError from None
 
     def replay(self, owner: str, event_id: str, at: str) -> Event:
         """Let the owner's event be pending again, as if it had never been tried, and return it as it is then."""
+        known = self._known(owner, event_id, "attempts")
         try:
-            return self._update(event_id, _REPLAY, owner, Status.PENDING, at, zero=0)
+            return self._update(event_id, _REPLAY, owner, Status.PENDING, at, known, zero=0)
         except _ConditionFailedError:
             raise NoSuchEventError from None
 
@@ -209,8 +344,30 @@ class EventStore:
         except _ConditionFailedError:
             raise NoSuchEventError from None
 
+    def _known(self, owner: str, event_id: str, *names: str) -> dict[str, AttributeValueTypeDef]:
+        """What the lane alone knows of an event, to be written in it when it gets a status of its own."""
+        items = self._items(event_id, lane_key(owner))
+        item = items.get(event_id)
+        if item is None or item["owner"] != {"S": owner}:
+            raise NoSuchEventError
+        if "owner_status" in item:
+            return {}
+        event = self._applied(owner, Lane.of(items.get(lane_key(owner), {})), [item])[0]
+        if event.status is Status.PENDING:
+            return {}
+        return {name: _attribute(value) for name in names if (value := getattr(event, name)) is not None}
+
     def _update(
-        self, event_id: str, change: str, owner: str, status: Status, at: str, *, unless: str = "", **numbers: int
+        self,
+        event_id: str,
+        change: str,
+        owner: str,
+        status: Status,
+        at: str,
+        known: Mapping[str, AttributeValueTypeDef],
+        *,
+        unless: str = "",
+        **numbers: int,
     ) -> Event:
         """Change an event if it is the owner's, and return it as it is then.
 
@@ -220,6 +377,8 @@ class EventStore:
         texts = {"owner": owner, "status": status, "owner_status": owner_status(owner, status), "at": at}
         values: dict[str, AttributeValueTypeDef] = {f":{name}": {"S": text} for name, text in texts.items()}
         values |= {f":{name}": {"N": str(number)} for name, number in {"one": 1, **numbers}.items()}
+        values |= {f":known_{name}": value for name, value in known.items()}
+        change = change.format(sets="".join(f", {name} = :known_{name}" for name in known))
         with _table_errors():
             answer = self._dynamodb.update_item(
                 TableName=self._table,
@@ -232,6 +391,19 @@ class EventStore:
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         return event_of(answer["Attributes"])
+
+
+def _merged(one: Page, other: Page, limit: int, *, newest_first: bool) -> Page:
+    """One page of two listings in the same order, of different events."""
+    events = sorted((*one.events, *other.events), key=lambda event: event.position, reverse=newest_first)
+    # Beyond where one of them goes on, events may be missing.
+    ends = [page.last for page in (one, other) if page.last is not None]
+    if ends:
+        end = max(ends) if newest_first else min(ends)
+        events = [event for event in events if (event.position >= end if newest_first else event.position <= end)]
+    if len(events) > limit:
+        return Page(events[:limit], events[limit - 1].position)
+    return Page(events, end if ends else None)
 
 
 class DeliveryQueue:

@@ -95,7 +95,7 @@ class EventsApi(DeployedApi):
     def stored_of(self, owner: str) -> list[Mapping[str, Any]]:
         """All items of an owner."""
         pages = self.aws.dynamodb.get_paginator("scan").paginate(TableName=self.outputs["EventsTableName"])
-        return [item for page in pages for item in page["Items"] if item["owner"] == {"S": owner}]
+        return [item for page in pages for item in page["Items"] if item.get("owner") == {"S": owner}]
 
     def woken(self) -> list[Any]:
         """Bodies of the queue's messages, which are taken from it."""

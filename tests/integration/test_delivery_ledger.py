@@ -6,31 +6,39 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from include.clients.signed import SignedClient
 from include.clients.webhooks import Endpoint, WebhookResponse
 from include.delivery.dead_letters import DeadLetters
 from include.delivery.dispatcher import Dispatcher
 from include.delivery.due import select_due
 from include.delivery.event_table import SETTLE_SECONDS, EventTable
-from include.delivery.models import Conflict, Event, Status, claim, delivered, failed, release, retry
+from include.delivery.ledger import LaneLostError, Ledger, outcome
+from include.delivery.models import Conflict, Event, Status, claim, delivered, failed, release, retry, timestamp
 from include.delivery.report import DeliveryCounts
 from include.delivery.subscriptions import Subscriptions
 from include.errors import AwsRefusedError
-from lambdas.events_api.store import EventStore
+from lambdas.events_api.models import Status as ApiStatus
+from lambdas.events_api.models import random_id
+from lambdas.events_api.store import INBOX, EventStore, Listing
+from lambdas.events_api.store import event_of as api_event_of
 from tests.integration.test_events_store import INDEXES, create_table
 from tests.worlds.dynamodb import SECRET, event_item
-from tests.worlds.events import ACCEPTED, refused, tried
+from tests.worlds.events import ACCEPTED, NEWEST_FIRST, new_event, refused, tried, walk
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Aws
 
 EVENTS, SUBSCRIPTIONS = "events-to-deliver", "subscriptions-to-deliver"
 AT_ONCE = 8
+DELIVERED = Listing(ApiStatus.DELIVERED, newest_first=True)
 OWNERS = (f"owner-{number}" for number in itertools.count())
 NUMBERS = itertools.count(1)
 
@@ -61,15 +69,42 @@ def subscriptions(tables: Aws) -> Subscriptions:
     return Subscriptions(tables.dynamodb, SUBSCRIPTIONS, sleep=time.sleep)
 
 
-def store(aws: Aws, count: int, *, active: bool = True, **changes: Any) -> str:
+def store(aws: Aws, count: int, *, active: bool = True, by_lane: bool = False, **changes: Any) -> str:
     """Events of a new owner that are a minute old, and its subscription."""
     owner, began = next(OWNERS), time.time() - 60
+    if by_lane:
+        asyncio.run(in_ledger(aws, lambda ledger: had_by_a_worker(ledger, owner)))
     for number in range(count):
         item = event_item(next(NUMBERS), owner, created=began + number / 1000, **changes)
-        aws.dynamodb.put_item(TableName=EVENTS, Item=item)
+        if by_lane:
+            assert EventStore(aws.dynamodb, EVENTS).put(api_event_of(item)) is None
+        else:
+            aws.dynamodb.put_item(TableName=EVENTS, Item=item)
     subscription = {"owner": {"S": owner}, "url": {"S": f"https://{owner}.test/"}, "secret": {"S": SECRET}}
     aws.dynamodb.put_item(TableName=SUBSCRIPTIONS, Item=subscription | {"active": {"BOOL": active}})
     return owner
+
+
+def open_ledger(aws: Aws) -> AbstractAsyncContextManager[Ledger]:
+    """As a task opens it."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Ledger]:
+        async with SignedClient(aws.dynamodb, aws.session().get_credentials) as client:
+            yield Ledger(client.call, EVENTS)
+
+    return opened()
+
+
+async def in_ledger[T](aws: Aws, act: Callable[[Ledger], Awaitable[T]]) -> T:
+    async with open_ledger(aws) as ledger:
+        return await act(ledger)
+
+
+async def had_by_a_worker(ledger: Ledger, owner: str) -> None:
+    now = time.time()
+    lane = await ledger.take(owner, "earlier", now - 3600, free_before=now)
+    await lane.release(now, oldest=None)
 
 
 def current(aws: Aws, event: Event) -> dict[str, Any]:
@@ -197,17 +232,20 @@ class Memory:
         """Nothing is open."""
 
 
+@pytest.mark.parametrize("by_lane", [True, False])
 def test_dispatchers_at_once_deliver_everything_in_order(
-    tables: Aws, events: EventTable, subscriptions: Subscriptions, queue_url: str
+    tables: Aws, events: EventTable, subscriptions: Subscriptions, queue_url: str, by_lane: bool
 ) -> None:
-    owners = [store(tables, 30) for _ in range(5)]
-    queues = {owner: [event.event_id for event in events.pending(owner, time.time())] for owner in owners}
+    owners = [store(tables, 30, by_lane=by_lane) for _ in range(5)]
+    api = EventStore(tables.dynamodb, EVENTS)
+    queues = {owner: [event.event_id for event in walk(api, owner, INBOX, 100)] for owner in owners}
     fails = queues[owners[0]][7]
     memory = Memory({fails: 99, queues[owners[1]][3]: 1})
 
     def work(number: int) -> DeliveryCounts:
         dispatcher = Dispatcher(
             events=events,
+            open_ledger=lambda: open_ledger(tables),
             subscriptions=subscriptions,
             dead_letters=DeadLetters(tables.sqs, queue_url),
             open_endpoint=lambda url: cast("Endpoint", memory),
@@ -223,9 +261,71 @@ def test_dispatchers_at_once_deliver_everything_in_order(
         arrived = dict.fromkeys(each for each in memory.arrivals if each in queue)
         assert list(arrived) == queue
     assert len(memory.arrivals) == 150 + 2, "each once, but for the two that were refused"
+    for owner, queue in queues.items():
+        listed = list(walk(api, owner, NEWEST_FIRST, 7))
+        assert [event.event_id for event in listed] == queue[::-1]
+        assert listed == [api.get(owner, event.event_id) for event in listed]
+        assert all(event.delivered_at or event.event_id == fails for event in listed)
+        assert list(walk(api, owner, INBOX, 7)) == []
+        delivered_ids = [event.event_id for event in walk(api, owner, DELIVERED, 7)]
+        assert delivered_ids == [event_id for event_id in queue[::-1] if event_id != fails]
+    selected = {
+        owner for share in select_due(events, subscriptions, now=time.time(), tasks=1).shares for owner in share
+    }
+    assert not selected & set(owners)
     message = tables.sqs.receive_message(QueueUrl=queue_url, WaitTimeSeconds=1)["Messages"][0]
     letter = json.loads(message["Body"])
     assert (letter["event_id"], letter["owner"], letter["attempts"]) == (fails, owners[0], 2)
+
+
+def test_a_lane_is_one_worker_s_and_whoever_lost_it_changes_nothing(tables: Aws) -> None:
+    owner, now = store(tables, 2, by_lane=True), time.time()
+
+    async def act(ledger: Ledger) -> None:
+        first = await ledger.take(owner, "first", now, free_before=now)
+        with pytest.raises(LaneLostError) as lost:
+            await ledger.take(owner, "second", now, free_before=now)
+        assert lost.value.until == pytest.approx(now + 60, abs=1)
+        page = await ledger.untouched(owner, first.top, "9")
+        first.note(outcome(page.events[0], now, 200, 0.1), now)
+        second = await ledger.take(owner, "second", now + 70, free_before=now + 65)
+        with pytest.raises(LaneLostError):
+            await first.write(now)
+        second.note(outcome(page.events[1], now, 201, 0.1), now)
+        await second.release(now, oldest=None)
+
+    asyncio.run(in_ledger(tables, act))
+    api = EventStore(tables.dynamodb, EVENTS)
+    assert [event.last_status for event in walk(api, owner, NEWEST_FIRST, 10)] == [201, None]
+
+
+def test_a_deployment_loses_nothing_in_either_order(
+    tables: Aws, events: EventTable, subscriptions: Subscriptions, queue_url: str
+) -> None:
+    """The API stores the old form for owners whose lane no delivery has had: both deliveries read it."""
+    owner = store(tables, 1)
+    api = EventStore(tables.dynamodb, EVENTS)
+    new = replace(new_event(owner), created_at=timestamp(time.time() - 30), next_attempt_at=timestamp(time.time() - 30))
+    assert api.put(new) is None
+    old_form = [event.event_id for event in events.pending(owner, time.time())]
+    assert old_form[-1] == new.event_id
+    memory = Memory({})
+    dispatcher = Dispatcher(
+        events=events,
+        open_ledger=lambda: open_ledger(tables),
+        subscriptions=subscriptions,
+        dead_letters=DeadLetters(tables.sqs, queue_url),
+        open_endpoint=lambda url: cast("Endpoint", memory),
+        concurrency=4,
+        max_attempts=2,
+    )
+    asyncio.run(dispatcher.deliver([owner]))
+    newer = replace(new, event_id=random_id(), created_at=timestamp(time.time() - 5))
+    assert api.put(newer) is None
+    assert events.pending(owner, time.time()) == [], "by now it is the lane's"
+    asyncio.run(dispatcher.deliver([owner]))
+    assert memory.arrivals == [*old_form, newer.event_id]
+    assert {event.status.value for event in walk(api, owner, NEWEST_FIRST, 10)} == {"delivered"}
 
 
 def test_a_missing_table_is_a_refusal(tables: Aws) -> None:

@@ -85,7 +85,7 @@ CASES = tuple(Case(*row) for row in (
      ("LEASE_SECONDS in include/call_details/ledger.py", "dagrun_timeout in dags/call_details_replay.py"),
      constant("include.call_details.ledger.LEASE_SECONDS", 15_000)),
     ("a post that outlasts its lease", "leases/delivery", ("POST_SECONDS in include/clients/webhooks.py",),
-     constant("include.delivery.owner_queue.LEASE_SECONDS", 15)),
+     constant("include.delivery.ledger.LEASE_SECONDS", 15)),
     ("a delivery that is killed", "leases/delivery", ("DELIVER_SECONDS", "execution_timeout of deliver"),
      constant("include.delivery.dispatcher.DELIVER_SECONDS", 200)),
     ("a dead letter given to two replays", "queues/visibility",

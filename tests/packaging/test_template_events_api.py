@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from lambdas.events_api.lanes import lane_key
+from lambdas.events_api.models import is_event_id
 from local.services.emulator import CORS
 from tests.packaging.template import ROOT, as_list, properties_of, read_template, resource, statements, statements_of
 
@@ -40,7 +42,8 @@ LOGGED = {
 
 OPEN_ROUTE = re.compile(r'^@route\("([A-Z]+)", "([^"]+)", needs_key=False\)', re.MULTILINE)
 GUARDED_ROUTE = re.compile(r'^@route\("([A-Z]+)", "([^"]+)"\)', re.MULTILINE)
-CALLED = re.compile(r"\b_(dynamodb|sqs)\.(\w+)\(")
+CALLED = re.compile(r'\b_?(?:aws\(")?(dynamodb|sqs)(?:"\))?\.(\w+)\(')
+SIGNED = re.compile(r'\b_call\(\s*"(\w+)"')
 INDEX = re.compile(r'"(by-[a-z-]+)"')
 
 ACTIONS = {
@@ -53,6 +56,7 @@ ACTIONS = {
     ("dynamodb", "query"): "dynamodb:Query",
     ("dynamodb", "scan"): "dynamodb:Scan",
     ("dynamodb", "update_item"): "dynamodb:UpdateItem",
+    ("sqs", "get_queue_attributes"): "sqs:GetQueueAttributes",
     ("sqs", "delete_message_batch"): "sqs:DeleteMessage",
     ("sqs", "receive_message"): "sqs:ReceiveMessage",
     ("sqs", "send_message"): "sqs:SendMessage",
@@ -65,6 +69,7 @@ CALLERS = {
     "EventDeliveryPolicy": [
         *sorted((ROOT / "include" / "delivery").glob("*.py")),
         ROOT / "plugins" / "airflow_ext" / "triggers" / "sqs_wakeup.py",
+        *(ROOT / "plugins" / "airflow_ext" / "operations" / "views" / f"{view}.py" for view in ("events", "tonight")),
     ],
 }
 """The code that each policy is for."""
@@ -209,8 +214,17 @@ def test_version_is_the_document_s() -> None:
 
 @pytest.mark.parametrize("name", CALLERS)
 def test_policy_allows_each_call_that_the_code_makes_and_no_other(name: str) -> None:
-    called = {ACTIONS[call] for call in CALLED.findall(_source(CALLERS[name]))}
+    source = _source(CALLERS[name])
+    called = {ACTIONS[call] for call in CALLED.findall(source)}
+    called |= {f"dynamodb:{operation}" for operation in SIGNED.findall(source)}
     assert {action for action, _ in _allowed(name)} == called
+
+
+def test_delivery_puts_no_event_into_the_table() -> None:
+    """An event that was deleted must not come back."""
+    condition = statements_of("EventDeliveryPolicy")["KeepLanes"]["Condition"]
+    assert condition == {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [lane_key("*"), "batch#*"]}}
+    assert not is_event_id(lane_key("0123456789ab"))
 
 
 def test_indexes_are_those_that_are_asked() -> None:

@@ -12,16 +12,22 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from itertools import batched
+from operator import ge, gt, le, lt
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from botocore.exceptions import ClientError
 
 from include.delivery.models import timestamp
+from lambdas.events_api.lanes import Lane, Outcome, outcomes_of
+from lambdas.events_api.store import EventStore, event_of
 from tests.worlds.pipeline import PLANTED
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
 
 STATUS = {
     "AccessDeniedException": 400,
@@ -79,12 +85,12 @@ class FakeTable:
     Args:
         name: of the table.
         keys: its partition key, and its sort key if it has one; ``items`` are by their values.
-        indexes: partition key of each index; all are sorted by ``position``.
+        indexes: partition and sort key of each index.
         faults: one for each call, from the first; later calls have none.
     """
 
     def __init__(
-        self, name: str, *keys: str, indexes: dict[str, str] | None = None, faults: Iterable[Fault] = ()
+        self, name: str, *keys: str, indexes: dict[str, tuple[str, str]] | None = None, faults: Iterable[Fault] = ()
     ) -> None:
         self.items: dict[Any, Item] = {}
         self.calls: Counter[str] = Counter()
@@ -92,6 +98,7 @@ class FakeTable:
         self.after: dict[str, Callable[[], None]] = {}
         self.faults = iter(faults)
         self.page_size = 2
+        self.batch_size = 100
         self.megabyte = 3
         self._name = name
         self._keys = keys
@@ -128,27 +135,43 @@ class FakeTable:
 
         return self._call("delete_item", request, delete)
 
-    def query(self, **request: Any) -> dict[str, Any]:
-        def query() -> dict[str, Any]:
-            values, names = request["ExpressionAttributeValues"], request["ExpressionAttributeNames"]
-            assert request["KeyConditionExpression"] == "#key = :key AND #position BETWEEN :low AND :high"
-            assert names == {"#key": self._indexes[request["IndexName"]], "#position": "position"}
-            low, high = values[":low"]["S"], values[":high"]["S"]
-            assert low <= high, "DynamoDB refuses such a condition"
-            found = [item for item in self.items.values() if _holds("#key = :key", item, request)]
-            found = [item for item in found if low <= item["position"]["S"] <= high]
-            found.sort(key=lambda item: item["position"]["S"], reverse=not request["ScanIndexForward"])
-            if "ExclusiveStartKey" in request:
-                assert set(request["ExclusiveStartKey"]) == {self._keys[0], names["#key"], "position"}
-                places = [item["position"] for item in found]
-                found = found[places.index(request["ExclusiveStartKey"]["position"]) + 1 :]
-            page = found[: request.get("Limit", self.megabyte)]
-            full = len(page) == request.get("Limit", self.megabyte)
-            last = {name: page[-1][name] for name in (self._keys[0], names["#key"], "position")} if full else {}
-            shown = [item for item in page if _holds(request.get("FilterExpression", ""), item, request)]
-            return {"Items": [dict(item) for item in shown], **({"LastEvaluatedKey": last} if last else {})}
+    def batch_get_item(self, *, RequestItems: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - boto3's name
+        ((table, request),) = RequestItems.items()
+        assert request["ConsistentRead"], "an older state must not be taken for the present one"
 
-        return self._call("query", request, query)
+        def get() -> dict[str, Any]:
+            keys = [self._key(key) for key in request["Keys"]]
+            if not 0 < len(keys) <= 100 or len(set(keys)) < len(keys):
+                raise table_error("ValidationException")
+            now, later = keys[: self.batch_size], request["Keys"][self.batch_size :]
+            return {
+                "Responses": {table: [dict(self.items[key]) for key in reversed(now) if key in self.items]},
+                "UnprocessedKeys": {table: {"Keys": later}} if later else {},
+            }
+
+        return self._call("batch_get_item", {"TableName": table}, get)
+
+    def query(self, **request: Any) -> dict[str, Any]:
+        return self._call("query", request, lambda: self.found(self.items.values(), request))
+
+    def found(self, items: Iterable[Item], request: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a query of an index that shows these items."""
+        partition, sort = self._indexes[request["IndexName"]]
+        found = [item for item in items if partition in item and sort in item]
+        found = [item for item in found if _holds(request["KeyConditionExpression"], item, request)]
+        backwards = not request.get("ScanIndexForward", True)
+        found.sort(key=lambda item: (item[sort]["S"], item[self._keys[0]]["S"]), reverse=backwards)
+        names = (self._keys[0], partition, sort)
+        if "ExclusiveStartKey" in request:
+            assert set(request["ExclusiveStartKey"]) == set(names)
+            places = [(item[sort], item[self._keys[0]]) for item in found]
+            start = (request["ExclusiveStartKey"][sort], request["ExclusiveStartKey"][self._keys[0]])
+            found = found[places.index(start) + 1 :]
+        size = min(request.get("Limit", self.megabyte), self.megabyte)
+        page = found[:size]
+        last = {name: page[-1][name] for name in names} if len(page) == size else {}
+        shown = [copy.deepcopy(item) for item in page if _holds(request.get("FilterExpression", ""), item, request)]
+        return {"Items": shown, "Count": len(shown), **({"LastEvaluatedKey": last} if last else {})}
 
     def get_paginator(self, operation: str) -> Any:
         return SimpleNamespace(paginate={"scan": self._scan, "query": self._query}[operation])
@@ -192,8 +215,7 @@ class FakeTable:
 
     def _check(self, key: Item, request: dict[str, Any]) -> None:
         there = self.items.get(self._key(key), {})
-        condition = request.get("ConditionExpression", "")
-        if all(_holds(each, there, request) for each in condition.split(" AND ") if each):
+        if _holds(request.get("ConditionExpression", ""), there, request):
             return
         tell = there and request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
         raise table_error("ConditionalCheckFailedException", **({"Item": dict(there)} if tell else {}))
@@ -233,37 +255,81 @@ class FakeDynamoDB(FakeTable):
             self.items[item["record_id"]["S"]] = item
 
 
+_TOKEN = re.compile(r"\(|\)|<>|<=|>=|=|<|>|[^\s()=<>]+")
+
+
 def _holds(condition: str, item: Item, request: dict[str, Any]) -> bool:
-    names, values = request.get("ExpressionAttributeNames", {}), request.get("ExpressionAttributeValues", {})
+    """Whether an item fits a condition or a filter."""
     if not condition:
         return True
-    if condition.startswith("NOT "):
-        return not _holds(condition.removeprefix("NOT "), item, request)
-    if function := re.fullmatch(r"attribute_(not_)?exists\((\S+)\)", condition):
-        return (names.get(function[2], function[2]) in item) is not bool(function[1])
-    name, operator, value = condition.split(" ")
-    found, other = item.get(names.get(name, name)), values[value]
-    if found is None:
-        return False
-    if operator == ">=":
-        return int(found["N"]) >= int(other["N"])
-    if operator in ("<", ">"):
-        return bool(found["S"] < other["S"]) is (operator == "<") and found != other
-    return (found == other) is (operator == "=")
+    names, values = request.get("ExpressionAttributeNames", {}), request.get("ExpressionAttributeValues", {})
+    tokens = _TOKEN.findall(condition)
+
+    def attribute(name: str) -> dict[str, Any] | None:
+        return item.get(names[name] if name.startswith("#") else name)
+
+    def either() -> bool:
+        found = both()
+        while tokens and tokens[0] == "OR":
+            tokens.pop(0)
+            found = both() or found
+        return found
+
+    def both() -> bool:
+        found = one()
+        while tokens and tokens[0] == "AND":
+            tokens.pop(0)
+            found = one() and found
+        return found
+
+    def one() -> bool:
+        first = tokens.pop(0)
+        if first == "NOT":
+            return not one()
+        if first == "(":
+            found = either()
+            assert tokens.pop(0) == ")"
+            return found
+        if first in ("attribute_exists", "attribute_not_exists"):
+            _, name, _ = tokens.pop(0), tokens.pop(0), tokens.pop(0)
+            return (attribute(name) is not None) is (first == "attribute_exists")
+        there, operator = attribute(first), tokens.pop(0)
+        if operator == "BETWEEN":
+            low, _, high = values[tokens.pop(0)], tokens.pop(0), values[tokens.pop(0)]
+            assert _plain(low) <= _plain(high), "DynamoDB refuses such a condition"
+            return there is not None and _plain(low) <= _plain(there) <= _plain(high)
+        other = values[tokens.pop(0)]
+        if there is None:
+            return operator == "<>"
+        if operator in ("=", "<>"):
+            return (there == other) is (operator == "=")
+        comparison = {"<": lt, "<=": le, ">": gt, ">=": ge}[operator]
+        return bool(comparison(_plain(there), _plain(other)))
+
+    found = either()
+    assert not tokens, condition
+    return found
+
+
+def _plain(attribute: dict[str, Any]) -> Any:
+    return int(attribute["N"]) if "N" in attribute else attribute["S"]
 
 
 def _updated(item: Item, request: dict[str, Any]) -> Item:
     names, values = request.get("ExpressionAttributeNames", {}), request["ExpressionAttributeValues"]
     sets, _, removed = request["UpdateExpression"].removeprefix("SET ").partition(" REMOVE ")
     changed = {name: value for name, value in item.items() if name not in removed.split(", ")}
-    for name, text in re.findall(r"(\S+) = (if_not_exists\(.+?\)|[^,]+)", sets):
+
+    def value_of(text: str) -> dict[str, Any]:
         if kept := re.fullmatch(r"if_not_exists\((\S+), (\S+)\)", text):
-            value = item.get(names.get(kept[1], kept[1]), values[kept[2]])
-        elif " + " in text:
-            old, added = text.split(" + ")
-            value = {"N": str(int(item[old]["N"]) + int(values[added]["N"]))}
-        else:
-            value = values[text.strip()]
+            return item.get(names.get(kept[1], kept[1]), values[kept[2]])
+        return values[text] if text.startswith(":") else item[names.get(text, text)]
+
+    for name, text in re.findall(r"([^\s,]+) = ((?:if_not_exists\(.+?\)|[^,])+)", sets):
+        old, plus, added = text.strip().partition(" + ")
+        value = value_of(old)
+        if plus:
+            value = {"N": str(int(value["N"]) + int(value_of(added)["N"]))}
         changed[names.get(name, name)] = value
     return changed
 
@@ -282,23 +348,6 @@ class FakeLedgerTable(FakeTable):
 
     def __init__(self) -> None:
         super().__init__(TABLE, "pk", "sk")
-        self.batch_size = 100
-
-    def batch_get_item(self, *, RequestItems: dict[str, Any]) -> dict[str, Any]:  # noqa: N803
-        ((table, request),) = RequestItems.items()
-        assert request["ConsistentRead"], "an older state must not be taken for the present one"
-
-        def get() -> dict[str, Any]:
-            keys = [self._key(key) for key in request["Keys"]]
-            if not 0 < len(keys) <= 100 or len(set(keys)) < len(keys):
-                raise table_error("ValidationException")
-            now, later = keys[: self.batch_size], request["Keys"][self.batch_size :]
-            return {
-                "Responses": {table: [dict(self.items[key]) for key in reversed(now) if key in self.items]},
-                "UnprocessedKeys": {table: {"Keys": later}} if later else {},
-            }
-
-        return self._call("batch_get_item", {"TableName": table}, get)
 
 
 EVENTS = "events-test"
@@ -310,8 +359,15 @@ _STATEMENT = re.compile(r'UPDATE "(?P<table>[^"]+)" (?P<changes>.*?) (?P<conditi
 _CONDITION = 'WHERE "event_id"=? AND "version"=? AND "created_at"=?'
 
 
+EVENT_INDEXES = {
+    "by-status": ("status", "next_attempt_at"),
+    "by-owner": ("owner", "position"),
+    "by-owner-status": ("owner_status", "position"),
+}
+
+
 def event_item(number: int, owner: str = "acme", *, created: float, **changes: Any) -> dict[str, Any]:
-    """A pending event as the Events API stores it, but for ``changes``; None leaves an attribute out."""
+    """A pending event with a status of its own, but for ``changes``; None leaves an attribute out."""
     event_id, at = f"evt_{number:012d}", timestamp(created)
     plain = {
         "event_id": event_id,
@@ -333,15 +389,21 @@ def event_item(number: int, owner: str = "acme", *, created: float, **changes: A
     return {**item, "owner_status": {"S": f"{owner}#{plain['status']}"}}
 
 
+def method_of(client: object, operation: str) -> Callable[..., Any]:
+    """The method of a boto3 client that makes an operation."""
+    method: Callable[..., Any] = getattr(client, re.sub("(?<!^)(?=[A-Z])", "_", operation).lower())
+    return method
+
+
 class FakeEventTables:
     """Quacks like a boto3 DynamoDB client with both tables.
 
     ``before`` and ``after`` are called around each call with the operation's name, to fail it, to lose its answer, or
-    to let somebody else come first. While ``late`` is set, indexes show what was there when it was set.
+    to let somebody else come first. While it is late, indexes show what was there when that began.
     """
 
     def __init__(self) -> None:
-        self.events: dict[str, dict[str, Any]] = {}
+        self.table = FakeTable(EVENTS, "event_id", indexes=EVENT_INDEXES)
         self.subscriptions: dict[str, dict[str, Any]] = {}
         self.calls: Counter[str] = Counter()
         self.before: Callable[[str], None] = lambda operation: None
@@ -351,27 +413,74 @@ class FakeEventTables:
         self._late: dict[str, dict[str, Any]] | None = None
         self._lock = threading.RLock()
 
+    @property
+    def items(self) -> dict[str, dict[str, Any]]:
+        """Everything in the table of events: lanes too."""
+        return self.table.items
+
+    @property
+    def events(self) -> dict[str, dict[str, Any]]:
+        """The events alone."""
+        return {key: item for key, item in self.items.items() if key.startswith("evt_")}
+
+    def lane(self, owner: str = "acme") -> dict[str, Any]:
+        """An owner's lane, without the types of its attributes; empty if there is none."""
+        return {name: _plain(value) for name, value in self.items.get(f"lane#{owner}", {}).items()}
+
+    def add_lane(self, owner: str, posts: int, *, created: float) -> None:
+        """Give an owner a lane that a worker has had, and count so many events as posted."""
+        lane = self.items.setdefault(f"lane#{owner}", {"event_id": {"S": f"lane#{owner}"}, "status": {"S": "lane"}})
+        at = {"S": timestamp(created)}
+        lane |= {"next_attempt_at": at, "posted_at": at, "oldest": lane.get("oldest", at)}
+        lane["posts"] = {"N": str(int(lane.get("posts", {"N": "0"})["N"]) + posts)}
+        lane.setdefault("version", {"N": "1"})
+        lane.setdefault("marker", {"S": "0"})
+
     def add(self, *items: dict[str, Any]) -> None:
         """Store events."""
-        self.events |= {item["event_id"]["S"]: item for item in items}
+        self.items.update({item["event_id"]["S"]: item for item in items})
 
     def subscribe(self, owner: str, url: str = "https://receiver.test/hook", *, active: bool = True) -> None:
         """Give an owner a webhook."""
         item = {"owner": {"S": owner}, "url": {"S": url}, "secret": {"S": SECRET}, "active": {"BOOL": active}}
         self.subscriptions[owner] = item
 
+    @property
+    def api(self) -> EventStore:
+        """The events API's store on the table of events; its calls are not counted, and cannot be made to fail."""
+        return EventStore(cast("DynamoDBClient", self.table), EVENTS)
+
     def plain(self, number: int) -> dict[str, Any]:
-        """An event's attributes without their types."""
-        found = self.events[f"evt_{number:012d}"]
-        return {name: int(value["N"]) if "N" in value else value["S"] for name, value in found.items()}
+        """An event's attributes without their types, with what its owner's lane says of it."""
+        item = self.items[f"evt_{number:012d}"]
+        found = {name: _plain(value) for name, value in item.items()}
+        if "owner_status" not in item:
+            found |= asdict(self.api.get(found["owner"], found["event_id"]))
+        return {name: value for name, value in found.items() if value is not None}
+
+    def found_statuses(self) -> dict[str, str]:
+        """The status of every event by its id, as the lanes say where it has none of its own."""
+        lanes: dict[str, Lane] = {}
+        listed: dict[str, Outcome | None] = {}
+        for key, item in self.items.items():
+            if key.startswith("lane#"):
+                lanes[key.removeprefix("lane#")] = Lane.of(item)
+            elif key.startswith("batch#"):
+                listed |= outcomes_of(item)
+        found: dict[str, str] = {}
+        for key, item in self.events.items():
+            found[key] = item["status"]["S"]
+            if "owner_status" not in item:
+                found[key] = lanes[item["owner"]["S"]].applied(event_of(item), listed).status
+        return found
 
     def statuses(self) -> list[str]:
-        """The status of every event, in the order in which they were stored."""
-        return [item["status"]["S"] for item in self.events.values()]
+        """The same, in the order in which they were stored."""
+        return [str(status) for status in self.found_statuses().values()]
 
     def be_late(self, late: bool = True) -> None:
         """Let indexes show what is there now, until told otherwise."""
-        self._late = copy.deepcopy(self.events) if late else None
+        self._late = copy.deepcopy(self.items) if late else None
 
     def change(self, number: int, **attributes: Any) -> None:
         """What somebody else does to an event; None removes an attribute."""
@@ -383,6 +492,16 @@ class FakeEventTables:
             else:
                 item[name] = _typed(value)
         item["owner_status"] = {"S": f"{item['owner']['S']}#{item['status']['S']}"}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing is open."""
+
+    async def call(self, operation: str, **request: Any) -> Any:
+        """A call by the name that the operation has in the API."""
+        return method_of(self, operation)(**request)
 
     def batch_execute_statement(self, *, Statements: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - boto3's
         assert 1 <= len(Statements) <= 25
@@ -397,7 +516,7 @@ class FakeEventTables:
         assert (found["table"], found["condition"]) == (EVENTS, _CONDITION)
         sets, removes = re.findall(r'SET "(\w+)"=\?', found["changes"]), re.findall(r'REMOVE "(\w+)"', found["changes"])
         *values, event_id, version, created_at = request["Parameters"]
-        item = self.events.get(event_id["S"])
+        item = self.items.get(event_id["S"])
         if item is None or (item["version"], item["created_at"]) != (version, created_at):
             tell = {"Item": copy.deepcopy(item)} if item else {}
             return {"Error": {"Code": "ConditionalCheckFailed", **tell}}
@@ -409,40 +528,24 @@ class FakeEventTables:
 
     def query(self, **request: Any) -> dict[str, Any]:
         assert request["TableName"] == EVENTS
-        values = {name: value["S"] for name, value in request["ExpressionAttributeValues"].items()}
         with self._call("query"):
-            shown = self.events if self._late is None else self._late
-            partition, sort = ("status", "next_attempt_at")
-            if request["IndexName"] == "by-owner-status":
-                partition, sort = ("owner_status", "position")
-            wanted = values.get(":pending") or values[":owner_status"]
-            found = [each for each in shown.values() if sort in each and each[partition]["S"] == wanted]
-            if ":now" in values:
-                found = [each for each in found if each[sort]["S"] <= values[":now"]]
-            if ":settled" in values:
-                found = [each for each in found if each[sort]["S"] < values[":settled"]]
-            backwards = not request.get("ScanIndexForward", True)
-            found.sort(key=lambda each: str(each[sort]["S"]), reverse=backwards)
-            if "ExclusiveStartKey" in request:
-                start = request["ExclusiveStartKey"][sort]["S"]
-                found = [each for each in found if each[sort]["S"] != start and (each[sort]["S"] < start) is backwards]
-            page = copy.deepcopy(found[: min(request.get("Limit", self.page_size), self.page_size)])
-            more = {"LastEvaluatedKey": page[-1]} if len(page) < len(found) else {}
-            if ":since" in values:
-                page = [each for each in page if each["failed_at"]["S"] >= values[":since"]]
-            return {"Items": page, "Count": len(page), **more}
+            shown = self.items if self._late is None else self._late
+            self.table.megabyte = self.page_size
+            return self.table.found(shown.values(), request)
 
     def get_item(self, *, TableName: str, Key: dict[str, Any], **_: Any) -> dict[str, Any]:  # noqa: N803 - boto3's names
         with self._call("get_item"):
-            table, key = (self.events, "event_id") if TableName == EVENTS else (self.subscriptions, "owner")
+            table, key = (self.items, "event_id") if TableName == EVENTS else (self.subscriptions, "owner")
             found = table.get(Key[key]["S"])
             return {"Item": copy.deepcopy(found)} if found else {}
 
     def batch_get_item(self, *, RequestItems: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - boto3's name
         ((table, request),) = RequestItems.items()
-        assert (table, request["ConsistentRead"]) == (SUBSCRIPTIONS, True)
-        assert 1 <= len(request["Keys"]) <= 100
         with self._call("batch_get_item"):
+            if table == EVENTS:
+                return self.table.batch_get_item(RequestItems=RequestItems)
+            assert (table, request["ConsistentRead"]) == (SUBSCRIPTIONS, True)
+            assert 1 <= len(request["Keys"]) <= 100
             owners = [key["owner"]["S"] for key in request["Keys"]]
             assert len(set(owners)) == len(owners)
             done, left = owners[: self.page_size], request["Keys"][self.page_size :]
@@ -451,6 +554,14 @@ class FakeEventTables:
                 "Responses": {table: copy.deepcopy(items)},
                 "UnprocessedKeys": {table: {"Keys": left}} if left else {},
             }
+
+    def put_item(self, **request: Any) -> dict[str, Any]:
+        with self._call("put_item"):
+            return self.table.put_item(**request)
+
+    def delete_item(self, **request: Any) -> dict[str, Any]:
+        with self._call("delete_item"):
+            return self.table.delete_item(**request)
 
     def scan(
         self,
@@ -466,12 +577,14 @@ class FakeEventTables:
             return {"Items": page, **({"LastEvaluatedKey": stop} if stop < len(self.subscriptions) else {})}
 
     def update_item(self, **request: Any) -> dict[str, Any]:
-        assert request["TableName"] == SUBSCRIPTIONS
+        if request["TableName"] == EVENTS:
+            with self._call("update_item"):
+                return self.table.update_item(**request)
         values = request["ExpressionAttributeValues"]
         if request["ConditionExpression"] == "attribute_exists(#url)":
             return self._switch(request["Key"]["owner"]["S"], values)
-        assert request["ConditionExpression"] == "active = :on AND #url = :url"
-        with self._call("update_item"):
+        with self._call("update_subscription"):
+            assert request["ConditionExpression"] == "active = :on AND #url = :url"
             item = self.subscriptions[request["Key"]["owner"]["S"]]
             if item["active"] != values[":on"] or item["url"] != values[":url"]:
                 raise table_error("ConditionalCheckFailedException")

@@ -112,7 +112,7 @@ def _hidden_wake_up(project: Project) -> Amount:
 _CALL_DETAILS, _DELIVERY, _DEADLINES = "include.call_details", "include.delivery", "include.auction.deadlines"
 _DEX_SHARED, _DEX_SHARING = "include.archive.models.CALLS_AT_ONCE", "include.archive.models.TASKS_AT_ONCE"
 _PERMITS = f"{_CALL_DETAILS}.rate_limit"
-_FILE_LEASE, _EVENT_LEASE = f"{_CALL_DETAILS}.ledger.LEASE_SECONDS", f"{_DELIVERY}.owner_queue.LEASE_SECONDS"
+_FILE_LEASE, _EVENT_LEASE = f"{_CALL_DETAILS}.ledger.LEASE_SECONDS", f"{_DELIVERY}.ledger.LEASE_SECONDS"
 _HIDDEN = f"{_CALL_DETAILS}.dead_letters.VISIBILITY_SECONDS"
 _SHARING = f"{_CALL_DETAILS}.models.TASKS_AT_ONCE"
 _POSTING = "task call_details_ingest post_chunk at_once"

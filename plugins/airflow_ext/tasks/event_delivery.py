@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from airflow_ext.hooks.aws import AwsSession, quick_client
+from airflow_ext.hooks.aws import AwsSession, quick_client, signed_client
 from airflow_ext.ids import XComKey
 from airflow_ext.metrics import RunReport, task_states
 from airflow_ext.notifications.failure_callback import record_failure
@@ -20,6 +22,7 @@ from include.delivery.dead_letters import DeadLetters
 from include.delivery.dispatcher import Dispatcher
 from include.delivery.due import Due
 from include.delivery.event_table import EventTable
+from include.delivery.ledger import Ledger
 from include.delivery.report import (
     DELIVER_TASK,
     SELECT_TASK,
@@ -54,6 +57,7 @@ class DeliveryClients:
         guarded = not self.settings.is_local
         return Dispatcher(
             events=self.events,
+            open_ledger=self._open_ledger,
             subscriptions=self.subscriptions,
             dead_letters=DeadLetters(quick_client("sqs", session=self._session), self.settings.event_dlq_url),
             open_endpoint=lambda url: Endpoint(
@@ -62,6 +66,11 @@ class DeliveryClients:
             concurrency=self.settings.delivery_concurrency,
             max_attempts=self.settings.max_delivery_attempts,
         )
+
+    @asynccontextmanager
+    async def _open_ledger(self) -> AsyncIterator[Ledger]:
+        async with signed_client("dynamodb", session=self._session) as dynamodb:
+            yield Ledger(dynamodb.call, self.settings.events_table)
 
 
 def select_due(context: Context) -> list[list[str]]:

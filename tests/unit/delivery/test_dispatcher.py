@@ -128,11 +128,11 @@ def test_a_webhook_that_is_turned_off_or_changed_gets_no_more() -> None:
         (table_error("AccessDeniedException"), AwsRefusedError),
     ],
 )
-@pytest.mark.parametrize("operation", ["query", "batch_execute_statement", "batch_get_item"])
+@pytest.mark.parametrize("operation", ["query", "batch_execute_statement", "batch_get_item", "update_item"])
 def test_the_error_itself_is_raised_and_what_was_posted_by_then_is_noted(
     error: Exception, kind: type[Exception], operation: str
 ) -> None:
-    world = DeliveryWorld(concurrency=4)
+    world = DeliveryWorld(concurrency=4, by_lane=operation != "batch_execute_statement")
     owners = [f"owner-{number}" for number in range(20)]
     for index, owner in enumerate(owners):
         world.add(5, owner, first=10 * index + 1)
@@ -150,7 +150,7 @@ def test_the_error_itself_is_raised_and_what_was_posted_by_then_is_noted(
     assert world.open == 0
     if operation == "query":
         arrived = {arrival.event_id for arrival in world.arrivals}
-        settled = {event_id for event_id, item in world.tables.events.items() if item["status"]["S"] == "delivered"}
+        settled = {event_id for event_id, status in world.tables.found_statuses().items() if status == "delivered"}
         assert len(arrived - settled) <= len(owners), "at most what was on its way"
 
 

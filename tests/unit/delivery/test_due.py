@@ -42,15 +42,16 @@ def test_owners_with_due_events_and_a_webhook_are_found() -> None:
     assert (due.events, due.oldest_seconds) == (3, pytest.approx(60, abs=0.01))
 
 
-def test_more_pages_than_one_are_read() -> None:
-    world = DeliveryWorld()
+@pytest.mark.parametrize("by_lane", [True, False])
+def test_more_pages_than_one_are_read(by_lane: bool) -> None:
+    world = DeliveryWorld(by_lane=by_lane)
     for number in range(30):
         world.add(3, f"owner-{number}", first=10 * number + 1)
     world.tables.page_size = 7
     due = select(world, max_pages=99)
     assert len(owners_of(due)) == 30
     assert due.events == 90
-    assert world.tables.calls["query"] == 13
+    assert world.tables.calls["query"] == (6 if by_lane else 14)
 
 
 def test_events_that_nobody_wants_delivered_hide_nobody() -> None:

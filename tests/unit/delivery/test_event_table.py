@@ -17,12 +17,12 @@ def claims(world: DeliveryWorld, worker: str = "me") -> list[Conflict | None]:
 
 
 def test_changes_of_a_group_are_made_or_refused_one_by_one() -> None:
-    world = DeliveryWorld()
+    world = DeliveryWorld(by_lane=False)
     world.add(4)
     stale = world.events.pending("acme", START)
     world.tables.change(1, status="delivered", next_attempt_at=None)
     world.tables.change(2, lease_owner="other", lease_until=99)
-    del world.tables.events["evt_000000000003"]
+    del world.tables.items["evt_000000000003"]
     results = world.events.change([claim(event, "me", 9)[0] for event in stale])
     assert [result is None for result in results] == [False, False, False, True]
     first, second, third, _ = results
@@ -38,7 +38,7 @@ def test_changes_of_a_group_are_made_or_refused_one_by_one() -> None:
 
 
 def test_a_change_whose_answer_got_lost_is_known_again_and_another_s_is_not() -> None:
-    world = DeliveryWorld()
+    world = DeliveryWorld(by_lane=False)
     world.add(2)
     seen = world.events.pending("acme", START)
     mine = [claim(event, "me", 9)[0] for event in seen]
@@ -51,7 +51,7 @@ def test_a_change_whose_answer_got_lost_is_known_again_and_another_s_is_not() ->
 
 @pytest.mark.parametrize("code", ["ThrottlingError", "TransactionConflict", "InternalServerError"])
 def test_what_may_pass_is_tried_again_for_those_it_hit(code: str) -> None:
-    world = DeliveryWorld()
+    world = DeliveryWorld(by_lane=False)
     world.add(3)
     world.tables.passing = [code, code]
     assert claims(world) == [None] * 3
@@ -60,7 +60,7 @@ def test_what_may_pass_is_tried_again_for_those_it_hit(code: str) -> None:
 
 
 def test_what_does_not_pass_is_an_error() -> None:
-    world = DeliveryWorld()
+    world = DeliveryWorld(by_lane=False)
     world.add(1)
     world.tables.passing = ["ThrottlingError"] * 99
     with pytest.raises(AwsUnavailableError):
@@ -79,7 +79,7 @@ def test_what_does_not_pass_is_an_error() -> None:
     ],
 )
 def test_a_call_that_fails_as_a_whole_is_told_by_its_kind(error: Exception, kind: type[Exception]) -> None:
-    world = DeliveryWorld()
+    world = DeliveryWorld(by_lane=False)
     world.add(1)
 
     def fail(operation: str) -> None:
@@ -95,7 +95,7 @@ def test_a_call_that_fails_as_a_whole_is_told_by_its_kind(error: Exception, kind
 
 
 def test_an_owner_s_pending_events_come_in_their_order_page_by_page() -> None:
-    world = DeliveryWorld()
+    world = DeliveryWorld(by_lane=False)
     world.add(PAGE * 2 + 3)
     world.add(5, "other", first=500)
     world.tables.change(2, status="delivered")
@@ -107,14 +107,14 @@ def test_an_owner_s_pending_events_come_in_their_order_page_by_page() -> None:
 
 
 def test_events_are_not_looked_at_while_an_older_one_may_be_missing_in_the_index() -> None:
-    world = DeliveryWorld()
+    world = DeliveryWorld(by_lane=False)
     world.tables.add(event_item(1, created=START), event_item(2, created=START + 0.5))
     assert world.events.pending("acme", START + SETTLE_SECONDS - 0.001) == []
     assert len(world.events.pending("acme", START + SETTLE_SECONDS + 0.001)) == 1
 
 
 def test_failed_events_of_a_time_are_found() -> None:
-    world = DeliveryWorld()
+    world = DeliveryWorld(by_lane=False)
     world.add(4)
     for number, at in ((1, START - 10), (2, START), (3, START + 10)):
         world.tables.change(number, status="failed", failed_at=timestamp(at), next_attempt_at=None)
@@ -123,7 +123,7 @@ def test_failed_events_of_a_time_are_found() -> None:
 
 
 def test_of_many_failed_events_the_newest_are_looked_at() -> None:
-    world = DeliveryWorld()
+    world = DeliveryWorld(by_lane=False)
     world.add(20)
     for number in range(1, 21):
         world.tables.change(number, status="failed", failed_at=timestamp(START), next_attempt_at=None)
@@ -134,7 +134,7 @@ def test_of_many_failed_events_the_newest_are_looked_at() -> None:
 
 
 def test_an_event_that_was_deleted_and_posted_anew_is_another_one() -> None:
-    world = DeliveryWorld()
+    world = DeliveryWorld(by_lane=False)
     world.add(2)
     seen = world.events.pending("acme", START)
     mine = [claim(event, "me", 9)[0] for event in seen]

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from include.clients.webhooks import WebhookResponse
+from include.delivery.ledger import LEASE_SECONDS
 from include.delivery.models import SKEW_SECONDS
-from include.delivery.owner_queue import LEASE_SECONDS
 from tests.worlds.events import ACCEPTED, Arrival, DeliveryWorld, KilledError, Life, refused
 
 SETTLED = ("delivered", "failed")
@@ -44,8 +44,7 @@ class Watch:
         return refused() if left > 0 else ACCEPTED
 
     def _look(self, operation: str) -> None:
-        for event_id, item in self.world.tables.events.items():
-            status = item["status"]["S"]
+        for event_id, status in self.world.tables.found_statuses().items():
             assert self.settled.get(event_id, status) == status, "settled twice"
             if status in SETTLED:
                 self.settled[event_id] = status

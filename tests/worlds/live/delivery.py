@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -101,11 +101,15 @@ class Delivery:
         return event.event_id
 
     def event(self, event_id: str) -> dict[str, Any]:
-        """The attributes of an event as the table has them now."""
+        """The attributes of an event as the table has them now, and what its owner's lane says of it."""
         found = self._dynamodb.get_item(
             TableName=self._stack.events_table, Key={"event_id": {"S": event_id}}, ConsistentRead=True
         )["Item"]
-        return {name: int(value["N"]) if "N" in value else value["S"] for name, value in found.items()}
+        attributes = {name: int(value["N"]) if "N" in value else value["S"] for name, value in found.items()}
+        if "owner_status" not in found:
+            event = EventStore(self._dynamodb, self._stack.events_table).get(attributes["owner"], event_id)
+            attributes |= {name: value for name, value in asdict(event).items() if value is not None}
+        return attributes
 
     def wait_for(self, status: str, *event_ids: str, timeout: float = 90.0) -> None:
         """Wait until these events have a status."""

@@ -15,6 +15,7 @@ from airflow_ext.operations.reading import ROWS, Reads
 from airflow_ext.operations.routing import answer, changes, metadata
 from airflow_ext.outside import outside
 from include.delivery.event_table import GROUP, EventTable
+from include.delivery.listing import OwnerEvents
 from include.delivery.models import Event, Status, replay
 from include.delivery.subscriptions import Subscriptions
 
@@ -25,7 +26,7 @@ MOST_COUNTED = 1_000
 MOST_REPLAYED = 1_000
 """Events that one click makes pending again."""
 
-_COUNT_CALLS = 3
+_NO_CURSOR = HTTPException(422, "the cursor is none of this list")
 _NEEDED = ("events_table", "subscriptions_table")
 _CHANGES = changes(EVENT_DELIVERY, "operations.events")
 
@@ -101,12 +102,13 @@ def _owners(reads: Reads, cursor: str) -> dict[str, Any]:
 
 def _state(reads: Reads, item: dict[str, Any]) -> dict[str, Any]:
     name = item["owner"]["S"]
-    oldest = next(iter(_query(reads, name, Status.PENDING, Limit=1)["Items"]), None)
+    events = _events(reads, name)
+    oldest = next(iter(events.page(Status.PENDING, 1)[0]), None)
     return {
         **_webhook(item),
         "owner": name,
-        "pending": _count(reads, name, Status.PENDING) if oldest else 0,
-        "failed": _count(reads, name, Status.FAILED),
+        "pending": _count(events, Status.PENDING) if oldest else 0,
+        "failed": _count(events, Status.FAILED),
         "oldest": _row(oldest) if oldest else None,
     }
 
@@ -119,47 +121,33 @@ def _webhook(item: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _query(reads: Reads, name: str, status: Status, **request: Any) -> Any:
-    return reads.aws("dynamodb").query(
-        TableName=reads.require(*_NEEDED).events_table,
-        IndexName="by-owner-status",
-        KeyConditionExpression="owner_status = :owner_status",
-        ExpressionAttributeValues={":owner_status": {"S": f"{name}#{status.value}"}},
-        ScanIndexForward=status is Status.PENDING,
-        **request,
-    )
+def _events(reads: Reads, name: str) -> OwnerEvents:
+    return OwnerEvents(reads.aws("dynamodb"), reads.require(*_NEEDED).events_table, name)
 
 
-def _count(reads: Reads, name: str, status: Status) -> int | str:
+def _count(events: OwnerEvents, status: Status) -> int | str:
     """How many events; as text with a ``+`` if there are more than were counted."""
-    total = 0
-    more: dict[str, Any] = {}
-    for _ in range(_COUNT_CALLS):
-        found = _query(reads, name, status, Select="COUNT", Limit=MOST_COUNTED + 1 - total, **more)
-        total += int(found["Count"])
-        if "LastEvaluatedKey" not in found:
-            return total
-        if total > MOST_COUNTED:
-            break
-        more = {"ExclusiveStartKey": found["LastEvaluatedKey"]}
-    return f"{min(total, MOST_COUNTED):,}+"
+    found = events.count(status, MOST_COUNTED)
+    return found if found.endswith("+") else int(found.replace(",", ""))
 
 
 def _owner(reads: Reads, name: str, status: Status, cursor: str) -> dict[str, Any]:
     settings = reads.require(*_NEEDED)
-    more = {"ExclusiveStartKey": _unpacked(cursor)} if cursor else {}
-    found = _query(reads, name, status, Limit=ROWS, **more)
-    counts = reads.each(lambda each: _count(reads, name, each), list(Status), "some counts")
+    after = _unpacked(cursor) if cursor else ""
+    if not isinstance(after, str):
+        raise _NO_CURSOR
+    events = _events(reads, name)
+    found, last = events.page(status, ROWS, after)
+    counts = reads.each(lambda each: _count(events, each), list(Status), "some counts")
     item = reads.attempt(
         lambda: reads.aws("dynamodb").get_item(TableName=settings.subscriptions_table, Key={"owner": {"S": name}}),
         "the webhook",
     )
-    last = found.get("LastEvaluatedKey")
     return {
         "owner": name,
         "webhook": _webhook(item["Item"]) if item and "Item" in item else None,
         "counts": {each.value: number for each, number in zip(Status, counts, strict=True)},
-        "rows": [_row(each) for each in found["Items"]],
+        "rows": [_row(each) for each in found],
         "next": _packed(last) if last else None,
     }
 
@@ -223,4 +211,4 @@ def _unpacked(cursor: str) -> Any:
     try:
         return json.loads(base64.urlsafe_b64decode(cursor))
     except ValueError:
-        raise HTTPException(422, "the cursor is none of this list") from None
+        raise _NO_CURSOR from None

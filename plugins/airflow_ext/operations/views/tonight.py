@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from airflow_ext.ids import CALL_DETAILS_REPLAY, EVENT_DELIVERY
 from airflow_ext.operations.reading import Reads
 from airflow_ext.operations.routing import answer, metadata
+from include.delivery.ledger import Lane
 
 router = APIRouter(prefix="/tonight", dependencies=[metadata(EVENT_DELIVERY), metadata(CALL_DETAILS_REPLAY)])
 
@@ -39,14 +40,31 @@ def _waiting(reads: Reads, url: str) -> int | None:
 
 
 def _oldest(reads: Reads, table: str) -> dict[str, Any] | None:
+    found = [each for each in (_first_event(reads, table), _first_lane(reads, table)) if each]
+    return min(found, key=lambda each: str(each["due"]), default=None)
+
+
+def _first(reads: Reads, table: str, status: str) -> dict[str, Any] | None:
     found = reads.aws("dynamodb").query(
         TableName=table,
         IndexName="by-status",
-        KeyConditionExpression="#status = :pending",
+        KeyConditionExpression="#status = :status",
         ExpressionAttributeNames={"#status": "status"},
-        ExpressionAttributeValues={":pending": {"S": "pending"}},
+        ExpressionAttributeValues={":status": {"S": status}},
         Limit=1,
     )["Items"]
-    if not found:
+    return found[0] if found else None
+
+
+def _first_event(reads: Reads, table: str) -> dict[str, Any] | None:
+    first = _first(reads, table, "pending")
+    return {"owner": first["owner"]["S"], "due": first["next_attempt_at"]["S"]} if first else None
+
+
+def _first_lane(reads: Reads, table: str) -> dict[str, Any] | None:
+    first = _first(reads, table, "lane")
+    if first is None:
         return None
-    return {"owner": found[0]["owner"]["S"], "due": found[0]["next_attempt_at"]["S"]}
+    key = {"event_id": first["event_id"]}
+    lane = Lane.of(reads.aws("dynamodb").get_item(TableName=table, Key=key, ConsistentRead=True).get("Item", key))
+    return {"owner": lane.owner, "due": lane.oldest} if lane.oldest else None

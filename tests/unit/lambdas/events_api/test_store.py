@@ -7,10 +7,11 @@ import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError, ReadTimeoutError
 
 from lambdas.events_api.errors import NoSuchEventError, StoreUnavailableError
+from lambdas.events_api.lanes import lane_key
 from lambdas.events_api.models import Status
 from lambdas.events_api.store import INBOX, EventStore, Listing, dynamodb_client, sqs_client
-from tests.worlds.dynamodb import FakeTable, Fault, Lose, Repeat, dynamodb_error
-from tests.worlds.events import INDEXES, LATER, EventStoreContract, new_event, walk
+from tests.worlds.dynamodb import EVENT_INDEXES, FakeTable, Fault, Lose, Repeat, dynamodb_error
+from tests.worlds.events import LATER, EventStoreContract, new_event, walk
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -20,7 +21,7 @@ OWNER = "owner-1"
 
 
 def table_with(*faults: Fault) -> FakeTable:
-    return FakeTable("events", "event_id", indexes=INDEXES, faults=faults)
+    return FakeTable("events", "event_id", indexes=EVENT_INDEXES, faults=faults)
 
 
 def store_on(table: FakeTable, name: str = "events") -> EventStore:
@@ -31,6 +32,16 @@ class TestOnATable(EventStoreContract):
     @pytest.fixture
     def store(self) -> EventStore:
         return store_on(table_with())
+
+
+class TestOnATableWithLanes(EventStoreContract):
+    """What an owner sees is the same."""
+
+    @pytest.fixture
+    def store(self, owner: str) -> EventStore:
+        table = table_with()
+        table.items[lane_key(owner)] = {"event_id": {"S": lane_key(owner)}, "version": {"N": "1"}}
+        return store_on(table)
 
 
 Call = Callable[[EventStore], object]
@@ -75,26 +86,26 @@ def test_table_of_another_name_is_not_there() -> None:
 
 def test_put_whose_answer_got_lost_is_known_as_our_own() -> None:
     """Else an event without an idempotency key would be stored twice."""
-    table = table_with(Repeat())
+    table = table_with(None, Repeat())
     event = new_event(OWNER)
     assert store_on(table).put(event) is None
-    assert list(table.items) == [event.event_id]
+    assert list(table.items) == [lane_key(OWNER), event.event_id]
 
 
 def test_put_that_nobody_repeats_is_told() -> None:
-    table = table_with(Lose(TIMED_OUT))
+    table = table_with(None, Lose(TIMED_OUT))
     with pytest.raises(StoreUnavailableError):
         store_on(table).put(new_event(OWNER))
-    assert len(table.items) == 1
+    assert len(table.items) == 2, "the lane and the event"
 
 
 def test_changes_may_be_repeated_by_the_client() -> None:
     event = new_event(OWNER)
     for change in (CALLS["acknowledge"], CALLS["replay"]):
-        store = store_on(table_with(None, Repeat()))
+        store = store_on(table_with(None, None, None, Repeat()))
         store.put(new_event(OWNER, event_id="evt_000000000000"))
         change(store)
-    store = store_on(table_with(None, Repeat()))
+    store = store_on(table_with(None, None, Repeat()))
     store.put(event)
     with pytest.raises(NoSuchEventError):
         store.delete(OWNER, event.event_id)
@@ -105,13 +116,13 @@ def test_item_has_the_attributes_of_the_indexes() -> None:
     store = store_on(table)
     event = new_event(OWNER)
     store.put(event)
-    (item,) = table.items.values()
+    item = table.items[event.event_id]
     assert item["owner_status"] == {"S": "owner-1#pending"}
     assert item["position"] == {"S": f"{event.created_at}#{event.event_id}"}
     assert item["next_attempt_at"] == {"S": event.created_at}
     assert "idempotency_key" not in item, "an index has only those that have one"
     store.acknowledge(OWNER, event.event_id, LATER)
-    (item,) = table.items.values()
+    item = table.items[event.event_id]
     assert item["owner_status"] == {"S": "owner-1#acknowledged"}
     assert "next_attempt_at" not in item, "the index of due events has only pending ones"
 
@@ -135,7 +146,7 @@ def test_large_events_make_short_pages() -> None:
         def query(self, **request: object) -> dict[str, object]:
             return super().query(**{**request, "Limit": 2})
 
-    store = store_on(Stingy("events", "event_id", indexes=INDEXES))
+    store = store_on(Stingy("events", "event_id", indexes=EVENT_INDEXES))
     events = [new_event(OWNER, status=Status.PENDING) for _ in range(3)]
     for event in events:
         store.put(event)

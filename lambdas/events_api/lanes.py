@@ -1,0 +1,115 @@
+"""What the delivery says of events that have no status of their own; ``include/delivery/ledger.py`` writes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from lambdas.events_api.models import Event, Status, timestamp
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an event was delivered.
+
+    Args:
+        ended_at: when its post ended.
+        status: of the response.
+        milliseconds: that it took.
+    """
+
+    ended_at: datetime
+    status: int
+    milliseconds: int
+
+
+Outcomes = Mapping[str, Outcome | None]
+"""By the event's position; None if the event itself says what became of it."""
+
+
+@dataclass(frozen=True)
+class Lane:
+    """An owner's lane.
+
+    Args:
+        in_use: a worker has had it, so events may be left without a status of their own.
+        marker: events up to this position are delivered.
+        top: after the marker, some up to this position may be.
+        outcomes: of the last ones.
+    """
+
+    in_use: bool = False
+    marker: str = ""
+    top: str = ""
+    outcomes: Outcomes = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, item: Mapping[str, Any]) -> Self:
+        """The lane of an item of the table; of none, a lane that nobody has had."""
+        marker: str = item.get("marker", {"S": ""})["S"]
+        return cls("version" in item, marker, item.get("top", {"S": marker})["S"], outcomes_of(item))
+
+    def needs_outcome(self, event: Event) -> bool:
+        """Whether only a batch tells how, or whether, an event was delivered that has no status of its own."""
+        return event.position not in self.outcomes and event.position <= max(self.marker, self.top)
+
+    def applied(self, event: Event, outcomes: Outcomes) -> Event:
+        """An event without a status of its own as it is.
+
+        Args:
+            event: as it was stored.
+            outcomes: of batches, besides those of the lane.
+        """
+        listed = {**outcomes, **self.outcomes}
+        outcome = listed.get(event.position)
+        if outcome is not None:
+            return delivered(event, outcome)
+        if event.position <= self.marker and event.position not in listed:
+            return replace(event, status=Status.DELIVERED, delivery_attempts=1)
+        return replace(event, next_attempt_at=event.created_at)
+
+
+def delivered(event: Event, outcome: Outcome) -> Event:
+    """An event that was accepted at its first attempt."""
+    ended_ms = round(outcome.ended_at.timestamp() * 1000)
+    began = datetime.fromtimestamp((ended_ms - outcome.milliseconds) / 1000, UTC)
+    attempt = {
+        "time": timestamp(began),
+        "status": outcome.status,
+        "milliseconds": outcome.milliseconds,
+        "cause": None,
+    }
+    return replace(
+        event,
+        status=Status.DELIVERED,
+        delivery_attempts=1,
+        last_status=outcome.status,
+        delivered_at=timestamp(outcome.ended_at),
+        attempts=json.dumps([attempt], separators=(",", ":")),
+    )
+
+
+def lane_key(owner: str) -> str:
+    """Key of an owner's lane in the table of events; no event has such an id."""
+    return f"lane#{owner}"
+
+
+def outcomes_of(item: Mapping[str, Any]) -> Outcomes:
+    """What a lane or a batch lists: of each event its time of creation in milliseconds, its id, and its outcome."""
+    found: dict[str, Outcome | None] = {}
+    for text in item.get("entries", {"S": ""})["S"].split():
+        created, event_id, *outcome = text.split(".")
+        created_ms = int(created, 16)
+        position = f"{timestamp(_moment(created_ms))}#evt_{event_id}"
+        found[position] = None
+        if outcome:
+            after, status, milliseconds = outcome
+            found[position] = Outcome(_moment(created_ms + int(after, 16)), int(status), int(milliseconds))
+    return found
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

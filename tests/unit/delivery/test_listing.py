@@ -1,0 +1,57 @@
+"""What people are shown of an owner's events: the same as the API shows its owner."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from include.delivery.listing import OwnerEvents
+from include.delivery.models import Event, Status, timestamp
+from lambdas.events_api.models import Status as ApiStatus
+from lambdas.events_api.store import Listing
+from tests.worlds.dynamodb import EVENTS
+from tests.worlds.events import ACCEPTED, START, DeliveryWorld, refused, walk
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+def world_of_all_statuses() -> DeliveryWorld:
+    """Events with and without a status of their own: delivered, failed, replayed, acknowledged, and some that wait."""
+    world = DeliveryWorld(max_attempts=1)
+    world.by_lane = False
+    world.add(3)
+    world.by_lane = True
+    world.add(40, first=4)
+    world.answer = lambda arrival: refused() if arrival.event_id.endswith("7") else ACCEPTED
+    world.deliver()
+    world.tables.api.acknowledge("acme", "evt_000000000005", timestamp(START))
+    world.tables.api.replay("acme", "evt_000000000006", timestamp(START))
+    world.add(5, first=50)
+    return world
+
+
+@pytest.mark.parametrize("limit", [1, 3, 100])
+@pytest.mark.parametrize("status", list(Status))
+def test_pages_hold_what_the_api_lists(status: Status, limit: int) -> None:
+    world = world_of_all_statuses()
+    listing = Listing(ApiStatus(status.value), newest_first=status is not Status.PENDING)
+    expected = [(event.event_id, event.attempts) for event in walk(world.tables.api, "acme", listing, 7)]
+    events = OwnerEvents(cast("DynamoDBClient", world.tables), EVENTS, "acme")
+    found: list[Event] = []
+    after: str | None = ""
+    while after is not None:
+        items, after = events.page(status, limit, after)
+        assert len(items) <= limit
+        found += map(Event.of, items)
+    assert [(event.event_id, event.attempt_log) for event in found] == expected
+    assert {event.status for event in found} == {status}
+    assert events.count(status, 100) == str(len(expected))
+    assert events.count(status, 0) == "0+"
+
+
+def test_owner_without_events_has_none() -> None:
+    events = OwnerEvents(cast("DynamoDBClient", DeliveryWorld().tables), EVENTS, "nobody")
+    for status in Status:
+        assert (events.page(status, 10), events.count(status, 10)) == (([], None), "0")
