@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,37 @@ def test_blocks_share_a_shell_and_what_needs_an_account_is_left_out() -> None:
     done = run(prove.script_of(blocks))
     assert done.returncode == 0
     assert done.stdout.splitlines()[-1] == "ada"
+
+
+def test_shell_knows_nothing_but_python_and_aws(tmp_path: Path) -> None:
+    shell = prove._shell(Path("/opt/somewhere/aws"), tmp_path)
+    assert set(shell) == {"PATH", "HOME", "LANG", "TERM"}
+    tools = Path(shell["PATH"].split(":")[0])
+    assert sorted(path.name for path in tools.iterdir()) == ["aws", "python3.12"]
+    assert (tools / "aws").readlink() == Path("/opt/somewhere/aws")
+    assert list(Path(shell["HOME"]).iterdir()) == []
+
+
+OUT_OF_REACH = """
+import socket
+from docs import prove
+try:
+    prove.leave_the_network()
+except OSError:
+    raise SystemExit("the system does not let it")
+server = socket.create_server(("127.0.0.1", 0))
+socket.create_connection(server.getsockname()).close()
+for address in ("192.0.2.1", "169.254.169.254"):
+    try:
+        socket.create_connection((address, 80), timeout=5)
+    except OSError as error:
+        print(error.errno == 101)
+"""
+
+
+def test_documents_are_walked_in_a_network_that_is_this_machine_alone() -> None:
+    done = subprocess.run([sys.executable, "-c", OUT_OF_REACH], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) in (("True\nTrue\n", ""), ("", "the system does not let it\n"))
 
 
 def test_commands_that_bash_cannot_parse_are_told() -> None:
