@@ -5,10 +5,10 @@ first command that fails ends it with the name and line of its block. A block th
 below a comment ``<!-- not run by make prove: why -->``: of that only the syntax is checked, and it is listed with its
 reason.
 
-The shell knows what the document says and nothing else: no variable, an empty home, the system's own commands beside
-`python3.12` and `aws`. A document that calls `aws` runs once with version 1 (PyPI's) and once with the version 2 that
-Debian has, where that can be had. All of it runs in a network that consists of the loopback: nothing can reach an
-account, or anything else.
+The shell knows what the document says and nothing else: no variable but that of the cache of packages, an empty home,
+the system's own commands beside `python3.12` and `aws`. A document that calls `aws` runs once with version 1 (PyPI's)
+and once with the version 2 that Debian has, where that can be had. All of it runs in a network that consists of the
+loopback: nothing can reach an account, or anything else.
 """
 
 from __future__ import annotations
@@ -185,7 +185,9 @@ def _shell(aws: Path, folder: Path) -> dict[str, str]:
         if not (tools / name).exists():
             (tools / name).symlink_to(command)
     path = os.pathsep.join([str(tools), "/usr/local/bin", "/usr/bin", "/bin"])
-    return {"PATH": path, "HOME": str(home), "LANG": "C.UTF-8", "TERM": "dumb"}
+    # What the functions are built from was installed before the network was left.
+    cache = os.environ.get("UV_CACHE_DIR") or str(Path.home() / ".cache" / "uv")
+    return {"PATH": path, "HOME": str(home), "LANG": "C.UTF-8", "TERM": "dumb", "UV_CACHE_DIR": cache}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -211,6 +213,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{name}: {version}")
         if len(clis) == 1:
             print("not proven: version 2 of aws, which Debian's packages are needed for")
+        for command in ("up", "down"):
+            # Builds the functions, for which packages are fetched the first time.
+            subprocess.run([sys.executable, "-m", "local", command], cwd=ROOT, capture_output=True, check=True)  # noqa: S603
         try:
             leave_the_network()
         except OSError as error:

@@ -83,7 +83,7 @@ def test_blocks_share_a_shell_and_what_needs_an_account_is_left_out() -> None:
 
 def test_shell_knows_nothing_but_python_and_aws(tmp_path: Path) -> None:
     shell = prove._shell(Path("/opt/somewhere/aws"), tmp_path)
-    assert set(shell) == {"PATH", "HOME", "LANG", "TERM"}
+    assert set(shell) == {"PATH", "HOME", "LANG", "TERM", "UV_CACHE_DIR"}
     tools = Path(shell["PATH"].split(":")[0])
     assert sorted(path.name for path in tools.iterdir()) == ["aws", "python3.12"]
     assert (tools / "aws").readlink() == Path("/opt/somewhere/aws")
