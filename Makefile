@@ -134,7 +134,7 @@ docs: setup-dev ## write docs/DAGS.md and docs/openapi again from the code
 screenshot: setup-dev ## write the pictures in README.md from the local stack that runs (make up SAMPLE=month)
 	@$(PY) docs/screenshot.py
 
-prove: setup-dev ## run every command of the documents on the local stack
+prove: setup-dev $(NODE_TOOLS)/.ready ## run every command of the documents on the local stack
 	@$(PY) docs/prove.py
 
 # Existing pins are kept where they still fit; delete a .txt first to move everything.
