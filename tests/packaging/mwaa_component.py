@@ -1,7 +1,8 @@
 """A component of Airflow on MWAA, as far as loading the bundle goes. A script of its own: it imports nothing of ours.
 
 ``python -P mwaa_component.py dag-processor OUT`` loads the DAG files; ``python -P mwaa_component.py triggerer OUT IN``
-does what a component without DAG files has to, with what the first one found. Both scan the plugins as they start.
+does what a component without DAG files has to, with what the first one found. Both scan the plugins as they start;
+``scan`` does nothing else.
 """
 
 from __future__ import annotations
@@ -121,6 +122,10 @@ def import_all() -> dict[str, Any]:
 def main(role: str, output: str, *given: str) -> None:
     """Be a component, and write what was seen."""
     seen = start()
+    if role == "scan":
+        # A bundle of which this alone is to be seen may be too broken for the rest.
+        Path(output).write_text(json.dumps(seen))
+        return
     if role == "dag-processor":
         seen |= load_dags()
     else:

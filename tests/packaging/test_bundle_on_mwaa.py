@@ -202,6 +202,6 @@ def test_without_its_ignore_file_the_scan_would_run_everything(image: Installed,
     """Or the tests above would not notice."""
     unpacked = unpack(tmp_path)
     (unpacked.plugins / ".airflowignore").unlink()
-    seen = unpacked.run("dag-processor", dags=unpacked.bundle / "dags", lazy=True)
+    seen = unpacked.run("scan", dags=unpacked.bundle / "dags", lazy=True)
     assert seen["run_by_the_scan"]["errors"] == "include/errors.py"
     assert set(seen["run_by_the_scan"]) > {"errors", "s3", "settings", "timetables"}
