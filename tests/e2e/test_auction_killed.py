@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from local.stack.description import Stack
@@ -58,6 +59,31 @@ def test_a_triggerer_that_dies_among_the_orders_costs_no_order_and_the_tasks_do_
     assert len(run.mapped) == HANDED_OVER
     assert results.stored(run_id, HANDED_OVER) == dict.fromkeys(range(HANDED_OVER), 1)
     assert results.summary(run_id)["accepted"] == HANDED_OVER
+
+
+def test_functions_and_storage_that_stand_still_among_the_orders_cost_none(
+    stack: Stack, auction: Pipeline, functions: Functions, results: Results
+) -> None:
+    function = functions.auction({"answer": NOT_YET}, {"answer": ready(orders(HANDED_OVER))})
+    run_id = auction.start(function_a=function.name, function_b=functions.exchange().name)
+    wait_until(lambda: results.stored(run_id, HANDED_OVER), what="the first order", poll=0.05)
+    with standing_still(service_of(stack, "emulator")):
+        began = datetime.now(UTC)
+        # Its supervisor stops this when the triggers' event loop is held.
+        wait_until(lambda: last_heartbeat(stack) > began + timedelta(seconds=4), what="a triggerer that is alive")
+    run = auction.ended(run_id)
+
+    assert run.state == "success"
+    assert run.task(WAIT_TASK)["try_number"] == 1
+    assert len(function.calls()) == 2
+    assert results.stored(run_id, HANDED_OVER) == dict.fromkeys(range(HANDED_OVER), 1)
+    assert results.summary(run_id)["accepted"] == HANDED_OVER
+
+
+def last_heartbeat(stack: Stack) -> datetime:
+    with stack.airflow() as http:
+        health = http.get("/api/v2/monitor/health").raise_for_status().json()
+    return datetime.fromisoformat(health["triggerer"]["latest_triggerer_heartbeat"])
 
 
 def test_a_lost_worker_costs_no_order_no_alert_and_no_run(

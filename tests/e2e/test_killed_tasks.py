@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import psutil
+import pytest
 
 from local.stack.description import Stack
 from tests.e2e.conftest import NewDay, UseClients
@@ -12,11 +13,12 @@ from tests.worlds.live.archive import DAG_ID, Archive, key_of
 from tests.worlds.live.inbox import Inbox
 from tests.worlds.live.partners import Partners
 from tests.worlds.live.pipeline import Pipeline
-from tests.worlds.live.processes import running_tasks
+from tests.worlds.live.processes import running_tasks, service_of, standing_still
 from tests.worlds.live.secrets import Secrets
 from tests.worlds.live.waiting import wait_until
 
 ATTEMPTS = 6
+ARCHIVE_TASK = "archive_client"
 
 
 def test_a_task_killed_in_the_middle_of_its_clients_resumes_where_it_was(
@@ -54,6 +56,41 @@ def test_a_task_killed_in_the_middle_of_its_clients_resumes_where_it_was(
     once = settled | set(second_half)
     assert {client: asked[client] for client in once} == dict.fromkeys(once, 1)
     assert max(asked.values()) == 2, "the task was killed while it asked for a client: that one is asked for again"
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["and goes on", "and the task dies"])
+def test_answers_under_way_while_storage_stands_still_are_kept_once(
+    stack: Stack,
+    pipeline: Pipeline,
+    partners: Partners,
+    archive: Archive,
+    use_clients: UseClients,
+    secrets: Secrets,
+    new_day: NewDay,
+    killed: bool,
+) -> None:
+    """Storage takes in what lies before it when it goes on, also the writes of a task that is dead by then."""
+    clients, at_once = range(2101, 2125), 8
+    use_clients(clients)
+    secrets.change(stack.settings_variable, max_mapped_clients=1, clients_per_task=24, archive_concurrency=at_once)
+    partners.order(latency_ms=1000)
+    day = new_day()
+    run_id = pipeline.start(trigger_date=day)
+    wait_until(lambda: archive.versions_of_day(day), what="the first answer in the archive", poll=0.05)
+    with standing_still(service_of(stack, "emulator")):
+        # All that are asked for at once have been answered, and wait for storage.
+        wait_until(lambda: len(partners.questions(day)) >= 2 * at_once, what="answers that cannot be stored")
+        (victim,) = (task for task in pipeline.tasks(run_id) if task["task_id"] == ARCHIVE_TASK)
+        if killed:
+            running_tasks(stack)[victim["id"]].kill()
+            partners.order()
+    run = pipeline.ended(run_id)
+
+    assert run.state == "success"
+    assert [task["try_number"] for task in run.mapped.values()] == [1 + killed]
+    assert archive.versions_of_day(day) == {key_of(client, day): 1 for client in clients}
+    assert {client: archive.body(client, day) for client in clients} == partners.answers([*clients], day)
+    assert archive.manifest(day)["successful_archives"] == len(clients)
 
 
 def test_a_run_whose_summary_is_killed_every_time_still_tells_people_once(
