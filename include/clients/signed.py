@@ -11,6 +11,7 @@ import functools
 import io
 import os
 import ssl
+import threading
 import time
 import zlib
 from base64 import b64encode
@@ -366,6 +367,9 @@ def aws_tls(verify: bool | str | None = None) -> ssl.SSLContext:
     return context
 
 
+_ONE_AT_A_TIME = threading.Lock()
+
+
 class _RequestSeen(Exception):  # noqa: N818 - no error
     """Ends a call of botocore before it is sent."""
 
@@ -373,18 +377,23 @@ class _RequestSeen(Exception):  # noqa: N818 - no error
 def _place_of_bucket(client: Any, bucket: str) -> tuple[str, str, str]:
     """The URL of a bucket, and the service and region that its requests are signed for, as botocore writes them."""
     seen: list[Any] = []
+    own = threading.get_ident()
 
     def note(request: Any, **_: Any) -> None:
-        seen.append(request)
-        raise _RequestSeen
+        # Whoever else uses the client meanwhile wants an answer.
+        if threading.get_ident() == own:
+            seen.append(request)
+            raise _RequestSeen
 
-    client.meta.events.register("before-send.s3.HeadBucket", note)
-    try:
-        client.head_bucket(Bucket=bucket)
-    except _RequestSeen:
-        pass
-    finally:
-        client.meta.events.unregister("before-send.s3.HeadBucket", note)
+    # Handlers belong to the client, which several of these may share.
+    with _ONE_AT_A_TIME:
+        client.meta.events.register("before-send.s3.HeadBucket", note)
+        try:
+            client.head_bucket(Bucket=bucket)
+        except _RequestSeen:
+            pass
+        finally:
+            client.meta.events.unregister("before-send.s3.HeadBucket", note)
     authorization = seen[0].headers["Authorization"]
     # ... Credential=<key>/<day>/<region>/<service>/aws4_request, ...
     region, service = str(authorization).partition(",")[0].split("/")[-3:-1]

@@ -6,6 +6,7 @@ import json
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -281,6 +282,18 @@ def test_what_passes_is_tried_again_after_growing_pauses(trouble: bytes) -> None
     assert put(network, pauses=pauses)["VersionId"] == "v3"
     assert len(pauses) in (1, 2), "aiohttp itself repeats a request once, whose used connection was closed"
     assert all(0.2 * 2**number <= pause <= 0.3 * 2**number for number, pause in enumerate(pauses))
+
+
+def test_several_threads_may_share_a_boto3_client() -> None:
+    client = boto("s3")
+
+    def write(_: int) -> int:
+        network = FakeNetwork({PUBLIC: [reply(200)]})
+        put(network, client)
+        return len(sent(network))
+
+    with ThreadPoolExecutor(16) as threads:
+        assert list(threads.map(write, range(64))) == [1] * 64
 
 
 def test_after_four_attempts_the_last_failure_is_told() -> None:
