@@ -70,14 +70,7 @@ def test_a_week_is_archived_day_by_day_and_a_second_time_nothing_is_written(
     listing = [version for version in archive.listing("trigger/") if version.key in keys]
     assert sorted(version.key for version in listing) == sorted(keys)
 
-    # The scheduler looks every half minute whether a backfill is complete, and until then refuses another.
-    wait_until(
-        lambda: all(
-            item["completed_at"]
-            for item in pipeline.airflow.request("GET", "/backfills", params={"dag_id": DAG_ID})["backfills"]
-        ),
-        what="the end of the first backfill",
-    )
+    pipeline.wait_until_no_backfill()
     began = datetime.now(UTC)
     backfill(stack, "--reprocess-behavior", "completed")
     runs = wait_for_week(pipeline, began)

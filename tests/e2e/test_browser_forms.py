@@ -64,6 +64,7 @@ def test_a_backfill_of_three_days_and_two_clients_is_three_days_and_two_clients(
     open_page: OpenPage, pipeline: Pipeline, archive: Archive, use_clients: UseClients
 ) -> None:
     use_clients(ALL)
+    pipeline.wait_until_no_backfill()
     days, known = [date(2026, 3, day) for day in (1, 2, 3)], set(pipeline.run_ids())
     form = trigger_form(open_page, DAG_ID)
     form.get_by_text("Backfill", exact=True).click()

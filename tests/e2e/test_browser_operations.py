@@ -103,6 +103,7 @@ def test_backfill_of_a_week_for_two_clients_is_planned_before_it_starts(
 ) -> None:
     use_clients([ONE, OTHER])
     assert pipeline.run(trigger_date=a_day, client_ids=[ONE]).state == "success"
+    pipeline.wait_until_no_backfill()
     known = set(pipeline.run_ids())
     page = open_page(at("days"))
     form = page.get_by_role("region", name="Backfill")

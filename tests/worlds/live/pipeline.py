@@ -78,6 +78,16 @@ class Pipeline:
             timeout=120,
         )
 
+    def wait_until_no_backfill(self) -> None:
+        """Wait until another backfill is taken: the scheduler looks every half minute whether one is complete."""
+        asked = {"dag_id": self.dag_id}
+        wait_until(
+            lambda: all(
+                each["completed_at"] for each in self.airflow.request("GET", "/backfills", params=asked)["backfills"]
+            ),
+            what="the end of the backfill before",
+        )
+
     def clear(self, run_id: str, *task_ids: str) -> None:
         """Have these tasks of a run, or all of them, done again, as somebody does in the UI."""
         asked: dict[str, Any] = {
