@@ -13,7 +13,7 @@ export SAM_CLI_TELEMETRY := 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo up down status test test-celery lint lint-python lint-types lint-templates lint-schemas lint-openapi coverage bench docs screenshot prove lock clean bundle preflight deploy
+.PHONY: help setup setup-dev demo up down status test test-celery lint lint-python lint-types lint-templates lint-schemas lint-openapi coverage chaos bench docs screenshot prove lock clean bundle preflight deploy
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,7 +87,7 @@ test: setup-dev lint ## set-up from nothing, linters, and the whole test suite
 	$(PY) -m pytest tests/e2e/test_celery_workers.py \
 		tests/e2e/test_auction_killed.py::test_a_lost_worker_costs_no_order_no_alert_and_no_run --executor CeleryExecutor
 
-test-celery: setup-dev ## all end-to-end tests on Celery: two workers and a Redis (about 20 minutes)
+test-celery: setup-dev ## all end-to-end tests on Celery: two workers and a Redis (about half an hour)
 	$(PY) -m pytest tests/e2e --executor CeleryExecutor
 
 lint: lint-python lint-types lint-templates lint-schemas lint-openapi ## ruff, mypy, cfn-lint, spectral, redocly, and the schemas of workflows and compose file
@@ -123,6 +123,9 @@ lint-openapi: $(NODE_TOOLS)/.ready
 
 coverage: setup-dev ## which lines and branches the tests without services run; page by page in htmlcov/index.html
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup --cov --cov-report term --cov-report html tests/unit tests/dags
+
+chaos: setup-dev ## load on all pipelines and faults at random, then a reconciliation [MINUTES=10] [SEED=1]
+	$(PY) -m tests.chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 
 bench: setup-dev ## run the benchmarks and print their tables
 	$(PY) -m benchmarks
