@@ -16,8 +16,8 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
@@ -45,18 +45,6 @@ PAUSES = Backoff(first=60.0, longest=3600.0, jitter=0)
 
 Send = Callable[[Alert], None]
 """Sends an alert through one channel, or raises whatever it likes."""
-
-
-@dataclass(frozen=True)
-class _Waiting:
-    key: str
-    document: dict[str, Any]
-
-    @property
-    def alert(self) -> Alert:
-        saved = dict(self.document["alert"])
-        failures = [Failure(**failure) for failure in saved.pop("failures")]
-        return Alert(**saved | {"severity": Severity(saved["severity"]), "failures": failures})
 
 
 class Outbox:
@@ -114,16 +102,16 @@ class Outbox:
                     continue
                 if sent >= MOST_AT_ONCE or self._clock() >= end:
                     break
-                if (found := self._claim(key)) is None:
+                if (alert := self._claim(key)) is None:
                     continue
                 try:
-                    opened[channel](found.alert)
+                    opened[channel](alert)
                 except Exception as error:  # noqa: BLE001 - see the class
                     log.warning("alerts wait for %s: %s", channel, describe(error))
                     refused.add(channel)
                     continue
                 self._s3.delete_object(Bucket=self._bucket, Key=key)
-                log.info("alert about run %s delivered late through %s", found.alert.run_id, channel)
+                log.info("alert about run %s delivered late through %s", alert.run_id, channel)
                 sent, waiting = sent + 1, waiting - 1
         except Exception as error:  # noqa: BLE001 - see the class
             log.warning("alerts that wait were not sent: %s", describe(error))
@@ -133,7 +121,7 @@ class Outbox:
     def _s3(self) -> S3Client:
         return self._open_s3()
 
-    def _claim(self, key: str) -> _Waiting | None:
+    def _claim(self, key: str) -> Alert | None:
         """The alert, if it is due and no other run sends it; its next attempt is set beforehand."""
         with s3_errors(f"read s3://{self._bucket}/{key}"):
             try:
@@ -158,7 +146,9 @@ class Outbox:
             if error_code(error) in CONDITION_FAILED | MISSING:
                 return None
             raise
-        return _Waiting(key, document)
+        saved = document["alert"]
+        failures = [Failure(**failure) for failure in saved["failures"]]
+        return Alert(**saved | {"severity": Severity(saved["severity"]), "failures": failures})
 
     def _due_at(self, attempts: int) -> float:
         return self._clock() + PAUSES.seconds(attempts)
