@@ -29,6 +29,41 @@ _serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
 
 
+def read_items(
+    dynamodb: DynamoDBClient,
+    table: str,
+    keys: Iterable[Mapping[str, Any]],
+    *,
+    attempts: int,
+    pauses: Backoff,
+    sleep: Callable[[float], object],
+) -> Iterator[dict[str, Any]]:
+    """The items of some keys that are there, read consistently, as boto3 gives them.
+
+    Args:
+        dynamodb: a boto3 client.
+        table: its name.
+        keys: with their types.
+        attempts: reads in a row that answer for none of their keys, before it is given up.
+        pauses: after a read that did not answer for all of its keys.
+        sleep: as ``time.sleep``.
+    """
+    left, failures = list(keys), 0
+    while left:
+        group, left = left[:_BATCH], left[_BATCH:]
+        request: Any = {table: {"Keys": group, "ConsistentRead": True}}
+        with aws_errors("DynamoDB", f"read from table {table}"):
+            answer: Any = dynamodb.batch_get_item(RequestItems=request)
+        yield from answer["Responses"].get(table, ())
+        again = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
+        left = [*again, *left]
+        failures = failures + 1 if len(again) == len(group) else 0
+        if failures == attempts:
+            raise AwsUnavailableError(f"cannot read from table {table}: DynamoDB answers for none of the keys")
+        if again:
+            sleep(pauses.seconds(failures + 1))
+
+
 @dataclass(frozen=True)
 class Item:
     """One item as it was read or written.

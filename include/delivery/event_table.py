@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.backoff import Backoff
 from include.clients.aws import aws_errors
+from include.clients.dynamodb import read_items
 from include.delivery.models import Change, Conflict, Event, Status, timestamp
 from include.errors import AwsRefusedError, AwsUnavailableError
 
@@ -34,7 +35,6 @@ MAX_FAILED_PAGES = 4
 SETTLE_SECONDS = 1.0
 """An event is not looked at before this age: until then an older one may be missing in an index still."""
 
-_KEYS = 100
 _ATTEMPTS = 4
 _PAUSES = Backoff(first=0.2, growth=4.0, jitter=2.0)
 _PASSING = frozenset(
@@ -87,21 +87,8 @@ class EventTable:
 
     def items(self, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
         """The items of some keys that are there, read consistently."""
-        left: list[Any] = [{"event_id": {"S": key}} for key in keys]
-        failures = 0
-        while left:
-            group, left = left[:_KEYS], left[_KEYS:]
-            request: Any = {self._name: {"Keys": group, "ConsistentRead": True}}
-            with aws_errors("DynamoDB", f"read from table {self._name}"):
-                answer: Any = self._dynamodb.batch_get_item(RequestItems=request)
-            yield from answer["Responses"].get(self._name, ())
-            again = answer.get("UnprocessedKeys", {}).get(self._name, {}).get("Keys", [])
-            left = [*again, *left]
-            failures = failures + 1 if len(again) == len(group) else 0
-            if failures == _ATTEMPTS:
-                raise AwsUnavailableError(f"cannot read from table {self._name}: DynamoDB answers for none of the keys")
-            if again:
-                self._sleep(_PAUSES.seconds(failures + 1))
+        wanted = [{"event_id": {"S": key}} for key in keys]
+        return read_items(self._dynamodb, self._name, wanted, attempts=_ATTEMPTS, pauses=_PAUSES, sleep=self._sleep)
 
     def pending(self, owner: str, now: float, *, after: Event | None = None, limit: int = PAGE) -> list[Event]:
         """An owner's pending events in the order of their creation, as the index has them: it may be a moment late.

@@ -11,16 +11,13 @@ from botocore.exceptions import ClientError
 
 from include.backoff import Backoff
 from include.clients.aws import aws_errors, error_code
+from include.clients.dynamodb import read_items
 from include.delivery.models import timestamp
-from include.errors import AwsUnavailableError
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 log = logging.getLogger(__name__)
-
-_GROUP = 100
-"""Most keys in one call."""
 
 SWITCHED_OFF = "switched off by hand"
 
@@ -64,24 +61,8 @@ class Subscriptions:
     def active(self, owners: Collection[str]) -> dict[str, Subscription]:
         """The active subscriptions of some owners, by owner, read consistently."""
         keys = [{"owner": {"S": owner}} for owner in dict.fromkeys(owners)]
-        found: dict[str, Subscription] = {}
-        failures = 0
-        while keys:
-            group, keys = keys[:_GROUP], keys[_GROUP:]
-            with aws_errors("DynamoDB", f"read from table {self._name}"):
-                answer: Any = self._dynamodb.batch_get_item(
-                    RequestItems={self._name: {"Keys": group, "ConsistentRead": True}}
-                )
-            for item in filter(_is_active, answer["Responses"].get(self._name, ())):
-                found[item["owner"]["S"]] = Subscription.of(item)
-            left = answer.get("UnprocessedKeys", {}).get(self._name, {}).get("Keys", [])
-            keys = [*left, *keys]
-            failures = failures + 1 if len(left) == len(group) else 0
-            if failures == _ATTEMPTS:
-                raise AwsUnavailableError(f"cannot read from table {self._name}: DynamoDB answers for none of the keys")
-            if left:
-                self._sleep(_PAUSES.seconds(failures + 1))
-        return found
+        items = read_items(self._dynamodb, self._name, keys, attempts=_ATTEMPTS, pauses=_PAUSES, sleep=self._sleep)
+        return {item["owner"]["S"]: Subscription.of(item) for item in items if _is_active(item)}
 
     def all_active(self) -> Iterator[str]:
         """Every owner with an active subscription."""
