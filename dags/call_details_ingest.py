@@ -62,7 +62,7 @@ from typing import Any
 import pendulum
 from airflow.sdk import Asset, Param, dag, get_current_context, task
 
-from airflow_ext.defaults import TASK_DEFAULTS, page
+from airflow_ext.defaults import ACCOUNTING, TASK_DEFAULTS, page
 from airflow_ext.ids import CALL_DETAILS_INGEST, Tag
 from airflow_ext.notifications.failure_callback import alert_unreported_failure
 
@@ -134,7 +134,7 @@ def call_details_ingest() -> None:
 
         return tasks.post_chunk(get_current_context(), index)
 
-    @task(multiple_outputs=False, do_xcom_push=False, trigger_rule="all_done", outlets=[Asset(CALL_DETAILS_INGEST)])
+    @task(multiple_outputs=False, do_xcom_push=False, outlets=[Asset(CALL_DETAILS_INGEST)], **ACCOUNTING)
     def reconcile() -> dict[str, Any]:
         from airflow_ext.tasks import call_details_ingest as tasks
 

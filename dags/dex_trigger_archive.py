@@ -38,6 +38,7 @@ It updates the asset `dex_trigger_archive` when every client is archived.
 - Time-outs, lost connections, 408, 425, 429 and 5xx are retried with growing delays, and `Retry-After` is honoured.
 - Any other status, and a body that is not JSON, fails that client at once. The other clients go on.
 - `summarize` then fails the run and sends one digest to SNS and Slack: which clients, why, and a link to each log.
+  If it cannot reach what it needs, it is tried again for half an hour and more.
 - A run that selects no client sends a warning and succeeds.
 - Runbook: [a failed run](docs/RUNBOOK.md#dex-trigger-archive-failed-run),
   [no run](docs/RUNBOOK.md#dex-trigger-archive-no-run).
@@ -64,7 +65,7 @@ from typing import TYPE_CHECKING, Any
 import pendulum
 from airflow.sdk import Asset, Param, dag, get_current_context, task
 
-from airflow_ext.defaults import TASK_DEFAULTS, page, schedule_of, schedule_text, schedule_timezone
+from airflow_ext.defaults import ACCOUNTING, TASK_DEFAULTS, page, schedule_of, schedule_text, schedule_timezone
 from airflow_ext.ids import DEX_TRIGGER_ARCHIVE, Tag
 from airflow_ext.notifications.failure_callback import alert_unreported_failure
 from airflow_ext.timetables import BusinessDayTimetable
@@ -128,7 +129,7 @@ def dex_trigger_archive() -> None:
 
         return tasks.archive_client(get_current_context(), work)
 
-    @task(trigger_rule="all_done", multiple_outputs=False, do_xcom_push=False, outlets=[Asset(DEX_TRIGGER_ARCHIVE)])
+    @task(multiple_outputs=False, do_xcom_push=False, outlets=[Asset(DEX_TRIGGER_ARCHIVE)], **ACCOUNTING)
     def summarize() -> dict[str, Any]:
         from airflow_ext.tasks import dex_trigger_archive as tasks
 

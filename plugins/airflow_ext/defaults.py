@@ -232,3 +232,11 @@ WATCH_DEFAULTS: dict[str, Any] = {
     "retry_policy": TypedRetryPolicy(ceiling=60.0),
 }
 """The same for DAGs that others wait for all the time."""
+
+ACCOUNTING: dict[str, Any] = {
+    "trigger_rule": "all_done",
+    # Beyond a quarter of an hour in which a service fails, whatever the first delay is.
+    "retries": 14,
+    "retry_policy": TypedRetryPolicy(ceiling=300.0),
+}
+"""Of the task that accounts for a run, whatever happened before, where no later run makes up for it."""

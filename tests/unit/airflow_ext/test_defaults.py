@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_ext.defaults import (
+    ACCOUNTING,
     MAX_BACKOFF_SECONDS,
     MAX_RETRY_AFTER_SECONDS,
     OPERATIONS_PAGE,
@@ -246,3 +247,12 @@ def test_page_links_to_the_runbook_that_the_option_names(monkeypatch: pytest.Mon
 def test_alerts_lead_to_the_page_that_the_plugin_registers() -> None:
     routes = {app["destination"]: app["url_route"] for app in PipelinesPlugin.react_apps}
     assert f"/plugin/{routes['nav']}" == OPERATIONS_PAGE
+
+
+@pytest.mark.parametrize("base", [1, 30])
+def test_accounting_for_a_run_outlasts_a_bad_quarter_of_an_hour(base: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__PIPELINES__RETRY_BASE_SECONDS", str(base))
+    policy, retries = ACCOUNTING["retry_policy"], ACCOUNTING["retries"]
+    busy = errors.StorageUnavailableError("busy")
+    delays = [policy.evaluate(busy, number, retries).retry_delay for number in range(1, retries + 1)]
+    assert sum(delay.total_seconds() for delay in delays) >= 15 * 60
