@@ -22,10 +22,9 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from include.alerts import Alert, Failure, Severity
-from include.backoff import Backoff
 from include.clients.aws import error_code
 from include.clients.s3 import CONDITION_FAILED, MISSING, create_json, s3_errors
-from include.errors import describe
+from include.errors import Backoff, describe
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -1,7 +1,274 @@
-"""``python -m ops``."""
+"""Command line ``python -m ops`` (spec: operations, Command line)."""
 
+from __future__ import annotations
+
+import argparse
+import json
+import os
 import sys
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
 
-from ops.cli import main
+from include.errors import PipelineError
+from ops import archive, call_details, dead_letters, events, evidence, evidence_export, runs
+from ops.environment import LOCAL, Environment
+from ops.report import OpsError, Report
 
-sys.exit(main())
+_EPILOG = """\
+examples:
+  python -m ops runs energy_auction                what ran lately
+  python -m ops failed                             tasks that failed, with their reasons
+  python -m ops day 2026-03-02                     what became of each client
+  python -m ops day 2026-03-02 --client 1000       one answer, its versions and digests
+  python -m ops files                              files of call details and their progress
+  python -m ops owner me                           events of an owner
+  python -m ops dead-letters list
+  python -m ops evidence verify --from 2026-03-01
+  python -m ops evidence export --client 1000 --day 2026-03-02
+  python -m ops dead-letters replay --dry-run
+  python -m ops --environment prod --json failed | jq '.rows[].reason'
+
+Without --environment (or the variable ENVIRONMENT) it is the local stack, and nothing reaches an account.
+"""
+
+Command = Callable[[Environment, argparse.Namespace], Report | str]
+
+
+def main(
+    argv: Sequence[str] | None = None, *, open_environment: Callable[[str], Environment] = Environment.open
+) -> int:
+    """Run one command.
+
+    Args:
+        argv: arguments; those of the process if None.
+        open_environment: finds an environment by its name.
+
+    Returns:
+        the exit code: 0 if all is well, 1 if what was asked for is missing or failed, 2 for a wrong command line.
+    """
+    options = _parser().parse_args(argv)
+    run: Command = options.run
+    try:
+        if getattr(options, "checked", None):
+            return _print(evidence_export.check(options.checked), options)
+        environment = open_environment(options.environment)
+        with environment.http:
+            report = run(environment, options)
+    except (OpsError, PipelineError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return _print(report, options)
+
+
+def _print(report: Report | str, options: argparse.Namespace) -> int:
+    if isinstance(report, str):
+        print(report)
+        return 0
+    report.write(as_json=options.json)
+    return 1 if report.failed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ops",
+        description="See what the pipelines did, and repeat it.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--environment",
+        default=os.environ.get("ENVIRONMENT") or LOCAL,
+        metavar="NAME",
+        help="local, dev, staging or prod (default: the variable ENVIRONMENT, else local)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON for scripts instead of a table")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Command, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        return command
+
+    def dag(command: argparse.ArgumentParser, most: int) -> None:
+        command.add_argument("dag", nargs="?", choices=runs.DAGS, metavar="DAG", help=f"one of {', '.join(runs.DAGS)}")
+        command.add_argument("--limit", type=_positive, default=most, help=f"lines at most (default {most})")
+
+    dag(add("runs", lambda at, o: runs.runs(at, o.dag, limit=o.limit), "the latest runs, of one DAG or of all"), 10)
+    dag(add("failed", lambda at, o: runs.failed(at, o.dag, limit=o.limit), "tasks that failed, with their reasons"), 20)
+
+    day = add("day", _day, "what the archive has for a day")
+    day.add_argument("day", type=_day_of, metavar="YYYY-MM-DD")
+    day.add_argument("--client", type=int, metavar="ID", help="this client's answer, its versions and digests")
+
+    add("health", lambda at, o: runs.health(at), "Airflow's own parts, and DAG files that cannot be imported")
+
+    start = add("start", _start, "start a run")
+    start.add_argument("dag", choices=runs.DAGS, metavar="DAG")
+    start.add_argument("params", type=_object, nargs="?", default={}, metavar="JSON", help="the run's params")
+
+    clear = add("clear", _clear, "repeat the failed tasks of a run, and what follows them; asks before")
+    clear.add_argument("dag", choices=runs.DAGS, metavar="DAG")
+    clear.add_argument("run_id", nargs="?", metavar="RUN", help="default: the latest failed run")
+    _add_consent(clear, "only show the tasks")
+
+    backfill = add("backfill", _backfill, "archive each day of a range, both ends included; asks before")
+    backfill.add_argument("first", type=_day_of, metavar="FIRST")
+    backfill.add_argument("last", type=_day_of, metavar="LAST")
+    backfill.add_argument("--again", action="store_true", help="also days whose run has succeeded")
+    backfill.add_argument("--client", type=int, action="append", metavar="ID", help="only this client; may be repeated")
+    _add_consent(backfill, "only show the days")
+
+    add("files", lambda at, o: call_details.files(at), "files of call details: waiting, under way, done")
+
+    owner = add("owner", lambda at, o: events.owner(at, o.owner), "an owner's events and webhook")
+    owner.add_argument("owner", metavar="NAME")
+
+    letters = add("dead-letters", lambda at, o: dead_letters.listed(at), "what could not be delivered")
+    letter_commands = letters.add_subparsers(metavar="list|show|replay")
+    letter_commands.add_parser("list", help="what waits in both queues (the default)")
+    show = letter_commands.add_parser("show", help="the records of a batch")
+    show.add_argument("key", metavar="KEY", help="of its body, as 'list' names it")
+    show.set_defaults(run=lambda at, o: dead_letters.shown(at, o.key))
+    replay = letter_commands.add_parser("replay", help="post batches again; asks before")
+    replay.add_argument("--limit", type=_positive, default=1_000, help="batches at most (default 1,000)")
+    _add_consent(replay, "only say what would be posted")
+    replay.set_defaults(run=_replay)
+
+    proof = add("evidence", _verify, "prove that the archive is what was archived")
+    proofs = proof.add_subparsers(metavar="verify|export|adopt", required=True)
+    verify = proofs.add_parser("verify", help="read ledger, manifests and answers, and report what is not proven")
+    verify.add_argument("--from", dest="first", type=_day_of, metavar="FIRST", help="first day")
+    verify.add_argument("--to", dest="last", type=_day_of, metavar="LAST", help="last day, included")
+    verify.add_argument("--client", type=int, metavar="ID")
+    verify.add_argument("--checkpoint", type=Path, metavar="FILE", help="note what is proven, and go on from there")
+    verify.set_defaults(run=_verify)
+    export = proofs.add_parser("export", help="a zip that proves a client's answers to somebody without access")
+    export.add_argument("--client", type=int, metavar="ID")
+    export.add_argument("--day", type=_day_of, metavar="DAY", help="the day, or the first of a range")
+    export.add_argument("--to", dest="last", type=_day_of, metavar="LAST", help="last day, included (default: DAY)")
+    export.add_argument("--out", type=Path, metavar="FILE", help="default: evidence-<client>-<day>.zip")
+    export.add_argument("--verify", dest="checked", type=Path, metavar="FILE", help="check a zip; needs no access")
+    export.set_defaults(run=_export)
+    adopt = proofs.add_parser("adopt", help="take answers of before the ledger into it, as they are; asks before")
+    adopt.add_argument("--yes", action="store_true", help="do not ask")
+    adopt.set_defaults(run=_adopt)
+
+    output = add("output", lambda at, o: at.output(o.name), "a name or address that the application's stack gives")
+    output.add_argument("name", metavar="NAME", help="such as ArchiveBucketName")
+    log = add("log", lambda at, o: at.log(o.group), "messages of a log group in the last hour")
+    log.add_argument("group", metavar="GROUP", help="such as /aws/lambda/orders-api")
+    airflow = add("airflow", _airflow, "any call of Airflow's REST API")
+    airflow.add_argument("method", choices=("GET", "POST", "PATCH", "PUT", "DELETE"), metavar="METHOD")
+    airflow.add_argument("path", metavar="PATH", help="below /api/v2, such as /dags/energy_auction")
+    airflow.add_argument("body", type=_object, nargs="?", metavar="JSON")
+    return parser
+
+
+def _day(environment: Environment, options: argparse.Namespace) -> Report:
+    if options.client is None:
+        return archive.day(environment, options.day)
+    return archive.answer(environment, options.day, options.client)
+
+
+def _start(environment: Environment, options: argparse.Namespace) -> str:
+    return runs.start(environment, options.dag, options.params)
+
+
+def _clear(environment: Environment, options: argparse.Namespace) -> Report:
+    plan = runs.clear(environment, options.dag, options.run_id, dry_run=True)
+    if options.dry_run or not plan.rows:
+        return plan
+    _agree(options, f"Clear {len(plan.rows)} tasks ({plan.title})?")
+    return runs.clear(environment, options.dag, options.run_id, dry_run=False)
+
+
+def _backfill(environment: Environment, options: argparse.Namespace) -> Report:
+    plan = archive.backfill(environment, options.first, options.last, options.client, again=options.again, dry_run=True)
+    if options.dry_run or not plan.rows:
+        return plan
+    _agree(options, f"Start {len(plan.rows)} runs in {environment.name}?")
+    return archive.backfill(
+        environment, options.first, options.last, options.client, again=options.again, dry_run=False
+    )
+
+
+def _verify(environment: Environment, options: argparse.Namespace) -> Report:
+    scope = evidence.Scope(options.first, options.last, options.client)
+    return evidence.verify(environment, scope, checkpoint=options.checkpoint, tell=_tell)
+
+
+def _export(environment: Environment, options: argparse.Namespace) -> Report:
+    if options.client is None or options.day is None:
+        raise OpsError("name what to export: --client and --day, or a zip to check: --verify")
+    target = options.out or Path(f"evidence-{options.client}-{options.day}.zip")
+    return evidence_export.export(environment, options.client, options.day, options.last or options.day, target)
+
+
+def _adopt(environment: Environment, options: argparse.Namespace) -> Report:
+    return evidence.adopt(environment, agree=lambda question: _agree(options, question), tell=_tell)
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _airflow(environment: Environment, options: argparse.Namespace) -> str:
+    return json.dumps(environment.airflow(options.method, options.path, body=options.body), indent=2)
+
+
+def _replay(environment: Environment, options: argparse.Namespace) -> Report:
+    return dead_letters.replayed(
+        environment,
+        limit=options.limit,
+        dry_run=options.dry_run,
+        agree=lambda question: _agree(options, question),
+        tell=_tell,
+    )
+
+
+def _add_consent(command: argparse.ArgumentParser, dry_run: str) -> None:
+    command.add_argument("--dry-run", action="store_true", help=dry_run)
+    command.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _agree(options: argparse.Namespace, question: str) -> None:
+    """Ask a person.
+
+    Raises:
+        OpsError: the answer is no, or there is nobody to ask.
+    """
+    if options.yes:
+        return
+    if not sys.stdin.isatty():
+        raise OpsError(f"{question} Nobody can be asked here: add --yes")
+    if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
+        raise OpsError("nothing was changed")
+
+
+def _day_of(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day: write it as 2026-03-02") from None
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+    return int(text)
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError('must be a JSON object, such as {"trigger_date": "2026-03-02"}')
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

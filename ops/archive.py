@@ -9,8 +9,7 @@ from typing import Any
 from include.archive.keys import archive_key, manifest_key
 from include.clients.s3 import get_json
 from ops.environment import Environment, aws_errors
-from ops.errors import OpsError
-from ops.report import Report
+from ops.report import OpsError, Report
 
 
 def day(environment: Environment, wanted: date) -> Report:

@@ -17,7 +17,7 @@ import httpx
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ops.errors import OpsError
+from ops.report import OpsError
 
 LOCAL = "local"
 """The environment of the local stack, which needs no account: its addresses are in ``stack.json``."""

@@ -28,8 +28,7 @@ from include.archive.ledger import Entry, Ledger, SavedManifest, sha256
 from include.archive.manifests import merged
 from include.clients.aws import error_code
 from ops.environment import Environment, aws_errors
-from ops.errors import OpsError
-from ops.report import Report
+from ops.report import OpsError, Report
 
 CONNECTIONS = 32
 """Objects that are read at once."""

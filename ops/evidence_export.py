@@ -13,8 +13,7 @@ from include.archive.export import PAGE, SUMS, evidence_files, zipped
 from include.archive.ledger import Entry, sha256
 from include.errors import InvalidInputError
 from ops.environment import Environment, aws_errors
-from ops.errors import OpsError
-from ops.report import Report
+from ops.report import OpsError, Report
 
 
 def export(environment: Environment, client: int, first: date, last: date, target: Path) -> Report:

@@ -1,4 +1,4 @@
-"""What a command prints: a table for people, or JSON for scripts."""
+"""What a command answers: a table for people, JSON for scripts, or an error."""
 
 from __future__ import annotations
 
@@ -12,6 +12,18 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+
+class OpsError(Exception):
+    """The message says what is wrong and what to do; the command changed nothing.
+
+    Args:
+        status: of Airflow's answer, if it refused.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)

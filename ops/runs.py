@@ -9,8 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ops.environment import Environment
-from ops.errors import OpsError
-from ops.report import Report, age, moment
+from ops.report import OpsError, Report, age, moment
 
 DAGS = (
     "dex_trigger_archive",

@@ -1,4 +1,4 @@
-"""Where everything lies in the archive bucket.
+"""Which business day a run archives, and where everything lies in the archive bucket.
 
 ::
 
@@ -12,8 +12,76 @@
 
 from __future__ import annotations
 
-from datetime import date
+import re
+from datetime import date, datetime, timedelta
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
+
+from include.errors import RunRefusedError
+
+_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+
+
+def trigger_date(
+    *,
+    requested: str | None,
+    logical_date: datetime | None,
+    triggered_at: datetime,
+    now: datetime,
+    zone: ZoneInfo,
+    offset_days: int,
+    backfill: bool = False,
+) -> date:
+    """The trigger date of a run (spec: archive, Trigger date).
+
+    The first that is given decides: the param ``requested``; the logical date in the business zone plus the
+    offset; for a manual run, which has no logical date, the day it was triggered in the business zone plus the
+    offset. That day stays the same when the run is repaired later.
+
+    Args:
+        requested: the run's param ``trigger_date``, ``YYYY-MM-DD``; the offset does not apply to it.
+        logical_date: the run's aware logical date.
+        triggered_at: the aware time at which the run was asked for.
+        now: an aware time; nothing after its day is archived.
+        zone: the business time zone.
+        offset_days: setting ``trigger_date_offset_days``.
+        backfill: the run is one of a backfill: each has its day, and ``requested`` would archive one day many times.
+
+    Raises:
+        RunRefusedError: a malformed date, one after today in the business zone, or one for a backfill.
+    """
+    if requested is not None:
+        if backfill:
+            raise RunRefusedError("param trigger_date in a backfill: each of its runs has its own day; leave it out")
+        day = _parse(requested)
+        origin = "param trigger_date"
+    else:
+        if logical_date is None:
+            moment, origin = triggered_at, "the day it was triggered"
+        else:
+            moment, origin = logical_date, "the logical date"
+        day = moment.astimezone(zone).date() + timedelta(days=offset_days)
+        if offset_days:
+            origin += f" plus trigger_date_offset_days ({offset_days})"
+    today = now.astimezone(zone).date()
+    if day > today:
+        raise RunRefusedError(
+            f"trigger date {day} (from {origin}) is in the future: today is {today} in {zone.key}; "
+            "choose a day that has come"
+        )
+    return day
+
+
+def _parse(text: str) -> date:
+    try:
+        if not _ISO_DATE.fullmatch(text):
+            raise ValueError(text)
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise RunRefusedError(
+            f"param trigger_date {text!r} is not a calendar date; write YYYY-MM-DD, such as 2026-03-08"
+        ) from error
+
 
 EVIDENCE = "trigger/"
 LEDGER = "ledger/trigger/"

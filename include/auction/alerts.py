@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from include.alerts import Alert, RunRef, Section, Severity
 from include.auction.models import Result, Summary
-from include.backoff import Backoff
 from include.clients.s3 import get_json, put_json
-from include.errors import describe
+from include.errors import Backoff, describe
 from include.mapped_work import Slice
 
 if TYPE_CHECKING:

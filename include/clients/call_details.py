@@ -11,11 +11,10 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from include.backoff import Backoff
 from include.clients.connections import parse_url
 from include.clients.http import Failure, HttpClient, Response, failure_of
 from include.clients.tokens import Token, TokenCache
-from include.errors import ApiUnavailableError, NoResponseError
+from include.errors import ApiUnavailableError, Backoff, NoResponseError
 
 POST_SECONDS = 60.0
 """Deadline of one whole exchange, connection to last byte (spec: call_details, API)."""

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
-from include.backoff import Backoff
 from include.clients.aws import aws_errors, error_code
-from include.errors import AwsUnavailableError
+from include.errors import AwsUnavailableError, Backoff
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

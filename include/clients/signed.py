@@ -41,9 +41,9 @@ from botocore.serialize import create_serializer
 from botocore.utils import get_environ_proxies, percent_encode_sequence
 from yarl import URL
 
-from include.backoff import Backoff
 from include.clients.aws import error_code, is_busy
 from include.clients.connections import IDLE_SECONDS, OnePiece, new_session
+from include.errors import Backoff
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSRequest

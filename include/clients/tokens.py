@@ -12,9 +12,8 @@ from http import HTTPStatus
 from typing import Any, Protocol, TypeGuard
 from urllib.parse import urlencode
 
-from include.backoff import Backoff
 from include.clients.http import TIMEOUT_SECONDS, HttpClient, Response, body_of, raise_for_status
-from include.errors import ApiUnavailableError, AuthRefusedError, InvalidAnswerError
+from include.errors import ApiUnavailableError, AuthRefusedError, Backoff, InvalidAnswerError
 
 REFRESH_EARLY_SECONDS = 60.0
 """A token is replaced this long before it expires, so that it does not expire on its way."""

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from include.backoff import Backoff
 from include.clients.aws import aws_errors
 from include.clients.dynamodb import read_items
 from include.delivery.models import Change, Conflict, Event, Status, timestamp
-from include.errors import AwsRefusedError, AwsUnavailableError
+from include.errors import AwsRefusedError, AwsUnavailableError, Backoff
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

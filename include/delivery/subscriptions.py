@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from botocore.exceptions import ClientError
 
-from include.backoff import Backoff
 from include.clients.aws import aws_errors, error_code
 from include.clients.dynamodb import read_items
 from include.delivery.models import timestamp
+from include.errors import Backoff
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

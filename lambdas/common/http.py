@@ -1,17 +1,19 @@
-"""What every API does alike: its responses, the ids of its requests, and the words for faults of an object's fields."""
+"""What every API does alike: reading a body strictly, its responses and ids, and the words for faults of fields."""
 
 from __future__ import annotations
 
+import base64
 import json
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler.api_gateway import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from lambdas.common.errors import ApiError
+from lambdas.common.errors import ApiError, EmptyBodyError, NotJsonError, TooLargeError
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -93,3 +95,80 @@ def shown(name: str) -> str:
     """A field's name as a response may hold it: short, and Unicode."""
     whole = name.encode(errors="replace").decode()
     return whole if len(whole) <= _SHOWN_CHARACTERS else f"{whole[:_SHOWN_CHARACTERS]}…"
+
+
+_BYTE_ORDER_MARK = "\ufeff"
+
+
+@dataclass(frozen=True)
+class AmbiguousObject:
+    """A JSON object that gives a name twice: only the sender knows which of the values was meant."""
+
+    name: str
+
+
+def body_text(event: Mapping[str, Any], *, max_bytes: int) -> str:
+    """The body of an API Gateway event.
+
+    A byte order mark in front is dropped, as RFC 8259 allows: shells and editors of Windows write one.
+
+    Args:
+        event: its ``body`` is a text, base64 when ``isBase64Encoded``, or None.
+        max_bytes: the most that it may have, in UTF-8.
+
+    Raises:
+        EmptyBodyError: there is nothing in it but white space.
+        TooLargeError: it has more than ``max_bytes``.
+        NotJsonError: it is not UTF-8.
+    """
+    body: str = event.get("body") or ""
+    try:
+        data = base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body.encode()
+        text = data.decode()
+    except ValueError:
+        raise NotJsonError("the body is not UTF-8") from None
+    if len(data) > max_bytes:
+        raise TooLargeError(f"the body has {len(data)} bytes; it may have {max_bytes}")
+    text = text.removeprefix(_BYTE_ORDER_MARK)
+    if not text.strip():
+        raise EmptyBodyError("the request has no body")
+    return text
+
+
+def parse_json(text: str, *, number: Callable[[str], object]) -> Any:
+    """The JSON document in ``text``. Objects that give a name twice become an AmbiguousObject.
+
+    Args:
+        text: of the whole document.
+        number: makes of a number, as it is written, what the document holds in its place.
+
+    Raises:
+        NotJsonError: it is not JSON by RFC 8259 (``NaN`` is not), or nested deeper than Python can read.
+    """
+    decoder = json.JSONDecoder(
+        object_pairs_hook=_object, parse_float=number, parse_int=number, parse_constant=_not_a_number
+    )
+    try:
+        return decoder.decode(text)
+    except json.JSONDecodeError as error:
+        # The decoder's messages are constants; they quote nothing of the document.
+        where = f"line {error.lineno}, column {error.colno}"
+        raise NotJsonError(f"the body is not JSON: {error.msg.strip()} ({where})") from None
+    except RecursionError:
+        raise NotJsonError("the body is not JSON: it is nested too deep") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | AmbiguousObject:
+    members = dict(pairs)
+    if len(members) == len(pairs):
+        return members
+    unseen = set(members)
+    for name, _ in pairs:
+        if name not in unseen:
+            break
+        unseen.remove(name)
+    return AmbiguousObject(name)
+
+
+def _not_a_number(name: str) -> NoReturn:
+    raise NotJsonError(f"the body is not JSON: {name} is no number")

@@ -14,8 +14,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from lambdas.common.body import AmbiguousObject, parse
 from lambdas.common.errors import TooLargeError
+from lambdas.common.http import AmbiguousObject, parse_json
 
 EVENT_TYPE = re.compile(r"[a-z0-9._]{1,100}", re.ASCII)
 MAX_PAYLOAD_BYTES = 256 * 1024
@@ -232,5 +232,5 @@ class NewEvent(BaseModel):
 
 def content_digest(new: NewEvent) -> str:
     """SHA-256 of an event's type, payload and metadata. The order of an object's members makes no difference."""
-    texts = [text and _text(parse(text, number=Number), 0, in_order=True) for text in (new.payload, new.metadata)]
+    texts = [text and _text(parse_json(text, number=Number), 0, in_order=True) for text in (new.payload, new.metadata)]
     return hashlib.sha256(json.dumps([new.event_type, *texts]).encode()).hexdigest()

@@ -12,9 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lambdas.common import body
-from lambdas.common.body import AmbiguousObject
-from lambdas.common.http import MAX_FAULTS, field_faults, shown, sorted_out
+from lambdas.common.http import MAX_FAULTS, AmbiguousObject, body_text, field_faults, parse_json, shown, sorted_out
 from lambdas.events_api.api_keys import Denial
 from lambdas.events_api.errors import Fault, InvalidRequestError, KeyMissingError, KeyRefusedError, ThrottledError
 from lambdas.events_api.models import EVENT_TYPE, NewEvent, Number, Status, timestamp
@@ -83,7 +81,7 @@ def read_new_event(request: Mapping[str, Any]) -> NewEvent:
         TooLargeError: it, its payload or its metadata is too large.
         InvalidRequestError: it is not as it must be; the error lists the first MAX_FAULTS faults and counts them all.
     """
-    document = body.parse(body.text_of(request, max_bytes=MAX_BODY_BYTES), number=Number)
+    document = parse_json(body_text(request, max_bytes=MAX_BODY_BYTES), number=Number)
     if isinstance(document, AmbiguousObject):
         raise InvalidRequestError(Fault(shown(document.name), "is given twice"))
     if not isinstance(document, dict):

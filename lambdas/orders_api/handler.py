@@ -15,8 +15,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from lambdas.common import environment
 from lambdas.common.errors import MethodNotAllowedError, NotFoundError
 from lambdas.common.http import error_response, json_response, log_unexpected, methods_but, request_id
-from lambdas.orders_api.errors import NotStoredError
-from lambdas.orders_api.models import parse, read_records, text_of
+from lambdas.orders_api.models import NotStoredError, parse, read_records, text_of
 from lambdas.orders_api.store import CALL_SECONDS, OrderStore, dynamodb_client
 
 TTL_SECONDS = 86_400

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lambdas.common import aws
-from lambdas.orders_api.errors import NotStoredError
-from lambdas.orders_api.models import OrderRecord
+from lambdas.orders_api.models import NotStoredError, OrderRecord
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -19,7 +19,6 @@ from lambdas.events_api import errors as events_errors
 from lambdas.events_api import models as events_models
 from lambdas.events_api import requests as events_requests
 from lambdas.events_api.responses import event_view, page_view, receipt_view
-from lambdas.orders_api import errors as orders_errors
 from lambdas.orders_api import models as orders_models
 
 Schema = Mapping[str, Any]
@@ -279,7 +278,7 @@ def _orders_errors() -> Iterator[ApiError]:
     ):
         yield _raised(read, body)
     for stored, not_stored in ((0, ["unique_id_1"]), (475, ["unique_id_476", "unique_id_477"])):
-        yield orders_errors.NotStoredError(
+        yield orders_models.NotStoredError(
             stored=stored, not_stored=not_stored, reasons=[], worth_repeating=bool(stored)
         )
 

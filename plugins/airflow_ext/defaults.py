@@ -20,8 +20,7 @@ from airflow.sdk.configuration import conf
 
 from airflow_ext.ids import OWNER
 from include.alerts import RUNBOOK
-from include.backoff import Backoff
-from include.errors import PermanentError, RunRefusedError, SettingsError, TransientError, describe
+from include.errors import Backoff, PermanentError, RunRefusedError, SettingsError, TransientError, describe
 from include.text import one_line
 
 if TYPE_CHECKING:

@@ -224,7 +224,7 @@ def test_nothing_heavy_is_loaded_while_dags_are_parsed() -> None:
             provider = found.name.startswith("airflow.providers.") and not any(
                 found.name.startswith(f"{name}.") for name in PARSE_TIME_PROVIDERS
             )
-            domain = found.top == "include" and found.name.split(".")[1] not in ("alerts", "backoff", "errors", "text")
+            domain = found.top == "include" and found.name.split(".")[1] not in ("alerts", "errors", "text")
             if found.at_module_level and (found.top in HEAVY or provider or domain):
                 wrong.append(f"{path.relative_to(ROOT)} line {found.line}: {found.name}")
     assert wrong == []

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from local.stack.description import Stack
-from ops.cli import main
+from ops.__main__ import main
 from ops.environment import Environment
 from tests.e2e.conftest import NewDay, UseClients
 from tests.worlds.live.call_details import Ingest, lines

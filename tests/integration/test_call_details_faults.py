@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import pytest
 
-from include.backoff import Backoff
 from include.call_details.batches import Batch
 from include.call_details.dead_letters import DeadLetters
 from include.call_details.ledger import ChunkLedger
@@ -19,6 +18,7 @@ from include.call_details.rate_limit import ConcurrencyLimiter
 from include.clients.call_details import CallDetailsApi
 from include.clients.dynamodb import ItemTable
 from include.clients.tokens import Keys, TokenCache, key_login
+from include.errors import Backoff
 from tests.integration.test_partner_stubs import Stubs, serving
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable
 from tests.worlds.s3 import FakeS3

@@ -17,7 +17,7 @@ from airflow_ext.notifications.failure_callback import record_failure
 from airflow_ext.settings import load_settings
 from include.alerts import KILLED
 from include.archive.alerts import ARCHIVE_TASK, LIST_TASK, SECTION, digest, not_listed
-from include.archive.dates import trigger_date
+from include.archive.keys import trigger_date
 from include.archive.models import Plan, calls_of_task, client_query, clients_from_rows, cut, select
 from include.archive.run import ArchiveRun, save_plan
 from include.errors import ClientsFailedError

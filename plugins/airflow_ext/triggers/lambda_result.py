@@ -24,10 +24,9 @@ from airflow_ext.outside import outside
 from airflow_ext.settings import load_settings
 from include import errors
 from include.auction.deadlines import GRACE, RunDeadlines
-from include.auction.functions import OrderFunction
+from include.auction.functions import OrderFunction, ResultsPoller, pause_before
 from include.auction.keys import auction_day, orders_key
 from include.auction.models import Orders
-from include.auction.results import ResultsPoller, pause_before
 from include.auction.run import AT_ONCE, AuctionRun
 from include.clients.lambda_function import FunctionClient
 from include.errors import PipelineError, ResultsFailedError, TransientError

@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
 
 from ops.environment import Environment
-from ops.errors import OpsError
+from ops.report import OpsError
 
 STACK = {
     "region": "us-east-1",

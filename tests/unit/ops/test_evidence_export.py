@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from ops.environment import Environment
-from ops.errors import OpsError
 from ops.evidence_export import check, export
+from ops.report import OpsError
 from tests.worlds.evidence import FIRST, archive, three_days
 from tests.worlds.s3 import VersionedBucket
 

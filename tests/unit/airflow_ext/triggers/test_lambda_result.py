@@ -20,7 +20,7 @@ from airflow_ext.operators.lambda_result import LambdaResultSensor
 from airflow_ext.triggers import lambda_result
 from airflow_ext.triggers.lambda_result import Event, LambdaResultTrigger, Wait, event_of
 from include.auction.deadlines import GRACE
-from include.auction.results import FIRST_PAUSE_SECONDS
+from include.auction.functions import FIRST_PAUSE_SECONDS
 from include.auction.run import AT_ONCE
 from include.errors import (
     FunctionRefusedError,

@@ -10,8 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambdas.common.http import MAX_FAULTS
-from lambdas.orders_api.errors import Fault, InvalidRecordsError
-from lambdas.orders_api.models import MAX_RECORDS, NUMBER_RULE, OrderRecord, parse, read_records
+from lambdas.orders_api.models import (
+    MAX_RECORDS,
+    NUMBER_RULE,
+    Fault,
+    InvalidRecordsError,
+    OrderRecord,
+    parse,
+    read_records,
+)
 
 GOOD = {"record_id": "unique_id_1", "parameter_1": "abc", "parameter_2": 2.1}
 

@@ -10,8 +10,7 @@ from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, No
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambdas.orders_api.errors import NotStoredError
-from lambdas.orders_api.models import OrderRecord
+from lambdas.orders_api.models import NotStoredError, OrderRecord
 from lambdas.orders_api.store import BATCH_RECORDS, BATCHES_AT_ONCE, CALL_SECONDS, OrderStore, dynamodb_client
 from tests.worlds.dynamodb import FakeDynamoDB, Fault, Leave, Lose, dynamodb_error
 

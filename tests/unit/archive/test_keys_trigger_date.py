@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.archive.dates import trigger_date
+from include.archive.keys import trigger_date
 from include.errors import RunRefusedError
 
 NEW_YORK = ZoneInfo("America/New_York")

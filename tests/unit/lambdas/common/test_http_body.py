@@ -6,19 +6,18 @@ from typing import Any
 
 import pytest
 
-from lambdas.common import body
-from lambdas.common.body import AmbiguousObject
 from lambdas.common.errors import EmptyBodyError, NotJsonError, TooLargeError
+from lambdas.common.http import AmbiguousObject, body_text, parse_json
 
 MAX_BYTES = 1_000_000
 
 
 def text_of(event: dict[str, Any]) -> str:
-    return body.text_of(event, max_bytes=MAX_BYTES)
+    return body_text(event, max_bytes=MAX_BYTES)
 
 
 def parse(text: str) -> Any:
-    return body.parse(text, number=Decimal)
+    return parse_json(text, number=Decimal)
 
 
 def in_base64(data: bytes) -> dict[str, Any]:
@@ -80,7 +79,7 @@ def test_size_is_that_of_the_utf8(character: str) -> None:
 
 
 def test_numbers_are_made_of_what_was_written() -> None:
-    document = body.parse('{"a": [1, -0.50, 1.5E+3], "b": 12345678901234567890}', number=str)
+    document = parse_json('{"a": [1, -0.50, 1.5E+3], "b": 12345678901234567890}', number=str)
     assert document == {"a": ["1", "-0.50", "1.5E+3"], "b": "12345678901234567890"}
 
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from ops.cli import main
+from ops.__main__ import main
 from ops.environment import Environment
-from ops.errors import OpsError
+from ops.report import OpsError
 
 
 def never(name: str) -> Environment:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from include.auction.functions import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, ResultsPoller, pause_before
 from include.auction.models import OrderOutcome, Result, Summary
-from include.auction.results import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, ResultsPoller, pause_before
 from include.clients.lambda_function import FunctionClient
 from include.errors import (
     FunctionFailedError,
