@@ -123,11 +123,11 @@ def dex_trigger_archive() -> None:
 
         return tasks.list_clients(get_current_context())
 
-    @task(map_index_template="{{ label }}", multiple_outputs=False, max_active_tis_per_dagrun=16)
-    def archive_client(work: Work) -> dict[str, int]:
+    @task(map_index_template="{{ label }}", do_xcom_push=False, max_active_tis_per_dagrun=16)
+    def archive_client(work: Work) -> None:
         from airflow_ext.tasks import dex_trigger_archive as tasks
 
-        return tasks.archive_client(get_current_context(), work)
+        tasks.archive_client(get_current_context(), work)
 
     @task(multiple_outputs=False, do_xcom_push=False, outlets=[Asset(DEX_TRIGGER_ARCHIVE)], **ACCOUNTING)
     def summarize() -> dict[str, Any]:

@@ -53,7 +53,8 @@ def background_commands(environment: Mapping[str, str]) -> list[Command]:
 
 def _service(name: str, options: list[str], environment: Mapping[str, str]) -> Command:
     # A short grace: a scheduler that is stopped waits for its running tasks, and here nobody wants to.
-    return Command(name, [PYTHON, "-m", "airflow", name, *options], environment, grace=3.0)
+    named = {**environment, "PGAPPNAME": name}  # whose a session of the database is, in pg_stat_activity
+    return Command(name, [PYTHON, "-m", "airflow", name, *options], named, grace=3.0)
 
 
 def expected_dags(dags_folder: Path = PROJECT_ROOT / "dags") -> set[str]:

@@ -14,7 +14,7 @@ from local.stack.description import Stack
 from tests.worlds.live.call_details import BATCHES, POST_TASK, File, Ingest, lines
 from tests.worlds.live.partners import Partners
 from tests.worlds.live.pipeline import Ended
-from tests.worlds.live.processes import another, another_log, running_tasks, service_of, standing_still
+from tests.worlds.live.processes import another, another_log, holds_no_lock, running_tasks, service_of, standing_still
 from tests.worlds.live.secrets import Secrets
 from tests.worlds.live.waiting import wait_until
 
@@ -107,12 +107,13 @@ def test_another_scheduler_takes_over_and_the_tasks_of_the_first_one_find_out(
     options = {
         "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": str(SILENT_SECONDS),
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "2",
+        "PGAPPNAME": "another scheduler",
     }
     with another("scheduler", stack, **options):
         started = another_log("scheduler", stack)
         wait_until(lambda: "Adopting or resetting orphaned tasks" in started.read_text(), what="the other scheduler")
         assert first in running_tasks(stack)
-        with standing_still(service_of(stack, "scheduler")):
+        with standing_still(service_of(stack, "scheduler"), at=lambda: holds_no_lock(stack, "scheduler")):
             partners.order()
             run = ingest.pipeline.ended(posted.run_id, timeout=180)
         wait_until(lambda: first not in running_tasks(stack), what="the end of the task that stood still")

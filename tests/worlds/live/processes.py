@@ -6,16 +6,18 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
+import sqlalchemy
 
 from local.processes.layout import PROJECT_ROOT, PYTHON, Layout
 from local.services.celery import WORKER_NAMES
 from local.stack.description import Stack, running_supervisor
+from tests.worlds.live.waiting import wait_until
 
 _TASK_TITLE = "airflow worker -- "
 
@@ -71,16 +73,43 @@ def _state_directory(stack: Stack) -> Path:
 
 
 @contextmanager
-def standing_still(service: psutil.Process) -> Iterator[None]:
-    """The service and its children do nothing for the duration of a ``with`` block."""
-    processes = [service, *service.children(recursive=True)]
-    for process in processes:
-        process.suspend()
+def standing_still(service: psutil.Process, *, at: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """The service and its children do nothing for the duration of a ``with`` block.
+
+    Args:
+        service: the process.
+        at: whether this is the moment, asked while it stands still; it goes on and is stopped again until it is.
+    """
+    processes: list[psutil.Process] = []
+
+    def stands_still() -> bool:
+        processes[:] = [service, *service.children(recursive=True)]
+        _each(processes, psutil.Process.suspend)
+        if at():
+            return True
+        _each(reversed(processes), psutil.Process.resume)
+        return False
+
     try:
+        wait_until(stands_still, what="the moment to stop", poll=0.05)
         yield
     finally:
-        for process in reversed(processes):
-            process.resume()
+        _each(reversed(processes), psutil.Process.resume)
+
+
+def _each(processes: Iterable[psutil.Process], do: Callable[[psutil.Process], None]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            do(process)
+
+
+def holds_no_lock(stack: Stack, service: str) -> bool:
+    """Whether a service of Airflow has no transaction of the database open, which would keep rows from all others."""
+    url = sqlalchemy.make_url(stack.airflow_environment()["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    question = "SELECT count(*) FROM pg_stat_activity WHERE application_name = :name AND state <> 'idle'"
+    with engine.connect() as connection:
+        return connection.scalar(sqlalchemy.text(question), {"name": service}) == 0
 
 
 @contextmanager
