@@ -18,7 +18,7 @@ from lambdas.common.http import METHODS, error_response, json_response, log_unex
 from lambdas.events_api.requests import caller_of, owner_of, read_events_query, read_inbox_query, read_new_event
 from lambdas.events_api.responses import event_view, page_view, receipt_view
 from lambdas.events_api.service import Events, Pending
-from lambdas.events_api.store import DeliveryQueue, EventStore, dynamodb_client, sqs_client
+from lambdas.events_api.store import DeliveryQueue, EventStore, IdSecret, dynamodb_client, secrets_client, sqs_client
 
 Route = Callable[..., Response[str]]
 
@@ -30,6 +30,7 @@ app = APIGatewayHttpResolver(debug=False)
 events = Events(
     EventStore(dynamodb_client(), environment.text("EVENTS_TABLE")),
     DeliveryQueue(sqs_client(), environment.text("EVENT_QUEUE_URL")),
+    IdSecret(secrets_client(), environment.text("EVENT_IDS_SECRET_ID")),
 )
 HEALTH = {
     "status": "ok",
@@ -191,7 +192,7 @@ def failed(error: Exception) -> Response[str]:
     """Tell the caller what concerns the caller, and the log where any other error was raised."""
     log_unexpected(logger, error)
     if isinstance(error, UnavailableError):
-        logger.error("table unavailable", reasons=error.reasons)
+        logger.error("unavailable", reasons=error.reasons)
     return error_response(error, request_id(app.current_event.raw_event, app.lambda_context))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import re
 import secrets
@@ -99,20 +100,18 @@ def random_id() -> str:
     return _PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
 
 
-def id_for_key(owner: str, idempotency_key: str, *, attempt: int = 0) -> str:
-    """The id of the one event that an owner's idempotency key stands for.
+def id_for_key(owner: str, idempotency_key: str, *, secret: bytes) -> str:
+    """The id of the one event that an owner's idempotency key stands for: an HMAC, so that nobody finds a key with it.
 
     All calls with this key, however many at once, ask for the same id, which the table gives away once.
 
     Args:
         owner: of the key.
         idempotency_key: of the event.
-        attempt: the number of ids that another owner's events have. Whoever can guess a million keys of another owner
-            finds some key of its own with the same first id as one of them, but none that has the second one too.
+        secret: of the HMAC.
     """
     # Neither owners nor keys have line breaks, so that no two of them make the same text.
-    text = "\n".join((owner, idempotency_key, *([str(attempt)] if attempt else [])))
-    number = int.from_bytes(hashlib.sha256(text.encode()).digest())
+    number = int.from_bytes(hmac.digest(secret, f"{owner}\n{idempotency_key}".encode(), hashlib.sha256))
     characters = []
     for _ in range(_LENGTH):
         number, index = divmod(number, len(_ALPHABET))

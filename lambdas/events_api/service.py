@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -23,10 +23,10 @@ from lambdas.events_api.models import (
     timestamp,
 )
 from lambdas.events_api.requests import Query, cursor_after
-from lambdas.events_api.store import DeliveryQueue, EventStore
+from lambdas.events_api.store import DeliveryQueue, EventStore, IdSecret
 
 _IDS = 3
-"""Ids that are tried. A first random one is taken once in a million million times or so."""
+"""Random ids that are tried. The first one is taken once in a million million times or so."""
 
 
 def _now() -> datetime:
@@ -57,12 +57,14 @@ class Events:
     Args:
         store: the table.
         queue: wakes the delivery.
+        secret: of the ids of events with an idempotency key.
         clock: the time, in UTC.
         draw_id: an id for an event without an idempotency key.
     """
 
     store: EventStore
     queue: DeliveryQueue
+    secret: IdSecret
     clock: Callable[[], datetime] = field(default=_now, kw_only=True)
     draw_id: Callable[[], str] = field(default=random_id, kw_only=True)
 
@@ -75,10 +77,19 @@ class Events:
         """
         now = timestamp(self.clock())
         digest = content_digest(new) if new.idempotency_key else None
-        for attempt in range(_IDS):
-            key = new.idempotency_key
+        key = new.idempotency_key
+        ids: Iterator[str]
+        if key:
+            # The id of an event that was stored under another secret, or before there was one, does not tell its key.
+            there = self.store.of_key(owner, key)
+            if there is not None:
+                return self._repeated(there, digest)
+            ids = iter([id_for_key(owner, key, secret=self.secret.value())])
+        else:
+            ids = (self.draw_id() for _ in range(_IDS))
+        for event_id in ids:
             event = Event(
-                event_id=id_for_key(owner, key, attempt=attempt) if key else self.draw_id(),
+                event_id=event_id,
                 owner=owner,
                 event_type=new.event_type,
                 payload=new.payload,
@@ -93,10 +104,7 @@ class Events:
             if there is None:
                 return self._woken(event, created=True)
             if key and (there.owner, there.idempotency_key) == (owner, key):
-                if there.content_digest not in (None, digest):
-                    raise IdempotencyKeyReusedError
-                # Woken again: the function may have died the first time between storing and waking.
-                return self._woken(there, created=False)
+                return self._repeated(there, digest)
         raise EventIdTakenError
 
     def get(self, owner: str, event_id: str) -> Event:
@@ -120,6 +128,12 @@ class Events:
     def delete(self, owner: str, event_id: str) -> None:
         """Delete an event."""
         self.store.delete(owner, _checked(event_id))
+
+    def _repeated(self, there: Event, digest: str | None) -> Pending:
+        if there.content_digest not in (None, digest):
+            raise IdempotencyKeyReusedError
+        # Woken again: the function may have died the first time between storing and waking.
+        return self._woken(there, created=False)
 
     def _woken(self, event: Event, *, created: bool) -> Pending:
         not_woken = None

@@ -28,6 +28,7 @@ from lambdas.events_api.models import Event, Status
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+    from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
 
 FILTER_SECONDS = 3.0
@@ -35,6 +36,9 @@ FILTER_SECONDS = 3.0
 
 CHUNK = 200
 """Events that are read at once when those of a status are looked for among all."""
+
+MIN_SECRET_BYTES = 32
+"""The stack makes 64; with an empty one, anybody could make the ids."""
 
 _READS = 3
 """Calls for the same keys, of which DynamoDB answers for some only."""
@@ -106,6 +110,42 @@ def sqs_client() -> SQSClient:
     return cast("SQSClient", aws.client("sqs", connect_seconds=0.5, read_seconds=1, attempts=2))
 
 
+def secrets_client() -> SecretsManagerClient:
+    """Two attempts of at most 1.5 seconds: the request may be sent again."""
+    return cast("SecretsManagerClient", aws.client("secretsmanager", connect_seconds=0.5, read_seconds=1, attempts=2))
+
+
+class IdSecret:
+    """The secret that makes the ids of events with an idempotency key. It is read once, when it is first needed.
+
+    Args:
+        secrets: a client.
+        secret_id: its name or ARN.
+    """
+
+    def __init__(self, secrets: SecretsManagerClient, secret_id: str) -> None:
+        self._secrets = secrets
+        self._secret_id = secret_id
+        self._value = b""
+
+    def value(self) -> bytes:
+        """The secret.
+
+        Raises:
+            StoreUnavailableError: it cannot be read, or is too short to be one; the next call reads it again.
+        """
+        if not self._value:
+            try:
+                value = self._secrets.get_secret_value(SecretId=self._secret_id).get("SecretString", "").encode()
+            except (ClientError, BotoCoreError) as error:
+                reason = f"secret of the event ids: {aws.error_code(error)}"
+                raise StoreUnavailableError(reason, worth_repeating=aws.may_pass(error)) from None
+            if len(value) < MIN_SECRET_BYTES:
+                raise StoreUnavailableError("secret of the event ids: too short", worth_repeating=False)
+            self._value = value
+        return self._value
+
+
 class EventStore:
     """One table of events. Every method raises StoreUnavailableError if the table fails.
 
@@ -156,6 +196,27 @@ class EventStore:
         if item is None or item["owner"] != {"S": owner}:
             raise NoSuchEventError
         return self._applied(owner, Lane.of(items.get(lane_key(owner), {})), [item])[0]
+
+    def of_key(self, owner: str, idempotency_key: str) -> Event | None:
+        """The owner's first event with this key, whatever its id; None also when it was stored within the last second.
+
+        What the index shows is read consistently: an event may be gone since.
+        """
+        with _table_errors():
+            answer = self._dynamodb.query(
+                TableName=self._table,
+                IndexName="by-idempotency-key",
+                KeyConditionExpression="#owner = :owner AND idempotency_key = :key",
+                ExpressionAttributeNames={"#owner": "owner"},
+                ExpressionAttributeValues={":owner": {"S": owner}, ":key": {"S": idempotency_key}},
+            )
+        ids = [item["event_id"]["S"] for item in answer["Items"]]
+        if not ids:
+            return None
+        items = self._items(*ids, lane_key(owner))
+        lane = Lane.of(items.pop(lane_key(owner), {}))
+        events = self._applied(owner, lane, [item for item in items.values() if item["owner"] == {"S": owner}])
+        return min(events, key=lambda event: event.position, default=None)
 
     def page(self, owner: str, listing: Listing, *, after: str | None, limit: int) -> Page:
         """Some of the owner's events. What was changed within the last second may be missing.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -13,7 +14,7 @@ import pytest
 from lambdas.events_api.api_keys import id_of
 from lambdas.events_api.models import MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES
 from tests.integration.deployed_api import CALL_SECONDS, eventually
-from tests.integration.events import DOCUMENT, NO_SUCH_EVENT, EventsApi, Owner, new_event, unique
+from tests.integration.events import API_LOG, DOCUMENT, NO_SUCH_EVENT, EventsApi, Owner, new_event, unique
 
 if TYPE_CHECKING:
     import httpx
@@ -190,6 +191,40 @@ def test_same_key_again_gives_the_first_event_or_a_conflict(events_api: EventsAp
     (item,) = events_api.stored_of(owner.name)
     assert item["payload"] == {"S": '{"order":1}'}
     assert events_api.owner().post(idempotency_key="order:1") != first.json()["event_id"]
+
+
+def test_key_of_an_event_that_was_stored_before_ids_had_a_secret_is_that_event(
+    events_api: EventsApi, owner: Owner
+) -> None:
+    event_id, before = owner.post(idempotency_key="order:1"), f"evt_{uuid.uuid4().hex[:12]}"
+    item = events_api.stored(event_id)
+    assert item is not None
+    position = {"S": f"{item['created_at']['S']}#{before}"}
+    events_api.aws.dynamodb.put_item(
+        TableName=events_api.outputs["EventsTableName"],
+        Item={**item, "event_id": {"S": before}, "position": position},
+    )
+    assert owner.call(f"DELETE /events/{event_id}").status_code == 204
+    again = owner.call("POST /events", body=new_event(idempotency_key="order:1"))
+    other = owner.call("POST /events", body=new_event(idempotency_key="order:1", payload={"other": 2}))
+    assert (again.status_code, again.json()["event_id"], other.status_code) == (200, before, 409)
+    assert len(events_api.stored_of(owner.name)) == 1
+
+
+def test_new_key_waits_for_the_secret_of_the_ids_and_nothing_else_does(events_api: EventsApi, owner: Owner) -> None:
+    secret = events_api.aws.secrets.get_secret_value(SecretId="events-api/event-ids")["SecretString"]
+    known = owner.post(idempotency_key="known")
+    with events_api.variables("events-api", EVENT_IDS_SECRET_ID="events-api/missing"):
+        refused = owner.call("POST /events", body=new_event(idempotency_key="k"))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
+        assert owner.call("POST /events", body=new_event(idempotency_key="known")).json()["event_id"] == known
+        assert owner.call("POST /events", body=new_event()).status_code == 201
+    body = new_event(idempotency_key="k")
+    eventually("the secret is there", lambda: owner.call("POST /events", body=body).status_code in (200, 201))
+    assert owner.call("POST /events", body=body).status_code == 200
+    log = "\n".join(events_api.log(API_LOG))
+    assert "secret of the event ids: ResourceNotFoundException" in log
+    assert secret not in log
 
 
 def test_events_of_one_type_or_time_are_listed(owner: Owner) -> None:

@@ -14,7 +14,7 @@ from lambdas.events_api.errors import QueueUnavailableError, StoreUnavailableErr
 from lambdas.events_api.models import MAX_PAYLOAD_BYTES, NewEvent
 from lambdas.events_api.requests import read_inbox_query
 from lambdas.events_api.service import Events
-from lambdas.events_api.store import INBOX, DeliveryQueue, EventStore, dynamodb_client, sqs_client
+from lambdas.events_api.store import INBOX, DeliveryQueue, EventStore, IdSecret, dynamodb_client, secrets_client, sqs_client
 from lambdas.tools.api_keys import KeyTable
 from lambdas.tools.subscriptions import SubscriptionTable
 from lambdas.tools.tables import ToolError
@@ -127,7 +127,8 @@ def test_same_post_several_times_at_once_is_one_event_and_wakes_the_delivery(
     aws: Aws, store: EventStore, sqs: SQSClient, owner: str
 ) -> None:
     url = aws.sqs.create_queue(QueueName=f"event-delivery-{owner}")["QueueUrl"]
-    events = Events(store, DeliveryQueue(sqs, url))
+    secret = aws.secrets.create_secret(Name=f"event-ids-{owner}", SecretString="s" * 64)["ARN"]
+    events = Events(store, DeliveryQueue(sqs, url), IdSecret(secrets_client(), secret))
     new = NewEvent.model_construct(event_type="a", payload='{"a":1}', metadata=None, idempotency_key="k")
     answers = at_once(lambda _: events.post(owner, new))
     (event,), cursor = events.page(owner, read_inbox_query({}, owner))

@@ -321,6 +321,7 @@ REFUSED: list[tuple[str, str, Context]] = [
     ("s3:PutBucketPolicy", f"arn:aws:s3:::order-results-staging-{ACCOUNT}", {}),
     ("secretsmanager:GetSecretValue", arn("secretsmanager", "secret:airflow/connections/dex_db-123456"), {}),
     ("secretsmanager:UpdateSecret", arn("secretsmanager", "secret:orders-api/jwt-123456"), {}),
+    ("secretsmanager:GetSecretValue", arn("secretsmanager", "secret:events-api/event-ids-123456"), {}),
     ("lambda:UpdateFunctionCode", arn("lambda", "function:orders-api"), {}),
     ("apigateway:PATCH", "arn:aws:apigateway:us-east-1::/apis/theirs", {}),
     ("iam:PutRolePolicy", ROLE, {"iam:PermissionsBoundary": BOUNDARY}),
@@ -358,6 +359,7 @@ PERFORMED: list[tuple[str, str, Context]] = [
     ("sns:Subscribe", arn("sns", "pipelines-alerts-staging"), BY_CLOUDFORMATION),
     ("secretsmanager:CreateSecret", arn("secretsmanager", "secret:airflow/connections/dex_db-1"), BY_CLOUDFORMATION),
     ("secretsmanager:GetSecretValue", arn("secretsmanager", "secret:orders-api/jwt-123456"), BY_CLOUDFORMATION),
+    ("secretsmanager:CreateSecret", arn("secretsmanager", "secret:events-api/event-ids-123456"), BY_CLOUDFORMATION),
     ("lambda:UpdateFunctionCode", arn("lambda", "function:orders-api"), BY_CLOUDFORMATION),
     (
         "lambda:AddPermission",

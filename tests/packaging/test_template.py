@@ -39,7 +39,7 @@ PUT_BY_A_PERSON = {
     "airflow/connections/call_details_api",
     "airflow/connections/slack_alerts",
 }
-WRITTEN_BY_THE_STACK = {"airflow/variables/settings", "orders-api/jwt"}
+WRITTEN_BY_THE_STACK = {"airflow/variables/settings", "orders-api/jwt", "events-api/event-ids"}
 
 
 MOST_LINES = 500
@@ -204,8 +204,9 @@ def test_secrets_of_people_have_no_value_but_describe_one() -> None:
         assert {"conn_type", "host"} | credentials <= set(json.loads(shape[0])), name
 
 
-def test_key_of_the_tokens_is_generated_and_long_enough() -> None:
-    key = resource("OrdersJwtSecret")
+@pytest.mark.parametrize("name", ["OrdersJwtSecret", "EventIdsSecret"])
+def test_key_of_the_tokens_and_of_the_event_ids_is_generated_and_long_enough(name: str) -> None:
+    key = resource(name)
     assert "SecretString" not in key
     # HS256 wants at least 256 bits; 64 letters and digits hold 381.
     assert key["GenerateSecretString"] == {"PasswordLength": 64, "ExcludePunctuation": True}

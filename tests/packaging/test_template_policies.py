@@ -40,6 +40,8 @@ MAY = {
         ("dynamodb:UpdateItem", "EventsTable.Arn"),
         ("dynamodb:Query", "${EventsTable.Arn}/index/by-owner"),
         ("dynamodb:Query", "${EventsTable.Arn}/index/by-owner-status"),
+        ("dynamodb:Query", "${EventsTable.Arn}/index/by-idempotency-key"),
+        ("secretsmanager:GetSecretValue", "EventIdsSecret"),
         ("sqs:SendMessage", "EventQueue.Arn"),
     },
     "EventsApiAuthorizerFunctionRole": {

@@ -363,6 +363,7 @@ EVENT_INDEXES = {
     "by-status": ("status", "next_attempt_at"),
     "by-owner": ("owner", "position"),
     "by-owner-status": ("owner_status", "position"),
+    "by-idempotency-key": ("owner", "idempotency_key"),
 }
 
 

@@ -415,6 +415,17 @@ class EventStoreContract:
         assert store.page(owner, NEWEST_FIRST, after=None, limit=10).events == []
         assert store.put(event) is None
 
+    def test_event_of_a_key_is_its_owner_s_first_one_that_is_there(self, store: EventStore, owner: str) -> None:
+        events = [new_event(owner, idempotency_key="k") for _ in range(2)]
+        others = new_event(owner, idempotency_key="other"), new_event(f"{owner}-2", idempotency_key="k")
+        for event in (*reversed(events), *others, new_event(owner)):
+            store.put(event)
+        for event in events:
+            assert store.of_key(owner, "k") == event
+            store.delete(owner, event.event_id)
+        assert store.of_key(owner, "k") is None
+        assert store.of_key(f"{owner}-2", "k") == others[1]
+
     @pytest.mark.parametrize("limit", [1, 2, 3, 6, 7, 8, 100])
     def test_pages_hold_every_event_once_in_order(self, store: EventStore, owner: str, limit: int) -> None:
         events = [new_event(owner, status=status) for status in [*Status, Status.PENDING, Status.FAILED, *Status][:7]]

@@ -12,11 +12,13 @@ from lambdas.tools.openapi import events_document
 from tests.worlds.events import MemoryEvents
 from tests.worlds.openapi import response_of
 from tests.worlds.sqs import QUEUE_URL, FakeSqs
+from tests.worlds.tokens import FakeSecret
 
 HANDLER = "lambdas.events_api.handler"
 ENVIRONMENT = {
     "EVENTS_TABLE": "events",
     "EVENT_QUEUE_URL": QUEUE_URL,
+    "EVENT_IDS_SECRET_ID": "events-api/event-ids",
     "API_VERSION": "1.2.3",
     "ENVIRONMENT": "test",
     "POWERTOOLS_METRICS_NAMESPACE": "Pipelines",
@@ -34,11 +36,14 @@ GUARDED = ("POST /events", "GET /events", "GET /inbox", *(route.format(ID) for r
 class Api:
     """The function, called as API Gateway does; every answer that the document has is held against it."""
 
-    def __init__(self, module: ModuleType, context: Any, store: MemoryEvents, queue: FakeSqs) -> None:
+    def __init__(
+        self, module: ModuleType, context: Any, store: MemoryEvents, queue: FakeSqs, secret: FakeSecret
+    ) -> None:
         self.module = module
         self.context = context
         self.store = store
         self.queue = queue
+        self.secret = secret
         self.headers: dict[str, str] = {}
 
     @property

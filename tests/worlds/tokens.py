@@ -46,12 +46,14 @@ class FakeSecret:
 
     Args:
         versions: its texts, newest first; only the first two have a stage.
+        name: of the secret.
 
     Reading raises ``failure``, if any; with ``failing_stage``, only of that stage.
     """
 
-    def __init__(self, *versions: str) -> None:
+    def __init__(self, *versions: str, name: str = "orders-api/jwt") -> None:
         self.versions = list(versions)
+        self.name = name
         self.failure: Exception | None = None
         self.failing_stage: str | None = None
         self.reads: Counter[str] = Counter()
@@ -60,11 +62,16 @@ class FakeSecret:
         """Put a new version; what was current becomes previous."""
         self.versions.insert(0, key)
 
-    def get_secret_value(self, *, SecretId: str, VersionStage: str) -> dict[str, Any]:  # noqa: N803 - boto3's names
+    def get_secret_value(
+        self,
+        *,
+        SecretId: str,  # noqa: N803 - boto3's names
+        VersionStage: str = "AWSCURRENT",  # noqa: N803
+    ) -> dict[str, Any]:
         self.reads[VersionStage] += 1
         if self.failure is not None and self.failing_stage in (None, VersionStage):
             raise self.failure
         number = ["AWSCURRENT", "AWSPREVIOUS"].index(VersionStage)
-        if SecretId != "orders-api/jwt" or number >= len(self.versions):
+        if SecretId != self.name or number >= len(self.versions):
             raise secrets_manager_error("ResourceNotFoundException")
         return {"SecretString": self.versions[number]}

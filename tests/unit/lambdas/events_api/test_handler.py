@@ -77,6 +77,15 @@ def test_same_idempotency_key_again_is_the_first_event(api: Api) -> None:
     assert len(api.store.events) == 1
 
 
+def test_secret_of_the_ids_is_read_once_and_only_for_a_new_key(api: Api) -> None:
+    api.post()
+    api.call("GET /events")
+    assert not api.secret.reads
+    for key in ("k", "k", "l"):
+        api.post(idempotency_key=key)
+    assert api.secret.reads.total() == 1
+
+
 def test_same_idempotency_key_with_another_payload_is_a_conflict(api: Api) -> None:
     api.post(idempotency_key="k")
     status, answer = api.post(idempotency_key="k", payload={"other": 1})

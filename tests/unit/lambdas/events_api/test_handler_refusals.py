@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from botocore.exceptions import ConnectTimeoutError
 
 from lambdas.common.errors import ApiError, UnavailableError
 from lambdas.events_api.errors import StoreUnavailableError
@@ -17,6 +18,7 @@ from lambdas.events_api.models import MAX_PAYLOAD_BYTES
 from lambdas.events_api.requests import MAX_BODY_BYTES
 from tests.worlds.events_api import ENVIRONMENT, GUARDED, HANDLER, ID, NEW, REQUEST_ID, Api, lines
 from tests.worlds.openapi import api_errors
+from tests.worlds.tokens import secrets_manager_error
 
 LoadHandler = Callable[..., ModuleType]
 Divert = Callable[[ModuleType], io.StringIO]
@@ -126,6 +128,33 @@ def test_table_that_does_not_answer_is_a_503(api: Api, log: Divert, route: str, 
     assert api.headers.get("Retry-After") == ("5" if worth_repeating else None)
     assert "Planted" not in json.dumps(answer)
     assert lines(output.getvalue())[0]["reasons"] == ["PlantedException"]
+
+
+@pytest.mark.parametrize(
+    ("versions", "failure", "reason", "retry_after"),
+    [
+        ([], None, "ResourceNotFoundException", None),
+        (["planted-secret"], None, "too short", None),
+        ([""], None, "too short", None),
+        (["s" * 64], secrets_manager_error("AccessDeniedException"), "AccessDeniedException", None),
+        (["s" * 64], secrets_manager_error("ThrottlingException"), "ThrottlingException", "5"),
+        (["s" * 64], ConnectTimeoutError(endpoint_url="https://planted-secret"), "ConnectTimeoutError", "5"),
+    ],
+)
+def test_without_the_secret_of_the_ids_a_new_key_is_a_503_until_the_secret_can_be_read(
+    api: Api, log: Divert, versions: list[str], failure: Exception | None, reason: str, retry_after: str | None
+) -> None:
+    output = log(api.module)
+    api.secret.versions, api.secret.failure = versions, failure
+    status, answer = api.post(idempotency_key="k")
+    assert (status, answer["error"]["code"], api.headers.get("Retry-After")) == (503, "unavailable", retry_after)
+    assert lines(output.getvalue())[0]["reasons"] == [f"secret of the event ids: {reason}"]
+    assert "planted-secret" not in json.dumps(answer) + output.getvalue()
+    assert (api.store.events, api.woken) == ({}, [])
+    assert api.post()[0] == 201, "an event without a key needs no secret"
+    api.secret.versions, api.secret.failure = ["s" * 64], None
+    assert api.post(idempotency_key="k")[0] == 201
+    assert "s" * 64 not in output.getvalue()
 
 
 @pytest.mark.parametrize("route", GUARDED)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given
@@ -16,13 +16,20 @@ from lambdas.events_api.errors import (
     QueueUnavailableError,
     StoreUnavailableError,
 )
+from lambdas.events_api.lanes import lane_key
 from lambdas.events_api.models import Event, NewEvent, Status, content_digest, id_for_key, is_event_id, random_id
 from lambdas.events_api.requests import read_events_query, read_inbox_query
 from lambdas.events_api.service import Events
+from lambdas.events_api.store import IdSecret
 from tests.worlds.events import MemoryEvents, MemoryQueue, at_once
+from tests.worlds.tokens import FakeSecret
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 OWNER, OTHER = "owner-1", "owner-2"
+SECRET = "s" * 64
 
 
 class World:
@@ -32,7 +39,11 @@ class World:
         self.store = MemoryEvents()
         self.queue = MemoryQueue()
         self.now = NOW
-        self.events = Events(self.store, self.queue, clock=self.clock)
+        self.events = self.events_with(FakeSecret(SECRET, name="ids"))
+
+    def events_with(self, secret: FakeSecret, **options: Any) -> Events:
+        ids = IdSecret(cast("SecretsManagerClient", secret), "ids")
+        return Events(self.store, self.queue, ids, **{"clock": self.clock, **options})
 
     def clock(self) -> datetime:
         self.now += timedelta(milliseconds=1)
@@ -54,7 +65,7 @@ def test_event_is_kept_first_and_then_the_delivery_is_woken(world: World) -> Non
     event = pending.event
     assert (pending.created, pending.not_woken) == (True, None)
     assert event == Event(
-        event_id=id_for_key(OWNER, "k"),
+        event_id=id_for_key(OWNER, "k", secret=SECRET.encode()),
         owner=OWNER,
         event_type="order.created",
         payload='{"total":12.50}',
@@ -171,13 +182,13 @@ def test_key_is_free_again_when_its_event_was_deleted(world: World) -> None:
 
 def test_random_id_that_is_taken_is_drawn_again(world: World) -> None:
     ids = iter(["evt_aaaaaaaaaaaa", "evt_aaaaaaaaaaaa", "evt_bbbbbbbbbbbb"])
-    events = Events(world.store, world.queue, draw_id=lambda: next(ids))
+    events = world.events_with(FakeSecret(), draw_id=lambda: next(ids))
     assert events.post(OWNER, new()).event.event_id == "evt_aaaaaaaaaaaa"
     assert events.post(OTHER, new()).event.event_id == "evt_bbbbbbbbbbbb"
 
 
 def test_without_a_free_id_nothing_is_overwritten(world: World) -> None:
-    events = Events(world.store, world.queue, draw_id=lambda: "evt_aaaaaaaaaaaa")
+    events = world.events_with(FakeSecret(), draw_id=lambda: "evt_aaaaaaaaaaaa")
     first = events.post(OWNER, new()).event
     with pytest.raises(EventIdTakenError):
         events.post(OTHER, new())
@@ -185,25 +196,49 @@ def test_without_a_free_id_nothing_is_overwritten(world: World) -> None:
 
 
 @pytest.mark.parametrize(("owner", "key"), [(OTHER, "k"), (OWNER, "other"), (OWNER, None)])
-def test_id_of_a_key_that_another_event_has_is_left_to_it_and_the_key_has_its_next(
+def test_key_whose_id_another_event_has_by_chance_is_refused_and_shows_nothing_of_it(
     world: World, owner: str, key: str | None
 ) -> None:
-    """Else an owner could take ids of keys that others are going to use."""
-    taken = world.events.post(OWNER, new(idempotency_key="k")).event
-    world.store.change(taken.event_id, owner=owner, idempotency_key=key)
-    first, again = (world.events.post(OWNER, new(idempotency_key="k")) for _ in range(2))
-    assert (first.created, again.created) == (True, False)
-    assert first.event.event_id == again.event.event_id == id_for_key(OWNER, "k", attempt=1) != taken.event_id
-
-
-def test_key_all_of_whose_ids_other_events_have_is_refused_and_shows_none_of_them(world: World) -> None:
-    for attempt in range(3):
-        event = world.events.post(OTHER, new()).event
-        squatted = id_for_key(OWNER, "k", attempt=attempt)
-        world.store.put(replace(event, event_id=squatted))
+    event = world.events.post(OWNER, new(idempotency_key="k")).event
+    world.store.change(event.event_id, owner=owner, idempotency_key=key)
+    before = world.store.events
     with pytest.raises(EventIdTakenError) as caught:
         world.events.post(OWNER, new(idempotency_key="k"))
     assert "evt_" not in str(caught.value)
+    assert world.store.events == before
+
+
+@pytest.mark.parametrize("lane", [False, True])
+def test_event_that_was_stored_under_another_secret_or_none_is_found_by_its_key(world: World, lane: bool) -> None:
+    """The ids of the version before, which needed no secret; or the stack was deleted, and made another secret."""
+    if lane:
+        world.store.table.items[lane_key(OWNER)] = {"event_id": {"S": lane_key(OWNER)}, "version": {"N": "1"}}
+    posted = world.events.post(OWNER, new(idempotency_key="order-A-1")).event
+    world.events.delete(OWNER, posted.event_id)
+    before = replace(posted, event_id="evt_s7i3bjzljaea")
+    assert world.store.put(before) is None
+    for number in range(3):
+        events = world.events_with(FakeSecret(str(number) * 64, name="ids"))
+        again = events.post(OWNER, new(idempotency_key="order-A-1"))
+        assert (again.event, again.created) == (before, False)
+        with pytest.raises(IdempotencyKeyReusedError):
+            events.post(OWNER, new(idempotency_key="order-A-1", payload='{"other":1}'))
+    assert list(world.store.events) == [before.event_id]
+    world.events.delete(OWNER, before.event_id)
+    assert world.events.post(OWNER, new(idempotency_key="order-A-1")).created, "the key is free again"
+
+
+def test_event_that_the_index_does_not_show_yet_is_found_by_its_id(world: World) -> None:
+    first = world.events.post(OWNER, new(idempotency_key="k"))
+    world.store.of_key = lambda owner, key: None  # type: ignore[method-assign]
+    again = world.events.post(OWNER, new(idempotency_key="k"))
+    assert (again.event, again.created) == (first.event, False)
+
+
+def test_event_that_the_index_still_shows_but_is_gone_frees_its_key(world: World) -> None:
+    first = world.events.post(OWNER, new(idempotency_key="k"))
+    world.store.table.after["query"] = lambda: world.store.table.items.pop(first.event.event_id, None) and None
+    assert world.events.post(OWNER, new(idempotency_key="k", payload='{"other":1}')).created
 
 
 def test_replay_wakes_the_delivery(world: World) -> None:
@@ -290,13 +325,14 @@ def test_ids_are_ids() -> None:
     assert all(map(is_event_id, drawn))
 
 
-@given(st.text(min_size=1), st.text(min_size=1))
-def test_id_of_a_key_is_always_the_same(owner: str, key: str) -> None:
-    assert is_event_id(id_for_key(owner.encode(errors="replace").decode(), key.encode(errors="replace").decode()))
+@given(st.text(min_size=1), st.text(min_size=1), st.binary(min_size=1))
+def test_every_key_has_an_id(owner: str, key: str, secret: bytes) -> None:
+    owner, key = (text.encode(errors="replace").decode() for text in (owner, key))
+    assert is_event_id(id_for_key(owner, key, secret=secret))
 
 
-def test_id_of_a_key_does_not_change_with_the_code() -> None:
-    """What was posted before a deployment must be found after it."""
-    assert id_for_key("owner-1", "order-A-1") == "evt_s7i3bjzljaea"
-    assert id_for_key("owner-1o", "rder-A-1") != id_for_key("owner-1", "order-A-1")
-    assert id_for_key("owner-1", "order-A-1", attempt=1) == "evt_5bo8z7slxjnf"
+def test_id_of_a_key_is_known_with_the_secret_alone_and_does_not_change_with_the_code() -> None:
+    """Posts at the same instant may meet two versions of the function."""
+    assert id_for_key("owner-1", "order-A-1", secret=b"s" * 64) == "evt_jdp5xt7pisly"
+    assert id_for_key("owner-1o", "rder-A-1", secret=b"s" * 64) != id_for_key("owner-1", "order-A-1", secret=b"s" * 64)
+    assert id_for_key("owner-1", "order-A-1", secret=b"t" * 64) != id_for_key("owner-1", "order-A-1", secret=b"s" * 64)
