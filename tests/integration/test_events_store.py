@@ -14,7 +14,15 @@ from lambdas.events_api.errors import QueueUnavailableError, StoreUnavailableErr
 from lambdas.events_api.models import MAX_PAYLOAD_BYTES, NewEvent
 from lambdas.events_api.requests import read_inbox_query
 from lambdas.events_api.service import Events
-from lambdas.events_api.store import INBOX, DeliveryQueue, EventStore, IdSecret, dynamodb_client, secrets_client, sqs_client
+from lambdas.events_api.store import (
+    INBOX,
+    DeliveryQueue,
+    EventStore,
+    IdSecret,
+    dynamodb_client,
+    secrets_client,
+    sqs_client,
+)
 from lambdas.tools.api_keys import KeyTable
 from lambdas.tools.subscriptions import SubscriptionTable
 from lambdas.tools.tables import ToolError
