@@ -5,17 +5,16 @@ is delivered if the lane says so, else pending. Whatever else happens to it (ref
 in the event, together with ``owner_status``: such an event has a status of its own, which holds whatever the lane says.
 Events stored before have one from the beginning.
 
-A lane says that these are delivered:
-
-- up to its ``marker``, all that have no status of their own. The marker stays ``GRACE_SECONDS`` behind the time at
-  which a worker knew of every event, so none appears behind it.
-- after it, up to ``top``, those that ``entries`` or a batch lists.
-
-``entries`` are the outcomes of the last events. Those that no longer fit become a batch: an item of its own, in index
-``by-owner-status`` under ``<owner>#lane`` at the position of its last event.
+An event is delivered if its outcome is listed, in the lane's ``entries`` or in a batch. ``entries`` are the outcomes
+of the last events. Those that no longer fit become a batch: an item of its own, in index ``by-owner-status`` under
+``<owner>#lane`` at the position of its last event. Workers go on behind ``top``, the position of the last event that
+one has taken note of.
 
 The API counts in ``posts`` what it is about to store, and makes the lane due; the worker counts in ``settled`` what it
-has taken note of. When both are equal, nothing is missing; else the worker also looks behind ``top``, now and then. See
+has taken note of. When both are equal, nothing is missing. Else the worker also looks behind ``top`` now and then, from
+the ``marker`` on, which stays where it is until nothing is missing, or nothing has appeared for ``LOST_SECONDS``. The
+marker never passes a ``top`` that the API may not have seen, and the API gives an event that would come behind ``top``
+a status of its own: so none appears behind the marker, however slow the API is and whatever its clock says. See
 ``lambdas/events_api/lanes.py``.
 """
 
@@ -41,11 +40,18 @@ LEASE_SECONDS = 60.0
 """How long a worker holds a lane; a killed worker's owners wait for so long."""
 
 GRACE_SECONDS = 120.0
-"""How late an event may appear after its time of creation: a call of the API takes 27 s at most, clocks differ by 5 s,
-and an index may be late."""
+"""When a worker first looks for events that are missing after the last one was posted; and how far a marker stays
+behind the clock, as an earlier version of the API does not compare positions with the top."""
+
+LOST_SECONDS = 1800.0
+"""How long events that were counted and are missing are looked for: most were withdrawn, or never stored. One that
+appears later is pending until its owner replays it."""
 
 LOOK_SECONDS = 30.0
-"""How often, while events are posted, a worker looks behind the top of a lane for those that appeared late."""
+"""How often, while events are posted, a worker looks behind the top of a lane for those that appeared late; less often
+when it looks far back."""
+
+_LOOKS_GROW = 5
 
 MAX_ENTRIES = 25
 """Outcomes that a lane keeps: about a kilobyte."""
@@ -438,7 +444,7 @@ class HeldLane:
         self._noted: list[Entry] = []
         self._since: float | None = None
         self._read_at = now
-        # Where all is known up to the top, what is then read in order leaves nothing out.
+        # Where all is known up to the top, what is older than LOST_SECONDS and read in order then leaves nothing out.
         self._taken_at = now if lane.marker == lane.top else 0.0
         self._looked = False
         self.lane = lane
@@ -457,8 +463,10 @@ class HeldLane:
 
     def should_look(self, now: float) -> bool:
         """Whether to look behind the top."""
+        back = now - _time_of(self.lane.marker)
+        pause = min(max(LOOK_SECONDS, back / _LOOKS_GROW), LOST_SECONDS / _LOOKS_GROW)
         over = now - self.lane.posted_at > GRACE_SECONDS
-        return not self.complete and (over or now - self.lane.looked_at >= LOOK_SECONDS)
+        return not self.complete and (over or now - self.lane.looked_at >= pause)
 
     def looked(self, now: float) -> None:
         """Take note that by then nothing was left behind the top."""
@@ -503,9 +511,10 @@ class HeldLane:
         """
         seconds = now - self.lane.posted_at
         due: str | None = ""
-        if not self.complete and seconds <= GRACE_SECONDS:
+        if not self.complete and seconds < LOST_SECONDS:
             # What the API was about to store may still appear.
-            due = timestamp(self.lane.posted_at + GRACE_SECONDS)
+            pause = GRACE_SECONDS if seconds <= GRACE_SECONDS else min(_LOOKS_GROW * seconds, LOST_SECONDS)
+            due = timestamp(self.lane.posted_at + pause)
         elif not self.complete and not self._looked:
             due = timestamp(now + GRACE_SECONDS)
         if oldest or (due and seconds <= 2 * SETTLE_SECONDS):
@@ -522,11 +531,12 @@ class HeldLane:
     async def _write(self, now: float, due: str | None, *, same_posts: bool = False, **changes: Any) -> bool:
         lane, noted = self.lane, self._noted
         seldom = lane.looked_at if self._looked else self._taken_at
-        known_at = self._read_at if self.complete else seldom
+        known = self._read_at - GRACE_SECONDS if self.complete else seldom - LOST_SECONDS
         after = replace(
             lane,
             top=self.top,
-            marker=max(lane.marker, min(self.top, timestamp(max(0.0, known_at - GRACE_SECONDS)))),
+            # Of the top that was there before: who counts an event after that, sees it.
+            marker=max(lane.marker, min(lane.top, timestamp(max(0.0, known)))),
             head=self.head,
             settled=lane.settled + len(noted),
             entries=(*lane.entries, *noted),
@@ -552,6 +562,11 @@ def backlogs(items: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, tuple[in
     """Of each lane, its owner, how many events were not noted yet, and the time of creation of the oldest one."""
     for lane in map(Lane.of, items):
         yield lane.owner, (max(0, lane.posts - lane.settled), lane.oldest)
+
+
+def _time_of(position: str) -> float:
+    created, _, _ = position.partition("#")
+    return seconds_of(created) if "T" in created else 0.0
 
 
 def _batch_key(owner: str, number: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from include.delivery.ledger import Entry, Lane, entries_of, lane_key
+from include.delivery.ledger import Lane, entries_of, lane_key
 from include.delivery.models import Status, attempt_entry, timestamp
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _CALLS = 3
 class OwnerEvents:
     """What the table of events has of one owner; raises as the client does.
 
-    An event that appeared late counts as delivered until it is, some minutes at most.
+    An event that appeared late is shown once it is posted.
 
     Args:
         dynamodb: a boto3 client.
@@ -115,11 +115,17 @@ class OwnerEvents:
         entries = {entry.position: entry for entry in self._lane.entries}
         if set(positions) - set(entries):
             request = self._request("by-owner-status", "owner_status", f"{self._owner}#lane", min(positions), ":")
-            batches: Any = self._dynamodb.query(**request, Limit=len(positions))
-            entries |= {entry.position: entry for item in batches["Items"] for entry in entries_of(item)}
+            while True:
+                batches: Any = self._dynamodb.query(**request, Limit=len(positions))
+                entries |= {entry.position: entry for item in batches["Items"] for entry in entries_of(item)}
+                if "LastEvaluatedKey" not in batches or _at(batches["LastEvaluatedKey"]) >= max(positions):
+                    break
+                request["ExclusiveStartKey"] = batches["LastEvaluatedKey"]
+        outcomes = {position: entry.outcome for position, entry in entries.items() if entry.outcome}
         return [
-            item if "owner_status" in item else {**item, **_delivered(entries.get(item["position"]["S"]))}
+            item if "owner_status" in item else {**item, **_delivered(outcomes[_at(item)])}
             for item in items
+            if "owner_status" in item or _at(item) in outcomes
         ]
 
 
@@ -127,13 +133,11 @@ def _at(item: Mapping[str, Any]) -> str:
     return str(item["position"]["S"])
 
 
-def _delivered(entry: Entry | None) -> Item:
-    known: Item = {"status": {"S": Status.DELIVERED.value}, "delivery_attempts": {"N": "1"}}
-    if entry is None or entry.outcome is None:
-        return known
-    ended_ms, status, milliseconds = entry.outcome
+def _delivered(outcome: tuple[int, int, int]) -> Item:
+    ended_ms, status, milliseconds = outcome
     return {
-        **known,
+        "status": {"S": Status.DELIVERED.value},
+        "delivery_attempts": {"N": "1"},
         "last_status": {"N": str(status)},
         "delivered_at": {"S": timestamp(ended_ms / 1000)},
         "attempts": {"S": attempt_entry(ended_ms / 1000, status, milliseconds)},

@@ -36,40 +36,38 @@ class Lane:
 
     Args:
         in_use: a worker has had it, so events may be left without a status of their own.
-        marker: events up to this position are delivered.
-        top: after the marker, some up to this position may be.
-        outcomes: of the last ones.
+        marker: events up to this position are looked for no more.
+        top: the delivery has begun on no event behind this position.
+        batches: how many there are.
+        outcomes: of the last events.
     """
 
     in_use: bool = False
     marker: str = ""
     top: str = ""
+    batches: int = 0
     outcomes: Outcomes = field(default_factory=dict)
 
     @classmethod
     def of(cls, item: Mapping[str, Any]) -> Self:
         """The lane of an item of the table; of none, a lane that nobody has had."""
         marker: str = item.get("marker", {"S": ""})["S"]
-        return cls("version" in item, marker, item.get("top", {"S": marker})["S"], outcomes_of(item))
+        top: str = item.get("top", {"S": marker})["S"]
+        return cls("version" in item, marker, top, int(item.get("batches", {"N": "0"})["N"]), outcomes_of(item))
 
     def needs_outcome(self, event: Event) -> bool:
         """Whether only a batch tells how, or whether, an event was delivered that has no status of its own."""
-        return event.position not in self.outcomes and event.position <= max(self.marker, self.top)
+        return event.position not in self.outcomes and event.position <= self.top
 
     def applied(self, event: Event, outcomes: Outcomes) -> Event:
-        """An event without a status of its own as it is.
+        """An event without a status of its own as it is: pending, unless an outcome of it is listed.
 
         Args:
             event: as it was stored.
             outcomes: of batches, besides those of the lane.
         """
-        listed = {**outcomes, **self.outcomes}
-        outcome = listed.get(event.position)
-        if outcome is not None:
-            return delivered(event, outcome)
-        if event.position <= self.marker and event.position not in listed:
-            return replace(event, status=Status.DELIVERED, delivery_attempts=1)
-        return replace(event, next_attempt_at=event.created_at)
+        outcome = {**outcomes, **self.outcomes}.get(event.position)
+        return replace(event, next_attempt_at=event.created_at) if outcome is None else delivered(event, outcome)
 
 
 def delivered(event: Event, outcome: Outcome) -> Event:
@@ -95,6 +93,11 @@ def delivered(event: Event, outcome: Outcome) -> Event:
 def lane_key(owner: str) -> str:
     """Key of an owner's lane in the table of events; no event has such an id."""
     return f"lane#{owner}"
+
+
+def batch_key(owner: str, number: int) -> str:
+    """Key of a batch of outcomes; they are numbered from 1."""
+    return f"batch#{number}#{owner}"
 
 
 def outcomes_of(item: Mapping[str, Any]) -> Outcomes:

@@ -22,7 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from lambdas.common import aws
 from lambdas.events_api.errors import NoSuchEventError, QueueUnavailableError, StoreUnavailableError
-from lambdas.events_api.lanes import Lane, Outcomes, lane_key, outcomes_of
+from lambdas.events_api.lanes import Lane, Outcomes, batch_key, lane_key, outcomes_of
 from lambdas.events_api.models import Event, Status
 
 if TYPE_CHECKING:
@@ -170,7 +170,8 @@ class EventStore:
         """
         lane = self._mark(event.owner, event.created_at)
         item = item_of(event)
-        if lane.in_use and event.status is Status.PENDING:
+        # At a position that a worker has passed, as the function was slow or its clock is wrong, it might not be seen.
+        if lane.in_use and event.status is Status.PENDING and event.position > lane.top:
             item = {name: value for name, value in item.items() if name not in ("owner_status", "next_attempt_at")}
         # The client repeats a write whose answer got lost, and finds the id taken: by this we know our own.
         written_by: AttributeValueTypeDef = {"S": uuid.uuid4().hex}
@@ -348,6 +349,11 @@ class EventStore:
         events = [(event_of(item), "owner_status" not in item) for item in items]
         unknown = [event.position for event, untouched in events if untouched and lane.needs_outcome(event)]
         outcomes = self._outcomes(owner, min(unknown), max(unknown), len(unknown)) if unknown else {}
+        if lane.batches and not all(position in outcomes for position in unknown):
+            # The index may not show the last batches yet.
+            last = range(max(1, lane.batches - 1), lane.batches + 1)
+            for item in self._items(*(batch_key(owner, number) for number in last)).values():
+                outcomes = {**outcomes, **outcomes_of(item)}
         return [lane.applied(event, outcomes) if untouched else event for event, untouched in events]
 
     def _outcomes(self, owner: str, first: str, last: str, count: int) -> Outcomes:

@@ -400,7 +400,8 @@ class FakeEventTables:
     """Quacks like a boto3 DynamoDB client with both tables.
 
     ``before`` and ``after`` are called around each call with the operation's name, to fail it, to lose its answer, or
-    to let somebody else come first. While it is late, indexes show what was there when that began.
+    to let somebody else come first. While it is late, indexes show what was there when that began. They do not
+    show ``hidden`` events.
     """
 
     def __init__(self) -> None:
@@ -411,6 +412,7 @@ class FakeEventTables:
         self.after: Callable[[str], None] = lambda operation: None
         self.passing: list[str] = []
         self.page_size = 1000
+        self.hidden: set[str] = set()
         self._late: dict[str, dict[str, Any]] | None = None
         self._lock = threading.RLock()
 
@@ -532,7 +534,7 @@ class FakeEventTables:
         with self._call("query"):
             shown = self.items if self._late is None else self._late
             self.table.megabyte = self.page_size
-            return self.table.found(shown.values(), request)
+            return self.table.found((item for key, item in shown.items() if key not in self.hidden), request)
 
     def get_item(self, *, TableName: str, Key: dict[str, Any], **_: Any) -> dict[str, Any]:  # noqa: N803 - boto3's names
         with self._call("get_item"):

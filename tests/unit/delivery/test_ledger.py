@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from include.clients.webhooks import WebhookResponse
 from include.delivery.dispatcher import Dispatcher
 from include.delivery.due import select_due
-from include.delivery.ledger import GRACE_SECONDS, LEASE_SECONDS, MAX_ENTRIES, Entry, Lane
+from include.delivery.ledger import GRACE_SECONDS, LEASE_SECONDS, LOST_SECONDS, MAX_ENTRIES, Entry, Lane
 from include.delivery.models import SKEW_SECONDS, timestamp
 from include.delivery.owner_queue import MAX_AT_ONCE
 from lambdas.events_api.errors import NoSuchEventError
@@ -337,6 +337,55 @@ def test_an_event_that_appears_late_is_delivered_too() -> None:
     assert world.tables.api.get(OWNER, event_id(2)).status is Status.DELIVERED
 
 
+@settings(max_examples=60)
+@given(
+    posts=st.lists(
+        st.tuples(
+            st.floats(0, 300),  # seconds since the post before
+            st.sampled_from([0.0, 200.0, 800.0, 2 * LOST_SECONDS]),  # index is late by
+            st.sampled_from([0.0, -1.5, -200.0, -600.0, 200.0]),  # function's clock is ahead by
+            st.just(0) | st.integers(0, 5),  # minutes that the function is held up before it stores the event
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    repeated=st.booleans(),
+)
+def test_an_event_is_not_taken_for_delivered_however_late_or_displaced_it_appears(posts: Any, repeated: bool) -> None:
+    world = DeliveryWorld()
+    world.add(1)
+    shown_at: dict[str, float] = {}
+
+    def pass_minutes(minutes: int) -> None:
+        world.pass_time(60 * minutes)
+        world.tables.hidden = {name for name, at in shown_at.items() if at > world.time()}
+        run(world)
+        for name in world.tables.events:
+            if world.tables.api.get(OWNER, name).status is not Status.PENDING:
+                assert any(arrival.event_id == name for arrival in world.arrivals), "taken for delivered"
+
+    for number, (pause, late, ahead, held_up) in enumerate(posts, start=100):
+        world.pass_time(pause)
+        now, name = timestamp(world.time() + ahead), event_id(number)
+
+        def hold_up(minutes: int = held_up) -> None:
+            del world.tables.table.before["put_item"]
+            for _ in range(minutes):
+                pass_minutes(1)
+
+        world.tables.table.before["put_item"] = hold_up
+        for _ in range(1 + repeated):
+            world.tables.api.put(new_event(OWNER, event_id=name, created_at=now, next_attempt_at=now))
+        shown_at[name] = world.time() + late
+        pass_minutes(1)
+    for _ in range(20):
+        pass_minutes(5)
+    found = {event_id(number) for number, (_, late, _, _) in enumerate(posts, start=100) if late < LOST_SECONDS}
+    assert found <= {arrival.event_id for arrival in world.arrivals}
+    assert len(world.arrived()) == len(set(world.arrived()))
+    assert "next_attempt_at" not in world.tables.lane(), "nothing is left to do"
+
+
 def test_an_event_that_appears_late_is_not_passed_over_by_those_that_follow() -> None:
     world = DeliveryWorld()
     world.add(3)
@@ -354,15 +403,15 @@ def test_an_event_that_appears_late_is_not_passed_over_by_those_that_follow() ->
     assert set(world.tables.statuses()) == {"delivered"}
 
 
-def test_an_old_backlog_is_not_read_again_though_the_count_does_not_fit() -> None:
+def test_an_old_backlog_is_looked_through_once_more_if_the_count_does_not_fit() -> None:
     world = DeliveryWorld()
     world.add(400)
-    world.pass_time(2 * GRACE_SECONDS)
+    world.pass_time(2 * LOST_SECONDS)
     world.tables.api.delete(OWNER, event_id(7))
     run(world)
     assert len(world.arrived()) == 399
     # Each page once by each index, what is due, and a look behind the top.
-    assert world.tables.calls["query"] <= 2 * 9 + 2 + 1
+    assert world.tables.calls["query"] <= 2 * 9 + 2 + 9
     assert "next_attempt_at" not in world.tables.lane()
 
 
