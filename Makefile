@@ -13,7 +13,7 @@ export SAM_CLI_TELEMETRY := 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo up down status test test-celery lint lint-python lint-types lint-templates lint-schemas lint-openapi coverage chaos bench docs screenshot prove lock clean bundle preflight deploy
+.PHONY: help setup setup-dev demo up down status test test-services test-fuzz test-pipelines test-files test-workers test-celery lint lint-python lint-types lint-templates lint-schemas lint-openapi coverage chaos bench docs screenshot prove lock clean bundle preflight deploy
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,12 +78,31 @@ status: setup ## show the services of the local stack
 
 # ---- quality --------------------------------------------------------------------------------------------
 
-test: setup-dev lint ## set-up from nothing, linters, and the whole test suite
-	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup tests/unit tests/dags tests/architecture tests/packaging
+# Side by side, two at a time: each one's output is printed when it has ended, and one that fails stops no other.
+BESIDE = @$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=target
+
+test: ## set-up from nothing, linters, and the whole test suite
+	$(BESIDE) lint
+	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadgroup tests/unit tests/dags tests/architecture tests/packaging
+	$(BESIDE) test-services test-fuzz
+	$(BESIDE) test-pipelines test-files test-workers
+
+test-services: setup-dev
 	$(PY) -m pytest -n 2 --dist loadfile --ignore-glob='*_fuzz.py' tests/integration
-	@# schemathesis gives all tests of a function one name, of which only one would run side by side.
+
+# schemathesis gives all tests of a function one name, of which pytest's workers would run only one.
+test-fuzz: setup-dev
 	$(PY) -m pytest tests/integration/test_orders_api_fuzz.py tests/integration/test_events_api_fuzz.py
-	$(PY) -m pytest tests/e2e
+
+# A stack each. What is in neither list is among the files.
+PIPELINES := archive_runs auction_alerts auction_killed auction_orders auction_results auction_scale backfill
+test-pipelines: setup-dev
+	$(PY) -m pytest $(PIPELINES:%=tests/e2e/test_%.py) tests/e2e/test_no_secret_anywhere.py
+
+test-files: setup-dev
+	$(PY) -m pytest $(PIPELINES:%=--ignore=tests/e2e/test_%.py) tests/e2e
+
+test-workers: setup-dev
 	$(PY) -m pytest tests/e2e/test_celery_workers.py \
 		tests/e2e/test_auction_killed.py::test_a_lost_worker_costs_no_order_no_alert_and_no_run --executor CeleryExecutor
 

@@ -13,7 +13,7 @@ import httpx
 from local.processes.supervisor import StackError
 from local.stack.description import Stack
 
-_READ_ATTEMPTS = 3
+_ATTEMPTS = 3
 _FINISHED = ("success", "failed")
 _ENDED = ["success", "failed", "skipped", "upstream_failed"]
 
@@ -44,8 +44,8 @@ class AirflowApi:
         return answer.json() if answer.content else None
 
     def _answer(self, method: str, path: str, options: dict[str, Any]) -> httpx.Response:
-        # A machine that is busy may let the API wait for longer than the time-out: what only reads is asked again.
-        attempts = _READ_ATTEMPTS if method == "GET" else 1
+        # A machine that is busy may let the API wait for longer than the time-out: what can be repeated is.
+        attempts = 1 if method == "POST" else _ATTEMPTS
         while True:
             attempts -= 1
             try:
@@ -55,12 +55,12 @@ class AirflowApi:
                     raise StackError(f"Airflow did not answer {method} {path}: {error}") from error
 
     def unpause(self, dag_id: str, *, paused: bool = False) -> None:
-        """Let a DAG run, or pause it."""
-        self.request("PATCH", f"/dags/{dag_id}", json={"is_paused": paused})
-
-    def parse(self, dag_id: str) -> None:
-        """Have a DAG's file read at once. A DAG that was switched on is only then woken by what it watches."""
-        self.request("PUT", f"/parseDagFile/{self.request('GET', f'/dags/{dag_id}')['file_token']}")
+        """Let a DAG run, or pause it; its file is read at once: what it watches wakes it from then on, or no more."""
+        dag = self.request("PATCH", f"/dags/{dag_id}", json={"is_paused": paused})
+        answer = self._answer("PUT", f"/api/v2/parseDagFile/{dag['file_token']}", {})
+        # A conflict: it is about to be read.
+        if not answer.is_success and answer.status_code != httpx.codes.CONFLICT:
+            raise StackError(f"Airflow answered {answer.status_code} to PUT /parseDagFile: {answer.text[:500]}")
 
     def trigger(self, dag_id: str, *, conf: dict[str, Any] | None = None, logical_date: str | None = None) -> str:
         """Start a run; returns its run id.

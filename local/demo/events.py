@@ -65,7 +65,6 @@ def run_events(stack: Stack, part: Part) -> None:
     ):
         # The queue is listened to some seconds after this: the keys are made meanwhile.
         airflow.unpause(DAG_ID)
-        airflow.parse(DAG_ID)
         here = ("--environment", stack.environment)
         keys = {
             owner: run_tool(stack, "api_keys", "create", "--owner", owner, *here)

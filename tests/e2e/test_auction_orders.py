@@ -166,7 +166,7 @@ def test_orders_are_tasks_up_to_the_limit(
     auction: Pipeline, functions: Functions, results: Results, inbox: Inbox
 ) -> None:
     offered = orders(97) + orders(3, status="rejected")
-    run = auction.ended(auction.start(function_a=functions.auction({"answer": ready(offered)}).name), timeout=180)
+    run = auction.run(function_a=functions.auction({"answer": ready(offered)}).name)
     assert run.state == "success"
     assert set(run.mapped) == {f"order {index}" for index in range(100)}
     assert results.stored(run.id, 100) == dict.fromkeys(range(97), 1)

@@ -44,10 +44,10 @@ def played(stack: Stack, auction: Pipeline, functions: Functions) -> dict[str, P
         "third poll": functions.auction(*[{"answer": NOT_YET}] * 2, {"answer": ready(orders(1))}),
         "troubled": functions.auction(
             {"raise": "the auction is out of reach"},
-            {"answer": NOT_YET, "sleep": 3},
+            {"answer": NOT_YET, "sleep": 9},
             {"die": True},
             {"answer": ready(orders(2))},
-            timeout=1,
+            timeout=3,
         ),
         "throttled": functions.auction({"answer": ready(orders(1))}),
         "empty": functions.auction({"answer": ready([])}),
@@ -58,7 +58,6 @@ def played(stack: Stack, auction: Pipeline, functions: Functions) -> dict[str, P
     wait_until(
         lambda: any(task["state"] == "deferred" for task in auction.tasks(started["throttled"])),
         what="the throttled run to wait",
-        timeout=120,
     )
     functions.client.delete_function_concurrency(FunctionName=lambdas["throttled"].name)
     return ended | {name: Played(auction.ended(run_id), lambdas[name]) for name, run_id in started.items()}

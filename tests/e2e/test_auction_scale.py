@@ -39,7 +39,7 @@ def test_1200_orders_share_tasks_and_each_is_accounted_for_once_though_a_task_is
 
     index, victim = wait_until(half_done, what="a task in the middle of its orders").popitem()
     victim.kill()
-    run = auction.ended(run_id, timeout=240)
+    run = auction.ended(run_id)
 
     assert run.state == "success"
     assert list(run.mapped) == [f"orders {first}-{first + GROUP - 1}" for first in range(0, TOTAL, GROUP)]

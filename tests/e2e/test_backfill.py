@@ -49,7 +49,7 @@ def wait_for_week(pipeline: Pipeline, since: datetime) -> list[dict[str, Any]]:
         ]
         return runs if len(runs) == len(WEEK) else []
 
-    return wait_until(ended, what="the runs of the backfill", timeout=180, poll=1.0)
+    return wait_until(ended, what="the runs of the backfill", poll=1.0)
 
 
 def test_a_week_is_archived_day_by_day_and_a_second_time_nothing_is_written(
@@ -88,8 +88,8 @@ def test_a_backfill_with_a_misspelt_key_or_a_trigger_date_archives_nothing(
     for conf in ({"clientids": [1001]}, {"trigger_date": "2025-01-06"}):
         began = datetime.now(UTC)
         # The one before is being closed for half a minute, and another is refused meanwhile.
-        wait_until(lambda conf=conf: _started(stack, day, conf), what="a backfill that is taken", timeout=90, poll=5.0)
-        (run,) = wait_until(lambda began=began: _ended(pipeline, began), what="its run", timeout=120, poll=1.0)
+        wait_until(lambda conf=conf: _started(stack, day, conf), what="a backfill that is taken", poll=5.0)
+        (run,) = wait_until(lambda began=began: _ended(pipeline, began), what="its run", poll=1.0)
         assert run["state"] == "failed"
     assert partners.questions(day) == {}
     assert archive.listing() == before

@@ -42,7 +42,7 @@ def started(pipeline: Pipeline, known: set[str], *, count: int) -> list[dict[str
         ended = all(run["state"] in ("success", "failed") for run in runs)
         return runs if len(runs) >= count and ended else []
 
-    return wait_until(found, what="the runs that the form started", timeout=180, poll=1.0)
+    return wait_until(found, what="the runs that the form started", poll=1.0)
 
 
 def test_a_date_and_client_ids_one_a_line_archive_that_day_of_these_clients(

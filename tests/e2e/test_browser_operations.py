@@ -115,7 +115,7 @@ def test_backfill_of_a_week_for_two_clients_is_planned_before_it_starts(
     assert set(pipeline.run_ids()) == known
     form.get_by_role("button", name="Start 2 runs").click()
     expect(form.get_by_text("Backfill", exact=False).last).to_be_visible()
-    wait_until(lambda: len(set(pipeline.run_ids()) - known) == 2, what="the backfill's runs", timeout=120)
+    wait_until(lambda: len(set(pipeline.run_ids()) - known) == 2, what="the backfill's runs")
     pipeline.wait_until_idle()
     for day in (a_day, a_day + timedelta(days=1)):
         assert set(archive.versions_of_day(day)) == {key_of(client, day) for client in (ONE, OTHER)}
@@ -158,7 +158,7 @@ def test_dead_letters_are_listed_planned_and_replayed(
     page.get_by_role("button", name="Replay all…").click()
     expect(page.get_by_text("Posts 1 of 1 batches again")).to_be_visible()
     page.get_by_role("button", name="Start the replay").click()
-    expect(page.get_by_text("Replay: success")).to_be_visible(timeout=90_000)
+    expect(page.get_by_text("Replay: success")).to_be_visible()
     expect(page.get_by_text("No dead letters.")).to_be_visible()
     assert ingest.taken(file) == [1]
 
@@ -296,7 +296,7 @@ def test_roles_see_and_do_what_they_may(
     assert [entry["owner"] for entry in entries if a_day.isoformat() in entry["extra"]] == ["auditor"]
 
 
-def test_services_out_of_reach_are_strips_within_five_seconds(stack: Stack, tmp_path: Path) -> None:
+def test_services_out_of_reach_are_strips_of_a_page_that_stays(stack: Stack, tmp_path: Path) -> None:
     with socket.socket() as silent:
         # Takes connections and never answers.
         silent.bind((LOOPBACK, 0))
@@ -311,5 +311,5 @@ def test_services_out_of_reach_are_strips_within_five_seconds(stack: Stack, tmp_
             for view in VIEWS:
                 page = opened.open(f"/plugin/operations/{view}")
                 expect(page.locator("nav.tabs")).to_be_visible()
-                expect(page.get_by_role("alert").first).to_contain_text("cannot be reached", timeout=6000)
+                expect(page.get_by_role("alert").first).to_contain_text("cannot be reached")
                 expect(page.locator("nav.tabs")).to_be_visible()

@@ -89,7 +89,7 @@ def assert_once(ingest: Ingest, posted: Posted, run: Ended) -> None:
 def test_a_killed_task_goes_on_after_its_last_acknowledged_batch(
     stack: Stack, ingest: Ingest, partners: Partners, half_way: HalfWay
 ) -> None:
-    posted = half_way("killed.txt", batches=300, posted=3 * IN_FLIGHT, latency_ms=900)
+    posted = half_way("killed.txt", batches=1_000, posted=3 * IN_FLIGHT, latency_ms=900)
     running_tasks(stack)[posting_task(ingest, posted.run_id)].kill()
     partners.order()
     run = ingest.pipeline.ended(posted.run_id)
@@ -102,7 +102,7 @@ def test_another_scheduler_takes_over_and_the_tasks_of_the_first_one_find_out(
     stack: Stack, ingest: Ingest, partners: Partners, half_way: HalfWay, executor: Executor
 ) -> None:
     """The stack ends when its own scheduler does: so that one stands still, and wakes when the work is done."""
-    posted = half_way("taken over.txt", batches=1_800, posted=IN_FLIGHT, latency_ms=900)
+    posted = half_way("taken over.txt", batches=1_800, posted=IN_FLIGHT, latency_ms=3_000)
     first = posting_task(ingest, posted.run_id)
     options = {
         "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": str(SILENT_SECONDS),
@@ -115,7 +115,7 @@ def test_another_scheduler_takes_over_and_the_tasks_of_the_first_one_find_out(
         assert first in running_tasks(stack)
         with standing_still(service_of(stack, "scheduler"), at=lambda: holds_no_lock(stack, "scheduler")):
             partners.order()
-            run = ingest.pipeline.ended(posted.run_id, timeout=180)
+            run = ingest.pipeline.ended(posted.run_id)
         wait_until(lambda: first not in running_tasks(stack), what="the end of the task that stood still")
 
     # Tasks on Celery's workers do not stand still with their scheduler: the other one adopts them.
@@ -123,14 +123,15 @@ def test_another_scheduler_takes_over_and_the_tasks_of_the_first_one_find_out(
 
 
 def test_an_emulator_that_stands_still_costs_time_and_nothing_else(
-    stack: Stack, ingest: Ingest, half_way: HalfWay
+    stack: Stack, ingest: Ingest, partners: Partners, half_way: HalfWay
 ) -> None:
     """As long as no call of AWS is answered, nothing is acknowledged, and so nothing more is posted."""
-    posted = half_way("stood still.txt", batches=200, posted=IN_FLIGHT, latency_ms=200)
+    posted = half_way("stood still.txt", batches=1_000, posted=IN_FLIGHT, latency_ms=900)
     with standing_still(service_of(stack, "emulator")):
         # The outage itself: longer than a client waits before it asks again.
         time.sleep(OUTAGE_SECONDS)
         assert sum(ingest.taken(posted.file)) < len(posted.file.batches)
+        partners.order()
     run = ingest.pipeline.ended(posted.run_id)
 
     assert [task["try_number"] for task in run.mapped.values()] == [1]

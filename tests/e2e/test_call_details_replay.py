@@ -45,7 +45,7 @@ def test_replay_empties_the_queue_while_files_are_ingested_and_fifty_calls_are_t
     (sns,), (_,) = inbox.about(tried.id)
     assert f"{LIMIT} of {LIMIT} dead letters stay in the queue" in sns
 
-    partners.order({"path": BATCHES, "latency_ms": 400})
+    partners.order({"path": BATCHES, "latency_ms": 1_000})
     before = partners.last()
     secrets.change(stack.settings_variable, max_records_per_batch=1)
     content = b"".join(f"{number:0{WIDTH}}\n".encode() for number in range(RECORDS))

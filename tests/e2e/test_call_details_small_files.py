@@ -34,7 +34,7 @@ def test_three_hundred_small_files_share_a_run_and_a_bad_one_and_a_killed_task_c
     files = [ingest.drop(f"small/{number:03}.jsonl", lines(3, text=str(number))) for number in range(NUMBER - 1)]
     bad = ingest.drop("small/bad.gz", b"\x1f\x8b damaged")
     # The API takes a batch as it comes in, and answers later: many are posted and not acknowledged.
-    partners.order({"path": BATCHES, "latency_ms": 900})
+    partners.order({"path": BATCHES, "latency_ms": 3_000})
     before = partners.last()
     airflow.unpause(WATCH_DAG_ID)
 

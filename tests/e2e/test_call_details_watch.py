@@ -63,7 +63,7 @@ def test_later_files_overtake_a_long_one_and_only_one_of_three_runs_gets_a_file(
 ) -> None:
     secrets.change(stack.settings_variable, max_records_per_batch=1)
     before = partners.last()
-    long = ingest.drop("long.txt", lines(800), size=1)
+    long = ingest.drop("long.txt", lines(2_400), size=1)
     partners.order(long.rule(latency_ms=3_000))
     long_id = ingest.run_of(long)
     wait_until(lambda: partners.last() > before + 10, what="the first calls for the long file")

@@ -40,7 +40,7 @@ def test_a_message_that_the_broker_gives_out_again_does_not_start_its_task_again
     wait_until(lambda: sum(ingest.taken(file)) > 0, what="a posted batch")
     (other,) = set(WORKER_NAMES) - {posting_worker(ingest, run_id)}
     lose(service_of(stack, other))
-    wait_until(lambda: given_out_again(stack) > before, what="the message that comes again", timeout=120)
+    wait_until(lambda: given_out_again(stack) > before, what="the message that comes again")
     partners.order()
     run = ingest.pipeline.ended(run_id)
 

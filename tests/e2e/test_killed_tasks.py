@@ -15,7 +15,7 @@ from tests.worlds.live.partners import Partners
 from tests.worlds.live.pipeline import Pipeline
 from tests.worlds.live.processes import running_tasks, service_of, standing_still
 from tests.worlds.live.secrets import Secrets
-from tests.worlds.live.waiting import wait_until
+from tests.worlds.live.waiting import WAIT_SECONDS, wait_until
 
 ATTEMPTS = 6
 ARCHIVE_TASK = "archive_client"
@@ -33,7 +33,7 @@ def test_a_task_killed_in_the_middle_of_its_clients_resumes_where_it_was(
     first_half, second_half = range(2001, 2021), range(2021, 2041)
     use_clients([*first_half, *second_half])
     secrets.change(stack.settings_variable, max_mapped_clients=2, clients_per_task=20, archive_concurrency=2)
-    partners.order(latency_ms=1500)
+    partners.order(latency_ms=3_000)
     day = new_day()
     run_id = pipeline.start(trigger_date=day)
 
@@ -41,7 +41,7 @@ def test_a_task_killed_in_the_middle_of_its_clients_resumes_where_it_was(
         kept = archive.outcomes(day, run_id)
         return {outcome["client_id"] for outcome in kept if outcome["outcome"] == "archived"} & set(first_half)
 
-    # A task of 20 clients, two at a time, takes 15 s here and notes every 5 s what it has done.
+    # A task of 20 clients, two at a time, takes 30 s here and notes every 5 s what it has done.
     settled = wait_until(settled_of_first_half, what="a note of the first task")
     (victim,) = (task for task in pipeline.tasks(run_id) if task["map_index"] == 0)
     running_tasks(stack)[victim["id"]].kill()
@@ -73,7 +73,7 @@ def test_answers_under_way_while_storage_stands_still_are_kept_once(
     clients, at_once = range(2101, 2125), 8
     use_clients(clients)
     secrets.change(stack.settings_variable, max_mapped_clients=1, clients_per_task=24, archive_concurrency=at_once)
-    partners.order(latency_ms=1000)
+    partners.order(latency_ms=3_000)
     day = new_day()
     run_id = pipeline.start(trigger_date=day)
     wait_until(lambda: archive.versions_of_day(day), what="the first answer in the archive", poll=0.05)
@@ -122,7 +122,7 @@ def test_a_run_whose_summary_is_killed_every_time_still_tells_people_once(
                 else:
                     process.resume()
 
-    run = pipeline.airflow.wait(DAG_ID, run_id, timeout=120, poll=0.05, on_poll=kill_summaries)
+    run = pipeline.airflow.wait(DAG_ID, run_id, timeout=WAIT_SECONDS, poll=0.05, on_poll=kill_summaries)
 
     assert run["state"] == "failed"
     assert len(killed) == ATTEMPTS

@@ -26,7 +26,7 @@ QUIET = (
 """Without these the browser itself asks its maker's hosts."""
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 """As Debian calls it, and as machines of CI services do."""
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 """How long an action or an expectation waits on a busy machine."""
 
 

@@ -42,7 +42,7 @@ def api_server(stack: Stack, folder: Path, options: Mapping[str, str]) -> Iterat
     with (folder / "api-server.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
-        wait_until(lambda: _answers(url), what=f"the API server; see {folder}", timeout=90)
+        wait_until(lambda: _answers(url), what=f"the API server; see {folder}")
         yield url
     finally:
         process.terminate()

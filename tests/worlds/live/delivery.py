@@ -111,12 +111,11 @@ class Delivery:
             attributes |= {name: value for name, value in asdict(event).items() if value is not None}
         return attributes
 
-    def wait_for(self, status: str, *event_ids: str, timeout: float = 90.0) -> None:
+    def wait_for(self, status: str, *event_ids: str) -> None:
         """Wait until these events have a status."""
         wait_until(
             lambda: {self.event(event_id)["status"] for event_id in event_ids} == {status},
             what=f"{', '.join(event_ids)} {status}",
-            timeout=timeout,
         )
 
     def subscription(self, owner: Owner) -> dict[str, Any]:
@@ -138,7 +137,7 @@ class Delivery:
 
     def wait_for_arrival(self, event_id: str, owner: Owner) -> None:
         """Wait until an event has arrived."""
-        wait_until(lambda: event_id in self.arrived(owner), what=f"the arrival of {event_id}", timeout=90)
+        wait_until(lambda: event_id in self.arrived(owner), what=f"the arrival of {event_id}")
 
     def dead_letters(self, event_id: str) -> list[dict[str, Any]]:
         """The messages about an event that the dead-letter queue has ever had."""

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from local.clients.airflow import AirflowApi
-from tests.worlds.live.waiting import wait_until
+from tests.worlds.live.waiting import WAIT_SECONDS, wait_until
 
 POLL_SECONDS = 0.5
 
@@ -51,7 +51,7 @@ class Pipeline:
         at = logical_date.isoformat() if logical_date else None
         return self.airflow.trigger(self.dag_id, conf=conf, logical_date=at)
 
-    def ended(self, run_id: str, *, timeout: float = 90.0) -> Ended:
+    def ended(self, run_id: str, *, timeout: float = WAIT_SECONDS) -> Ended:
         """Wait for the run's end."""
         run = self.airflow.wait(self.dag_id, run_id, timeout=timeout, poll=POLL_SECONDS)
         return Ended(run_id, run["state"], self.tasks(run_id))
@@ -75,7 +75,6 @@ class Pipeline:
         wait_until(
             lambda: self.airflow.request("GET", path, params=active)["total_entries"] == 0,
             what=f"the end of every run of {self.dag_id}",
-            timeout=120,
         )
 
     def wait_until_no_backfill(self) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+WAIT_SECONDS = 300.0
+"""The longest wait: far more than is needed, since several stacks may share a busy machine."""
 
-def wait_until[T](condition: Callable[[], T], *, what: str, timeout: float = 60.0, poll: float = 0.2) -> T:
+
+def wait_until[T](condition: Callable[[], T], *, what: str, timeout: float = WAIT_SECONDS, poll: float = 0.2) -> T:
     """The first true value of ``condition``, asked every ``poll`` seconds for ``timeout`` seconds.
 
     Raises:
@@ -14,6 +17,6 @@ def wait_until[T](condition: Callable[[], T], *, what: str, timeout: float = 60.
     """
     deadline = time.monotonic() + timeout
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited {timeout:.0f} s in vain for: {what}"
+        assert time.monotonic() < deadline, f"waited {timeout:.0f} s for: {what}"
         time.sleep(poll)
     return value

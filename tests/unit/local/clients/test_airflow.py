@@ -1,8 +1,9 @@
-"""Airflow's REST API as the local stack calls it: what only reads is asked again, what writes is not."""
+"""Airflow's REST API as the local stack calls it: what can be repeated is, and what starts a run is not."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import cast
 
 import httpx
@@ -34,7 +35,7 @@ class Failing:
         self.calls += 1
         if self.calls <= self.times:
             raise httpx.ReadTimeout("timed out", request=request)
-        return httpx.Response(200, json={"dag_run_id": "r", "state": "running"})
+        return httpx.Response(200, json={"dag_run_id": "r", "state": "running", "file_token": "t"})
 
 
 def api(handler: Callable[[httpx.Request], httpx.Response]) -> AirflowApi:
@@ -57,6 +58,23 @@ def test_a_trigger_that_times_out_is_not_repeated_for_it_may_have_started_a_run(
     with pytest.raises(StackError, match="did not answer POST"):
         api(slow).trigger("dag")
     assert slow.calls == 1
+
+
+def test_a_switch_that_times_out_is_repeated_and_the_file_is_read_at_once() -> None:
+    slow = Failing(times=2)
+    api(slow).unpause("dag")
+    assert slow.calls == 4
+
+
+@pytest.mark.parametrize(("status", "told"), [(409, None), (404, "answered 404 to PUT /parseDagFile: no such file")])
+def test_a_file_that_is_about_to_be_read_is_no_error(status: int, told: str | None) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "PUT":
+            return httpx.Response(status, text="no such file")
+        return httpx.Response(200, json={"file_token": "t"})
+
+    with pytest.raises(StackError, match=told) if told else nullcontext():
+        api(answer).unpause("dag")
 
 
 def test_a_refusal_is_told_in_airflow_s_words() -> None:
