@@ -53,14 +53,9 @@ def lint(*templates: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_cfn_lint_finds_nothing() -> None:
-    assert len(STACKS) > 5
-    done = lint(ROOT / TEMPLATE, *STACKS)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"cfn-lint --ignore-checks {' '.join(PACKAGED)} --" in (ROOT / "Makefile").read_text(encoding="utf-8")
-
-
-def test_cfn_lint_notices_a_misspelt_action_in_every_stack(tmp_path: Path) -> None:
+def test_cfn_lint_notices_a_misspelt_action_in_every_stack_that_make_lint_looks_at(tmp_path: Path) -> None:
+    linted = f"cfn-lint --ignore-checks {' '.join(PACKAGED)} -- {TEMPLATE} infra/stacks/*.yaml"
+    assert linted in (ROOT / "Makefile").read_text(encoding="utf-8")
     misspelt = []
     for path in STACKS:
         text, count = re.subn(r"\b((?:s3|logs|dynamodb):\w+)$", r"\1x", path.read_text(encoding="utf-8"), flags=re.M)
