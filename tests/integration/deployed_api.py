@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 DOCUMENTS = PROJECT_ROOT / "docs" / "openapi"
 
-WAIT_SECONDS = 20
+WAIT_SECONDS = 120
 CALL_SECONDS = 60.0
 
 TLS = ssl.create_default_context()

@@ -20,7 +20,7 @@ from tests.worlds.live.waiting import wait_until
 
 PASSWORDS = {name: f"made-up-{number}" for number, name in enumerate(SECRETS)}
 PUBLIC = "http://emulator.example"
-TWO_DEPLOYMENTS_SECONDS = 300
+TWO_DEPLOYMENTS_SECONDS = 900
 
 
 @contextmanager
@@ -125,14 +125,14 @@ def test_what_stays_deploys_again_when_the_emulator_has_lost_everything(build: P
         arguments = [*command(url, build), "--state-directory", str(stack_file.parent)]
         process = subprocess.Popen(arguments, cwd=PROJECT_ROOT, env=clean_environment() | PASSWORDS)
         try:
-            wait_until(stack_file.exists, what="the first deployment", timeout=120)
+            wait_until(stack_file.exists, what="the first deployment")
         except AssertionError:
             process.kill()
             raise
     try:
         wait_until(lambda: not stack_file.exists(), what="the look at an emulator that is gone")
         with emulator(port, tmp_path / "second") as url:
-            wait_until(stack_file.exists, what="the second deployment", timeout=120)
+            wait_until(stack_file.exists, what="the second deployment")
             stack = json.loads(stack_file.read_text())
             assert secret(url, "airflow/variables/settings")["archive_bucket"] == stack["archive_bucket"]
             assert stack["airflow_token_url"] == "http://api-server:8080/auth/token"

@@ -20,7 +20,7 @@ import pytest
 from local.processes.layout import LOOPBACK, PortRequest, choose_ports
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 30
+START_SECONDS = 120
 CREDENTIALS = {"DEX_CLIENT_ID": "me", "DEX_CLIENT_SECRET": "the-secret"}
 TRIGGER = "/data-exchange/trigger"
 QUESTION = {"clientId": "1014", "triggerDate": "2025-03-09"}

@@ -149,7 +149,7 @@ def test_secrets_of_people_are_there_without_a_value(aws: Aws, name: str) -> Non
     assert aws.secrets.get_secret_value(SecretId=name)["SecretString"] == ""
 
 
-@pytest.mark.timeout(300)  # three deployments
+@pytest.mark.timeout(600)  # three deployments
 @pytest.mark.usefixtures("outputs")
 def test_update_changes_settings_and_keeps_what_people_and_pipelines_wrote(aws: Aws, empty_account: Aws) -> None:
     other_key = _jwt_key(aws)
