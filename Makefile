@@ -78,10 +78,11 @@ status: setup ## show the services of the local stack
 
 # ---- quality --------------------------------------------------------------------------------------------
 
-# Side by side, two at a time: each one's output is printed when it has ended, and one that fails stops no other.
+# Two at a time: each one's output is printed when it has ended, and one that fails stops no other.
 BESIDE = @$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=target
 
 test: ## set-up from nothing, linters, and the whole test suite
+	@$(MAKE) --no-print-directory --jobs 2 setup-dev
 	$(BESIDE) lint
 	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadgroup tests/unit tests/dags tests/architecture tests/packaging
 	$(BESIDE) test-services test-fuzz
