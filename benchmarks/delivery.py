@@ -39,7 +39,6 @@ def measure_delivery(bench: Bench, *, events: int, owners: int, latency_ms: floa
     receivers = Receivers(bench.stack, latency_ms=latency_ms)
     bench.switch_on(DELIVERY_DAG)
     with AirflowApi(bench.stack) as airflow:
-        airflow.parse(DELIVERY_DAG)
         idle = seconds_to_first_post(bench, receivers, _IDLE_POSTS)
         backlog = Backlog(bench.stack, receivers, events=events, owners=owners)
         bare, ours = [], []
