@@ -12,7 +12,7 @@ import aiohttp
 import httpx
 
 from benchmarks.bench import BenchmarkError
-from include.call_details.batches import Batch
+from include.call_details.records import Batch
 from local.partners.call_details import BATCH_PATH, KEY_HEADER
 from local.partners.journal import CAPACITY
 from local.stack.description import Stack

@@ -15,7 +15,7 @@ from typing import Any
 import requests
 
 from benchmarks.call_details import CallDetailsStub
-from include.call_details.batches import timestamp
+from include.call_details.records import timestamp
 from local.stack.description import Stack
 
 _PER_BATCH = 500

@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.results import Comparison, Part, median_and_range
-from include.call_details.batches import Batch, read_batches, timestamp
 from include.call_details.models import FileVersion, Plan
 from include.call_details.planner import make_plan
+from include.call_details.records import Batch, read_batches, timestamp
 from local.processes.layout import PROJECT_ROOT
 from local.sample.call_details import write_call_details
 

@@ -43,8 +43,7 @@ from airflow.sdk import dag, get_current_context, task
 from airflow_ext.defaults import WATCH_DEFAULTS, page
 from airflow_ext.ids import CALL_DETAILS_WATCH, Tag
 from airflow_ext.notifications.failure_callback import alert_unreported_failure
-from airflow_ext.operators.dropped_files import DroppedFileSensor
-from airflow_ext.operators.start_run import StartRunOperator
+from airflow_ext.operators.call_details_watch import DroppedFileSensor, StartRunOperator
 
 
 @dag(

@@ -63,8 +63,7 @@ from airflow.sdk import Asset, Param, dag, get_current_context, task
 from airflow_ext.defaults import SHORT_RUN_DEFAULTS, page, schedule_of, schedule_text
 from airflow_ext.ids import ENERGY_AUCTION, Tag
 from airflow_ext.notifications.failure_callback import alert_unreported_failure
-from airflow_ext.operators.invoke_orders import InvokeOrdersOperator
-from airflow_ext.operators.lambda_result import LambdaResultSensor
+from airflow_ext.operators.energy_auction import InvokeOrdersOperator, LambdaResultSensor
 
 FUNCTION_NAME = r"^[A-Za-z0-9_:.$-]{1,170}(?![\s\S])"
 """Its end is where nothing follows: ``$`` lets a line break follow in Python, and browsers have no other."""

@@ -111,7 +111,7 @@ class PipelinesPlugin(AirflowPlugin):
         importlib.import_module("airflow_ext.tasks.dex_trigger_archive")
         importlib.import_module("airflow_ext.tasks.energy_auction")
         importlib.import_module("airflow_ext.tasks.call_details_ingest")
-        importlib.import_module("airflow_ext.operators.dropped_files")
+        importlib.import_module("airflow_ext.operators.call_details_watch")
         importlib.import_module("airflow_ext.tasks.event_delivery")
         importlib.import_module("airflow.providers.amazon.aws.hooks.base_aws")
         importlib.import_module("airflow_ext.hooks.aws").preload()

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from include.call_details.batches import timestamp
 from include.call_details.content import exactly, read_text
 from include.call_details.keys import (
     failed_key,
@@ -40,6 +39,7 @@ from include.call_details.records import (
     count_records,
     most_bytes,
     texts_of,
+    timestamp,
     trimmed,
     whole_lines,
 )

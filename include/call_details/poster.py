@@ -17,11 +17,11 @@ from functools import partial
 from http import HTTPStatus
 from itertools import islice
 
-from include.call_details.batches import Batch, read_batches
 from include.call_details.dead_letters import DeadLetter, DeadLetters
 from include.call_details.ledger import LEASE_SECONDS, ChunkLedger, Claims, chunk_state, first_chunks
 from include.call_details.models import TASKS_AT_ONCE, Chunk, ChunkState, Claim, FileVersion, Plan, Settled
 from include.call_details.rate_limit import ConcurrencyLimiter
+from include.call_details.records import Batch, read_batches
 from include.call_details.storage import FileStore
 from include.clients.call_details import CallDetailsApi, Delivery, Gate
 from include.clients.dynamodb import Item, ItemTable

@@ -20,11 +20,9 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from infra.release.bundle import ReleaseError
-from infra.release.deployment.commands import Commands, describe_tree
-from infra.release.deployment.mwaa import Airflow
-from infra.release.deployment.s3 import Shelf
+from infra.release.deployment.mwaa import Airflow, Shelf
 from infra.release.deployment.stacks import Stacks
-from infra.release.deployment.steps import Deployment, Places
+from infra.release.deployment.steps import Commands, Deployment, Places, describe_tree
 from infra.release.deployment.target import ENVIRONMENTS, Target, read_target
 
 ROOT = Path(__file__).resolve().parents[2]

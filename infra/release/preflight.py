@@ -14,12 +14,12 @@ from itertools import groupby
 from pathlib import Path
 
 from infra.release.bundle import ReleaseError
-from infra.release.checks import imports, loading, mapping, requirements
+from infra.release.checks import loading, requirements
 from infra.release.checks.budgets import budgets
 from infra.release.project import ENVIRONMENTS, Finding, MissingFactError, Project, UndecidedError, bad, read_projects
 
 ROOT = Path(__file__).resolve().parents[2]
-FAMILIES = (requirements, imports, loading, mapping)
+FAMILIES = (requirements, loading)
 UNREADABLE = "preflight/facts"
 
 

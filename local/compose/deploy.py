@@ -17,8 +17,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.compose.seed import DATABASE, PORT, READER
-from local.compose.variables import required
+from local.compose.seed import DATABASE, PORT, READER, required
 from local.processes.layout import (
     DEFAULT_STATE_DIRECTORY,
     PROJECT_ROOT,

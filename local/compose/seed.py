@@ -1,11 +1,12 @@
 """`python -m local.compose.seed`: give a SQL Server the sample clients and the login that reads them.
 
-Running it again brings everything back to the sample.
+Running it again brings everything back to the sample. Secrets come from the environment, as docker-compose.yaml says.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
-from local.compose.variables import required
 from local.sample import create_client_database
 
 DATABASE = "Clients"
@@ -113,3 +113,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     raise SystemExit(main())
+
+
+def required(parser: argparse.ArgumentParser, *names: str) -> list[str]:
+    """The values of these environment variables; one that is missing or empty ends the command with status 2."""
+    missing = [name for name in names if not os.environ.get(name)]
+    if missing:
+        parser.error(f"not in the environment: {', '.join(missing)} (docker-compose.yaml takes them from .env)")
+    return [os.environ[name] for name in names]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.release.deploy import PLACES, ROOT, command_environment, deploy
-from infra.release.deployment.commands import Commands
+from infra.release.deployment.steps import Commands
 from infra.release.deployment.target import read_target
 from local.processes.layout import aws_environment
 from tests.integration.conftest import EMPTY_ACCOUNTS, Aws

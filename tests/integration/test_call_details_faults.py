@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import pytest
 
-from include.call_details.batches import Batch
 from include.call_details.dead_letters import DeadLetters
 from include.call_details.ledger import ChunkLedger
 from include.call_details.models import ChunkState, Claim, FileVersion
 from include.call_details.poster import OpenChunk, Poster
 from include.call_details.rate_limit import ConcurrencyLimiter
+from include.call_details.records import Batch
 from include.clients.call_details import CallDetailsApi
 from include.clients.dynamodb import ItemTable
 from include.clients.tokens import Keys, TokenCache, key_login

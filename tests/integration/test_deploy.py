@@ -13,8 +13,7 @@ import pytest
 
 from infra.release.bundle import ReleaseError
 from infra.release.deploy import PLACES, ROOT, assemble, check_account
-from infra.release.deployment.mwaa import Airflow
-from infra.release.deployment.s3 import Shelf
+from infra.release.deployment.mwaa import Airflow, Shelf
 from infra.release.deployment.target import read_target
 from tests.integration.conftest import Aws
 from tests.integration.deployments import Project, new_account

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
-from include.call_details.batches import Batch
 from include.call_details.dead_letters import DeadLetters
 from include.call_details.ledger import ChunkLedger
 from include.call_details.models import ChunkState, Claim, FileVersion
 from include.call_details.poster import MAX_BYTES, OpenChunk, Poster
+from include.call_details.records import Batch
 from include.clients.call_details import CallDetailsApi
 from include.clients.dynamodb import ItemTable
 from tests.worlds.call_details import POST_URL, FakeCallDetails, FakeTime

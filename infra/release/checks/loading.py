@@ -1,13 +1,124 @@
-"""What Airflow loads by itself: the plugin scan, the parsing of DAG files, the size of it all, its alerts' topic."""
+"""What Airflow loads: imports, plugin scan, parsing and size, its alerts' topic, and what mapped tasks make of it."""
 
 from __future__ import annotations
 
+import ast
+import sys
 from collections.abc import Iterator
+from functools import cache
 
 from pathspec import GitIgnoreSpec
 
+from infra.release.checks.requirements import names
 from infra.release.project import MWAA, Amount, Finding, Project, at_most, bad, good
 from infra.release.templates import parse_template
+
+OWN = {"include", "airflow_ext"}
+_PROVIDERS = "airflow.providers."
+
+
+def dags(project: Project) -> Iterator[Finding]:
+    """Every DAG file loads, and is the DAG of its name."""
+    check = "imports/dags"
+    for stem, file in project.airflow.dags.items():
+        where = f"dags/{stem}.py"
+        for error in file["errors"]:
+            yield bad(check, where, f"cannot be loaded: {_last_line(error)}", "fix the file; Airflow would not show it")
+        if not file["errors"] and list(file["dags"]) != [stem]:
+            found = ", ".join(file["dags"]) or "no DAG"
+            yield bad(check, where, f"defines {found}", f"define one DAG, with dag_id {stem}, or rename the file")
+        elif not file["errors"]:
+            yield good(check, where, "loads, and is the DAG of its name")
+    if not project.airflow.dags:
+        yield bad(check, "dags/", "holds no DAG file", "put the DAGs there")
+
+
+def modules(project: Project) -> Iterator[Finding]:
+    """Every module of plugins and domain imports, also those that no DAG imports while it is parsed."""
+    check = "imports/modules"
+    for name, error in project.airflow.modules.items():
+        yield bad(check, name, f"cannot be imported: {error}", "fix the import, or add the package to requirements")
+    if not project.airflow.modules:
+        count = sum(path.endswith(".py") and not path.startswith("dags/") for path in project.sources)
+        yield good(check, "plugins/, include/", f"all {count} modules import")
+
+
+def packages(project: Project) -> Iterator[Finding]:
+    """Nothing is imported that neither MWAA's image nor ``requirements.txt`` brings."""
+    check, clean = "imports/packages", True
+    brought = project.packages.closure([*project.packages.image, *names(project)])
+    for path, line, module in _imports(project):
+        top = module.partition(".")[0]
+        if top in OWN or top in sys.stdlib_module_names or f"plugins/{top}.py" in project.sources:
+            continue
+        owners = _owners(project, module)
+        if not owners & brought:
+            clean = False
+            yield bad(
+                check,
+                f"{path}:{line}",
+                f"imports {module}, which neither MWAA's image nor requirements.txt brings",
+                f"add {' or '.join(sorted(owners)) or top} to requirements.txt, or do without it",
+            )
+    if clean:
+        yield good(check, "dags/, plugins/, include/", "import only what MWAA has")
+
+
+def domain(project: Project) -> Iterator[Finding]:
+    """The domain does not import Airflow or what mentions it."""
+    check, clean = "imports/domain", True
+    for path, line, module in _imports(project):
+        if path.startswith("include/") and module.partition(".")[0] in ("airflow", "airflow_ext"):
+            clean = False
+            yield bad(check, f"{path}:{line}", f"imports {module}", "move what needs Airflow to plugins/airflow_ext")
+    if clean:
+        yield good(check, "include/", "knows nothing of Airflow")
+
+
+def _owners(project: Project, module: str) -> set[str]:
+    """The packages that bring a module; providers share the module ``airflow.providers`` and are named after theirs."""
+    if module.startswith(_PROVIDERS):
+        parts = module.removeprefix(_PROVIDERS).split(".")
+        names = (f"apache-airflow-providers-{'-'.join(parts[:count])}" for count in (1, 2))
+        return {name for name in names if name in project.packages.installed} or {
+            f"apache-airflow-providers-{parts[0]}"
+        }
+    return set(project.packages.providers.get(module.partition(".")[0], ()))
+
+
+def _imports(project: Project) -> Iterator[tuple[str, int, str]]:
+    for path, content in project.sources.items():
+        if path.endswith(".py"):
+            for line, module in _imports_of(content):
+                yield path, line, module
+
+
+@cache
+def _imports_of(source: bytes) -> tuple[tuple[int, str], ...]:
+    try:
+        return tuple(_imported(ast.parse(source)))
+    except SyntaxError:
+        # That it cannot be loaded is told by the checks above.
+        return ()
+
+
+def _imported(node: ast.AST) -> Iterator[tuple[int, str]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from ((child.lineno, alias.name) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom) and child.module and not child.level:
+            yield child.lineno, child.module
+        elif isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+            # What only type checkers see is not there on MWAA.
+            for other in child.orelse:
+                yield from _imported(other)
+        else:
+            yield from _imported(child)
+
+
+def _last_line(error: str) -> str:
+    return next((line for line in reversed(error.splitlines()) if line.strip()), "no message").strip()
+
 
 IGNORED = "plugins/.airflowignore"
 
@@ -102,8 +213,47 @@ def alert_topic(project: Project) -> Iterator[Finding]:
             yield bad(check, MWAA, wrong, f"write {option}: !Ref AlertsTopicArn")
 
 
-CHECKS = (scan, ignored, parse_time, size, alert_topic)
-
-
 def _first_line(text: str) -> str:
     return next(iter(text.splitlines()), "no message")
+
+
+LARGEST_XCOM = 512 * 1024
+"""Bytes. Airflow keeps an XCom as one value of its database, and each mapped task reads the whole list."""
+
+
+def length(project: Project) -> Iterator[Finding]:
+    """No run maps more tasks than Airflow allows, whatever the settings may be set to."""
+    limit = project.option("core.max_map_length")
+    why = "the task that returns the list fails after its work is done, and so do its retries"
+    for amount in (*_counts(project).values(), project.setting("delivery_tasks")):
+        yield at_most("mapping/length", amount, limit, why)
+    for name in ("max_mapped_clients", "max_mapped_orders", "delivery_tasks"):
+        most = project.airflow.settings[name]["most"]
+        where = f"upper bound of {name} in plugins/airflow_ext/settings.py"
+        bound = Amount(float("inf") if most is None else most, f"most that {name} may be", where)
+        yield at_most("mapping/bounds", bound, limit, f"{why}, as soon as somebody raises the setting so far")
+
+
+def xcom(project: Project) -> Iterator[Finding]:
+    """References stay small, all together."""
+    budget = Amount(LARGEST_XCOM, "the budget of an XCom", "", "bytes")
+    for source, count in _counts(project).items():
+        if source in project.airflow.references:
+            dag_id, _, task_id = source.partition(".")
+            each = project.airflow.references[source]
+            where = f"what {task_id} in dags/{dag_id}.py returns for each mapped task"
+            total = Amount(count.value * each, f"{count.value:,.0f} references of {each} bytes", where, "bytes")
+            yield at_most("mapping/xcom", total, budget, "storing and reading it starves heartbeats: return keys only")
+
+
+CHECKS = (dags, modules, packages, domain, scan, ignored, parse_time, size, alert_topic, length, xcom)
+
+
+def _counts(project: Project) -> dict[str, Amount]:
+    """The most tasks that a run maps, by the task that returns the list."""
+    return {
+        "dex_trigger_archive.list_clients": project.setting("max_mapped_clients"),
+        "energy_auction.wait_for_results": project.setting("max_mapped_orders"),
+        "call_details_ingest.plan": project.constant("include.call_details.planner.Limits.max_chunks"),
+        "call_details_watch.claim_files": project.constant("include.call_details.watcher.MAX_FILES"),
+    }

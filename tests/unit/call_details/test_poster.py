@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from include.call_details.batches import Batch
 from include.call_details.ledger import read_chunks
 from include.call_details.poster import UNAVAILABLE_AFTER
+from include.call_details.records import Batch
 from include.errors import (
     ApiUnavailableError,
     AuthRefusedError,

@@ -11,7 +11,7 @@ import pytest
 
 from infra.release.bundle import ReleaseError
 from infra.release.deploy import PLACES, UNKNOWN_ACCOUNT, deploy, main
-from infra.release.deployment.commands import Commands, describe_tree
+from infra.release.deployment.steps import Commands, describe_tree
 from infra.release.deployment.target import Target, read_target
 
 TITLES = [

@@ -13,9 +13,8 @@ import pytest
 
 from infra.release.bundle import ReleaseError
 from infra.release.deploy import PLACES, assemble, command_environment
-from infra.release.deployment.commands import Commands
 from infra.release.deployment.stacks import Stacks
-from infra.release.deployment.steps import Deployment, Step
+from infra.release.deployment.steps import Commands, Deployment, Step
 from infra.release.deployment.target import read_target
 from tests.worlds.cloudformation import FakeCloudFormation
 

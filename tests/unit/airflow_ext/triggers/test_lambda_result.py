@@ -16,7 +16,7 @@ from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
 from airflow.sdk.log import mask_secret
 
 from airflow_ext.ids import XComKey
-from airflow_ext.operators.lambda_result import LambdaResultSensor
+from airflow_ext.operators.energy_auction import LambdaResultSensor
 from airflow_ext.triggers import lambda_result
 from airflow_ext.triggers.lambda_result import Event, LambdaResultTrigger, Wait, event_of
 from include.auction.deadlines import GRACE

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.call_details.batches import Batch, read_batches, timestamp
 from include.call_details.keys import idempotency_key
 from include.call_details.models import FileVersion, Plan
 from include.call_details.planner import Limits, make_plan
+from include.call_details.records import Batch, read_batches, timestamp
 from include.errors import InvalidFileError, StorageUnavailableError
 from tests.worlds.call_details_reference import FILES, in_blocks, reference_records
 

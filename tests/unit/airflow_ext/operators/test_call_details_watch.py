@@ -8,7 +8,7 @@ import pytest
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 from airflow.sdk.exceptions import AirflowException, TaskDeferralError, TaskDeferred
 
-from airflow_ext.operators.dropped_files import DroppedFileSensor
+from airflow_ext.operators.call_details_watch import DroppedFileSensor
 from airflow_ext.outside import outside
 from airflow_ext.triggers.dropped_files import DroppedFileTrigger
 from include.errors import SettingsError
