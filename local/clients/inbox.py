@@ -9,7 +9,7 @@ import time
 import httpx
 
 from local.partners.journal import CAPACITY
-from local.partners.slack import PATH
+from local.partners.receivers import SLACK_PATH
 from local.stack.description import Stack
 
 _WAIT_SECONDS = 20.0
@@ -51,7 +51,7 @@ def receive_alerts(stack: Stack, *, containing: str, expected: int) -> list[str]
 
 def slack_messages(stack: Stack, *, containing: str) -> list[str]:
     """The messages with this text that Slack has taken until now: the JSON that was posted, oldest first."""
-    asked: dict[str, str | int] = {"path": PATH, "limit": CAPACITY}
+    asked: dict[str, str | int] = {"path": SLACK_PATH, "limit": CAPACITY}
     calls = httpx.get(f"{stack.partners_url}/journal", params=asked).raise_for_status().json()["calls"]
     taken = [str(call["body"]) for call in calls if call["status"] == httpx.codes.OK]
     return [message for message in taken if containing in message]

@@ -9,7 +9,7 @@ Connections are kept for long, so that one that a caller left idle is still ther
 
 Partners: `POST /oauth2/token` and `GET /data-exchange/trigger` (module `dex`), `POST /call-details/login` and
 `POST /call-details/batches` (module `call_details`; CALL_DETAILS_ACCESS_KEY and CALL_DETAILS_SECRET_KEY are its
-keys), `POST /slack/services/…` (module `slack`), `POST /receivers/<name>` (module `receivers`). Beside them:
+keys), `POST /slack/services/…` and `POST /receivers/<name>` (module `receivers`). Beside them:
 
 `GET /health`
     200 `{"status": "ok"}` when the stubs answer.
@@ -76,8 +76,7 @@ from local.partners.control import ActiveRule, Control, End, InvalidControlError
 from local.partners.dex import Credentials, Dex, credentials_from_environment
 from local.partners.journal import DEFAULT_LIMIT, Journal, read_call, shown_start
 from local.partners.partner import Answer, Endpoint, Partner, error_answer
-from local.partners.receivers import Receivers
-from local.partners.slack import Slack
+from local.partners.receivers import Receivers, Slack
 
 RECEIVED_PATH = "/journal/call-details"
 ARRIVALS_PATH = "/journal/receivers"

@@ -1,12 +1,16 @@
-"""Webhooks of the Events API's users (spec: events): `POST /receivers/<name>`, for any name.
+"""Webhooks: those of the Events API's users (spec: events), `POST /receivers/<name>`, for any name, and Slack's.
 
 A post to a receiver whose secret is known must be signed as Standard Webhooks has it, otherwise it is answered 401; one
 without a secret takes everything. What arrived is remembered in its order, also when a rule then spoils the answer.
+
+Slack's, `POST /slack/services/T…/B…/…`, takes a message and answers `ok`. The three path segments are the credentials:
+the journal shows the path without them, and the messages (`body`).
 """
 
 from __future__ import annotations
 
 import binascii
+import json
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -16,7 +20,7 @@ from typing import Any
 from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook, WebhookVerificationError
 
 from local.partners.journal import CAPACITY
-from local.partners.partner import Answer, Call, Endpoint, error_answer, json_answer
+from local.partners.partner import TEXT, Answer, Call, Endpoint, error_answer, json_answer
 
 PATH = "/receivers"
 
@@ -115,3 +119,33 @@ class Receivers:
         except (WebhookVerificationError, ValueError):
             return False
         return True
+
+
+SLACK_PATH = "/slack/services"
+MAX_MESSAGE_CHARACTERS = 40_000
+
+
+class Slack:
+    """The stub of Slack; it keeps nothing, as the journal keeps the messages."""
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Return the webhook receiver."""
+        return (Endpoint("POST", SLACK_PATH, frozenset(), self._receive, tail=True),)
+
+    def expire_tokens(self) -> None:
+        """Do nothing: a webhook's address does not expire."""
+
+    def _receive(self, call: Call) -> Answer:
+        segments = call.path.removeprefix(SLACK_PATH).strip("/").split("/")
+        if len(segments) != 3 or not all(segments):
+            return Answer(404, b"no_service", TEXT, authorized=False)
+        text = call.body.decode(errors="replace")
+        try:
+            message = json.loads(text)
+        except ValueError:
+            return Answer(400, b"invalid_payload", TEXT)
+        if not isinstance(message, dict):
+            return Answer(400, b"invalid_payload", TEXT)
+        if not any(message.get(part) for part in ("text", "blocks", "attachments")):
+            return Answer(400, b"no_text", TEXT)
+        return Answer(200, b"ok", TEXT, message=text[:MAX_MESSAGE_CHARACTERS])
