@@ -29,26 +29,15 @@ from tests.worlds.pipeline import PLANTED
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-STATUS = {
-    "AccessDeniedException": 400,
-    "InternalServerError": 500,
-    "ProvisionedThroughputExceededException": 400,
-    "RequestLimitExceeded": 400,
-    "ResourceNotFoundException": 400,
-    "ServiceUnavailable": 503,
-    "ThrottlingException": 400,
-    "ValidationException": 400,
-}
 MAX_BATCH = 25
 MAX_DIGITS = 38
 
 
-def dynamodb_error(code: str) -> ClientError:
+def table_error(code: str, status: int | None = None, **more: Any) -> ClientError:
     """The error that botocore raises when DynamoDB answers ``code``."""
-    return ClientError(
-        {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": STATUS[code]}},
-        "BatchWriteItem",
-    )
+    status = status or {"InternalServerError": 500, "ServiceUnavailable": 503}.get(code, 400)
+    answer: Any = {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": status}, **more}
+    return ClientError(answer, "PutItem")
 
 
 @dataclass(frozen=True)
@@ -100,6 +89,7 @@ class FakeTable:
         self.page_size = 2
         self.batch_size = 100
         self.megabyte = 3
+        self.left = 0
         self._name = name
         self._keys = keys
         self._indexes = indexes or {}
@@ -204,8 +194,9 @@ class FakeTable:
             fault = next(self.faults, None)
             if isinstance(fault, Exception):
                 raise fault
+            self.left = fault.requests if isinstance(fault, Leave) else 0
             if request["TableName"] != self._name:
-                raise dynamodb_error("ResourceNotFoundException")
+                raise table_error("ResourceNotFoundException")
             answer = work()
             if isinstance(fault, Lose):
                 raise fault.error
@@ -229,29 +220,24 @@ class FakeDynamoDB(FakeTable):
         self.batches: list[int] = []
 
     def batch_write_item(self, *, RequestItems: dict[str, list[Any]]) -> dict[str, Any]:  # noqa: N803 - boto3's name
-        with self._lock:
-            fault = next(self.faults, None)
-            ((table, requests),) = RequestItems.items()
-            self.batches.append(len(requests))
-            if isinstance(fault, Exception):
-                raise fault
-            if table != self._name:
-                raise dynamodb_error("ResourceNotFoundException")
-            taken = len(requests) - (fault.requests if isinstance(fault, Leave) else 0)
-            self._take([request["PutRequest"]["Item"] for request in requests][: max(taken, 0)], requests)
-            if isinstance(fault, Lose):
-                raise fault.error
-            rest = requests[max(taken, 0) :]
-            return {"UnprocessedItems": {table: rest} if rest else {}}
+        ((table, requests),) = RequestItems.items()
+        self.batches.append(len(requests))
+
+        def write() -> dict[str, Any]:
+            taken = max(len(requests) - self.left, 0)
+            self._take([request["PutRequest"]["Item"] for request in requests][:taken], requests)
+            return {"UnprocessedItems": {table: requests[taken:]} if requests[taken:] else {}}
+
+        return self._call("batch_write_item", {"TableName": table}, write)
 
     def _take(self, items: list[dict[str, Any]], requests: list[Any]) -> None:
         ids = [request["PutRequest"]["Item"]["record_id"]["S"] for request in requests]
         if not 1 <= len(ids) <= MAX_BATCH or len(set(ids)) < len(ids):
-            raise dynamodb_error("ValidationException")
+            raise table_error("ValidationException")
         for item in items:
             number = Decimal(item["parameter_2"]["N"])
             if len(number.as_tuple().digits) > MAX_DIGITS or (number and not -130 <= number.adjusted() <= 125):
-                raise dynamodb_error("ValidationException")
+                raise table_error("ValidationException")
             self.items[item["record_id"]["S"]] = item
 
 
@@ -337,12 +323,6 @@ def _updated(item: Item, request: dict[str, Any]) -> Item:
 TABLE = "ingest-ledger-test"
 
 
-def table_error(code: str, status: int = 400, **more: Any) -> ClientError:
-    """The error that botocore raises when DynamoDB answers ``code``."""
-    answer: Any = {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": status}, **more}
-    return ClientError(answer, "PutItem")
-
-
 class FakeLedgerTable(FakeTable):
     """The ledger of call details."""
 
@@ -406,7 +386,8 @@ class FakeEventTables:
 
     def __init__(self) -> None:
         self.table = FakeTable(EVENTS, "event_id", indexes=EVENT_INDEXES)
-        self.subscriptions: dict[str, dict[str, Any]] = {}
+        self._subscribed = FakeTable(SUBSCRIPTIONS, "owner")
+        self.subscriptions: dict[str, Item] = self._subscribed.items
         self.calls: Counter[str] = Counter()
         self.before: Callable[[str], None] = lambda operation: None
         self.after: Callable[[str], None] = lambda operation: None
@@ -543,20 +524,10 @@ class FakeEventTables:
             return {"Item": copy.deepcopy(found)} if found else {}
 
     def batch_get_item(self, *, RequestItems: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - boto3's name
-        ((table, request),) = RequestItems.items()
+        self._subscribed.batch_size = self.page_size
+        table = self.table if EVENTS in RequestItems else self._subscribed
         with self._call("batch_get_item"):
-            if table == EVENTS:
-                return self.table.batch_get_item(RequestItems=RequestItems)
-            assert (table, request["ConsistentRead"]) == (SUBSCRIPTIONS, True)
-            assert 1 <= len(request["Keys"]) <= 100
-            owners = [key["owner"]["S"] for key in request["Keys"]]
-            assert len(set(owners)) == len(owners)
-            done, left = owners[: self.page_size], request["Keys"][self.page_size :]
-            items = [self.subscriptions[owner] for owner in done if owner in self.subscriptions]
-            return {
-                "Responses": {table: copy.deepcopy(items)},
-                "UnprocessedKeys": {table: {"Keys": left}} if left else {},
-            }
+            return table.batch_get_item(RequestItems=RequestItems)
 
     def put_item(self, **request: Any) -> dict[str, Any]:
         with self._call("put_item"):
@@ -583,26 +554,8 @@ class FakeEventTables:
         if request["TableName"] == EVENTS:
             with self._call("update_item"):
                 return self.table.update_item(**request)
-        values = request["ExpressionAttributeValues"]
-        if request["ConditionExpression"] == "attribute_exists(#url)":
-            return self._switch(request["Key"]["owner"]["S"], values)
         with self._call("update_subscription"):
-            assert request["ConditionExpression"] == "active = :on AND #url = :url"
-            item = self.subscriptions[request["Key"]["owner"]["S"]]
-            if item["active"] != values[":on"] or item["url"] != values[":url"]:
-                raise table_error("ConditionalCheckFailedException")
-            item |= {"active": values[":off"], "deactivated_reason": values[":reason"], "updated_at": values[":now"]}
-            return {}
-
-    def _switch(self, owner: str, values: dict[str, Any]) -> dict[str, Any]:
-        with self._call("update_item"):
-            item = self.subscriptions.get(owner)
-            if item is None:
-                raise table_error("ConditionalCheckFailedException")
-            item.pop("deactivated_reason", None)
-            item |= {"active": values[":active"], "updated_at": values[":now"]}
-            item |= {"deactivated_reason": values[":reason"]} if ":reason" in values else {}
-            return {}
+            return self._subscribed.update_item(**request)
 
     @contextmanager
     def _call(self, operation: str) -> Iterator[None]:

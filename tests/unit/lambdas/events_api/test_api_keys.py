@@ -25,7 +25,7 @@ from lambdas.events_api.api_keys import (
     new_key,
 )
 from lambdas.tools.api_keys import KeyTable
-from tests.worlds.dynamodb import FakeTable, dynamodb_error
+from tests.worlds.dynamodb import FakeTable, table_error
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -195,8 +195,8 @@ def test_memory_does_not_grow_without_end(world: World, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("failure", "says"),
     [
-        (dynamodb_error("ThrottlingException"), "ThrottlingException"),
-        (dynamodb_error("AccessDeniedException"), "AccessDeniedException"),
+        (table_error("ThrottlingException"), "ThrottlingException"),
+        (table_error("AccessDeniedException"), "AccessDeniedException"),
         (EndpointConnectionError(endpoint_url="https://dynamodb.invalid"), "EndpointConnectionError"),
     ],
     ids=["throttled", "denied", "unreachable"],
@@ -258,7 +258,7 @@ def test_copy_that_begins_a_minute_late_takes_nothing_back(world: World) -> None
 def test_key_is_not_limited_while_the_table_fails_beyond_what_one_copy_sees(world: World) -> None:
     key_id = id_of(world.create())
     usage = world.usage(5)
-    world.table.faults = iter([dynamodb_error("ThrottlingException")] * 5)
+    world.table.faults = iter([table_error("ThrottlingException")] * 5)
     assert admitted(usage, key_id=key_id, requests=4) == 4
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from lambdas.events_api.api_keys import KeysUnavailableError, id_of, new_key
 from lambdas.tools.api_keys import KeyTable
-from tests.worlds.dynamodb import FakeTable, dynamodb_error
+from tests.worlds.dynamodb import FakeTable, table_error
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -118,7 +118,7 @@ def test_request_without_headers_has_no_key(load: Callable[..., ModuleType]) -> 
 
 
 def test_key_that_cannot_be_checked_is_no_denial(authorize: Authorize, table: FakeTable, key: str) -> None:
-    table.faults = iter([dynamodb_error("ThrottlingException")])
+    table.faults = iter([table_error("ThrottlingException")])
     with pytest.raises(KeysUnavailableError):
         authorize(x_api_key=key)
     assert authorize(x_api_key=key)["context"]["owner"] == "owner-1"
@@ -127,7 +127,7 @@ def test_key_that_cannot_be_checked_is_no_denial(authorize: Authorize, table: Fa
 def test_log_has_the_reason_and_never_the_key(
     authorize: Authorize, table: FakeTable, key: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table.faults = iter([dynamodb_error("AccessDeniedException")])
+    table.faults = iter([table_error("AccessDeniedException")])
     with pytest.raises(KeysUnavailableError):
         authorize(x_api_key=key)
     for headers in ({"x_api_key": key}, {"x_api_key": new_key()}, {"x_api_key": "planted"}, {}):

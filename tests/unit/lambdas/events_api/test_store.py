@@ -10,7 +10,7 @@ from lambdas.events_api.errors import NoSuchEventError, StoreUnavailableError
 from lambdas.events_api.lanes import lane_key
 from lambdas.events_api.models import Status
 from lambdas.events_api.store import INBOX, EventStore, Listing, dynamodb_client, secrets_client, sqs_client
-from tests.worlds.dynamodb import EVENT_INDEXES, FakeTable, Fault, Lose, Repeat, dynamodb_error
+from tests.worlds.dynamodb import EVENT_INDEXES, FakeTable, Fault, Lose, Repeat, table_error
 from tests.worlds.events import LATER, EventStoreContract, new_event, walk
 
 if TYPE_CHECKING:
@@ -60,13 +60,13 @@ CALLS: dict[str, Call] = {
 @pytest.mark.parametrize(
     ("failure", "reason", "worth_repeating"),
     [
-        (dynamodb_error("ThrottlingException"), "ThrottlingException", True),
-        (dynamodb_error("ProvisionedThroughputExceededException"), "ProvisionedThroughputExceededException", True),
-        (dynamodb_error("InternalServerError"), "InternalServerError", True),
+        (table_error("ThrottlingException"), "ThrottlingException", True),
+        (table_error("ProvisionedThroughputExceededException"), "ProvisionedThroughputExceededException", True),
+        (table_error("InternalServerError"), "InternalServerError", True),
         (TIMED_OUT, "ReadTimeoutError", True),
         (EndpointConnectionError(endpoint_url="https://dynamodb.invalid"), "EndpointConnectionError", True),
-        (dynamodb_error("AccessDeniedException"), "AccessDeniedException", False),
-        (dynamodb_error("ResourceNotFoundException"), "ResourceNotFoundException", False),
+        (table_error("AccessDeniedException"), "AccessDeniedException", False),
+        (table_error("ResourceNotFoundException"), "ResourceNotFoundException", False),
         (NoCredentialsError(), "NoCredentialsError", False),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),

@@ -18,7 +18,7 @@ import pytest
 
 from lambdas.orders_api.models import MAX_BODY_BYTES
 from lambdas.tools.openapi import orders_document
-from tests.worlds.dynamodb import FakeDynamoDB, Fault, Leave, dynamodb_error
+from tests.worlds.dynamodb import FakeDynamoDB, Fault, Leave, table_error
 from tests.worlds.openapi import response_of
 
 LoadHandler = Callable[..., ModuleType]
@@ -146,7 +146,7 @@ def test_what_the_table_did_not_take_is_named(api: Api, table: FakeDynamoDB) -> 
 
 
 def test_table_that_refuses_does_not_promise_to_take_them_later(api: Api, table: FakeDynamoDB) -> None:
-    table.faults = iter([dynamodb_error("ResourceNotFoundException")])
+    table.faults = iter([table_error("ResourceNotFoundException")])
     status, answer = api.post([RECORD])
     assert (status, answer["error"]["code"]) == (503, "unavailable")
     assert answer["error"]["details"] == {"stored": 0, "not_stored": ["unique_id_1"]}
@@ -198,7 +198,7 @@ def test_request_without_an_id_of_api_gateway_takes_the_invocations(api: Api, ta
     assert answer["error"]["request_id"] == api.context.aws_request_id
 
 
-@pytest.mark.parametrize("faults", [[], [dynamodb_error("AccessDeniedException")]], ids=["stored", "not stored"])
+@pytest.mark.parametrize("faults", [[], [table_error("AccessDeniedException")]], ids=["stored", "not stored"])
 def test_log_holds_ids_and_counts(
     api: Api,
     table: FakeDynamoDB,
@@ -252,7 +252,7 @@ def test_answers_are_as_documented(api: Api, table: FakeDynamoDB) -> None:
     """Every error that the function answers by itself, against the schema of its status."""
     document = orders_document()
     seen = set()
-    table.faults = iter([None, dynamodb_error("AccessDeniedException"), KeyError()])
+    table.faults = iter([None, table_error("AccessDeniedException"), KeyError()])
     for body in (json.dumps([RECORD]),) * 3 + ("", "x", "[1]", " " * MAX_BODY_BYTES + "1"):
         status, answer = api.call(body)
         response = response_of(document, "/orders", "post", status)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lambdas.orders_api.models import NotStoredError, OrderRecord
 from lambdas.orders_api.store import BATCH_RECORDS, BATCHES_AT_ONCE, CALL_SECONDS, OrderStore, dynamodb_client
-from tests.worlds.dynamodb import FakeDynamoDB, Fault, Leave, Lose, dynamodb_error
+from tests.worlds.dynamodb import FakeDynamoDB, Fault, Leave, Lose, table_error
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -125,11 +125,11 @@ def test_unprocessed_items_are_sent_again_until_there_are_none() -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        dynamodb_error("ProvisionedThroughputExceededException"),
-        dynamodb_error("ThrottlingException"),
-        dynamodb_error("RequestLimitExceeded"),
-        dynamodb_error("InternalServerError"),
-        dynamodb_error("ServiceUnavailable"),
+        table_error("ProvisionedThroughputExceededException"),
+        table_error("ThrottlingException"),
+        table_error("RequestLimitExceeded"),
+        table_error("InternalServerError"),
+        table_error("ServiceUnavailable"),
         TIMED_OUT,
         ConnectTimeoutError(endpoint_url="https://dynamodb.invalid"),
         EndpointConnectionError(endpoint_url="https://dynamodb.invalid"),
@@ -184,7 +184,7 @@ def test_table_that_hangs_does_not_hold_up_500_records_beyond_the_last_call() ->
 
 @pytest.mark.parametrize(
     "error",
-    [dynamodb_error("AccessDeniedException"), dynamodb_error("ResourceNotFoundException"), NoCredentialsError()],
+    [table_error("AccessDeniedException"), table_error("ResourceNotFoundException"), NoCredentialsError()],
     ids=str,
 )
 def test_error_that_does_not_pass_is_not_tried_again(error: Exception) -> None:
@@ -196,7 +196,7 @@ def test_error_that_does_not_pass_is_not_tried_again(error: Exception) -> None:
 
 
 def test_one_batch_that_fails_leaves_the_others_stored_and_says_which() -> None:
-    table = FakeDynamoDB(faults=[dynamodb_error("AccessDeniedException")])
+    table = FakeDynamoDB(faults=[table_error("AccessDeniedException")])
     error = not_stored(table, records(60))
     assert error.reasons == ("AccessDeniedException",)
     assert len(error.not_stored) in (10, 25)
@@ -211,8 +211,8 @@ FAULTS = st.lists(
             Leave(1),
             Leave(24),
             Leave(25),
-            dynamodb_error("ThrottlingException"),
-            dynamodb_error("AccessDeniedException"),
+            table_error("ThrottlingException"),
+            table_error("AccessDeniedException"),
             TIMED_OUT,
         ]
     ),

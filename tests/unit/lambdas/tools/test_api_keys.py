@@ -8,7 +8,7 @@ from botocore.exceptions import EndpointConnectionError
 
 from lambdas.events_api.api_keys import ApiKeyStore, DeniedError, id_of, is_key
 from lambdas.tools import api_keys
-from tests.worlds.dynamodb import FakeTable, dynamodb_error
+from tests.worlds.dynamodb import FakeTable, table_error
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -101,9 +101,9 @@ def test_revoking_what_is_not_there_is_an_error(table: FakeTable, capsys: pytest
 @pytest.mark.parametrize(
     ("failure", "says"),
     [
-        (dynamodb_error("ResourceNotFoundException"), "check --environment and AWS_DEFAULT_REGION"),
-        (dynamodb_error("AccessDeniedException"), "check AWS_PROFILE"),
-        (dynamodb_error("ThrottlingException"), "ThrottlingException"),
+        (table_error("ResourceNotFoundException"), "check --environment and AWS_DEFAULT_REGION"),
+        (table_error("AccessDeniedException"), "check AWS_PROFILE"),
+        (table_error("ThrottlingException"), "ThrottlingException"),
         (EndpointConnectionError(endpoint_url="https://dynamodb.invalid"), "https://dynamodb.invalid"),
     ],
     ids=["absent", "denied", "throttled", "unreachable"],

@@ -14,7 +14,7 @@ from include.clients.webhooks import usable_url
 from lambdas.tools import subscriptions
 from lambdas.tools.subscriptions import check_url
 from lambdas.tools.tables import ToolError
-from tests.worlds.dynamodb import FakeTable, dynamodb_error
+from tests.worlds.dynamodb import FakeTable, table_error
 
 HERE = ["--environment", "test", "--owner", "test-user"]
 URL = "https://example.com/hooks?a=b"
@@ -104,7 +104,7 @@ def test_owner_without_a_subscription_is_said(
 def test_table_that_does_not_answer_is_named(
     table: FakeTable, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
-    table.faults = iter([dynamodb_error("ResourceNotFoundException")])
+    table.faults = iter([table_error("ResourceNotFoundException")])
     assert subscriptions.main([*command, *HERE]) == 1
     assert "check --environment and AWS_DEFAULT_REGION" in capsys.readouterr().err
 
