@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from include.errors import PipelineError
-from ops import archive, call_details, dead_letters, events, evidence, evidence_export, runs
+from ops import archive, call_details, events, evidence, evidence_export, runs
 from ops.environment import LOCAL, Environment
 from ops.report import OpsError, Report
 
@@ -125,12 +125,12 @@ def _parser() -> argparse.ArgumentParser:
     owner = add("owner", lambda at, o: events.owner(at, o.owner), "an owner's events and webhook")
     owner.add_argument("owner", metavar="NAME")
 
-    letters = add("dead-letters", lambda at, o: dead_letters.listed(at), "what could not be delivered")
+    letters = add("dead-letters", lambda at, o: call_details.listed(at), "what could not be delivered")
     letter_commands = letters.add_subparsers(metavar="list|show|replay")
     letter_commands.add_parser("list", help="what waits in both queues (the default)")
     show = letter_commands.add_parser("show", help="the records of a batch")
     show.add_argument("key", metavar="KEY", help="of its body, as 'list' names it")
-    show.set_defaults(run=lambda at, o: dead_letters.shown(at, o.key))
+    show.set_defaults(run=lambda at, o: call_details.shown(at, o.key))
     replay = letter_commands.add_parser("replay", help="post batches again; asks before")
     replay.add_argument("--limit", type=_positive, default=1_000, help="batches at most (default 1,000)")
     _add_consent(replay, "only say what would be posted")
@@ -219,7 +219,7 @@ def _airflow(environment: Environment, options: argparse.Namespace) -> str:
 
 
 def _replay(environment: Environment, options: argparse.Namespace) -> Report:
-    return dead_letters.replayed(
+    return call_details.replayed(
         environment,
         limit=options.limit,
         dry_run=options.dry_run,

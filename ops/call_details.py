@@ -1,9 +1,12 @@
-"""Files of call details: waiting, under way with their progress, and the newest that were done."""
+"""Files of call details: waiting, under way with their progress, done; and dead letters, those of events too."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
+from include.call_details.dead_letters import described, peek
 from include.call_details.keys import INCOMING, run_id
 from include.call_details.ledger import Claims, read_chunks
 from include.call_details.models import Unfinished
@@ -12,6 +15,7 @@ from include.call_details.storage import FileStore
 from include.clients.dynamodb import ItemTable
 from include.clients.s3 import get_json
 from include.errors import ClaimLostError
+from ops import runs
 from ops.environment import Environment, aws_errors
 from ops.report import Report, age
 
@@ -73,3 +77,99 @@ def _done(receipt: dict[str, Any], since: str) -> dict[str, Any]:
         "since": f"{since} ago",
         "run": receipt.get("run_id"),
     }
+
+
+REPLAY = "call_details_replay"
+
+_MOST = 100
+
+
+def listed(environment: Environment) -> Report:
+    """What waits in both queues; nothing is taken away."""
+    sqs = environment.aws("sqs")
+    batches = environment.output("CallDetailsDeadLettersUrl")
+    events = environment.output("EventDeadLettersUrl")
+    with aws_errors("SQS"):
+        rows = [described(message) for message in peek(sqs, batches, _MOST)] + [
+            _event(message) for message in peek(sqs, events, _MOST)
+        ]
+        waiting = {url: _waiting(sqs, url) for url in (batches, events)}
+    columns = {"kind": "kind", "what": "what", "records": "records", "attempts": "attempts", "status": "status"}
+    notes = [
+        f"{waiting[batches]:,} batches of call details, {waiting[events]:,} events; at most {_MOST} of each are shown.",
+    ]
+    if waiting[batches]:
+        notes.append("Batches: 'ops dead-letters show KEY' shows a body, 'ops dead-letters replay' posts them again.")
+    if waiting[events]:
+        notes.append("Events: their owner posts /events/<id>/replay; 'ops owner NAME' shows the reasons.")
+    return Report(
+        f"dead letters in {environment.name}", {**columns, "first": "first failed", "error": "error"}, rows, notes
+    )
+
+
+def shown(environment: Environment, key: str) -> Report:
+    """The body of a batch, record by record.
+
+    Args:
+        environment: where.
+        key: of the body, as :func:`listed` names it.
+    """
+    with aws_errors("S3"):
+        body: dict[str, Any] = get_json(environment.aws("s3"), environment.output("IngestBucketName"), key)
+    rows = [
+        {"number": number, "record": json.dumps(record, ensure_ascii=False)}
+        for number, record in enumerate(body["records"], 1)
+    ]
+    return Report(key, {"number": "#", "record": "record"}, rows)
+
+
+def replayed(
+    environment: Environment, *, limit: int, dry_run: bool, agree: Callable[[str], None], tell: Callable[[str], None]
+) -> Report:
+    """Post batches again through the DAG ``call_details_replay``, after showing what that would do.
+
+    Args:
+        environment: where.
+        limit: batches at most.
+        dry_run: only show it.
+        agree: asks a person, and raises if the answer is no.
+        tell: says what is going on.
+    """
+    waiting = _waiting(environment.aws("sqs"), environment.output("CallDetailsDeadLettersUrl"))
+    if not dry_run:
+        agree(f"Post {min(limit, waiting):,} of {waiting:,} batches again in {environment.name}?")
+    run_id = runs.start(environment, REPLAY, {"limit": limit, "dry_run": dry_run})
+    tell(f"run {run_id} has started")
+    run = runs.wait(environment, REPLAY, run_id)
+    result = runs.returned(environment, REPLAY, run_id, "replay")
+    rows = [{"what": name.replace("_", " "), "count": value} for name, value in (result or {}).items()]
+    notes = () if run["state"] == "success" else ("The run failed: 'ops failed call_details_replay' says why.",)
+    return Report(
+        f"replay {run_id}: {run['state']}",
+        {"what": "", "count": ""},
+        rows,
+        notes,
+        failed=run["state"] != "success",
+    )
+
+
+def _waiting(sqs: Any, url: str) -> int:
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    with aws_errors("SQS"):
+        found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    return sum(int(found[name]) for name in names)
+
+
+def _event(text: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(text)
+        return {
+            "kind": "event",
+            "what": f"{found['event_id']} of {found['owner']}",
+            "attempts": found["attempts"],
+            "status": found["last_status"],
+            "first": found.get("first_failed_at") or found.get("failed_at"),
+            "error": found["error"],
+        }
+    except (ValueError, KeyError, TypeError):
+        return {"kind": "event", "what": "a message that is none of ours"}

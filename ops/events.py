@@ -52,7 +52,7 @@ def _webhook(item: dict[str, Any] | None) -> str:
     if item is None:
         return "No webhook: events wait in the inbox. To set one: docs/RUNBOOK.md, Webhooks."
     active = item.get("active", {}).get("BOOL", False)
-    reason = item.get("reason", {}).get("S")
+    reason = item.get("deactivated_reason", {}).get("S")
     return f"Webhook {item['url']['S']}: {'on' if active else 'off'}" + (f" ({reason})" if reason else "")
 
 

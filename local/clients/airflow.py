@@ -15,7 +15,6 @@ from local.stack.description import Stack
 
 _ATTEMPTS = 3
 _FINISHED = ("success", "failed")
-_ENDED = ["success", "failed", "skipped", "upstream_failed"]
 
 
 class AirflowApi:
@@ -98,11 +97,6 @@ class AirflowApi:
             found += page["task_instances"]
             if len(found) >= page["total_entries"] or not page["task_instances"]:
                 return found
-
-    def ended_tasks(self, dag_id: str, run_id: str) -> int:
-        """How many task instances of a run have ended, mapped ones included; cheap to ask often."""
-        path = f"{_run_path(dag_id, run_id)}/taskInstances"
-        return int(self.request("GET", path, params={"limit": 1, "state": _ENDED})["total_entries"])
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
         """The value of an XCom entry."""

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from ops.environment import Environment
+from ops.events import owner
+from tests.worlds.dynamodb import EVENTS, SUBSCRIPTIONS, FakeEventTables, event_item
+
+
+class Tables(Environment):
+    """An environment that has nothing but the tables of events and subscriptions."""
+
+    def output(self, name: str) -> str:
+        return {"EventsTableName": EVENTS, "SubscriptionsTableName": SUBSCRIPTIONS}[name]
+
+    def aws(self, service: str, *, connections: int = 10) -> Any:
+        return self.session
+
+
+def test_owner_whose_webhook_is_off_is_told_why_and_what_waits() -> None:
+    tables = FakeEventTables()
+    tables.add(event_item(1, created=0.0))
+    tables.subscribe("acme", active=False)
+    tables.subscriptions["acme"]["deactivated_reason"] = {"S": "the receiver answered 410"}
+    report = owner(Tables("test", tables, None, {}, httpx.Client()), "acme")
+    assert [row["event_id"] for row in report.rows] == ["evt_000000000001"]
+    assert "Webhook https://receiver.test/hook: off (the receiver answered 410)" in report.notes
