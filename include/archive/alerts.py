@@ -11,13 +11,7 @@ SECTION = Section.ARCHIVE_RUN
 
 
 def digest(manifest: Manifest, run: RunRef, *, uri: str) -> Alert | None:
-    """The alert that the run's end calls for: failed clients, no clients at all, or None.
-
-    Args:
-        manifest: what the run did.
-        run: the run.
-        uri: of the manifest.
-    """
+    """The alert that the run's end calls for: failed clients, no clients at all, or None."""
     plan, counts = manifest.plan, manifest.counts
     facts = [f"trigger date: {plan.day}", f"manifest: {uri}"]
     if not plan.clients:

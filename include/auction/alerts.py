@@ -29,13 +29,7 @@ ORDER_TASK = "process_order"
 
 
 def order_alerts(run: RunRef, summary: Summary, slices: Sequence[Slice]) -> dict[str, Alert]:
-    """The alerts of a run's orders, by a name that is the same whenever the same order ends in the same way.
-
-    Args:
-        run: the run.
-        summary: the outcomes of its orders.
-        slices: what its tasks were given.
-    """
+    """The alerts of a run's orders, by a name that is the same whenever the same order ends in the same way."""
     found = {}
     for map_index, piece in enumerate(slices):
         for outcome in filter(lambda outcome: outcome.failed, summary.outcomes[piece.start : piece.stop]):

@@ -233,9 +233,6 @@ class OrderProcessor:
 
         Orders that are not settled when the run's time is up have failed for good: a retry would have no time either.
 
-        Args:
-            indexes: which orders.
-
         Returns:
             an outcome per index, in their order.
         """

@@ -111,12 +111,7 @@ class DeadLetters:
         self._queue_url = queue_url
 
     def save(self, dead_letter: DeadLetter, body: bytes) -> BodyPointer:
-        """Write the body, then send the message. Called again, it sends a second one, which does a replay no harm.
-
-        Args:
-            dead_letter: what is known of the batch.
-            body: the request's body.
-        """
+        """Write the body, then send the message. Called again, it sends a second one, which does a replay no harm."""
         key = dead_letter_key(dead_letter.file, dead_letter.batch)
         with s3_errors(f"write s3://{self._bucket}/{key}"):
             written = self._s3.put_object(
@@ -238,12 +233,7 @@ class DeadLetterQueue:
             self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=receipt)
 
     def hide(self, messages: Iterable[tuple[str, str]], seconds: int) -> None:
-        """Hide messages for some time from now on; 0 shows them.
-
-        Args:
-            messages: their ids and receipts.
-            seconds: how long.
-        """
+        """Hide messages for some time from now on; 0 shows them."""
         for some in batched(messages, _SQS_BATCH):
             with aws_errors("SQS", f"hide messages of {self._url}"):
                 # Single ones may be refused, because they have been deleted in the meantime.

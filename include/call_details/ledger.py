@@ -341,13 +341,6 @@ class ChunkLedger:
     def open(cls, table: ItemTable, claim: Claim, index: int, *, first: int, batches: int) -> Self:
         """Open a chunk for an attempt: the one that had it before cannot acknowledge any more.
 
-        Args:
-            table: the ledger table.
-            claim: of the file version, just renewed.
-            index: of the chunk.
-            first: number of its first batch.
-            batches: how many it has.
-
         Raises:
             ClaimLostError: a later owner of the file version has opened it.
             InvalidInputError: the ledger knows the chunk with other batches, or it has too many.

@@ -26,13 +26,7 @@ TASKS_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class FileVersion:
-    """What is claimed: a file as it was dropped, wherever it is moved to afterwards.
-
-    Args:
-        bucket: where it was dropped.
-        key: its key there.
-        etag: its ETag there.
-    """
+    """What is claimed: a file as it was dropped, wherever it is moved to afterwards."""
 
     bucket: str
     key: str
@@ -98,12 +92,7 @@ class LeaseHeld:
 
 @dataclass(frozen=True)
 class Done:
-    """The file version is accounted for.
-
-    Args:
-        receipt: where its receipt lies.
-        owner: the run that did it.
-    """
+    """The file version is accounted for."""
 
     receipt: str
     owner: str

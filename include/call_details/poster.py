@@ -87,12 +87,6 @@ def share_of(limit: int, plan: Plan, chunk: Chunk) -> int:
 async def post_chunk(context: PostingContext, claim: Claim, plan: Plan, chunk: Chunk) -> ChunkState:
     """Post what is left of a chunk.
 
-    Args:
-        context: what to do it with.
-        claim: of this run.
-        plan: of the claim's round.
-        chunk: one of the plan's.
-
     Returns:
         how far the chunk has come: to its end.
 

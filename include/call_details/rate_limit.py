@@ -69,11 +69,6 @@ def fair_share(limit: int, holder: str, wishes: Mapping[str, int]) -> int:
     """The share of one holder: its wish, or less if all wishes together exceed the limit.
 
     No share is then smaller for the sake of a larger one. All shares together are the limit, or all wishes.
-
-    Args:
-        limit: of all together.
-        holder: whose share.
-        wishes: of all, by holder.
     """
     share = 0
     # The modest first: what they leave is for the others. By name, so that all come to the same result.

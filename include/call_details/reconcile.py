@@ -121,9 +121,6 @@ class Closing:
     def unreadable(self, error: str) -> SavedReceipt | None:
         """Account for a file that cannot be read at all. Its claim is not completed: dropped again, it is tried again.
 
-        Args:
-            error: why.
-
         Returns:
             None if it was posted again by force: the first round's receipt stays as it is.
 
@@ -145,9 +142,6 @@ class Closing:
 
     def not_planned(self, error: str) -> SavedReceipt | None:
         """Account for a file that this run could not plan. The file stays where it is, for the next attempt.
-
-        Args:
-            error: why.
 
         Returns:
             None if the file is not this run's, or has the receipt of an earlier round, which says more.

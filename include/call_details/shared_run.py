@@ -149,17 +149,7 @@ def plan_files(
     run_id: str,
     force: bool = False,
 ) -> SharedPlan:
-    """Claim files and cut them; one that cannot be is left to its :class:`Member`.
-
-    Args:
-        store: the bucket.
-        claims: of the ledger table.
-        planner: over these.
-        files: of the list.
-        list_key: of the list.
-        run_id: the run that shares them.
-        force: post those again that are done.
-    """
+    """Claim files and cut them; one that cannot be is left to its :class:`Member`."""
     seen = claims.items(files)
 
     def draft(file: FileVersion) -> Plan | None:

@@ -92,13 +92,7 @@ class _TakenKey:
 
 
 class Intake:
-    """Takes dropped files in. The owner of a claim is the run that is to be started, known by its id beforehand.
-
-    Args:
-        store: the ingest bucket.
-        claims: of the ledger table.
-        incoming: which objects are dropped files.
-    """
+    """Takes dropped files in. The owner of a claim is the run that is to be started, known by its id beforehand."""
 
     def __init__(self, store: FileStore, claims: Claims, incoming: Incoming) -> None:
         self._store = store
@@ -276,11 +270,7 @@ class LeftFiles:
         self._clock = clock
 
     def unreported(self, left: Sequence[LeftFile]) -> list[LeftFile]:
-        """Note the files that are left now, and return those that have to be reported.
-
-        Args:
-            left: what a round could not take.
-        """
+        """Note the files that are left now, and return those that have to be reported."""
         now = self._clock()
         known = {item.sk: item for item in self._table.query(_PARTITION)}
         due = []

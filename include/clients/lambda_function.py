@@ -48,10 +48,6 @@ class FunctionClient:
     def invoke(self, name: str, payload: Mapping[str, Any]) -> Any:
         """Invoke a function once.
 
-        Args:
-            name: name or ARN of the function.
-            payload: its event, JSON.
-
         Returns:
             its answer, parsed.
 

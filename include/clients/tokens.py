@@ -146,9 +146,6 @@ class TokenCache:
         A 401 refuses the token. So does a 403 to a token that was accepted before, as some gateways answer so when it
         has expired; unless the 403 of a moment ago came to a new token as well, and so was about the call.
 
-        Args:
-            send: makes the call with this token.
-
         Raises:
             PipelineError: as :meth:`token`; it says nothing about the call.
         """
@@ -214,13 +211,7 @@ class ClientCredentials:
 def client_credentials(
     asked: ClientCredentials, http: HttpClient | None = None, *, seconds: float = TIMEOUT_SECONDS
 ) -> Callable[[], Awaitable[Grant]]:
-    """A login by OAuth2 client credentials, sent as a form.
-
-    Args:
-        asked: what to log in with.
-        http: sends it.
-        seconds: deadline of one login.
-    """
+    """A login by OAuth2 client credentials, sent as a form; it ends within ``seconds``."""
     what = f"token endpoint of connection {asked.connection}"
     form = {
         "grant_type": "client_credentials",
@@ -276,14 +267,7 @@ class Keys:
 def key_login(
     url: str, keys: Keys, http: HttpClient | None = None, *, seconds: float = TIMEOUT_SECONDS
 ) -> Callable[[], Awaitable[Grant]]:
-    """A login by access key and secret key, sent as JSON.
-
-    Args:
-        url: absolute URL of the login.
-        keys: what to log in with.
-        http: sends it.
-        seconds: deadline of one login.
-    """
+    """A login by access key and secret key, sent as JSON; it ends within ``seconds``."""
     what = f"login {url}"
     document = {"accessKey": keys.access_key, "secretKey": keys.secret_key}
 

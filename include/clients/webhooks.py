@@ -90,12 +90,7 @@ def new_socket(address: AddrInfoType) -> socket.socket:
 
 
 class _Resolver(AbstractResolver):
-    """What aiohttp asks about names, for each connection anew.
-
-    Args:
-        lookup: see :data:`Resolve`.
-        check: refuses an address.
-    """
+    """What aiohttp asks about names, for each connection anew."""
 
     def __init__(self, lookup: Resolve, check: Callable[[str], None]) -> None:
         self._lookup = lookup
@@ -255,12 +250,7 @@ class Endpoint:
 
 
 def usable_url(text: str, *, https_only: bool) -> URL | None:
-    """A webhook's URL, or None if it is none that may be posted to.
-
-    Args:
-        text: as the owner gave it.
-        https_only: refuse http.
-    """
+    """A webhook's URL, or None if it is none that may be posted to."""
     try:
         # With a user in it it is refused: the signature authenticates us, and a URL is shown where URLs are shown.
         url = parse_url(text)

@@ -49,10 +49,6 @@ def source_files(project: Path, folder: str) -> dict[str, bytes]:
     Git is asked through an empty repository made for that, so that the answer is the same in a clone, in a source
     archive without a repository, and whatever the user's own excludes say. A file not yet added belongs to it.
 
-    Args:
-        project: the project's root.
-        folder: name of a folder in it.
-
     Returns:
         contents by path relative to the folder, with ``/`` between its parts.
 
@@ -253,9 +249,6 @@ def _read(project: Path, name: str) -> bytes:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line.
-
-    Args:
-        arguments: instead of the process's own.
 
     Returns:
         the exit code: 0, or 1 when nothing was written.

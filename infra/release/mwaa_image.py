@@ -124,9 +124,6 @@ def _run(command: list[str]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line.
 
-    Args:
-        arguments: instead of the process's own.
-
     Returns:
         the exit code: 0, or 1 when it could not be installed.
     """

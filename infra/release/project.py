@@ -238,12 +238,7 @@ class Amount:
 
 
 class MissingFactError(Exception):
-    """What a check compares is not where it was.
-
-    Args:
-        where: file, and what in it.
-        change: what to do about it.
-    """
+    """What a check compares is not where it was."""
 
     def __init__(self, where: str, change: str) -> None:
         super().__init__(where)

@@ -37,10 +37,6 @@ _Loader.add_multi_constructor("!", _long_form)
 def parse_template(text: str, where: str) -> dict[str, Any]:
     """One template as a document; do not change it.
 
-    Args:
-        text: YAML.
-        where: the file's name, for errors.
-
     Raises:
         ReleaseError: it is no YAML, or has no resources.
     """

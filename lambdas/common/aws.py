@@ -70,11 +70,7 @@ def may_pass(error: ClientError | BotoCoreError) -> bool:
 
 
 class JsonLog:
-    """Writes to standard output, which Lambda sends to the function's log.
-
-    Args:
-        service: who writes.
-    """
+    """Writes to standard output, which Lambda sends to the function's log."""
 
     def __init__(self, service: str) -> None:
         self._service = service

@@ -48,11 +48,7 @@ class NotFoundError(ApiError):
 
 
 class MethodNotAllowedError(ApiError):
-    """The path exists, and does not take this method.
-
-    Args:
-        allowed: the methods that it takes.
-    """
+    """The path exists, and does not take this method."""
 
     status, code = 405, "method_not_allowed"
 

@@ -34,12 +34,7 @@ log = logging.getLogger(__name__)
 
 
 class RunReport:
-    """One run, as its summary task asks about it and reports it.
-
-    Args:
-        context: that of the summary task.
-        settings: name topic and environment.
-    """
+    """One run, as its summary task asks about it and reports it."""
 
     def __init__(self, context: Context, settings: Settings) -> None:
         dag_run = context["dag_run"]
@@ -170,12 +165,7 @@ def _publish(values: Mapping[str, float], *, environment: str, pipeline: str = A
 
 
 def task_states(context: Context, *task_ids: str) -> dict[str, str | None]:
-    """States of some of the run's tasks by task id, those of mapped ones by ``<task id>_<map index>``.
-
-    Args:
-        context: that of the summary task.
-        task_ids: of the tasks before it.
-    """
+    """States of some of the run's tasks by task id, those of mapped ones by ``<task id>_<map index>``."""
     run_id = context["dag_run"].run_id
     found = context["ti"].get_task_states(dag_id=context["dag"].dag_id, task_ids=list(task_ids), run_ids=[run_id])
     states: dict[str, str | None] = found.get(run_id, {})

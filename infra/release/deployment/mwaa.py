@@ -24,14 +24,7 @@ _INSTALL_FAILED = '"ERROR:"'
 
 @dataclass(frozen=True, slots=True)
 class Airflow:
-    """One environment on MWAA.
-
-    Args:
-        mwaa: client of MWAA.
-        logs: client of CloudWatch Logs.
-        name: name of the environment.
-        log_group: log group of its scheduler.
-    """
+    """One environment on MWAA."""
 
     mwaa: Any
     logs: Any
@@ -117,12 +110,7 @@ _DIGEST = "sha256"
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One object after it was put, or found as it should be.
-
-    Args:
-        version: its version id.
-        changed: whether it was put now.
-    """
+    """One object after it was put, or found as it should be."""
 
     version: str
     changed: bool
@@ -139,12 +127,7 @@ class Sync:
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """One versioned bucket.
-
-    Args:
-        s3: client of S3.
-        bucket: the bucket's name.
-    """
+    """One versioned bucket."""
 
     s3: S3Client
     bucket: str

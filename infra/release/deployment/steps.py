@@ -20,12 +20,7 @@ from infra.release.deployment.target import ALIKE, FROM_THE_APPLICATION, Target
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """Runs commands in one directory; what they print goes where the deployment's own output goes.
-
-    Args:
-        root: directory of the repository.
-        environment: environment variables of the commands.
-    """
+    """Runs commands in one directory; what they print goes where the deployment's own output goes."""
 
     root: Path
     environment: Mapping[str, str]

@@ -91,12 +91,7 @@ def lambda_client(*, max_connections: int = 1, session: AwsSession | None = None
 
 
 def quick_client(service: str, *, session: AwsSession | None = None) -> Any:
-    """A client of DynamoDB, SQS or SSM, whose calls take milliseconds: one that does not answer is asked again soon.
-
-    Args:
-        service: its name for boto3.
-        session: see :class:`AwsSession`.
-    """
+    """A client of DynamoDB, SQS or SSM, whose calls take milliseconds: one that does not answer is asked again soon."""
     return (session or AwsSession()).client(service, _bounded(service))
 
 

@@ -77,10 +77,6 @@ def access_of(conn: Connection, *, https_only: bool = True) -> Access:
 def call_details_login(access: Access, ssm: Any) -> TokenCache:
     """The API's tokens, which all of this process share, for as long as the keys stay the same.
 
-    Args:
-        access: how the API is reached.
-        ssm: a boto3 client.
-
     Raises:
         AwsUnavailableError: SSM failed.
         AwsRefusedError: a parameter does not exist, or SSM refused.

@@ -164,9 +164,6 @@ def _slack(context: Context, seconds: float) -> Channel | None:
 class StatusOnlyClient(WebhookClient):
     """Slack's client; its errors and answers hold neither its URL, which is a secret, nor words of the other side.
 
-    Args:
-        client: as the provider's hook makes it.
-
     Raises:
         SettingsError: the connection leads to no URL.
     """

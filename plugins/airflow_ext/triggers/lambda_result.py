@@ -139,13 +139,7 @@ class Wait:
         return orders.cut(max_tasks=self.max_tasks, per_task=self.per_task)
 
     def hand_over(self, orders: Orders, poller: ResultsPoller, stop: threading.Event) -> None:
-        """Give the orders to Lambda B; never raises, as the mapped tasks do what is not done here.
-
-        Args:
-            orders: the run's.
-            poller: whose clients are used.
-            stop: set to begin no further order.
-        """
+        """Give the orders to Lambda B; never raises, as the mapped tasks do what is not done here."""
         function = OrderFunction(poller.functions, self.order_function, lambda: self.rejection_errors)
         try:
             AuctionRun(poller.s3, self.orders, orders).hand_over(
@@ -161,11 +155,6 @@ class Wait:
 
 def begin(context: Context, function_name: str, order_function: str) -> Wait | list[Work]:
     """Look for the run's orders in S3, then poll Lambda A once.
-
-    Args:
-        context: that of the first task.
-        function_name: Lambda A.
-        order_function: Lambda B.
 
     Returns:
         the work of the mapped tasks, or how to go on waiting.
@@ -264,9 +253,6 @@ class LambdaResultTrigger(BaseTrigger):
     Whatever blocks runs in threads of its own, so that neither the event loop nor other triggers ever wait for it. A
     triggerer that is started again resumes the wait with the same deadline. If it finds orders that were saved before
     it died, it leaves them to the mapped tasks, which resume from the outcomes that the dead one wrote.
-
-    Args:
-        wait: fields of :class:`~airflow_ext.triggers.lambda_result.Wait`.
     """
 
     def __init__(self, wait: dict[str, Any]) -> None:
