@@ -18,7 +18,7 @@ from tests.worlds.live.waiting import wait_until
 from tests.worlds.templates import load, properties_of
 
 POLLS = 5
-HANDED_OVER = 20
+HANDED_OVER = 10
 TOTAL, GROUP = 24, 12
 REJECTED = range(0, TOTAL, 3)
 
@@ -62,8 +62,9 @@ def test_a_triggerer_that_dies_among_the_orders_costs_no_order_and_the_tasks_do_
 
 
 def test_functions_and_storage_that_stand_still_among_the_orders_cost_none(
-    stack: Stack, auction: Pipeline, functions: Functions, results: Results
+    stack: Stack, auction: Pipeline, functions: Functions, results: Results, secrets: Secrets
 ) -> None:
+    secrets.change(stack.settings_variable, auction_concurrency=1)
     function = functions.auction({"answer": NOT_YET}, {"answer": ready(orders(HANDED_OVER))})
     run_id = auction.start(function_a=function.name, function_b=functions.exchange().name)
     wait_until(lambda: results.stored(run_id, HANDED_OVER), what="the first order", poll=0.05)
