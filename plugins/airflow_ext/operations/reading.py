@@ -1,7 +1,7 @@
 """What one request may read of AWS, and what is remembered between requests.
 
-A request makes at most 200 calls in five seconds; what it did not get to is said in ``left_out``. An answer is kept for
-30 s. What was read of an object is kept by its ETag, so that a calendar reads again only the days that changed.
+A request makes at most 200 calls in five seconds; what it did not get to is said in ``left_out``. A whole answer is
+kept for 30 s. What was read of an object is kept by its ETag: a calendar reads again only the days that changed.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ async def answer(request: Request, read: Callable[[Reads], dict[str, Any]], *, k
     Args:
         request: an answer of before is not used if it says ``Cache-Control: no-cache``.
         read: called in a thread.
-        keep: for 30 s, if nothing failed; not for payloads.
+        keep: for 30 s, if nothing failed or was left out; not for payloads.
     """
     source: Source = request.app.state.source
     key = f"{request.url.path}?{request.url.query}"
@@ -82,7 +82,7 @@ async def answer(request: Request, read: Callable[[Reads], dict[str, Any]], *, k
         found = {}
         reads.strips.append(f"no answer within {MOST_SECONDS:.0f} s: AWS is slow or cannot be reached; try again")
     body = to_json({**found, "strips": reads.strips, "left_out": reads.left_out})
-    if keep and not reads.strips:
+    if keep and not reads.strips and not reads.left_out:
         source.answers.put(key, body)
     return tagged(request, body, "application/json", calls=reads.calls)
 
