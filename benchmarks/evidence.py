@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
+import bisect
 import hashlib
 import json
-import resource
+import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
-import aiohttp
 import boto3
+from aiohttp import web
 from botocore.config import Config
 
 from benchmarks.bench import Bench
 from benchmarks.results import Comparison, Part, median_and_range
 from include.archive.keys import EVIDENCE, archive_key
 from include.archive.ledger import Ledger
-from include.archive.manifests import Manifests
+from include.archive.manifests import record_run
 from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result
-from local.processes.layout import PROJECT_ROOT, REGION
+from local.processes.layout import LOOPBACK, PROJECT_ROOT, REGION
 from ops.evidence import CONNECTIONS, Scope, Verification
 
 _BUCKET = "evidence-benchmark"
@@ -34,21 +37,16 @@ _AIM = 1.3
 _OF_A_RUN = 1_000
 _MANY = 20_000
 """Beyond so many answers each way is measured once: it takes minutes."""
+_VERSION = "1"
+_NOW = "Mon, 01 Jan 2024 00:00:00 GMT"
 _ANSWER = json.dumps([{"trigger": number, "price": 1204.5, "note": "x" * 80} for number in range(10)])
-_ANYBODY = {"Authorization": f"AWS4-HMAC-SHA256 Credential=test/20240101/{REGION}/s3/aws4_request"}
-"""For the emulator, which checks no signature: signing takes longer than everything else here."""
 
 
 def measure_evidence(bench: Bench, *, days: int, clients: int, latency_ms: float, repeat: int) -> Part:
-    """Each way in a process of its own, in turns, on a bucket of its own; and the ledger's writes of one run."""
-    endpoint = bench.stack.aws_endpoint_url
+    """Each way in a process of its own, in turns, on a server of their own; and the ledger's writes of one run."""
     if days * clients > _MANY:
         repeat = 1
-    archive(endpoint, days=days, clients=clients)
-    measured: dict[str, list[dict[str, float]]] = {"read": [], "verify": [], "one day": []}
-    for _ in range(repeat):
-        for way, values in measured.items():
-            values.append(_measured(way, endpoint, days * clients))
+    measured = measured_ways(days=days, clients=clients, repeat=repeat)
     ratio = {
         unit: statistics.median(run[unit] for run in measured["verify"])
         / statistics.median(run[unit] for run in measured["read"])
@@ -59,7 +57,7 @@ def measure_evidence(bench: Bench, *, days: int, clients: int, latency_ms: float
     bench.set_latency(latency_ms)
     bench.set_clients(_OF_A_RUN)
     run = bench.archive(_OF_A_RUN, bench.fresh_day())
-    papers = [_papers(endpoint, number) for number in range(5)]
+    papers = _papers(bench.stack.aws_endpoint_url)
     with_ledger, without = ([values[at] for values in papers] for at in (0, 1))
     more = statistics.median(with_ledger) - statistics.median(without)
 
@@ -72,9 +70,10 @@ def measure_evidence(bench: Bench, *, days: int, clients: int, latency_ms: float
         "evidence",
         f"`ops evidence verify` of {days * clients:,} archived answers of {len(_ANSWER):,} bytes ({days} days, "
         f"{clients:,} clients, a run and an entry a day), beside a bare reader: {CONNECTIONS} threads that know all "
-        "keys, get each object with boto3 and compute its sha256. Each in a process of its own, in turns; the "
-        "emulator's CPU is not counted. Ledger: the manifest of the run, the entry and the merged day of "
-        f"{_OF_A_RUN:,} clients, beside the one manifest that a run wrote before there was a ledger.",
+        "keys, get each object with boto3 and compute its sha256. Each in a process of its own, in turns. The server "
+        "is in memory and another process, whose CPU is not counted: an emulator would take longer than the readers. "
+        f"Papers, on the emulator: plan and outcomes of {_OF_A_RUN:,} clients are read, then manifest, entry and day "
+        "are written, beside the one manifest that a run wrote before there was a ledger.",
         [
             row("time to verify all", "wall"),
             row("CPU of the process", "cpu"),
@@ -102,14 +101,95 @@ def client_of(endpoint: str) -> Any:
     return session.client("s3", endpoint_url=endpoint, config=config)
 
 
-def archive(endpoint: str, *, days: int, clients: int) -> None:
-    """An archive with manifests and ledger: each day one run of all clients, who get the answer and their number."""
-    s3 = _bucket(endpoint, _BUCKET)
-    for day in (_FIRST + timedelta(days=number) for number in range(days)):
-        document = _document(day, "run", asyncio.run(_put_all(endpoint, day, clients)))
-        saved = Manifests(s3, _BUCKET).save_run(day, document["run_id"], document)
-        Ledger(s3, _BUCKET).append(document["run_id"], day.isoformat(), saved)
-        Manifests(s3, _BUCKET).merge_day(day, document, saved)
+def measured_ways(*, days: int, clients: int, repeat: int) -> dict[str, list[dict[str, float]]]:
+    """Seconds, CPU seconds and peak memory in MB of each way, as often as asked."""
+    measured: dict[str, list[dict[str, float]]] = {"read": [], "verify": [], "one day": []}
+    with _server(days, clients) as endpoint:
+        for number in range(days):
+            day = _FIRST + timedelta(days=number)
+            outcomes = tuple(_outcome(client, day) for client in range(1, clients + 1))
+            record_run(client_of(endpoint), _BUCKET, _document(day, "run", outcomes))
+        for _ in range(repeat):
+            for way, values in measured.items():
+                values.append(_measured(way, endpoint, days * clients))
+    return measured
+
+
+def _body(client: int, day: date) -> bytes:
+    return f'{_ANSWER[:-1]}, {client}, "{day}"]'.encode()
+
+
+def _outcome(client: int, day: date) -> ClientOutcome:
+    body = _body(client, day)
+    digest = hashlib.sha256(body).hexdigest()
+    return ClientOutcome(client, Result.ARCHIVED, archive_key(client, day), digest, len(body), _VERSION)
+
+
+@contextmanager
+def _server(days: int, clients: int) -> Iterator[str]:
+    """A process that has the answers; its address."""
+    command = [sys.executable, "-m", "benchmarks.evidence", "serve", str(days), str(clients)]
+    process = subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        process.wait()
+
+
+class Shelf:
+    """S3 with what is used here, and one version a key.
+
+    Args:
+        bodies: by key.
+    """
+
+    def __init__(self, bodies: dict[str, bytes]) -> None:
+        self._bodies = bodies
+        self._keys = sorted(bodies)
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """Get, put or list."""
+        key = request.path.removeprefix(f"/{_BUCKET}").removeprefix("/")
+        if not key:
+            return self._list(request.query)
+        if request.method == "PUT":
+            if ("If-None-Match" in request.headers) == (key in self._bodies):
+                return web.Response(status=412)
+            self._bodies[key] = await request.read()
+            bisect.insort(self._keys, key)
+        elif key not in self._bodies:
+            return web.Response(status=404)
+        body = self._bodies[key] if request.method == "GET" else b""
+        return web.Response(body=body, headers={"x-amz-version-id": _VERSION, "ETag": '"1"', "Last-Modified": _NOW})
+
+    def _list(self, query: Any) -> web.Response:
+        after = max(query.get(name, "") for name in ("start-after", "continuation-token", "key-marker"))
+        start = max(bisect.bisect_left(self._keys, query["prefix"]), bisect.bisect_right(self._keys, after))
+        most = int(query.get("max-keys", 1000))
+        found = [key for key in self._keys[start : start + most + 1] if key.startswith(query["prefix"])]
+        tag = "Version" if "versions" in query else "Contents"
+        items = "".join(
+            f"<{tag}><Key>{escape(key)}</Key><VersionId>{_VERSION}</VersionId><IsLatest>true</IsLatest><ETag>1</ETag>"
+            f"<LastModified>2024-01-01T00:00:00Z</LastModified><Size>{len(self._bodies[key])}</Size></{tag}>"
+            for key in found[:most]
+        )
+        more = f"<IsTruncated>{str(len(found) > most).lower()}</IsTruncated>"
+        if len(found) > most:
+            last = escape(found[most - 1])
+            more += f"<NextContinuationToken>{last}</NextContinuationToken><NextKeyMarker>{last}</NextKeyMarker>"
+        return web.Response(text=f"<Result>{items}{more}</Result>", content_type="application/xml")
+
+
+def _serve(days: int, clients: int) -> None:
+    dates = [_FIRST + timedelta(days=number) for number in range(days)]
+    shelf = Shelf({archive_key(each, day): _body(each, day) for day in dates for each in range(1, clients + 1)})
+    app = web.Application(client_max_size=2**30)
+    app.router.add_route("*", "/{key:.*}", shelf.answer)
+    listener = socket.create_server((LOOPBACK, 0))
+    print(f"http://{LOOPBACK}:{listener.getsockname()[1]}", flush=True)
+    web.run_app(app, sock=listener, print=None, access_log=None)
 
 
 def _bucket(endpoint: str, name: str) -> Any:
@@ -124,47 +204,46 @@ def _document(day: date, run_id: str, outcomes: tuple[ClientOutcome, ...]) -> di
     return Manifest(Plan(f"{run_id} {day}", 0, day, False, 1, "", clients, ()), outcomes).to_document()
 
 
-async def _put_all(endpoint: str, day: date, clients: int) -> tuple[ClientOutcome, ...]:
-    numbers = iter(range(1, clients + 1))
-
-    async def put(http: aiohttp.ClientSession) -> list[ClientOutcome]:
-        made = []
-        for number in numbers:
-            key, body = archive_key(number, day), f"{_ANSWER[:-1]}, {number}]".encode()
-            async with http.put(f"{endpoint}/{_BUCKET}/{key}", data=body, headers=_ANYBODY) as answer:
-                answer.raise_for_status()
-                version = answer.headers["x-amz-version-id"]
-            digest = hashlib.sha256(body).hexdigest()
-            made.append(ClientOutcome(number, Result.ARCHIVED, key, digest, len(body), version))
-        return made
-
-    async with aiohttp.ClientSession() as http:
-        found = await asyncio.gather(*(put(http) for _ in range(CONNECTIONS)))
-    return tuple(sorted((outcome for each in found for outcome in each), key=lambda outcome: outcome.client_id))
-
-
-def _papers(endpoint: str, number: int) -> tuple[float, float]:
-    """Seconds to write what proves a run, and to write its manifest alone; in a bucket without young entries."""
-    day, bucket = _FIRST, f"{_BUCKET}-{number}"
+def _papers(endpoint: str) -> list[tuple[float, float]]:
+    """Seconds that a run's end takes, with all that proves it, and with its manifest alone; for some days in turn."""
+    bucket = f"{_BUCKET}-papers"
     s3 = _bucket(endpoint, bucket)
-    outcomes = tuple(
-        ClientOutcome(client, Result.ARCHIVED, archive_key(client, day), "0" * 64, 100, "version")
-        for client in range(_OF_A_RUN)
-    )
-    document, manifests = _document(day, "papers", outcomes), Manifests(s3, bucket)
+
+    def read() -> None:
+        for name in ("plan", "outcomes"):
+            s3.get_object(Bucket=bucket, Key=f"runs/{name}")["Body"].read()
+
+    def bare(document: dict[str, Any]) -> None:
+        read()
+        body = json.dumps(document).encode()
+        s3.put_object(Bucket=bucket, Key=f"bare/{document['trigger_date']}.json", Body=body)
+
+    def proven(document: dict[str, Any]) -> None:
+        with ThreadPoolExecutor(1) as threads:
+            newest = threads.submit(Ledger(s3, bucket).newest)
+            read()
+            record_run(s3, bucket, document, newest=newest.result)
+
+    found = []
+    for number in range(15):
+        day = _FIRST + timedelta(days=number)
+        document = _document(day, "papers", tuple(_outcome(client, day) for client in range(_OF_A_RUN)))
+        for name in ("plan", "outcomes"):
+            s3.put_object(Bucket=bucket, Key=f"runs/{name}", Body=json.dumps(document).encode())
+        found.append((_seconds(proven, document), _seconds(bare, document)))
+    return found
+
+
+def _seconds(work: Callable[[dict[str, Any]], None], document: dict[str, Any]) -> float:
     begun = time.perf_counter()
-    saved = manifests.save_run(day, document["run_id"], document)
-    Ledger(s3, bucket).append(document["run_id"], day.isoformat(), saved)
-    manifests.merge_day(day, document, saved)
-    then = time.perf_counter()
-    s3.put_object(Bucket=bucket, Key=f"bare/{day}.json", Body=json.dumps(document).encode())
-    return then - begun, time.perf_counter() - then
+    work(document)
+    return time.perf_counter() - begun
 
 
 def _measured(way: str, endpoint: str, answers: int) -> dict[str, float]:
     """Seconds, CPU seconds and peak memory in MB of one way in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.evidence", way, endpoint, str(answers)]
-    done = subprocess.run(command, cwd=PROJECT_ROOT, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=PROJECT_ROOT, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found
 
@@ -208,8 +287,17 @@ def _main(way: str, endpoint: str, answers: str) -> None:
     begun, cpu = time.perf_counter(), time.process_time()
     run()
     wall, cpu = time.perf_counter() - begun, time.process_time() - cpu
-    print(json.dumps({"wall": wall, "cpu": cpu, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    print(json.dumps({"wall": wall, "cpu": cpu, "peak": _peak_mb()}))
+
+
+def _peak_mb() -> float:
+    # Not what getrusage says: that begins with the size of the process that this one was forked from.
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) / 1024
 
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    if sys.argv[1] == "serve":
+        _serve(*map(int, sys.argv[2:]))
+    else:
+        _main(*sys.argv[1:])

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -286,7 +286,7 @@ class Verification:
             body = self._get(run["manifest"], run["version_id"])
             if body is None:
                 return {}
-            saved = SavedManifest(run["manifest"], run["version_id"], sha256(body), datetime.now(UTC))
+            saved = SavedManifest(run["manifest"], run["version_id"], sha256(body))
             day = merged(day, json.loads(body), saved)
         return day
 
@@ -379,9 +379,11 @@ def adopt(environment: Environment, *, agree: Callable[[str], None], tell: Calla
         document = {"trigger_date": None, "run_id": _ADOPTED, "errors": [], "clients": lines}
         body = json.dumps(document, separators=(",", ":")).encode("ascii")
         key = f"{MANIFESTS}{_ADOPTED}/{sha256(body)}.json"
+        ledger = Ledger(s3, bucket)
+        newest = ledger.newest()
         written = s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json")
-        saved = SavedManifest(key, written.get("VersionId"), sha256(body), datetime.now(UTC))
-        entry = Ledger(s3, bucket).append(_ADOPTED, None, saved)
+        saved = SavedManifest(key, written.get("VersionId"), sha256(body))
+        entry = ledger.append(_ADOPTED, None, saved, newest)
     return Report(
         f"entry {entry.number} of the ledger",
         {"key": "manifest", "answers": "answers"},

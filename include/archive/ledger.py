@@ -9,20 +9,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from include.archive.keys import ledger_key
+from include.archive.keys import LEDGER, ledger_key
 from include.clients.aws import error_code
-from include.clients.s3 import MISSING, s3_errors
+from include.clients.s3 import s3_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 FIRST = 1
+
+_PAGE = 1000
+"""So many keys a list shows at once."""
+
+_KEY = re.compile(rf"{LEDGER}(\d{{8}})\.json", re.ASCII)
 
 _SKEW = timedelta(minutes=1)
 """S3's times are whole seconds, of machines that may differ a little."""
@@ -69,6 +75,24 @@ class Entry:
             raise ValueError("the entry is not as it is written")
         return entry
 
+    def is_of(self, run_id: str, manifest: SavedManifest) -> bool:
+        """Whether it is the entry of this run and manifest."""
+        ours = (run_id, manifest.key, manifest.version_id, manifest.sha256)
+        return (self.run_id, self.manifest, self.version_id, self.sha256) == ours
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The newest entry of the ledger.
+
+    Args:
+        number: 0 if there is none.
+        sha256: of its bytes; None if there is none.
+    """
+
+    number: int
+    sha256: str | None
+
 
 @dataclass(frozen=True)
 class SavedManifest:
@@ -78,13 +102,13 @@ class SavedManifest:
         key: of the manifest.
         version_id: None if the bucket keeps no versions.
         sha256: of its bytes.
-        saved_at: when S3 stored it.
+        saved_at: when S3 stored it; None if that was just now.
     """
 
     key: str
     version_id: str | None
     sha256: str
-    saved_at: datetime
+    saved_at: datetime | None = field(default=None, compare=False)
 
 
 def sha256(body: bytes) -> str:
@@ -106,52 +130,76 @@ class Ledger:
         self._bucket = bucket
         self._lock = lock or {}
 
-    def append(self, run_id: str, trigger_date: str | None, manifest: SavedManifest) -> Entry:
-        """Append an entry for a run's manifest, or find the one that an earlier attempt appended."""
-        last = self.last()
-        while True:
-            found, previous = self._find(last, run_id, manifest)
-            if found is not None:
-                return found
-            entry = Entry(last + 1, run_id, trigger_date, manifest.key, manifest.version_id, manifest.sha256, previous)
-            if self._create(entry):
-                return entry
-            # Another run has taken the number.
-            last += 1
+    def append(self, run_id: str, trigger_date: str | None, manifest: SavedManifest, newest: Newest) -> Entry:
+        """Append an entry for a run's manifest, or find the one that another attempt appended.
 
-    def last(self) -> int:
-        """Number of the newest entry; 0 if there is none. Numbers have no gap, so it takes few requests."""
-        step = FIRST
-        while self._exists(step):
-            step *= 2
-        there, absent = step // 2, step
-        while absent - there > 1:
-            middle = (there + absent) // 2
-            there, absent = (middle, absent) if self._exists(middle) else (there, middle)
-        return there
-
-    def _find(self, last: int, run_id: str, manifest: SavedManifest) -> tuple[Entry | None, str | None]:
-        """The run's entry for this manifest, if there is one; and the digest of entry ``last``.
-
-        An entry is younger than its manifest, so it is among the newest.
+        Args:
+            run_id: of the run.
+            trigger_date: see :class:`Entry`.
+            manifest: of the run.
+            newest: the newest entry; read before the manifest was saved, if that was done just now.
         """
-        newest = None
-        for number in range(last, FIRST - 1, -1):
-            with s3_errors(f"read entry {number} of the ledger"):
-                answer = self._s3.get_object(Bucket=self._bucket, Key=ledger_key(number))
-                body = answer["Body"].read()
-            newest = newest or sha256(body)
-            entry = Entry.from_bytes(body)
-            if (entry.run_id, entry.manifest, entry.version_id, entry.sha256) == (
+        if manifest.saved_at is not None and (found := self._find(newest.number, run_id, manifest, manifest.saved_at)):
+            return found
+        while True:
+            entry = Entry(
+                newest.number + 1,
                 run_id,
+                trigger_date,
                 manifest.key,
                 manifest.version_id,
                 manifest.sha256,
-            ):
-                return entry, newest
-            if answer["LastModified"] < manifest.saved_at - _SKEW:
+                newest.sha256,
+            )
+            if self._create(entry):
+                return entry
+            # Another run has taken the number, or another attempt.
+            body, _ = self._read(entry.number)
+            there = Entry.from_bytes(body)
+            if there.is_of(run_id, manifest):
+                return there
+            newest = Newest(there.number, sha256(body))
+
+    def newest(self) -> Newest:
+        """The newest entry."""
+        number = self.last()
+        return Newest(number, sha256(self._read(number)[0]) if number else None)
+
+    def last(self) -> int:
+        """Number of the newest entry; 0 if there is none. One request for the first thousand entries, then few."""
+        last, full = self._behind(0)
+        while full:
+            step = _PAGE
+            while self._behind(last + step, most=1)[1]:
+                last, step = last + step, 2 * step
+            last, full = self._behind(last)
+        return last
+
+    def _behind(self, number: int, *, most: int = _PAGE) -> tuple[int, bool]:
+        """The last entry among so many keys behind one, or that one; and whether more may follow."""
+        with s3_errors("list the ledger"):
+            page = self._s3.list_objects_v2(
+                Bucket=self._bucket, Prefix=LEDGER, StartAfter=ledger_key(number), MaxKeys=most
+            )
+        keys = [item["Key"] for item in page.get("Contents", [])]
+        numbers = [int(found[1]) for key in keys if (found := _KEY.fullmatch(key))]
+        return (numbers or [number])[-1], bool(numbers) and len(keys) == most
+
+    def _find(self, last: int, run_id: str, manifest: SavedManifest, saved_at: datetime) -> Entry | None:
+        """The run's entry for this manifest, if there is one: it is younger than that, so it is among the newest."""
+        for number in range(last, FIRST - 1, -1):
+            body, written_at = self._read(number)
+            entry = Entry.from_bytes(body)
+            if entry.is_of(run_id, manifest):
+                return entry
+            if written_at < saved_at - _SKEW:
                 break
-        return None, newest
+        return None
+
+    def _read(self, number: int) -> tuple[bytes, datetime]:
+        with s3_errors(f"read entry {number} of the ledger"):
+            answer = self._s3.get_object(Bucket=self._bucket, Key=ledger_key(number))
+            return answer["Body"].read(), answer["LastModified"]
 
     def _create(self, entry: Entry) -> bool:
         with s3_errors(f"write entry {entry.number} of the ledger"):
@@ -167,16 +215,6 @@ class Ledger:
                 )
             except ClientError as error:
                 if error_code(error) != "PreconditionFailed":
-                    raise
-                return False
-        return True
-
-    def _exists(self, number: int) -> bool:
-        with s3_errors(f"look for entry {number} of the ledger"):
-            try:
-                self._s3.head_object(Bucket=self._bucket, Key=ledger_key(number))
-            except ClientError as error:
-                if error_code(error) not in MISSING:
                     raise
                 return False
         return True

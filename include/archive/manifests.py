@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from include.archive.keys import manifest_key, run_manifest_key
-from include.archive.ledger import SavedManifest, sha256
+from include.archive.ledger import Entry, Ledger, Newest, SavedManifest, sha256
 from include.archive.models import Result, count_outcomes
 from include.clients.aws import error_code
 from include.clients.s3 import MISSING, s3_errors
@@ -81,29 +82,39 @@ class Manifests:
         A run that was cleared and ended otherwise gets another version under the same key.
         """
         key, body = run_manifest_key(day, run_id), _to_bytes(document)
-        while True:
-            kept = self._read(key)
-            if kept is None or kept[0] != body:
-                condition = {"IfMatch": kept[1]["ETag"]} if kept else {"IfNoneMatch": "*"}
-                if not self._put(key, body, document, condition):
-                    continue
-                kept = self._read(key)
-                if kept is None or kept[0] != body:
-                    continue
-            return SavedManifest(key, kept[1].get("VersionId"), sha256(body), kept[1]["LastModified"])
+        condition = {"IfNoneMatch": "*"}
+        while (written := self._put(key, body, document, condition)) is None:
+            kept = self.read(key)
+            if kept is not None and kept[0] == body:
+                return SavedManifest(key, kept[1].get("VersionId"), sha256(body), kept[1]["LastModified"])
+            condition = {"IfMatch": kept[1]["ETag"]} if kept else {"IfNoneMatch": "*"}
+        return SavedManifest(key, written.get("VersionId"), sha256(body))
 
-    def merge_day(self, day: date, document: Document, saved: SavedManifest) -> Document:
-        """Merge a run into the day's manifest; runs that end at once lose nothing. Returns the day's manifest."""
+    def merge_day(
+        self, day: date, document: Document, saved: SavedManifest, kept: tuple[bytes, Mapping[str, Any]] | None
+    ) -> Document:
+        """Merge a run into the day's manifest; runs that end at once lose nothing.
+
+        Args:
+            day: of the run.
+            document: the run's manifest.
+            saved: where that lies.
+            kept: the day's manifest as :meth:`read` found it; if it is another by now, it is read again.
+
+        Returns:
+            the day's manifest.
+        """
         key = manifest_key(day)
         while True:
-            kept = self._read(key)
             before = json.loads(kept[0]) if kept else None
             after = merged(before, document, saved)
             condition = {"IfMatch": kept[1]["ETag"]} if kept else {"IfNoneMatch": "*"}
-            if after == before or self._put(key, _to_bytes(after), after, condition):
+            if after == before or self._put(key, _to_bytes(after), after, condition) is not None:
                 return after
+            kept = self.read(key)
 
-    def _read(self, key: str) -> tuple[bytes, Mapping[str, Any]] | None:
+    def read(self, key: str) -> tuple[bytes, Mapping[str, Any]] | None:
+        """A manifest and S3's answer to the read; None if there is none."""
         with s3_errors(f"read s3://{self._bucket}/{key}"):
             try:
                 answer = self._s3.get_object(Bucket=self._bucket, Key=key)
@@ -113,11 +124,11 @@ class Manifests:
                 raise
             return answer["Body"].read(), answer
 
-    def _put(self, key: str, body: bytes, document: Document, condition: dict[str, str]) -> bool:
-        """Write unless somebody else did; the counts go into the metadata, so that a calendar needs no body."""
+    def _put(self, key: str, body: bytes, document: Document, condition: dict[str, str]) -> Mapping[str, Any] | None:
+        """Write, or None if somebody else did; the counts go into the metadata, so that a calendar needs no body."""
         with s3_errors(f"write s3://{self._bucket}/{key}"):
             try:
-                self._s3.put_object(
+                return self._s3.put_object(
                     Bucket=self._bucket,
                     Key=key,
                     Body=body,
@@ -131,8 +142,43 @@ class Manifests:
             except ClientError as error:
                 if error_code(error) not in ("PreconditionFailed", "ConditionalRequestConflict"):
                     raise
-                return False
-        return True
+                return None
+
+
+def record_run(
+    s3: S3Client,
+    bucket: str,
+    document: Document,
+    *,
+    lock: dict[str, Any] | None = None,
+    newest: Callable[[], Newest] | None = None,
+) -> Entry:
+    """Write what proves a run: its manifest, its entry in the ledger, and the day's manifest.
+
+    Done again, it finds what is there. Beside the manifest it takes the time of one request: what has to be known is
+    read meanwhile, and the day's manifest is written at the same time as the entry.
+
+    Args:
+        s3: a boto3 client.
+        bucket: the archive bucket.
+        document: the run's manifest.
+        lock: arguments of a write that keep the object from being deleted; empty without Object Lock.
+        newest: waits for the newest entry, if that is being read already.
+
+    Returns:
+        the entry.
+    """
+    day, run_id = date.fromisoformat(document["trigger_date"]), document["run_id"]
+    manifests, ledger = Manifests(s3, bucket, lock), Ledger(s3, bucket, lock)
+    with ThreadPoolExecutor(1) as threads:
+        kept = threads.submit(manifests.read, manifest_key(day))
+        # Before the manifest is saved: then no entry that is there already can be of it.
+        last = (newest or ledger.newest)()
+        saved = manifests.save_run(day, run_id, document)
+        merging = threads.submit(lambda: manifests.merge_day(day, document, saved, kept.result()))
+        entry = ledger.append(run_id, document["trigger_date"], saved, last)
+        merging.result()
+    return entry
 
 
 def _to_bytes(document: Document) -> bytes:

@@ -12,8 +12,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Self
 
 from include.archive.keys import manifest_key, plan_key
-from include.archive.ledger import Ledger
-from include.archive.manifests import Manifests
+from include.archive.manifests import record_run
 from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result, read_response
 from include.archive.store import ArchiveStore, lock_until
 from include.clients.s3 import get_json, put_json, split_place
@@ -29,6 +28,7 @@ from include.mapped_work import SAVE_EVERY_SECONDS, MappedWork, OutcomeFile, Sli
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from include.archive.ledger import Newest
     from include.clients.dex import DexApi
     from include.clients.signed import SignedClient
 
@@ -141,7 +141,12 @@ class ArchiveRun:
         return {result.value: sum(outcome.outcome is result for outcome in outcomes) for result in Result}
 
     def account(
-        self, *, clear_number: int, succeeded: Iterable[int], why_no_outcome: Callable[[int], str | None]
+        self,
+        *,
+        clear_number: int,
+        succeeded: Iterable[int],
+        why_no_outcome: Callable[[int], str | None],
+        newest: Callable[[], Newest] | None = None,
     ) -> tuple[str, Manifest]:
         """Account for every client of the plan: in the run's manifest, the ledger, and the day's manifest.
 
@@ -151,6 +156,7 @@ class ArchiveRun:
             clear_number: how often the run has been cleared by now.
             succeeded: indexes of the slices whose tasks succeeded.
             why_no_outcome: what is known, by slice index, of a task that left no outcomes.
+            newest: waits for the newest entry of the ledger, if that is being read already.
 
         Returns:
             the key of the day's manifest, and the run's manifest.
@@ -164,11 +170,9 @@ class ArchiveRun:
             failure=lambda client_id, reason: ClientOutcome(client_id, Result.FAILED, error=reason),
         )
         manifest = Manifest(plan, outcomes)
-        document, manifests = manifest.to_document(), Manifests(self._s3, self._bucket, self._lock)
-        saved = manifests.save_run(plan.day, plan.run_id, document)
-        entry = Ledger(self._s3, self._bucket, self._lock).append(plan.run_id, plan.day.isoformat(), saved)
-        log.info("entry %d of the ledger: s3://%s/%s, sha256 %s", entry.number, self._bucket, saved.key, saved.sha256)
-        manifests.merge_day(plan.day, document, saved)
+        entry = record_run(self._s3, self._bucket, manifest.to_document(), lock=self._lock, newest=newest)
+        place = f"s3://{self._bucket}/{entry.manifest}"
+        log.info("entry %d of the ledger: %s, sha256 %s", entry.number, place, entry.sha256)
         return manifest_key(plan.day), manifest
 
     def _work(self, clear_number: int) -> MappedWork[ClientOutcome]:

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from botocore import xform_name
 
-from include.archive.ledger import Ledger
-from include.archive.manifests import Manifests
+from include.archive.manifests import record_run
 from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result, read_response
 from include.archive.store import ArchiveStore
 from include.auction.keys import order_id
@@ -150,7 +149,6 @@ def fill_archive(s3: Any, bucket: str, clients: Sequence[tuple[int, str]], last:
         days: how many, that one included.
     """
     store = ArchiveStore(cast("SignedClient", _Awaited(s3)), bucket)
-    manifests, ledger = Manifests(s3, bucket), Ledger(s3, bucket)
     chance = random.Random(1)
     for back in range(days - 1, -1, -1):
         if back == _WITHOUT_RUN:
@@ -159,13 +157,13 @@ def fill_archive(s3: Any, bucket: str, clients: Sequence[tuple[int, str]], last:
         chosen = [Client(*client) for client in clients[: -1 if back > days // 2 else None]]
         run = f"scheduled__{day.isoformat()}T00:30:00+00:00"
         outcomes = [_outcome(store, client.id, day, chance, failing=back == _ALL_FAIL) for client in chosen]
-        _finish(manifests, ledger, day, run, chosen, outcomes)
+        _finish(s3, bucket, day, run, chosen, outcomes)
         if back % 11 == 3:
             again = chosen[:2]
             run = f"manual__{day.isoformat()}T09:12:00+00:00"
             body = read_response(json.dumps({"triggers": [{"id": 1, "mw": 4.5}], "revised": True}).encode())
             outcomes = [asyncio.run(store.save(client.id, day, body, force=True)) for client in again]
-            _finish(manifests, ledger, day, run, again, outcomes)
+            _finish(s3, bucket, day, run, again, outcomes)
 
 
 def _outcome(store: ArchiveStore, client: int, day: date, chance: random.Random, *, failing: bool) -> ClientOutcome:
@@ -187,11 +185,7 @@ def _outcome(store: ArchiveStore, client: int, day: date, chance: random.Random,
     return asyncio.run(store.save(client, day, read_response(body), force=True))
 
 
-def _finish(
-    manifests: Manifests, ledger: Ledger, day: date, run: str, clients: list[Client], outcomes: list[ClientOutcome]
-) -> None:
+def _finish(s3: Any, bucket: str, day: date, run: str, clients: list[Client], outcomes: list[ClientOutcome]) -> None:
     plan = Plan(run, 0, day, force=False, concurrency=1, base_url="", clients=tuple(clients), slices=())
     document = Manifest(plan, tuple(outcomes)).to_document()
-    saved = manifests.save_run(day, run, document)
-    ledger.append(run, day.isoformat(), saved)
-    manifests.merge_day(day, document, saved)
+    record_run(s3, bucket, document)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import Any, cast
 
-from include.archive.ledger import Ledger
-from include.archive.manifests import Manifests
+from include.archive.manifests import record_run
 from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result, read_response
 from include.archive.store import ArchiveStore
 from tests.worlds.s3 import VersionedBucket, at_once
@@ -43,10 +42,7 @@ def summarize(
     bucket = bucket or s3.bucket
     clients = tuple(Client(outcome.client_id, f"Client {outcome.client_id}") for outcome in outcomes)
     document = Manifest(Plan(run_id, 0, day, True, 1, "", clients, ()), outcomes).to_document()
-    manifests = Manifests(s3, bucket, lock)
-    saved = manifests.save_run(day, run_id, document)
-    Ledger(s3, bucket, lock).append(run_id, day.isoformat(), saved)
-    manifests.merge_day(day, document, saved)
+    record_run(s3, bucket, document, lock=lock)
 
 
 def three_days(s3: VersionedBucket) -> None:

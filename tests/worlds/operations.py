@@ -18,8 +18,7 @@ from fastapi import FastAPI
 
 from airflow_ext.operations.app import create_app
 from airflow_ext.outside import outside
-from include.archive.ledger import Ledger
-from include.archive.manifests import Manifests
+from include.archive.manifests import record_run
 from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result, read_response
 from include.archive.store import ArchiveStore
 from tests.worlds.dynamodb import EVENTS, SUBSCRIPTIONS, TABLE, FakeEventTables, FakeLedgerTable
@@ -101,7 +100,7 @@ class OperationsPage:
     def archive(self, day: date, answers: dict[int, bytes | str], *, name: str = "Client", run: str = "r1") -> None:
         """A run of that day: a body for each client, or a text: why it failed."""
         s3: Any = self.s3
-        store, manifests = ArchiveStore(s3, "archive"), Manifests(s3, "archive")
+        store = ArchiveStore(s3, "archive")
         outcomes = [
             at_once(store.save(client, day, read_response(body), force=True))
             if isinstance(body, bytes)
@@ -111,9 +110,7 @@ class OperationsPage:
         clients = tuple(Client(client, f"{name} {client}") for client in sorted(answers))
         plan = Plan(run, 0, day, force=False, concurrency=1, base_url="", clients=clients, slices=())
         document = Manifest(plan, tuple(outcomes)).to_document()
-        saved = manifests.save_run(day, run, document)
-        Ledger(s3, "archive").append(run, day.isoformat(), saved)
-        manifests.merge_day(day, document, saved)
+        record_run(s3, "archive", document)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,10 @@ from airflow_ext.settings import load_settings
 from include.alerts import KILLED
 from include.archive.alerts import ARCHIVE_TASK, LIST_TASK, SECTION, digest, not_listed
 from include.archive.keys import trigger_date
+from include.archive.ledger import Ledger
 from include.archive.models import Plan, calls_of_task, client_query, clients_from_rows, cut, select
 from include.archive.run import ArchiveRun, save_plan
+from include.clients.s3 import split_place
 from include.errors import ClientsFailedError
 from include.mapped_work import Slice
 
@@ -126,12 +129,16 @@ def summarize(context: Context) -> dict[str, Any]:
             report.alert(not_listed(report.run, reason=reason))
             report.note(f"No client was archived: {LIST_TASK} failed: {reason}", section=SECTION)
             raise ClientsFailedError(f"no client was archived: {LIST_TASK} failed: {reason}")
-        run = ArchiveRun.load(uri, s3_client())
-        key, manifest = run.account(
-            clear_number=report.clear_number,
-            succeeded=succeeded(states, ARCHIVE_TASK, len(run.plan.slices)),
-            why_no_outcome=lambda index: report.failure(ARCHIVE_TASK, index),
-        )
+        s3 = s3_client()
+        with ThreadPoolExecutor(1) as threads:
+            newest = threads.submit(Ledger(s3, split_place(uri)[0]).newest)
+            run = ArchiveRun.load(uri, s3)
+            key, manifest = run.account(
+                clear_number=report.clear_number,
+                succeeded=succeeded(states, ARCHIVE_TASK, len(run.plan.slices)),
+                why_no_outcome=lambda index: report.failure(ARCHIVE_TASK, index),
+                newest=newest.result,
+            )
         counts, failed = manifest.counts, bool(manifest.failures)
         report.count(
             {"FailedClients": counts["failed_archives"], "SuccessfulClients": counts["successful_archives"]},

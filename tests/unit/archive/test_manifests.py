@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, date, datetime
+from datetime import date
+from threading import Barrier
 from typing import Any, cast
 
-from include.archive.ledger import SavedManifest
-from include.archive.manifests import Manifests, merged
+import pytest
+
+from include.archive.ledger import Ledger, SavedManifest
+from include.archive.manifests import Manifests, merged, record_run
 from tests.worlds.s3 import FakeS3
 
 DAY = date(2026, 3, 8)
@@ -45,7 +48,7 @@ def run(run_id: str, **outcomes: str) -> dict[str, Any]:
 
 
 def place(run_id: str) -> SavedManifest:
-    return SavedManifest(f"manifests/trigger/20260308/{run_id}.json", "v", f"digest of {run_id}", datetime.now(UTC))
+    return SavedManifest(f"manifests/trigger/20260308/{run_id}.json", "v", f"digest of {run_id}")
 
 
 def merge(*runs: dict[str, Any], day: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -89,19 +92,20 @@ def test_manifest_of_before_the_ledger_counts_as_one_run_of_its_day() -> None:
     assert {line["client_id"]: line["run_id"] for line in day["clients"]} == {1: "old", 2: "repair"}
 
 
-def test_day_in_the_bucket_has_its_counts_in_the_metadata_and_loses_no_run_to_a_race() -> None:
+@pytest.mark.parametrize("known", [True, False])
+def test_day_in_the_bucket_has_its_counts_in_the_metadata_and_loses_no_run_to_a_race(known: bool) -> None:
     s3 = FakeS3()
     manifests = Manifests(cast("Any", s3), "archive")
     first, second = run("nightly", c1=FAILED, c2=ARCHIVED), run("repair", c1=ARCHIVED)
-    manifests.merge_day(DAY, first, place("nightly"))
+    manifests.merge_day(DAY, first, place("nightly"), None)
 
     def other_writes(request: dict[str, Any]) -> None:
         del s3.before["PutObject"]
-        Manifests(cast("Any", s3), "archive").merge_day(DAY, second, place("repair"))
+        Manifests(cast("Any", s3), "archive").merge_day(DAY, second, place("repair"), manifests.read(KEY))
 
     s3.before["PutObject"] = other_writes
     third = run("backfill", c3=FAILED)
-    day = manifests.merge_day(DAY, third, place("backfill"))
+    day = manifests.merge_day(DAY, third, place("backfill"), manifests.read(KEY) if known else None)
     assert [each["run_id"] for each in day["runs"]] == ["nightly", "repair", "backfill"]
     assert json.loads(s3.bodies(KEY)[-1] or b"") == day
     assert s3.objects[KEY][-1].arguments["Metadata"] == {
@@ -123,3 +127,30 @@ def test_manifest_of_a_run_is_saved_once_and_a_cleared_run_gets_another_version(
     cleared = manifests.save_run(DAY, "manual__2026-03-08T06:00:00+00:00", run("m", c1=ARCHIVED))
     assert (cleared.key, len(s3.bodies(first.key))) == (first.key, 2)
     assert cleared.version_id != first.version_id
+
+
+def test_what_proves_a_run_takes_one_request_more_than_its_manifest_when_all_is_known() -> None:
+    """A write of the manifest, then of entry and day at the same time; the rest is read before."""
+    s3 = FakeS3()
+    record_run(cast("Any", s3), "archive", run("nightly", c1=FAILED))
+    newest = Ledger(cast("Any", s3), "archive").newest()
+    s3.calls.clear()
+    entry = record_run(cast("Any", s3), "archive", run("repair", c1=ARCHIVED), newest=lambda: newest)
+    assert s3.calls == {"GetObject": 1, "PutObject": 3}
+    assert entry.number == 2
+    assert json.loads(s3.bodies(KEY)[-1] or b"")["runs"][-1]["sha256"] == entry.sha256
+    assert record_run(cast("Any", s3), "archive", run("repair", c1=ARCHIVED)) == entry
+    assert len(s3.keys("ledger/")) == 2
+
+
+def test_entry_and_the_day_s_manifest_are_written_at_the_same_time() -> None:
+    s3, meet = FakeS3(), Barrier(2, timeout=60)
+
+    def put(**request: Any) -> dict[str, Any]:
+        if not request["Key"].startswith("manifests/trigger/20260308/"):
+            meet.wait()
+        return real(**request)
+
+    real, s3.put_object = s3.put_object, put  # type: ignore[method-assign] # the meeting of this test
+    record_run(cast("Any", s3), "archive", run("nightly", c1=ARCHIVED))
+    assert not meet.broken
