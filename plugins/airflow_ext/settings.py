@@ -109,7 +109,7 @@ class Settings(BaseModel):
     orders_per_task: PositiveInt = 50
     auction_concurrency: Annotated[int, Field(ge=1, le=64)] = 4
     rejection_errors: tuple[Annotated[str, Field(min_length=1)], ...] = ("OrderRejectedError",)
-    # The next three are required by the call-details DAGs alone, which say so: see tasks/call_details_clients.py.
+    # The next three are required by the call-details DAGs alone, which say so: see hooks/call_details.py.
     ingest_bucket: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$")] = ""
     incoming_prefix: Annotated[str, Field(pattern=r"^([^/][\s\S]*/)?$"), AfterValidator(_not_our_own)] = "incoming/"
     ignored_names: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_names)] = (

@@ -21,7 +21,7 @@ HEAVY = {
     "airflow_ext.tasks.energy_auction",
     "airflow_ext.triggers.lambda_result",
     "airflow_ext.hooks",
-    "airflow_ext.tasks.call_details_clients",
+    "airflow_ext.hooks.call_details",
     "airflow_ext.tasks.call_details_ingest",
     "aiohttp",
     "boto3",

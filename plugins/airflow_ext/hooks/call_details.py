@@ -1,4 +1,4 @@
-"""The call-details API of connection ``call_details_api``."""
+"""What the tasks of the call-details DAGs call: the API of connection ``call_details_api``, the bucket, the ledger."""
 
 from __future__ import annotations
 
@@ -6,15 +6,25 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_ext.hooks.aws import AwsSession, quick_client, s3_client
 from airflow_ext.hooks.connections import get_connection, partner_url
 from airflow_ext.ids import CALL_DETAILS_CONNECTION
 from airflow_ext.outside import outside
+from airflow_ext.settings import call_details_settings
+from include.call_details.dead_letters import DeadLetters
+from include.call_details.ledger import Claims
+from include.call_details.poster import PostingContext
+from include.call_details.rate_limit import ConcurrencyLimiter
+from include.call_details.storage import FileStore
 from include.clients.aws import get_parameters
 from include.clients.call_details import CallDetailsApi
+from include.clients.dynamodb import ItemTable
 from include.clients.tokens import Keys, TokenCache, key_login
 from include.errors import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow.sdk import Connection
 
     from include.clients.call_details import Gate
@@ -85,27 +95,74 @@ def call_details_login(access: Access, ssm: Any) -> TokenCache:
     return _shared_login(access.auth_url, Keys(access_key, secret_key), outside.http)
 
 
-def call_details_api(access: Access, login: TokenCache, *, attempts: int, gate: Gate) -> CallDetailsApi:
-    """The API, not yet connected.
-
-    Args:
-        access: how it is reached.
-        login: see :func:`call_details_login`.
-        attempts: how often a batch is sent in all.
-        gate: entered for each call.
-    """
-    return CallDetailsApi(
-        access.url,
-        login,
-        attempts=attempts,
-        gate=gate,
-        http=outside.http,
-        sleep=outside.pause,
-        clock=outside.monotonic,
-    )
-
-
 @functools.cache
 def _shared_login(auth_url: str, keys: Keys, http: HttpClient | None) -> TokenCache:
     fetch = key_login(auth_url, keys, http)
     return TokenCache(fetch, attempts=3, clock=outside.monotonic, sleep=outside.pause)
+
+
+_API = "call-details"
+
+
+class CallDetailsClients:
+    """One task's clients.
+
+    Args:
+        bucket: that the task's file lies in, if not the setting's.
+
+    Raises:
+        SettingsUnavailableError: there are no settings.
+        SettingsError: one that is needed is missing; it is named.
+    """
+
+    def __init__(self, bucket: str | None = None) -> None:
+        self.settings = call_details_settings()
+        self.bucket = bucket or self.settings.ingest_bucket
+        self.session = AwsSession()
+        self.store = FileStore(s3_client(max_connections=50, session=self.session), self.bucket)
+        self.table = ItemTable(quick_client("dynamodb", session=self.session), self.settings.ingest_ledger_table)
+        self.claims = Claims(self.table)
+
+    @functools.cached_property
+    def limiter(self) -> ConcurrencyLimiter:
+        """Of the API's calls, over all tasks."""
+        return ConcurrencyLimiter(self.table, _API, self.settings.max_concurrent_calls)
+
+    @functools.cached_property
+    def dead_letters(self) -> DeadLetters:
+        """Of the bucket."""
+        s3, sqs = s3_client(max_connections=50, session=self.session), quick_client("sqs", session=self.session)
+        return DeadLetters(s3, sqs, self.bucket, self.settings.call_details_dlq_url)
+
+    def api_opener(self) -> Callable[[Gate], CallDetailsApi]:
+        """A function that makes the API's client, given the gate that each call has to pass.
+
+        Raises:
+            SettingsUnavailableError: there is no connection ``call_details_api``.
+            SettingsError: a field of it is missing or malformed.
+            AwsUnavailableError: SSM failed.
+            AwsRefusedError: SSM refused, or has no such parameter.
+        """
+        access = call_details_access(https_only=not self.settings.is_local)
+        login = call_details_login(access, quick_client("ssm", session=self.session))
+        return lambda gate: CallDetailsApi(
+            access.url,
+            login,
+            attempts=self.settings.max_retries,
+            gate=gate,
+            http=outside.http,
+            sleep=outside.pause,
+            clock=outside.monotonic,
+        )
+
+    def posting_context(self) -> PostingContext:
+        """What a chunk is posted with; raises what :meth:`api_opener` raises."""
+        return PostingContext(
+            store=self.store,
+            table=self.table,
+            claims=self.claims,
+            limiter=self.limiter,
+            limit=self.settings.max_concurrent_calls,
+            dead_letters=self.dead_letters,
+            open_api=self.api_opener(),
+        )

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_ext.defaults import by_person
+from airflow_ext.hooks.call_details import CallDetailsClients
 from airflow_ext.ids import XComKey
 from airflow_ext.metrics import RunReport, task_states
 from airflow_ext.notifications.failure_callback import push_quietly, record_failure, safe_text
-from airflow_ext.tasks.call_details_clients import CallDetailsClients
 from include.alerts import KILLED, Section
 from include.call_details.alerts import PLAN_TASK, POST_TASK, no_receipt, receipt_alert, shared_alert
 from include.call_details.models import Done, FileVersion

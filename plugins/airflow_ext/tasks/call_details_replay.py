@@ -8,9 +8,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_ext.hooks.aws import quick_client
+from airflow_ext.hooks.call_details import CallDetailsClients
 from airflow_ext.metrics import RunReport
 from airflow_ext.notifications.failure_callback import record_failure
-from airflow_ext.tasks.call_details_clients import CallDetailsClients
 from include.alerts import Section
 from include.call_details.alerts import replay_alert
 from include.call_details.dead_letters import Replay

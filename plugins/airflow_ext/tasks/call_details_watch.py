@@ -8,12 +8,12 @@ from enum import Enum, auto
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
+from airflow_ext.hooks.call_details import CallDetailsClients
 from airflow_ext.ids import CALL_DETAILS_INGEST
 from airflow_ext.metrics import RunReport
 from airflow_ext.notifications.channels import send_alert
 from airflow_ext.notifications.failure_callback import record_failure
 from airflow_ext.outside import outside
-from airflow_ext.tasks.call_details_clients import CallDetailsClients
 from include.alerts import Section
 from include.call_details.alerts import beside_alert, left_alert
 from include.call_details.keys import is_shared_run, round_key, run_id
