@@ -6,7 +6,6 @@ import os
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from types import TracebackType
 from typing import Any, Self
 
 import psutil
@@ -60,9 +59,7 @@ class CpuMeter:
         self._before, self._machine = _services(self._stack), _machine()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         after, machine = _services(self._stack), _machine()
         used = {name: after[name] - self._before.get(name, 0.0) for name in after}
         busy, all_time = (now - then for now, then in zip(machine, self._machine, strict=True))

@@ -6,7 +6,6 @@ import contextlib
 import statistics
 import threading
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from benchmarks.bench import ARCHIVE_TASK, EMPTY_TASK, Bench, Run
@@ -63,9 +62,7 @@ class PeakMemory:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end.set()
         self._thread.join()
 

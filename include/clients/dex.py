@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import date
-from types import TracebackType
 from typing import Self
 
 from include.clients.http import HttpClient, Response, body_of, raise_for_status
@@ -27,9 +26,7 @@ class DexApi:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._http.close()
 
     async def log_in(self) -> None:
