@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +19,7 @@ from include.clients.call_details import CallDetailsApi
 from include.clients.dynamodb import ItemTable
 from include.errors import AwsRefusedError, ClaimLostError
 from tests.worlds.call_details import POST_URL, FakeCallDetails
+from tests.worlds.events import AT_ONCE, at_once
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 TABLE = "ingest-ledger-of-this-test"
 BUCKET = "ingest-of-this-test"
 NAMES = itertools.count()
-AT_ONCE = 8
 
 
 @pytest.fixture(scope="module")
@@ -66,18 +65,6 @@ def dead_letters(aws: Aws, queue_url: str) -> DeadLetters:
     aws.s3.create_bucket(Bucket=BUCKET)
     aws.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     return DeadLetters(aws.s3, aws.sqs, BUCKET, queue_url)
-
-
-def at_once[T](action: Callable[[int], T], number: int = AT_ONCE) -> list[T]:
-    """Do it in several threads that start together."""
-    start = threading.Barrier(number)
-
-    def one(index: int) -> T:
-        start.wait()
-        return action(index)
-
-    with ThreadPoolExecutor(number) as threads:
-        return list(threads.map(one, range(number)))
 
 
 def claimed(table: ItemTable, file: FileVersion, owner: str = "run-0") -> Claim:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 import httpx
 
 from include.clients.tokens import ClientCredentials
-from tests.worlds.http import ScriptedPartner
+from tests.worlds.http import Reply, ScriptedPartner, response_of
 from tests.worlds.pipeline import PLANTED, PLANTED_TOKEN, PipelineWorld
 from tests.worlds.s3 import FakeS3
 
@@ -24,8 +24,6 @@ SECRET = PLANTED
 TOKEN = PLANTED_TOKEN
 
 CREDENTIALS = ClientCredentials(TOKEN_URL, "dex-client", SECRET, "dex/trigger:all")
-
-Reply = httpx.Response | Exception | Callable[[httpx.Request], Any]
 
 
 @dataclass
@@ -70,13 +68,7 @@ class FakeDex(ScriptedPartner):
             if self.pause is not None:
                 await self.pause()
             reply = self._login(request) if str(request.url) == TOKEN_URL else self._answer(request)
-            if callable(reply):
-                reply = reply(request)
-                if isinstance(reply, Awaitable):
-                    reply = await reply
-            if isinstance(reply, Exception):
-                raise reply
-            return reply
+            return await response_of(reply, request)
         finally:
             self.in_flight -= 1
 

@@ -14,7 +14,7 @@ import httpx
 
 from include.clients.tokens import Keys, TokenCache, key_login
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable
-from tests.worlds.http import ScriptedPartner
+from tests.worlds.http import Reply, ScriptedPartner, response_of
 from tests.worlds.pipeline import PLANTED, PLANTED_TOKEN, PipelineWorld
 from tests.worlds.s3 import BUCKET, FakeIngestBucket
 from tests.worlds.sqs import QUEUE_URL, FakeSqs
@@ -24,8 +24,6 @@ LOGIN_URL = "https://calls.test/api/login"
 ACCESS, SECRET = f"4ccess-{PLANTED}", f"s3cret-{PLANTED}"
 TOKEN = PLANTED_TOKEN
 KEYS = Keys(ACCESS, SECRET)
-
-Reply = httpx.Response | Exception | Callable[[httpx.Request], Any]
 
 
 class FakeTime:
@@ -75,13 +73,7 @@ class FakeCallDetails(ScriptedPartner):
             if self.pause is not None:
                 await self.pause()
             reply = self._log_in(request) if login else self._take(request)
-            if callable(reply):
-                reply = reply(request)
-                if isinstance(reply, Awaitable):
-                    reply = await reply
-            if isinstance(reply, Exception):
-                raise reply
-            return reply
+            return await response_of(reply, request)
         finally:
             self.in_flight -= not login
 

@@ -155,3 +155,22 @@ class AdHocFunction:
         if not self._journal.exists():
             return []
         return [json.loads(line) for line in self._journal.read_text().splitlines()]
+
+
+class Meeting:
+    """Work that nobody ends before so many are at it as may be, and that counts them: fewer would break the barrier."""
+
+    def __init__(self, expected: int) -> None:
+        self.most = 0
+        self._running = 0
+        self._lock = threading.Lock()
+        self._barrier = threading.Barrier(expected, timeout=60)
+
+    def __call__(self, payload: Any) -> dict[str, Any]:
+        with self._lock:
+            self._running += 1
+            self.most = max(self.most, self._running)
+        self._barrier.wait()
+        with self._lock:
+            self._running -= 1
+        return {}

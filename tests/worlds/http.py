@@ -9,7 +9,7 @@ import functools
 import socket
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +26,21 @@ from include.clients.http import HttpClient
 
 PUBLIC = "93.184.216.34"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+Reply = httpx.Response | Exception | Callable[[httpx.Request], Any]
+"""What a partner answers: a response, an error, or a function that makes one of them of the request."""
+
+
+async def response_of(reply: Reply, request: httpx.Request) -> httpx.Response:
+    """The response that a reply stands for; an error is raised."""
+    if callable(reply):
+        reply = reply(request)
+        if isinstance(reply, Awaitable):
+            reply = await reply
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
 
 
 class ScriptedPartner(httpx.AsyncBaseTransport):

@@ -15,7 +15,7 @@ from include.auction.functions import OrderFunction
 from include.auction.models import Orders, Result
 from include.auction.run import AT_ONCE, AuctionRun
 from include.clients.lambda_function import FunctionClient
-from tests.worlds.functions import FakeLambda, RaisedError, lambda_error
+from tests.worlds.functions import FakeLambda, Meeting, RaisedError, lambda_error
 from tests.worlds.s3 import FakeS3, s3_error
 
 if TYPE_CHECKING:
@@ -175,19 +175,6 @@ def test_outcomes_that_cannot_be_saved_cost_a_second_call(caplog: pytest.LogCapt
 
 
 def test_no_more_invocations_at_once_than_a_map_has() -> None:
-    meeting, lock = threading.Barrier(AT_ONCE, timeout=10), threading.Lock()
-    running, most = 0, 0
-
-    def order(payload: Any) -> Any:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        # None is answered before as many are under way as may be: fewer at once would break the barrier.
-        meeting.wait()
-        with lock:
-            running -= 1
-        return {}
-
-    Run(2 * AT_ONCE, order).hand_over()
-    assert most == AT_ONCE
+    meeting = Meeting(AT_ONCE)
+    Run(2 * AT_ONCE, meeting).hand_over()
+    assert meeting.most == AT_ONCE

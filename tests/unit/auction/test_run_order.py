@@ -17,7 +17,7 @@ from include.auction.run import TIME_UP, OrderProcessor
 from include.clients.lambda_function import FunctionClient
 from include.errors import StorageUnavailableError
 from include.mapped_work import OutcomeFile
-from tests.worlds.functions import FakeLambda, RaisedError, lambda_error
+from tests.worlds.functions import FakeLambda, Meeting, RaisedError, lambda_error
 from tests.worlds.s3 import FakeS3, s3_error
 
 if TYPE_CHECKING:
@@ -114,24 +114,10 @@ def test_unexpected_error_fails_one_order_and_may_be_mended(caplog: pytest.LogCa
 
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_no_more_invocations_at_once_than_allowed(concurrency: int) -> None:
-    meeting = threading.Barrier(concurrency, timeout=10)
-    running, most, lock = 0, 0, threading.Lock()
-
-    def order(payload: Any) -> str:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        # Nobody leaves before as many are here as may be: fewer at once would break the barrier.
-        meeting.wait()
-        with lock:
-            running -= 1
-        return "key"
-
-    task = Task(6, concurrency=concurrency)
-    task.functions.functions["b"] = order
+    meeting, task = Meeting(concurrency), Task(6, concurrency=concurrency)
+    task.functions.functions["b"] = meeting
     assert {outcome.result for outcome in task.process()} == {Result.ACCEPTED}
-    assert most == concurrency
+    assert meeting.most == concurrency
 
 
 def test_long_group_keeps_what_it_has_now_and_then() -> None:

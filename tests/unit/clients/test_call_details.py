@@ -13,7 +13,8 @@ import pytest
 from include.clients.call_details import LONGEST_WAIT_SECONDS, CallDetailsApi, Delivery, Gate
 from include.clients.tokens import MAX_REFUSED
 from include.errors import ApiUnavailableError, AuthRefusedError
-from tests.worlds.call_details import ACCESS, POST_URL, SECRET, TOKEN, FakeCallDetails, FakeTime, Reply
+from tests.worlds.call_details import ACCESS, POST_URL, SECRET, TOKEN, FakeCallDetails, FakeTime
+from tests.worlds.http import Reply
 from tests.worlds.pipeline import leaks
 
 NOW = datetime(2026, 3, 8, 12, tzinfo=UTC)
