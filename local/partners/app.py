@@ -74,7 +74,7 @@ from starlette.types import Receive, Scope, Send
 from local.partners.call_details import CallDetails
 from local.partners.control import ActiveRule, Control, End, InvalidControlError, Rule, altered, deliver
 from local.partners.dex import Credentials, Dex, credentials_from_environment
-from local.partners.journal import DEFAULT_LIMIT, Journal, read_call, shown_start
+from local.partners.journal import DEFAULT_LIMIT, Entry, Journal, read_call, shown_start
 from local.partners.partner import Answer, Endpoint, Partner, error_answer
 from local.partners.receivers import Receivers, Slack
 
@@ -260,7 +260,7 @@ class PartnerStubs:
             end = "client left"
         finally:
             self._journal.leave(shown_path)
-            self._journal.record(
+            entry = Entry(
                 at=at,
                 method=method,
                 path=shown_path,
@@ -273,6 +273,7 @@ class PartnerStubs:
                 client_id=answer.client_id,
                 body=answer.message,
             )
+            self._journal.record(entry)
 
     def _delay_s(self, rule: Rule | None) -> float:
         if rule is not None and rule.latency_ms is not None:

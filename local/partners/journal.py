@@ -23,9 +23,8 @@ DEFAULT_LIMIT = 1000
 
 
 class Entry(NamedTuple):
-    """One call; `at` in seconds since the epoch, `status` None if none was sent, `rule` the rule's index."""
+    """Call number `n`; `at` in seconds since the epoch, `status` None if none was sent, `rule` the rule's index."""
 
-    n: int
     at: float
     method: str
     path: str
@@ -34,9 +33,10 @@ class Entry(NamedTuple):
     end: str
     duration_ms: float
     authorized: bool
-    rule: int | None
-    client_id: str | None
-    body: str | None
+    rule: int | None = None
+    client_id: str | None = None
+    body: str | None = None
+    n: int = 0
 
 
 @dataclass(slots=True)
@@ -66,40 +66,11 @@ class Journal:
         """Note that a call to `path` has ended, in whatever way."""
         self._concurrency[path].now -= 1
 
-    def record(
-        self,
-        *,
-        at: float,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        status: int | None,
-        end: str,
-        duration_ms: float,
-        authorized: bool,
-        rule: int | None = None,
-        client_id: str | None = None,
-        body: str | None = None,
-    ) -> None:
+    def record(self, entry: Entry) -> None:
         """Keep one call, counted under its status or, if it was not answered in full, under `end`."""
         self._last += 1
-        self._entries.append(
-            Entry(
-                self._last,
-                at,
-                method,
-                path,
-                query,
-                status,
-                end,
-                duration_ms,
-                authorized,
-                rule,
-                client_id,
-                body,
-            )
-        )
-        self._counts[path, str(status) if end == "answered" else end] += 1
+        self._entries.append(entry._replace(n=self._last))
+        self._counts[entry.path, str(entry.status) if entry.end == "answered" else entry.end] += 1
 
     def clear(self) -> None:
         """Forget calls and counters; numbering goes on, calls in progress stay counted as such."""

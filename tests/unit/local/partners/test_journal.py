@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from local.partners.journal import Journal
+from local.partners.journal import Entry, Journal
 
 
 def record(journal: Journal, path: str = "/a", **fields: Any) -> None:
@@ -19,7 +19,7 @@ def record(journal: Journal, path: str = "/a", **fields: Any) -> None:
         "duration_ms": 1.23456,
         "authorized": True,
     }
-    journal.record(**call | fields)
+    journal.record(Entry(**call | fields))
 
 
 def numbers(shown: dict[str, Any]) -> list[int]:
