@@ -56,6 +56,10 @@ _LOOKS_GROW = 5
 MAX_ENTRIES = 25
 """Outcomes that a lane keeps: about a kilobyte."""
 
+PAYLOAD_APART = 1
+"""Form of events whose payload may be in an item of its own. The API writes it once a worker that reads it has had the
+lane, so that either may be deployed first."""
+
 _BATCHES_AT_ONCE = 20
 
 
@@ -226,7 +230,7 @@ class Ledger:
         request = {
             "UpdateExpression": "SET lease_owner = :me, lease_until = :until, "
             "version = if_not_exists(version, :zero) + :one, posts = if_not_exists(posts, :zero), "
-            "marker = if_not_exists(marker, :floor)",
+            "marker = if_not_exists(marker, :floor), event_form = :form",
             "ConditionExpression": "attribute_not_exists(lease_owner) OR lease_until < :free",
             "ExpressionAttributeValues": {
                 ":me": {"S": worker},
@@ -235,6 +239,7 @@ class Ledger:
                 ":one": {"N": "1"},
                 ":floor": {"S": timestamp(now - GRACE_SECONDS)},
                 ":free": {"N": str(math.floor(free_before))},
+                ":form": {"N": str(PAYLOAD_APART)},
             },
         }
         written, there = await self._update(owner, request)
@@ -339,6 +344,16 @@ class Ledger:
         """An event, read consistently; None if it is gone."""
         items = await self._get([event_id])
         return Event.of(items[0]) if items else None
+
+    async def with_payloads(self, events: Sequence[Event]) -> list[Event]:
+        """Events with their payloads, read consistently, but for those that were deleted."""
+        keys = [event.payload_key for event in events if event.payload_key]
+        items = {item["event_id"]["S"]: item for item in await self._get(keys)}
+        return [
+            event.with_payload(items[event.payload_key]) if event.payload_key else event
+            for event in events
+            if not event.payload_key or event.payload_key in items
+        ]
 
     async def pending(self, owner: str, now: float, after: str | None) -> Page:
         """An owner's events that are pending by their own status, as the index has them: it may be a moment late.

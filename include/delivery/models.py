@@ -58,8 +58,8 @@ class Event:
 
     Args:
         event_id: also the webhook's id, however often it is posted.
-        payload: JSON text, which keeps every number's digits.
-        metadata: JSON text, if it has any.
+        payload: JSON text, which keeps every number's digits; empty if it is in an item of its own and was not read.
+        metadata: JSON text, if it has any; it is where the payload is.
         created_at: ISO 8601 in UTC, as are all times that are texts.
         position: its place in the order of creation.
         attempts: posts since it was created or replayed.
@@ -73,6 +73,8 @@ class Event:
         lease_owner: worker that may post it.
         lease_until: end of the lease, seconds since the epoch.
         has_status: whether its status holds whatever its owner's lane says: see :mod:`include.delivery.ledger`.
+        payload_key: key of the payload's own item, if it has one and was not read.
+        payload_bytes: size of that item's texts.
     """
 
     event_id: str
@@ -93,6 +95,8 @@ class Event:
     lease_owner: str | None = None
     lease_until: float = 0.0
     has_status: bool = True
+    payload_key: str | None = None
+    payload_bytes: int = 0
 
     @classmethod
     def of(cls, item: Mapping[str, AttributeValueTypeDef]) -> Self:
@@ -106,7 +110,7 @@ class Event:
             event_id=item["event_id"]["S"],
             owner=item["owner"]["S"],
             event_type=item["event_type"]["S"],
-            payload=item["payload"]["S"],
+            payload=text("payload") or "",
             metadata=text("metadata"),
             status=Status(item["status"]["S"]),
             created_at=item["created_at"]["S"],
@@ -121,7 +125,14 @@ class Event:
             lease_owner=text("lease_owner"),
             lease_until=float(item["lease_until"]["N"]) if "lease_until" in item else 0.0,
             has_status="owner_status" in item,
+            payload_key=text("payload_key"),
+            payload_bytes=int(item["payload_bytes"]["N"]) if "payload_bytes" in item else 0,
         )
+
+    def with_payload(self, item: Mapping[str, Any]) -> Self:
+        """The event with what the payload's own item has."""
+        metadata = item["metadata"]["S"] if "metadata" in item else None
+        return replace(self, payload=item["payload"]["S"], metadata=metadata, payload_key=None)
 
     def free_at(self) -> float:
         """From when on a worker may claim a pending event: it is due, and no lease holds. Seconds since the epoch."""

@@ -32,7 +32,7 @@ from include.clients.http import Failure
 from include.clients.webhooks import POST_SECONDS, Endpoint, WebhookResponse
 from include.concurrency import GroupCommit
 from include.delivery.dead_letters import DeadLetter, DeadLetters
-from include.delivery.event_table import SETTLE_SECONDS
+from include.delivery.event_table import GROUP, SETTLE_SECONDS
 from include.delivery.ledger import LEASE_SECONDS, Entry, HeldLane, LaneLostError, Ledger, Page, outcome
 from include.delivery.models import (
     SKEW_SECONDS,
@@ -60,6 +60,9 @@ UNWRITTEN_SECONDS = 0.5
 
 QUICK_SECONDS = 2.0
 """If posting what was claimed took longer, the next claim is for half as many."""
+
+READ_AHEAD_BYTES = 256 * 1024
+"""Of payloads in items of their own: the next ones are read together until they have so many."""
 
 PAGE_SECONDS = 5.0
 """So long events are posted that were read; then they are read again, as their owner may have withdrawn some."""
@@ -311,6 +314,9 @@ class OwnerQueue:
                 return max(now, waiting[0].free_at())
             if lane.lane.lease_until - now < LEASE_SECONDS / 2:
                 await self._write_lane(lane)
+            if waiting[0].payload_key:
+                await self._read_payloads(waiting)
+                continue
             if waiting[0].has_status or waiting[0].position == lane.head:
                 again_at = await self._post_claimed(lane, waiting, now)
             else:
@@ -318,6 +324,13 @@ class OwnerQueue:
             if again_at is not None:
                 return again_at
         return None
+
+    async def _read_payloads(self, waiting: deque[Event]) -> None:
+        """Read the payloads of the first few, and take out those that are gone."""
+        first: list[Event] = []
+        while waiting and len(first) < GROUP and sum(event.payload_bytes for event in first) < READ_AHEAD_BYTES:
+            first.append(waiting.popleft())
+        waiting.extendleft(reversed(await self._context.ledger.with_payloads(first)))
 
     async def _post_untouched(self, lane: HeldLane, waiting: deque[Event]) -> float | None:
         """Post the first one, and note it in the lane if it was accepted; when to go on if it was not."""
@@ -367,7 +380,13 @@ class OwnerQueue:
     def _take_behind(self, waiting: deque[Event], now: float) -> deque[Event]:
         """Take what may be posted under the first one's claim."""
         found: deque[Event] = deque()
-        while waiting and len(found) < self._at_once - 1 and waiting[0].has_status and waiting[0].free_at() <= now:
+        while (
+            waiting
+            and len(found) < self._at_once - 1
+            and waiting[0].has_status
+            and waiting[0].free_at() <= now
+            and not waiting[0].payload_key
+        ):
             found.append(waiting.popleft())
         return found
 

@@ -10,6 +10,9 @@ from typing import Any, Self
 
 from lambdas.events_api.models import Event, Status, timestamp
 
+PAYLOAD_APART = 1
+"""Form of events whose payload may be in an item of its own."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -39,6 +42,7 @@ class Lane:
         marker: events up to this position are looked for no more.
         top: the delivery has begun on no event behind this position.
         batches: how many there are.
+        form: of events that the worker that had it last can read: see ``include/delivery/ledger.py``.
         outcomes: of the last events.
     """
 
@@ -46,6 +50,7 @@ class Lane:
     marker: str = ""
     top: str = ""
     batches: int = 0
+    form: int = 0
     outcomes: Outcomes = field(default_factory=dict)
 
     @classmethod
@@ -53,7 +58,8 @@ class Lane:
         """The lane of an item of the table; of none, a lane that nobody has had."""
         marker: str = item.get("marker", {"S": ""})["S"]
         top: str = item.get("top", {"S": marker})["S"]
-        return cls("version" in item, marker, top, int(item.get("batches", {"N": "0"})["N"]), outcomes_of(item))
+        batches, form = (int(item.get(name, {"N": "0"})["N"]) for name in ("batches", "event_form"))
+        return cls("version" in item, marker, top, batches, form, outcomes_of(item))
 
     def needs_outcome(self, event: Event) -> bool:
         """Whether only a batch tells how, or whether, an event was delivered that has no status of its own."""

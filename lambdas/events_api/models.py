@@ -47,8 +47,8 @@ class Event:
 
     Args:
         owner: whose key posted it.
-        payload: JSON text of an object.
-        metadata: JSON text of an object, if it has any.
+        payload: JSON text of an object; empty if it is in an item of its own and was not read.
+        metadata: JSON text of an object, if it has any; it is where the payload is.
         idempotency_key: of its sender, if it has any.
         delivery_attempts: posts to the owner's webhook since it was created or replayed.
         next_attempt_at: not before then is it posted; only while it is pending.
@@ -57,6 +57,8 @@ class Event:
         attempts: JSON text of a list: the last ten attempts, oldest first, also those before it was replayed.
         content_digest: see :func:`content_digest`; events that were stored before there were digests have none.
         version: grows with every change, so that a worker with an older state notices.
+        payload_key: key of the payload's own item, if it has one and was not read.
+        payload_bytes: size of that item's texts.
     """
 
     event_id: str
@@ -78,6 +80,8 @@ class Event:
     attempts: str | None = None
     content_digest: str | None = None
     version: int = 1
+    payload_key: str | None = None
+    payload_bytes: int | None = None
 
     @property
     def position(self) -> str:

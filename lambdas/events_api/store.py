@@ -6,6 +6,9 @@ caller always gets an answer of this API.
 Once the delivery has had an owner's lane, new events have no ``owner_status`` and no ``next_attempt_at``: the lane says
 whether they are delivered. Whatever the owner does to an event is written in it, together with ``owner_status``, and
 holds whatever the lane says. See ``include/delivery/ledger.py``.
+
+A write costs by the kilobyte, in the table and again in each index that copies the item. So a payload that makes more
+than a kilobyte of it has an item of its own, which is in no index, once the owner's lane says that workers read it.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from lambdas.common import aws
 from lambdas.events_api.errors import NoSuchEventError, QueueUnavailableError, StoreUnavailableError
-from lambdas.events_api.lanes import Lane, Outcomes, batch_key, lane_key, outcomes_of
+from lambdas.events_api.lanes import PAYLOAD_APART, Lane, Outcomes, batch_key, lane_key, outcomes_of
 from lambdas.events_api.models import Event, Status
 
 if TYPE_CHECKING:
@@ -39,6 +42,12 @@ CHUNK = 200
 
 MIN_SECRET_BYTES = 32
 """The stack makes 64; with an empty one, anybody could make the ids."""
+
+MAX_ITEM_BYTES = 1024
+"""Largest item with a payload in it."""
+
+MAX_PAGE_BYTES = 1024 * 1024
+"""Of payloads in a page that are read from items of their own; but one is always read."""
 
 _READS = 3
 """Calls for the same keys, of which DynamoDB answers for some only."""
@@ -173,6 +182,8 @@ class EventStore:
         # At a position that a worker has passed, as the function was slow or its clock is wrong, it might not be seen.
         if lane.in_use and event.status is Status.PENDING and event.position > lane.top:
             item = {name: value for name, value in item.items() if name not in ("owner_status", "next_attempt_at")}
+        if lane.form >= PAYLOAD_APART and _size(item) > MAX_ITEM_BYTES:
+            item = self._put_payload(item)
         # The client repeats a write whose answer got lost, and finds the id taken: by this we know our own.
         written_by: AttributeValueTypeDef = {"S": uuid.uuid4().hex}
         try:
@@ -186,6 +197,7 @@ class EventStore:
         except _ConditionFailedError as refused:
             if refused.item.get("written_by") == written_by:
                 return None
+            self._delete_payload(item)
             there = event_of(refused.item)
             return self._applied(there.owner, lane, [refused.item])[0] if there.owner == event.owner else there
         return None
@@ -196,7 +208,10 @@ class EventStore:
         item = items.get(event_id)
         if item is None or item["owner"] != {"S": owner}:
             raise NoSuchEventError
-        return self._applied(owner, Lane.of(items.get(lane_key(owner), {})), [item])[0]
+        found = self._with_payloads(self._applied(owner, Lane.of(items.get(lane_key(owner), {})), [item]))
+        if not found:
+            raise NoSuchEventError
+        return found[0]
 
     def of_key(self, owner: str, idempotency_key: str) -> Event | None:
         """The owner's first event with this key, whatever its id; None also when it was stored within the last second.
@@ -228,6 +243,17 @@ class EventStore:
             after: position behind which it begins, whether or not an event is there; None = at the beginning.
             limit: at most so many.
         """
+        page = self._listed(owner, listing, after=after, limit=limit)
+        left, events = MAX_PAGE_BYTES, page.events
+        for number, event in enumerate(events):
+            left -= event.payload_bytes or 0
+            if number and left < 0:
+                page = Page(events[:number], events[number - 1].position)
+                break
+        return Page(self._with_payloads(page.events), page.last)
+
+    def _listed(self, owner: str, listing: Listing, *, after: str | None, limit: int) -> Page:
+        """The same, of any size, without payloads that have items of their own."""
         if listing.status in (Status.FAILED, Status.ACKNOWLEDGED):
             return self._page(owner, listing, None, "by-owner-status", after=after, limit=limit)
         lane = Lane.of(self._items(lane_key(owner)).get(lane_key(owner), {}))
@@ -307,6 +333,35 @@ class EventStore:
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
             if not filters or self._clock() - began >= FILTER_SECONDS:
                 return Page(events, answer["LastEvaluatedKey"]["position"]["S"])
+
+    def _put_payload(self, item: Mapping[str, AttributeValueTypeDef]) -> dict[str, AttributeValueTypeDef]:
+        """Store an event's payload; the event's item without it."""
+        texts = {name: item[name] for name in ("payload", "metadata") if name in item}
+        key: AttributeValueTypeDef = {"S": f"payload#{uuid.uuid4().hex}"}
+        with _table_errors():
+            self._dynamodb.put_item(TableName=self._table, Item={**texts, "event_id": key, "of": item["event_id"]})
+        rest = {name: value for name, value in item.items() if name not in texts}
+        return {**rest, "payload_key": key, "payload_bytes": _attribute(_size(texts))}
+
+    def _delete_payload(self, item: Mapping[str, AttributeValueTypeDef]) -> None:
+        """Delete the payload of an event that is not there, if it has an item of its own."""
+        if "payload_key" in item:
+            with _table_errors():
+                self._dynamodb.delete_item(TableName=self._table, Key={"event_id": item["payload_key"]})
+
+    def _with_payloads(self, events: Sequence[Event]) -> list[Event]:
+        """The events with their payloads, but for those that were deleted meanwhile."""
+        keys = [event.payload_key for event in events if event.payload_key]
+        items: dict[str, Any] = dict(self._items(*keys)) if keys else {}
+        found = []
+        for event in events:
+            if not event.payload_key:
+                found.append(event)
+            elif event.payload_key in items:
+                item = items[event.payload_key]
+                texts = {name: item.get(name, {"S": None})["S"] for name in ("payload", "metadata")}
+                found.append(replace(event, **texts, payload_key=None, payload_bytes=None))
+        return found
 
     def _mark(self, owner: str, now: str) -> Lane:
         """Make the owner's lane due, and return it."""
@@ -401,15 +456,17 @@ class EventStore:
         """Delete the owner's event."""
         try:
             with _table_errors():
-                self._dynamodb.delete_item(
+                deleted = self._dynamodb.delete_item(
                     TableName=self._table,
                     Key={"event_id": {"S": event_id}},
                     ConditionExpression="#owner = :owner",
                     ExpressionAttributeNames={"#owner": "owner"},
                     ExpressionAttributeValues={":owner": {"S": owner}},
+                    ReturnValues="ALL_OLD",
                 )
         except _ConditionFailedError:
             raise NoSuchEventError from None
+        self._delete_payload(deleted["Attributes"])
 
     def _known(self, owner: str, event_id: str, *names: str) -> dict[str, AttributeValueTypeDef]:
         """What the lane alone knows of an event, to be written in it when it gets a status of its own."""
@@ -508,12 +565,18 @@ def item_of(event: Event) -> dict[str, AttributeValueTypeDef]:
 def event_of(item: Mapping[str, AttributeValueTypeDef]) -> Event:
     """The event of an item, without what the delivery keeps beside it."""
     values: dict[str, Any] = {name: _value(item[name]) for name in _FIELDS if name in item}
-    return Event(**{"metadata": None, "idempotency_key": None, **values, "status": Status(values["status"])})
+    absent = {"payload": "", "metadata": None, "idempotency_key": None}
+    return Event(**{**absent, **values, "status": Status(values["status"])})
 
 
 def owner_status(owner: str, status: Status) -> str:
     """Key of the index that holds an owner's events of one status together."""
     return f"{owner}#{status}"
+
+
+def _size(item: Mapping[str, AttributeValueTypeDef]) -> int:
+    """Bytes of an item of texts and numbers, as DynamoDB counts them or a few more."""
+    return sum(len(name) + len(str(_value(value)).encode()) for name, value in item.items())
 
 
 def _attribute(value: str | int) -> AttributeValueTypeDef:

@@ -11,6 +11,7 @@ import pytest
 
 from lambdas.events_api.api_keys import ApiKey, ApiKeyStore, DeniedError, id_of
 from lambdas.events_api.errors import QueueUnavailableError, StoreUnavailableError
+from lambdas.events_api.lanes import PAYLOAD_APART, lane_key
 from lambdas.events_api.models import MAX_PAYLOAD_BYTES, NewEvent
 from lambdas.events_api.requests import read_inbox_query
 from lambdas.events_api.service import Events
@@ -109,26 +110,39 @@ def owner() -> str:
     return f"owner-{secrets.token_hex(6)}"
 
 
+@pytest.fixture(params=[False, True], ids=["without a lane", "with a lane"])
+def either_owner(dynamodb: DynamoDBClient, owner: str, request: pytest.FixtureRequest) -> str:
+    """With a lane, large payloads are in items of their own."""
+    if request.param:
+        numbers = {"version": {"N": "1"}, "event_form": {"N": str(PAYLOAD_APART)}}
+        dynamodb.put_item(TableName=EVENTS, Item={"event_id": {"S": lane_key(owner)}, **numbers})
+    return owner
+
+
 class TestOnTheEmulator(EventStoreContract):
     """The store does there what it does in memory."""
 
+    @pytest.fixture
+    def owner(self, either_owner: str) -> str:
+        return either_owner
 
-def test_largest_event_is_kept_as_it_is(store: EventStore, owner: str) -> None:
+
+def test_largest_event_is_kept_as_it_is(store: EventStore, either_owner: str) -> None:
     payload = json.dumps({"k": "🏭" * ((MAX_PAYLOAD_BYTES - 8) // 4)}, ensure_ascii=False, separators=(",", ":"))
     assert len(payload.encode()) == MAX_PAYLOAD_BYTES
-    event = new_event(owner, payload=payload, metadata='{"k":"' + "y" * 16_376 + '"}', idempotency_key="k" * 255)
+    event = new_event(either_owner, payload=payload, metadata='{"k":"' + "y" * 16_376 + '"}', idempotency_key="k" * 255)
     assert store.put(event) is None
-    assert store.get(owner, event.event_id) == event
+    assert store.get(either_owner, event.event_id) == event
 
 
-def test_listing_of_large_events_is_whole(store: EventStore, owner: str) -> None:
+def test_listing_of_large_events_is_whole(store: EventStore, either_owner: str) -> None:
     """Three megabytes: more than DynamoDB reads at once."""
     payload = json.dumps({"k": "x" * 250_000}, separators=(",", ":"))
-    events = [new_event(owner, payload=payload) for _ in range(12)]
+    events = [new_event(either_owner, payload=payload) for _ in range(12)]
     for event in events:
         store.put(event)
-    assert list(walk(store, owner, INBOX, 100)) == events
-    assert 1 <= len(store.page(owner, INBOX, after=None, limit=100).events) < len(events)
+    assert list(walk(store, either_owner, INBOX, 100)) == events
+    assert 1 <= len(store.page(either_owner, INBOX, after=None, limit=100).events) < len(events)
 
 
 def test_same_post_several_times_at_once_is_one_event_and_wakes_the_delivery(

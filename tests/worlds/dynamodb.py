@@ -120,8 +120,8 @@ class FakeTable:
     def delete_item(self, **request: Any) -> dict[str, Any]:
         def delete() -> dict[str, Any]:
             self._check(request["Key"], request)
-            self.items.pop(self._key(request["Key"]), None)
-            return {}
+            found = self.items.pop(self._key(request["Key"]), None)
+            return {"Attributes": found} if found and request.get("ReturnValues") == "ALL_OLD" else {}
 
         return self._call("delete_item", request, delete)
 

@@ -130,7 +130,8 @@ class DeliveryWorld:
     """Set it up by changing its parts, deliver, look at them afterwards.
 
     Events are stored without a status of their own, as the API does for owners who have a lane, unless ``by_lane`` is
-    off. ``answer`` says what a receiver answers to a post; it may take its (fake) time.
+    off; every third one's payload is in an item of its own. ``answer`` says what a receiver answers to a post; it may
+    take its (fake) time.
     """
 
     tables: FakeEventTables = field(default_factory=FakeEventTables)
@@ -156,6 +157,10 @@ class DeliveryWorld:
             for item in items:
                 del item["owner_status"], item["next_attempt_at"]
             self.tables.add_lane(owner, count, created=START - 60 + first / 1000)
+            for item in items[2::3]:
+                key = {"S": f"payload#{item['event_id']['S']}"}
+                self.tables.items[key["S"]] = {"event_id": key, "payload": item.pop("payload")}
+                item |= {"payload_key": key, "payload_bytes": {"N": "200000"}}
         self.tables.add(*items)
         self.tables.subscribe(owner, f"https://{owner}.test/hook")
 
@@ -227,7 +232,9 @@ class _FakeEndpoint:
         self._connected = False
 
     async def post(self, body: bytes, headers: Mapping[str, str]) -> WebhookResponse:
-        assert json.loads(body)["id"] == headers["Webhook-Id"]
+        posted = json.loads(body)
+        assert posted["id"] == headers["Webhook-Id"]
+        assert posted["payload"]
         world = self._world
         world.open += not self._connected
         self._connected = True
@@ -337,6 +344,21 @@ class EventStoreContract:
         ):
             assert store.put(event) is None
             assert store.get(owner, event.event_id) == event
+
+    def test_large_event_is_kept_and_listed_like_any_other(self, store: EventStore, owner: str) -> None:
+        text = json.dumps({"note": 2000 * "ż"}, ensure_ascii=False)
+        first, second, third = events = [new_event(owner, payload=text, metadata='{"n":1.50}') for _ in range(3)]
+        for event in events:
+            assert store.put(event) is None
+        assert [store.get(owner, event.event_id) for event in events] == events
+        assert list(walk(store, owner, INBOX, 2)) == events
+        there = store.put(new_event(owner, event_id=first.event_id, payload=text))
+        assert there is not None
+        assert (there.event_id, there.created_at) == (first.event_id, first.created_at)
+        store.acknowledge(owner, second.event_id, LATER)
+        store.replay(owner, second.event_id, LATER)
+        store.delete(owner, third.event_id)
+        assert [(event.payload, event.metadata) for event in walk(store, owner, INBOX, 9)] == 2 * [(text, '{"n":1.50}')]
 
     def test_id_is_given_once(self, store: EventStore, owner: str) -> None:
         first = new_event(owner)

@@ -1,15 +1,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError, ReadTimeoutError
 
 from lambdas.events_api.errors import NoSuchEventError, StoreUnavailableError
-from lambdas.events_api.lanes import lane_key
-from lambdas.events_api.models import Status
-from lambdas.events_api.store import INBOX, EventStore, Listing, dynamodb_client, secrets_client, sqs_client
+from lambdas.events_api.lanes import PAYLOAD_APART, lane_key
+from lambdas.events_api.models import Event, Status
+from lambdas.events_api.store import (
+    INBOX,
+    MAX_ITEM_BYTES,
+    MAX_PAGE_BYTES,
+    EventStore,
+    Listing,
+    dynamodb_client,
+    secrets_client,
+    sqs_client,
+)
 from tests.worlds.dynamodb import EVENT_INDEXES, FakeTable, Fault, Lose, Repeat, table_error
 from tests.worlds.events import LATER, EventStoreContract, new_event, walk
 
@@ -28,6 +37,15 @@ def store_on(table: FakeTable, name: str = "events") -> EventStore:
     return EventStore(cast("DynamoDBClient", table), name)
 
 
+def add_lane(table: FakeTable, owner: str = OWNER) -> None:
+    numbers = {"version": {"N": "1"}, "event_form": {"N": str(PAYLOAD_APART)}}
+    table.items[lane_key(owner)] = {"event_id": {"S": lane_key(owner)}, **numbers}
+
+
+def large_event(**changes: Any) -> Event:
+    return new_event(OWNER, payload=f'{{"note":"{2000 * "x"}"}}', **changes)
+
+
 class TestOnATable(EventStoreContract):
     @pytest.fixture
     def store(self) -> EventStore:
@@ -40,7 +58,7 @@ class TestOnATableWithLanes(EventStoreContract):
     @pytest.fixture
     def store(self, owner: str) -> EventStore:
         table = table_with()
-        table.items[lane_key(owner)] = {"event_id": {"S": lane_key(owner)}, "version": {"N": "1"}}
+        add_lane(table, owner)
         return store_on(table)
 
 
@@ -153,6 +171,59 @@ def test_large_events_make_short_pages() -> None:
         store.put(event)
     page = store.page(OWNER, INBOX, after=None, limit=50)
     assert (page.events, page.last) == (events[:2], events[1].position)
+
+
+def test_indexes_copy_no_large_payload_once_a_worker_reads_that_form() -> None:
+    table = table_with()
+    store = store_on(table)
+    before, after = large_event(), large_event(metadata='{"n":1}')
+    store.put(before)
+    add_lane(table)
+    store.put(after)
+    assert table.items[before.event_id]["payload"] == {"S": before.payload}, "workers may be of an earlier version"
+    item = table.items[after.event_id]
+    assert sum(len(name) + len(*value.values()) for name, value in item.items()) < MAX_ITEM_BYTES
+    payload = table.items[item["payload_key"]["S"]]
+    assert (payload["payload"], payload["metadata"]) == ({"S": after.payload}, {"S": '{"n":1}'})
+    assert not {key for keys in EVENT_INDEXES.values() for key in keys} & set(payload), "it is in no index"
+
+
+def test_payload_goes_with_its_event() -> None:
+    table = table_with()
+    add_lane(table)
+    store = store_on(table)
+    event = large_event()
+    store.put(event)
+    stored = set(table.items)
+    store.put(large_event(event_id=event.event_id))
+    assert set(table.items) == stored, "one that was not stored leaves none"
+    store.delete(OWNER, event.event_id)
+    assert set(table.items) == {lane_key(OWNER)}
+
+
+def test_event_that_is_deleted_while_it_is_read_is_not_there() -> None:
+    table = table_with()
+    add_lane(table)
+    store = store_on(table)
+    kept, gone = large_event(), large_event()
+    store.put(kept)
+    store.put(gone)
+    del table.items[table.items[gone.event_id]["payload_key"]["S"]]
+    assert store.page(OWNER, INBOX, after=None, limit=9).events == [kept]
+    with pytest.raises(NoSuchEventError):
+        store.get(OWNER, gone.event_id)
+
+
+def test_payloads_of_their_own_make_short_pages_too() -> None:
+    table = table_with()
+    table.megabyte = 1000
+    add_lane(table)
+    store = store_on(table)
+    events = [new_event(OWNER, payload=f'{{"note":"{number:0{MAX_PAGE_BYTES * 2 // 5}}"}}') for number in range(5)]
+    for event in events:
+        store.put(event)
+    assert len(store.page(OWNER, INBOX, after=None, limit=9).events) == 2
+    assert list(walk(store, OWNER, INBOX, 9)) == events
 
 
 def test_search_for_a_rare_type_ends_in_time_and_can_be_continued() -> None:
