@@ -20,6 +20,7 @@ from benchmarks.evidence import measure_evidence
 from benchmarks.ingest import measure_ingest
 from benchmarks.mapped import measure_mapped
 from benchmarks.memory import measure_memory
+from benchmarks.operations import measure_operations
 from benchmarks.orders_api import measure_orders_api
 from benchmarks.parsing import measure_parsing
 from benchmarks.planning import measure_planning
@@ -79,6 +80,16 @@ _PARTS: dict[str, tuple[str, Callable[[Bench, argparse.Namespace], Part]]] = {
             days=options.evidence[0],
             clients=options.evidence[1],
             latency_ms=options.latency,
+            repeat=options.repeat,
+        ),
+    ),
+    "operations": (
+        "operations",
+        lambda bench, options: measure_operations(
+            bench,
+            clients=options.operations[0],
+            files=options.operations[1],
+            owners=options.operations[2],
             repeat=options.repeat,
         ),
     ),
@@ -173,6 +184,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--evidence", nargs=2, type=int, default=[10, 10_000], metavar=("DAYS", "CLIENTS"),
         help="evidence: days and clients of the archive (default: 10 10000)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--operations", nargs=3, type=int, default=[10_000, 5_000, 1_000], metavar=("CLIENTS", "FILES", "OWNERS"),
+        help="operations: clients, files of the day, owners with 100 events each (default: 10000 5000 1000)",
     )  # fmt: skip
     parser.add_argument("--latency", type=float, default=100.0, metavar="MS", help="DEX latency (default: 100 ms)")
     parser.add_argument("--tasks", type=int, default=60, help="mapped: mapped tasks (default: %(default)s)")

@@ -22,7 +22,8 @@ the ingest.
 - Runbook: [dead letters](docs/RUNBOOK.md#call-details-dead-letters).
 
 **Run again.** Any number of times: an accepted batch has no message any more, and if a batch comes twice, the API knows
-its idempotency key. Use `dry_run` first to see what would be posted; see
+its idempotency key. With `dead_letters` only these are posted; those that are not in the queue any more are counted in
+the run's note. Use `dry_run` first to see what would be posted; see
 [dead letters](docs/RUNBOOK.md#dead-letters).
 
 **Paused.** No run is started; a replay under way ends. One that was triggered waits. If a run is older than eight hours
@@ -42,6 +43,16 @@ from airflow_ext.ids import CALL_DETAILS_REPLAY, Tag
 from airflow_ext.notifications.failure_callback import alert_unreported_failure
 
 PARAMS = {
+    "dead_letters": Param(
+        None,
+        type=["null", "array"],
+        items={"type": "string", "minLength": 1},
+        minItems=1,
+        maxItems=1000,
+        title="Dead letters",
+        description="Only these, one per line: the key of the body (dead-letter/...), or the idempotency key, which "
+        "tells two versions of a file apart. Empty: all.",
+    ),
     "limit": Param(
         1000,
         type="integer",

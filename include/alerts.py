@@ -156,17 +156,20 @@ def next_step(runbook: str, section: Section) -> str:
 _MAX_NOTE_FACT = 250
 
 
-def run_note(headline: str, facts: Mapping[str, object], step: str | None) -> list[str]:
-    """The lines of a run's note, which the UI shows as Markdown: what it did, numbers and keys, what to do.
+def run_note(headline: str, facts: Mapping[str, object], step: str | None, operations: str) -> list[str]:
+    """The lines of a run's note, which the UI shows as Markdown: what the run did, what to do, numbers and keys.
 
     Args:
         headline: one sentence.
-        facts: by name; texts, such as keys of others, stand as code, so that nothing in them is markup.
+        facts: by name; texts, such as keys of others, stand as code, so that nothing in them is markup. They come last,
+            as a note that is too long is cut.
         step: link to what to do; None = nothing.
+        operations: address of the run's view of the operations page.
     """
     shown = {
         name: f"{value:,}" if isinstance(value, int) else f"`{one_line(str(value), _MAX_NOTE_FACT).replace('`', "'")}`"
         for name, value in facts.items()
     }
-    lines = [*(f"{name}: {value}" for name, value in shown.items()), f"what to do: {step or 'nothing'}"]
+    links = {"what to do": step or "nothing", "more": f"[operations page]({operations})"}
+    lines = [f"{name}: {value}" for name, value in {**links, **shown}.items()]
     return [f"**{one_line(headline, _MAX_NOTE_FACT)}**", "", *(f"- {line}" for line in lines)]

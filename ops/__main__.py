@@ -132,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("key", metavar="KEY", help="of its body, as 'list' names it")
     show.set_defaults(run=lambda at, o: call_details.shown(at, o.key))
     replay = letter_commands.add_parser("replay", help="post batches again; asks before")
+    replay.add_argument("keys", nargs="*", metavar="KEY", help="only these, as 'list' names them (default: all)")
     replay.add_argument("--limit", type=_positive, default=1_000, help="batches at most (default 1,000)")
     _add_consent(replay, "only say what would be posted")
     replay.set_defaults(run=_replay)
@@ -221,6 +222,7 @@ def _airflow(environment: Environment, options: argparse.Namespace) -> str:
 def _replay(environment: Environment, options: argparse.Namespace) -> Report:
     return call_details.replayed(
         environment,
+        options.keys,
         limit=options.limit,
         dry_run=options.dry_run,
         agree=lambda question: _agree(options, question),

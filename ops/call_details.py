@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from include.call_details.dead_letters import described, peek
@@ -99,7 +99,7 @@ def listed(environment: Environment) -> Report:
         f"{waiting[batches]:,} batches of call details, {waiting[events]:,} events; at most {_MOST} of each are shown.",
     ]
     if waiting[batches]:
-        notes.append("Batches: 'ops dead-letters show KEY' shows a body, 'ops dead-letters replay' posts them again.")
+        notes.append("Batches: 'ops dead-letters show KEY' shows a body, 'ops dead-letters replay [KEY]' posts again.")
     if waiting[events]:
         notes.append("Events: their owner posts /events/<id>/replay; 'ops owner NAME' shows the reasons.")
     return Report(
@@ -124,12 +124,19 @@ def shown(environment: Environment, key: str) -> Report:
 
 
 def replayed(
-    environment: Environment, *, limit: int, dry_run: bool, agree: Callable[[str], None], tell: Callable[[str], None]
+    environment: Environment,
+    chosen: Sequence[str],
+    *,
+    limit: int,
+    dry_run: bool,
+    agree: Callable[[str], None],
+    tell: Callable[[str], None],
 ) -> Report:
     """Post batches again through the DAG ``call_details_replay``, after showing what that would do.
 
     Args:
         environment: where.
+        chosen: only these, by the keys that :func:`listed` names; empty = all.
         limit: batches at most.
         dry_run: only show it.
         agree: asks a person, and raises if the answer is no.
@@ -137,8 +144,9 @@ def replayed(
     """
     waiting = _waiting(environment.aws("sqs"), environment.output("CallDetailsDeadLettersUrl"))
     if not dry_run:
-        agree(f"Post {min(limit, waiting):,} of {waiting:,} batches again in {environment.name}?")
-    run_id = runs.start(environment, REPLAY, {"limit": limit, "dry_run": dry_run})
+        agree(f"Post {min(limit, len(chosen) or waiting):,} of {waiting:,} batches again in {environment.name}?")
+    params = {"limit": limit, "dry_run": dry_run, **({"dead_letters": list(chosen)} if chosen else {})}
+    run_id = runs.start(environment, REPLAY, params)
     tell(f"run {run_id} has started")
     run = runs.wait(environment, REPLAY, run_id)
     result = runs.returned(environment, REPLAY, run_id, "replay")

@@ -15,7 +15,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 VISIBILITY_SECONDS = 120
 """How long a received message stays hidden from others; extended three times as often."""
+
+MOST_LOOKED_AT = 10_000
+"""Messages that one replay receives: each is kept hidden until its end, which takes a call for every ten."""
 
 _LOOKS = 3
 """Receiving is asked so often without anything new before the queue counts as seen: SQS answers from some of its
@@ -190,6 +193,7 @@ def described(text: str) -> dict[str, Any]:
         "kind": "batch",
         "what": pointer.key,
         "version_id": pointer.version_id,
+        "idempotency_key": letter.idempotency_key,
         "file": letter.file.key,
         "records": f"{letter.first_record:,}-{letter.last_record:,}",
         "attempts": letter.attempts,
@@ -197,6 +201,15 @@ def described(text: str) -> dict[str, Any]:
         "first": letter.first_failed_at,
         "error": letter.error,
     }
+
+
+def _names(text: str) -> set[str]:
+    """What a person may call a message's batch by; nothing if the message is none of ours."""
+    try:
+        letter, pointer = from_message(text)
+    except InvalidInputError:
+        return set()
+    return {pointer.key, letter.idempotency_key}
 
 
 class DeadLetterQueue:
@@ -248,19 +261,21 @@ class DeadLetterQueue:
 
 @dataclass(frozen=True)
 class ReplayResult:
-    """How many messages ended in which way; ``received`` is the sum of the others, but for a dry run.
+    """How many messages ended in which way; ``received`` is the sum of the next three, but for a dry run.
 
     Args:
-        received: taken off the queue.
+        received: taken off the queue; of some that were chosen, these only.
         accepted: posted and deleted.
         failed: refused again; they are in the queue still.
         unreadable: not a dead letter, or its body is gone; they are in the queue still.
+        not_found: chosen, but not in the queue, or not any more.
     """
 
     received: int = 0
     accepted: int = 0
     failed: int = 0
     unreadable: int = 0
+    not_found: int = 0
 
 
 class Replay:
@@ -294,11 +309,13 @@ class Replay:
         self._refused: dict[str, str] = {}
         self._ended: Counter[str] = Counter()
 
-    async def run(self, limit: int, *, dry_run: bool) -> ReplayResult:
+    async def run(self, limit: int, *, chosen: Collection[str] = (), dry_run: bool) -> ReplayResult:
         """Post what is in the queue, each message once.
 
         Args:
             limit: how many messages at most.
+            chosen: only these batches, each by the key of its body or by its idempotency key; up to ``MOST_LOOKED_AT``
+                messages are looked through for them. Empty = all.
             dry_run: read the messages only, and log what would be posted.
 
         Raises:
@@ -310,7 +327,7 @@ class Replay:
         with ThreadPoolExecutor(self._workers + 2) as threads:
             async with self._hidden(threads):
                 async with task_group() as tasks:
-                    tasks.create_task(self._receive(limit, queue, threads))
+                    tasks.create_task(self._receive(limit, frozenset(chosen), queue, threads))
                     for _ in range(self._workers):
                         tasks.create_task(self._work(queue, threads, dry_run=dry_run))
                 # Not earlier, or this run would receive them again.
@@ -320,10 +337,17 @@ class Replay:
         return ReplayResult(**self._ended)
 
     async def _receive(
-        self, limit: int, queue: asyncio.Queue[MessageTypeDef | None], threads: ThreadPoolExecutor
+        self,
+        limit: int,
+        chosen: frozenset[str],
+        queue: asyncio.Queue[MessageTypeDef | None],
+        threads: ThreadPoolExecutor,
     ) -> None:
         loop = asyncio.get_running_loop()
-        while (left := limit - self._ended["received"]) > 0:
+        found: set[str] = set()
+        while (left := limit - self._ended["received"]) > 0 and len(self._received) < MOST_LOOKED_AT:
+            if chosen:
+                left = _SQS_BATCH
             messages = await loop.run_in_executor(threads, self._queue.take, left)
             # A queue may deliver a message twice, with another receipt.
             fresh = [message for message in messages if message["MessageId"] not in self._received]
@@ -332,8 +356,15 @@ class Replay:
                 # Empty, or it has nothing else any more.
                 break
             for message in fresh:
-                self._ended["received"] += 1
-                await queue.put(message)
+                names = _names(message["Body"]) & chosen
+                # Those that were not chosen stay hidden until the end, or this run would receive them again.
+                found |= names
+                if (names or not chosen) and self._ended["received"] < limit:
+                    self._ended["received"] += 1
+                    await queue.put(message)
+        for name in sorted(chosen - found):
+            self._ended["not_found"] += 1
+            log.warning("not in the queue, or not any more: %s", name)
         for _ in range(self._workers):
             await queue.put(None)
 

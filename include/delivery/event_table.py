@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
+import string
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
 
 from include.clients.aws import aws_errors
 from include.clients.dynamodb import read_items
@@ -34,6 +38,10 @@ MAX_FAILED_PAGES = 4
 SETTLE_SECONDS = 1.0
 """An event is not looked at before this age: until then an older one may be missing in an index still."""
 
+TEST_TYPE = "webhook.test"
+"""Type of an event that tests a webhook."""
+
+_TEST_ID = "evt_test"
 _ATTEMPTS = 4
 _PAUSES = Backoff(first=0.2, growth=4.0, jitter=2.0)
 _PASSING = frozenset(
@@ -134,6 +142,48 @@ class EventTable:
         )
         found = [Event.of(item) for page in islice(pages, MAX_FAILED_PAGES) for item in page["Items"]]
         return found[::-1]
+
+    def add_test(self, owner: str, now: float) -> str:
+        """Store an event of type ``webhook.test``, which is delivered like any other of the owner's.
+
+        It has a status of its own from the beginning, as events have that the API stored before there were lanes.
+
+        Args:
+            owner: whose webhook is to be tested.
+            now: seconds since the epoch.
+
+        Returns:
+            its id; ids of such events begin with ``evt_test``.
+        """
+        at = timestamp(now)
+        event_id = _TEST_ID + "".join(secrets.choice(string.digits + string.ascii_lowercase) for _ in range(8))
+        values: dict[str, str | int] = {
+            "event_id": event_id,
+            "owner": owner,
+            "event_type": TEST_TYPE,
+            "payload": '{"message":"A test of your webhook, sent by hand."}',
+            "status": Status.PENDING.value,
+            "owner_status": _owner_status(owner, Status.PENDING),
+            "created_at": at,
+            "position": f"{at}#{event_id}",
+            "next_attempt_at": at,
+            "delivery_attempts": 0,
+            "version": 1,
+        }
+        item = {name: _serialize(value) for name, value in values.items()}
+        with aws_errors("DynamoDB", f"write to table {self._name}"):
+            try:
+                self._dynamodb.put_item(
+                    TableName=self._name,
+                    Item=item,
+                    ConditionExpression="attribute_not_exists(event_id)",
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+            except ClientError as error:
+                # botocore repeats a call whose answer got lost, and then meets what it wrote itself.
+                if error.response.get("Item") != item:
+                    raise
+        return event_id
 
     def change(self, changes: Sequence[Change]) -> list[Conflict | None]:
         """Make up to ``GROUP`` changes of different events in one call, each by itself.

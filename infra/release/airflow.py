@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ class Airflow:
 
     Args:
         parse_seconds: CPU seconds that a DAG file takes, by its stem; without those that ended their process.
+        api_server: modules that an API server has in memory once its plugins are loaded: top-level ones, and all of
+            the project.
         plugins: ``names`` of the registered plugins, ``errors`` of those that were not, and ``strays``: modules that
             the scan ran under a name that is not their own, with their files.
         dags: by the stem of their file ``errors``, and ``dags``: their limits by DAG id.
@@ -38,6 +40,7 @@ class Airflow:
     """
 
     parse_seconds: Mapping[str, float]
+    api_server: Sequence[str]
     plugins: Mapping[str, Any]
     dags: Mapping[str, Any]
     modules: Mapping[str, str]

@@ -58,6 +58,29 @@ def _parse_once(file: Path, answer: Any) -> None:
     answer.send(time.process_time() - began)
 
 
+def api_server_modules() -> list[str]:
+    """What an API server has in memory once its plugins are loaded: top-level modules, and all of the project."""
+    ours, theirs = multiprocessing.get_context("fork").Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=_start_api_server, args=(theirs,))
+    process.start()
+    theirs.close()
+    # A plugin that ends the process has findings of its own.
+    found: list[str] = []
+    with contextlib.suppress(EOFError):
+        found = ours.recv()
+    process.join()
+    return found
+
+
+def _start_api_server(answer: Any) -> None:
+    # By this a plugin tells where it is loaded.
+    sys.argv = ["airflow", "api-server"]
+    from airflow import plugins_manager
+
+    plugins_manager.get_fastapi_plugins()
+    answer.send(sorted(name for name in sys.modules if "." not in name or name.partition(".")[0] in PACKAGES))
+
+
 def probe_plugins(folder: Path) -> dict[str, Any]:
     """The plugin scan: which plugins it registers, what fails, and which modules it runs under a name not their own."""
     from airflow import plugins_manager
@@ -281,8 +304,10 @@ def main(output: Path) -> None:
     dags = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
     plugins = Path(os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"])
     # First: what is measured must not find in memory what the rest imports.
+    api_server = api_server_modules()
     seconds = parse_seconds(dags)
     found = {
+        "api_server": api_server,
         "parse_seconds": seconds,
         "plugins": probe_plugins(plugins),
         "dags": probe_dags(dags),

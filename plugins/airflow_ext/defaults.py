@@ -18,12 +18,22 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import RetryDecision, RetryPolicy
 from airflow.sdk.configuration import conf
 
-from airflow_ext.ids import OWNER
+from airflow_ext.ids import (
+    CALL_DETAILS_INGEST,
+    CALL_DETAILS_REPLAY,
+    CALL_DETAILS_WATCH,
+    DEX_TRIGGER_ARCHIVE,
+    ENERGY_AUCTION,
+    EVENT_DELIVERY,
+    OWNER,
+)
 from include.alerts import RUNBOOK
 from include.errors import Backoff, PermanentError, RunRefusedError, SettingsError, TransientError, describe
 from include.text import one_line
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from airflow.sdk import Context
 
 _SECTION = "pipelines"
@@ -110,6 +120,20 @@ def ui_url(path: str) -> str:
 
 OPERATIONS_PAGE = "/plugin/operations"
 """Where the UI has the page that plugins/pipelines_plugin.py registers."""
+
+_VIEWS = {
+    DEX_TRIGGER_ARCHIVE: "days",
+    ENERGY_AUCTION: "orders",
+    CALL_DETAILS_WATCH: "files",
+    CALL_DETAILS_INGEST: "files",
+    CALL_DETAILS_REPLAY: "files",
+    EVENT_DELIVERY: "events",
+}
+
+
+def operations_url(dag_id: str, day: date | None = None) -> str:
+    """Address of a DAG's view of the operations page, on a day if that is what the view shows."""
+    return ui_url(f"{OPERATIONS_PAGE}/{_VIEWS.get(dag_id, '')}{f'?day={day}' if day else ''}")
 
 
 MAX_BACKOFF_SECONDS = 600.0

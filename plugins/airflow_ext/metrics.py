@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow.sdk import Asset
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_ext.defaults import OPERATIONS_PAGE, by_person, ui_url
+from airflow_ext.defaults import by_person, operations_url, ui_url
 from airflow_ext.hooks.aws import publish_metrics, s3_client
 from airflow_ext.ids import ALL_PIPELINES, ENERGY_AUCTION, XComKey
 from airflow_ext.notifications.channels import open_channels, send_alert
@@ -23,6 +24,7 @@ from include.text import printable_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import date
 
     from airflow.sdk import Context
 
@@ -38,12 +40,15 @@ class RunReport:
 
     def __init__(self, context: Context, settings: Settings) -> None:
         dag_run = context["dag_run"]
-        self.run = RunRef(
-            context["dag"].dag_id, dag_run.run_id, log_links(context), settings.runbook_url, ui_url(OPERATIONS_PAGE)
-        )
+        dag_id = context["dag"].dag_id
+        self.run = RunRef(dag_id, dag_run.run_id, log_links(context), settings.runbook_url, operations_url(dag_id))
         self.clear_number: int = dag_run.clear_number or 0
         self._context = context
         self._settings = settings
+
+    def about(self, day: date) -> None:
+        """Let alerts and note lead to this day of the run's view of the operations page."""
+        self.run = replace(self.run, operations=operations_url(self.run.pipeline, day))
 
     def pull(self, task_id: str, key: str = "return_value", map_index: int | None = None) -> Any:
         """An XCom entry of a task, or None."""
@@ -104,7 +109,7 @@ class RunReport:
         """
         named = {name.replace("_", " "): fact for name, fact in facts.items() if fact is not None}
         step = None if section is None else next_step(self._settings.runbook_url, section)
-        push_quietly(self._context["ti"], XComKey.NOTE, run_note(safe_text(headline), named, step))
+        push_quietly(self._context["ti"], XComKey.NOTE, run_note(safe_text(headline), named, step, self.run.operations))
 
     def push(self, summary: Mapping[str, Any]) -> dict[str, Any]:
         """Push the run's summary as the task's return value, after people were alerted; never raises.

@@ -39,9 +39,10 @@ def ingest_run(key: str, *, run_id: str = "manual__1", **params: Any) -> FakeRun
     return FakeRun(run_id, dag_id=CALL_DETAILS_INGEST, params=found)
 
 
-def replay_run(*, limit: int = 100, dry_run: bool = False) -> FakeRun:
+def replay_run(*, dead_letters: list[str] | None = None, limit: int = 100, dry_run: bool = False) -> FakeRun:
     """A replay."""
-    return FakeRun(dag_id=CALL_DETAILS_REPLAY, params={"limit": limit, "dry_run": dry_run})
+    params = {"dead_letters": dead_letters, "limit": limit, "dry_run": dry_run}
+    return FakeRun(dag_id=CALL_DETAILS_REPLAY, params=params)
 
 
 def claim_files(run: FakeRun, *, try_number: int = 1) -> list[call_details_watch.Start]:

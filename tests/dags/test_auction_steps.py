@@ -174,11 +174,12 @@ def test_good_run_ends_quietly_and_updates_the_asset(
     assert run.pushed(SUMMARY_TASK, XComKey.NOTE) == [
         "**2 of 2 orders accepted**",
         "",
+        "- what to do: nothing",
+        "- more: [operations page](http://localhost:8080/plugin/operations/orders?day=2026-03-08)",
         "- rejected: 0",
         "- failed: 0",
         "- alerts not delivered: 0",
         f"- summary: `{key}`",
-        "- what to do: nothing",
     ]
     values = {"FailedRuns": 0.0, "AcceptedOrders": 2.0, "RejectedOrders": 0.0, "ErroredOrders": 0.0}
     assert world.metrics == [(ENERGY_AUCTION, values | {"UndeliveredAlerts": 0.0})]

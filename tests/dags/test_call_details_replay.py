@@ -37,11 +37,14 @@ def test_replay_empties_the_queue(world: CallDetailsWorld) -> None:
     world.api.answers.clear()
     run = replay_run()
     summary = replay(run)
-    assert summary == {"received": 3, "accepted": 3, "failed": 0, "unreadable": 0, "dry_run": False}
+    counts = {"received": 3, "accepted": 3, "failed": 0, "unreadable": 0, "not_found": 0}
+    assert summary == {**counts, "dry_run": False}
     assert world.sqs.bodies == []
     assert sorted(world.posted()) == [[1, 2], [3, 4], [5]]
     assert run.pushed("replay", XComKey.NOTE) == [
-        "**3 of 3 dead letters posted**", "", "- refused again: 0", "- unreadable: 0", "- what to do: nothing",
+        "**3 of 3 dead letters posted**", "", "- what to do: nothing",
+        "- more: [operations page](http://localhost:8080/plugin/operations/files)",
+        "- refused again: 0", "- unreadable: 0",
     ]  # fmt: skip
     assert world.metrics == [
         ("call_details_replay", {"FailedRuns": 0.0, "ReplayedBatches": 3.0, "RefusedBatches": 0.0})
@@ -60,6 +63,14 @@ def test_limit_is_kept(world: CallDetailsWorld) -> None:
     assert len(world.sqs.bodies) == 1
 
 
+def test_chosen_ones_alone_are_posted_and_what_is_gone_is_in_the_note(world: CallDetailsWorld) -> None:
+    world.api.answers.clear()
+    run = replay_run(dead_letters=[f" dead-letter/{KEY}/000001.json", "gone"])
+    assert replay(run)["accepted"] == 1
+    assert world.posted() == [[3, 4]]
+    assert "- not in the queue: 1" in run.pushed("replay", XComKey.NOTE)
+
+
 def test_what_is_refused_again_stays_and_is_told_once(world: CallDetailsWorld) -> None:
     (first, *_) = [json.loads(text)["idempotency_key"] for text in world.sqs.bodies]
     world.api.answers = {first: [REFUSED]}
@@ -70,9 +81,9 @@ def test_what_is_refused_again_stays_and_is_told_once(world: CallDetailsWorld) -
     (message,) = world.wire.sns
     assert message["Subject"] == "[ERROR] call_details_replay: 1 of 3 dead letters stay in the queue"
     assert run.pushed("replay", "return_value")["accepted"] == 2
-    assert run.pushed("replay", XComKey.NOTE)[-1] == "- what to do: docs/RUNBOOK.md#call-details-dead-letters"
-    assert world.wire.slack[0]["text"].endswith(
-        "\noperations page: http://localhost:8080/plugin/operations\n"
+    assert run.pushed("replay", XComKey.NOTE)[2] == "- what to do: docs/RUNBOOK.md#call-details-dead-letters"
+    assert world.wire.slack[-1]["text"].endswith(
+        "\noperations page: http://localhost:8080/plugin/operations/files\n"
         "what to do: docs/RUNBOOK.md#call-details-dead-letters"
     )
     assert run.pushed("replay", XComKey.ALERTED)["channels"] == ["slack", "sns"]

@@ -6,6 +6,7 @@ import json
 import logging
 import traceback
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -69,11 +70,12 @@ def test_good_run_ends_quietly_and_updates_the_asset(world: CallDetailsWorld) ->
     assert run.pushed(RECONCILE_TASK, XComKey.NOTE) == [
         "**3 of 3 records accepted: processed**",
         "",
+        "- what to do: nothing",
+        f"- more: [operations page](http://localhost:8080/plugin/operations/files?day={datetime.now(UTC).date()})",
         f"- file: `{KEY}`",
         "- dead letters: 0",
         f"- lies at: `{place}`",
         f"- receipt: `receipts/{KEY}.{file.etag}.json`",
-        "- what to do: nothing",
     ]
     values = {"FailedRuns": 0.0, "AcceptedRecords": 3.0, "DeadLetteredRecords": 0.0}
     assert world.metrics == [("call_details_ingest", values)]

@@ -58,7 +58,10 @@ def test_each_file_gets_a_run_of_its_name(world: CallDetailsWorld, caplog: pytes
     for file in files:
         told = f"file {file.key} claimed for run {run_id(file)}: 6 bytes, ETag {file.etag}, version "
         assert [message for message in caplog.messages if message.startswith(told)]
-    assert run.pushed(CLAIM_TASK, XComKey.NOTE) == ["**2 files taken in**", "", "- left: 0", "- what to do: nothing"]
+    assert run.pushed(CLAIM_TASK, XComKey.NOTE) == [
+        "**2 files taken in**", "", "- what to do: nothing",
+        "- more: [operations page](http://localhost:8080/plugin/operations/files)", "- left: 0",
+    ]  # fmt: skip
     assert world.s3.present("incoming/") == []
     assert world.s3.present("processing/") == sorted(map(processing_key, files))
     counts = {"FailedRuns": 0.0, "TakenFiles": 2.0, "LeftFiles": 0.0, "ScheduledRuns": 1.0}

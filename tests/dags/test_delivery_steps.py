@@ -65,8 +65,9 @@ def test_due_events_are_posted_signed_and_counted(
     assert summary == {"due": 2, "owners": 1, **counts, "failed_tasks": 0}
     assert run.outlet_events[Asset(EVENT_DELIVERY)].extra == summary
     assert run.pushed(SUMMARY_TASK, XComKey.NOTE) == [
-        "**2 events delivered**", "", "- due: 2", "- owners: 1", "- posts: 2", "- again later: 0", "- failed: 0",
-        "- failed tasks: 0", "- what to do: nothing",
+        "**2 events delivered**", "", "- what to do: nothing",
+        "- more: [operations page](http://localhost:8080/plugin/operations/events)",
+        "- due: 2", "- owners: 1", "- posts: 2", "- again later: 0", "- failed: 0", "- failed tasks: 0",
     ]  # fmt: skip
     ((pipeline, metrics),) = world.metrics
     age = metrics.pop("OldestPendingSeconds")

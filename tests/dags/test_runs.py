@@ -46,8 +46,9 @@ def test_good_run_archives_every_client(world: ArchiveWorld) -> None:
     names = {ti.map_index: ti.rendered_map_index for ti in dag_run.get_task_instances() if ti.map_index >= 0}
     assert names == {0: "11 Client 11", 1: "12 Client 12", 2: "13 Client 13"}
     assert note_of(dag_run) == (
-        "**3 of 3 clients archived for 2026-03-08**\n\n- unchanged: 0\n- failed: 0\n"
-        "- manifest: `manifests/trigger/20260308.json`\n- what to do: nothing"
+        "**3 of 3 clients archived for 2026-03-08**\n\n- what to do: nothing\n"
+        "- more: [operations page](http://localhost:8080/plugin/operations/days?day=2026-03-08)\n"
+        "- unchanged: 0\n- failed: 0\n- manifest: `manifests/trigger/20260308.json`"
     )
     assert note_of(dag_run, by_person="seen, told the partner") == "seen, told the partner"
     assert (world.wire.sns, world.wire.slack) == ([], [])
@@ -79,6 +80,7 @@ def test_one_failed_client_fails_the_run_and_stops_no_other(
     assert (len(world.wire.sns), len(world.wire.slack)) == (1, 1), "one digest"
     assert "client 12 (Client 12) in archive_client[1]" in world.wire.slack[0]["text"]
     assert world.wire.slack[0]["text"].endswith(
+        "\noperations page: http://localhost:8080/plugin/operations/days?day=2026-03-08\n"
         "what to do: https://wiki.example/runbook#dex-trigger-archive-failed-run"
     )
     errors = [record.message for record in caplog.records if record.levelno >= logging.ERROR]
@@ -90,7 +92,7 @@ def test_one_failed_client_fails_the_run_and_stops_no_other(
     note = note_of(dag_run)
     assert note is not None
     assert note.startswith("**2 of 3 clients archived for 2026-03-08**")
-    assert note.endswith("- what to do: https://wiki.example/runbook#dex-trigger-archive-failed-run")
+    assert "\n- what to do: https://wiki.example/runbook#dex-trigger-archive-failed-run\n" in note
 
 
 def test_transient_failure_is_retried_by_the_policy(world: ArchiveWorld) -> None:

@@ -140,27 +140,38 @@ def test_rejected_orders_of_today_are_listed_with_id_reason_and_where_was_alerte
     assert rejected["order_id"] in Path(download.value.path()).read_text()
 
 
-def test_dead_letters_are_listed_planned_and_replayed(
+def test_dead_letters_are_listed_and_some_or_all_of_them_replayed_after_a_plan(
     open_page: OpenPage, ingest: Ingest, replay: Pipeline, partners: Partners
 ) -> None:
     ingest.forget_dead_letters()
-    file = ingest.drop("clicked <b>.txt", lines(3))
+    file = ingest.drop("clicked <b>.txt", lines(1200))
     page = open_page("/plugin/operations/files")
     expect(page.get_by_role("row").filter(has_text=file.key)).to_be_visible()
     partners.order(file.rule(status=422))
     assert ingest.pipeline.run(key=file.key).state == "success"
     partners.order()
     page.get_by_role("button", name="Refresh").click()
-    letter = page.get_by_role("row").filter(has=page.get_by_role("button", name="Body"))
-    expect(letter).to_contain_text(file.key)
-    letter.get_by_role("button", name="Body").click()
-    expect(page.get_by_label("Body", exact=True).last).to_contain_text('"batchSize": 3')
-    page.get_by_role("button", name="Replay all…").click()
-    expect(page.get_by_text("Posts 1 of 1 batches again")).to_be_visible()
+    letters = page.get_by_role("row").filter(has=page.get_by_role("button", name="Body"))
+    expect(letters.filter(has_text=file.key)).to_have_count(3)
+    last = letters.filter(has_text="1,001-1,200")
+    last.get_by_role("button", name="Body").click()
+    expect(page.get_by_label("Body", exact=True).last).to_contain_text('"batchSize": 200')
+
+    page.get_by_label("Choose all").check()
+    last.get_by_label("Choose ").uncheck()
+    page.get_by_role("button", name="Replay 2 chosen…").click()
+    expect(page.get_by_text("2 of 3 dead letters: starts 1 run")).to_be_visible()
     page.get_by_role("button", name="Start the replay").click()
-    expect(page.get_by_text("Replay: success")).to_be_visible()
+    expect(page.get_by_text("2 of 2 dead letters posted")).to_be_visible()
+    expect(letters).to_have_count(1)
+    assert ingest.taken(file) == [1, 1, 0]
+
+    page.get_by_role("button", name="Replay all…").click()
+    expect(page.get_by_text("1 of 1 dead letters: starts 1 run")).to_be_visible()
+    page.get_by_role("button", name="Start the replay").click()
+    expect(page.get_by_text("1 of 1 dead letters posted")).to_be_visible()
     expect(page.get_by_text("No dead letters.")).to_be_visible()
-    assert ingest.taken(file) == [1]
+    assert ingest.taken(file) == [1, 1, 1]
 
 
 def test_owner_sees_what_waits_and_the_webhook_is_switched(open_page: OpenPage, events_api: Delivery) -> None:
@@ -313,3 +324,14 @@ def test_services_out_of_reach_are_strips_of_a_page_that_stays(stack: Stack, tmp
                 expect(page.locator("nav.tabs")).to_be_visible()
                 expect(page.get_by_role("alert").first).to_contain_text("cannot be reached")
                 expect(page.locator("nav.tabs")).to_be_visible()
+
+
+def test_test_event_reaches_the_owner_s_webhook(open_page: OpenPage, delivery: Delivery) -> None:
+    owner = delivery.owner("tested")
+    page = open_page(at("events", owner=owner.name))
+    page.get_by_role("button", name="Send a test event").click()
+    stored = page.get_by_role("status").filter(has_text="is stored")
+    event = stored.locator(".mono").inner_text()
+    delivery.wait_for("delivered", event)
+    assert delivery.arrived(owner) == [event]
+    assert delivery.event(event)["event_type"] == "webhook.test"

@@ -43,6 +43,10 @@ def source(path: str, content: str | bytes) -> Breaking:
     return lambda project: replace(project, sources={**project.sources, path: data})
 
 
+def without(path: str) -> Breaking:
+    return lambda project: replace(project, sources={n: each for n, each in project.sources.items() if n != path})
+
+
 def seen(field: str, *keys: str, value: Any) -> Breaking:
     """Airflow finds something else."""
 

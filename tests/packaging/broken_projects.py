@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from infra.release.checks.loading import MAX_PAGE_BYTES, PAGE
 from infra.release.project import LOCAL, MWAA, REQUIREMENTS
-from tests.packaging.breaking import Case, forget, requires, seen, setting, source, text, without_ignored
+from tests.packaging.breaking import Case, forget, requires, seen, setting, source, text, without, without_ignored
 
 CASES = (
     Case(
@@ -123,6 +124,14 @@ CASES = (
         "bundle/size",
         ("largest: include/rows.csv", "S3"),
         source("include/rows.csv", bytes(5 * 1024 * 1024)),
+    ),
+    Case("no page", "page/script", (PAGE, "not in the bundle", ".gitignore"), without(PAGE)),
+    Case("a page with a picture in it", "page/script", (PAGE, "262,145"), source(PAGE, bytes(MAX_PAGE_BYTES + 1))),
+    Case(
+        "boto3 in the API server",
+        "page/imports",
+        ("pipelines_plugin.py", "import boto3", "within a function"),
+        seen("api_server", value=["airflow", "boto3", "pipelines_plugin"]),
     ),
     Case("too many tasks", "mapping/length", ("max_mapped_clients", "1,025"), setting("max_mapped_clients", 1025)),
     Case(

@@ -147,6 +147,7 @@ def test_command_fails_for_a_project_whose_files_are_broken(
         "imports/packages",
         "leases/delivery",
         "leases/permits",
+        "page/imports",
         "parsing/time",
         "plugins/ignored",
         "plugins/scan",

@@ -220,11 +220,13 @@ def test_policy_allows_each_call_that_the_code_makes_and_no_other(name: str) -> 
     assert {action for action, _ in _allowed(name)} == called
 
 
-def test_delivery_puts_no_event_into_the_table() -> None:
+def test_delivery_puts_no_event_into_the_table_but_those_that_test_a_webhook() -> None:
     """An event that was deleted must not come back."""
     condition = statements_of("EventDeliveryPolicy")["KeepLanes"]["Condition"]
     assert condition == {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [lane_key("*"), "batch#*"]}}
     assert not is_event_id(lane_key("0123456789ab"))
+    condition = statements_of("EventDeliveryPolicy")["TestWebhooks"]["Condition"]
+    assert condition == {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["evt_test*"]}}
 
 
 def test_indexes_are_those_that_are_asked() -> None:

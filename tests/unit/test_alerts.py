@@ -89,11 +89,12 @@ def test_alert_about_a_run_ends_with_the_section_of_the_runbook() -> None:
 
 
 def test_note_has_numbers_keys_and_what_to_do() -> None:
-    assert run_note("2 of 3", {"failed": 1000, "manifest": "a/b.json"}, None) == [
-        "**2 of 3**", "", "- failed: 1,000", "- manifest: `a/b.json`", "- what to do: nothing",
+    assert run_note("2 of 3", {"failed": 1000, "manifest": "a/b.json"}, None, "https://a/b") == [
+        "**2 of 3**", "", "- what to do: nothing", "- more: [operations page](https://a/b)",
+        "- failed: 1,000", "- manifest: `a/b.json`",
     ]  # fmt: skip
 
 
 def test_key_cannot_write_markup_or_lines_into_a_note() -> None:
-    (_, _, line, _) = run_note("x", {"file": "a`![](https://evil.example)\n- b"}, None)
+    *_, line = run_note("x", {"file": "a`![](https://evil.example)\n- b"}, None, "")
     assert line == "- file: `a'![](https://evil.example) - b`"

@@ -161,7 +161,8 @@ class FakeTable:
         page = found[:size]
         last = {name: page[-1][name] for name in names} if len(page) == size else {}
         shown = [copy.deepcopy(item) for item in page if _holds(request.get("FilterExpression", ""), item, request)]
-        return {"Items": shown, "Count": len(shown), **({"LastEvaluatedKey": last} if last else {})}
+        items = {} if request.get("Select") == "COUNT" else {"Items": shown}
+        return {**items, "Count": len(shown), **({"LastEvaluatedKey": last} if last else {})}
 
     def get_paginator(self, operation: str) -> Any:
         return SimpleNamespace(paginate={"scan": self._scan, "query": self._query}[operation])

@@ -130,6 +130,14 @@ MAX_BYTES = 4 * 1024 * 1024
 times what there is, and far below what a stray file of data has."""
 
 
+PAGE = "plugins/airflow_ext/operations/static/operations.js"
+MAX_PAGE_BYTES = 256 * 1024
+"""Of the operations page's script, which every browser fetches and reads whole."""
+
+HEAVY = ("aiobotocore", "aiohttp", "airflow_ext.operations.app", "boto3", "botocore", "pymssql", "slack_sdk")
+"""What the API server is to import at the page's first request or never, or it starts later and is larger."""
+
+
 def scan(project: Project) -> Iterator[Finding]:
     """The plugin scan registers every plugin once, and runs nothing under a name that is not its own."""
     check, found = "plugins/scan", project.airflow.plugins
@@ -198,6 +206,28 @@ def size(project: Project) -> Iterator[Finding]:
         )
 
 
+def page_script(project: Project) -> Iterator[Finding]:
+    """The script of the operations page is in the bundle, and is small."""
+    check, script = "page/script", project.sources.get(PAGE)
+    if script is None:
+        change = "add the file; .gitignore must not cover it"
+        yield bad(check, PAGE, "is not in the bundle, and Airflow's UI would show an error instead of the page", change)
+        return
+    size, budget = Amount(len(script), "size", PAGE, "bytes"), Amount(MAX_PAGE_BYTES, "the budget", "", "bytes")
+    yield at_most(check, size, budget, "the page opens slowly where the network is slow")
+
+
+def page_imports(project: Project) -> Iterator[Finding]:
+    """The plugin brings nothing heavy into the API server when that starts."""
+    check, where = "page/imports", "plugins/pipelines_plugin.py"
+    heavy = [name for name in HEAVY if name in project.airflow.api_server]
+    for name in heavy:
+        wrong = f"lets the API server import {name} when it starts: it would start later and be larger"
+        yield bad(check, where, wrong, "import it where it is used, within a function")
+    if not heavy:
+        yield good(check, where, f"imports none of {', '.join(HEAVY)} in the API server")
+
+
 def alert_topic(project: Project) -> Iterator[Finding]:
     """Airflow's option names the topic of the alerts, for a run whose settings cannot be read."""
     check, option, parameter = "alerts/option", "pipelines.alert_topic_arn", {"Ref": "AlertsTopicArn"}
@@ -246,7 +276,21 @@ def xcom(project: Project) -> Iterator[Finding]:
             yield at_most("mapping/xcom", total, budget, "storing and reading it starves heartbeats: return keys only")
 
 
-CHECKS = (dags, modules, packages, domain, scan, ignored, parse_time, size, alert_topic, length, xcom)
+CHECKS = (
+    dags,
+    modules,
+    packages,
+    domain,
+    scan,
+    ignored,
+    parse_time,
+    size,
+    page_script,
+    page_imports,
+    alert_topic,
+    length,
+    xcom,
+)
 
 
 def _counts(project: Project) -> dict[str, Amount]:

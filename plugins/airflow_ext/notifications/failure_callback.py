@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 from airflow.sdk.log import mask_logs
 
-from airflow_ext.defaults import OPERATIONS_PAGE, by_person, ui_url, unknown_key
+from airflow_ext.defaults import by_person, operations_url, unknown_key
 from airflow_ext.ids import ALL_PIPELINES, CALL_DETAILS_INGEST, CALL_DETAILS_REPLAY, CALL_DETAILS_WATCH, XComKey
 from airflow_ext.settings import load_settings
 from include.alerts import RUNBOOK, Alert, Section, Severity, next_step
@@ -143,7 +143,7 @@ def alert_unreported_failure(context: Context) -> None:
     from airflow_ext.notifications.channels import send_alert
 
     step = next_step(runbook, Section.UNREPORTED)
-    page = ui_url(OPERATIONS_PAGE)
+    page = operations_url(dag_id)
     alert = Alert(Severity.ERROR, dag_id, run_id, headline, facts, next_step=step, operations=page)
     send_alert(alert, context, topic_arn=topic_arn)
 

@@ -215,6 +215,7 @@ def _close(context: Context, *, planned: bool) -> dict[str, Any]:
     if saved is None:
         _end_without_files(report, str(reason))
     _count(report, saved, failed=saved.outcome.failed)
+    report.about(datetime.now(UTC).date())
     uri = f"s3://{clients.bucket}/{saved.key}"
     report.alert(receipt_alert(saved, report.run, uri=uri, why_failed=lambda index: report.failure(POST_TASK, index)))
     log.info(
@@ -265,6 +266,7 @@ def _close_shared(context: Context, *, planned: bool) -> dict[str, Any]:
         started_at=context["dag_run"].start_date or context["dag_run"].run_after,
         now=lambda: datetime.now(UTC),
     )
+    report.about(datetime.now(UTC).date())
     tasks = {member.file: index for index, some in enumerate(slices) for member in some}
     alerts = [
         receipt_alert(

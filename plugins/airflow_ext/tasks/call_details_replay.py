@@ -18,6 +18,8 @@ from include.call_details.models import TASKS_AT_ONCE
 from include.errors import DeadLettersLeftError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from airflow.sdk import Context
 
     from include.call_details.dead_letters import ReplayResult
@@ -37,7 +39,8 @@ def replay(context: Context) -> dict[str, Any]:
     params = context["params"]
     with record_failure(context["ti"]):
         clients = CallDetailsClients()
-        result = asyncio.run(_replay(clients, limit=params["limit"], dry_run=params["dry_run"]))
+        chosen = [name.strip() for name in params["dead_letters"] or ()]
+        result = asyncio.run(_replay(clients, params["limit"], chosen, dry_run=params["dry_run"]))
         left = result.failed + result.unreadable
         report = RunReport(context, clients.settings)
         report.count({"ReplayedBatches": result.accepted, "RefusedBatches": left}, failed=left > 0)
@@ -48,6 +51,7 @@ def replay(context: Context) -> dict[str, Any]:
             section=Section.CALL_DETAILS_DEAD_LETTERS if left else None,
             refused_again=result.failed,
             unreadable=result.unreadable,
+            not_in_the_queue=result.not_found or None,
         )
         summary = report.push({**asdict(result), "dry_run": params["dry_run"]})
         if left:
@@ -56,11 +60,11 @@ def replay(context: Context) -> dict[str, Any]:
         return summary
 
 
-async def _replay(clients: CallDetailsClients, *, limit: int, dry_run: bool) -> ReplayResult:
+async def _replay(clients: CallDetailsClients, limit: int, chosen: Collection[str], *, dry_run: bool) -> ReplayResult:
     open_api = clients.api_opener()
     # No more than one task of an ingest run, so that files which arrive meanwhile have their share.
     share = -(-clients.settings.max_concurrent_calls // TASKS_AT_ONCE)
     sqs = quick_client("sqs", session=clients.session)
     async with clients.limiter.hold(share) as permits, open_api(permits.permit) as api:
         dead_letters = Replay(sqs, clients.settings.call_details_dlq_url, clients.dead_letters, api, workers=share)
-        return await dead_letters.run(limit, dry_run=dry_run)
+        return await dead_letters.run(limit, chosen=chosen, dry_run=dry_run)

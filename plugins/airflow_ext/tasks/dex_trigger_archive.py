@@ -133,6 +133,7 @@ def summarize(context: Context) -> dict[str, Any]:
         with ThreadPoolExecutor(1) as threads:
             newest = threads.submit(Ledger(s3, split_place(uri)[0]).newest)
             run = ArchiveRun.load(uri, s3)
+            report.about(run.plan.day)
             key, manifest = run.account(
                 clear_number=report.clear_number,
                 succeeded=succeeded(states, ARCHIVE_TASK, len(run.plan.slices)),

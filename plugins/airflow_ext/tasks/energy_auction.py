@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_ext.defaults import OPERATIONS_PAGE, ui_url
+from airflow_ext.defaults import operations_url
 from airflow_ext.hooks.aws import AwsSession, lambda_client, s3_client
 from airflow_ext.ids import ENERGY_AUCTION, XComKey
 from airflow_ext.metrics import RunReport, log_links, outbox, succeeded, task_states
@@ -106,6 +106,7 @@ def _summarize(context: Context, settings: Settings) -> dict[str, Any]:
     reason = report.pull(WAIT_TASK, XComKey.NO_RESULTS) or f"{WAIT_TASK} was skipped"
     summary = _without_orders(context, reason)
     key = _save(settings, summary)
+    report.about(summary.day)
     _count(report, summary)
     report.note(f"No orders: {reason}", summary=key)
     _push(report, summary, key)
@@ -124,6 +125,7 @@ def _account(context: Context, settings: Settings, report: RunReport, works: Seq
         why_no_outcome=lambda index: report.failure(ORDER_TASK, index),
     )
     key = _save(settings, summary)
+    report.about(summary.day)
     alerts = order_alerts(report.run, summary, slices)
     undelivered, channels = _send(context, settings, alerts, run)
     if alerts:
@@ -266,7 +268,8 @@ def _finish(context: Context, settings: Settings, run: AuctionRun, deadlines: Ru
     function = OrderFunction(functions, function_name, lambda: settings.rejection_errors)
     summary = run.finish(slices, function, deadlines=deadlines, concurrency=concurrency)
     run_id = summary.run_id
-    ref = RunRef(ENERGY_AUCTION, run_id, log_links(context, run_id), settings.runbook_url, ui_url(OPERATIONS_PAGE))
+    page = operations_url(ENERGY_AUCTION, summary.day)
+    ref = RunRef(ENERGY_AUCTION, run_id, log_links(context, run_id), settings.runbook_url, page)
     undelivered, _ = _send(context, settings, order_alerts(ref, summary, slices), run)
     _save(settings, summary)
     _count(RunReport(context, settings), summary, undelivered=undelivered)

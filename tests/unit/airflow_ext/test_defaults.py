@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from datetime import date
+from pathlib import Path
+
 import pytest
 from airflow.sdk import RetryAction
 from hypothesis import given
@@ -15,6 +18,7 @@ from airflow_ext.defaults import (
     TypedRetryPolicy,
     backoff_seconds,
     by_person,
+    operations_url,
     page,
     refuse_unknown_keys,
     schedule_of,
@@ -256,3 +260,11 @@ def test_accounting_for_a_run_outlasts_a_bad_quarter_of_an_hour(base: int, monke
     busy = errors.StorageUnavailableError("busy")
     delays = [policy.evaluate(busy, number, retries).retry_delay for number in range(1, retries + 1)]
     assert sum(delay.total_seconds() for delay in delays) >= 15 * 60
+
+
+def test_each_dag_has_a_view_that_the_page_has(root: Path) -> None:
+    script = (root / "plugins" / "airflow_ext" / "operations" / "static" / "operations.js").read_text()
+    for dag in (root / "dags").glob("*.py"):
+        view = operations_url(dag.stem).removeprefix("http://localhost:8080/plugin/operations/")
+        assert f"\n  {view}: [" in script or f", {view}: [" in script, dag.stem
+    assert operations_url("energy_auction", date(2026, 3, 2)).endswith("/operations/orders?day=2026-03-02")

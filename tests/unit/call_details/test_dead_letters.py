@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, cast
@@ -52,6 +52,7 @@ def replay(
     world: PostingWorld,
     limit: int = 100,
     *,
+    chosen: Sequence[str] = (),
     dry_run: bool = False,
     workers: int = 3,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -59,7 +60,7 @@ def replay(
     async def run() -> ReplayResult:
         async with world.client() as api:
             again = Replay(cast("Any", world.sqs), QUEUE_URL, world.dead_letters, api, workers=workers, sleep=sleep)
-            return await again.run(limit, dry_run=dry_run)
+            return await again.run(limit, chosen=chosen, dry_run=dry_run)
 
     return asyncio.run(run())
 
@@ -161,6 +162,32 @@ def test_message_that_stays_begins_its_time_anew(body: str | None) -> None:
     assert kept != old
     assert copy.body == message.body
     assert there == [2], "whoever dies in between leaves two, and not none"
+
+
+def test_chosen_ones_alone_are_posted_and_the_others_can_be_read_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    world = PostingWorld()
+    refuse(world, *range(25))
+    with caplog.at_level(logging.WARNING):
+        result = replay(world, chosen=["3", dead_letter_key(FILE, 20), "gone"])
+    assert result == ReplayResult(received=2, accepted=2, not_found=1)
+    assert sorted(request.headers["Idempotency-Key"] for request in world.api.posted) == ["20", "3"]
+    assert (len(world.sqs.bodies), world.sqs.visible) == (23, 23)
+    assert "not in the queue, or not any more: gone" in caplog.text
+
+
+def test_chosen_one_that_is_refused_again_stays() -> None:
+    world = PostingWorld()
+    refuse(world, 1, 2)
+    world.api.answers = {"2": [REFUSED]}
+    assert replay(world, chosen=["2"]) == ReplayResult(received=1, failed=1)
+    assert (len(world.sqs.bodies), world.sqs.visible) == (2, 2)
+
+
+def test_no_more_of_the_chosen_are_posted_than_the_limit() -> None:
+    world = PostingWorld()
+    refuse(world, 1, 2, 3)
+    assert replay(world, 2, chosen=["1", "2", "3"]) == ReplayResult(received=2, accepted=2)
+    assert world.sqs.visible == 1
 
 
 def test_queue_that_only_repeats_itself_ends_the_replay() -> None:

@@ -170,6 +170,27 @@ const dayText = (date) => date.toISOString().slice(0, 10);
 const shifted = (day, days) => dayText(new Date(Date.parse(`${day}T00:00:00Z`) + days * 86400000));
 const isDay = (text) => /^\d{4}-\d\d-\d\d$/.test(text || "") && !Number.isNaN(Date.parse(text));
 const Run = ({ dag, run, children }) => h(Link, { to: `/dags/${dag}/runs/${encodeURIComponent(run)}` }, children || visible(run));
+// The log of the mapped task that did `number`: tasks are named "1003 Acme", "1000-1099 (100 clients)", "orders 0-49".
+const Log = ({ dag, run, task, number: wanted }) => {
+  const navigate = useNavigate();
+  const tasks = `/dags/${dag}/runs/${encodeURIComponent(run)}/tasks/${task}`;
+  const open = async (event) => {
+    event.preventDefault();
+    const holds = (name) => {
+      const [, first, last] = /^(?:orders? )?(\d+)(?:-(\d+))?\b/.exec(name || "") || [];
+      return first !== undefined && Number(first) <= wanted && wanted <= Number(last ?? first);
+    };
+    const list = (more) => ask(`api/v2/dags/${dag}/dagRuns/${encodeURIComponent(run)}/taskInstances/${task}/listMapped${query({ limit: 100, ...more })}`);
+    let found;
+    try {
+      // One task a client; else clients share few.
+      for (const more of [{ rendered_map_index_prefix_pattern: `${wanted} ` }, {}])
+        found ??= (await list(more)).task_instances.find((each) => holds(each.rendered_map_index));
+    } catch { /* The run is gone, or may not be seen: its page says so. */ }
+    navigate(found ? `${tasks}/mapped/${found.map_index}` : tasks);
+  };
+  return h("a", { href: address(tasks.slice(1)), onClick: open }, "log");
+};
 const Button = ({ main, ...props }) => h("button.b", { type: "button", className: main ? "main" : undefined, ...props });
 const Tag = ({ kind, children }) => h(`span.tag.${kind}`, visible(children));
 
@@ -257,7 +278,7 @@ const Year = ({ days, chosen, onChoose }) => {
   return h("svg.year", { viewBox: "0 0 612 92", role: "img", tabIndex: 0, onKeyDown,
     "aria-label": "365 days, one square each; arrow keys choose a day" },
   ...["Mon", "Wed", "Fri"].map((name, index) => h("text", { key: name, x: 0, y: 19 + index * 22 }, name)),
-  ...months.map(([day, index]) => h("text", { key: day, x: at(index)[0], y: 8 }, new Date(day).toLocaleString("en-US", { month: "short", timeZone: "UTC" }))),
+  ...months.map(([day, index]) => h("text", { key: `month ${day}`, x: at(index)[0], y: 8 }, new Date(day).toLocaleString("en-US", { month: "short", timeZone: "UTC" }))),
   ...days.map((each, index) => {
     const [x, y] = at(index);
     const detail = each.versions > 1 ? `, ${each.versions} versions` : "";
@@ -339,7 +360,7 @@ const Answer = ({ client, day, change }) => {
     data && h("dl",
       data.reason && h(Fragment, h("dt", "Why it failed"), h("dd", h(Text, data.reason))),
       data.outcome && h(Fragment, h("dt", "Outcome of the day"), h("dd", data.outcome)),
-      data.run_id && h(Fragment, h("dt", "Run"), h("dd", h(Run, { dag: ARCHIVE, run: data.run_id }))),
+      data.run_id && h(Fragment, h("dt", "Run"), h("dd", h(Run, { dag: ARCHIVE, run: data.run_id }), ", ", h(Log, { dag: ARCHIVE, run: data.run_id, task: "archive_client", number: client }))),
       h("dt", "Object"), h("dd", h(Text, { mono: true }, `s3://${data.bucket}/${data.key}`)),
       h("dt", "Day"), h("dd", h(Link, { to: `/plugin/operations/days?day=${day}` }, "all clients of the day"))),
     kept.length > 0 && h("div.row",
@@ -424,7 +445,7 @@ const Days = ({ actions }) => {
         calendar.data.left_out.length > 0 && h(Button, { onClick: calendar.again }, "Read the rest")),
       h("div.scroll", h("div.months",
         ...months.flatMap((month) => [
-          h("span.m", { key: dayText(month) }, month.toLocaleString("en-US", { month: "short", year: "numeric", timeZone: "UTC" })),
+          h("span.m", { key: `${dayText(month)} name` }, month.toLocaleString("en-US", { month: "short", year: "numeric", timeZone: "UTC" })),
           ...Array.from({ length: 31 }, (_, index) => {
             const date = new Date(month.getTime() + index * 86400000);
             const text = dayText(date);
@@ -473,7 +494,8 @@ const OneDay = ({ day, actions, onClose }) => {
           ["Outcome", (row) => h(Tag, { kind: row.outcome === "failed" ? "bad" : "ok" }, row.outcome), "w"],
           ["Reason", (row) => h(Text, row.reason)],
           ["Bytes", (row) => number(row.bytes), "n"],
-          ["Run and log", (row) => row.run_id && h(Run, { dag: ARCHIVE, run: row.run_id })],
+          ["Log", (row) => row.run_id && h(Log, { dag: ARCHIVE, run: row.run_id, task: "archive_client", number: row.client_id }), "w"],
+          ["Run", (row) => row.run_id && h(Run, { dag: ARCHIVE, run: row.run_id })],
         ],
         rows: data.rows, empty: "No client of the day is so.",
       }),
@@ -600,47 +622,67 @@ const Files = ({ actions }) => {
 };
 
 const DeadLetters = ({ letters, actions }) => {
-  const [plan, setPlan] = useState(false);
+  const [file, setFile] = useState("");
+  const [chosen, setChosen] = useState([]);
+  const [plan, setPlan] = useState(null);
   const [open, setOpen] = useState(null);
   const [run, setRun] = useState(null);
   const action = useAction();
   const total = letters.data.total;
-  const limit = Math.min(total, 10000);
-  // The run's state, asked until it has ended.
+  const files = [...new Set(letters.data.rows.map((row) => row.file).filter(Boolean))];
+  const only = files.includes(file) ? file : "";
+  const rows = letters.data.rows.filter((row) => !only || row.file === only);
+  const ready = rows.map((row) => row.idempotency_key).filter(Boolean);
+  const taken = chosen.filter((key) => ready.includes(key));
+  const of = only ? `${number(rows.length)} dead letters of ${visible(only)}` : `${number(total)} dead letters`;
+  // The run's state, and how many messages are left in the queue, asked until it has ended.
   useEffect(() => {
     if (!run || ["success", "failed"].includes(run.state)) return undefined;
     const timer = setTimeout(async () => {
       try {
-        const now = await ask(`api/v2/dags/${REPLAY}/dagRuns/${encodeURIComponent(run.id)}`);
-        setRun({ id: run.id, state: now.state, asked: (run.asked || 0) + 1 });
+        const [now, counts] = await Promise.all([
+          ask(`api/v2/dags/${REPLAY}/dagRuns/${encodeURIComponent(run.id)}`), ask("ops/tonight", { fresh: true }).catch(() => null)]);
+        const waiting = counts?.dead_letters?.batches ?? run.before;
+        setRun({ ...run, state: now.state, note: now.note, gone: Math.max(run.gone, Math.min(run.whole, run.before - waiting)), asked: run.asked + 1 });
         if (["success", "failed"].includes(now.state)) letters.again();
-      } catch { setRun({ ...run, asked: (run.asked || 0) + 1 }); }
+      } catch { setRun({ ...run, asked: run.asked + 1 }); }
     }, 2000);
     return () => clearTimeout(timer);
   }, [run]);
   const start = () => action.act(async () => {
     const found = await ask(`api/v2/dags/${REPLAY}`);
     if (found.is_paused) throw new Error(`${REPLAY} is paused, so a run would wait without end: unpause it first.`);
-    const made = await ask(`api/v2/dags/${REPLAY}/dagRuns`, { method: "POST", body: { logical_date: null, conf: { limit } } });
-    setPlan(false);
-    setRun({ id: made.dag_run_id, state: made.state });
+    const conf = plan.keys ? { dead_letters: plan.keys } : { limit: plan.count };
+    const made = await ask(`api/v2/dags/${REPLAY}/dagRuns`, { method: "POST", body: { logical_date: null, conf } });
+    setPlan(null);
+    setChosen([]);
+    setRun({ id: made.dag_run_id, state: made.state, note: null, before: total, whole: plan.count, gone: 0, asked: 0 });
     return null;
   });
+  const toggle = (keys, on) => { setPlan(null); setChosen(on ? [...new Set([...chosen, ...keys])] : chosen.filter((key) => !keys.includes(key))); };
   return h(Fragment,
     action.shown,
     run && h(`div.strip.${run.state === "success" ? "good" : run.state === "failed" ? "bad" : "note"}`, { role: "status" },
-      `Replay: ${run.state}. `, h(Run, { dag: REPLAY, run: run.id })),
-    actions && total > 0 && !plan && h("div.row", h(Button, { main: true, onClick: () => setPlan(true) }, "Replay all…")),
-    plan && h("div.panel.row", h("b", `Posts ${number(limit)} of ${number(total)} batches again, each under its own idempotency key; what is refused again stays.`),
-      h(Button, { main: true, disabled: action.busy, onClick: start }, "Start the replay"), h(Button, { onClick: () => setPlan(false) }, "Cancel")),
+      `Replay: ${run.state}. `, run.note ? `${visible(run.note.split("\n")[0].replaceAll("*", ""))}. ` : `${number(run.gone)} of ${number(run.whole)} accepted. `, h(Run, { dag: REPLAY, run: run.id }),
+      !run.note && h(Bar, { part: run.gone, whole: run.whole, label: "Dead letters accepted" })),
+    total > 0 && h("div.row",
+      files.length > 1 && h("select", { value: only, "aria-label": "File of the dead letters", onChange: (event) => { setFile(event.target.value); setPlan(null); } },
+        h("option", { value: "" }, "every file"), ...files.map((each) => h("option", { key: each, value: each }, visible(each)))),
+      actions && h(Button, { disabled: taken.length === 0, onClick: () => setPlan({ keys: taken, count: taken.length, of }) }, `Replay ${number(taken.length)} chosen…`),
+      actions && h(Button, { main: true, onClick: () => setPlan({ count: Math.min(total, 10000), of: `${number(total)} dead letters` }) }, "Replay all…")),
+    plan && h("div.panel.row", { role: "status" }, h("b", `${number(plan.count)} of ${plan.of}: starts 1 run`),
+      h("span.dim", "Each is posted again under its own idempotency key; what is refused again stays."),
+      h(Button, { main: true, disabled: action.busy, onClick: start }, "Start the replay"), h(Button, { onClick: () => setPlan(null) }, "Cancel")),
     h(Table, {
       id: (row) => `${row.what} ${row.version_id}`, empty: "No dead letters.",
       columns: [
+        ...(actions ? [[h("input", { type: "checkbox", checked: ready.length > 0 && taken.length === ready.length, "aria-label": "Choose all", onChange: (event) => toggle(ready, event.target.checked) }),
+          (row) => row.idempotency_key && h("input", { type: "checkbox", checked: chosen.includes(row.idempotency_key), "aria-label": `Choose ${visible(row.what)}`, onChange: (event) => toggle([row.idempotency_key], event.target.checked) }), "w"]] : []),
         ["File", (row) => h(Text, row.file || row.what)], ["Records", (row) => visible(row.records), "w"],
         ["Attempts", (row) => number(row.attempts), "n"], ["Status", (row) => visible(row.status), "n"],
         ["First failed", (row) => time(row.first), "w"], ["Error", (row) => h(Text, row.error)],
         ["", (row) => row.file && h(Button, { onClick: () => setOpen(row) }, "Body"), "w"],
-      ], rows: letters.data.rows,
+      ], rows,
     }),
     open && h(Body, { path: `ops/files/dead-letters/body${query({ key: open.what, version: open.version_id })}`, title: open.what, onClose: () => setOpen(null) }));
 };
@@ -658,7 +700,7 @@ const DayOfRuns = ({ runs }) => {
     slots.set(Math.min(287, Math.floor((at.getUTCHours() * 60 + at.getUTCMinutes()) / 5)), run);
   }
   return h("svg.year", { viewBox: "0 0 604 46", role: "img", "aria-label": `${runs.length} runs of the day, five minutes each` },
-    ...[0, 3, 6, 9, 12, 15, 18, 21].map((hour) => h("text", { key: hour, x: 2 + hour * 25, y: 8 }, `${String(hour).padStart(2, "0")}:00`)),
+    ...[0, 3, 6, 9, 12, 15, 18, 21].map((hour) => h("text", { key: `at ${hour}`, x: 2 + hour * 25, y: 8 }, `${String(hour).padStart(2, "0")}:00`)),
     ...Array.from({ length: 288 }, (_, slot) => {
       const run = slots.get(slot);
       const result = run && resultOf(run);
@@ -707,6 +749,7 @@ const Orders = ({ actions }) => {
           ["Reason", (row) => h(Text, String(row.reason ?? "").replace(row.order_id, "…"))],
           ["Alerted", (row) => (row.alerted.length ? visible(row.alerted.join(", ")) : h("span.dim", "not recorded")), "w"],
           ["Run", (row) => h(Run, { dag: AUCTION, run: row.run_id }, `${visible(row.run_id).split("__")[0]} run`), "w"],
+          ["Log", (row) => h(Log, { dag: AUCTION, run: row.run_id, task: "process_order", number: row.index }), "w"],
           ...(actions ? [["", (row) => row.result === "errored" && h(Button, { disabled: action.busy, onClick: () => clear(row) }, "Clear"), "w"]] : []),
         ], rows: data.rows,
       }),
@@ -768,7 +811,8 @@ const OneOwner = ({ owner, actions }) => {
     if (found.strips.length) throw new Error(found.strips.join(" "));
     setPlan(null);
     asked.again();
-    return found.replayed === undefined ? `The webhook of ${visible(owner)} is ${found.active ? "on" : "off"}.`
+    return found.event_id ? h(Fragment, "Test event ", h(Text, { mono: true }, found.event_id), " is stored; the next run posts it, behind what waits for this owner.")
+      : found.replayed === undefined ? `The webhook of ${visible(owner)} is ${found.active ? "on" : "off"}.`
       : `${number(found.replayed)} events are pending again${found.changed_meanwhile ? `; ${number(found.changed_meanwhile)} had changed meanwhile and were left` : ""}.`;
   });
   const count = () => action.act(async () => {
@@ -786,7 +830,8 @@ const OneOwner = ({ owner, actions }) => {
       h("div.row", h("h2", h(Text, owner)),
         data.webhook ? h(Fragment, h(Tag, { kind: data.webhook.active ? "ok" : "warn" }, `webhook ${data.webhook.active ? "on" : "off"}`), h("span.mono", visible(data.webhook.url)), h("span.dim", h(Text, data.webhook.reason)))
           : h("span.dim", "no webhook: events wait in the inbox"),
-        actions && data.webhook && h(Button, { disabled: action.busy, onClick: () => post("webhook", { owner, active: !data.webhook.active }) }, data.webhook.active ? "Switch off" : "Switch on")),
+        actions && data.webhook && h(Button, { disabled: action.busy, onClick: () => post("webhook", { owner, active: !data.webhook.active }) }, data.webhook.active ? "Switch off" : "Switch on"),
+        actions && data.webhook?.active && h(Button, { disabled: action.busy, onClick: () => post("test", { owner }) }, "Send a test event")),
       h("div.row", { role: "tablist" }, ...Object.entries(data.counts).map(([name, total]) =>
         h("button.b", { key: name, type: "button", role: "tab", "aria-selected": name === status, className: name === status ? "main" : undefined,
           onClick: () => { setCursors([""]); change({ status: name }); } }, `${name} ${typeof total === "number" ? number(total) : visible(total)}`))),

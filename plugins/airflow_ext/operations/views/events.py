@@ -1,4 +1,4 @@
-"""Events: what waits for each owner and why; replay, and webhooks on and off."""
+"""Events: what waits for each owner and why; replay, webhooks on and off, and test events."""
 
 from __future__ import annotations
 
@@ -32,6 +32,12 @@ _CHANGES = changes(EVENT_DELIVERY, "operations.events")
 
 Cursor = Annotated[str, Query(max_length=2000)]
 Owner = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class OneOwner(BaseModel):
+    """An owner."""
+
+    owner: Owner
 
 
 class OneEvent(BaseModel):
@@ -89,6 +95,12 @@ async def replay_failed(request: Request, wanted: FailedSince) -> Response:
 async def webhook(request: Request, wanted: Switch) -> Response:
     """Switch an owner's webhook on or off; while it is off its events wait."""
     return await answer(request, lambda reads: _switch(reads, wanted), keep=False)
+
+
+@router.post("/test", dependencies=changes(EVENT_DELIVERY, "operations.test_event"))
+async def test_event(request: Request, wanted: OneOwner) -> Response:
+    """Store an event that tests an owner's webhook; the next run posts it, behind what waits for this owner."""
+    return await answer(request, lambda reads: _test(reads, wanted.owner), keep=False)
 
 
 def _owners(reads: Reads, cursor: str) -> dict[str, Any]:
@@ -199,8 +211,22 @@ def _switch(reads: Reads, wanted: Switch) -> dict[str, Any]:
     settings = reads.require(*_NEEDED)
     table = Subscriptions(reads.aws("dynamodb"), settings.subscriptions_table, sleep=outside.sleep)
     if not table.switch(wanted.owner, active=wanted.active, now=outside.now()):
-        raise HTTPException(404, f"{wanted.owner} has no webhook: the runbook says how to set one")
+        raise _no_webhook(wanted.owner)
     return {"owner": wanted.owner, "active": wanted.active}
+
+
+def _test(reads: Reads, name: str) -> dict[str, Any]:
+    table = reads.require(*_NEEDED).subscriptions_table
+    found = reads.aws("dynamodb").get_item(TableName=table, Key={"owner": {"S": name}}, ConsistentRead=True)
+    if "Item" not in found:
+        raise _no_webhook(name)
+    if not _webhook(found["Item"])["active"]:
+        raise HTTPException(409, f"the webhook of {name} is off, so the event would wait: switch it on first")
+    return {"owner": name, "event_id": _table(reads).add_test(name, outside.now())}
+
+
+def _no_webhook(name: str) -> HTTPException:
+    return HTTPException(404, f"{name} has no webhook: the runbook says how to set one")
 
 
 def _packed(key: Any) -> str:

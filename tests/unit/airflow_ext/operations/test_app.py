@@ -45,6 +45,7 @@ ROUTES = {
     "POST /events/replay": CHANGE,
     "POST /events/replay-failed": CHANGE,
     "POST /events/webhook": CHANGE,
+    "POST /events/test": CHANGE,
     "GET /tonight": METADATA,
 }
 PARTS = {"{client}": "1000", "{day}": "2026-03-01"}

@@ -7,6 +7,8 @@ import json
 import pytest
 
 from airflow_ext.operations.reading import MOST_CALLS
+from include.delivery.models import timestamp
+from lambdas.events_api.models import is_event_id
 from tests.worlds.dynamodb import event_item
 from tests.worlds.operations import NOW, OperationsPage
 from tests.worlds.s3 import unreachable
@@ -108,6 +110,35 @@ def test_webhook_is_switched_off_and_on(page: OperationsPage) -> None:
     assert post(page, "/events/webhook", owner="acme", active=True)["active"] is True
     assert page.tables.events.subscriptions["acme"]["active"] == {"BOOL": True}
     assert page.ask("/events/webhook", method="POST", json={"owner": "nobody", "active": True}).status_code == 404
+
+
+def test_test_event_is_one_of_the_owner_s_that_is_due_at_once(page: OperationsPage) -> None:
+    page.tables.events.subscribe("acme")
+    made = str(post(page, "/events/test", owner="acme")["event_id"])
+    assert is_event_id(made)
+    event = page.tables.events.api.get("acme", made)
+    assert (event.event_type, event.status, event.next_attempt_at) == ("webhook.test", "pending", timestamp(NOW))
+    assert page.get("/events/owner?owner=acme")["rows"][0]["event_id"] == made
+    assert post(page, "/events/test", owner="acme")["event_id"] != made
+
+
+@pytest.mark.parametrize(("owner", "status"), [("off", 409), ("nobody", 404)])
+def test_webhook_that_is_off_or_missing_gets_no_test_event(page: OperationsPage, owner: str, status: int) -> None:
+    page.tables.events.subscribe("off", active=False)
+    assert page.ask("/events/test", method="POST", json={"owner": owner}).status_code == status
+    assert not page.tables.events.events
+
+
+def test_test_event_whose_answer_got_lost_is_stored_once(page: OperationsPage) -> None:
+    page.tables.events.subscribe("acme")
+    stored = page.tables.events.table.put_item
+
+    def lose_answer(**request: object) -> dict[str, object]:
+        stored(**request)
+        return stored(**request)
+
+    page.tables.events.table.put_item = lose_answer  # type: ignore[method-assign]
+    assert post(page, "/events/test", owner="acme")["event_id"] in page.tables.events.events
 
 
 def test_table_that_cannot_be_reached_is_a_strip(page: OperationsPage) -> None:

@@ -82,6 +82,7 @@ def test_dead_letters_are_listed_without_records_and_shown_with_them(page: Opera
     assert "secret" not in answer.text
     rows = answer.json()["rows"]
     assert (rows[0]["file"], rows[0]["status"], rows[0]["records"]) == (FILE.key, 422, "1-500")
+    assert rows[0]["idempotency_key"] == "k"
     assert (rows[1]["what"], answer.json()["total"]) == ("a message that is none of ours", 2)
     shown = page.get(f"/files/dead-letters/body?key={rows[0]['what']}&version={rows[0]['version_id']}", user="auditor")
     assert shown["text"].encode() == body

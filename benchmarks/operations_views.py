@@ -1,0 +1,150 @@
+"""In a process with Airflow's environment: `python -m benchmarks.operations_views start`, or `views REPEAT PATHS`.
+
+``start`` makes the API server's application and prints CPU seconds and memory. ``views`` asks the operations page for
+paths, as an administrator and with nothing remembered, and repeats the AWS calls of each answer without the page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+
+Call = Callable[[], object]
+
+
+@dataclass
+class Recording:
+    """The AWS calls of one answer: (thread, call) in the order in which they began; and what they read.
+
+    Args:
+        objects: that were read or looked at, and items of tables.
+    """
+
+    calls: list[tuple[str, Call]] = field(default_factory=list)
+    objects: int = 0
+
+    def client(self, client: Any) -> Any:
+        """A client whose calls are recorded."""
+        recording = self
+
+        class Recorded:
+            def __getattr__(self, operation: str) -> Callable[..., Any]:
+                return lambda **request: recording.made(operation, lambda: getattr(client, operation)(**request))
+
+            def get_paginator(self, operation: str) -> Any:
+                pages = client.get_paginator(operation).paginate
+                return SimpleNamespace(
+                    paginate=lambda **request: iter(recording.made(operation, lambda: list(pages(**request))))
+                )
+
+        return Recorded()
+
+    def made(self, operation: str, call: Callable[[], Any]) -> Any:
+        """Make a call and note it."""
+        self.calls.append((threading.current_thread().name, call))
+        found = call()
+        if operation in ("get_object", "head_object"):
+            self.objects += 1
+        elif isinstance(found, dict):
+            tables = [found.get("Items", []), [found["Item"]] if "Item" in found else []]
+            self.objects += sum(map(len, [*tables, *found.get("Responses", {}).values(), found.get("Messages", [])]))
+        return found
+
+    def repeat(self, threads: ThreadPoolExecutor) -> None:
+        """Make the same calls: one after the other, or at once where they were."""
+        for pooled, some in groupby(self.calls, key=lambda made: made[0].startswith("operations-aws")):
+            chains: dict[str, list[Call]] = defaultdict(list)
+            for thread, call in some:
+                chains[thread if pooled else ""].append(call)
+            for _ in threads.map(_make, chains.values()) if pooled else map(_make, chains.values()):
+                pass
+
+
+def _make(calls: Iterable[Call]) -> None:
+    for call in calls:
+        found = call()
+        if isinstance(found, dict) and "Body" in found:
+            found["Body"].read()
+
+
+def views(repeat: int, paths: list[str]) -> dict[str, Any]:
+    """Milliseconds of each path's answer and of its calls alone, in turns; the number of calls and of objects."""
+    from airflow.api_fastapi.app import init_auth_manager
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+
+    from airflow_ext.operations.app import create_app
+    from airflow_ext.operations.reading import Source
+
+    token = init_auth_manager().generate_jwt(SimpleAuthManagerUser(username="benchmark", role="admin"))
+    known = Source()
+    settings = known.settings()
+    clients = {service: known.client(service) for service in ("s3", "dynamodb", "sqs")}
+
+    class Fresh(Source):
+        """Remembers nothing but what a server makes once."""
+
+        recording: Recording | None = None
+
+        def settings(self) -> Any:
+            return settings
+
+        def client(self, service: str) -> Any:
+            client = clients[service]
+            return client if self.recording is None else self.recording.client(client)
+
+    async def ask(path: str, recording: Recording | None = None) -> tuple[float, httpx.Response]:
+        app = create_app()
+        app.state.source = Fresh()
+        app.state.source.recording = recording
+        transport = httpx.ASGITransport(app)
+        headers = {"Authorization": f"Bearer {token}"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://page", headers=headers) as http:
+            began = time.perf_counter()
+            answer = (await http.get(path)).raise_for_status()
+            return time.perf_counter() - began, answer
+
+    async def measure() -> dict[str, Any]:
+        measured = {}
+        for path in paths:
+            recording = Recording()
+            _, first = await ask(path, recording)
+            found: dict[str, Any] = {"calls": int(first.headers["x-aws-calls"]), "objects": recording.objects}
+            found |= {"left_out": first.json()["left_out"], "strips": first.json()["strips"], "page": [], "bare": []}
+            for _ in range(repeat):
+                found["page"].append(1000 * (await ask(path))[0])
+                began = time.perf_counter()
+                recording.repeat(threads)
+                found["bare"].append(1000 * (time.perf_counter() - began))
+            measured[path] = found
+        return measured
+
+    with ThreadPoolExecutor(16) as threads:
+        return asyncio.run(measure())
+
+
+def start() -> dict[str, float]:
+    """CPU seconds until the API server's application is made, and the memory that the process then has, in MB."""
+    sys.argv = ["airflow", "api-server"]
+    from airflow.api_fastapi.app import create_app
+
+    create_app(apps="all")
+    status = Path("/proc/self/status").read_text().splitlines()
+    resident = next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
+    return {"cpu": time.process_time(), "rss": resident / 1024}
+
+
+if __name__ == "__main__":
+    print(json.dumps(start() if sys.argv[1] == "start" else views(int(sys.argv[2]), sys.argv[3:])))
