@@ -5,8 +5,8 @@ and accounts for all.
 
 **What.**
 
-- One mapped task per order, named by its index. Above the setting `max_mapped_orders` (100), orders share tasks; each
-  order keeps its own outcome, alert and retry.
+- One mapped task per order, named by its index and the beginning of its id. Above the setting `max_mapped_orders`
+  (100), orders share tasks; each order keeps its own outcome, alert and retry.
 - When the orders are found while the run waits, the triggerer gives them to Lambda B at once, up to 40 at a time, and
   `process_order` takes over its outcomes: the log of the first attempt is then that of `wait_for_results`. What the
   triggerer does not settle within 30 s, or leaves behind when it dies, `process_order` does.
@@ -115,7 +115,7 @@ def energy_auction() -> None:
     process_order = InvokeOrdersOperator.partial(
         task_id="process_order",
         function_param="function_b",
-        map_index_template="{{ task.label }}",
+        map_index_template="{{ task.label(run_id) }}",
         do_xcom_push=False,
     ).expand(work=wait_for_results.output)
 

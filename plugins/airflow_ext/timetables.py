@@ -49,7 +49,7 @@ class BusinessDayTimetable(CronTriggerTimetable):
         if not restriction.catchup and _is_long_ago(last_automated_data_interval):
             last_automated_data_interval = None
             restriction = restriction._replace(earliest=self._first(restriction.earliest))
-        return super().next_dagrun_info(
+        info = super().next_dagrun_info(
             last_automated_data_interval=last_automated_data_interval,
             restriction=TimeRestriction(
                 earliest=self._day_start(restriction.earliest),
@@ -57,6 +57,8 @@ class BusinessDayTimetable(CronTriggerTimetable):
                 catchup=restriction.catchup,
             ),
         )
+        # A backfill names its runs by this time as it is written, and not by generate_run_id.
+        return info and info._replace(run_after=info.run_after.in_timezone(self._timezone))
 
     def _first(self, earliest: DateTime | None) -> DateTime:
         # An hour's grace: the DAG processor asks again and again, also between the hour and the scheduler's run.

@@ -45,7 +45,7 @@ def test_every_order_has_a_task_an_outcome_and_a_name(world: AuctionWorld) -> No
         ("summarize", -1): "success",
     }
     names = {ti.map_index: ti.rendered_map_index for ti in dag_run.get_task_instances() if ti.map_index >= 0}
-    assert names == {0: "order 0", 1: "order 1", 2: "order 2"}
+    assert names == {index: f"order {index} ({order_id(dag_run.run_id, index)[:12]})" for index in range(3)}
     accepted = [order_id(dag_run.run_id, index) for index in (0, 2)]
     day = f"{dag_run.run_after:%Y/%m/%d}"
     assert world.orders() == sorted(f"orders/{day}/order_{number}.json" for number in accepted)

@@ -64,6 +64,8 @@ def test_a_week_is_archived_day_by_day_and_a_second_time_nothing_is_written(
     assert {run["state"] for run in runs} == {"success"}
     hours = sorted(datetime.fromisoformat(run["logical_date"]).astimezone(NEW_YORK) for run in runs)
     assert [(hour.date(), hour.time()) for hour in hours] == [(day, time(20, 30)) for day in WEEK]
+    named = sorted(run["dag_run_id"].removeprefix("backfill__")[:16] for run in runs)
+    assert named == [f"{day}T20:30" for day in WEEK]
     for day in WEEK:
         assert archive.manifest(day)["successful_archives"] == len(CLIENTS)
         assert {client: archive.body(client, day) for client in CLIENTS} == partners.answers(CLIENTS, day)

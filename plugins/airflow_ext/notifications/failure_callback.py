@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
 from airflow.sdk.log import mask_logs
 
 from airflow_ext.defaults import by_person, operations_url, unknown_key
@@ -18,6 +20,8 @@ from include.errors import describe
 from include.text import one_line, printable_values
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from airflow.sdk import Context
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
@@ -25,6 +29,11 @@ log = logging.getLogger(__name__)
 
 MAX_REASON = 1000
 """Longest text about a failure that goes into Airflow's database."""
+
+TIMED_OUT = (
+    "AirflowTaskTimeout: the task reached its time limit (execution_timeout), so Airflow ended it; a retry goes on with "
+    "what is left, and so does the task when it is cleared"
+)
 
 REFUSAL = "refusal"
 """Recorded in place of a channel where a run was refused, which who started it sees."""
@@ -62,9 +71,12 @@ def safe_text(text: object) -> str:
 def record_failure(ti: RuntimeTaskInstanceProtocol) -> Iterator[None]:
     """Record the reason of a failure for the summary, which sends one alert for the whole run."""
     try:
-        with log_failure():
+        with _time_limit_told_first(), log_failure():
             yield
     except AirflowSkipException:
+        raise
+    except AirflowTaskTimeout:
+        push_quietly(ti, XComKey.FAILURE, TIMED_OUT)
         raise
     except Exception as error:
         push_quietly(ti, XComKey.FAILURE, safe_text(describe(error)))
@@ -84,6 +96,25 @@ def log_failure() -> Iterator[None]:
     except Exception as error:
         log.error("%s", safe_text(describe(error)))
         raise
+
+
+@contextmanager
+def _time_limit_told_first() -> Iterator[None]:
+    """Log what a task's time limit means before Airflow's handler of the alarm does, which says nothing of it."""
+    handler = signal.getsignal(signal.SIGALRM)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def tell(number: int, frame: FrameType | None) -> None:
+        log.error("%s", TIMED_OUT)
+        handler(number, frame)
+
+    signal.signal(signal.SIGALRM, tell)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGALRM, handler)
 
 
 def push_quietly(ti: RuntimeTaskInstanceProtocol, key: str, value: Any) -> bool:

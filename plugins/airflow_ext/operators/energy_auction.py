@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from airflow_ext.triggers.lambda_result import Work
 
+_ID_DIGITS = 12
+"""Of an order's 64; enough to find it."""
+
 
 class LambdaResultSensor(BaseSensorOperator):
     """Polls Lambda A until it has results; a worker is held for the first poll only.
@@ -92,12 +95,13 @@ class InvokeOrdersOperator(BaseOperator):
         self.function_param = function_param
         self.work = work
 
-    @property
-    def label(self) -> str:
-        """What the UI shows, for ``map_index_template``."""
+    def label(self, run_id: str) -> str:
+        """What the UI shows, for ``map_index_template``: of a single order its id too, as in its file's name."""
+        from include.auction.keys import order_id
         from include.auction.models import slice_of
 
-        return slice_of(self.work["start"], self.work["stop"]).label
+        piece = slice_of(self.work["start"], self.work["stop"])
+        return f"{piece.label} ({order_id(run_id, piece.start)[:_ID_DIGITS]})" if piece.size == 1 else piece.label
 
     def execute(self, context: Context) -> None:
         """Process the orders."""

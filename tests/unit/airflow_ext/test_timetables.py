@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import pendulum
 import pytest
 import time_machine
+from airflow.models.dagrun import DagRun
 from airflow.sdk import DAG
 from airflow.sdk.configuration import conf
 from airflow.serialization.definitions.dag import SerializedDAG
@@ -157,7 +158,7 @@ def test_moment_that_is_no_bare_date_is_taken_as_it_is() -> None:
 def test_daily_run_falls_on_six_o_clock_before_and_after_the_clocks_change() -> None:
     dag = reloaded("0 6 * * *", "America/New_York")
     found = list(dag.iter_dagrun_infos_between(midnight_utc(date(2026, 3, 7)), midnight_utc(date(2026, 3, 9))))
-    assert [info.run_after.hour for info in found] == [11, 10, 10]
+    assert [info.run_after.in_timezone("UTC").hour for info in found] == [11, 10, 10]
     assert [info.logical_date for info in found] == [info.run_after for info in found]
 
 
@@ -235,6 +236,18 @@ def test_run_id_begins_with_the_business_day(kind: DagRunType) -> None:
     assert made == f"{kind.value}__2026-03-08T20:30:00-04:00"
     assert DagRunType.from_run_id(made) is kind
     assert re.fullmatch(conf.get("scheduler", "allowed_run_id_pattern"), made)
+
+
+def test_run_id_of_a_backfill_begins_with_the_business_day() -> None:
+    """By Airflow's own naming, which asks no timetable."""
+    dag = reloaded("30 20 * * *", "America/New_York")
+    infos = dag.iter_dagrun_infos_between(midnight_utc(date(2026, 3, 7)), midnight_utc(date(2026, 3, 8)))
+    kind = DagRunType.BACKFILL_JOB
+    made = [
+        DagRun.generate_run_id(run_type=kind, logical_date=info.logical_date, run_after=info.run_after)
+        for info in infos
+    ]
+    assert made == ["backfill__2026-03-07T20:30:00-05:00", "backfill__2026-03-08T20:30:00-04:00"]
 
 
 def test_hour_that_comes_twice_makes_two_run_ids() -> None:

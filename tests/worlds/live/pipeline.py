@@ -30,9 +30,9 @@ class Ended:
 
     @property
     def mapped(self) -> dict[str, dict[str, Any]]:
-        """The instances of the mapped task by the name that the UI shows; those of a client by its id alone."""
+        """The instances of the mapped task by the name that the UI shows: of a client up to its id, of an order, index."""
         return {
-            re.sub(r"^([0-9]+) .+", r"\1", str(task["rendered_map_index"])): task
+            re.sub(r"^([0-9]+|order [0-9]+) .+", r"\1", str(task["rendered_map_index"])): task
             for task in self.tasks
             if task["map_index"] >= 0
         }

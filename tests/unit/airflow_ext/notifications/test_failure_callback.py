@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import json
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from airflow.sdk import Context, Variable
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
+from airflow.sdk.execution_time.timeout import timeout
 from airflow.sdk.log import mask_secret
 
 from airflow_ext.ids import XComKey
 from airflow_ext.notifications.failure_callback import (
     REFUSAL,
     SUMMARY_TASK,
+    TIMED_OUT,
     alert_unreported_failure,
     push_quietly,
     record_alerted,
@@ -252,3 +256,34 @@ def test_run_that_another_dag_started_and_that_was_refused_sends_an_alert_with_t
     run.conf, run.run_type = {"triggerdate": "2026-02-03"}, "operator_triggered"
     alert_unreported_failure(callback_context(run))
     assert "did you mean 'trigger_date'?" in wire.sns[0]["Message"]
+
+
+def test_time_limit_of_a_task_is_told_before_airflow_s_own_line_and_recorded_for_the_summary(
+    run: FakeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    said: list[list[str]] = []
+
+    class Limit(timeout):  # type: ignore[misc] # Airflow names no types
+        def handle_timeout(self, signum: int, frame: Any) -> None:
+            said.append([record.getMessage() for record in caplog.records if record.levelname == "ERROR"])
+            super().handle_timeout(signum, frame)
+
+    context, limit = run.context("archive_client"), Limit(60)
+    with limit, pytest.raises(AirflowTaskTimeout), record_failure(context["ti"]):
+        signal.raise_signal(signal.SIGALRM)
+    assert said == [[TIMED_OUT]]
+    assert context["ti"].xcom_pull(task_ids="archive_client", key=XComKey.FAILURE) == TIMED_OUT
+    assert signal.getsignal(signal.SIGALRM) == limit.handle_timeout
+
+
+def test_failure_is_recorded_outside_the_main_thread_too(run: FakeRun) -> None:
+    """Where no signal can be handled."""
+    context = run.context("archive_client")
+
+    def fail() -> None:
+        with record_failure(context["ti"]):
+            raise SettingsError("no bucket")
+
+    with ThreadPoolExecutor(1) as threads, pytest.raises(SettingsError):
+        threads.submit(fail).result()
+    assert context["ti"].xcom_pull(task_ids="archive_client", key=XComKey.FAILURE) == "SettingsError: no bucket"
