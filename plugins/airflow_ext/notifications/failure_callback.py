@@ -31,8 +31,8 @@ MAX_REASON = 1000
 """Longest text about a failure that goes into Airflow's database."""
 
 TIMED_OUT = (
-    "AirflowTaskTimeout: the task reached its time limit (execution_timeout), so Airflow ended it; a retry goes on with "
-    "what is left, and so does the task when it is cleared"
+    "AirflowTaskTimeout: the task reached its time limit (execution_timeout), so Airflow ended it; a retry goes on "
+    "with what is left, and so does the task when it is cleared"
 )
 
 REFUSAL = "refusal"

@@ -95,7 +95,7 @@ class InvokeOrdersOperator(BaseOperator):
         self.function_param = function_param
         self.work = work
 
-    def label(self, run_id: str) -> str:
+    def order_name(self, run_id: str) -> str:
         """What the UI shows, for ``map_index_template``: of a single order its id too, as in its file's name."""
         from include.auction.keys import order_id
         from include.auction.models import slice_of

@@ -30,7 +30,7 @@ class Ended:
 
     @property
     def mapped(self) -> dict[str, dict[str, Any]]:
-        """The instances of the mapped task by the name that the UI shows: of a client up to its id, of an order, index."""
+        """The instances of the mapped task by the name that the UI shows, up to a client's id or an order's index."""
         return {
             re.sub(r"^([0-9]+|order [0-9]+) .+", r"\1", str(task["rendered_map_index"])): task
             for task in self.tasks
