@@ -183,7 +183,7 @@ def _common_options(places: Places, stack_secrets: StackSecrets) -> dict[str, st
         "API__SECRET_KEY": stack_secrets.session_key,
         "API_AUTH__JWT_SECRET": stack_secrets.jwt_secret,
         "SECRETS__BACKEND": "airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend",
-        "SECRETS__BACKEND_KWARGS": json.dumps(_secrets_backend(places.aws_endpoint_url)),
+        "SECRETS__BACKEND_KWARGS": json.dumps(secrets_backend(places.aws_endpoint_url)),
         "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
         "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
@@ -224,7 +224,8 @@ def _aws_default(endpoint_url: str) -> dict[str, Any]:
     }
 
 
-def _secrets_backend(endpoint_url: str) -> dict[str, Any]:
+def secrets_backend(endpoint_url: str) -> dict[str, Any]:
+    """Arguments of the secrets backend, as the MWAA environment has them too, and where the emulator is."""
     return {
         "connections_prefix": "airflow/connections",
         "connections_lookup_pattern": "^(?!aws_default$)",

@@ -232,9 +232,30 @@ class Memory:
         """Nothing is open."""
 
 
+OpenDispatcher = Callable[[Memory], Dispatcher]
+
+
+@pytest.fixture
+def dispatcher(tables: Aws, events: EventTable, subscriptions: Subscriptions, queue_url: str) -> OpenDispatcher:
+    return lambda memory: Dispatcher(
+        events=events,
+        open_ledger=lambda: open_ledger(tables),
+        subscriptions=subscriptions,
+        dead_letters=DeadLetters(tables.sqs, queue_url),
+        open_endpoint=lambda url: cast("Endpoint", memory),
+        concurrency=4,
+        max_attempts=2,
+    )
+
+
 @pytest.mark.parametrize("by_lane", [True, False])
 def test_dispatchers_at_once_deliver_everything_in_order(
-    tables: Aws, events: EventTable, subscriptions: Subscriptions, queue_url: str, by_lane: bool
+    tables: Aws,
+    events: EventTable,
+    subscriptions: Subscriptions,
+    queue_url: str,
+    dispatcher: OpenDispatcher,
+    by_lane: bool,
 ) -> None:
     owners = [store(tables, 30, by_lane=by_lane) for _ in range(5)]
     api = EventStore(tables.dynamodb, EVENTS)
@@ -243,16 +264,7 @@ def test_dispatchers_at_once_deliver_everything_in_order(
     memory = Memory({fails: 99, queues[owners[1]][3]: 1})
 
     def work(number: int) -> DeliveryCounts:
-        dispatcher = Dispatcher(
-            events=events,
-            open_ledger=lambda: open_ledger(tables),
-            subscriptions=subscriptions,
-            dead_letters=DeadLetters(tables.sqs, queue_url),
-            open_endpoint=lambda url: cast("Endpoint", memory),
-            concurrency=4,
-            max_attempts=2,
-        )
-        return asyncio.run(dispatcher.deliver(owners))
+        return asyncio.run(dispatcher(memory).deliver(owners))
 
     with ThreadPoolExecutor(2) as threads:
         parts = list(threads.map(work, range(2)))
@@ -300,7 +312,7 @@ def test_a_lane_is_one_worker_s_and_whoever_lost_it_changes_nothing(tables: Aws)
 
 
 def test_a_deployment_loses_nothing_in_either_order(
-    tables: Aws, events: EventTable, subscriptions: Subscriptions, queue_url: str
+    tables: Aws, events: EventTable, dispatcher: OpenDispatcher
 ) -> None:
     """The API stores the old form for owners whose lane no delivery has had: both deliveries read it."""
     owner = store(tables, 1)
@@ -310,20 +322,11 @@ def test_a_deployment_loses_nothing_in_either_order(
     old_form = [event.event_id for event in events.pending(owner, time.time())]
     assert old_form[-1] == new.event_id
     memory = Memory({})
-    dispatcher = Dispatcher(
-        events=events,
-        open_ledger=lambda: open_ledger(tables),
-        subscriptions=subscriptions,
-        dead_letters=DeadLetters(tables.sqs, queue_url),
-        open_endpoint=lambda url: cast("Endpoint", memory),
-        concurrency=4,
-        max_attempts=2,
-    )
-    asyncio.run(dispatcher.deliver([owner]))
+    asyncio.run(dispatcher(memory).deliver([owner]))
     newer = replace(new, event_id=random_id(), created_at=timestamp(time.time() - 5))
     assert api.put(newer) is None
     assert events.pending(owner, time.time()) == [], "by now it is the lane's"
-    asyncio.run(dispatcher.deliver([owner]))
+    asyncio.run(dispatcher(memory).deliver([owner]))
     assert memory.arrivals == [*old_form, newer.event_id]
     assert {event.status.value for event in walk(api, owner, NEWEST_FIRST, 10)} == {"delivered"}
 

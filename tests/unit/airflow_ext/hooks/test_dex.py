@@ -25,24 +25,12 @@ from include.errors import (
     SettingsError,
     SettingsUnavailableError,
 )
+from local.services.airflow import secrets_backend
 from tests.worlds.airflow import deny_secrets
 from tests.worlds.alerts import ENVIRONMENT
 from tests.worlds.pipeline import PLANTED, leaks
 
 SECRET = PLANTED
-BACKEND_OPTIONS = {
-    "connections_prefix": "airflow/connections",
-    "connections_lookup_pattern": "^(?!aws_default$)",
-    "variables_prefix": "airflow/variables",
-    "variables_lookup_pattern": "^settings$",
-    "extra_conn_words": {
-        "host": ["token_url"],
-        "login": ["client_id"],
-        "password": ["client_secret"],
-        "schema": ["dbname"],
-    },
-}
-"""As the stack and the MWAA environment configure it."""
 
 
 @pytest.fixture
@@ -51,8 +39,7 @@ def secrets() -> Iterator[tuple[SecretsManagerBackend, Stubber]]:
     client = boto3.client(
         "secretsmanager", region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
     )
-    # extra_conn_words is extended in place by the backend: hand out a copy.
-    backend = SecretsManagerBackend(**json.loads(json.dumps(BACKEND_OPTIONS)))
+    backend = SecretsManagerBackend(**secrets_backend("http://127.0.0.1:9"))
     backend.client = client
     with Stubber(client) as stubber:
         yield backend, stubber
