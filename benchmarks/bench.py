@@ -19,7 +19,7 @@ from include.archive.models import Client, client_query, clients_from_rows
 from local.clients.airflow import AirflowApi
 from local.processes.layout import PROJECT_ROOT, PortRequest, choose_ports
 from local.processes.supervisor import StackError
-from local.sample import create_client_database
+from local.sample.client_database import create_client_database
 from local.stack.control import Event, StackOptions, running_stack
 from local.stack.description import Stack
 

@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
-from local.sample import create_client_database
+from local.sample.client_database import create_client_database
 
 DATABASE = "Clients"
 READER = "archive_reader"

@@ -32,7 +32,7 @@ from pydantic import (
 from starlette.types import Receive, Send
 
 from local.partners.partner import JSON, Answer, reason, under
-from local.sample import BROKEN_CLIENT_ID
+from local.sample.client_database import BROKEN_CLIENT_ID
 
 MAX_LATENCY_MS = 600_000
 FRAMING_HEADERS = frozenset({"content-length", "transfer-encoding", "connection"})

@@ -6,6 +6,7 @@ machines, and two runs, have the same clients.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -14,8 +15,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-
-from local.sample.names import COUNTRIES, company_name
 
 DEFAULT_CLIENTS = 300
 DEFAULT_ELIGIBLE_SHARE = 0.4
@@ -145,3 +144,76 @@ def _left_out(left_out_before: int) -> tuple[bool, tuple[int, ...]]:
     if turn == 1:
         return True, (other,)
     return turn == 2, ()
+
+
+COUNTRIES = ("US", "DE", "FR", "PL", "GB", "NO", "ES", "JP")
+
+# Quotes, commas, letters beyond ASCII and beyond the basic plane, markup, template braces, a path.
+_AWKWARD = (
+    "O'Brien & Sons Power, Ltd.",
+    'The "Green Grid" Company',
+    "Müller, Weiß & Partner Energie GmbH",
+    "Électricité du Rhône, S.A.",
+    "Łódzka Spółka Danych Sp. z o.o.",
+    "東京データ電力株式会社",
+    "Energía Ñandú, S.L.",
+    "Šilutės Vėjas; Data UAB",
+    "<Meter> & {{ Grid }} Labs",
+    "Nordlys 100% Kraft \\ Data AS",
+    "Solar 🌞 Analytics, Inc.",
+    "L'Aquila Energia d'Abruzzo S.p.A.",
+)
+_PLACES = (
+    "Alder", "Amber", "Atlas", "Baltic", "Beacon", "Birch", "Blue Ridge", "Boreal", "Brightwater", "Canyon",
+    "Cascade", "Cedar", "Clearwater", "Coastal", "Copper", "Delta", "Eastern", "Elbe", "Evergreen", "Falcon",
+    "Fjord", "Gulf", "Harbor", "Helios", "Highland", "Horizon", "Hudson", "Iron", "Juniper", "Keystone",
+    "Lakeshore", "Liberty", "Lone Star", "Meridian", "Mistral", "Northern", "Oak", "Pacific", "Pioneer",
+    "Polar", "Prairie", "Rhine", "Riverbend", "Sierra", "Silver", "Summit", "Tidal", "Union", "Vistula",
+    "Westfield",
+)  # fmt: skip
+_TRADES = (
+    "Power", "Energy Trading", "Wind", "Solar", "Grid Data", "Gas & Electric", "Metering", "Storage",
+    "Renewables", "Load Analytics", "Transmission", "Utilities", "Hydro", "Demand Response", "Forecasting",
+    "Energy Services", "Market Data", "Microgrids", "Retail Energy", "Carbon Data", "Balancing", "Biogas",
+    "Charging", "Interconnect", "Heat Networks", "Asset Insight", "Cooperative", "Exchange", "Generation",
+    "Telemetry", "Flexibility", "Geothermal", "Nuclear Data", "Offshore", "Procurement", "Weather",
+    "Settlement", "Smart Homes", "Pipelines", "Peak Control",
+)  # fmt: skip
+_FORMS = ("Inc.", "LLC", "GmbH", "Ltd.", "AG", "S.A.", "AS", "Corp.", "plc", "B.V.", "Co.", "LP")
+_AWKWARD_EVERY = 23
+
+
+def company_name(index: int) -> str:
+    """Return the name of the client number `index` (0 or more); no two below 20,000 are the same."""
+    awkward, position = divmod(index, _AWKWARD_EVERY)
+    if position == 0 and awkward < len(_AWKWARD):
+        return _AWKWARD[awkward]
+    # A number in three mixed digits: place, trade and form shift with each other, and no combination repeats.
+    first, second, third = index % len(_PLACES), index // len(_PLACES), index // (len(_PLACES) * len(_TRADES))
+    trade = (second + 3 * first) % len(_TRADES)
+    form = (third + first + trade) % len(_FORMS)
+    return f"{_PLACES[first * 7 % len(_PLACES)]} {_TRADES[trade]} {_FORMS[form]}"
+
+
+def main() -> None:
+    """Parse the arguments and write the database; bad values end with status 2 and a sentence."""
+    parser = argparse.ArgumentParser(
+        prog="python -m local.sample.client_database", description="Write the sample client database."
+    )
+    parser.add_argument("path", type=Path, help="SQLite file to write; replaced if it exists")
+    parser.add_argument("--clients", type=int, default=DEFAULT_CLIENTS, help="rows in Client (default %(default)s)")
+    parser.add_argument(
+        "--eligible-share",
+        type=float,
+        default=DEFAULT_ELIGIBLE_SHARE,
+        help="share of them that the pipeline's query selects, 0 to 1 (default %(default)s)",
+    )
+    arguments = parser.parse_args()
+    try:
+        create_client_database(arguments.path, clients=arguments.clients, eligible_share=arguments.eligible_share)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

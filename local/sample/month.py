@@ -27,7 +27,7 @@ from include.call_details.keys import processed_key, receipt_key, run_id
 from include.call_details.models import FileVersion
 from include.clients.s3 import put_json
 from include.delivery.models import timestamp
-from local.sample.names import company_name
+from local.sample.client_database import company_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -137,7 +137,11 @@ async def assemble(
         async with supervisor.step("partner stubs and sample clients"):
             await supervisor.start(_partners_command(ports["partners"], stack_secrets))
             await supervisor.execute(
-                Command("sample", [PYTHON, "-m", "local.sample", layout.client_database], clean_environment())
+                Command(
+                    "sample",
+                    [PYTHON, "-m", "local.sample.client_database", layout.client_database],
+                    clean_environment(),
+                )
             )
             await _until(lambda: _answers(f"{urls['partners']}/health"), "partners")
 

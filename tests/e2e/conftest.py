@@ -15,7 +15,7 @@ import pytest
 
 from local.clients.airflow import AirflowApi, pause_when_idle
 from local.processes.layout import LOOPBACK
-from local.sample import create_client_database
+from local.sample.client_database import create_client_database
 from local.services.airflow import DEFAULT_EXECUTOR, EXECUTORS, Executor
 from local.stack.control import StackOptions, running_stack
 from local.stack.description import Stack

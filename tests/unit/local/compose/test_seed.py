@@ -11,7 +11,7 @@ import pytest
 
 from local.compose import seed
 from local.processes.layout import PROJECT_ROOT
-from local.sample import create_client_database
+from local.sample.client_database import create_client_database
 
 
 def rows(database: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:

@@ -12,7 +12,7 @@ import pytest
 
 from local.partners.app import PartnerStubs, create_app
 from local.partners.dex import Credentials, credentials_from_environment
-from local.sample import BROKEN_CLIENT_ID
+from local.sample.client_database import BROKEN_CLIENT_ID
 
 SECRET = "the-secret-that-nobody-may-see"
 FORM = {"grant_type": "client_credentials", "client_id": "me", "client_secret": SECRET}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from local.partners.control import Control, InvalidControlError
-from local.sample import BROKEN_CLIENT_ID
+from local.sample.client_database import BROKEN_CLIENT_ID
 
 TRIGGER = "/data-exchange/trigger"
 PATHS = (TRIGGER, "/oauth2/token", "/slack/services")

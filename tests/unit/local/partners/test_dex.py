@@ -24,7 +24,7 @@ from local.partners.dex import (
     trigger_body,
 )
 from local.partners.partner import Answer, Call
-from local.sample import BROKEN_CLIENT_ID
+from local.sample.client_database import BROKEN_CLIENT_ID
 
 GOOD = {"grant_type": "client_credentials", "client_id": "me", "client_secret": "s3cret", "scope": SCOPE}
 QUESTION = {"clientId": "1014", "triggerDate": "2025-03-09"}

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from local.sample import BROKEN_CLIENT_ID, create_client_database
-from local.sample.names import company_name
+from local.sample.client_database import BROKEN_CLIENT_ID, company_name, create_client_database
 
 ROOT = Path(__file__).parents[4]
 # The pipeline's own query: the sample is good if this query has something to leave out.
@@ -131,7 +130,7 @@ def test_a_database_that_cannot_be_put_in_place_leaves_nothing_behind(tmp_path: 
 
 def test_the_command_writes_the_number_asked_for_and_refuses_others(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "clients.sqlite"
-    command = [sys.executable, "-m", "local.sample", str(path), "--clients"]
+    command = [sys.executable, "-m", "local.sample.client_database", str(path), "--clients"]
     subprocess.run([*command, "12"], cwd=ROOT, check=True, timeout=60)
     assert rows(path, "SELECT count(*) FROM Client") == [(12,)]
     refused = subprocess.run([*command, "-5"], cwd=ROOT, check=False, capture_output=True, text=True, timeout=60)
