@@ -1,4 +1,4 @@
-"""The client database of the local stack, in SQLite, with the tables that the archive's query joins.
+"""`python -m local.sample.client_database PATH`: the local stack's clients, in SQLite, in the tables of the query.
 
 On AWS the same tables are in SQL Server (spec: archive). Content depends on the arguments alone, so two
 machines, and two runs, have the same clients.
