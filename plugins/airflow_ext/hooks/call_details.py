@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_ext.hooks.aws import AwsSession, quick_client, s3_client
-from airflow_ext.hooks.connections import get_connection, partner_url
 from airflow_ext.ids import CALL_DETAILS_CONNECTION
 from airflow_ext.outside import outside
-from airflow_ext.settings import call_details_settings
+from airflow_ext.settings import call_details_settings, get_connection, partner_url
 from include.call_details.dead_letters import DeadLetters
 from include.call_details.ledger import Claims
 from include.call_details.poster import PostingContext

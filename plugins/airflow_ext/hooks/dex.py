@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
-from airflow_ext.hooks.connections import get_connection, partner_url
 from airflow_ext.ids import DEX_API_CONNECTION, DEX_DATABASE_CONNECTION
 from airflow_ext.outside import outside
+from airflow_ext.settings import get_connection, partner_url
 from include.clients.dex import DexApi
 from include.clients.tokens import ClientCredentials
 from include.errors import DatabaseRefusedError, DatabaseUnavailableError, SettingsError

@@ -16,8 +16,8 @@ from airflow.sdk import Connection
 from botocore.stub import Stubber
 
 from airflow_ext.hooks.aws import s3_client
-from airflow_ext.hooks.connections import get_connection
 from airflow_ext.hooks.dex import MssqlExtra, api_access, database_hook, dex_api, read_rows
+from airflow_ext.settings import get_connection
 from include.errors import (
     DatabaseRefusedError,
     DatabaseUnavailableError,
