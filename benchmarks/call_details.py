@@ -14,7 +14,7 @@ import httpx
 from benchmarks.bench import BenchmarkError
 from include.call_details.records import Batch
 from local.partners.call_details import BATCH_PATH, KEY_HEADER
-from local.partners.journal import CAPACITY
+from local.partners.calls import CAPACITY
 from local.stack.description import Stack
 
 _RECEIVED = "/journal/call-details"

@@ -8,7 +8,7 @@ import time
 
 import httpx
 
-from local.partners.journal import CAPACITY
+from local.partners.calls import CAPACITY
 from local.partners.receivers import SLACK_PATH
 from local.stack.description import Stack
 

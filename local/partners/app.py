@@ -72,10 +72,19 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from local.partners.call_details import CallDetails
+from local.partners.calls import (
+    DEFAULT_LIMIT,
+    Answer,
+    Endpoint,
+    Entry,
+    Journal,
+    Partner,
+    error_answer,
+    read_call,
+    shown_start,
+)
 from local.partners.control import ActiveRule, Control, End, InvalidControlError, Rule, altered, deliver
 from local.partners.dex import Credentials, Dex, credentials_from_environment
-from local.partners.journal import DEFAULT_LIMIT, Entry, Journal, read_call, shown_start
-from local.partners.partner import Answer, Endpoint, Partner, error_answer
 from local.partners.receivers import Receivers, Slack
 
 RECEIVED_PATH = "/journal/call-details"

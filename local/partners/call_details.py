@@ -22,8 +22,8 @@ from typing import Any
 import jwt
 import msgspec
 
+from local.partners.calls import Answer, Call, Endpoint, error_answer, json_answer
 from local.partners.control import Control
-from local.partners.partner import Answer, Call, Endpoint, error_answer, json_answer
 
 MAX_RECORDS = 500
 

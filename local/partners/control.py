@@ -31,7 +31,7 @@ from pydantic import (
 )
 from starlette.types import Receive, Send
 
-from local.partners.partner import JSON, Answer, reason, under
+from local.partners.calls import JSON, Answer, reason, under
 from local.sample.client_database import BROKEN_CLIENT_ID
 
 MAX_LATENCY_MS = 600_000

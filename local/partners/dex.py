@@ -19,8 +19,8 @@ from random import Random
 from urllib.parse import parse_qsl
 from zlib import crc32
 
+from local.partners.calls import Answer, Call, Endpoint, error_answer, json_answer
 from local.partners.control import Control
-from local.partners.partner import Answer, Call, Endpoint, error_answer, json_answer
 
 TOKEN_PATH = "/oauth2/token"
 TRIGGER_PATH = "/data-exchange/trigger"

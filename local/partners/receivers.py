@@ -19,8 +19,7 @@ from typing import Any
 
 from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook, WebhookVerificationError
 
-from local.partners.journal import CAPACITY
-from local.partners.partner import TEXT, Answer, Call, Endpoint, error_answer, json_answer
+from local.partners.calls import CAPACITY, TEXT, Answer, Call, Endpoint, error_answer, json_answer
 
 PATH = "/receivers"
 

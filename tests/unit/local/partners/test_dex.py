@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from local.partners.calls import Answer, Call
 from local.partners.control import Control
 from local.partners.dex import (
     SCOPE,
@@ -23,7 +24,6 @@ from local.partners.dex import (
     has_nothing_to_report,
     trigger_body,
 )
-from local.partners.partner import Answer, Call
 from local.sample.client_database import BROKEN_CLIENT_ID
 
 GOOD = {"grant_type": "client_credentials", "client_id": "me", "client_secret": "s3cret", "scope": SCOPE}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from local.partners.journal import Entry, Journal
+from local.partners.calls import Entry, Journal
 
 
 def record(journal: Journal, path: str = "/a", **fields: Any) -> None:
