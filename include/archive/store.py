@@ -61,7 +61,6 @@ class ArchiveStore:
         Raises:
             EmptyAnswerError: it would, and ``force`` is false; the archive stays as it was.
             StorageUnavailableError: S3 failed or another writer came first; a retry settles it.
-            StorageRefusedError: S3 refused.
         """
         key = archive_key(client_id, day)
         with s3_errors(f"archive s3://{self._bucket}/{key}"):

@@ -197,7 +197,6 @@ class ResultsPoller:
             TransientError: throttled, failed, no answer, or S3 failed; the next poll may work.
             InvalidAnswerError: the answer is malformed.
             FunctionRefusedError: there is no such function, or no permission.
-            StorageRefusedError: S3 refused.
         """
         if self._given is None:
             answer = self.functions.invoke(self.function_name, {})

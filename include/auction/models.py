@@ -1,7 +1,6 @@
 """A run's orders, the outcome of each, and the summary of all (spec: auction).
 
-The orders are saved once, as Lambda A gave them, so that every task and every retry sees the same. Functions that read
-or write S3 raise StorageUnavailableError where a retry may work and StorageRefusedError where it will not.
+The orders are saved once, as Lambda A gave them, so that every task and every retry sees the same.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """The steps of a run once its orders are known: hand them over to Lambda B, process a slice of them, account for all;
 and what later runs finish of one that was cut off.
-
-Errors of S3 are StorageUnavailableError where a retry may work and StorageRefusedError where it will not.
 """
 
 from __future__ import annotations

@@ -3,9 +3,6 @@
 A replay deletes a message only after its batch was accepted. What is refused again is sent again at the end, and only
 then is the old message deleted: SQS drops a message 14 days after it was sent, and no longer counts one as the oldest
 that was received several times.
-
-Every method that calls S3 or SQS may also raise StorageUnavailableError and AwsUnavailableError (a retry may work),
-StorageRefusedError and AwsRefusedError.
 """
 
 from __future__ import annotations

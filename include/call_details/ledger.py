@@ -6,9 +6,6 @@ stopped, and goes on after another has taken over, is refused.
 A chunk is one item, replaced as a whole at each acknowledgement. Opening it for an attempt makes every write of an
 earlier attempt fail, also of one that is still alive. Batches settled in order shrink to a single number, so the item
 stays small, and writing it cheap, however many batches the chunk has.
-
-Every method and function here may also raise AwsUnavailableError (DynamoDB failed: a retry may work) and
-AwsRefusedError (it refused).
 """
 
 from __future__ import annotations

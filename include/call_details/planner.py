@@ -1,8 +1,4 @@
-"""The first step of a run: find the file version, claim it, and cut it into chunks in one pass that keeps no line.
-
-Every function and method that reads the bucket or the ledger may also raise StorageUnavailableError and
-AwsUnavailableError (a retry may work), StorageRefusedError and AwsRefusedError.
-"""
+"""The first step of a run: find the file version, claim it, and cut it into chunks in one pass that keeps no line."""
 
 from __future__ import annotations
 

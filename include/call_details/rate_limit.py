@@ -129,10 +129,6 @@ class ConcurrencyLimiter:
             holder: whose permits.
             wish: permits it would like to have; 0 gives all back.
             at_most: permits it takes now; so it gives some back.
-
-        Raises:
-            AwsUnavailableError: DynamoDB failed.
-            AwsRefusedError: DynamoDB refused.
         """
         while True:
             seen = self._table.get(_PARTITION, self._name)
@@ -196,7 +192,6 @@ class PermitLease:
 
         Raises:
             NoPermitError: the task held none for ``WAIT_SECONDS``.
-            AwsRefusedError: DynamoDB refused.
         """
         async with self._changed:
             await self._changed.wait_for(lambda: self._failure is not None or self._may_begin())

@@ -2,9 +2,6 @@
 
 Each can be repeated, so a run that dies in between is closed by its retry. The receipt compares what was planned with
 what the ledger knows.
-
-Every method may also raise StorageUnavailableError and AwsUnavailableError (S3 or DynamoDB failed: a retry may work),
-StorageRefusedError and AwsRefusedError.
 """
 
 from __future__ import annotations

@@ -4,9 +4,6 @@ The run's key names a list of files. Planning it gives a document with a plan fo
 were never planned before point to it, so it is never replaced: each attempt writes its own. What is read or written for
 every file is read or written for many at once, or left out where it is known; a file that this does not suit goes the
 way of a file with a run of its own, and whatever happens to it costs no other.
-
-Every function may also raise StorageUnavailableError and AwsUnavailableError (a retry may work), StorageRefusedError
-and AwsRefusedError.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The objects of the ingest bucket: listed, moved and read, each only as the version that was meant.
-
-Every method may also raise StorageUnavailableError (S3 failed: a retry may work) and StorageRefusedError (it refused).
-"""
+"""The objects of the ingest bucket: listed, moved and read, each only as the version that was meant."""
 
 from __future__ import annotations
 

@@ -104,10 +104,6 @@ class Intake:
 
         Args:
             limit: no more are looked at once so many are taken.
-
-        Raises:
-            StorageUnavailableError: the bucket cannot be listed, as S3 failed.
-            StorageRefusedError: the same, as S3 refused.
         """
         runs: dict[str, dict[FileVersion, None]] = {}
         left: list[LeftFile] = []
@@ -141,12 +137,7 @@ class Intake:
         return ((found.key, owner) for found in group)
 
     def beside(self) -> list[LeftFile]:
-        """Files that were dropped beside the prefix, where nothing takes them.
-
-        Raises:
-            StorageUnavailableError: the bucket cannot be listed, as S3 failed.
-            StorageRefusedError: the same, as S3 refused.
-        """
+        """Files that were dropped beside the prefix, where nothing takes them."""
         prefix = self._incoming.prefix
         reason = f"it is not under {prefix}: move it there, or change the setting incoming_prefix"
         return [
@@ -159,10 +150,6 @@ class Intake:
         """Files that were claimed for a run which has not begun since, by this round or an earlier one.
 
         A claim whose lease ran out is among them: its run died, and nobody was alerted.
-
-        Raises:
-            AwsUnavailableError: DynamoDB failed.
-            AwsRefusedError: DynamoDB refused.
         """
         for each in self._claims.unfinished():
             if each.file.bucket == self._store.bucket and (each.lapsed or not each.begun):

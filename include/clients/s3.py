@@ -1,7 +1,4 @@
-"""JSON documents in a bucket, and the errors of S3.
-
-Every function raises StorageUnavailableError, which may pass, or StorageRefusedError.
-"""
+"""JSON documents in a bucket, and the errors of S3."""
 
 from __future__ import annotations
 

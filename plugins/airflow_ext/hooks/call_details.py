@@ -87,7 +87,6 @@ def call_details_login(access: Access, ssm: Any) -> TokenCache:
     """The API's tokens, which all of this process share, for as long as the keys stay the same.
 
     Raises:
-        AwsUnavailableError: SSM failed.
         AwsRefusedError: a parameter does not exist, or SSM refused.
     """
     access_key, secret_key = get_parameters(ssm, access.access_key_param, access.secret_key_param)
@@ -139,7 +138,6 @@ class CallDetailsClients:
         Raises:
             SettingsUnavailableError: there is no connection ``call_details_api``.
             SettingsError: a field of it is missing or malformed.
-            AwsUnavailableError: SSM failed.
             AwsRefusedError: SSM refused, or has no such parameter.
         """
         access = call_details_access(https_only=not self.settings.is_local)

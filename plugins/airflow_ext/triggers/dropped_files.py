@@ -66,10 +66,5 @@ def open_store(bucket: str) -> FileStore:
 
 
 def file_is_there(store: FileStore, incoming: Incoming) -> bool:
-    """Whether a file is there to be taken.
-
-    Raises:
-        StorageUnavailableError: S3 failed.
-        StorageRefusedError: S3 refused.
-    """
+    """Whether a file is there to be taken."""
     return any(incoming.takes(found.key) for found in store.listed(incoming.prefix))
