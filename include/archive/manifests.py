@@ -84,36 +84,30 @@ class Manifests:
         key, body = run_manifest_key(day, run_id), _to_bytes(document)
         condition = {"IfNoneMatch": "*"}
         while (written := self._put(key, body, document, condition)) is None:
-            kept = self.read(key)
+            kept = self._read(key)
             if kept is not None and kept[0] == body:
                 return SavedManifest(key, kept[1].get("VersionId"), sha256(body), kept[1]["LastModified"])
             condition = {"IfMatch": kept[1]["ETag"]} if kept else {"IfNoneMatch": "*"}
         return SavedManifest(key, written.get("VersionId"), sha256(body))
 
-    def merge_day(
-        self, day: date, document: Document, saved: SavedManifest, kept: tuple[bytes, Mapping[str, Any]] | None
-    ) -> Document:
+    def merge_day(self, day: date, document: Document, saved: SavedManifest) -> Document:
         """Merge a run into the day's manifest; runs that end at once lose nothing.
 
-        Args:
-            day: of the run.
-            document: the run's manifest.
-            saved: where that lies.
-            kept: the day's manifest as :meth:`read` found it; if it is another by now, it is read again.
+        A day has one run as a rule, so its manifest is written before it is looked for.
 
         Returns:
             the day's manifest.
         """
-        key = manifest_key(day)
+        key, kept = manifest_key(day), None
         while True:
             before = json.loads(kept[0]) if kept else None
             after = merged(before, document, saved)
             condition = {"IfMatch": kept[1]["ETag"]} if kept else {"IfNoneMatch": "*"}
             if after == before or self._put(key, _to_bytes(after), after, condition) is not None:
                 return after
-            kept = self.read(key)
+            kept = self._read(key)
 
-    def read(self, key: str) -> tuple[bytes, Mapping[str, Any]] | None:
+    def _read(self, key: str) -> tuple[bytes, Mapping[str, Any]] | None:
         """A manifest and S3's answer to the read; None if there is none."""
         with s3_errors(f"read s3://{self._bucket}/{key}"):
             try:
@@ -155,8 +149,8 @@ def record_run(
 ) -> Entry:
     """Write what proves a run: its manifest, its entry in the ledger, and the day's manifest.
 
-    Done again, it finds what is there. Beside the manifest it takes the time of one request: what has to be known is
-    read meanwhile, and the day's manifest is written at the same time as the entry.
+    Done again, it finds what is there. Beside the manifest it takes the time of one request: the day's manifest is
+    written at the same time as the entry.
 
     Args:
         s3: a boto3 client.
@@ -171,11 +165,10 @@ def record_run(
     day, run_id = date.fromisoformat(document["trigger_date"]), document["run_id"]
     manifests, ledger = Manifests(s3, bucket, lock), Ledger(s3, bucket, lock)
     with ThreadPoolExecutor(1) as threads:
-        kept = threads.submit(manifests.read, manifest_key(day))
         # Before the manifest is saved: then no entry that is there already can be of it.
         last = (newest or ledger.newest)()
         saved = manifests.save_run(day, run_id, document)
-        merging = threads.submit(lambda: manifests.merge_day(day, document, saved, kept.result()))
+        merging = threads.submit(manifests.merge_day, day, document, saved)
         entry = ledger.append(run_id, document["trigger_date"], saved, last)
         merging.result()
     return entry

@@ -5,8 +5,6 @@ from datetime import date
 from threading import Barrier
 from typing import Any, cast
 
-import pytest
-
 from include.archive.ledger import Ledger, SavedManifest
 from include.archive.manifests import Manifests, merged, record_run
 from tests.worlds.s3 import FakeS3
@@ -92,20 +90,19 @@ def test_manifest_of_before_the_ledger_counts_as_one_run_of_its_day() -> None:
     assert {line["client_id"]: line["run_id"] for line in day["clients"]} == {1: "old", 2: "repair"}
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_day_in_the_bucket_has_its_counts_in_the_metadata_and_loses_no_run_to_a_race(known: bool) -> None:
+def test_day_in_the_bucket_has_its_counts_in_the_metadata_and_loses_no_run_to_a_race() -> None:
     s3 = FakeS3()
     manifests = Manifests(cast("Any", s3), "archive")
     first, second = run("nightly", c1=FAILED, c2=ARCHIVED), run("repair", c1=ARCHIVED)
-    manifests.merge_day(DAY, first, place("nightly"), None)
+    manifests.merge_day(DAY, first, place("nightly"))
 
     def other_writes(request: dict[str, Any]) -> None:
         del s3.before["PutObject"]
-        Manifests(cast("Any", s3), "archive").merge_day(DAY, second, place("repair"), manifests.read(KEY))
+        Manifests(cast("Any", s3), "archive").merge_day(DAY, second, place("repair"))
 
     s3.before["PutObject"] = other_writes
     third = run("backfill", c3=FAILED)
-    day = manifests.merge_day(DAY, third, place("backfill"), manifests.read(KEY) if known else None)
+    day = manifests.merge_day(DAY, third, place("backfill"))
     assert [each["run_id"] for each in day["runs"]] == ["nightly", "repair", "backfill"]
     assert json.loads(s3.bodies(KEY)[-1] or b"") == day
     assert s3.objects[KEY][-1].arguments["Metadata"] == {
@@ -129,18 +126,22 @@ def test_manifest_of_a_run_is_saved_once_and_a_cleared_run_gets_another_version(
     assert cleared.version_id != first.version_id
 
 
-def test_what_proves_a_run_takes_one_request_more_than_its_manifest_when_all_is_known() -> None:
-    """A write of the manifest, then of entry and day at the same time; the rest is read before."""
+def test_what_proves_the_first_run_of_a_day_is_written_without_reading() -> None:
     s3 = FakeS3()
-    record_run(cast("Any", s3), "archive", run("nightly", c1=FAILED))
     newest = Ledger(cast("Any", s3), "archive").newest()
     s3.calls.clear()
-    entry = record_run(cast("Any", s3), "archive", run("repair", c1=ARCHIVED), newest=lambda: newest)
-    assert s3.calls == {"GetObject": 1, "PutObject": 3}
-    assert entry.number == 2
-    assert json.loads(s3.bodies(KEY)[-1] or b"")["runs"][-1]["sha256"] == entry.sha256
-    assert record_run(cast("Any", s3), "archive", run("repair", c1=ARCHIVED)) == entry
-    assert len(s3.keys("ledger/")) == 2
+    entry = record_run(cast("Any", s3), "archive", run("nightly", c1=FAILED), newest=lambda: newest)
+    assert s3.calls == {"PutObject": 3}
+    assert (entry.number, json.loads(s3.bodies(KEY)[-1] or b"")["runs"][-1]["sha256"]) == (1, entry.sha256)
+
+
+def test_run_that_is_recorded_again_finds_what_is_there() -> None:
+    s3 = FakeS3()
+    for name in ("nightly", "repair", "nightly"):
+        entry = record_run(cast("Any", s3), "archive", run(name, c1=ARCHIVED))
+        assert record_run(cast("Any", s3), "archive", run(name, c1=ARCHIVED)) == entry
+    assert [len(s3.bodies(key)) for key in s3.keys("ledger/")] == [1, 1]
+    assert [each["run_id"] for each in json.loads(s3.bodies(KEY)[-1] or b"")["runs"]] == ["nightly", "repair"]
 
 
 def test_entry_and_the_day_s_manifest_are_written_at_the_same_time() -> None:
