@@ -98,7 +98,8 @@ class Manifests:
         Returns:
             the day's manifest.
         """
-        key, kept = manifest_key(day), None
+        key = manifest_key(day)
+        kept: tuple[bytes, Mapping[str, Any]] | None = None
         while True:
             before = json.loads(kept[0]) if kept else None
             after = merged(before, document, saved)
