@@ -15,8 +15,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from lambdas.common import environment
 from lambdas.common.errors import MethodNotAllowedError, NotFoundError, UnavailableError
 from lambdas.common.http import METHODS, error_response, json_response, log_unexpected, methods_but, request_id
+from lambdas.events_api.models import event_view, page_view, receipt_view
 from lambdas.events_api.requests import caller_of, owner_of, read_events_query, read_inbox_query, read_new_event
-from lambdas.events_api.responses import event_view, page_view, receipt_view
 from lambdas.events_api.service import Events, Pending
 from lambdas.events_api.store import DeliveryQueue, EventStore, IdSecret, dynamodb_client, secrets_client, sqs_client
 

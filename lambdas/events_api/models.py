@@ -1,4 +1,4 @@
-"""Events: as the table keeps them, as callers send them, and their ids."""
+"""Events: as the table keeps them, as callers send them and see them, and their ids."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import re
 import secrets
 import string
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -237,3 +238,42 @@ def content_digest(new: NewEvent) -> str:
     """SHA-256 of an event's type, payload and metadata. The order of an object's members makes no difference."""
     texts = [text and _text(parse_json(text, number=Number), 0, in_order=True) for text in (new.payload, new.metadata)]
     return hashlib.sha256(json.dumps([new.event_type, *texts]).encode()).hexdigest()
+
+
+_SHOWN = (
+    "event_id",
+    "event_type",
+    "status",
+    "created_at",
+    "idempotency_key",
+    "delivery_attempts",
+    "next_attempt_at",
+    "last_status",
+    "last_error",
+    "first_failed_at",
+    "delivered_at",
+    "failed_at",
+    "acknowledged_at",
+)
+
+
+def event_view(event: Event) -> str:
+    """An event, as JSON text, because its payload is one already and must stay as it was written; no value is null."""
+    members = _json({name: getattr(event, name) for name in _SHOWN}).removesuffix("}")
+    texts = {"attempts": event.attempts or "[]", "payload": event.payload, "metadata": event.metadata or "null"}
+    return f"{members},{','.join(f'"{name}":{text}' for name, text in texts.items())}}}"
+
+
+def page_view(events: Sequence[Event], next_cursor: str | None) -> str:
+    """A page of a listing."""
+    return f'{{"events":[{",".join(map(event_view, events))}],"next_cursor":{_json(next_cursor)}}}'
+
+
+def receipt_view(event: Event, message: str) -> str:
+    """The answer to posting or replaying an event."""
+    members = ("event_id", "status", "created_at")
+    return _json({**{name: getattr(event, name) for name in members}, "message": message})
+
+
+def _json(value: Mapping[str, object] | str | None) -> str:
+    return json.dumps(value, separators=(",", ":"))

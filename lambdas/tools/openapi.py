@@ -18,7 +18,7 @@ from lambdas.common.http import MAX_FAULTS, error_response
 from lambdas.events_api import errors as events_errors
 from lambdas.events_api import models as events_models
 from lambdas.events_api import requests as events_requests
-from lambdas.events_api.responses import event_view, page_view, receipt_view
+from lambdas.events_api.models import event_view, page_view, receipt_view
 from lambdas.orders_api import models as orders_models
 
 Schema = Mapping[str, Any]

@@ -17,9 +17,8 @@ from include.delivery.owner_queue import signed_request
 from lambdas.common.errors import MethodNotAllowedError, UnavailableError
 from lambdas.events_api.errors import InvalidRequestError
 from lambdas.events_api.models import Event as StoredEvent
-from lambdas.events_api.models import NewEvent, Status
+from lambdas.events_api.models import NewEvent, Status, event_view, page_view
 from lambdas.events_api.requests import read_new_event
-from lambdas.events_api.responses import event_view, page_view
 from lambdas.tools.openapi import EVENTS_GATEWAY, NOT_DOCUMENTED, events_document
 from tests.worlds.dynamodb import SECRET, event_item
 from tests.worlds.events import new_event
