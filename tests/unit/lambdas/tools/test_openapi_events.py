@@ -30,7 +30,7 @@ POST = DOCUMENT["paths"]["/events"]["post"]
 UNDECLARED = {MethodNotAllowedError, UnavailableError}
 """For requests that declared routes do not let happen; the last is a base of others."""
 
-NOT_SHOWN = {"content_digest", "owner", "version"}
+NOT_SHOWN = {"content_digest", "owner", "payload_bytes", "payload_key", "version"}
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
