@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
 from local.clients.airflow import AirflowApi  # noqa: E402 - it is found by the line above
+from local.demo.run import pictures  # noqa: E402
 from local.processes.layout import DEFAULT_STATE_DIRECTORY  # noqa: E402
 from local.stack.description import Stack  # noqa: E402
 from tests.worlds.browser import window  # noqa: E402
@@ -50,7 +51,6 @@ def main() -> None:
 
 def operations(url: str, folder: Path) -> None:
     """Take a picture of each view of the operations page, and of the card on Airflow's home."""
-    folder.mkdir(parents=True, exist_ok=True)
     # Of the sample month: a day on which a client's answer changed, and the last whole day.
     changed, day = (datetime.now(UTC).date() - timedelta(days=back) for back in (4, 1))
     views = {
@@ -61,13 +61,7 @@ def operations(url: str, folder: Path) -> None:
         "events": "/plugin/operations/events?owner=globex&status=failed",
         "tonight": "/",
     }
-    with window(url) as opened:
-        for view, path in views.items():
-            page = opened.open(path, viewport={"width": 1280, "height": 720})
-            page.locator(".ops table").first.wait_for()
-            page.wait_for_load_state("networkidle")
-            page.screenshot(path=folder / f"{view}.png")
-            sys.stdout.write(f"{folder / view}.png\n")
+    sys.stdout.write("\n".join([*pictures(url, views, folder), ""]))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,9 @@ The parts run in lanes side by side. Those that change how the partner stubs beh
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +19,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from include.archive.keys import MANIFESTS
 from local.demo import archive, auction, call_details, events, orders
 from local.demo.part import Part
 from local.processes.layout import write_private_json
@@ -36,12 +40,34 @@ LANES: Sequence[Mapping[str, tuple[str, Run]]] = (
 )
 
 
-def run_demo(stack: Stack, lanes: Sequence[Mapping[str, tuple[str, Run]]] = LANES) -> int:
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+"""As Debian calls it, and as machines of CI services do."""
+
+QUIET = (
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+)
+"""Without these the browser itself asks its maker's hosts."""
+
+_PICTURE_SECONDS = 30.0
+
+
+def run_demo(
+    stack: Stack,
+    lanes: Sequence[Mapping[str, tuple[str, Run]]] = LANES,
+    *,
+    take: Callable[[Stack, Path], list[str]] | None = None,
+) -> int:
     """Run every part once, print what happened, and keep it as ``demo.json`` in the state directory.
 
     Args:
         stack: a running one.
         lanes: explanation and function of each part, by its name; the lanes run at the same time.
+        take: takes pictures when they have ended; as :func:`take_pictures`.
 
     Returns:
         exit code: 0 when everything promised is there, else 1.
@@ -58,10 +84,71 @@ def run_demo(stack: Stack, lanes: Sequence[Mapping[str, tuple[str, Run]]] = LANE
     document = [{**asdict(part), "passed": part.passed} for part in parts]
     write_private_json(report_file, {"passed": passed, "parts": document})
     show(parts, console)
+    console.print("\nPictures of the operations page:")
+    for line in (take or take_pictures)(stack, report_file.with_name("pictures")):
+        console.print(f"  {escape(line)}", soft_wrap=True)
     console.print(f"The same for scripts: {report_file}")
     verdict = "All that was promised is there." if passed else "Something promised is missing, see above."
     console.print(f"[bold {'green' if passed else 'red'}]{verdict}[/]")
     return 0 if passed else 1
+
+
+def take_pictures(stack: Stack, folder: Path) -> list[str]:
+    """Take a picture of each view of the operations page as it is after the demo.
+
+    Returns:
+        lines that name the pictures, or say why one was not taken.
+    """
+    found = stack.aws("s3").list_objects_v2(Bucket=stack.archive_bucket, Prefix=MANIFESTS, Delimiter="/")
+    digits = max((each["Key"] for each in found.get("Contents", ())), default="").rpartition("/")[2][:8]
+    day = f"{digits[:4]}-{digits[4:6]}-{digits[6:]}"
+    page = "/plugin/operations"
+    return pictures(
+        stack.airflow_url,
+        {
+            "evidence": f"{page}/evidence?client=1000&day={day}",
+            "days": f"{page}/days?day={day}",
+            "files": f"{page}/files",
+            "orders": f"{page}/orders",
+            "events": f"{page}/events",
+            "tonight": "/",
+        },
+        folder,
+    )
+
+
+def pictures(url: str, views: Mapping[str, str], folder: Path) -> list[str]:
+    """Take pictures of pages with a Chromium of this machine, two at a time.
+
+    Args:
+        url: of Airflow.
+        views: path of each page by the picture's name.
+        folder: for ``<name>.png``.
+
+    Returns:
+        as :func:`take_pictures`.
+    """
+    chromium = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if chromium is None:
+        return [f"no pictures: install a Chromium ({', '.join(BROWSERS)}; on Debian: apt-get install chromium)"]
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def take(view: str) -> str:
+        path = folder / f"{view}.png"
+        path.unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory() as profile:
+            options = [*QUIET, "--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1280,720"]
+            # Time in the page passes as soon as nothing is being loaded.
+            options += [f"--user-data-dir={profile}", "--virtual-time-budget=20000", f"--screenshot={path}"]
+            try:
+                command = [chromium, *options, f"{url}{views[view]}"]
+                subprocess.run(command, capture_output=True, timeout=_PICTURE_SECONDS, check=True)
+            except (subprocess.SubprocessError, OSError) as error:
+                return f"no picture of {view}: {error}"
+        return f"{path}  ({view})" if path.is_file() else f"no picture of {view}: {chromium} wrote none"
+
+    with ThreadPoolExecutor(2) as threads:
+        return list(threads.map(take, views))
 
 
 def run_part(stack: Stack, console: Console, part: Part, run: Run) -> Part:

@@ -15,17 +15,8 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, expect, sync_playwright
 
-QUIET = (
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-sync",
-    "--no-first-run",
-)
-"""Without these the browser itself asks its maker's hosts."""
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-"""As Debian calls it, and as machines of CI services do."""
+from local.demo.run import BROWSERS, QUIET
+
 WAIT_SECONDS = 60.0
 """How long an action or an expectation waits on a busy machine."""
 
@@ -72,8 +63,8 @@ def window(base_url: str) -> Iterator[Window]:
 
     Playwright's loop runs in the calling thread until the end: code that calls ``asyncio.run`` belongs before or after.
     """
-    chromium = next(filter(None, map(shutil.which, NAMES)), None)
-    assert chromium is not None, f"no browser was found ({', '.join(NAMES)}); on Debian: apt-get install chromium"
+    chromium = next(filter(None, map(shutil.which, BROWSERS)), None)
+    assert chromium is not None, f"no browser was found ({', '.join(BROWSERS)}); on Debian: apt-get install chromium"
     expect.set_options(timeout=WAIT_SECONDS * 1000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(QUIET))

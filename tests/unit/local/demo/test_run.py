@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from local.demo.part import Part
-from local.demo.run import run_demo
+from local.demo.run import BROWSERS, pictures, run_demo
 from local.stack.description import Stack
 
 
@@ -39,11 +39,40 @@ def test_demo_succeeds_only_if_every_promise_of_every_part_is_kept(
     lanes: list[dict[str, Any]], code: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stack = cast("Stack", SimpleNamespace(logs=str(tmp_path / "logs")))
-    assert run_demo(stack, lanes) == code
+    assert run_demo(stack, lanes, take=lambda _, folder: [f"{folder.name}/days.png"]) == code
     shown = capsys.readouterr().out
     assert said in shown
     assert "ok     kept" in shown, "a part that broke off stops no other"
     assert "an order [1]" in shown
+    assert "\n  pictures/days.png\n" in shown
     assert shown.index("What ran") > shown.index("an order [1]"), "the table is what the eye meets last"
     document = json.loads((tmp_path / "demo.json").read_text())
     assert (document["passed"], [part["name"] for part in document["parts"]]) == (code == 0, ["a", "b"])
+
+
+def a_browser(folder: Path, script: str) -> None:
+    browser = folder / BROWSERS[0]
+    browser.write_text(f"#!/bin/sh\n{script}\n")
+    browser.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ('for each; do case $each in --screenshot=*) echo > "${each#*=}";; esac; done', "days.png  (days)"),
+        ("exit 3", "no picture of days: "),
+        ("", "no picture of days: "),
+    ],
+)
+def test_picture_is_named_or_it_is_said_why_there_is_none(
+    script: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_browser(tmp_path, script)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (line,) = pictures("http://127.0.0.1:1", {"days": "/days"}, tmp_path / "pictures")
+    assert said in line
+
+
+def test_without_a_browser_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "apt-get install chromium" in pictures("http://127.0.0.1:1", {"days": "/days"}, tmp_path)[0]
