@@ -47,10 +47,7 @@ def measure_operations(bench: Bench, *, clients: int, files: int, owners: int, r
         "Evidence: an answer": f"/evidence/clients/{_CLIENT}/days/{day}",
         "Days: calendar": "/days",
         "Days: a day": f"/days/{day}",
-        "Files: waiting": "/files/waiting",
-        "Files: under way": "/files/under-way",
-        "Files: done": f"/files/done?day={now.date()}",
-        "Files: dead letters": "/files/dead-letters",
+        "Files": f"/files/waiting /files/under-way /files/done?day={now.date()} /files/dead-letters",
         "Orders": f"/orders?day={day}",
         "Events: owners": "/events/owners",
         "Events: an owner": f"/events/owner?owner={_OWNER.replace(' ', '%20')}",
@@ -75,7 +72,7 @@ def measure_operations(bench: Bench, *, clients: int, files: int, owners: int, r
         rows.append(Comparison(what, texts[0], texts[1], f"{more:+.{digits}f} {unit}", f"at most {aim:+g} {unit}", met))
     return Part(
         "operations",
-        f"The first answer of each view of the operations page, with nothing remembered: {clients:,} clients and 365 "
+        f"The first answers of each view of the operations page, with nothing remembered: {clients:,} clients and 365 "
         f"days (as far as an answer reads them), {owners * 100:,} events of {owners:,} owners, {files:,} files of the "
         "day, 288 auctions. Baseline: the same AWS calls, as many at once, with the same clients of boto3 and without "
         "the page; in turns, in one process, through the page's routes and guards, without the network. Behind both is "

@@ -94,14 +94,16 @@ async def download_proof(request: Request, client: Client, day: date) -> Respons
 
 def _clients(reads: Reads, q: str, cursor: int) -> dict[str, Any]:
     wanted, to = q.strip().casefold(), today(reads)
-    found = [
-        {"client_id": line["client_id"], "client_name": line.get("client_name")}
+    lines = [
+        line
         for line in _newest(reads, day_manifests(reads, to - timedelta(days=DAYS), to))
         if wanted in str(line["client_id"]) or wanted in str(line.get("client_name") or "").casefold()
     ]
     # An id that is meant exactly comes first.
-    found.sort(key=lambda each: (str(each["client_id"]) != wanted, each["client_id"]))
-    return page(found, cursor)
+    lines.sort(key=lambda line: (str(line["client_id"]) != wanted, line["client_id"]))
+    found = page(lines, cursor)
+    rows = [{"client_id": line["client_id"], "client_name": line.get("client_name")} for line in found["rows"]]
+    return {**found, "rows": rows}
 
 
 def _newest(reads: Reads, days: dict[date, str]) -> list[dict[str, Any]]:
