@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from math import ceil
 
 from include.delivery.event_table import EventTable
 from include.delivery.ledger import backlogs, lane_key
@@ -21,6 +22,12 @@ events of owners without a subscription stay pending for good, and must not hide
 
 MAX_OWNERS = 4000
 """In one run; more would make its XCom large."""
+
+EVENTS_PER_TASK = 5000
+"""Few events get few tasks: starting one costs as much as posting a thousand."""
+
+OWNERS_PER_TASK = 128
+"""Twice as many as a task posts to at once, as shipped: slow endpoints of some are not to hold up the others."""
 
 _READERS = 16
 
@@ -50,6 +57,8 @@ def select_due(
     tasks: int,
     max_pages: int = MAX_PAGES,
     max_owners: int = MAX_OWNERS,
+    events_per_task: int = EVENTS_PER_TASK,
+    owners_per_task: int = OWNERS_PER_TASK,
 ) -> Due:
     """Find the owners whose events are due and wanted.
 
@@ -63,6 +72,8 @@ def select_due(
         tasks: most shares.
         max_pages: see ``MAX_PAGES``.
         max_owners: of more than so many, some, drawn by chance, are left to later runs.
+        events_per_task: so many, or fewer, make no second share,
+        owners_per_task: unless they are of more owners than this.
     """
     counts: Counter[str] = Counter()
     oldest: dict[str, str] = {}
@@ -92,7 +103,8 @@ def select_due(
         if since is not None:
             ages.append(since)
     first = min(ages, default=None)
-    shares = _balanced({owner: counts[owner] for owner in wanted}, tasks)
+    wished = max(ceil(sum(counts[owner] for owner in wanted) / events_per_task), ceil(len(wanted) / owners_per_task))
+    shares = _balanced({owner: counts[owner] for owner in wanted}, min(tasks, wished))
     return Due(shares, len(wanted), seen, max(0.0, now - seconds_of(first)) if first else 0.0)
 
 

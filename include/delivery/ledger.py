@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 from botocore.exceptions import ClientError
@@ -76,7 +77,7 @@ class Entry:
     position: str
     outcome: tuple[int, int, int] | None = None
 
-    @property
+    @cached_property
     def text(self) -> str:
         """As it is written, in about 40 bytes."""
         created, _, event_id = self.position.partition("#")
@@ -141,8 +142,8 @@ class Lane:
     lease_until: float = 0.0
 
     @classmethod
-    def of(cls, item: Mapping[str, Any]) -> Self:
-        """The lane of an item of the table."""
+    def of(cls, item: Mapping[str, Any], entries: tuple[Entry, ...] | None = None) -> Self:
+        """The lane of an item of the table; its entries need not be read if they are known."""
 
         def number(name: str) -> int:
             return int(item.get(name, {"N": "0"})["N"])
@@ -163,7 +164,7 @@ class Lane:
             posted_at=time("posted_at"),
             marker=text("marker") or "",
             top=text("top") or text("marker") or "",
-            entries=entries_of(item),
+            entries=entries_of(item) if entries is None else entries,
             batches=number("batches"),
             head=text("head"),
             oldest=text("oldest"),
@@ -295,7 +296,7 @@ class Ledger:
             },
         }
         written, there = await self._update(before.owner, request)
-        lane = Lane.of(there)
+        lane = Lane.of(there, after.entries)
         # A call whose answer got lost was repeated, and met what it had written itself.
         if written or (lane.version, lane.lease_owner) == (before.version + 1, after.lease_owner):
             return lane

@@ -23,7 +23,7 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from http import HTTPStatus
 
 from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
@@ -75,6 +75,10 @@ SLOW_QUEUE_SECONDS = 20.0
 
 log = logging.getLogger(__name__)
 
+_string = json.JSONEncoder().encode
+_webhook = lru_cache(1024)(Webhook)
+"""Signs with a secret, which it decodes once."""
+
 
 @dataclass(frozen=True)
 class SignedRequest:
@@ -100,16 +104,13 @@ def signed_request(event: Event, secret: str, now: float) -> SignedRequest:
     Raises:
         ValueError: the secret is no base64, or empty.
     """
-    parts = {
-        "id": json.dumps(event.event_id),
-        "type": json.dumps(event.event_type),
-        "created_at": json.dumps(event.created_at),
-        "payload": event.payload,
-        "metadata": event.metadata or "null",
-    }
-    body = f"{{{','.join(f'"{name}":{text}' for name, text in parts.items())}}}"
+    event_id, event_type, created_at = map(_string, (event.event_id, event.event_type, event.created_at))
+    body = (
+        f'{{"id":{event_id},"type":{event_type},"created_at":{created_at},"payload":{event.payload},'
+        f'"metadata":{event.metadata or "null"}}}'
+    )
     try:
-        signature = Webhook(secret).sign(event.event_id, datetime.fromtimestamp(now, UTC), body)
+        signature = _webhook(secret).sign(event.event_id, datetime.fromtimestamp(now, UTC), body)
     except (ValueError, EmptyWebhookSecretError) as error:
         # Not chained: the decoder's error may quote the secret.
         raise ValueError(f"the secret cannot be used ({type(error).__name__})") from None

@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow_ext.ids import EVENT_DELIVERY
 from airflow_ext.tasks import event_delivery
+from include.delivery.due import EVENTS_PER_TASK
 from include.delivery.report import DELIVER_TASK, SELECT_TASK
 from include.errors import PipelineError
 from tests.worlds.airflow import FakeRun
@@ -55,6 +56,10 @@ class DeliveryRuns(PipelineWorld):
         self.tables.add(*(event_item(n, owner, created=created + n / 1000, **changes) for n in numbers))
         self.tables.subscribe(owner, f"{scheme}://{owner}.test/hook")
         self.names.answers[f"{owner}.test"] = [[PUBLIC]]
+
+    def fill_task(self, owner: str) -> None:
+        """Count so many events of an owner that they are a task's share."""
+        self.tables.add_lane(owner, EVENTS_PER_TASK, created=time.time() - 60)
 
     def answer(self, *replies: bytes) -> None:
         """Let the webhooks answer so; the last reply stays."""

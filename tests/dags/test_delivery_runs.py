@@ -46,6 +46,7 @@ def test_queue_and_clock_wake_it(dagbag: DagBag) -> None:
 
 def test_events_are_delivered_in_named_tasks(world: DeliveryRuns) -> None:
     world.add(3, "big")
+    world.fill_task("big")
     world.add(1, "one", first=10)
     world.add(1, "two", first=11)
     dag_run = run()

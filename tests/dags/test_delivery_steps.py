@@ -106,6 +106,7 @@ def test_events_that_nobody_wants_delivered_make_no_task(world: DeliveryRuns, ru
 def test_owners_are_shared_by_tasks_with_names(world: DeliveryRuns, run: FakeRun) -> None:
     for number, (owner, count) in enumerate([("big", 5), ("one", 1), ("two", 1)]):
         world.add(count, owner, first=10 * number)
+    world.fill_task("big")
     shares = select_due(run)
     assert shares == [["big"], ["one", "two"]]
     names = []

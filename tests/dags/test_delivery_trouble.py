@@ -51,6 +51,7 @@ def break_tables(world: DeliveryRuns, broken: str) -> None:
 def test_killed_task_fails_the_run_and_what_it_saw_fail_is_told(world: DeliveryRuns, run: FakeRun) -> None:
     world.add(2)
     world.add(1, "other", first=3)
+    world.fill_task("acme")
     world.answer(DOWN, OK)
     shares = select_due(run)
     assert shares == [["acme"], ["other"]]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,8 @@ def deliver(context: Context, owners: list[str]) -> dict[str, Any]:
     with record_failure(context["ti"]):
         context["label"] = _label(owners)  # type: ignore[typeddict-unknown-key] # read by map_index_template
         clients = DeliveryClients()
-        counts = asyncio.run(clients.dispatcher().deliver(owners))
+        with _rare_collections():
+            counts = asyncio.run(clients.dispatcher().deliver(owners))
         if context["ti"].try_number > 1:
             # An earlier attempt of the task has not reported the events that failed in it.
             known = {letter.event_id for letter in counts.dead}
@@ -114,6 +116,19 @@ def deliver(context: Context, owners: list[str]) -> dict[str, Any]:
             counts.dead += earlier
         document: dict[str, Any] = printable_values(counts.to_document())
         return document
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Collect garbage seldom, and not among what is there already: it takes a sixth of the CPU of posting."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(50_000, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def summarize(context: Context) -> dict[str, Any]:

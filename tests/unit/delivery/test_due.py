@@ -80,12 +80,22 @@ def test_shares_are_balanced(counts: dict[str, int], tasks: int) -> None:
     world = DeliveryWorld()
     for index, (owner, count) in enumerate(counts.items()):
         world.add(count, owner, first=100 * index + 1)
-    due = select(world, tasks=tasks)
+    due = select(world, tasks=tasks, events_per_task=1)
     assert owners_of(due) == set(counts)
     assert len(due.shares) == min(tasks, len(counts))
     loads = [sum(counts[owner] for owner in share) for share in due.shares]
     assert all(due.shares)
     assert max(loads) - min(loads) <= max(counts.values())
+
+
+@pytest.mark.parametrize(
+    ("owners", "events", "shares"), [(10, 1, 1), (10, 9, 1), (10, 10, 1), (10, 11, 2), (40, 5, 4), (21, 1, 3)]
+)
+def test_few_events_of_few_owners_are_one_share(owners: int, events: int, shares: int) -> None:
+    world = DeliveryWorld()
+    for number in range(owners):
+        world.add(events if number == 0 else 1, f"owner-{number}", first=100 * number + 1)
+    assert len(select(world, tasks=4, events_per_task=19, owners_per_task=10).shares) == shares
 
 
 def test_keys_that_dynamodb_did_not_get_to_are_asked_for_again() -> None:
