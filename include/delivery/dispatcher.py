@@ -15,11 +15,10 @@ from dataclasses import dataclass, field
 
 from include.clients.webhooks import Endpoint
 from include.concurrency import GroupCommit, task_group
-from include.delivery.dead_letters import DeadLetters
 from include.delivery.event_table import CALLS_AT_ONCE, GATHER_SECONDS, GROUP, EventTable
 from include.delivery.ledger import Ledger
 from include.delivery.owner_queue import DispatchContext, OwnerQueue
-from include.delivery.report import DeliveryCounts
+from include.delivery.report import DeadLetters, DeliveryCounts
 from include.delivery.subscriptions import Subscriptions
 
 DELIVER_SECONDS = 100.0

@@ -31,7 +31,6 @@ from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
 from include.clients.http import Failure
 from include.clients.webhooks import POST_SECONDS, Endpoint, WebhookResponse
 from include.concurrency import GroupCommit
-from include.delivery.dead_letters import DeadLetter, DeadLetters
 from include.delivery.event_table import GROUP, SETTLE_SECONDS
 from include.delivery.ledger import LEASE_SECONDS, Entry, HeldLane, LaneLostError, Ledger, Page, outcome
 from include.delivery.models import (
@@ -48,7 +47,7 @@ from include.delivery.models import (
     retry,
     timestamp,
 )
-from include.delivery.report import DeliveryCounts
+from include.delivery.report import DeadLetter, DeadLetters, DeliveryCounts
 from include.delivery.subscriptions import Subscription, Subscriptions
 from include.errors import AwsRefusedError, AwsUnavailableError
 

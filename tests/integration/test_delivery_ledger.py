@@ -16,13 +16,12 @@ import pytest
 
 from include.clients.signed import SignedClient
 from include.clients.webhooks import Endpoint, WebhookResponse
-from include.delivery.dead_letters import DeadLetters
 from include.delivery.dispatcher import Dispatcher
 from include.delivery.due import select_due
 from include.delivery.event_table import SETTLE_SECONDS, EventTable
 from include.delivery.ledger import LaneLostError, Ledger, outcome
 from include.delivery.models import Conflict, Event, Status, claim, delivered, failed, release, retry, timestamp
-from include.delivery.report import DeliveryCounts
+from include.delivery.report import DeadLetters, DeliveryCounts
 from include.delivery.subscriptions import Subscriptions
 from include.errors import AwsRefusedError
 from lambdas.events_api.models import Status as ApiStatus

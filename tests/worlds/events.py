@@ -19,12 +19,11 @@ import pytest
 
 from include.clients.http import Failure
 from include.clients.webhooks import Endpoint, WebhookResponse
-from include.delivery.dead_letters import DeadLetters
 from include.delivery.dispatcher import Dispatcher
 from include.delivery.event_table import EventTable
 from include.delivery.ledger import Ledger
 from include.delivery.models import Attempt
-from include.delivery.report import DeliveryCounts
+from include.delivery.report import DeadLetters, DeliveryCounts
 from include.delivery.subscriptions import Subscriptions
 from lambdas.events_api.errors import NoSuchEventError, QueueUnavailableError
 from lambdas.events_api.models import Event, Status, random_id

@@ -19,7 +19,6 @@ from airflow_ext.settings import delivery_settings
 from include.alerts import KILLED, Section
 from include.clients.webhooks import Endpoint, open_webhooks
 from include.delivery import due
-from include.delivery.dead_letters import DeadLetters
 from include.delivery.dispatcher import Dispatcher
 from include.delivery.due import Due
 from include.delivery.event_table import EventTable
@@ -27,6 +26,7 @@ from include.delivery.ledger import Ledger
 from include.delivery.report import (
     DELIVER_TASK,
     SELECT_TASK,
+    DeadLetters,
     DeliveryCounts,
     failure_alerts,
     metrics,

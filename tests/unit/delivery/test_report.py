@@ -5,12 +5,12 @@ import json
 import pytest
 
 from include.alerts import RunRef, Severity
-from include.delivery.dead_letters import DeadLetter
 from include.delivery.due import Due
 from include.delivery.models import timestamp
 from include.delivery.report import (
     MAX_NAMED,
     MAX_SINGLE,
+    DeadLetter,
     DeliveryCounts,
     failure_alerts,
     metrics,
