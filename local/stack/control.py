@@ -33,7 +33,7 @@ from local.services.airflow import DEFAULT_EXECUTOR, Executor
 from local.services.celery import require_packages
 from local.stack.description import Stack, running_supervisor
 
-_STOP_SECONDS = 60.0
+_STOP_SECONDS = 120.0
 
 Event = Mapping[str, Any]
 """What the supervisor tells while it works: `event` is started, done, ready, failed, stopping or stopped."""

@@ -83,7 +83,7 @@ class Stack:
 
         return aws_client(service, self.aws_endpoint_url)
 
-    def airflow(self, *, timeout: float = 30.0) -> httpx.Client:
+    def airflow(self, *, timeout: float = 60.0) -> httpx.Client:
         """An HTTP client of Airflow's API with a token in place; `timeout` in seconds; close it after use."""
         token = httpx.get(self.airflow_token_url, timeout=timeout).raise_for_status().json()["access_token"]
         headers = {"Authorization": f"Bearer {token}"}

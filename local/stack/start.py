@@ -51,8 +51,8 @@ from local.services.emulator import ALERTS_QUEUE, TEMPLATE_PARAMETERS, finish_de
 from local.stack.description import Stack
 
 _POLL_SECONDS = 0.1
-_SERVICE_SECONDS = 60.0
-_READY_SECONDS = 180.0
+_SERVICE_SECONDS = 180.0
+_READY_SECONDS = 420.0
 
 
 async def assemble(
