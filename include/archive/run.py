@@ -1,4 +1,4 @@
-"""The steps of a run: save its plan, archive a slice of its clients, account for all of them."""
+"""The steps of a run: save its plan, archive a slice of its clients, account for all of them, alert once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Self
 
+from include.alerts import Alert, RunRef, Section, Severity
 from include.archive.keys import manifest_key, plan_key
 from include.archive.manifests import record_run
 from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result, read_response
@@ -328,3 +329,35 @@ class OutcomeBuffer:
             snapshot = list(self._settled.values())
             await asyncio.get_running_loop().run_in_executor(self.threads, self._ledger.save, snapshot)
             self._saved_at = time.monotonic()
+
+
+LIST_TASK = "list_clients"
+ARCHIVE_TASK = "archive_client"
+SECTION = Section.ARCHIVE_RUN
+
+
+def digest(manifest: Manifest, run: RunRef, *, uri: str) -> Alert | None:
+    """The alert that the run's end calls for: failed clients, no clients at all, or None."""
+    plan, counts = manifest.plan, manifest.counts
+    facts = [f"trigger date: {plan.day}", f"manifest: {uri}"]
+    if not plan.clients:
+        headline = f"no client to archive for {plan.day}: the query selects none"
+        return run.alert(Severity.WARNING, headline, [*facts, f"log: {run.log_url(LIST_TASK, None)}"], section=SECTION)
+    if not counts["failed_archives"]:
+        return None
+    failures = [
+        run.failure(f"client {client.id} ({client.name})", outcome.error, ARCHIVE_TASK, index)
+        for index, piece in enumerate(plan.slices)
+        for client, outcome in zip(
+            plan.clients[piece.start : piece.stop], manifest.outcomes[piece.start : piece.stop], strict=True
+        )
+        if outcome.failed
+    ]
+    headline = f"{counts['failed_archives']} of {counts['total_clients']} clients not archived for {plan.day}"
+    return run.alert(Severity.ERROR, headline, facts, failures, section=SECTION)
+
+
+def not_listed(run: RunRef, *, reason: str) -> Alert:
+    """The alert of a run that never had clients to work on."""
+    failure = run.failure("the list of clients", reason, LIST_TASK)
+    return run.alert(Severity.ERROR, "no client was archived: listing them failed", (), [failure], section=SECTION)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_ext.tasks import dex_trigger_archive
-from include.archive.alerts import ARCHIVE_TASK, LIST_TASK
+from include.archive.run import ARCHIVE_TASK, LIST_TASK
 from include.errors import ClientsFailedError
 from tests.worlds.airflow import FakeRun
 

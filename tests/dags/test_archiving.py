@@ -5,7 +5,7 @@ import pytest
 
 from airflow_ext.ids import XComKey
 from airflow_ext.tasks import dex_trigger_archive
-from include.archive.alerts import ARCHIVE_TASK
+from include.archive.run import ARCHIVE_TASK
 from include.errors import (
     ClientsFailedError,
     RetryableFailuresError,

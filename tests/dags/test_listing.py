@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from airflow_ext.ids import XComKey
-from include.archive.alerts import LIST_TASK
+from include.archive.run import LIST_TASK
 from include.errors import (
     ApiUnavailableError,
     AuthRefusedError,

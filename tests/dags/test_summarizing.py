@@ -11,7 +11,7 @@ from botocore.exceptions import EndpointConnectionError
 
 from airflow_ext.ids import DEX_TRIGGER_ARCHIVE, XComKey
 from airflow_ext.outside import outside
-from include.archive.alerts import ARCHIVE_TASK, LIST_TASK
+from include.archive.run import ARCHIVE_TASK, LIST_TASK
 from include.errors import (
     ClientsFailedError,
     DatabaseUnavailableError,

@@ -17,11 +17,10 @@ from airflow_ext.metrics import RunReport, succeeded, task_states
 from airflow_ext.notifications.failure_callback import record_failure
 from airflow_ext.settings import load_settings
 from include.alerts import KILLED
-from include.archive.alerts import ARCHIVE_TASK, LIST_TASK, SECTION, digest, not_listed
 from include.archive.keys import trigger_date
 from include.archive.ledger import Ledger
 from include.archive.models import Plan, calls_of_task, client_query, clients_from_rows, cut, select
-from include.archive.run import ArchiveRun, save_plan
+from include.archive.run import ARCHIVE_TASK, LIST_TASK, SECTION, ArchiveRun, digest, not_listed, save_plan
 from include.clients.s3 import split_place
 from include.errors import ClientsFailedError
 from include.mapped_work import Slice

@@ -3,8 +3,8 @@ from __future__ import annotations
 from datetime import date
 
 from include.alerts import RunRef, Severity
-from include.archive.alerts import digest, not_listed
 from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result, cut
+from include.archive.run import digest, not_listed
 
 CLIENTS = tuple(Client(number, f"Client {number}") for number in (11, 12, 13))
 
