@@ -145,8 +145,8 @@ lint-openapi: $(NODE_TOOLS)/.ready
 coverage: setup-dev ## which lines and branches the tests without services run; page by page in htmlcov/index.html
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup --cov --cov-report term --cov-report html tests/unit tests/dags
 
-chaos: setup-dev ## load on all pipelines and faults at random, then a reconciliation [MINUTES=10] [SEED=1]
-	$(PY) -m tests.chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
+chaos: setup-dev ## load on all pipelines and faults at random, then a reconciliation [MINUTES=10] [SEED=1] [EXECUTOR=CeleryExecutor] [FIGURES=file.md] [PLANT=fence]
+	$(PY) -m tests.chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1) $(if $(EXECUTOR),--executor $(EXECUTOR)) $(if $(FIGURES),--figures $(FIGURES)) $(if $(PLANT),--plant $(PLANT))
 
 bench: setup-dev ## run the benchmarks and print their tables
 	$(PY) -m benchmarks

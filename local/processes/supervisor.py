@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -173,13 +173,16 @@ def describe_log(log: Path) -> str:
 
 HOPELESS_SECONDS = 15.0
 MOST_REPLACEMENTS = 20
+"""Of one service in ``REPLACEMENT_SECONDS``."""
+REPLACEMENT_SECONDS = 3600.0
 
 
 class Supervisor:
     """Holds the processes of one stack.
 
     A service that is replaced when it ends ends the stack nevertheless before the stack is ready, if it gives up by
-    itself within ``hopeless_seconds`` of its start, or after ``most_replacements``.
+    itself within ``hopeless_seconds`` of its start, or after ``most_replacements`` within
+    ``replacement_seconds``.
 
     Attributes:
         processes: by service.
@@ -193,6 +196,7 @@ class Supervisor:
         *,
         hopeless_seconds: float = HOPELESS_SECONDS,
         most_replacements: int = MOST_REPLACEMENTS,
+        replacement_seconds: float = REPLACEMENT_SECONDS,
     ) -> None:
         self.layout = layout
         self.processes: dict[str, GuardedProcess] = {}
@@ -201,6 +205,7 @@ class Supervisor:
         self._report = report
         self._hopeless_seconds = hopeless_seconds
         self._most_replacements = most_replacements
+        self._replacement_seconds = replacement_seconds
         self._watches = asyncio.TaskGroup()
 
     async def run(self, assemble: Callable[[Supervisor], Awaitable[object]]) -> None:
@@ -259,13 +264,16 @@ class Supervisor:
         return process
 
     async def _replace(self, command: Command, replaced: Callable[[], None]) -> None:
+        latest = deque[float](maxlen=self._most_replacements)
         while True:
             process = self.processes[command.name]
             began = time.monotonic()
             code = await process.wait()
             gave_up = code <= _SIGNALLED and time.monotonic() - began < self._hopeless_seconds
-            if not self._ready or gave_up or self.replaced[command.name] >= self._most_replacements:
+            too_often = len(latest) == latest.maxlen and time.monotonic() - latest[0] < self._replacement_seconds
+            if not self._ready or gave_up or too_often:
                 raise ServiceDiedError(command.name, code, process.log)
+            latest.append(time.monotonic())
             self.replaced[command.name] += 1
             self.tell("replaced", service=command.name, code=code, times=self.replaced[command.name])
             await (await self._launch(command)).begun()

@@ -41,7 +41,7 @@ def test_schema_of_github_takes_the_workflows() -> None:
 
 
 def test_every_push_and_pull_request_is_tested_once() -> None:
-    assert NAMES == ["deploy.yml", "test.yml"]
+    assert NAMES == ["chaos.yml", "deploy.yml", "test.yml"]
     test, deploy = workflow("test.yml"), workflow("deploy.yml")
     assert test["on"]["push"] == {"branches-ignore": ["main", "master"]}
     assert {"pull_request", "workflow_call"} <= set(test["on"])

@@ -117,13 +117,13 @@ def another(service: str, stack: Stack, **options: str) -> Iterator[subprocess.P
     """A service beside the stack's own, in a session of its own; killed at the latest at the end.
 
     Args:
-        service: ``scheduler`` or ``triggerer``.
+        service: ``scheduler``, ``triggerer`` or ``celery worker``.
         stack: what it belongs to.
         options: Airflow configuration options of this one alone, as environment variables.
     """
     with another_log(service, stack).open("wb") as log:
         process = subprocess.Popen(
-            [PYTHON, "-m", "airflow", service, "--skip-serve-logs"],
+            [PYTHON, "-m", "airflow", *service.split(), "--skip-serve-logs"],
             cwd=PROJECT_ROOT,
             env=stack.airflow_environment() | options,
             stdout=log,

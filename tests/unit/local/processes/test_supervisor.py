@@ -138,6 +138,24 @@ def test_a_service_that_is_lost_is_replaced_up_to_a_limit_and_each_time_publishe
     trial.assert_nothing_left()
 
 
+def test_a_service_that_is_lost_now_and_then_is_always_replaced(tmp_path: Path) -> None:
+    trial = Trial(tmp_path, most_replacements=1, replacement_seconds=0)
+
+    async def assemble(supervisor: Supervisor) -> None:
+        def lose() -> None:
+            if supervisor.replaced["scheduler"] == 3:
+                raise StackError("enough")
+            psutil.Process(supervisor.processes["scheduler"].service_pid).kill()
+
+        await supervisor.keep(shell("scheduler", "exec sleep 300"), replaced=lose)
+        await supervisor.processes["scheduler"].begun()
+        asyncio.get_running_loop().call_soon(lose)
+
+    with pytest.raises(StackError, match="enough"):
+        trial.run(assemble)
+    trial.assert_nothing_left()
+
+
 @pytest.mark.parametrize(("script", "ready"), [("exit 1", True), ("kill -9 $$", False)])
 def test_a_service_that_gives_up_as_it_starts_or_dies_before_the_stack_is_ready_is_not_replaced(
     trial: Trial, script: str, ready: bool

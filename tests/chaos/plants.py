@@ -1,0 +1,123 @@
+"""Faults that are planted in a copy of the project, one at a time: a campaign in it has to find each."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+_LEFT_OUT = (
+    ".git",
+    ".venv*",
+    ".local*",
+    ".node",
+    ".*_cache",
+    ".hypothesis",
+    "__pycache__",
+    "dist",
+    ".aws-sam",
+    "htmlcov",
+)
+
+
+@dataclass(frozen=True)
+class Plant:
+    """One change of one file.
+
+    Args:
+        old: text that is there once, and ``new`` what replaces it.
+        found: what the reconciliation then says, among other things.
+    """
+
+    file: str
+    old: str
+    new: str
+    found: str
+
+
+PLANTS = {
+    "fence": Plant(
+        "lambdas/auction/order.py",
+        'IfNoneMatch="*",',
+        "",
+        "was stored",
+    ),
+    "once": Plant(
+        "include/archive/store.py",
+        'written = await self._put(key, client_id, day, response, if_none_match="*")',
+        'written = await self._s3.call("PutObject", Bucket=self._bucket, Key=key, Body=response.body)',
+        "versions of one answer",
+    ),
+    "permit": Plant(
+        "include/call_details/rate_limit.py",
+        "LEASE_SECONDS = 90.0",
+        "LEASE_SECONDS = 90_000.0",
+        "permits are held",
+    ),
+    "alert": Plant(
+        "plugins/airflow_ext/metrics.py",
+        "set(send_alert(each, self._context, topic_arn=topic, keep=keep)) for each in alerts if each is not None",
+        '{"sns"} for each in alerts if each is not None',
+        "neither archived nor told",
+    ),
+    "dead-letter": Plant(
+        "include/call_details/poster.py",
+        "self._dead_letters.save(dead_letter, batch.body)",
+        "del dead_letter",
+        "neither accepted nor a dead letter",
+    ),
+    "receiver": Plant(
+        "include/delivery/owner_queue.py",
+        "if attempt.response.accepted and event.position > lane.top:",
+        "if event.position > lane.top:",
+        "its receiver has not accepted it",
+    ),
+    "manifest": Plant(
+        "include/archive/manifests.py",
+        "merging = threads.submit(manifests.merge_day, day, document, saved)",
+        "merging = threads.submit(dict)",
+        "the manifest of",
+    ),
+}
+
+
+def plant(name: str, directory: Path) -> None:
+    """Copy the project to a directory that does not exist yet, with one change."""
+    shutil.copytree(ROOT, directory, ignore=shutil.ignore_patterns(*_LEFT_OUT))
+    for venv in ROOT.glob(".venv*"):
+        (directory / venv.name).symlink_to(venv.resolve())
+    planted = PLANTS[name]
+    path = directory / planted.file
+    path.write_text(changed(path.read_text(), planted))
+
+
+def changed(source: str, planted: Plant) -> str:
+    """The source with the change.
+
+    Raises:
+        ValueError: the text to replace is not there, or there twice.
+    """
+    if source.count(planted.old) != 1:
+        raise ValueError(f"{planted.file} has {source.count(planted.old)} times: {planted.old}")
+    return source.replace(planted.old, planted.new)
+
+
+def find(name: str, arguments: Sequence[str]) -> bool:
+    """Run a campaign in a copy with a planted fault; whether its reconciliation found that."""
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "project"
+        plant(name, copy)
+        command = [sys.executable, "-m", "tests.chaos", *arguments]
+        found, text = False, PLANTS[name].found
+        with subprocess.Popen(command, cwd=copy, stdout=subprocess.PIPE, text=True) as campaign:
+            assert campaign.stdout is not None
+            for line in campaign.stdout:
+                sys.stdout.write(line)
+                sys.stdout.flush()
+                found = found or ("WRONG" in line and text in line)
+    return found and campaign.returncode == 1
