@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -60,6 +61,7 @@ PATIENCE_SECONDS = 1200.0
 
 
 def run(
+    directory: Path,
     *,
     minutes: float,
     seed: int,
@@ -71,6 +73,7 @@ def run(
     """Run a campaign on a stack of its own; whether nothing was lost, stuck, or doubled where it must not be.
 
     Args:
+        directory: for the state and the logs of the stack.
         minutes: for how long there are load and faults.
         patience: seconds that everything may then take to come to rest.
         figures: Markdown file to write the figures to as well.
@@ -84,23 +87,25 @@ def run(
     aws = AwsProxy(f"http://{LOOPBACK}:{ports['emulator']}", ports["proxy"], seed)
     places = Places(PROJECT_ROOT, "", "", aws.url, "", "")
     through = {name: airflow_variables(places, StackSecrets())[name] for name in _AWS_VARIABLES}
-    with tempfile.TemporaryDirectory() as directory, aws.listening():
-        options = StackOptions(
-            state_directory=Path(directory) / "stack",
-            aws_port=ports["emulator"],
-            executor=executor,
-            airflow_options=AIRFLOW_OPTIONS | through,
-        )
-        with running_stack(options) as stack:
-            celery = executor == "CeleryExecutor"
-            campaign = Campaign(stack, aws, Path(directory), seed=seed, celery=celery, tell=tell)
-            campaign.run(minutes * 60)
-            tell("no more load and no more faults; waiting until all is quiet")
-            reconciliation = Reconciliation(campaign)
-            stuck = reconciliation.wait_until_quiet(patience)
-            tell("quiet" if not stuck else f"{len(stuck)} things did not come to rest")
-            console.record = figures is not None
-            sound = report(campaign, reconciliation, stuck, console)
+    options = StackOptions(
+        state_directory=directory / "stack",
+        aws_port=ports["emulator"],
+        executor=executor,
+        airflow_options=AIRFLOW_OPTIONS | through,
+    )
+    celery = executor == "CeleryExecutor"
+    with (
+        aws.listening(),
+        running_stack(options) as stack,
+        closing(Campaign(stack, aws, directory, seed=seed, celery=celery, tell=tell)) as campaign,
+    ):
+        campaign.run(minutes * 60)
+        tell("no more load and no more faults; waiting until all is quiet")
+        reconciliation = Reconciliation(campaign)
+        stuck = reconciliation.wait_until_quiet(patience)
+        tell("quiet" if not stuck else f"{len(stuck)} things did not come to rest")
+        console.record = figures is not None
+        sound = report(campaign, reconciliation, stuck, console)
     calls = ", ".join(f"{aws.calls[service]:,} {service}" for service in sorted(aws.calls) if service)
     console.print(f"AWS calls through the proxy: {calls}; spoilt: {sum(aws.spoilt.values()):,}")
     load = os.getloadavg()[0]
@@ -122,12 +127,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=PATIENCE_SECONDS,
         help="seconds that all may take to come to rest afterwards (default: %(default)g)",
     )
+    parser.add_argument("--directory", type=Path, help="to keep state and logs of the stack in")
     parser.add_argument("--figures", type=Path, help="Markdown file to write the figures to as well")
     parser.add_argument("--plant", choices=plants.PLANTS, help="in a copy of the project, a fault that must be found")
     options = parser.parse_args(argv)
     asked, console = vars(options), Console(highlight=False, width=110)
     if (name := asked.pop("plant")) is None:
-        return 0 if run(**asked, console=console) else 1
+        directory = asked.pop("directory")
+        with tempfile.TemporaryDirectory() if directory is None else nullcontext(directory) as place:
+            return 0 if run(Path(place), **asked, console=console) else 1
     given = {option: value for option, value in asked.items() if value is not None}
     found = plants.find(name, [part for option, value in given.items() for part in (f"--{option}", str(value))])
     console.print(f"the planted fault '{name}' was {'found' if found else 'NOT found'}")

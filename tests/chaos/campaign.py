@@ -151,6 +151,12 @@ class Campaign:
         self.secrets.change(stack.settings_variable, max_delivery_attempts=MOST_ATTEMPTS)
         self._send_functions_through(aws)
 
+    def close(self) -> None:
+        """Close the connections to Airflow, the partners and the events API."""
+        self.airflow.__exit__(None, None, None)
+        self.partners.close()
+        self.events.close()
+
     def run(self, seconds: float) -> None:
         """Put load on and make faults for so long."""
         for dag in DAGS:
