@@ -95,7 +95,7 @@ def test_refused_batch_is_listed_shown_and_replayed(
     partners.order()
     assert ops("dead-letters", "replay", "--dry-run")[0] == 0
     assert ingest.taken(file) == [0]
-    assert ops("dead-letters", "replay", "--yes")[0] == 0
+    assert ops("dead-letters", "replay", letter["what"], "--yes")[0] == 0
     assert ingest.taken(file) == [1]
     assert ingest.dead_letters() == []
 
