@@ -16,7 +16,7 @@ import httpx
 
 from benchmarks.cpu import CpuMeter, CpuUse
 from include.archive.models import Client, client_query, clients_from_rows
-from local.clients.airflow import AirflowApi
+from local.clients import AirflowApi
 from local.processes.layout import PROJECT_ROOT, PortRequest, choose_ports
 from local.processes.supervisor import StackError
 from local.sample.client_database import create_client_database

@@ -14,7 +14,7 @@ from benchmarks.delivery_bare import BarePosting, note_in_table, post_bare
 from benchmarks.delivery_idle import seconds_to_first_post
 from benchmarks.results import Comparison, Part, median_and_range, percentile
 from benchmarks.timeline import where_the_time_goes
-from local.clients.airflow import AirflowApi, pause_when_idle
+from local.clients import AirflowApi, pause_when_idle
 from local.partners.receivers import PATH
 
 _STEPS = ("select_due", "deliver", "summarize")

@@ -13,7 +13,7 @@ from benchmarks.bench import INGEST_DAG, Bench, BenchmarkError
 from benchmarks.call_details import CallDetailsStub
 from benchmarks.cpu import CpuMeter
 from benchmarks.results import Comparison, Part, median_and_range
-from local.clients.airflow import AirflowApi
+from local.clients import AirflowApi
 from local.stack.description import Stack
 
 _WATCH_DAG = "call_details_watch"

@@ -14,7 +14,7 @@ from urllib.parse import quote
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
-from local.clients.airflow import AirflowApi  # noqa: E402 - it is found by the line above
+from local.clients import AirflowApi  # noqa: E402 - it is found by the line above
 from local.demo.run import pictures  # noqa: E402
 from local.processes.layout import DEFAULT_STATE_DIRECTORY  # noqa: E402
 from local.stack.description import Stack  # noqa: E402

@@ -9,8 +9,7 @@ from contextlib import closing
 from typing import Any
 
 from include.archive.models import client_query
-from local.clients.airflow import AirflowApi
-from local.clients.inbox import receive_alerts, slack_messages
+from local.clients import AirflowApi, receive_alerts, slack_messages
 from local.demo.part import Part, read
 from local.sample.client_database import BROKEN_CLIENT_ID
 from local.stack.description import Stack

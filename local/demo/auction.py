@@ -6,8 +6,7 @@ import json
 import time
 from typing import Any
 
-from local.clients.airflow import AirflowApi
-from local.clients.inbox import receive_alerts, slack_messages
+from local.clients import AirflowApi, receive_alerts, slack_messages
 from local.demo.part import TIMEOUT_SECONDS, Part, read
 from local.stack.description import Stack
 

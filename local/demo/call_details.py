@@ -10,8 +10,7 @@ from typing import Any
 import httpx
 
 from include.call_details.keys import INCOMING, PROCESSED, file_version, run_id
-from local.clients.airflow import AirflowApi, active_runs, has_ended
-from local.clients.inbox import receive_alerts, slack_messages
+from local.clients import AirflowApi, active_runs, has_ended, receive_alerts, slack_messages
 from local.demo.part import TIMEOUT_SECONDS, Part, get_json, queue_messages, read, rules, wait_until
 from local.partners.app import RECEIVED_PATH
 from local.partners.call_details import BATCH_PATH

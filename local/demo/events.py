@@ -11,8 +11,7 @@ from typing import Any
 
 import httpx
 
-from local.clients.airflow import AirflowApi, active_runs, pause_when_idle
-from local.clients.inbox import receive_alerts, slack_messages
+from local.clients import AirflowApi, active_runs, pause_when_idle, receive_alerts, slack_messages
 from local.demo.part import Part, get_json, queue_messages, rules, run_tool, shown, wait_until
 from local.partners.app import ARRIVALS_PATH, SECRETS_PATH
 from local.partners.receivers import PATH

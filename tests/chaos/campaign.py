@@ -22,7 +22,7 @@ import httpx
 import psutil
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.clients.airflow import AirflowApi
+from local.clients import AirflowApi
 from local.processes.supervisor import StackError
 from local.services.celery import WORKER_NAMES
 from local.stack.description import Stack

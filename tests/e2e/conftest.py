@@ -13,7 +13,7 @@ from typing import cast
 import psutil
 import pytest
 
-from local.clients.airflow import AirflowApi, pause_when_idle
+from local.clients import AirflowApi, pause_when_idle
 from local.processes.layout import LOOPBACK
 from local.sample.client_database import create_client_database
 from local.services.airflow import DEFAULT_EXECUTOR, EXECUTORS, Executor

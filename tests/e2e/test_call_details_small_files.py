@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from local.clients.airflow import AirflowApi
+from local.clients import AirflowApi
 from local.stack.description import Stack
 from tests.worlds.live.call_details import BATCHES, DAG_ID, POST_TASK, WATCH_DAG_ID, Ingest, lines
 from tests.worlds.live.inbox import Inbox

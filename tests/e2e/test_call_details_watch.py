@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from local.clients.airflow import AirflowApi
+from local.clients import AirflowApi
 from local.stack.description import Stack
 from tests.worlds.live.call_details import BATCHES, CLOSE_TASK, PLAN_TASK, WATCH_DAG_ID, Ingest, lines
 from tests.worlds.live.partners import Partners

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from local.clients.inbox import receive_alerts, slack_messages
+from local.clients import receive_alerts, slack_messages
 from local.stack.description import Stack
 from tests.worlds.live.waiting import wait_until
 

@@ -9,7 +9,7 @@ from datetime import date, datetime
 from typing import Any
 from urllib.parse import quote
 
-from local.clients.airflow import AirflowApi
+from local.clients import AirflowApi
 from tests.worlds.live.waiting import WAIT_SECONDS, wait_until
 
 POLL_SECONDS = 0.5

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from local.clients.airflow import AirflowApi
+from local.clients import AirflowApi
 from local.demo.auction import MOST_RUNS, run_until_both_seen
 
 ACCEPTED, REJECTED = "accepted", "rejected"

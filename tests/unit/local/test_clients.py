@@ -9,7 +9,7 @@ from typing import cast
 import httpx
 import pytest
 
-from local.clients.airflow import AirflowApi
+from local.clients import AirflowApi
 from local.processes.supervisor import StackError
 from local.stack.description import Stack
 
