@@ -70,7 +70,12 @@ _PARTS: dict[str, tuple[str, Callable[[Bench, argparse.Namespace], Part]]] = {
     "delivery": (
         "event_delivery",
         lambda bench, options: measure_delivery(
-            bench, events=options.events, owners=200, latency_ms=50.0, repeat=options.repeat
+            bench,
+            events=options.events,
+            owners=options.owners,
+            posts=options.posts,
+            latency_ms=50.0,
+            repeat=options.repeat,
         ),
     ),
     "evidence": (
@@ -179,7 +184,15 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--events", type=int, default=10_000, metavar="N",
-        help="delivery: pending events, of 200 owners (default: %(default)s)",
+        help="delivery: pending events (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--owners", type=int, default=200, metavar="N",
+        help="delivery: owners of these events (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--posts", type=int, default=20, metavar="N",
+        help="delivery: events posted one by one to the idle stack (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--evidence", nargs=2, type=int, default=[10, 10_000], metavar=("DAYS", "CLIENTS"),

@@ -78,8 +78,10 @@ class Owner:
         self.world.tables.after = self._look
 
     def _look(self, operation: str) -> None:
-        """No final state is left, but by what the owner does."""
+        """No final state is left, but by what the owner does; and nothing is delivered that did not arrive."""
         for name, status in self.world.tables.found_statuses().items():
+            if status == Status.DELIVERED:
+                assert self._arrived(name) > self.arrivals_before.get(name, 0), "taken for delivered"
             if name not in self.touched:
                 assert self.settled.setdefault(name, status) in (status, Status.PENDING), "settled twice"
                 self.settled[name] = status
@@ -113,21 +115,29 @@ class Owner:
             elif what == "post slowly":
                 # The API has made the lane due, and takes some time to store the event.
                 self.world.tables.add_lane(OWNER, 1, created=self.world.time())
-                item = event_item(next(self.numbers), OWNER, created=self.world.time())
+                again = number if name in self.gone else next(self.numbers)
+                item = event_item(again, OWNER, created=self.world.time())
                 del item["owner_status"], item["next_attempt_at"]
                 self.stored_late.append(item)
             elif what == "post anew" and name in self.gone:
                 api.put(new_event(OWNER, event_id=name, created_at=now, next_attempt_at=now))
-                self.gone.discard(name)
-                self.ends.pop(name, None)
-                self.arrivals_before[name] = self._arrived(name)
+                self._is_anew(name)
         except NoSuchEventError:
             assert name in self.gone or name not in self.world.tables.events
 
     def store_late(self) -> None:
-        self.world.tables.add(*self.stored_late)
-        self.touched |= {item["event_id"]["S"] for item in self.stored_late}
+        for item in self.stored_late:
+            # Unless its id has been taken meanwhile.
+            if (name := item["event_id"]["S"]) not in self.world.tables.events:
+                self.world.tables.add(item)
+                self._is_anew(name)
         self.stored_late.clear()
+
+    def _is_anew(self, name: str) -> None:
+        self.touched.add(name)
+        self.gone.discard(name)
+        self.ends.pop(name, None)
+        self.arrivals_before[name] = self._arrived(name)
 
     def check(self) -> None:
         """What must hold when all is over."""
