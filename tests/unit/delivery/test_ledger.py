@@ -336,6 +336,32 @@ def test_what_a_delivered_event_was_stays_known_when_its_owner_changes_it() -> N
     assert replayed.attempts == delivered[1].attempts
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_an_event_under_the_id_of_a_delivered_one_that_is_gone_is_another_event(late: bool) -> None:
+    world = DeliveryWorld()
+    world.add(3)
+    run(world)
+    api, name = world.tables.api, event_id(2)
+    api.delete(OWNER, name)
+    world.pass_time(10)
+    now = timestamp(world.time())
+    api.put(new_event(OWNER, event_id=name, created_at=now, next_attempt_at=now))
+    assert api.get(OWNER, name).status is Status.PENDING
+    if late:
+        # Others that were posted after it are delivered before the index shows it.
+        world.tables.hidden = {name}
+        world.pass_time(10)
+        later = timestamp(world.time())
+        api.put(new_event(OWNER, event_id=event_id(9), created_at=later, next_attempt_at=later))
+        world.pass_time(10)
+        run(world)
+        world.tables.hidden = set()
+    world.pass_time(2 * GRACE_SECONDS)
+    run(world)
+    assert world.arrived() == [1, 2, 3, *([9] if late else []), 2]
+    assert api.get(OWNER, name).status is Status.DELIVERED
+
+
 def test_an_event_that_appears_late_is_delivered_too() -> None:
     world = DeliveryWorld()
     world.add(3)
