@@ -425,6 +425,26 @@ def test_an_event_is_not_taken_for_delivered_however_late_or_displaced_it_appear
     assert "next_attempt_at" not in world.tables.lane(), "nothing is left to do"
 
 
+def test_an_event_that_is_counted_while_a_worker_has_the_lane_is_not_passed_by_the_marker() -> None:
+    world = DeliveryWorld()
+    world.add(1)
+    world.add(1, first=3)
+    world.pass_time(2 * GRACE_SECONDS)
+
+    def answer(arrival: Arrival) -> WebhookResponse:
+        if arrival.event_id == event_id(3):
+            # By a function whose clock is minutes late.
+            at = timestamp(START - 60 + 0.002)
+            world.tables.api.put(new_event(OWNER, event_id=event_id(2), created_at=at, next_attempt_at=at))
+        return ACCEPTED
+
+    world.answer = answer
+    run(world)
+    world.pass_time(2 * GRACE_SECONDS)
+    run(world)
+    assert world.arrived() == [1, 3, 2]
+
+
 def test_an_event_that_appears_late_is_not_passed_over_by_those_that_follow() -> None:
     world = DeliveryWorld()
     world.add(3)
