@@ -30,6 +30,9 @@ _PROGRESS_OF = dict.fromkeys((call_details.WATCH_DAG_ID, call_details.REPLAY_DAG
 _SHOWN = 10
 """Of a kind of findings."""
 
+_TASK_SECONDS = 120.0
+"""Longer than a task takes that runs when all is quiet."""
+
 _HIDDEN = "ApproximateNumberOfMessagesNotVisible"
 
 WAITING = (archive.DAG_ID, auction.DAG_ID, call_details.DAG_ID, call_details.REPLAY_DAG_ID)
@@ -126,11 +129,18 @@ class Reconciliation:
                 yield Lane.of(answer["Item"])
 
     def left_over(self) -> list[str]:
-        """Tasks that still run, and claims that are not completed, when all has come to rest."""
-        left = [f"task {name} still runs" for name in running_tasks(self._stack) if "<idle>" not in name]
+        """Tasks that do not end, and claims that are not completed, when all has come to rest."""
+        # The delivery and the watcher go on, with new tasks all the time.
+        tasks, deadline = self._tasks(), time.monotonic() + _TASK_SECONDS
+        while (tasks := tasks & self._tasks()) and time.monotonic() < deadline:
+            time.sleep(1)
+        left = [f"task {name} still runs" for name in tasks]
         known = {file.key for file, _ in self._campaign.load.files if self._outcome(file) == "incomplete"}
         claims, _ = Claims(self._ledger).under_way(100)
         return left + [f"claim of {claim.file.key} is left" for claim in claims if claim.file.key not in known]
+
+    def _tasks(self) -> set[str]:
+        return {name for name in running_tasks(self._stack) if "<idle>" not in name}
 
     # ---- accounts ---------------------------------------------------------------------------------------------
 
