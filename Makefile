@@ -13,7 +13,7 @@ export SAM_CLI_TELEMETRY := 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo up down status test test-services test-fuzz test-auction test-others test-workers test-celery lint lint-python lint-types lint-templates lint-schemas lint-openapi coverage chaos bench docs screenshot prove lock clean bundle preflight deploy
+.PHONY: help setup setup-dev demo up down status test test-services test-fuzz test-auction test-others test-workers test-chaos test-celery lint lint-python lint-types lint-templates lint-schemas lint-openapi coverage chaos bench docs screenshot prove lock clean bundle preflight deploy
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,7 +86,7 @@ test: ## set-up from nothing, linters, and the whole test suite
 	$(BESIDE) lint
 	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadgroup tests/unit tests/dags tests/architecture tests/packaging
 	$(BESIDE) test-services test-fuzz
-	$(BESIDE) test-auction test-others test-workers
+	$(BESIDE) test-auction test-others test-workers test-chaos
 
 test-services: setup-dev
 	$(PY) -m pytest -n 2 --dist loadfile --ignore-glob='*_fuzz.py' tests/integration
@@ -102,7 +102,11 @@ test-auction: setup-dev
 	$(PY) -m pytest $(AUCTION:%=tests/e2e/test_%.py) tests/e2e/test_no_secret_anywhere.py
 
 test-others: setup-dev
-	$(PY) -m pytest $(AUCTION:%=--ignore=tests/e2e/test_%.py) tests/e2e
+	$(PY) -m pytest $(AUCTION:%=--ignore=tests/e2e/test_%.py) --ignore=tests/e2e/test_chaos.py tests/e2e
+
+# Its campaign has a stack of its own.
+test-chaos: setup-dev
+	$(PY) -m pytest tests/e2e/test_chaos.py
 
 test-workers: setup-dev
 	$(PY) -m pytest tests/e2e/test_celery_workers.py \

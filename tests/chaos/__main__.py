@@ -44,8 +44,8 @@ AIRFLOW_OPTIONS = {
 
 PAGE = """# Faults on purpose
 
-The last campaign that was recorded, {now:%Y-%m-%d %H:%M} UTC. Written by
-`make chaos MINUTES=120 FIGURES=benchmarks/CHAOS.md`, on a machine that does nothing else.
+The last campaign that was recorded, {now:%Y-%m-%d %H:%M} UTC. `make chaos MINUTES=120 FIGURES=benchmarks/CHAOS.md`
+writes this page; its last line says for how long there were faults, and how busy the machine was.
 
 Recovery: seconds from the beginning of a fault to the next progress after its end, of the pipeline that it met, or of
 the last one to go on if it met all. The load has pauses of its own: 30 s between two days of the archive, 45 s between
