@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -16,7 +18,7 @@ from local.stack.description import Stack
 from tests.e2e.conftest import UseClients
 from tests.worlds.browser import OpenPage, window
 from tests.worlds.live.api_server import api_server, log_in, roles
-from tests.worlds.live.archive import Archive, key_of
+from tests.worlds.live.archive import DAG_ID, Archive, key_of
 from tests.worlds.live.auction import Results, orders, ready
 from tests.worlds.live.call_details import Ingest, lines
 from tests.worlds.live.delivery import Delivery
@@ -79,18 +81,26 @@ def test_answer_of_a_client_and_day_is_two_clicks_from_home_and_its_body_one_mor
     assert Path(download.value.path()).read_bytes()[:2] == b"PK"
 
 
-def test_clients_that_failed_are_run_again_from_their_day(
+def test_clients_that_failed_are_found_from_the_run_s_note_and_run_again_from_their_day(
     open_page: OpenPage, pipeline: Pipeline, archive: Archive, partners: Partners, use_clients: UseClients, a_day: date
 ) -> None:
     use_clients([ONE, OTHER])
     partners.order({"status": 404, "match": {"clientId": OTHER, "triggerDate": a_day.isoformat()}})
-    assert pipeline.run(trigger_date=a_day).state == "failed"
+    failed = pipeline.run(trigger_date=a_day)
+    assert failed.state == "failed"
     partners.order()
-    page = open_page(at("days", to=a_day, day=a_day))
+    page = open_page(f"/dags/{DAG_ID}/runs/{quote(failed.id)}")
+    page.get_by_role("button", name="Edit note").click()
+    to_view = page.get_by_role("link", name="operations page")
+    expect(to_view).to_have_attribute("href", re.compile(rf"/plugin/operations/days\?day={a_day}$"))
+    page.goto(at("days", to=a_day, day=a_day))
     day = page.get_by_role("region", name=f"Day {a_day}")
     row = day.get_by_role("row").filter(has_text=str(OTHER))
     expect(row).to_contain_text("DEX API answered 404")
     expect(row).to_contain_text(f"Łódź <Grid> & Sons {OTHER}")
+    row.get_by_role("link", name="log", exact=True).click()
+    expect(page).to_have_url(re.compile("/tasks/archive_client/mapped/1"))
+    page.go_back()
     day.get_by_role("button", name="Run the 1 failed again").click()
     run = day.get_by_text("Started: ").get_by_role("link")
     expect(run).to_be_visible()
