@@ -189,6 +189,16 @@ def test_an_outcome_does_not_undo_what_an_owner_did_meanwhile(status: str | None
     assert world.tables.statuses() == (["delivered"] * 2 if status is None else ["delivered", status, "delivered"])
 
 
+def test_an_event_whose_payload_was_deleted_with_it_meanwhile_is_not_posted() -> None:
+    world = DeliveryWorld()
+    world.add(4)
+    # Every third one's payload is an item of its own; the index shows the event still.
+    world.tables.be_late()
+    world.tables.api.delete("acme", "evt_000000000003")
+    world.deliver()
+    assert world.arrived() == [1, 2, 4]
+
+
 @pytest.mark.parametrize("by_lane", [True, False])
 def test_an_event_that_was_replayed_while_it_was_posted_is_posted_again(by_lane: bool) -> None:
     world = DeliveryWorld(by_lane=by_lane)
