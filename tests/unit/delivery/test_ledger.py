@@ -302,6 +302,23 @@ def test_a_worker_that_was_held_up_changes_nothing() -> None:
     assert counts.lost > 0
 
 
+def test_a_worker_that_was_held_up_before_a_refusal_does_not_undo_a_delivery() -> None:
+    world = DeliveryWorld()
+    world.add(2)
+
+    def answer(arrival: Arrival) -> WebhookResponse:
+        if len(world.arrivals) > 1:
+            return ACCEPTED
+        world.pass_time(LEASE_SECONDS + 2 * SKEW_SECONDS)
+        elsewhere(world, world.dispatcher())
+        return refused()
+
+    world.answer = answer
+    world.deliver_at_once(world.dispatcher())
+    assert world.arrived() == [1, 1, 2]
+    assert world.tables.statuses() == ["delivered"] * 2
+
+
 @pytest.mark.parametrize("count", [1, MAX_ENTRIES, MAX_ENTRIES + 1, 3 * MAX_ENTRIES])
 @pytest.mark.parametrize("age", [0.0, 2 * GRACE_SECONDS])
 def test_the_api_tells_how_each_event_was_delivered(count: int, age: float) -> None:
