@@ -86,6 +86,7 @@ test: ## set-up from nothing, linters, and the whole test suite
 	$(BESIDE) lint
 	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadgroup tests/unit tests/dags tests/architecture tests/packaging
 	$(BESIDE) test-services test-fuzz
+	@echo "==> end-to-end tests, two stacks at a time; each one's output follows when it has ended, in ten minutes or more"
 	$(BESIDE) test-auction test-others test-workers test-chaos
 
 test-services: setup-dev
