@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import median
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -135,7 +136,11 @@ class Reconciliation:
         while (tasks := tasks & self._tasks()) and time.monotonic() < deadline:
             time.sleep(1)
         left = [f"task {name} still runs" for name in tasks]
-        known = {file.key for file, _ in self._campaign.load.files if self._outcome(file) == "incomplete"}
+        known = {
+            file.key
+            for file, _ in self._campaign.load.files
+            if (self._receipt(file) or {}).get("outcome") == "incomplete"
+        }
         claims, _ = Claims(self._ledger).under_way(100)
         return left + [f"claim of {claim.file.key} is left" for claim in claims if claim.file.key not in known]
 
@@ -220,8 +225,11 @@ class Reconciliation:
         dead = {letter["idempotency_key"] for letter in campaign.files.dead_letters()}
         for file, _ in campaign.load.files:
             told = finding.tell(*(_about(texts, file.key) for texts in channels))
-            receipt, taken = campaign.files.receipt(file), campaign.files.taken(file)
+            taken = campaign.files.taken(file)
             finding.things += len(taken)
+            if (receipt := self._receipt(file)) is None:
+                finding.lost.append(f"{file.key} has no receipt")
+                continue
             finding.doubled += sum(times > 1 for times in taken)
             if receipt["outcome"] == "incomplete" and told:
                 continue
@@ -261,8 +269,11 @@ class Reconciliation:
         wrong = [found for found in findings if found.kind != "not selected"]
         return Finding(things=sum(read.values()), lost=[f"{found.where}: {found.kind}" for found in wrong])
 
-    def _outcome(self, file: call_details.File) -> str:
-        return str(self._campaign.files.receipt(file)["outcome"])
+    def _receipt(self, file: call_details.File) -> dict[str, Any] | None:
+        try:
+            return self._campaign.files.receipt(file)
+        except self._s3.exceptions.NoSuchKey:
+            return None
 
     def _written(self, bucket: str, prefix: str, *, versions: bool = False) -> Iterator[tuple[str, float]]:
         """Key and time of each object below a prefix, or of each of its versions."""
