@@ -17,7 +17,7 @@ from tests.worlds.live.processes import running_tasks, service_of, standing_stil
 from tests.worlds.live.secrets import Secrets
 from tests.worlds.live.waiting import WAIT_SECONDS, wait_until
 
-ATTEMPTS = 6
+ATTEMPTS = 15
 ARCHIVE_TASK = "archive_client"
 
 
