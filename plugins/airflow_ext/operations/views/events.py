@@ -116,12 +116,17 @@ def _state(reads: Reads, item: dict[str, Any]) -> dict[str, Any]:
     name = item["owner"]["S"]
     events = _events(reads, name)
     oldest = next(iter(events.page(Status.PENDING, 1)[0]), None)
+    failed = _count(events, Status.FAILED)
+    told = oldest if oldest and "last_error" in oldest else {}
+    if failed and not told:
+        told = next(iter(events.page(Status.FAILED, 1)[0]), {})
     return {
         **_webhook(item),
         "owner": name,
         "pending": _count(events, Status.PENDING) if oldest else 0,
-        "failed": _count(events, Status.FAILED),
+        "failed": failed,
         "oldest": _row(oldest) if oldest else None,
+        **{key: value for key, value in _row(told).items() if key in ("last_status", "last_error")},
     }
 
 

@@ -39,8 +39,12 @@ def test_owners_have_what_waits_and_what_failed(page: OperationsPage) -> None:
     tables.subscribe("off", active=False)
     tables.add(*(event_item(number, created=NOW - 600 + number, last_error="<b>") for number in range(3)))
     tables.add(event_item(9, created=NOW - 900, **FAILED))
+    tables.subscribe("down")
+    tables.add(event_item(10, "down", created=NOW - 900, **FAILED), event_item(11, "down", created=NOW))
     found = page.get("/events/owners")
-    acme, off = found["rows"]
+    acme, off, down = found["rows"]
+    assert (acme["last_status"], acme["last_error"]) == (None, "<b>")
+    assert (down["pending"], down["last_status"], down["last_error"]) == (1, "503", "answered 503")
     assert (acme["owner"], acme["active"], acme["pending"], acme["failed"]) == ("acme", True, 3, 1)
     assert acme["oldest"]["event_id"] == "evt_000000000000"
     assert (off["owner"], off["active"], off["pending"], off["oldest"]) == ("off", False, 0, None)
