@@ -20,7 +20,7 @@ from local.clients import AirflowApi, pause_when_idle
 from local.partners.receivers import PATH
 
 _STEPS = ("select_due", "deliver", "summarize")
-_AT_ONCE = 4 * 64
+_AT_ONCE = 4 * 96
 """Posts that a run makes at the most: the settings ``delivery_tasks`` and ``delivery_concurrency`` as shipped."""
 
 _RATE_AIM = 0.55

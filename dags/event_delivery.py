@@ -10,7 +10,7 @@ finds the events whose next attempt is due. Up to eight runs at a time: while on
 delivers to the others. No two runs post events of the same owner at once.
 
 **Reads.** The tables `events-<env>`, which alone decides what is due, and `subscriptions-<env>`; the Variable
-`settings`: `max_delivery_attempts` (11), `delivery_tasks` (4), `delivery_concurrency` (64 posts at once in each task).
+`settings`: `max_delivery_attempts` (11), `delivery_tasks` (4), `delivery_concurrency` (96 posts at once in each task).
 
 **Writes.**
 

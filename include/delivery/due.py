@@ -26,7 +26,7 @@ MAX_OWNERS = 4000
 EVENTS_PER_TASK = 5000
 """Few events get few tasks: starting one costs as much as posting a thousand."""
 
-OWNERS_PER_TASK = 128
+OWNERS_PER_TASK = 192
 """Twice as many as a task posts to at once, as shipped: slow endpoints of some are not to hold up the others."""
 
 _READERS = 16

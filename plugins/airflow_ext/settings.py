@@ -136,7 +136,7 @@ class Settings(BaseModel):
     event_dlq_url: _QueueUrl = ""
     max_delivery_attempts: Annotated[int, Field(ge=1, le=100)] = 11
     delivery_tasks: Annotated[int, Field(ge=1, le=64)] = 4
-    delivery_concurrency: Annotated[int, Field(ge=1, le=256)] = 64
+    delivery_concurrency: Annotated[int, Field(ge=1, le=256)] = 96
 
     @property
     def is_local(self) -> bool:

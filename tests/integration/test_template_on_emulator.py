@@ -134,7 +134,7 @@ def test_settings_name_the_resources_of_the_stack(aws: Aws, outputs: Mapping[str
         "event_dlq_url": outputs["EventDeadLettersUrl"],
         "max_delivery_attempts": 11,
         "delivery_tasks": 4,
-        "delivery_concurrency": 64,
+        "delivery_concurrency": 96,
     }
     settings = parse_settings(json.dumps(_settings(aws)))
     assert settings.archive_bucket == outputs["ArchiveBucketName"]

@@ -52,7 +52,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert (settings.max_records_per_batch, settings.max_retries, settings.max_concurrent_calls) == (500, 3, 50)
     assert settings.incoming == Incoming("incoming/", ("*.filepart", "*.tmp", "*.part", "*.partial", ".*"))
     assert (settings.ingest_bucket, settings.ingest_ledger_table, settings.call_details_dlq_url) == ("", "", "")
-    assert (settings.max_delivery_attempts, settings.delivery_tasks, settings.delivery_concurrency) == (11, 4, 64)
+    assert (settings.max_delivery_attempts, settings.delivery_tasks, settings.delivery_concurrency) == (11, 4, 96)
     assert (settings.events_table, settings.subscriptions_table) == ("", "")
     assert (settings.event_queue_url, settings.event_dlq_url) == ("", "")
 
