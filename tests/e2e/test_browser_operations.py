@@ -266,10 +266,12 @@ def test_evidence_is_reached_by_keyboard_alone(
     page.keyboard.press("Enter")
     year = page.get_by_label("365 days, one square each")
     expect(year).to_be_visible()
-    for _ in range(12):
+    # Once around the whole page, should it be drawn anew meanwhile.
+    for _ in range(60):
         page.keyboard.press("Tab")
         if year.evaluate("each => each === document.activeElement"):
             break
+    expect(year).to_be_focused()
     page.keyboard.press("ArrowDown")
     expect(page.get_by_role("region", name="Answer").get_by_text("as stored")).to_be_visible()
 
