@@ -105,7 +105,7 @@ def _each(processes: Iterable[psutil.Process], do: Callable[[psutil.Process], No
 
 def holds_no_lock(stack: Stack, service: str) -> bool:
     """Whether a service of Airflow has no transaction of the database open, which would keep rows from all others."""
-    url = sqlalchemy.make_url(stack.airflow_environment()["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
+    url = stack.airflow_environment()["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
     question = "SELECT count(*) FROM pg_stat_activity WHERE application_name = :name AND state <> 'idle'"
     with engine.connect() as connection:

@@ -120,13 +120,15 @@ def _state(reads: Reads, item: dict[str, Any]) -> dict[str, Any]:
     told = oldest if oldest and "last_error" in oldest else {}
     if failed and not told:
         told = next(iter(events.page(Status.FAILED, 1)[0]), {})
+    last = _row(told)
     return {
         **_webhook(item),
         "owner": name,
         "pending": _count(events, Status.PENDING) if oldest else 0,
         "failed": failed,
         "oldest": _row(oldest) if oldest else None,
-        **{key: value for key, value in _row(told).items() if key in ("last_status", "last_error")},
+        "last_status": last["last_status"],
+        "last_error": last["last_error"],
     }
 
 
