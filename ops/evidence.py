@@ -24,7 +24,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from include.archive.keys import EVIDENCE, LEDGER, MANIFESTS, ledger_key, manifest_key
-from include.archive.ledger import Entry, Ledger, SavedManifest, sha256
+from include.archive.ledger import ENTRY_KEY, Entry, Ledger, SavedManifest, sha256
 from include.archive.manifests import merged
 from include.clients.aws import error_code
 from ops.environment import Environment, aws_errors
@@ -38,7 +38,7 @@ _MANIFESTS_AHEAD = 4
 
 _BLOCK = 1024 * 1024
 _GONE = frozenset({"404", "NoSuchKey", "NoSuchVersion", "NotFound", "MethodNotAllowed"})
-_ARCHIVED = re.compile(r"trigger/(?P<client>-?\d+)/(?P=client)_trigger_(?P<day>\d{8})\.json")
+_ARCHIVED = re.compile(r"trigger/(?P<client>-?\d+)/(?P=client)_trigger_(?P<day>\d{8})\.json", re.ASCII)
 _ADOPTED = "adopted"
 
 _TABLES = """
@@ -147,15 +147,19 @@ class Verification:
         versions: dict[str, list[dict[str, Any]]] = {}
         for version in self._versions(LEDGER):
             versions.setdefault(version["Key"], []).append(version)
-        keys = sorted(versions)
+        keys = sorted(key for key in versions if ENTRY_KEY.fullmatch(key))
+        for key in sorted(versions.keys() - set(keys)):
+            yield _finding("added", key, "not an entry of the ledger")
         bodies = threads.map(lambda key: self._get(key, None), keys)
         previous, expected = None, 1
         for key, body in zip(keys, bodies, strict=True):
             if len(versions[key]) > 1:
                 yield _finding("rewritten", key, "the entry has more than one version; an entry is never rewritten")
-            while key > ledger_key(expected):
-                yield _finding("missing", ledger_key(expected), "an entry of the ledger is gone")
-                previous, expected = None, expected + 1
+            if key > ledger_key(expected):
+                first, expected = expected, max(_number_in(key), expected)
+                gone = "an entry is" if expected - first == 1 else f"{expected - first:,} entries from this one on are"
+                yield _finding("missing", ledger_key(first), f"{gone} gone")
+                previous = None
             try:
                 entry = Entry.from_bytes(body or b"")
             except ValueError as error:
@@ -188,26 +192,31 @@ class Verification:
                     what = "or this entry is what changed: no later one proves it"
                     yield _finding("changed", ledger_key(entry.number), what)
                 continue
-            document = json.loads(body)
-            day = document["trigger_date"]
-            if (document["run_id"], day) != (entry.run_id, entry.trigger_date):
+            try:
+                document = json.loads(body)
+                day = document["trigger_date"] and date.fromisoformat(document["trigger_date"]).isoformat()
+                lines = [(line, day or line["trigger_date"]) for line in document["clients"]]
+                answers = [
+                    (line["key"], line["version_id"] or "", line["sha256"], entry.number, at, line["client_id"])
+                    for line, at in lines
+                    if line["key"] and self.scope.covers(line["client_id"], at)
+                ]
+                selected = [(line["client_id"], at) for line, at in lines]
+                named = (document["run_id"], document["trigger_date"])
+            except (ValueError, KeyError, TypeError, RecursionError):
+                yield _finding("changed", where, "not a manifest as runs write them")
+                continue
+            if named != (entry.run_id, entry.trigger_date):
                 yield _finding("changed", ledger_key(entry.number), "names another run or day than its manifest")
             database.execute(
                 "INSERT OR REPLACE INTO manifests VALUES (?, ?, ?, ?, ?)",
                 (entry.manifest, entry.version_id or "", entry.sha256, entry.number, day or ""),
             )
-            lines = [(line, day or line["trigger_date"]) for line in document["clients"]]
             database.executemany(
                 "INSERT OR IGNORE INTO answers (key, version, sha256, entry, day, client) VALUES (?, ?, ?, ?, ?, ?)",
-                [
-                    (line["key"], line["version_id"] or "", line["sha256"], entry.number, at, line["client_id"])
-                    for line, at in lines
-                    if line["key"] and self.scope.covers(line["client_id"], at)
-                ],
+                answers,
             )
-            database.executemany(
-                "INSERT OR IGNORE INTO selected VALUES (?, ?)", [(line["client_id"], at) for line, at in lines]
-            )
+            database.executemany("INSERT OR IGNORE INTO selected VALUES (?, ?)", selected)
         database.commit()
 
     def _answers(self, database: sqlite3.Connection, threads: ThreadPoolExecutor) -> Iterator[Finding]:
@@ -233,9 +242,8 @@ class Verification:
         """Answers that no entry knows, and answers that somebody deleted."""
         prefix = EVIDENCE if self.scope.client is None else f"{EVIDENCE}{self.scope.client}/"
         for version in self._versions(prefix):
-            found = _ARCHIVED.fullmatch(version["Key"])
-            day = datetime.strptime(found["day"], "%Y%m%d").date().isoformat() if found else ""  # noqa: DTZ007 - a day
-            if found and not self.scope.covers(int(found["client"]), day):
+            found = _client_and_day(version["Key"])
+            if found and not self.scope.covers(*found):
                 continue
             where = f"{version['Key']} ({version['VersionId']})"
             if "ETag" not in version:
@@ -393,14 +401,14 @@ def adopt(environment: Environment, *, agree: Callable[[str], None], tell: Calla
 
 def _adopted(verification: Verification, where: str) -> dict[str, Any]:
     key, _, version = where.removesuffix(")").partition(" (")
-    found = _ARCHIVED.fullmatch(key)
+    found = _client_and_day(key)
     if found is None:
         raise OpsError(f"{key} is not the key of an answer: move it away from {EVIDENCE}, then try again")
     head = verification.s3.head_object(Bucket=verification.bucket, Key=key, VersionId=version)
-    day = datetime.strptime(found["day"], "%Y%m%d").date()  # noqa: DTZ007 - a day
+    client, day = found
     return {
-        "client_id": int(found["client"]),
-        "trigger_date": day.isoformat(),
+        "client_id": client,
+        "trigger_date": day,
         "key": key,
         "sha256": verification.digest(key, version)[0],
         "bytes": head["ContentLength"],
@@ -408,6 +416,19 @@ def _adopted(verification: Verification, where: str) -> dict[str, Any]:
         "outcome": "archived",
         "run_id": _ADOPTED,
     }
+
+
+def _client_and_day(key: str) -> tuple[int, str] | None:
+    """Client and day of an answer's key; None if an answer has no such key."""
+    found = _ARCHIVED.fullmatch(key)
+    try:
+        return (int(found["client"]), date.fromisoformat(found["day"]).isoformat()) if found else None
+    except ValueError:
+        return None
+
+
+def _number_in(key: str) -> int:
+    return int(key.removeprefix(LEDGER).removesuffix(".json"))
 
 
 def _unproven(database: sqlite3.Connection) -> Iterator[tuple[str, str, str, int]]:
@@ -444,11 +465,19 @@ def _in_order[T, R](
 def _database(checkpoint: Path | None) -> Iterator[sqlite3.Connection]:
     with (
         tempfile.TemporaryDirectory(prefix="evidence-") as scratch,
-        closing(sqlite3.connect(checkpoint or Path(scratch, "proven.sqlite"))) as database,
+        closing(_opened(checkpoint or Path(scratch, "proven.sqlite"))) as database,
     ):
-        database.executescript(_TABLES)
         yield database
         database.commit()
+
+
+def _opened(file: Path) -> sqlite3.Connection:
+    try:
+        database = sqlite3.connect(file)
+        database.executescript(_TABLES)
+    except sqlite3.Error as error:
+        raise OpsError(f"checkpoint {file} cannot be used: {error}") from None
+    return database
 
 
 def _count(database: sqlite3.Connection, table: str) -> int:

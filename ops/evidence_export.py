@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
-from include.archive.export import PAGE, SUMS, evidence_files, zipped
+from include.archive.export import PAGE, SUMS, evidence_files, version_of, zipped
 from include.archive.ledger import Entry, sha256
 from include.errors import InvalidInputError
 from ops.environment import Environment, aws_errors
@@ -20,7 +21,7 @@ def export(environment: Environment, client: int, first: date, last: date, targe
     """Write the zip; the same bytes for the same evidence.
 
     Raises:
-        OpsError: the ledger knows no answer of this client in the range.
+        OpsError: the ledger knows no answer of this client in the range, or the file cannot be written.
     """
     bucket, s3 = environment.output("ArchiveBucketName"), environment.aws("s3")
     with aws_errors("S3"):
@@ -28,7 +29,10 @@ def export(environment: Environment, client: int, first: date, last: date, targe
             files = evidence_files(s3, bucket, client, first, last)
         except InvalidInputError as error:
             raise OpsError(str(error)) from None
-    target.write_bytes(zipped(files))
+    try:
+        target.write_bytes(zipped(files))
+    except OSError as error:
+        raise OpsError(f"{target} cannot be written: {error.strerror}") from None
     rows = [{"file": name, "bytes": len(files[name])} for name in sorted(files)]
     notes = [f"{target}: check it with 'ops evidence export --verify {target}', or as its {PAGE} says"]
     return Report(f"evidence of client {client}, {first} to {last}", {"file": "file", "bytes": "bytes"}, rows, notes)
@@ -38,8 +42,10 @@ def check(source: Path) -> Report:
     """Check a zip that :func:`export` wrote, without any access."""
     try:
         with zipfile.ZipFile(source) as archive:
-            files = {name: archive.read(name) for name in archive.namelist()}
-    except (OSError, zipfile.BadZipFile) as error:
+            # Whoever packs the files again may have named the folders too.
+            files = {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
+    # RuntimeError: it is encrypted, or compressed in a way that is not known.
+    except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise OpsError(f"{source} cannot be read: {error}") from None
     rows = [{"file": name, "fault": fault} for name, fault in _faults(files)]
     title = f"{source}: {len(files)} files; " + ("everything is proven" if not rows else f"{len(rows)} faults")
@@ -70,9 +76,9 @@ def _faults(files: dict[str, bytes]) -> Iterator[tuple[str, str]]:
             if sha256(manifest) != entry.sha256:
                 yield f"manifests/{entry.number:08d}.json", f"not the manifest of {name}"
             else:
-                lines |= {(line["version_id"], line["sha256"]) for line in json.loads(manifest)["clients"]}
+                lines |= {(str(line["version_id"]), line["sha256"]) for line in json.loads(manifest)["clients"]}
     for name in sorted(name for name in files if name.startswith("answers/")):
-        if (name.split(".")[-2], sha256(files[name])) not in lines:
+        if (version_of(name), sha256(files[name])) not in lines:
             yield name, "no manifest of the ledger has this answer"
     if not chain:
         yield "ledger/", "no entry"

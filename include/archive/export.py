@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from typing import Any
+from urllib.parse import quote, unquote
 
 from include.archive.keys import archive_key, ledger_key
 from include.archive.ledger import Entry, Ledger, sha256
@@ -98,10 +99,20 @@ def _files(s3: Any, bucket: str, client: int, first: date, last: date) -> Iterat
             yield from _answer(s3, bucket, line)
 
 
+def answer_name(key: str, version_id: str | None) -> str:
+    """Name of a version's file: that of its key, and the version's id, in which S3 may have any character."""
+    return f"{key.rpartition('/')[2].removesuffix('.json')}.{quote(str(version_id), safe='')}.json"
+
+
+def version_of(name: str) -> str:
+    """The id of the version that :func:`answer_name` named; ``None`` where the bucket keeps no versions."""
+    return unquote(name.rpartition("/")[2].partition(".")[2].removesuffix(".json"))
+
+
 def _answer(s3: Any, bucket: str, line: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
     which = {"VersionId": line["version_id"]} if line["version_id"] else {}
     found = s3.get_object(Bucket=bucket, Key=line["key"], **which)
-    name = f"{line['key'].rpartition('/')[2].removesuffix('.json')}.{line['version_id']}.json"
+    name = answer_name(line["key"], line["version_id"])
     noted = {
         "key": line["key"],
         "version_id": line["version_id"],

@@ -28,7 +28,8 @@ FIRST = 1
 _PAGE = 1000
 """So many keys a list shows at once."""
 
-_KEY = re.compile(rf"{LEDGER}(\d{{8}})\.json", re.ASCII)
+ENTRY_KEY = re.compile(rf"{LEDGER}(\d{{8}})\.json", re.ASCII)
+"""Keys of entries; nothing else belongs into the ledger."""
 
 _SKEW = timedelta(minutes=1)
 """S3's times are whole seconds, of machines that may differ a little."""
@@ -69,8 +70,16 @@ class Entry:
         """
         try:
             entry = cls(**json.loads(body))
-        except TypeError as error:
+        except (TypeError, RecursionError) as error:
             raise ValueError("fields of the entry") from error
+        texts = (entry.run_id, entry.manifest, entry.sha256)
+        optional = (entry.trigger_date, entry.version_id, entry.previous)
+        if (
+            type(entry.number) is not int
+            or not all(isinstance(text, str) for text in texts)
+            or not all(isinstance(text, str | None) for text in optional)
+        ):
+            raise ValueError("types of the entry's fields")
         if entry.to_bytes() != body:
             raise ValueError("the entry is not as it is written")
         return entry
@@ -182,7 +191,7 @@ class Ledger:
                 Bucket=self._bucket, Prefix=LEDGER, StartAfter=ledger_key(number), MaxKeys=most
             )
         keys = [item["Key"] for item in page.get("Contents", [])]
-        numbers = [int(found[1]) for key in keys if (found := _KEY.fullmatch(key))]
+        numbers = [int(found[1]) for key in keys if (found := ENTRY_KEY.fullmatch(key))]
         return (numbers or [number])[-1], bool(numbers) and len(keys) == most
 
     def _find(self, last: int, run_id: str, manifest: SavedManifest, saved_at: datetime) -> Entry | None:

@@ -74,6 +74,9 @@ class FakeS3:
     writer come first. ``calls`` counts operations.
     """
 
+    ids = "v{}"
+    """Of versions."""
+
     def __init__(self, bucket: str = "archive") -> None:
         self.bucket = bucket
         self.objects: dict[str, list[Version]] = {}
@@ -93,7 +96,7 @@ class FakeS3:
                     raise s3_error("NoSuchKey")
                 if request["IfMatch"] != kept.etag:
                     raise s3_error("PreconditionFailed")
-            version = Version(f"v{next(self._numbers)}", bytes(request["Body"]), request)
+            version = Version(self.ids.format(next(self._numbers)), bytes(request["Body"]), request)
             self.objects.setdefault(key, []).append(version)
             return {"ETag": version.etag, "VersionId": version.id}
 
@@ -129,7 +132,7 @@ class FakeS3:
     def delete(self, key: str) -> None:
         """Leave a delete marker, as a delete in a versioned bucket does."""
         with self._lock:
-            self.objects[key].append(Version(f"v{next(self._numbers)}", None))
+            self.objects[key].append(Version(self.ids.format(next(self._numbers)), None))
 
     def bodies(self, key: str) -> list[bytes | None]:
         """The versions of ``key``, oldest first."""

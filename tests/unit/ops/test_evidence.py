@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -14,7 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from include.archive.ledger import Entry, sha256
 from ops.evidence import Finding, Scope, Verification
+from ops.report import OpsError
 from tests.worlds.evidence import CLIENTS, FIRST, archive, save, summarize, three_days
 from tests.worlds.s3 import Version, VersionedBucket, s3_error
 
@@ -116,6 +119,62 @@ def test_answer_that_no_entry_knows_is_found(s3: VersionedBucket) -> None:
     s3.put_object(Bucket=s3.bucket, Key="trigger/9/9_trigger_20260302.json", Body=b"{}")
     (finding,) = verify(s3)
     assert (finding.kind, finding.where.split()[0]) == ("added", "trigger/9/9_trigger_20260302.json")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "trigger/9/9_trigger_20261399.json",
+        "trigger/9/9_trigger_\u0662\u0660\u0662\u0666\u0660\u0663\u0660\u0662.json",
+        "trigger/notes.txt",
+        "ledger/trigger/",
+        "ledger/trigger/notes.txt",
+    ],
+)
+def test_object_that_is_neither_answer_nor_entry_is_found_and_hides_nothing(s3: VersionedBucket, key: str) -> None:
+    s3.put_object(Bucket=s3.bucket, Key=key, Body=b"{}")
+    s3.delete("trigger/2/2_trigger_20260302.json")
+    found = {(finding.kind, finding.where.split()[0]) for finding in verify(s3)}
+    assert found == {("added", key), ("missing", "trigger/2/2_trigger_20260302.json")}
+
+
+def test_entries_that_are_gone_are_one_finding_however_many(s3: VersionedBucket) -> None:
+    s3.put_object(
+        Bucket=s3.bucket, Key="ledger/trigger/99999999.json", Body=s3.bodies("ledger/trigger/00000003.json")[0]
+    )
+    missing = [finding for finding in verify(s3) if finding.kind == "missing"]
+    assert [finding.where for finding in missing] == ["ledger/trigger/00000004.json"]
+    assert "99,999,995 entries" in missing[0].what
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("number", "3"), ("number", 3.0), ("manifest", 7), ("trigger_date", 20260303), ("previous", [])]
+)
+def test_entry_with_fields_of_other_types_is_found(s3: VersionedBucket, name: str, value: object) -> None:
+    key = "ledger/trigger/00000003.json"
+    (entry,) = s3.objects[key]
+    forged = json.loads(entry.body or b"") | {name: value}
+    body = json.dumps(forged, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    s3.objects[key] = [replace(entry, body=body)]
+    assert ("rewritten", key) in {(finding.kind, finding.where) for finding in verify(s3)}
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"run_id":"run 2","trigger_date":3,"clients":[]}'])
+def test_newest_manifest_and_entry_that_were_both_forged_are_found(s3: VersionedBucket, body: bytes) -> None:
+    key, place = "manifests/trigger/20260303/run%202.json", "ledger/trigger/00000003.json"
+    (manifest,), (entry,) = s3.objects[key], s3.objects[place]
+    s3.objects[key] = [replace(manifest, body=body)]
+    forged = replace(Entry.from_bytes(entry.body or b""), sha256=sha256(body))
+    s3.objects[place] = [replace(entry, body=forged.to_bytes())]
+    assert any(finding.kind == "changed" and finding.where.startswith(key) for finding in verify(s3))
+
+
+def test_checkpoint_that_is_none_is_refused_and_left_as_it_was(s3: VersionedBucket, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("not a database, and longer than its header would be" * 10)
+    for name in ("notes.txt", "nowhere/proven.sqlite"):
+        with pytest.raises(OpsError, match=f"{name} cannot be used"):
+            verify(s3, checkpoint=tmp_path / name)
+    assert (tmp_path / "notes.txt").read_text().startswith("not a database")
 
 
 def test_entry_that_was_written_again_is_found_though_its_bytes_are_the_same(s3: VersionedBucket) -> None:

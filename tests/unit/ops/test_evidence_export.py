@@ -67,6 +67,24 @@ def test_sha256sum_alone_checks_it(environment: Bucket, tmp_path: Path) -> None:
     subprocess.run(command, cwd=tmp_path / "unpacked", check=True)
 
 
+@pytest.mark.parametrize("ids", ["yfN.BNhzgp..E1gRX_{}", "3/L4kqtJlcpX+r{}"])
+def test_version_ids_as_aws_makes_them_are_proven(tmp_path: Path, ids: str) -> None:
+    s3 = VersionedBucket()
+    s3.ids = ids
+    three_days(s3)
+    files = exported(Bucket("test", s3, None, {}, httpx.Client()), tmp_path / "a.zip")
+    assert len([name for name in files if name.startswith("answers/")]) == 3
+    assert all(name.count("/") < 2 for name in files), "the commands of its page name the files of a folder"
+    assert check(tmp_path / "a.zip").rows == []
+
+
+def test_zip_that_was_packed_again_is_proven(environment: Bucket, tmp_path: Path) -> None:
+    exported(environment, tmp_path / "a.zip")
+    shutil.unpack_archive(tmp_path / "a.zip", tmp_path / "unpacked")
+    shutil.make_archive(str(tmp_path / "b"), "zip", tmp_path / "unpacked")
+    assert check(tmp_path / "b.zip").rows == []
+
+
 @pytest.mark.parametrize("part", ["answers/", "metadata/", "manifests/", "ledger/"])
 def test_any_file_that_was_changed_is_named(environment: Bucket, tmp_path: Path, part: str) -> None:
     files = exported(environment, tmp_path / "a.zip")
@@ -92,6 +110,11 @@ def test_client_without_answers_is_refused_and_no_zip_is_written(environment: Bu
     with pytest.raises(OpsError, match="client 9 has no answer"):
         export(environment, 9, FIRST, LAST, tmp_path / "a.zip")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_zip_that_cannot_be_written_is_said(environment: Bucket, tmp_path: Path) -> None:
+    with pytest.raises(OpsError, match="cannot be written: No such file or directory"):
+        export(environment, 2, FIRST, LAST, tmp_path / "nowhere" / "a.zip")
 
 
 def test_file_that_is_no_zip_is_refused(tmp_path: Path) -> None:
