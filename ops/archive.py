@@ -11,6 +11,10 @@ from include.clients.s3 import get_json
 from ops.environment import Environment, aws_errors
 from ops.report import OpsError, Report
 
+AS_STORED, CHANGED = "as stored", "CHANGED"
+DELETED = "DELETED: a delete marker hides what is below"
+UNKNOWN = "no digest was noted: archived before this pipeline"
+
 
 def day(environment: Environment, wanted: date) -> Report:
     """What the day's manifest says of each client."""
@@ -52,7 +56,13 @@ def answer(environment: Environment, wanted: date, client_id: int) -> Report:
     s3 = environment.aws("s3")
     with aws_errors("S3"):
         pages = s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=key)
-        versions = [version for page in pages for version in page.get("Versions", []) if version["Key"] == key]
+        versions = [
+            version
+            for page in pages
+            for version in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
+            if version["Key"] == key
+        ]
+        versions.sort(key=lambda version: (version["IsLatest"], version["LastModified"]), reverse=True)
         rows = [_version(s3, bucket, key, version) for version in versions]
     columns = {
         "latest": "",
@@ -62,25 +72,28 @@ def answer(environment: Environment, wanted: date, client_id: int) -> Report:
         "proof": "proof",
         "version_id": "version",
     }
-    changed = [row for row in rows if row["proof"] != "as stored"]
+    wrong = [row for row in rows if row["proof"] == CHANGED or (row["latest"] and row["proof"] == DELETED)]
     notes = [f"s3://{bucket}/{key}"]
     if not rows:
         notes.append(f"Client {client_id} has no archived answer for {wanted}.")
-    return Report(f"client {client_id}, {wanted}", columns, rows, notes, failed=bool(changed) or not rows)
+    return Report(f"client {client_id}, {wanted}", columns, rows, notes, failed=bool(wrong) or not rows)
 
 
 def _version(s3: Any, bucket: str, key: str, version: dict[str, Any]) -> dict[str, Any]:
+    row = {"latest": "latest" if version["IsLatest"] else "", "version_id": version["VersionId"]}
+    if "ETag" not in version:
+        return {**row, "archived_at": version["LastModified"].isoformat(), "proof": DELETED}
     found = s3.get_object(Bucket=bucket, Key=key, VersionId=version["VersionId"])
     digest = hashlib.sha256()
     for block in found["Body"].iter_chunks(1024 * 1024):
         digest.update(block)
+    noted = found["Metadata"].get("sha256")
     return {
-        "latest": "latest" if version["IsLatest"] else "",
+        **row,
         "archived_at": found["Metadata"].get("archived_at"),
         "bytes": found["ContentLength"],
         "sha256": digest.hexdigest(),
-        "proof": "as stored" if digest.hexdigest() == found["Metadata"].get("sha256") else "CHANGED",
-        "version_id": version["VersionId"],
+        "proof": UNKNOWN if noted is None else AS_STORED if noted == digest.hexdigest() else CHANGED,
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from include.call_details.dead_letters import described, peek
-from include.call_details.keys import INCOMING, run_id
+from include.call_details.keys import INCOMING, Incoming, run_id
 from include.call_details.ledger import Claims, read_chunks
 from include.call_details.models import Unfinished
 from include.call_details.planner import known_plan
@@ -17,7 +17,7 @@ from include.clients.s3 import get_json
 from include.errors import ClaimLostError
 from ops import runs
 from ops.environment import Environment, aws_errors
-from ops.report import Report, age
+from ops.report import OpsError, Report, age
 
 _SHOWN = 25
 
@@ -27,11 +27,12 @@ def files(environment: Environment) -> Report:
     bucket = environment.output("IngestBucketName")
     s3 = environment.aws("s3")
     table = ItemTable(environment.aws("dynamodb"), environment.output("IngestLedgerTableName"))
+    incoming = Incoming(environment.parameter("IncomingPrefix", INCOMING), ())
     with aws_errors("S3"):
         waiting = [
             {"state": "waiting", "file": item["Key"], "bytes": item["Size"], "since": age(item["LastModified"])}
-            for item in _listed(s3, bucket, INCOMING)
-            if not item["Key"].endswith("/")
+            for item in _listed(s3, bucket, incoming.prefix)
+            if incoming.takes(item["Key"])
         ]
         under_way = [_under_way(s3, table, claimed) for claimed in Claims(table).unfinished()[:_SHOWN]]
         receipts = sorted(_listed(s3, bucket, "receipts/"), key=lambda item: item["LastModified"], reverse=True)
@@ -113,12 +114,18 @@ def shown(environment: Environment, key: str) -> Report:
     Args:
         environment: where.
         key: of the body, as :func:`listed` names it.
+
+    Raises:
+        OpsError: there is no such body.
     """
     with aws_errors("S3"):
-        body: dict[str, Any] = get_json(environment.aws("s3"), environment.output("IngestBucketName"), key)
+        try:
+            body = get_json(environment.aws("s3"), environment.output("IngestBucketName"), key)
+            records = body["records"]
+        except (ValueError, TypeError, KeyError):
+            raise OpsError(f"there is no dead letter {key}: 'ops dead-letters list' names them") from None
     rows = [
-        {"number": number, "record": json.dumps(record, ensure_ascii=False)}
-        for number, record in enumerate(body["records"], 1)
+        {"number": number, "record": json.dumps(record, ensure_ascii=False)} for number, record in enumerate(records, 1)
     ]
     return Report(key, {"number": "#", "record": "record"}, rows)
 

@@ -89,16 +89,22 @@ class Environment:
         Raises:
             OpsError: there is no such stack or output.
         """
-        found = self._outputs.get(name)
+        found = self._described[0].get(name)
         if found is None:
             raise OpsError(f"stack pipelines-{self.name} has no output {name}: is it of this release? Deploy it again")
         return found
 
+    def parameter(self, name: str, default: str) -> str:
+        """A parameter of the application's stack, or what it is in a stack that has no such parameter."""
+        return self._described[1].get(name, default)
+
     @functools.cached_property
-    def _outputs(self) -> dict[str, str]:
+    def _described(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Outputs and parameters of the application's stack."""
         with aws_errors("CloudFormation"):
-            stacks = self.aws("cloudformation").describe_stacks(StackName=f"pipelines-{self.name}")["Stacks"]
-        return {item["OutputKey"]: item["OutputValue"] for item in stacks[0].get("Outputs", [])}
+            stack = self.aws("cloudformation").describe_stacks(StackName=f"pipelines-{self.name}")["Stacks"][0]
+        outputs = {item["OutputKey"]: item["OutputValue"] for item in stack.get("Outputs", [])}
+        return outputs, {item["ParameterKey"]: item.get("ParameterValue", "") for item in stack.get("Parameters", [])}
 
     def log(self, group: str, *, seconds: int = 3600) -> str:
         """Messages of a log group in the last ``seconds``, the oldest first."""

@@ -57,22 +57,28 @@ class Report:
             file.write("\n")
             return
         console = Console(file=file, highlight=False, soft_wrap=not file.isatty())
-        table = Table(title=self.title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        table = Table(
+            title=escape(_text(self.title)), title_justify="left", title_style="bold", box=None, pad_edge=False
+        )
         for heading in self.columns.values():
             table.add_column(heading, overflow="fold")
         for row in self.rows:
-            table.add_row(*(escape(_text(row.get(name))) for name in self.columns))
+            table.add_row(*(escape(_text(row.get(name), grouped=name not in _IDS)) for name in self.columns))
         console.print(table)
         if not self.rows:
             console.print("none")
         for note in self.notes:
-            console.print(escape(note))
+            console.print(escape(_text(note)))
 
 
-def _text(value: object) -> str:
+_IDS = ("client", "id")
+"""Columns of numbers that somebody copies: no comma belongs into them."""
+
+
+def _text(value: object, *, grouped: bool = True) -> str:
     if value is None:
         return ""
-    if isinstance(value, int) and not isinstance(value, bool):
+    if grouped and isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     # What others chose (names, keys, reasons) must not steer the terminal.
     return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in str(value))

@@ -8,7 +8,19 @@ from typing import Any, cast
 from include.archive.manifests import record_run
 from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result, read_response
 from include.archive.store import ArchiveStore
+from ops.environment import Environment
 from tests.worlds.s3 import VersionedBucket, at_once
+
+
+class Bucket(Environment):
+    """An environment that has nothing but one bucket, its session."""
+
+    def output(self, name: str) -> str:
+        return str(self.session.bucket)
+
+    def aws(self, service: str, *, connections: int = 10) -> Any:
+        return self.session
+
 
 FIRST = date(2026, 3, 1)
 CLIENTS = (1, 2, 3)

@@ -317,7 +317,12 @@ class FakeIngestBucket(FakeS3):
         keys = self.present(request["Prefix"])
         for start in range(0, len(keys), 2):
             page = [(key, self._live(key)) for key in keys[start : start + 2]]
-            yield {"Contents": [{"Key": key, "ETag": live.etag, "Size": len(live.body or b"")} for key, live in page]}
+            yield {
+                "Contents": [
+                    {"Key": key, "ETag": live.etag, "Size": len(live.body or b""), "LastModified": live.stored_at}
+                    for key, live in page
+                ]
+            }
         if not keys:
             yield {}
 

@@ -6,29 +6,17 @@ import zipfile
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from ops.environment import Environment
 from ops.evidence_export import check, export
 from ops.report import OpsError
-from tests.worlds.evidence import FIRST, archive, three_days
+from tests.worlds.evidence import FIRST, Bucket, archive, three_days
 from tests.worlds.s3 import VersionedBucket
 
 LAST = FIRST + timedelta(days=2)
 NAMED = "2_trigger_20260302"
-
-
-class Bucket(Environment):
-    """An environment that has nothing but the archive bucket."""
-
-    def output(self, name: str) -> str:
-        return str(self.session.bucket)
-
-    def aws(self, service: str, *, connections: int = 10) -> Any:
-        return self.session
 
 
 @pytest.fixture

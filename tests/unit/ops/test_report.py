@@ -9,7 +9,10 @@ import pytest
 from ops.report import Report, age
 
 REPORT = Report(
-    "clients", {"client": "client", "error": "reason"}, [{"client": 1000, "error": "no answer", "key": "a/b"}], ["next"]
+    "clients",
+    {"client": "client", "error": "reason", "bytes": "bytes"},
+    [{"client": 1000, "error": "no answer", "bytes": 1000, "key": "a/b"}],
+    ["next"],
 )
 
 
@@ -21,14 +24,14 @@ def written(report: Report, *, as_json: bool = False) -> str:
 
 def test_table_shows_the_columns_and_what_to_do_next() -> None:
     lines = [line.rstrip() for line in written(REPORT).splitlines()]
-    assert lines == ["clients", "client  reason", "1,000   no answer", "next"]
+    assert lines == ["clients", "client  reason     bytes", "1000    no answer  1,000", "next"]
 
 
 def test_json_has_all_fields_of_a_row() -> None:
     found = json.loads(written(REPORT, as_json=True))
     assert found == {
         "title": "clients",
-        "rows": [{"client": 1000, "error": "no answer", "key": "a/b"}],
+        "rows": [{"client": 1000, "error": "no answer", "bytes": 1000, "key": "a/b"}],
         "notes": ["next"],
     }
 
@@ -38,9 +41,10 @@ def test_empty_table_says_so() -> None:
 
 
 def test_text_of_others_neither_steers_the_terminal_nor_is_read_as_markup() -> None:
-    shown = written(Report("clients", {"error": "reason"}, [{"error": "\x1b[2J [red]no[/red]"}]))
+    text = "\x1b[2J [red]no[/red] [/x]"
+    shown = written(Report(text, {"error": "reason"}, [{"error": text}], [text]))
     assert "\x1b" not in shown
-    assert "\\x1b[2J [red]no[/red]" in shown
+    assert [line.rstrip() for line in shown.splitlines()].count("\\x1b[2J [red]no[/red] [/x]") == 3
 
 
 @pytest.mark.parametrize(

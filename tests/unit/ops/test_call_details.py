@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from ops.call_details import files, shown
+from ops.environment import Environment
+from ops.report import OpsError
+from tests.worlds.dynamodb import FakeLedgerTable
+from tests.worlds.s3 import BUCKET, FakeIngestBucket
+
+
+class Ingest(Environment):
+    """An environment that has nothing but the bucket, the ledger, and the stack that names them."""
+
+    def aws(self, service: str, *, connections: int = 10) -> Any:
+        return self.session[service]
+
+
+class Stacks:
+    """The application's stack with these parameters."""
+
+    def __init__(self, **parameters: str) -> None:
+        self.parameters = parameters
+
+    def describe_stacks(self, **request: Any) -> dict[str, Any]:
+        names = {"IngestBucketName": BUCKET, "IngestLedgerTableName": "ingest-ledger-test"}
+        outputs = [{"OutputKey": name, "OutputValue": value} for name, value in names.items()]
+        parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in self.parameters.items()]
+        return {"Stacks": [{"Outputs": outputs, "Parameters": parameters}]}
+
+
+def ingest(s3: FakeIngestBucket, **parameters: str) -> Ingest:
+    clients = {"s3": s3, "dynamodb": FakeLedgerTable(), "cloudformation": Stacks(**parameters)}
+    return Ingest("test", clients, None, {}, httpx.Client())
+
+
+@pytest.mark.parametrize(
+    ("parameters", "waiting"),
+    [
+        ({}, ["incoming/a.txt"]),
+        ({"IncomingPrefix": "incoming/"}, ["incoming/a.txt"]),
+        ({"IncomingPrefix": "drop/"}, ["drop/b.txt"]),
+        ({"IncomingPrefix": ""}, ["drop/b.txt", "incoming/a.txt"]),
+    ],
+)
+def test_files_wait_where_the_stack_says_that_they_are_dropped(parameters: dict[str, str], waiting: list[str]) -> None:
+    s3 = FakeIngestBucket()
+    for key in ("incoming/", "incoming/a.txt", "drop/b.txt", "plans/c.json"):
+        s3.drop(key, b"{}")
+    assert [row["file"] for row in files(ingest(s3, **parameters)).rows if row["state"] == "waiting"] == waiting
+
+
+@pytest.mark.parametrize("key", ["dead-letter/no.txt/000000.json", "incoming/a.txt", "incoming/list.json"])
+def test_key_that_is_none_of_a_dead_letter_is_said(key: str) -> None:
+    s3 = FakeIngestBucket()
+    s3.drop("incoming/a.txt", b"a line")
+    s3.drop("incoming/list.json", b"[1]")
+    with pytest.raises(OpsError, match=f"there is no dead letter {key}"):
+        shown(ingest(s3), key)
+
+
+def test_dead_letter_is_shown_record_by_record() -> None:
+    s3 = FakeIngestBucket()
+    s3.drop("dead-letter/a[/b].txt/000000.json", b'{"records": [{"call": 1}, 2.5], "batchSize": 2}')
+    report = shown(ingest(s3), "dead-letter/a[/b].txt/000000.json")
+    assert [row["record"] for row in report.rows] == ['{"call": 1}', "2.5"]
+    report.write(as_json=False)
