@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -40,17 +40,20 @@ def _json(document: Mapping[str, object], **form: Any) -> str:
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;color:#1c2430;background:#fff}
 h2{margin-top:2.5rem;border-bottom:1px solid #c9d1dc}h3{margin-top:2rem}code,pre{font:14px/1.45 ui-monospace,monospace}
-pre{background:#f3f5f8;padding:.75rem;overflow-x:auto}table{border-collapse:collapse;width:100%}
+pre{background:#f3f5f8;padding:.75rem;white-space:pre-wrap}table{border-collapse:collapse;width:100%}
 th,td{text-align:left;vertical-align:top;padding:.3rem .8rem .3rem 0;border-bottom:1px solid #e3e7ed}
-b.method{color:#0b5cad}summary{cursor:pointer}a{color:#0b5cad}
+td pre{margin:.3rem 0;padding:.3rem .5rem}b.method,a{color:#0b5cad}
 @media(prefers-color-scheme:dark){body{color:#e3e7ed;background:#14181f}pre{background:#1f2630}
 h2,th,td{border-color:#39424f}a,b.method{color:#7db7f0}}
 """
 
 
 def page(document: Mapping[str, Any]) -> str:
-    """An OpenAPI document as one static page for people: without scripts, and without anything from elsewhere."""
-    info = document["info"]
+    """An OpenAPI document as one static page for people: without scripts, and without anything from elsewhere.
+
+    Errors and schemas, which all operations share, are written once; operations link to them.
+    """
+    info, components = document["info"], document["components"]
     return "\n".join(
         (
             "<!doctype html>",
@@ -59,18 +62,33 @@ def page(document: Mapping[str, Any]) -> str:
             f"<title>{escape(info['title'])}</title><style>{_STYLE}</style></head><body>",
             f"<h1>{escape(info['title'])} {escape(info['version'])}</h1><p>{escape(info['description'])}</p>",
             '<p>For programs: <a href="openapi.json">openapi.json</a>.</p>',
-            *_keys(document),
+            *_keys(components["securitySchemes"]),
             *(line for tag in document["tags"] for line in _tag(document, tag)),
+            "<h2>Errors</h2>",
+            *_table(
+                "Status",
+                "Answer",
+                rows=(
+                    (f'<b id="error-{status}">{status}</b>', _response(response))
+                    for status, response in components["responses"].items()
+                ),
+            ),
             "<h2>Schemas</h2>",
-            *(_details(name, schema, anchor=name) for name, schema in document["components"]["schemas"].items()),
+            *(line for name, schema in components["schemas"].items() for line in _schema(name, schema)),
             "</body></html>\n",
         )
     )
 
 
-def _keys(document: Mapping[str, Any]) -> Iterator[str]:
+def _table(*heads: str, rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    yield f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>"
+    yield from (f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    yield "</table>"
+
+
+def _keys(schemes: Mapping[str, Any]) -> Iterator[str]:
     yield "<h2>Keys</h2><ul>"
-    for scheme in document["components"]["securitySchemes"].values():
+    for scheme in schemes.values():
         where = f"Header <code>{escape(scheme.get('name', 'Authorization'))}</code>"
         yield f"<li>{where}: {escape(scheme['description'])}</li>"
     yield "</ul>"
@@ -82,57 +100,81 @@ def _tag(document: Mapping[str, Any], tag: Mapping[str, str]) -> Iterator[str]:
         for path, item in document.get(kind, {}).items():
             for method, operation in item.items():
                 if method != "parameters" and tag["name"] in operation["tags"]:
-                    yield from _operation(document, method, path, operation, item.get("parameters", []))
+                    yield from _operation(method, path, operation, item.get("parameters", []))
 
 
-def _operation(
-    document: Mapping[str, Any], method: str, path: str, operation: Mapping[str, Any], of_path: list[Any]
-) -> Iterator[str]:
+def _operation(method: str, path: str, operation: Mapping[str, Any], of_path: list[Any]) -> Iterator[str]:
     yield f'<h3 id="{operation["operationId"]}"><b class="method">{method.upper()}</b> <code>{escape(path)}</code></h3>'
     yield f"<p><b>{escape(operation['summary'])}.</b> {escape(operation.get('description', ''))}</p>"
     if operation.get("security") == []:
         yield "<p>Needs no key.</p>"
     if parameters := [*of_path, *operation.get("parameters", [])]:
-        yield "<table><tr><th>Parameter</th><th>In</th><th>Rule</th></tr>"
-        for each in parameters:
-            schema = {name: value for name, value in each["schema"].items() if name != "description"}
-            text = each.get("description") or each["schema"].get("description", "")
-            rule = f"<code>{escape(json.dumps(schema))}</code> {escape(text)}"
-            yield f"<tr><td><code>{escape(each['name'])}</code></td><td>{each['in']}</td><td>{rule}</td></tr>"
-        yield "</table>"
+        rules = ((_code(each["name"]), each["in"], _rule({**each, **each["schema"]})) for each in parameters)
+        yield from _table("Parameter", "In", "Rule", rows=rules)
     if "requestBody" in operation:
         media = operation["requestBody"]["content"]["application/json"]
-        yield f"<p>Body: {_schema(media['schema'])}</p>{_shown(media['example'])}"
-    yield "<table><tr><th>Status</th><th>Answer</th></tr>"
-    for status, response in operation["responses"].items():
-        yield f"<tr><td>{status}</td><td>{_response(document, response)}</td></tr>"
-    yield "</table>"
+        yield f"<p>Body: {_type(media['schema'])}</p>{_shown(media['example'])}"
+    own = {status: each for status, each in operation["responses"].items() if "$ref" not in each}
+    errors = [f'<a href="#error-{status}">{status}</a>' for status in operation["responses"] if status not in own]
+    yield from _table("Status", "Answer", rows=((status, _response(response)) for status, response in own.items()))
+    if errors:
+        yield f"<p>Errors: {', '.join(errors)}</p>"
 
 
-def _response(document: Mapping[str, Any], response: Mapping[str, Any]) -> str:
-    if "$ref" in response:
-        response = document["components"]["responses"][response["$ref"].rpartition("/")[2]]
-    text = escape(response["description"])
+def _response(response: Mapping[str, Any]) -> str:
+    text = " ".join(
+        (escape(response["description"]), *(f"Header {_code(name)}." for name in response.get("headers", ())))
+    )
     if "content" not in response:
         return text
     media = response["content"]["application/json"]
-    examples = media.get("examples", {"Example": {"value": media.get("example")}})
-    shown = "".join(_details(name, example["value"]) for name, example in examples.items())
-    return f"{text} {_schema(media['schema'])}{shown}"
+    examples = [each["value"] for each in media.get("examples", {}).values()] or [media["example"]]
+    return f"{text} {_type(media['schema'])}{''.join(map(_shown, examples))}"
 
 
-def _schema(schema: Mapping[str, Any]) -> str:
-    names = [each["$ref"].rpartition("/")[2] for each in schema.get("anyOf", [schema])]
-    return " or ".join(f'<a href="#{name}">{name}</a>' for name in names)
+def _schema(name: str, schema: Mapping[str, Any]) -> Iterator[str]:
+    yield f'<h3 id="{name}"><code>{name}</code></h3>'
+    yield from _table("Member", "", "Rule", rows=_members(schema))
+    if schema.get("additionalProperties") is False:
+        yield "<p>No other members.</p>"
 
 
-def _details(name: str, value: Any, *, anchor: str | None = None) -> str:
-    identity = f' id="{anchor}"' if anchor else ""
-    return f"<details{identity}><summary><code>{escape(name)}</code></summary>{_shown(value)}</details>"
+def _members(schema: Mapping[str, Any], parent: str = "") -> Iterator[tuple[str, ...]]:
+    for name, rule in schema["properties"].items():
+        yield _code(parent + name), "" if name in schema["required"] else "optional", _rule(rule)
+        if "properties" in rule:
+            yield from _members(rule, f"{parent}{name}.")
+
+
+_SAID = {
+    *("name", "in", "schema", "description", "title", "type", "items", "anyOf", "$ref", "required", "example"),
+    *("properties", "additionalProperties"),
+}
+"""Members of a parameter or schema that the page says in its own way, or not at all."""
+
+
+def _rule(schema: Mapping[str, Any]) -> str:
+    """What a value must be: its type, its limits and its description."""
+    limits = (f"{name}: {_code(json.dumps(value))}" for name, value in schema.items() if name not in _SAID)
+    return ". ".join(filter(None, (", ".join((_type(schema), *limits)), escape(schema.get("description", "")))))
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(map(_type, schema["anyOf"]))
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f'<a href="#{name}">{name}</a>'
+    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    return " or ".join(types) + (f" of {_type(schema['items'])}" if "items" in schema else "")
+
+
+def _code(text: str) -> str:
+    return f"<code>{escape(text)}</code>"
 
 
 def _shown(value: Any) -> str:
-    return f"<pre>{escape(json.dumps(value, indent=2, ensure_ascii=False))}</pre>"
+    return f"<pre>{escape(json.dumps(value, ensure_ascii=False), quote=False)}</pre>"
 
 
 def main() -> int:

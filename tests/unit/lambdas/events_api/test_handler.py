@@ -43,10 +43,12 @@ def test_the_page_of_the_document_is_open_and_loads_nothing_from_elsewhere(api: 
             if "operationId" in operation:
                 assert f'id="{operation["operationId"]}"' in page
     assert not re.search(r"<script|<link|<img|<iframe|src=|@import|url\(", page)
-    links = set(re.findall(r'href="([^"]+)"', page))
-    assert links == {"openapi.json", *(f"#{name}" for name in re.findall(r'<details id="([^"]+)"', page))} - {
-        f"#{name}" for name in document["components"]["schemas"] if f'href="#{name}"' not in page
+    anchors = {f"#{name}" for name in re.findall(r' id="([^"]+)"', page)}
+    components = document["components"]
+    assert anchors >= {f"#{name}" for name in components["schemas"]} | {
+        f"#error-{name}" for name in components["responses"]
     }
+    assert set(re.findall(r'href="([^"]+)"', page)) - anchors == {"openapi.json"}
 
 
 def test_event_is_stored_queued_and_shown_as_it_was_sent(api: Api) -> None:
