@@ -76,7 +76,11 @@ def report(findings: Sequence[Finding], *, verbose: bool) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(
+    arguments: Sequence[str] | None = None,
+    *,
+    read: Callable[[Path, Sequence[str]], list[Project]] = read_projects,
+) -> int:
     """The command line; returns 0 if all is well, 1 if something is to be changed, 2 if nothing could be checked."""
     parser = argparse.ArgumentParser(
         prog="python -m infra.release.preflight",
@@ -93,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     root = options.project.resolve()
     environments = [options.environment] if options.environment else ENVIRONMENTS
     try:
-        found = {project.environment: run_checks(project) for project in read_projects(root, environments)}
+        found = {project.environment: run_checks(project) for project in read(root, environments)}
     except ReleaseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

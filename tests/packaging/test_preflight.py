@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from include.auction import deadlines
 from include.call_details import rate_limit
 from infra.release.checks.budgets import TABLE, amount, budgets
 from infra.release.preflight import main, report, run_checks
-from infra.release.project import FOLDERS, SAM, Amount, Project, read_projects, text_files
+from infra.release.project import ENVIRONMENTS, FOLDERS, SAM, Amount, Project, read_projects, text_files
 from tests.packaging import broken_limits, broken_projects
 from tests.packaging.breaking import Case
 
@@ -26,10 +27,15 @@ pytestmark = pytest.mark.xdist_group("preflight")
 
 
 @pytest.fixture(scope="module")
-def project(root: Path) -> Project:
-    """This project, loaded once."""
-    (read,) = read_projects(root, ["dev"])
-    return read
+def projects(root: Path) -> list[Project]:
+    """This project as each environment sees it: all have the same options, so it is loaded once."""
+    return read_projects(root, ENVIRONMENTS)
+
+
+@pytest.fixture(scope="module")
+def project(projects: list[Project]) -> Project:
+    """The same, as dev sees it."""
+    return projects[0]
 
 
 def test_this_project_passes(project: Project) -> None:
@@ -83,37 +89,30 @@ def test_report_names_file_fault_and_remedy(project: Project) -> None:
     assert told[-1].startswith("1 of ")
 
 
-def test_command_ends_well_for_this_project(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--project", str(root), "--environment", "prod"]) == 0
+@pytest.mark.parametrize(
+    ("given", "environments"), [([], [*ENVIRONMENTS]), (["--environment", "prod"], ["prod"])], ids=["all", "prod"]
+)
+def test_command_ends_well_for_the_environments_that_it_is_told(
+    projects: list[Project], capsys: pytest.CaptureFixture[str], given: list[str], environments: list[str]
+) -> None:
+    def read(_: Path, asked: Sequence[str]) -> list[Project]:
+        return [project for project in projects if project.environment in asked]
+
+    assert main(given, read=read) == 0
     told = capsys.readouterr().out
     assert "WRONG" not in told
-    assert "ok    requirements/pins" in told
-    assert [line for line in told.splitlines() if line.startswith("==")] == ["== prod"]
+    assert told.count("ok    requirements/pins") == len(environments)
+    assert [line for line in told.splitlines() if line.startswith("==")] == [f"== {name}" for name in environments]
 
 
-def test_environments_with_other_options_are_loaded_with_these(root: Path, tmp_path: Path) -> None:
+def test_environment_is_loaded_with_its_options_and_checked_by_its_parameters(root: Path, tmp_path: Path) -> None:
     copy = _copy(root, tmp_path / "copy")
     _edit(copy / SAM, '"MinWorkers=2"', '"MinWorkers=2", "AuctionSchedule=*/10 * * * *"')
-    intervals = {
-        project.environment: project.dag("energy_auction", "interval").value
-        for project in read_projects(copy, ["dev", "prod"])
-    }
-    assert intervals == {"dev": 300, "prod": 600}
-
-
-def test_command_checks_every_environment_unless_told_which(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    copy = _copy(root, tmp_path / "copy")
     _edit(copy / SAM, "EnvironmentClass=mw1.medium", "EnvironmentClass=mw1.small")
     _edit(copy / SAM, "MaxWorkers=10", "MaxWorkers=2")
-    assert main(["--project", str(copy), "--environment", "dev"]) == 0
-    capsys.readouterr()
-    assert main(["--project", str(copy)]) == 1
-    told = capsys.readouterr().out
-    dev, staging, prod = told.partition("== dev\n")[2].replace("== staging\n", "== prod\n").split("== prod\n")
-    assert "WRONG" not in dev + staging
-    assert "WRONG concurrency/slots" in prod
+    (prod,) = read_projects(copy, ["prod"])
+    assert prod.dag("energy_auction", "interval").value == 600
+    assert {finding.check for finding in run_checks(prod) if not finding.ok} == {"concurrency/slots"}
 
 
 @pytest.mark.parametrize(("given", "option"), [("", ""), ("ENV=prod", " --environment prod")])
