@@ -70,24 +70,31 @@ class EventTable:
         self._name = name
         self._sleep = sleep
 
-    def due(self, now: float) -> Iterator[list[tuple[str, str]]]:
-        """Pages of pending events that are due, those due for longest first: owner and time of creation of each."""
+    def due(self, now: float, *, limit: int | None = None) -> Iterator[list[tuple[str, str]]]:
+        """Pages of pending events that are due, those due for longest first: owner and time of creation of each.
+
+        Args:
+            now: seconds since the epoch.
+            limit: of a page; None = as many as DynamoDB reads.
+        """
         pages = self._query(
             IndexName="by-status",
             KeyConditionExpression="#status = :pending AND next_attempt_at <= :now",
             ExpressionAttributeNames={"#status": "status"},
             ExpressionAttributeValues={":pending": {"S": Status.PENDING.value}, ":now": {"S": timestamp(now)}},
+            **({"Limit": limit} if limit else {}),
         )
         for page in pages:
             yield [(item["owner"]["S"], item["position"]["S"].partition("#")[0]) for item in page["Items"]]
 
-    def due_lanes(self, now: float) -> Iterator[list[str]]:
-        """Pages of owners whose lanes are due: see :mod:`include.delivery.ledger`."""
+    def due_lanes(self, now: float, *, limit: int | None = None) -> Iterator[list[str]]:
+        """Pages of owners whose lanes are due: see :mod:`include.delivery.ledger`; arguments as of :meth:`due`."""
         pages = self._query(
             IndexName="by-status",
             KeyConditionExpression="#status = :lane AND next_attempt_at <= :now",
             ExpressionAttributeNames={"#status": "status"},
             ExpressionAttributeValues={":lane": {"S": "lane"}, ":now": {"S": timestamp(now)}},
+            **({"Limit": limit} if limit else {}),
         )
         for page in pages:
             yield [item["event_id"]["S"].partition("#")[2] for item in page["Items"]]

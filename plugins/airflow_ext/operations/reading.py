@@ -6,6 +6,8 @@ kept for 30 s. What was read of an object is kept by its ETag: a calendar reads 
 
 from __future__ import annotations
 
+import math
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -122,7 +124,7 @@ class _Counted:
 
 
 class Reads:
-    """The reads of one request.
+    """The reads of one request; those of a download are not limited, as a part of it would pass for all.
 
     Attributes:
         strips: what could not be read, and why.
@@ -131,13 +133,13 @@ class Reads:
         most_calls: that it may make; a view may keep some back for a later part.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, limited: bool = True) -> None:
         self.strips: list[str] = []
         self.left_out: list[str] = []
         self.calls = 0
-        self.most_calls = MOST_CALLS
+        self.most_calls = MOST_CALLS if limited else sys.maxsize
         self._source = source
-        self._end = outside.monotonic() + _READING_SECONDS
+        self._end = outside.monotonic() + _READING_SECONDS if limited else math.inf
         self._down: dict[str, Exception] = {}
         self._lock = threading.Lock()
 

@@ -107,18 +107,20 @@ async def download(request: Request, read: Callable[[Reads], bytes], name: str) 
 
     Args:
         request: the request.
-        read: gives its bytes; called in a thread. It may last longer than an answer.
+        read: gives its bytes; called in a thread. It may last longer than an answer, and is never a part of the file.
         name: ASCII, without quotes.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
-    reads = Reads(request.app.state.source)
+    reads = Reads(request.app.state.source, limited=False)
     try:
         body = await asyncio.get_running_loop().run_in_executor(_THREADS, read, reads)
     except InvalidInputError as error:
         raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from None
     except (PipelineError, BotoCoreError, ClientError) as error:
         raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from None
+    if missing := [*reads.strips, *reads.left_out]:
+        raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, f"not all could be read: {'; '.join(missing)}")
     headers = {
         "Content-Disposition": f'attachment; filename="{name}"',
         "X-Content-Type-Options": "nosniff",

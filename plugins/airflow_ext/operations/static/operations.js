@@ -902,7 +902,7 @@ globalThis.Tonight = function Tonight() {
         ["Late", (row) => row.paused ? h(Tag, { kind: "warn" }, "paused") : row.late ? h(Tag, { kind: "bad" }, age(row.late)) : "", "w"],
         ["Failed, 24 h", (row) => (row.failed ? h(Run, { dag: row.dag, run: row.failure.dag_run_id }, h("span.bad", number(row.failed))) : "0"), "n"],
         ["Dead letters", (row) => { const kind = PIPELINES.find(([dag]) => dag === row.dag)[3]; const count = kind && asked.data?.dead_letters?.[kind]; return count ? h("span.bad", number(count)) : count === 0 ? "0" : ""; }, "n"],
-        ["Oldest pending", (row) => (row.dag === "event_delivery" && oldest ? `due for ${age(oldest.due)}` : ""), "w"],
+        ["Oldest pending", (row) => (row.dag === "event_delivery" && oldest ? `for ${age(oldest.due)}` : ""), "w"],
         ["What to do", (row) => row.paused ? h(Link, { to: `/dags/${row.dag}` }, "unpause it") : row.failed || row.late ? h(Runbook, { url: options.data?.runbook, dag: row.dag }) : h("span.dim", "nothing")],
       ], rows: runs.rows,
     }));

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, HTTPException, Query, Request, Response
+from pydantic import Field
 
 from airflow_ext.ids import DEX_TRIGGER_ARCHIVE
 from airflow_ext.operations.reading import Reads, page
@@ -24,18 +25,21 @@ MOST_FAILED = 1_000
 """Clients that one click runs again."""
 
 _COUNTS = ("total_clients", "successful_archives", "failed_archives", "unchanged")
+Day = Annotated[date, Field(ge=date(1970, 1, 1))]
+"""Of a request; a year before the first may be looked at, too."""
+
 _DAY_OF = re.compile(r"/(\d{4})(\d{2})(\d{2})\.json\Z", re.ASCII)
 
 
 @router.get("")
-async def calendar(request: Request, to: date | None = None) -> Response:
+async def calendar(request: Request, to: Day | None = None) -> Response:
     """Counts of the twelve months up to ``to``, a line for each day that has a manifest."""
     return await answer(request, lambda reads: _calendar(reads, to or today(reads)))
 
 
 @router.get("/plan")
 async def plan(
-    request: Request, first: date, last: date, client: Annotated[list[int] | None, Query()] = None
+    request: Request, first: Day, last: Day, client: Annotated[list[int] | None, Query()] = None
 ) -> Response:
     """What a backfill of these days would find: how many answers are there already, and how many are missing."""
     if not 0 <= (last - first).days < MOST_DAYS_PLANNED:
@@ -47,7 +51,7 @@ async def plan(
 
 @router.get("/{day}")
 async def one_day(
-    request: Request, day: date, q: str = "", outcome: str = "", cursor: Annotated[int, Query(ge=0)] = 0
+    request: Request, day: Day, q: str = "", outcome: str = "", cursor: Annotated[int, Query(ge=0)] = 0
 ) -> Response:
     """The clients of a day, those that failed first; ``q`` is an id or a part of a name."""
     return await answer(request, lambda reads: _day(reads, day, q.strip().casefold(), outcome, cursor))
@@ -69,12 +73,18 @@ def day_manifests(reads: Reads, first: date, last: date) -> dict[date, str]:
     )
     found = {}
     for each in listed:
-        match = _DAY_OF.search(each["Key"])
-        if match:
-            day = date(*map(int, match.groups()))
-            if first <= day <= last:
-                found[day] = each["ETag"]
+        day = day_in(_DAY_OF.search(each["Key"]))
+        if day and first <= day <= last:
+            found[day] = each["ETag"]
     return found
+
+
+def day_in(match: re.Match[str] | None) -> date | None:
+    """The day of a key that names one; of what else somebody put there, None."""
+    try:
+        return date(*map(int, match.groups())) if match else None
+    except ValueError:
+        return None
 
 
 def counts(reads: Reads, day: date, etag: str) -> dict[str, int]:

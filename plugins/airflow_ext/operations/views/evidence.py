@@ -14,7 +14,7 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from airflow_ext.ids import DEX_TRIGGER_ARCHIVE
 from airflow_ext.operations.reading import Reads, page
 from airflow_ext.operations.routing import answer, bodies, download, metadata
-from airflow_ext.operations.views.days import counts, day_manifests, manifest, today
+from airflow_ext.operations.views.days import Day, counts, day_in, day_manifests, manifest, today
 from include.archive.export import evidence_files, zipped
 from include.archive.keys import archive_key, manifest_key
 from include.text import indented_json
@@ -45,13 +45,13 @@ async def clients(request: Request, q: str = "", cursor: Cursor = 0) -> Response
 
 
 @router.get("/clients/{client}", dependencies=[metadata(DEX_TRIGGER_ARCHIVE)])
-async def client(request: Request, client: Client, to: date | None = None) -> Response:
+async def client(request: Request, client: Client, to: Day | None = None) -> Response:
     """A client's 365 days up to ``to``: what became of each."""
     return await answer(request, lambda reads: _strip(reads, client, to or today(reads)))
 
 
 @router.get("/clients/{client}/days/{day}", dependencies=[metadata(DEX_TRIGGER_ARCHIVE)])
-async def one_answer(request: Request, client: Client, day: date) -> Response:
+async def one_answer(request: Request, client: Client, day: Day) -> Response:
     """The answer: its versions, the sha256 recomputed now, and the run that stored it. Not its body."""
     return await answer(request, lambda reads: _answer(reads, client, day))
 
@@ -60,19 +60,19 @@ _GUARDS = bodies(DEX_TRIGGER_ARCHIVE, "operations.evidence")
 
 
 @router.get("/clients/{client}/days/{day}/body", dependencies=_GUARDS)
-async def body(request: Request, client: Client, day: date, version: Version) -> Response:
+async def body(request: Request, client: Client, day: Day, version: Version) -> Response:
     """A version's body as text, up to 2 MB."""
     return await answer(request, lambda reads: _body(reads, client, day, version), keep=False)
 
 
 @router.get("/clients/{client}/days/{day}/difference", dependencies=_GUARDS)
-async def difference(request: Request, client: Client, day: date, version: Version, other: Version) -> Response:
+async def difference(request: Request, client: Client, day: Day, version: Version, other: Version) -> Response:
     """How version ``other`` became ``version``, line by line of the indented JSON."""
     return await answer(request, lambda reads: _difference(reads, client, day, version, other), keep=False)
 
 
 @router.get("/clients/{client}/days/{day}/download", dependencies=_GUARDS)
-async def download_body(request: Request, client: Client, day: date, version: Version) -> Response:
+async def download_body(request: Request, client: Client, day: Day, version: Version) -> Response:
     """A version's bytes as they came."""
 
     def read(reads: Reads) -> bytes:
@@ -83,7 +83,7 @@ async def download_body(request: Request, client: Client, day: date, version: Ve
 
 
 @router.get("/clients/{client}/days/{day}/proof", dependencies=_GUARDS)
-async def download_proof(request: Request, client: Client, day: date) -> Response:
+async def download_proof(request: Request, client: Client, day: Day) -> Response:
     """The zip that proves the day's answer (spec: archive, Proof); it takes a call for each entry of the ledger."""
 
     def read(reads: Reads) -> bytes:
@@ -120,13 +120,13 @@ def _strip(reads: Reads, client: int, to: date) -> dict[str, Any]:
     kept = _versions(reads, f"trigger/{client}/", after=archive_key(client, first - timedelta(days=1)))
     found: dict[date, dict[str, Any]] = {}
     for key, versions in kept.items():
-        match = _DAY_OF.search(key)
+        day = day_in(_DAY_OF.search(key))
         latest = next((each for each in versions if each["IsLatest"]), None)
-        if match and latest and "Size" in latest:
+        if day and latest and "Size" in latest:
             empty = latest["Size"] <= 4 and latest["ETag"].strip('"') in _EMPTY
             count = sum("Size" in each for each in versions)
             state = "empty" if empty else "changed" if count > 1 else "archived"
-            found[date(*map(int, match.groups()))] = {"state": state, "versions": count, "bytes": latest["Size"]}
+            found[day] = {"state": state, "versions": count, "bytes": latest["Size"]}
     name: str | None = None
     manifests: dict[date, str] = {}
     with reads.section("why the client has nothing on some days"):

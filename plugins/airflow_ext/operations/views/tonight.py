@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request, Response
 
 from airflow_ext.ids import CALL_DETAILS_REPLAY, EVENT_DELIVERY
 from airflow_ext.operations.reading import Reads
 from airflow_ext.operations.routing import answer, metadata
-from include.delivery.ledger import Lane
+from airflow_ext.outside import outside
+from include.delivery.event_table import EventTable
+from include.delivery.ledger import backlogs, lane_key
+from include.delivery.models import LONGEST_PAUSE_SECONDS
+from include.delivery.subscriptions import Subscriptions
+
+if TYPE_CHECKING:
+    from airflow_ext.settings import Settings
 
 router = APIRouter(prefix="/tonight", dependencies=[metadata(EVENT_DELIVERY), metadata(CALL_DETAILS_REPLAY)])
+
+_AT_ONCE, _PAGES = 50, 20
+"""Of what is due, so many are looked at, until one is of an owner with a webhook."""
 
 _COUNTS = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
 
 
 @router.get("")
 async def tonight(request: Request) -> Response:
-    """Dead letters in both queues, and since when the event has been due that is due for longest."""
+    """Dead letters in both queues, and whose event has waited longest for its webhook, and since when."""
     return await answer(request, _tonight)
 
 
@@ -28,7 +39,7 @@ def _tonight(reads: Reads) -> dict[str, Any]:
     waiting = reads.each(lambda url: _waiting(reads, url), urls.values(), "dead letters")
     return {
         "dead_letters": dict(zip(urls, waiting, strict=True)),
-        "oldest_due": reads.attempt(lambda: _oldest(reads, settings.events_table)) if settings.events_table else None,
+        "oldest_due": reads.attempt(lambda: _oldest(reads, settings)) if settings.events_table else None,
     }
 
 
@@ -39,32 +50,23 @@ def _waiting(reads: Reads, url: str) -> int | None:
     return sum(int(found[name]) for name in _COUNTS)
 
 
-def _oldest(reads: Reads, table: str) -> dict[str, Any] | None:
-    found = [each for each in (_first_event(reads, table), _first_lane(reads, table)) if each]
-    return min(found, key=lambda each: str(each["due"]), default=None)
-
-
-def _first(reads: Reads, table: str, status: str) -> dict[str, Any] | None:
-    found = reads.aws("dynamodb").query(
-        TableName=table,
-        IndexName="by-status",
-        KeyConditionExpression="#status = :status",
-        ExpressionAttributeNames={"#status": "status"},
-        ExpressionAttributeValues={":status": {"S": status}},
-        Limit=1,
-    )["Items"]
-    return found[0] if found else None
-
-
-def _first_event(reads: Reads, table: str) -> dict[str, Any] | None:
-    first = _first(reads, table, "pending")
-    return {"owner": first["owner"]["S"], "due": first["next_attempt_at"]["S"]} if first else None
-
-
-def _first_lane(reads: Reads, table: str) -> dict[str, Any] | None:
-    first = _first(reads, table, "lane")
-    if first is None:
-        return None
-    key = {"event_id": first["event_id"]}
-    lane = Lane.of(reads.aws("dynamodb").get_item(TableName=table, Key=key, ConsistentRead=True).get("Item", key))
-    return {"owner": lane.owner, "due": lane.oldest} if lane.oldest else None
+def _oldest(reads: Reads, settings: Settings) -> dict[str, Any] | None:
+    """The oldest pending event of the owners with a webhook, since its creation: others fetch theirs from the inbox."""
+    table = EventTable(reads.aws("dynamodb"), settings.events_table, sleep=outside.sleep)
+    subscriptions = Subscriptions(reads.aws("dynamodb"), settings.subscriptions_table, sleep=outside.sleep)
+    # What waits for its next attempt is pending, too.
+    now = outside.now() + LONGEST_PAUSE_SECONDS
+    found: list[tuple[str, str]] = []
+    for page in islice(table.due(now, limit=_AT_ONCE), _PAGES):
+        wanted = subscriptions.active([owner for owner, _ in page])
+        found = [(since, owner) for owner, since in page if owner in wanted]
+        if found:
+            break
+    for lanes in islice(table.due_lanes(now, limit=_AT_ONCE), _PAGES):
+        wanted = subscriptions.active(lanes)
+        backlog = backlogs(table.items([lane_key(owner) for owner in lanes if owner in wanted]))
+        if waiting := [(since, owner) for owner, (_, since) in backlog if since is not None]:
+            found += waiting
+            break
+    since, owner = min(found, default=(None, None))
+    return {"owner": owner, "due": since} if owner else None

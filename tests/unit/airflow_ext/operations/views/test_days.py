@@ -50,6 +50,25 @@ def test_day_shows_who_failed_first_and_why(page: OperationsPage) -> None:
     assert [row["client_id"] for row in page.get(f"/days/{DAY}?outcome=failed")["rows"]] == [1001]
 
 
+def test_objects_of_days_that_no_calendar_has_hide_nothing(page: OperationsPage) -> None:
+    page.archive(TODAY, {1000: b"[1]"})
+    for key in ("manifests/trigger/20261399.json", "trigger/1000/1000_trigger_20261399.json"):
+        page.s3.put_object(Bucket="archive", Key=key, Body=b"{}")
+    assert [each["day"] for each in page.get("/days")["days"]] == [TODAY.isoformat()]
+    assert [day["day"] for day in page.get("/evidence/clients/1000")["days"] if day["state"] == "archived"] == [
+        TODAY.isoformat()
+    ]
+
+
+@pytest.mark.parametrize(
+    "path", ["/days?to={}", "/days/{}", "/evidence/clients/1?to={}", "/evidence/clients/1/days/{}"]
+)
+def test_day_before_there_could_be_one_is_refused(page: OperationsPage, path: str) -> None:
+    assert page.ask(path.format("0001-01-01")).status_code == 422
+    assert page.ask(path.format("1970-01-01")).status_code == 200
+    assert page.ask(path.format("9999-12-31")).status_code == 200
+
+
 def test_day_without_a_run_says_so(page: OperationsPage) -> None:
     assert page.get(f"/days/{DAY}") | {"manifest": None, "rows": []} == page.get(f"/days/{DAY}")
 

@@ -154,8 +154,20 @@ def test_table_that_cannot_be_reached_is_a_strip(page: OperationsPage) -> None:
         assert page.get(path)["strips"]
 
 
-def test_tonight_has_dead_letters_and_the_event_due_for_longest(page: OperationsPage) -> None:
-    page.tables.events.add(event_item(1, created=NOW - 60), event_item(2, created=NOW))
+def test_tonight_has_dead_letters_and_the_oldest_event_that_waits_for_a_webhook(page: OperationsPage) -> None:
+    page.tables.events.subscribe("acme")
+    page.tables.events.subscribe("off", active=False)
+    page.tables.events.add(
+        event_item(1, "acme", created=NOW - 60, next_attempt_at=timestamp(NOW + 600)),
+        event_item(2, "acme", created=NOW),
+        event_item(4, "off", created=NOW - 86_400),
+        # More than are looked at at once.
+        *(event_item(number, "inbox", created=NOW - 86_400 + number) for number in range(100, 200)),
+    )
+    page.tables.events.add_lane("inbox", 1, created=NOW - 86_400)
     found = page.get("/tonight")
     assert found["dead_letters"] == {"batches": 0, "events": 0}
-    assert found["oldest_due"]["owner"] == "acme"
+    assert found["oldest_due"] == {"owner": "acme", "due": timestamp(NOW - 60)}
+    page.tables.events.subscribe("late")
+    page.tables.events.add_lane("late", 1, created=NOW - 90)
+    assert page.get("/tonight", headers={"Cache-Control": "no-cache"})["oldest_due"]["owner"] == "late"

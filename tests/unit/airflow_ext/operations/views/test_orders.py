@@ -10,6 +10,7 @@ from include.auction.keys import alerts_key, order_id, orders_key
 from include.auction.models import OrderOutcome, Result, Summary
 from include.clients.s3 import put_json
 from tests.worlds.operations import OperationsPage
+from tests.worlds.s3 import s3_error
 
 DAY = date(2026, 3, 8)
 
@@ -55,6 +56,22 @@ def test_full_day_keeps_to_its_calls_and_says_what_it_left_out(page: OperationsP
     assert len(first.json()["rows"]) == 25
     again = page.get(f"/orders?day={DAY}")
     assert (again["left_out"], again["total"]) == ([], 288)
+
+
+def test_spreadsheet_has_the_whole_day_or_is_none(page: OperationsPage) -> None:
+    names = [run(page, number, Result.REJECTED) for number in range(288)]
+    lines = page.ask(f"/orders/csv?day={DAY}").text.splitlines()[1:]
+    assert sorted(line.rpartition(",")[2] for line in lines) == sorted(names)
+
+    run(page, 0, Result.REJECTED, Result.REJECTED)
+
+    def fail(request: dict[str, Any]) -> None:
+        raise s3_error("AccessDenied", "GetObject")
+
+    page.s3.before["GetObject"] = fail
+    answer = page.ask(f"/orders/csv?day={DAY}")
+    assert answer.status_code == 503
+    assert "AccessDenied" in answer.json()["detail"]
 
 
 def test_spreadsheet_gets_no_formula(page: OperationsPage) -> None:
