@@ -208,9 +208,8 @@ def read_response(body: bytes) -> Response:
     if not body.strip():
         raise InvalidAnswerError("DEX API answered 200 with an empty body; nothing was archived")
     try:
-        # Integers are left as text: their size is the partner's business, and Python limits their digits.
         # A byte order mark is no part of JSON, but a parser may ignore it (RFC 8259, 8.1). It stays in the archive.
-        document = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_int=str)
+        document = _DECODER.decode(body.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise InvalidAnswerError("DEX API answered 200 with a body that is not UTF-8") from error
     except RecursionError as error:
@@ -225,6 +224,10 @@ def read_response(body: bytes) -> Response:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+# Integers are left as text: their size is the partner's business, and Python limits their digits.
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=str)
 
 
 class Result(StrEnum):

@@ -103,7 +103,7 @@ class Settings(BaseModel):
     runbook_url: Annotated[str, Field(pattern=r"^\S+$")] = RUNBOOK
     dex_api_base_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
     max_mapped_clients: Annotated[int, Field(ge=1, le=1024)] = 500
-    clients_per_task: PositiveInt = 1000
+    clients_per_task: PositiveInt = 1500
     archive_concurrency: Annotated[int, Field(ge=1, le=64)] = 64
     archive_lock_mode: Literal["NONE", "GOVERNANCE", "COMPLIANCE"] = "NONE"
     archive_lock_days: Annotated[int, Field(ge=0, le=36_500)] = 0

@@ -110,7 +110,7 @@ def test_settings_name_the_resources_of_the_stack(aws: Aws, outputs: Mapping[str
         "alerts_topic_arn": outputs["AlertsTopicArn"],
         "runbook_url": "docs/RUNBOOK.md",
         "max_mapped_clients": 500,
-        "clients_per_task": 1000,
+        "clients_per_task": 1500,
         "archive_concurrency": 64,
         "archive_lock_mode": "NONE",
         "archive_lock_days": 0,

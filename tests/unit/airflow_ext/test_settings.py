@@ -43,7 +43,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert settings.dex_api_base_url == ""
     assert (settings.max_mapped_clients, settings.clients_per_task, settings.archive_concurrency) == (
         500,
-        1000,
+        1500,
         64,
     )
     assert settings.auction_results_timeout == 240
