@@ -30,6 +30,8 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 
 TRANSIENT_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 
+_GZIP_MAGIC = b"\x1f\x8b"
+_MOST_MEMBERS = 1000
 _AIOHTTP_WARNS_FROM = 1024 * 1024
 _SECONDS = re.compile(r"\d+(?:\.\d*)?", re.ASCII)
 
@@ -179,18 +181,32 @@ def body_of(response: Response, *, what: str, max_bytes: int = MAX_BODY_BYTES) -
     """
     body, coding = response.body, response.headers.get("Content-Encoding", "identity").strip().lower()
     if body is not None and coding not in ("", "identity"):
-        decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)
         try:
             if coding not in ("gzip", "x-gzip", "deflate"):
                 raise zlib.error
-            body = decoder.decompress(body, max_bytes + 1)
-            if not decoder.eof and len(body) <= max_bytes:
-                raise zlib.error
+            body = _decoded(body, max_bytes)
         except zlib.error:
             raise InvalidAnswerError(f"{what} sent a body that its Content-Encoding does not fit") from None
     if body is None or len(body) > max_bytes:
         raise ApiRefusedError(f"{what} sent more than {max_bytes:,} bytes; nothing was kept")
     return body
+
+
+def _decoded(body: bytes, max_bytes: int) -> bytes:
+    """A compressed body, up to a byte more than ``max_bytes``; raises ``zlib.error`` if it is damaged or cut off."""
+    # What some servers call deflate is without the header that it should have (RFC 9110, 8.4.1.2).
+    raw = bool(body) and body[:2] != _GZIP_MAGIC and (body[0] & 0x0F != zlib.DEFLATED or body[0] >> 4 > 7)
+    found, left = b"", body
+    # Members of gzip that follow one another are one text.
+    for _ in range(_MOST_MEMBERS):
+        decoder = zlib.decompressobj(-zlib.MAX_WBITS if raw else zlib.MAX_WBITS | 32)
+        found += decoder.decompress(left, max_bytes + 1 - len(found))
+        left = decoder.unused_data
+        if len(found) > max_bytes or (decoder.eof and left[:2] != _GZIP_MAGIC):
+            return found
+        if not decoder.eof:
+            break
+    raise zlib.error
 
 
 def retry_after_seconds(value: str | None, *, now: datetime) -> float | None:

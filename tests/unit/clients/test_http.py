@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import zlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -104,6 +105,27 @@ def test_body_comes_byte_for_byte() -> None:
 def test_encoded_body_of_a_stubborn_server_is_decoded() -> None:
     packed = httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Stream([gzip.compress(b"[1, 2]")]))
     assert fetch(packed) == b"[1, 2]"
+
+
+@pytest.mark.parametrize(
+    ("coding", "packed"),
+    [
+        ("gzip", gzip.compress(b"[1,") + gzip.compress(b" 2]")),
+        ("gzip", gzip.compress(b"") + gzip.compress(b"[1, 2]")),
+        ("deflate", zlib.compress(b"[1, 2]")),
+        ("deflate", zlib.compress(b"[1, 2]", wbits=-15)),
+        ("deflate", zlib.compress(b"[1, 2]", level=0, wbits=-15)),
+        ("deflate", zlib.compress(b"[1, 2]", wbits=9)),
+    ],
+)
+def test_body_in_members_or_without_a_header_is_decoded_whole(coding: str, packed: bytes) -> None:
+    assert fetch(httpx.Response(200, headers={"Content-Encoding": coding}, stream=Stream([packed]))) == b"[1, 2]"
+
+
+def test_body_of_endless_empty_members_is_refused() -> None:
+    packed = Stream([gzip.compress(b"") * 5000])
+    with pytest.raises(InvalidAnswerError, match="Content-Encoding"):
+        fetch(httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=packed), max_bytes=1_000_000)
 
 
 @pytest.mark.parametrize("body", [SECRET.encode(), gzip.compress(SECRET.encode(), mtime=0)[:-9]])
