@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from botocore.exceptions import ClientError
 
 from include.call_details.keys import dead_letter_key
@@ -27,7 +28,7 @@ from include.clients.aws import aws_errors, error_code
 from include.clients.call_details import CallDetailsApi
 from include.clients.s3 import MISSING, s3_errors
 from include.concurrency import task_group
-from include.errors import InvalidInputError, TransientError
+from include.errors import InvalidInputError, StorageRefusedError, TransientError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -130,17 +131,23 @@ class DeadLetters:
         """The body that a message points to.
 
         Raises:
-            InvalidInputError: it is gone, or is not the one that was written.
+            InvalidInputError: it is gone, or is not the one that was written, or its bucket is not ours and refuses.
+            StorageRefusedError: our bucket refuses, and so every body.
         """
         uri = f"s3://{pointer.bucket}/{pointer.key}"
         version: Any = {"VersionId": pointer.version_id} if pointer.version_id else {}
-        with s3_errors(f"read {uri}"):
-            try:
-                body = self._s3.get_object(Bucket=pointer.bucket, Key=pointer.key, **version)["Body"].read()
-            except ClientError as error:
-                if error_code(error) in MISSING | {"NoSuchVersion"}:
-                    raise InvalidInputError(f"{uri} is gone") from error
+        try:
+            with s3_errors(f"read {uri}"):
+                try:
+                    body = self._s3.get_object(Bucket=pointer.bucket, Key=pointer.key, **version)["Body"].read()
+                except ClientError as error:
+                    if error_code(error) in MISSING | {"NoSuchVersion"}:
+                        raise InvalidInputError(f"{uri} is gone") from error
+                    raise
+        except StorageRefusedError as error:
+            if pointer.bucket == self._bucket:
                 raise
+            raise InvalidInputError(str(error)) from error
         if hashlib.sha256(body).hexdigest() != pointer.sha256:
             raise InvalidInputError(f"{uri} is not what was written there for this batch")
         return body
@@ -160,9 +167,9 @@ def from_message(text: str) -> tuple[DeadLetter, BodyPointer]:
     """
     try:
         found = json.loads(text)
-        pointer = BodyPointer(**found.pop("body"))
-        dead_letter = DeadLetter(**{**found, "file": FileVersion(**found["file"])})
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        pointer = msgspec.convert(found.pop("body"), BodyPointer)
+        dead_letter = msgspec.convert(found, DeadLetter)
+    except (msgspec.ValidationError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         # Not chained: the decoder's error holds the whole message.
         raise InvalidInputError(f"the message is no dead letter ({type(error).__name__})") from None
     return dead_letter, pointer
@@ -264,7 +271,7 @@ class ReplayResult:
         received: taken off the queue; of some that were chosen, these only.
         accepted: posted and deleted.
         failed: refused again; they are in the queue still.
-        unreadable: not a dead letter, or its body is gone; they are in the queue still.
+        unreadable: not a dead letter, or its body is gone or refused; they are in the queue still.
         not_found: chosen, but not in the queue, or not any more.
     """
 

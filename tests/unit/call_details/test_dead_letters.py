@@ -258,14 +258,20 @@ def test_body_that_is_not_the_one_that_was_kept_is_never_posted() -> None:
     assert world.api.posted == []
 
 
-@pytest.mark.parametrize("harm", ["gone", "no letter"])
+@pytest.mark.parametrize("harm", ["gone", "no letter", "of another bucket", "of other types"])
 def test_unreadable_message_stays_and_does_not_block_the_others(harm: str) -> None:
     world = PostingWorld()
     refuse(world, 1, 2)
     if harm == "gone":
         del world.s3.objects[dead_letter_key(FILE, 1)]
     else:
-        next(iter(world.sqs.messages.values())).body = "hello"
+        message = next(iter(world.sqs.messages.values()))
+        letter = json.loads(message.body)
+        message.body = {
+            "no letter": "hello",
+            "of another bucket": json.dumps(letter | {"body": letter["body"] | {"bucket": "somebody-elses"}}),
+            "of other types": json.dumps(letter | {"idempotency_key": None, "first_record": "1"}),
+        }[harm]
     assert replay(world) == ReplayResult(received=2, accepted=1, unreadable=1)
     assert world.sqs.visible == 1
 
