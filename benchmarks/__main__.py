@@ -65,7 +65,7 @@ _PARTS: dict[str, tuple[str, Callable[[Bench, argparse.Namespace], Part]]] = {
     ),
     "small_files": (
         "small_files",
-        lambda bench, options: measure_small_files(bench, files=options.files, latency_ms=50.0, repeat=options.repeat),
+        lambda bench, options: measure_small_files(bench, counts=options.files, latency_ms=50.0, repeat=options.repeat),
     ),
     "delivery": (
         "event_delivery",
@@ -179,8 +179,8 @@ def _parser() -> argparse.ArgumentParser:
         help="ingest: records of the file; another one has ten times as many (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--files", type=int, default=300, metavar="N",
-        help="small_files: files that are dropped at once (default: %(default)s)",
+        "--files", type=int, nargs="+", default=[300, 5000], metavar="N",
+        help="small_files: numbers of files that are dropped at once (default: 300 5000)",
     )  # fmt: skip
     parser.add_argument(
         "--events", type=int, default=10_000, metavar="N",

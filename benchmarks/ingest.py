@@ -25,7 +25,7 @@ _CONNECTIONS = 50
 _TIMES_LARGER = 10
 _LOOP_RECORDS = 100_000
 
-_POSTING_AIM = 0.8
+_POSTING_AIM, _LARGE_AIM = 0.8, 0.72
 _RUN_AIM, _RUN_AIM_SECONDS = 1.5, 15.0
 _LOOP_AIM = 10.0
 _MEMORY_AIM = 1.1
@@ -47,7 +47,7 @@ class _Ingest:
 
 
 def measure_ingest(bench: Bench, *, records: int, latency_ms: float, repeat: int) -> Part:
-    """Ingest a file of ``records`` as often as told, in turns with the bare poster, and once one ten times as large."""
+    """Ingest a file of ``records`` as often as told, in turns with the bare poster, and one ten times as large."""
     stub = CallDetailsStub(bench.stack, latency_ms=latency_ms)
     bench.switch_on(INGEST_DAG)
     with tempfile.TemporaryDirectory() as folder:
@@ -63,8 +63,13 @@ def measure_ingest(bench: Bench, *, records: int, latency_ms: float, repeat: int
         for number in range(repeat):
             bare.append(post_bare(stub, ready, connections=_CONNECTIONS))
             runs.append(_ingest(bench, stub, _drop(bench.stack, path, f"run-{number}"), records))
-        key = _drop(bench.stack, path, "large", times=_TIMES_LARGER)
-        large = _ingest_watched(bench, stub, key, records * _TIMES_LARGER)
+        # Once for the time and once for the memory: to look at it takes CPU.
+        large = replace(
+            _ingest(bench, stub, _drop(bench.stack, path, "large", times=_TIMES_LARGER), records * _TIMES_LARGER),
+            peak_mb=_ingest_watched(
+                bench, stub, _drop(bench.stack, path, "watched", times=_TIMES_LARGER), records * _TIMES_LARGER
+            ).peak_mb,
+        )
     return _part(runs, bare, loop, first, large, records=records, size=size, latency_ms=latency_ms)
 
 
@@ -127,7 +132,7 @@ def _part(
         f"{_CONNECTIONS / latency_ms * 1e3 * 500:,.0f} records a second. In turns; median of {len(runs)} (range). "
         "The loop of the original Lambda (the whole file read, then one batch posted after another) was measured with "
         f"{_LOOP_RECORDS:,} records and is taken to be linear. Memory: VmHWM, see task_memory; the large file is the "
-        f"same one {_TIMES_LARGER} times, posted once.",
+        f"same one {_TIMES_LARGER} times, posted once for its time and once for its memory.",
         [
             Comparison(
                 "posting alone, beside the bare poster",
@@ -158,6 +163,8 @@ def _part(
                 f"{large.posting.rate:,.0f} records/s",
                 median_and_range(bare_rates, "records/s", digits=0),
                 f"{large_share:.0%}",
+                f"at least {_LARGE_AIM:.0%}",
+                large_share >= _LARGE_AIM,
             ),
             *(_memory_row(task, first, large) for task in ("plan", "post_chunk")),
         ],
