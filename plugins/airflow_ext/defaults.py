@@ -121,7 +121,7 @@ def ui_url(path: str) -> str:
 OPERATIONS_PAGE = "/plugin/operations"
 """Where the UI has the page that plugins/pipelines_plugin.py registers."""
 
-_VIEWS = {
+OPERATIONS_VIEWS = {
     DEX_TRIGGER_ARCHIVE: "days",
     ENERGY_AUCTION: "orders",
     CALL_DETAILS_WATCH: "files",
@@ -129,11 +129,12 @@ _VIEWS = {
     CALL_DETAILS_REPLAY: "files",
     EVENT_DELIVERY: "events",
 }
+"""The view of each DAG."""
 
 
 def operations_url(dag_id: str, day: date | None = None) -> str:
     """Address of a DAG's view of the operations page, on a day if that is what the view shows."""
-    return ui_url(f"{OPERATIONS_PAGE}/{_VIEWS.get(dag_id, '')}{f'?day={day}' if day else ''}")
+    return ui_url(f"{OPERATIONS_PAGE}/{OPERATIONS_VIEWS.get(dag_id, '')}{f'?day={day}' if day else ''}")
 
 
 MAX_BACKOFF_SECONDS = 600.0

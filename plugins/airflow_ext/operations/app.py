@@ -19,10 +19,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airflow.api_fastapi.core_api.security import requires_authenticated
+from airflow.api_fastapi.core_api.security import get_user
 from airflow.sdk.configuration import conf
 from fastapi import Depends, FastAPI, Request, Response
 
+from airflow_ext.defaults import OPERATIONS_VIEWS
 from airflow_ext.operations.reading import Source
 from airflow_ext.operations.routing import actions_allowed, tagged, to_json
 from airflow_ext.operations.views import days, events, evidence, files, orders, tonight
@@ -36,7 +37,7 @@ def create_app() -> FastAPI:
     """The application; nobody who is not logged in gets anything of it."""
     app = FastAPI(
         title="Operations",
-        dependencies=[Depends(requires_authenticated())],
+        dependencies=[Depends(get_user)],
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -54,5 +55,6 @@ async def _script(request: Request) -> Response:
 
 
 async def _options(request: Request) -> Response:
-    found = {"actions": actions_allowed(), "runbook": str(conf.get("pipelines", "runbook_url", fallback=RUNBOOK))}
+    runbook = str(conf.get("pipelines", "runbook_url", fallback=RUNBOOK))
+    found = {"actions": actions_allowed(), "runbook": runbook, "views": OPERATIONS_VIEWS}
     return tagged(request, to_json(found), "application/json")

@@ -227,9 +227,9 @@ class Reads:
             found.append(read())
         return found[0] if found else None
 
-    def document(self, key: str, etag: str, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def document[Found](self, key: str, etag: str, read: Callable[[], Found]) -> Found:
         """As :meth:`object`, for large ones, of which few are kept."""
-        found: dict[str, Any] | None = self._source.documents.get((key, etag))
+        found: Found | None = self._source.documents.get((key, etag))
         if found is None:
             found = read()
             self._source.documents.put((key, etag), found)

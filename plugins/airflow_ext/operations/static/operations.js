@@ -856,23 +856,17 @@ const OneOwner = ({ owner, actions }) => {
 
 // ---- Tonight --------------------------------------------------------------------------------------------------------
 
-const PIPELINES = [
-  [ARCHIVE, "Archive", "days", null],
-  [AUCTION, "Auction", "orders", null],
-  [INGEST, "Call details", "files", "batches"],
-  ["event_delivery", "Events", "events", "events"],
-];
-// Sections of the runbook.
-const SECTIONS = { [ARCHIVE]: "a-day", [AUCTION]: "energy-auction-failed-run", [INGEST]: "dead-letters", event_delivery: "event-delivery-failed-run" };
-const Runbook = ({ url, dag }) => /^https?:/.test(url || "") ? h("a", { href: `${url}#${SECTIONS[dag]}`, target: "_blank", rel: "noreferrer" }, "runbook")
-  : h("span", `${visible(url)}#${SECTIONS[dag]}`);
+// Name, and which dead letters.
+const PIPELINES = { [ARCHIVE]: ["Archive"], [AUCTION]: ["Auction"], [INGEST]: ["Call details", "batches"], event_delivery: ["Events", "events"] };
+const Runbook = ({ url, section }) => /^https?:/.test(url || "") ? h("a", { href: `${url}#${section}`, target: "_blank", rel: "noreferrer" }, "runbook")
+  : h("span", `${visible(url)}#${section}`);
 
 const useOptions = () => useAsk("ops/options");
 
 const tonight = async (signal) => {
   const day = new Date(Date.now() - 86400000).toISOString();
   const list = (dag, states, extra) => ask(`api/v2/dags/~/dagRuns/list`, { method: "POST", signal, body: { dag_ids: [dag], states, order_by: "-run_after", page_limit: 1, ...extra } });
-  return Promise.all(PIPELINES.map(async ([dag]) => {
+  return Promise.all(Object.keys(PIPELINES).map(async (dag) => {
     const [info, good, bad] = await Promise.all([
       ask(`api/v2/dags/${dag}`, { signal }), list(dag, ["success"]), list(dag, ["failed"], { run_after_gte: day })]);
     const due = info.next_dagrun_run_after ? Date.parse(info.next_dagrun_run_after) : null;
@@ -890,6 +884,8 @@ globalThis.Tonight = function Tonight() {
     return () => control.abort();
   }, []);
   const oldest = asked.data?.oldest_due;
+  const section = (row) => (row.failed || row.late ? `${row.dag.replaceAll("_", "-")}-${row.failed ? "failed" : "no"}-run` : "dead-letters");
+  const letters = (row) => asked.data?.dead_letters?.[PIPELINES[row.dag][1]];
   return h("section.ops.panel", { "aria-label": "Tonight" },
     h("style", STYLE),
     h("div.row", h("h2", "Tonight"), h(Link, { to: "/plugin/operations" }, "Operations")),
@@ -897,13 +893,13 @@ globalThis.Tonight = function Tonight() {
     runs.rows && h(Table, {
       id: (row) => row.dag,
       columns: [
-        ["Pipeline", (row) => { const [, name, view] = PIPELINES.find(([dag]) => dag === row.dag); return h(Link, { to: `/plugin/operations/${view}` }, name); }, "w"],
+        ["Pipeline", (row) => h(Link, { to: `/plugin/operations/${options.data?.views[row.dag] ?? ""}` }, PIPELINES[row.dag][0]), "w"],
         ["Last good run", (row) => (row.last ? h(Run, { dag: row.dag, run: row.last.dag_run_id }, `${age(row.last.end_date || row.last.run_after)} ago`) : h("span.dim", "none")), "w"],
         ["Late", (row) => row.paused ? h(Tag, { kind: "warn" }, "paused") : row.late ? h(Tag, { kind: "bad" }, age(row.late)) : "", "w"],
         ["Failed, 24 h", (row) => (row.failed ? h(Run, { dag: row.dag, run: row.failure.dag_run_id }, h("span.bad", number(row.failed))) : "0"), "n"],
-        ["Dead letters", (row) => { const kind = PIPELINES.find(([dag]) => dag === row.dag)[3]; const count = kind && asked.data?.dead_letters?.[kind]; return count ? h("span.bad", number(count)) : count === 0 ? "0" : ""; }, "n"],
+        ["Dead letters", (row) => (letters(row) ? h("span.bad", number(letters(row))) : number(letters(row))), "n"],
         ["Oldest pending", (row) => (row.dag === "event_delivery" && oldest ? `for ${age(oldest.due)}` : ""), "w"],
-        ["What to do", (row) => row.paused ? h(Link, { to: `/dags/${row.dag}` }, "unpause it") : row.failed || row.late ? h(Runbook, { url: options.data?.runbook, dag: row.dag }) : h("span.dim", "nothing")],
+        ["What to do", (row) => row.paused ? h(Link, { to: `/dags/${row.dag}` }, "unpause it") : row.failed || row.late || letters(row) ? h(Runbook, { url: options.data?.runbook, section: section(row) }) : h("span.dim", "nothing")],
       ], rows: runs.rows,
     }));
 };
@@ -918,14 +914,8 @@ const VIEWS = {
 // the first click. So the first click is made here, before anybody has typed anything.
 let settled = false;
 
-// Of a DAG's page, which has the page as a tab.
-const VIEW_OF = {
-  [ARCHIVE]: "days", [AUCTION]: "orders", [INGEST]: "files", [REPLAY]: "files", call_details_watch: "files", event_delivery: "events",
-};
-
 globalThis.Operations = function Operations({ dagId }) {
   const rest = useParams()["*"] || "";
-  const name = dagId ? VIEW_OF[dagId] : rest.split("/")[0] || "evidence";
   const { pathname, search } = useLocation();
   const navigate = useNavigate();
   const [round, setRound] = useState(0);
@@ -934,6 +924,8 @@ globalThis.Operations = function Operations({ dagId }) {
   }, [navigate, pathname, search]);
   const refresh = () => { freshUntil = Date.now() + 2000; setRound(round + 1); };
   const options = useOptions();
+  // A DAG's page has this one as a tab.
+  const name = dagId ? options.data?.views[dagId] : rest.split("/")[0] || "evidence";
   const View = VIEWS[name]?.[1];
   return h("main.ops",
     h("style", STYLE),
@@ -941,5 +933,5 @@ globalThis.Operations = function Operations({ dagId }) {
       h(Link, { key, to: `/plugin/operations/${key}`, "aria-current": key === name ? "page" : undefined }, title)),
     h("button.refresh", { type: "button", title: "Answers are kept for 30 seconds", onClick: refresh }, "Refresh")),
     h(Strips, { asked: [options] }),
-    dagId && !View ? h("p.dim", "This DAG has no view here.") : View ? h(View, { key: `${name} ${round}`, actions: options.data?.actions === true }) : h("p", "There is no such view."));
+    dagId && !View ? options.data && h("p.dim", "This DAG has no view here.") : View ? h(View, { key: `${name} ${round}`, actions: options.data?.actions === true }) : h("p", "There is no such view."));
 };

@@ -16,6 +16,7 @@ from airflow_ext.operations.reading import Reads, page
 from airflow_ext.operations.routing import answer, metadata
 from airflow_ext.outside import outside
 from include.archive.keys import MANIFESTS, archive_key, manifest_key
+from include.errors import InvalidInputError
 
 router = APIRouter(prefix="/days", dependencies=[metadata(DEX_TRIGGER_ARCHIVE)])
 
@@ -29,6 +30,44 @@ Day = Annotated[date, Field(ge=date(1970, 1, 1))]
 """Of a request; a year before the first may be looked at, too."""
 
 _DAY_OF = re.compile(r"/(\d{4})(\d{2})(\d{2})\.json\Z", re.ASCII)
+
+
+class Line(msgspec.Struct, gc=False):
+    """A client's line of a day's manifest."""
+
+    client_id: int
+    outcome: str
+    client_name: str | None = None
+    bytes: int | None = None
+    run_id: str | None = None
+
+
+class Failure(msgspec.Struct, gc=False):
+    """Why a client of the day failed."""
+
+    client_id: int
+    error: str | None = None
+
+
+class Run(msgspec.Struct, gc=False):
+    """A run of the day."""
+
+    run_id: str
+
+
+class DayManifest(msgspec.Struct):
+    """What the page shows of a day's manifest: typed, 10,000 lines are read in a third of the time."""
+
+    total_clients: int
+    successful_archives: int
+    failed_archives: int
+    unchanged: int
+    errors: list[Failure]
+    clients: list[Line]
+    runs: list[Run] = []
+
+
+_MANIFEST = msgspec.json.Decoder(DayManifest)
 
 
 @router.get("")
@@ -93,25 +132,42 @@ def counts(reads: Reads, day: date, etag: str) -> dict[str, int]:
     def read() -> dict[str, int]:
         noted = reads.aws("s3").head_object(Bucket=reads.settings.archive_bucket, Key=manifest_key(day))["Metadata"]
         if "total_clients" not in noted:
-            return {name: manifest(reads, day, etag)[name] for name in _COUNTS}
+            return _counts(manifest(reads, day, etag))
         return {name: int(noted[name]) for name in _COUNTS}
 
     return reads.object("counts", manifest_key(day), etag, read)
 
 
-def manifest(reads: Reads, day: date, etag: str) -> dict[str, Any]:
-    """A day's manifest."""
+def manifest(reads: Reads, day: date, etag: str) -> DayManifest:
+    """A day's manifest; its lines are in the order of the clients' ids."""
 
-    def read() -> dict[str, Any]:
+    def read() -> DayManifest:
         body = reads.aws("s3").get_object(Bucket=reads.settings.archive_bucket, Key=manifest_key(day))["Body"].read()
         try:
-            found: dict[str, Any] = msgspec.json.decode(body)
-        except msgspec.DecodeError:
-            # NaN, which somebody else wrote; this reads it, and takes three times as long.
-            found = json.loads(body)
-        return found
+            return _decoded(body)
+        except ValueError as error:
+            raise InvalidInputError(f"{manifest_key(day)} is no manifest of a day: {error}") from None
 
     return reads.document(manifest_key(day), etag, read)
+
+
+def _decoded(body: bytes) -> DayManifest:
+    try:
+        return _MANIFEST.decode(body)
+    except msgspec.DecodeError:
+        # Half a surrogate pair in a name; this reads it, and takes five times as long.
+        return msgspec.convert(json.loads(body), DayManifest)
+
+
+def matching(lines: list[Line], wanted: str) -> list[Line]:
+    """The lines with this text, in lower case, in the client's id or name."""
+    if not wanted:
+        return lines
+    return [line for line in lines if wanted in str(line.client_id) or wanted in (line.client_name or "").casefold()]
+
+
+def _counts(document: DayManifest) -> dict[str, int]:
+    return {name: getattr(document, name) for name in _COUNTS}
 
 
 def _calendar(reads: Reads, to: date) -> dict[str, Any]:
@@ -132,34 +188,21 @@ def _day(reads: Reads, day: date, wanted: str, outcome: str, cursor: int) -> dic
     if etag is None:
         return {"day": day, "manifest": None, **page([], 0)}
     document = manifest(reads, day, etag)
-    errors = {each["client_id"]: each["error"] for each in document["errors"]}
-    lines = [
-        line
-        for line in document["clients"]
-        if outcome in ("", line["outcome"])
-        and (wanted in str(line["client_id"]) or wanted in str(line.get("client_name") or "").casefold())
-    ]
-    lines.sort(key=lambda line: (line["outcome"] != "failed", line["client_id"]))
+    errors = {each.client_id: each.error for each in document.errors}
+    lines = matching(document.clients, wanted)
+    if outcome:
+        lines = [line for line in lines if line.outcome == outcome]
+    if errors:
+        lines = sorted(lines, key=lambda line: line.client_id not in errors)
     found = page(lines, cursor)
-    rows = [
-        {
-            "client_id": line["client_id"],
-            "client_name": line.get("client_name"),
-            "outcome": line["outcome"],
-            "bytes": line["bytes"],
-            "reason": errors.get(line["client_id"]),
-            "run_id": line.get("run_id"),
-        }
-        for line in found["rows"]
-    ]
     return {
         "day": day,
         "manifest": manifest_key(day),
         "failed": sorted(errors)[:MOST_FAILED],
-        "runs": [run["run_id"] for run in document.get("runs", [])][-10:],
-        **{name: document[name] for name in _COUNTS},
+        "runs": [run.run_id for run in document.runs[-10:]],
+        **_counts(document),
         **found,
-        "rows": rows,
+        "rows": [{**msgspec.structs.asdict(line), "reason": errors.get(line.client_id)} for line in found["rows"]],
     }
 
 

@@ -14,7 +14,17 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from airflow_ext.ids import DEX_TRIGGER_ARCHIVE
 from airflow_ext.operations.reading import Reads, page
 from airflow_ext.operations.routing import answer, bodies, download, metadata
-from airflow_ext.operations.views.days import Day, counts, day_in, day_manifests, manifest, today
+from airflow_ext.operations.views.days import (
+    Day,
+    Failure,
+    Line,
+    counts,
+    day_in,
+    day_manifests,
+    manifest,
+    matching,
+    today,
+)
 from include.archive.export import evidence_files, zipped
 from include.archive.keys import archive_key, manifest_key
 from include.text import indented_json
@@ -94,25 +104,16 @@ async def download_proof(request: Request, client: Client, day: Day) -> Response
 
 def _clients(reads: Reads, q: str, cursor: int) -> dict[str, Any]:
     wanted, to = q.strip().casefold(), today(reads)
-    lines = [
-        line
-        for line in _newest(reads, day_manifests(reads, to - timedelta(days=DAYS), to))
-        if wanted in str(line["client_id"]) or wanted in str(line.get("client_name") or "").casefold()
-    ]
+    lines = matching(_newest(reads, day_manifests(reads, to - timedelta(days=DAYS), to)), wanted)
     # An id that is meant exactly comes first.
-    lines.sort(key=lambda line: (str(line["client_id"]) != wanted, line["client_id"]))
-    found = page(lines, cursor)
-    rows = [{"client_id": line["client_id"], "client_name": line.get("client_name")} for line in found["rows"]]
+    found = page(sorted(lines, key=lambda line: str(line.client_id) != wanted), cursor)
+    rows = [{"client_id": line.client_id, "client_name": line.client_name} for line in found["rows"]]
     return {**found, "rows": rows}
 
 
-def _newest(reads: Reads, days: dict[date, str]) -> list[dict[str, Any]]:
+def _newest(reads: Reads, days: dict[date, str]) -> list[Line]:
     """The clients' lines of the newest of these days' manifests."""
-    if not days:
-        return []
-    newest = max(days)
-    lines: list[dict[str, Any]] = manifest(reads, newest, days[newest])["clients"]
-    return lines
+    return manifest(reads, max(days), days[max(days)]).clients if days else []
 
 
 def _strip(reads: Reads, client: int, to: date) -> dict[str, Any]:
@@ -127,7 +128,7 @@ def _strip(reads: Reads, client: int, to: date) -> dict[str, Any]:
             count = sum("Size" in each for each in versions)
             state = "empty" if empty else "changed" if count > 1 else "archived"
             found[day] = {"state": state, "versions": count, "bytes": latest["Size"]}
-    name: str | None = None
+    name = None
     manifests: dict[date, str] = {}
     with reads.section("why the client has nothing on some days"):
         manifests = day_manifests(reads, first, to)
@@ -135,15 +136,18 @@ def _strip(reads: Reads, client: int, to: date) -> dict[str, Any]:
         reasons = reads.each(lambda day: _gap(reads, client, day, manifests[day]), gaps, "older days")
         found |= {day: {"state": reason or "unknown"} for day, reason in zip(gaps, reasons, strict=True)}
     with reads.section("the client's name"):
-        name = next(
-            (line.get("client_name") for line in _newest(reads, manifests) if line["client_id"] == client), None
-        )
+        line = _of_client(_newest(reads, manifests), client)
+        name = line and line.client_name
     days = [first + timedelta(days=number) for number in range(DAYS)]
     return {
         "client_id": client,
         "client_name": name,
         "days": [{"day": day, **found.get(day, {"state": "missing"})} for day in days],
     }
+
+
+def _of_client[Named: (Line, Failure)](lines: list[Named], client: int) -> Named | None:
+    return next((line for line in lines if line.client_id == client), None)
 
 
 def _gap(reads: Reads, client: int, day: date, etag: str) -> str:
@@ -154,7 +158,7 @@ def _gap(reads: Reads, client: int, day: date, etag: str) -> str:
         "failed",
         manifest_key(day),
         etag,
-        lambda: frozenset(each["client_id"] for each in manifest(reads, day, etag)["errors"]),
+        lambda: frozenset(each.client_id for each in manifest(reads, day, etag).errors),
     )
     return "failed" if client in failed else "not selected"
 
@@ -184,18 +188,19 @@ def _answer(reads: Reads, client: int, day: date) -> dict[str, Any]:
         days = day_manifests(reads, day, day)
         if day in days:
             document = manifest(reads, day, days[day])
-            line = next((each for each in document["clients"] if each["client_id"] == client), None)
-            reason = next((each["error"] for each in document["errors"] if each["client_id"] == client), None)
+            line = _of_client(document.clients, client)
+            failure = _of_client(document.errors, client)
+            reason = failure and failure.error
     return {
         "client_id": client,
         "day": day,
         "bucket": reads.settings.archive_bucket,
         "key": key,
         "versions": [row for row in rows if row],
-        "outcome": line and line["outcome"],
-        "client_name": line and line.get("client_name"),
+        "outcome": line and line.outcome,
+        "client_name": line and line.client_name,
         "reason": reason,
-        "run_id": line and line.get("run_id"),
+        "run_id": line and line.run_id,
     }
 
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 from fastapi.routing import APIRoute
 
+from airflow_ext.defaults import OPERATIONS_VIEWS
 from airflow_ext.operations.app import SCRIPT
 from tests.worlds.operations import OperationsPage
 
@@ -84,7 +85,7 @@ def test_script_is_what_lies_in_the_folder_and_is_not_sent_twice(page: Operation
 
 
 def test_option_makes_the_page_read_only(page: OperationsPage, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert page.get("/options") == {"actions": True, "runbook": "RUNBOOK.md"}
+    assert page.get("/options") == {"actions": True, "runbook": "RUNBOOK.md", "views": OPERATIONS_VIEWS}
     monkeypatch.setenv("AIRFLOW__PIPELINES__OPERATIONS_ACTIONS", "False")
     assert page.get("/options")["actions"] is False
     refused = page.ask("/events/webhook", method="POST", json={"owner": "acme", "active": False})

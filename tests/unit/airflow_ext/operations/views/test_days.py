@@ -7,6 +7,7 @@ from datetime import date, timedelta
 import pytest
 
 from airflow_ext.operations.reading import MOST_CALLS
+from include.archive.keys import manifest_key
 from tests.worlds.operations import TODAY, OperationsPage
 
 DAY = date(2026, 3, 2)
@@ -48,6 +49,18 @@ def test_day_shows_who_failed_first_and_why(page: OperationsPage) -> None:
     assert (found["failed"], found["successful_archives"], found["total_clients"]) == ([1001], 2, 3)
     assert [row["client_id"] for row in page.get(f"/days/{DAY}?q=client 1002")["rows"]] == [1002]
     assert [row["client_id"] for row in page.get(f"/days/{DAY}?outcome=failed")["rows"]] == [1001]
+
+
+def test_name_with_half_a_surrogate_pair_is_shown(page: OperationsPage) -> None:
+    page.archive(DAY, {1000: b"{}"}, name="Half \ud83d")
+    assert page.get(f"/days/{DAY}")["rows"][0]["client_name"] == "Half \ud83d 1000"
+
+
+@pytest.mark.parametrize("body", [b'{"clients": [', b'{"clients": 7}', b"[NaN]"])
+def test_manifest_that_is_none_is_told(page: OperationsPage, body: bytes) -> None:
+    page.s3.put_object(Bucket="archive", Key=manifest_key(DAY), Body=body)
+    (strip,) = page.get(f"/days/{DAY}")["strips"]
+    assert strip.startswith("manifests/trigger/20260302.json is no manifest of a day: ")
 
 
 def test_objects_of_days_that_no_calendar_has_hide_nothing(page: OperationsPage) -> None:
