@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from html import escape
@@ -60,7 +61,7 @@ def page(document: Mapping[str, Any]) -> str:
             '<html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{escape(info['title'])}</title><style>{_STYLE}</style></head><body>",
-            f"<h1>{escape(info['title'])} {escape(info['version'])}</h1><p>{escape(info['description'])}</p>",
+            f"<h1>{escape(info['title'])} {escape(info['version'])}</h1><p>{_prose(info['description'])}</p>",
             '<p>For programs: <a href="openapi.json">openapi.json</a>.</p>',
             *_keys(components["securitySchemes"]),
             *(line for tag in document["tags"] for line in _tag(document, tag)),
@@ -90,12 +91,12 @@ def _keys(schemes: Mapping[str, Any]) -> Iterator[str]:
     yield "<h2>Keys</h2><ul>"
     for scheme in schemes.values():
         where = f"Header <code>{escape(scheme.get('name', 'Authorization'))}</code>"
-        yield f"<li>{where}: {escape(scheme['description'])}</li>"
+        yield f"<li>{where}: {_prose(scheme['description'])}</li>"
     yield "</ul>"
 
 
 def _tag(document: Mapping[str, Any], tag: Mapping[str, str]) -> Iterator[str]:
-    yield f"<h2>{escape(tag['name'].title())}</h2><p>{escape(tag['description'])}</p>"
+    yield f"<h2>{escape(tag['name'].title())}</h2><p>{_prose(tag['description'])}</p>"
     for kind in ("paths", "webhooks"):
         for path, item in document.get(kind, {}).items():
             for method, operation in item.items():
@@ -105,7 +106,7 @@ def _tag(document: Mapping[str, Any], tag: Mapping[str, str]) -> Iterator[str]:
 
 def _operation(method: str, path: str, operation: Mapping[str, Any], of_path: list[Any]) -> Iterator[str]:
     yield f'<h3 id="{operation["operationId"]}"><b class="method">{method.upper()}</b> <code>{escape(path)}</code></h3>'
-    yield f"<p><b>{escape(operation['summary'])}.</b> {escape(operation.get('description', ''))}</p>"
+    yield f"<p><b>{_prose(operation['summary'])}.</b> {_prose(operation.get('description', ''))}</p>"
     if operation.get("security") == []:
         yield "<p>Needs no key.</p>"
     if parameters := [*of_path, *operation.get("parameters", [])]:
@@ -123,7 +124,7 @@ def _operation(method: str, path: str, operation: Mapping[str, Any], of_path: li
 
 def _response(response: Mapping[str, Any]) -> str:
     text = " ".join(
-        (escape(response["description"]), *(f"Header {_code(name)}." for name in response.get("headers", ())))
+        (_prose(response["description"]), *(f"Header {_code(name)}." for name in response.get("headers", ())))
     )
     if "content" not in response:
         return text
@@ -156,7 +157,7 @@ _SAID = {
 def _rule(schema: Mapping[str, Any]) -> str:
     """What a value must be: its type, its limits and its description."""
     limits = (f"{name}: {_code(json.dumps(value))}" for name, value in schema.items() if name not in _SAID)
-    return ". ".join(filter(None, (", ".join((_type(schema), *limits)), escape(schema.get("description", "")))))
+    return ". ".join(filter(None, (", ".join((_type(schema), *limits)), _prose(schema.get("description", "")))))
 
 
 def _type(schema: Mapping[str, Any]) -> str:
@@ -171,6 +172,11 @@ def _type(schema: Mapping[str, Any]) -> str:
 
 def _code(text: str) -> str:
     return f"<code>{escape(text)}</code>"
+
+
+def _prose(text: str) -> str:
+    """A description, which OpenAPI has in Markdown; of that, code between backticks is used."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text, quote=False))
 
 
 def _shown(value: Any) -> str:
