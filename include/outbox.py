@@ -19,11 +19,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import ClientError
-
 from include.alerts import Alert, Failure, Severity
-from include.clients.aws import error_code
-from include.clients.s3 import CONDITION_FAILED, MISSING, create_json, s3_errors
+from include.clients.s3 import CONDITION_FAILED, MISSING, create_json, get_object, json_bytes, put_object, s3_errors
 from include.errors import Backoff, describe
 
 if TYPE_CHECKING:
@@ -122,15 +119,9 @@ class Outbox:
 
     def _claim(self, key: str) -> Alert | None:
         """The alert, if it is due and no other run sends it; its next attempt is set beforehand."""
-        with s3_errors(f"read s3://{self._bucket}/{key}"):
-            try:
-                found = self._s3.get_object(Bucket=self._bucket, Key=key)
-            except ClientError as error:
-                if error_code(error) in MISSING:
-                    return None
-                raise
-            document = json.loads(found["Body"].read())
-        now = self._clock()
+        if (found := get_object(self._s3, self._bucket, key)) is None:
+            return None
+        document, now = json.loads(found[0]), self._clock()
         if now >= document["put_at"] + MAX_AGE_SECONDS:
             log.warning("alert %s was not delivered in three days and is given up", key)
             self._s3.delete_object(Bucket=self._bucket, Key=key)
@@ -138,13 +129,9 @@ class Outbox:
         if now < document["due_at"]:
             return None
         document |= {"attempts": document["attempts"] + 1, "due_at": self._due_at(document["attempts"] + 1)}
-        try:
-            body = json.dumps(document).encode()
-            self._s3.put_object(Bucket=self._bucket, Key=key, Body=body, IfMatch=found["ETag"])
-        except ClientError as error:
-            if error_code(error) in CONDITION_FAILED | MISSING:
-                return None
-            raise
+        body, lost, etag = json_bytes(document), CONDITION_FAILED | MISSING, found[1]["ETag"]
+        if put_object(self._s3, self._bucket, key, body, none_for=lost, IfMatch=etag) is None:
+            return None
         saved = document["alert"]
         failures = [Failure(**failure) for failure in saved["failures"]]
         return Alert(**saved | {"severity": Severity(saved["severity"]), "failures": failures})

@@ -14,11 +14,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
 from include.archive.keys import LEDGER, ledger_key
-from include.clients.aws import error_code
-from include.clients.s3 import s3_errors
+from include.clients.s3 import CONDITION_FAILED, put_object, s3_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -41,11 +38,9 @@ class Entry:
 
     Args:
         number: its place, from 1.
-        run_id: of the run.
         trigger_date: the run's day, ``YYYY-MM-DD``; None if it adopted archives of several days.
         manifest: key of the run's manifest.
-        version_id: of the manifest; None if the bucket keeps no versions.
-        sha256: of the manifest.
+        version_id: of the manifest, as is ``sha256``; None if the bucket keeps no versions.
         previous: sha256 of the entry before; None for the first.
     """
 
@@ -63,11 +58,7 @@ class Entry:
 
     @classmethod
     def from_bytes(cls, body: bytes) -> Entry:
-        """The entry that :meth:`to_bytes` wrote.
-
-        Raises:
-            ValueError: the bytes are not those of an entry.
-        """
+        """The entry that :meth:`to_bytes` wrote; raises ValueError if the bytes are not those of an entry."""
         try:
             entry = cls(**json.loads(body))
         except (TypeError, RecursionError) as error:
@@ -92,12 +83,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Newest:
-    """The newest entry of the ledger.
-
-    Args:
-        number: 0 if there is none.
-        sha256: of its bytes; None if there is none.
-    """
+    """The newest entry of the ledger: number 0 and no digest if there is none."""
 
     number: int
     sha256: str | None
@@ -108,9 +94,7 @@ class SavedManifest:
     """Where a run's manifest lies.
 
     Args:
-        key: of the manifest.
         version_id: None if the bucket keeps no versions.
-        sha256: of its bytes.
         saved_at: when S3 stored it; None if that was just now.
     """
 
@@ -126,13 +110,7 @@ def sha256(body: bytes) -> str:
 
 
 class Ledger:
-    """The ledger of one archive bucket. Its methods raise the errors of :mod:`include.clients.s3`.
-
-    Args:
-        s3: a boto3 client.
-        bucket: the archive bucket.
-        lock: arguments of a write that keep the object from being deleted; empty without Object Lock.
-    """
+    """The ledger of one archive bucket; ``lock`` as :func:`include.archive.store.lock_until` gives it."""
 
     def __init__(self, s3: S3Client, bucket: str, lock: dict[str, Any] | None = None) -> None:
         self._s3 = s3
@@ -142,11 +120,7 @@ class Ledger:
     def append(self, run_id: str, trigger_date: str | None, manifest: SavedManifest, newest: Newest) -> Entry:
         """Append an entry for a run's manifest, or find the one that another attempt appended.
 
-        Args:
-            run_id: of the run.
-            trigger_date: see :class:`Entry`.
-            manifest: of the run.
-            newest: the newest entry; read before the manifest was saved, if that was done just now.
+        The newest entry has to be read before the manifest is saved, if that is done just now.
         """
         if manifest.saved_at is not None and (found := self._find(newest.number, run_id, manifest, manifest.saved_at)):
             return found
@@ -160,7 +134,8 @@ class Ledger:
                 manifest.sha256,
                 newest.sha256,
             )
-            if self._create(entry):
+            key, more = ledger_key(entry.number), {"IfNoneMatch": "*", **self._lock}
+            if put_object(self._s3, self._bucket, key, entry.to_bytes(), none_for=CONDITION_FAILED, **more) is not None:
                 return entry
             # Another run has taken the number, or another attempt.
             body, _ = self._read(entry.number)
@@ -209,21 +184,3 @@ class Ledger:
         with s3_errors(f"read entry {number} of the ledger"):
             answer = self._s3.get_object(Bucket=self._bucket, Key=ledger_key(number))
             return answer["Body"].read(), answer["LastModified"]
-
-    def _create(self, entry: Entry) -> bool:
-        with s3_errors(f"write entry {entry.number} of the ledger"):
-            try:
-                self._s3.put_object(
-                    Bucket=self._bucket,
-                    Key=ledger_key(entry.number),
-                    Body=entry.to_bytes(),
-                    ContentType="application/json",
-                    ServerSideEncryption="AES256",
-                    IfNoneMatch="*",
-                    **self._lock,
-                )
-            except ClientError as error:
-                if error_code(error) != "PreconditionFailed":
-                    raise
-                return False
-        return True

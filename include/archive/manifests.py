@@ -8,13 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
 from include.archive.keys import manifest_key, run_manifest_key
 from include.archive.ledger import Entry, Ledger, Newest, SavedManifest, sha256
 from include.archive.models import Result, count_outcomes
-from include.clients.aws import error_code
-from include.clients.s3 import MISSING, s3_errors
+from include.clients.s3 import CONDITION_FAILED, get_object, json_bytes, put_object
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -41,12 +38,8 @@ def merged(day: Document | None, run: Document, saved: SavedManifest) -> Documen
             for line in day["clients"]
         ]
         day = {**day, "clients": lines, "runs": [{"run_id": day["run_id"], "manifest": None, "sha256": None}]}
-    this = {
-        "run_id": run["run_id"],
-        "manifest": saved.key,
-        "version_id": saved.version_id,
-        "sha256": saved.sha256,
-    }
+    place = {"manifest": saved.key, "version_id": saved.version_id, "sha256": saved.sha256}
+    this = {"run_id": run["run_id"], **place}
     if day is not None and this in day["runs"]:
         return day
     errors = {item["client_id"]: item for item in [*(day["errors"] if day else ()), *run["errors"]]}
@@ -63,13 +56,7 @@ def merged(day: Document | None, run: Document, saved: SavedManifest) -> Documen
 
 
 class Manifests:
-    """The manifests of one archive bucket. Its methods raise the errors of :mod:`include.clients.s3`.
-
-    Args:
-        s3: a boto3 client.
-        bucket: the archive bucket.
-        lock: arguments of a write that keep the object from being deleted; empty without Object Lock.
-    """
+    """The manifests of one archive bucket; ``lock`` as :func:`include.archive.store.lock_until` gives it."""
 
     def __init__(self, s3: S3Client, bucket: str, lock: dict[str, Any] | None = None) -> None:
         self._s3 = s3
@@ -81,10 +68,10 @@ class Manifests:
 
         A run that was cleared and ended otherwise gets another version under the same key.
         """
-        key, body = run_manifest_key(day, run_id), _to_bytes(document)
+        key, body = run_manifest_key(day, run_id), json_bytes(document)
         condition = {"IfNoneMatch": "*"}
         while (written := self._put(key, body, document, condition)) is None:
-            kept = self._read(key)
+            kept = get_object(self._s3, self._bucket, key)
             if kept is not None and kept[0] == body:
                 return SavedManifest(key, kept[1].get("VersionId"), sha256(body), kept[1]["LastModified"])
             condition = {"IfMatch": kept[1]["ETag"]} if kept else {"IfNoneMatch": "*"}
@@ -104,40 +91,17 @@ class Manifests:
             before = json.loads(kept[0]) if kept else None
             after = merged(before, document, saved)
             condition = {"IfMatch": kept[1]["ETag"]} if kept else {"IfNoneMatch": "*"}
-            if after == before or self._put(key, _to_bytes(after), after, condition) is not None:
+            if after == before or self._put(key, json_bytes(after), after, condition) is not None:
                 return after
-            kept = self._read(key)
-
-    def _read(self, key: str) -> tuple[bytes, Mapping[str, Any]] | None:
-        """A manifest and S3's answer to the read; None if there is none."""
-        with s3_errors(f"read s3://{self._bucket}/{key}"):
-            try:
-                answer = self._s3.get_object(Bucket=self._bucket, Key=key)
-            except ClientError as error:
-                if error_code(error) in MISSING:
-                    return None
-                raise
-            return answer["Body"].read(), answer
+            kept = get_object(self._s3, self._bucket, key)
 
     def _put(self, key: str, body: bytes, document: Document, condition: dict[str, str]) -> Mapping[str, Any] | None:
         """Write, or None if somebody else did; the counts go into the metadata, so that a calendar needs no body."""
-        with s3_errors(f"write s3://{self._bucket}/{key}"):
-            try:
-                return self._s3.put_object(
-                    Bucket=self._bucket,
-                    Key=key,
-                    Body=body,
-                    ContentType="application/json",
-                    ServerSideEncryption="AES256",
-                    Metadata={"trigger_date": document["trigger_date"]}
-                    | {name: str(document[name]) for name in _COUNTS},
-                    **condition,  # type: ignore[arg-type] # one of two texts
-                    **self._lock,
-                )
-            except ClientError as error:
-                if error_code(error) not in ("PreconditionFailed", "ConditionalRequestConflict"):
-                    raise
-                return None
+        noted = {"trigger_date": document["trigger_date"]} | {name: str(document[name]) for name in _COUNTS}
+        more = {"Metadata": noted, **condition, **self._lock}
+        # Also while another write is under way: what comes of it is read next.
+        lost = CONDITION_FAILED | {"ConditionalRequestConflict"}
+        return put_object(self._s3, self._bucket, key, body, none_for=lost, **more)
 
 
 def record_run(
@@ -153,15 +117,7 @@ def record_run(
     Done again, it finds what is there. Beside the manifest it takes the time of one request: the day's manifest is
     written at the same time as the entry.
 
-    Args:
-        s3: a boto3 client.
-        bucket: the archive bucket.
-        document: the run's manifest.
-        lock: arguments of a write that keep the object from being deleted; empty without Object Lock.
-        newest: waits for the newest entry, if that is being read already.
-
-    Returns:
-        the entry.
+    ``newest`` waits for the newest entry, if that is being read already.
     """
     day, run_id = date.fromisoformat(document["trigger_date"]), document["run_id"]
     manifests, ledger = Manifests(s3, bucket, lock), Ledger(s3, bucket, lock)
@@ -173,8 +129,3 @@ def record_run(
         entry = ledger.append(run_id, document["trigger_date"], saved, last)
         merging.result()
     return entry
-
-
-def _to_bytes(document: Document) -> bytes:
-    # ASCII: a client's name may hold half a surrogate pair, which UTF-8 cannot encode.
-    return json.dumps(document, separators=(",", ":")).encode("ascii")

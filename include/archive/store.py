@@ -23,10 +23,7 @@ _EMPTY_BODY_MAX_BYTES = 1024
 def lock_until(mode: str, days: int, now: datetime) -> dict[str, Any]:
     """Arguments of a write that keep the object from being deleted (S3 Object Lock; spec: archive, Proof).
 
-    Args:
-        mode: ``NONE``, ``GOVERNANCE`` or ``COMPLIANCE``.
-        days: how long.
-        now: an aware time.
+    The mode is ``NONE``, ``GOVERNANCE`` or ``COMPLIANCE``; ``now`` is aware.
     """
     if mode == "NONE":
         return {}
@@ -36,12 +33,7 @@ def lock_until(mode: str, days: int, now: datetime) -> dict[str, Any]:
 class ArchiveStore:
     """Writes responses to one bucket by conditional requests, so that any call can be repeated or raced.
 
-    The usual case, a client's first response of a day, costs one request.
-
-    Args:
-        s3: of S3, opened.
-        bucket: its name.
-        lock: arguments of a write that keep the object from being deleted; empty without Object Lock.
+    The usual case, a client's first response of a day, costs one request. The client of S3 is opened by the caller.
     """
 
     def __init__(self, s3: SignedClient, bucket: str, lock: dict[str, Any] | None = None) -> None:
@@ -50,22 +42,16 @@ class ArchiveStore:
         self._lock = lock or {}
 
     async def save(self, client_id: int, day: date, response: Response, *, force: bool) -> ClientOutcome:
-        """Archive ``response``, unless it is there already.
-
-        Args:
-            client_id: ``ClientID``.
-            day: the trigger date.
-            response: the API's.
-            force: an empty response may replace a non-empty archive.
+        """Archive a client's response of a trigger date, unless it is there already.
 
         Raises:
-            EmptyAnswerError: it would, and ``force`` is false; the archive stays as it was.
+            EmptyAnswerError: an empty response would replace a non-empty archive, and ``force`` is false.
             StorageUnavailableError: S3 failed or another writer came first; a retry settles it.
         """
         key = archive_key(client_id, day)
         with s3_errors(f"archive s3://{self._bucket}/{key}"):
             try:
-                written = await self._put(key, client_id, day, response, if_none_match="*")
+                written = await self._put(key, client_id, day, response, IfNoneMatch="*")
             except ClientError as error:
                 if error_code(error) not in CONDITION_FAILED:
                     raise
@@ -87,20 +73,10 @@ class ArchiveStore:
                 f"the answer is empty, but {key} holds a non-empty one, which was left as it is; "
                 "run again with force if the empty answer is right"
             )
-        written = await self._put(key, client_id, day, response, if_match=kept["ETag"])
+        written = await self._put(key, client_id, day, response, IfMatch=kept["ETag"])
         return _outcome(client_id, Result.UPDATED, key, response, written.get("VersionId"))
 
-    async def _put(
-        self,
-        key: str,
-        client_id: int,
-        day: date,
-        response: Response,
-        *,
-        if_none_match: str | None = None,
-        if_match: str | None = None,
-    ) -> dict[str, Any]:
-        condition = {"IfNoneMatch": if_none_match} if if_none_match else {"IfMatch": if_match}
+    async def _put(self, key: str, client_id: int, day: date, response: Response, **condition: str) -> dict[str, Any]:
         return await self._s3.call(
             "PutObject",
             Bucket=self._bucket,

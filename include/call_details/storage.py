@@ -11,7 +11,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from include.clients.aws import error_code
-from include.clients.s3 import create_json, get_json, put_json, s3_errors
+from include.clients.s3 import CONDITION_FAILED, MISSING, create_json, get_json, get_object, put_json, s3_errors
 from include.errors import FileChangedError
 
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ LARGEST_COPY = 5 * 1024**3
 
 _PART_BYTES = 512 * 1024 * 1024
 
-_MISSING = frozenset({"404", "NoSuchKey", "NoSuchVersion"})
-# The first request of a copy in parts is a HEAD, whose error has no code but the status.
-_NOT_THIS_ONE = _MISSING | {"PreconditionFailed", "412"}
+_NOT_THIS_ONE = MISSING | CONDITION_FAILED
 
 
 @dataclass(frozen=True)
@@ -38,9 +36,8 @@ class StoredFile:
     """One version of an object.
 
     Args:
-        key: where it lies.
         etag: as S3 sends it, in quotes.
-        size: its bytes.
+        size: in bytes.
         version_id: None in a bucket that keeps no versions.
         latest: no newer one is under the key.
     """
@@ -53,14 +50,7 @@ class StoredFile:
 
 
 class FileStore:
-    """The files of one bucket.
-
-    Args:
-        s3: a boto3 client; safe to share between threads.
-        bucket: its name.
-        block_bytes: see :data:`BLOCK_BYTES`.
-        largest_copy: see :data:`LARGEST_COPY`.
-    """
+    """The files of one bucket."""
 
     def __init__(
         self, s3: S3Client, bucket: str, *, block_bytes: int = BLOCK_BYTES, largest_copy: int = LARGEST_COPY
@@ -75,8 +65,7 @@ class FileStore:
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
         with s3_errors(f"list {self._uri(prefix)}"):
             for page in pages:
-                for found in page.get("Contents", ()):
-                    yield StoredFile(found["Key"], found["ETag"], found["Size"])
+                yield from _listed(page)
 
     def beside(self, prefix: str, *, own: Sequence[str], limit: int) -> list[StoredFile]:
         """Objects that are neither under a prefix nor under ``own`` ones; of each folder beside them the first.
@@ -93,13 +82,9 @@ class FileStore:
         for folder in waiting:
             page = self._page(folder, limit, Delimiter="/")
             found += _listed(page)
-            for each in page.get("CommonPrefixes", ()):
-                if (
-                    len(found) < limit
-                    and not each["Prefix"].startswith((prefix, *own))
-                    and each["Prefix"] not in waiting
-                ):
-                    found += _listed(self._page(each["Prefix"], limit - len(found)))
+            for other in (each["Prefix"] for each in page.get("CommonPrefixes", ())):
+                if len(found) < limit and not other.startswith((prefix, *own)) and other not in waiting:
+                    found += _listed(self._page(other, limit - len(found)))
         return found[:limit]
 
     def _page(self, prefix: str, most: int, **more: Any) -> ListObjectsV2OutputTypeDef:
@@ -112,7 +97,7 @@ class FileStore:
             try:
                 found = self._s3.head_object(Bucket=self.bucket, Key=key)
             except ClientError as error:
-                if error_code(error) in _MISSING:
+                if error_code(error) in MISSING:
                     return None
                 raise
         return StoredFile(key, found["ETag"], found["ContentLength"], _version_id(found))
@@ -152,12 +137,9 @@ class FileStore:
         return versions, max(deletions, default=None)
 
     def move(self, source: StoredFile, key: str) -> StoredFile:
-        """Move a version, with its metadata; a newer one under the source's key stays there.
+        """Move a version, as :meth:`copy` does; a newer one under the source's key stays there.
 
         Repeatable: called again after it broke off, it does the rest.
-
-        Raises:
-            FileChangedError: the version is gone.
         """
         if source.key == key:
             return source
@@ -166,11 +148,7 @@ class FileStore:
         return moved
 
     def copy(self, source: StoredFile, key: str) -> StoredFile:
-        """Copy a version, with its metadata.
-
-        Raises:
-            FileChangedError: the version is gone.
-        """
+        """Copy a version, with its metadata; raises FileChangedError if it is gone."""
         # By its version id, so that a file which was overwritten after it had been claimed is not lost.
         version: Any = {"VersionId": source.version_id} if source.version_id else {}
         origin: Any = {"Bucket": self.bucket, "Key": source.key, **version}
@@ -203,11 +181,7 @@ class FileStore:
                     raise
 
     def blocks(self, key: str, etag: str, start: int, stop: int) -> Iterator[bytes]:
-        """An object's bytes from ``start`` to ``stop`` (exclusive).
-
-        Raises:
-            FileChangedError: it is gone, or replaced.
-        """
+        """An object's bytes from ``start`` to ``stop`` (exclusive); raises FileChangedError if another one is there."""
         for first in range(start, stop, self._block_bytes):
             yield self._read(key, etag, first, min(first + self._block_bytes, stop) - 1)
 
@@ -240,16 +214,13 @@ class FileStore:
         return create_json(self._s3, self.bucket, key, document)
 
     def _read(self, key: str, etag: str, first: int, last: int) -> bytes:
-        with s3_errors(f"read {self._uri(key)}"):
-            try:
-                found = self._s3.get_object(Bucket=self.bucket, Key=key, IfMatch=etag, Range=f"bytes={first}-{last}")
-                return found["Body"].read()
-            except ClientError as error:
-                if error_code(error) in _NOT_THIS_ONE:
-                    raise FileChangedError(
-                        f"{self._uri(key)} was deleted or replaced while it was being read: put it back as it was"
-                    ) from error
-                raise
+        part = f"bytes={first}-{last}"
+        found = get_object(self._s3, self.bucket, key, none_for=_NOT_THIS_ONE, IfMatch=etag, Range=part)
+        if found is None:
+            raise FileChangedError(
+                f"{self._uri(key)} was deleted or replaced while it was being read: put it back as it was"
+            )
+        return found[0]
 
     def _copy_parts(self, source: StoredFile, origin: Any, version: Any, key: str) -> StoredFile:
         # A copy in parts is a new upload, which does not inherit the file's metadata.

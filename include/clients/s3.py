@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Set
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,8 @@ from include.errors import StorageRefusedError, StorageUnavailableError
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
-"""Codes of a key that is not there: an answer without a body, or with one that cannot be read, has its status only."""
+MISSING = frozenset({"404", "NoSuchKey", "NoSuchVersion", "NotFound"})
+"""Codes of an object that is not there; an answer without a body, or with an unreadable one, has its status only."""
 
 CONDITION_FAILED = frozenset({"412", "PreconditionFailed"})
 """Codes of a conditional request whose condition does not hold."""
@@ -36,52 +37,67 @@ def s3_errors(what: str) -> AbstractContextManager[None]:
     )
 
 
-def put_json(s3: S3Client, bucket: str, key: str, document: object) -> None:
-    """Write ``document`` as JSON to ``s3://bucket/key``, encrypted."""
-    with s3_errors(f"write s3://{bucket}/{key}"):
-        s3.put_object(**_json_object(bucket, key, document))
+def put_object(
+    s3: S3Client, bucket: str, key: str, body: bytes, *, none_for: Set[str] = frozenset(), **more: Any
+) -> Mapping[str, Any] | None:
+    """Write JSON text, encrypted; S3's answer, or None if it refuses with one of the codes ``none_for``.
 
-
-def create_json(s3: S3Client, bucket: str, key: str, document: object) -> bool:
-    """Write ``document`` as JSON to ``s3://bucket/key``, encrypted, unless something is there already.
-
-    Returns:
-        whether it was written; of several writers one gets True.
+    ``more`` are arguments of boto3's, such as ``IfNoneMatch="*"``.
     """
     with s3_errors(f"write s3://{bucket}/{key}"):
         try:
-            s3.put_object(**_json_object(bucket, key, document), IfNoneMatch="*")
+            return s3.put_object(
+                Bucket=bucket,
+                Key=key,
+                Body=body,
+                ContentType="application/json",
+                ServerSideEncryption="AES256",
+                **more,
+            )
         except ClientError as error:
-            if error_code(error) in CONDITION_FAILED:
-                return False
-            raise
-    return True
+            if error_code(error) not in none_for:
+                raise
+            return None
 
 
-def _json_object(bucket: str, key: str, document: object) -> dict[str, Any]:
-    return {
-        "Bucket": bucket,
-        "Key": key,
-        # ASCII: what other systems wrote may hold half a surrogate pair, which UTF-8 cannot encode.
-        "Body": json.dumps(document, separators=(",", ":")).encode("ascii"),
-        "ContentType": "application/json",
-        "ServerSideEncryption": "AES256",
-    }
+def get_object(
+    s3: S3Client, bucket: str, key: str, *, none_for: Set[str] = MISSING, **more: Any
+) -> tuple[bytes, Mapping[str, Any]] | None:
+    """An object's bytes and S3's answer, or None if it refuses with one of the codes ``none_for``."""
+    with s3_errors(f"read s3://{bucket}/{key}"):
+        try:
+            answer = s3.get_object(Bucket=bucket, Key=key, **more)
+            return answer["Body"].read(), answer
+        except ClientError as error:
+            if error_code(error) not in none_for:
+                raise
+            return None
+
+
+def put_json(s3: S3Client, bucket: str, key: str, document: object) -> None:
+    """Write a document as JSON."""
+    put_object(s3, bucket, key, json_bytes(document))
+
+
+def create_json(s3: S3Client, bucket: str, key: str, document: object) -> bool:
+    """Write a document as JSON, unless something is there; whether it was written: of several writers one gets True."""
+    body = json_bytes(document)
+    return put_object(s3, bucket, key, body, none_for=CONDITION_FAILED, IfNoneMatch="*") is not None
+
+
+def get_json(s3: S3Client, bucket: str, key: str) -> Any:
+    """A JSON document, or None when there is none."""
+    found = get_object(s3, bucket, key)
+    return json.loads(found[0]) if found else None
+
+
+def json_bytes(document: object) -> bytes:
+    """A document as JSON."""
+    # ASCII: what other systems wrote may hold half a surrogate pair, which UTF-8 cannot encode.
+    return json.dumps(document, separators=(",", ":")).encode("ascii")
 
 
 def split_place(place: str) -> tuple[str, str]:
     """Bucket and key of ``s3://bucket/key``."""
     bucket, _, key = place.removeprefix("s3://").partition("/")
     return bucket, key
-
-
-def get_json(s3: S3Client, bucket: str, key: str) -> Any:
-    """The JSON document at ``s3://bucket/key``, or None when there is none."""
-    with s3_errors(f"read s3://{bucket}/{key}"):
-        try:
-            body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-        except ClientError as error:
-            if error_code(error) in MISSING:
-                return None
-            raise
-    return json.loads(body)
