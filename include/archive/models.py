@@ -27,7 +27,6 @@ _MAX_NAME = 200
 _MAX_LABEL = 80
 """Of a mapped task; Airflow takes 250, and all of a run's are in one XCom."""
 
-
 CALLS_AT_ONCE = 256
 """Calls of the DEX API by all tasks of a run at once: what was announced to its owner."""
 
@@ -37,12 +36,7 @@ TASKS_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Client:
-    """A row of the client query.
-
-    Args:
-        id: ``ClientID``.
-        name: the client's name, for people.
-    """
+    """A row of the client query: ``ClientID``, and the name for people."""
 
     id: int
     name: str
@@ -80,9 +74,7 @@ def clients_from_rows(rows: Iterable[Sequence[Any]]) -> list[Client]:
 def select(clients: Sequence[Client], wanted: Sequence[int | str] | None) -> list[Client]:
     """All clients, or only those with the ids of the param ``client_ids``, in their order.
 
-    Args:
-        clients: all.
-        wanted: ids, as numbers or as text of digits: the trigger form sends texts.
+    Ids are numbers or texts of digits, as the trigger form sends texts.
 
     Raises:
         RunRefusedError: an id that is no eligible client, or an empty list.
@@ -168,12 +160,7 @@ def cut(clients: Sequence[Client], *, max_tasks: int, clients_per_task: int) -> 
 
 
 def calls_of_task(most: int, *, tasks: int) -> int:
-    """Calls that each of a run's tasks may make at once: few tasks share what is announced for all.
-
-    Args:
-        most: the setting ``archive_concurrency``.
-        tasks: of the run.
-    """
+    """Calls that each of a run's tasks may make at once, at ``most``: few tasks share what is announced for all."""
     return min(most, CALLS_AT_ONCE // max(1, min(tasks, TASKS_AT_ONCE)))
 
 
@@ -186,13 +173,7 @@ def _label(clients: Sequence[Client]) -> str:
 
 @dataclass(frozen=True)
 class Response:
-    """A valid response of the DEX API.
-
-    Args:
-        body: the response body, byte for byte.
-        sha256: hex digest of the body.
-        empty: the JSON document is ``[]`` or ``{}``.
-    """
+    """A valid response of the DEX API: its body, byte for byte; ``empty`` = the JSON document is ``[]`` or ``{}``."""
 
     body: bytes = field(repr=False)
     sha256: str
@@ -298,12 +279,7 @@ def count_outcomes(outcomes: Sequence[str]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a run did.
-
-    Args:
-        plan: what it was to do.
-        outcomes: one per client of the plan, in the plan's order.
-    """
+    """What a run did: an outcome per client of its plan, in the plan's order."""
 
     plan: Plan
     outcomes: tuple[ClientOutcome, ...]
@@ -326,12 +302,8 @@ class Manifest:
             "run_id": self.plan.run_id,
             **self.counts,
             "errors": [
-                {
-                    "client_id": failure.client_id,
-                    "client_name": names[failure.client_id],
-                    "error": failure.error,
-                }
-                for failure in self.failures
+                {"client_id": each.client_id, "client_name": names[each.client_id], "error": each.error}
+                for each in self.failures
             ],
         }
 

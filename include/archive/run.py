@@ -18,12 +18,7 @@ from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result
 from include.archive.store import ArchiveStore, lock_until
 from include.clients.s3 import get_json, put_json, split_place
 from include.concurrency import task_group
-from include.errors import (
-    ClientsFailedError,
-    PipelineError,
-    StorageRefusedError,
-    TransientError,
-)
+from include.errors import ClientsFailedError, PipelineError, StorageRefusedError, TransientError
 from include.mapped_work import SAVE_EVERY_SECONDS, MappedWork, OutcomeFile, Slice, raise_for_failures
 
 if TYPE_CHECKING:
@@ -68,15 +63,7 @@ class ArchiveRun:
 
     @classmethod
     def load(cls, uri: str, s3: S3Client) -> Self:
-        """The run whose plan :func:`save_plan` wrote.
-
-        Args:
-            uri: ``s3://bucket/key`` of the plan.
-            s3: a boto3 client.
-
-        Raises:
-            StorageRefusedError: the plan is gone, or S3 refused.
-        """
+        """The run whose plan :func:`save_plan` wrote; raises StorageRefusedError if that is gone."""
         bucket, key = split_place(uri)
         document = get_json(s3, bucket, key)
         if document is None:
@@ -94,10 +81,10 @@ class ArchiveRun:
         clear_number: int,
         max_pause: float = MAX_PAUSE_SECONDS,
     ) -> dict[str, int]:
-        """Archive the clients of one slice and keep an outcome for each.
+        """Archive the clients of one slice of the plan and keep an outcome for each.
 
         Args:
-            piece: a slice of the plan.
+            piece: the slice.
             dex: where to ask; not yet opened.
             signed: writes the responses to S3; not yet opened.
             clear_number: how often the run has been cleared by now.
@@ -184,7 +171,6 @@ class Archiver:
         source: an open client of the DEX API.
         ledger: keeps outcomes for a retry and for the manifest.
         force: an empty response may replace a non-empty archive.
-        concurrency: how many clients are worked on at once.
         max_pause: seconds; the longest wait of a task when a response asks for one.
         save_every: seconds.
     """
@@ -203,9 +189,6 @@ class Archiver:
 
         Returns:
             an outcome per client, in the clients' order.
-
-        Raises:
-            StorageUnavailableError: the ledger cannot be read or written.
         """
         with ThreadPoolExecutor(_THREADS) as threads:
             loop = asyncio.get_running_loop()
@@ -288,11 +271,6 @@ class OutcomeBuffer:
     """Collects outcomes and saves them now and then, one save at a time; and what is told of them, to log it together.
 
     A line of its own in a task's log costs as much CPU as a quarter of the client that it is about.
-
-    Args:
-        threads: where the saves run.
-        settled: outcomes by client id; those that are added join them.
-        save_every: seconds.
     """
 
     def __init__(

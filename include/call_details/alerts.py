@@ -25,12 +25,8 @@ def receipt_alert(
 ) -> Alert | None:
     """The alert of a run that left a receipt, or None if every record was accepted as it was delivered.
 
-    Args:
-        saved: the receipt.
-        run: the run.
-        uri: of the receipt.
-        why_failed: for the chunks that are not complete.
-        task_index: of the mapped task that posts the file, if it is not the chunk's.
+    Where chunks are not complete, ``why_failed`` is asked; ``task_index`` is that of the mapped task which posts the
+    file, if it is not the chunk's.
     """
     found = saved.document
     file = found["key"]
@@ -72,14 +68,7 @@ def no_receipt(run: RunRef, *, reason: str) -> Alert:
 
 
 def shared_alert(reasons: Mapping[str, str], run: RunRef, *, task: str, files: int) -> Alert | None:
-    """The alert of files of a shared run that have no receipt which says more, or None if there are none.
-
-    Args:
-        reasons: by the files' keys.
-        run: the run.
-        task: where they failed.
-        files: how many share the run.
-    """
+    """The alert of files of a shared run, by key, that have no receipt which says more, or None if there are none."""
     if not reasons:
         return None
     failures = [run.failure(f"file {key}", reason, task) for key, reason in reasons.items()]

@@ -20,13 +20,12 @@ from itertools import batched
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from botocore.exceptions import ClientError
 
 from include.call_details.keys import dead_letter_key
 from include.call_details.models import FileVersion
-from include.clients.aws import aws_errors, error_code
+from include.clients.aws import aws_errors
 from include.clients.call_details import CallDetailsApi
-from include.clients.s3 import MISSING, s3_errors
+from include.clients.s3 import get_object, put_object
 from include.concurrency import task_group
 from include.errors import InvalidInputError, StorageRefusedError, TransientError
 
@@ -56,15 +55,11 @@ class DeadLetter:
     """What is known of an undelivered batch, but for its records.
 
     Args:
-        file: the file version it is of.
         batch: its number, from 0.
-        first_record: number of its first record, from 1.
-        last_record: number of its last record.
-        idempotency_key: what it was posted under, and will be again.
-        attempts: how often it was sent.
+        first_record: number of its first record, from 1; ``last_record`` belongs to it as well.
         last_status: of the last answer; None if there was none.
         error: why it was not accepted, on a short line.
-        first_failed_at: when it first failed, ISO 8601.
+        first_failed_at: ISO 8601.
     """
 
     file: FileVersion
@@ -83,8 +78,7 @@ class BodyPointer:
     """Where the body of an undelivered batch lies.
 
     Args:
-        bucket: of the body.
-        key: of the body; two versions of a file share it.
+        key: two versions of a file share it.
         version_id: tells them apart; None if the bucket keeps no versions.
         sha256: of the body, so that a replay never posts another one under the batch's idempotency key.
     """
@@ -96,35 +90,20 @@ class BodyPointer:
 
 
 class DeadLetters:
-    """The dead letters of one bucket and queue.
-
-    Args:
-        s3: a boto3 client; safe to share between threads, as is the next.
-        sqs: a boto3 client.
-        bucket: where bodies are kept.
-        queue_url: where messages are sent.
-    """
+    """The dead letters of one bucket and queue, by boto3 clients that are safe to share between threads."""
 
     def __init__(self, s3: S3Client, sqs: SQSClient, bucket: str, queue_url: str) -> None:
         self._s3 = s3
         self._sqs = sqs
         self._bucket = bucket
-        self._queue_url = queue_url
+        self._url = queue_url
 
     def save(self, dead_letter: DeadLetter, body: bytes) -> BodyPointer:
         """Write the body, then send the message. Called again, it sends a second one, which does a replay no harm."""
         key = dead_letter_key(dead_letter.file, dead_letter.batch)
-        with s3_errors(f"write s3://{self._bucket}/{key}"):
-            written = self._s3.put_object(
-                Bucket=self._bucket,
-                Key=key,
-                Body=body,
-                ContentType="application/json",
-                ServerSideEncryption="AES256",
-            )
+        written = put_object(self._s3, self._bucket, key, body) or {}
         pointer = BodyPointer(self._bucket, key, written.get("VersionId"), hashlib.sha256(body).hexdigest())
-        with aws_errors("SQS", f"send to {self._queue_url}"):
-            self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=to_message(dead_letter, pointer))
+        self.send(to_message(dead_letter, pointer))
         return pointer
 
     def body(self, pointer: BodyPointer) -> bytes:
@@ -137,20 +116,50 @@ class DeadLetters:
         uri = f"s3://{pointer.bucket}/{pointer.key}"
         version: Any = {"VersionId": pointer.version_id} if pointer.version_id else {}
         try:
-            with s3_errors(f"read {uri}"):
-                try:
-                    body = self._s3.get_object(Bucket=pointer.bucket, Key=pointer.key, **version)["Body"].read()
-                except ClientError as error:
-                    if error_code(error) in MISSING | {"NoSuchVersion"}:
-                        raise InvalidInputError(f"{uri} is gone") from error
-                    raise
+            found = get_object(self._s3, pointer.bucket, pointer.key, **version)
         except StorageRefusedError as error:
             if pointer.bucket == self._bucket:
                 raise
             raise InvalidInputError(str(error)) from error
-        if hashlib.sha256(body).hexdigest() != pointer.sha256:
+        if found is None:
+            raise InvalidInputError(f"{uri} is gone")
+        if hashlib.sha256(found[0]).hexdigest() != pointer.sha256:
             raise InvalidInputError(f"{uri} is not what was written there for this batch")
-        return body
+        return found[0]
+
+    def take(self, most: int) -> list[MessageTypeDef]:
+        """Some messages, which are then hidden from others for a while; none if the queue is empty."""
+        with aws_errors("SQS", f"receive from {self._url}"):
+            received = self._sqs.receive_message(
+                QueueUrl=self._url,
+                MaxNumberOfMessages=min(most, _SQS_BATCH),
+                VisibilityTimeout=VISIBILITY_SECONDS,
+                WaitTimeSeconds=_WAIT_SECONDS,
+            )
+        return received.get("Messages", [])
+
+    def send(self, body: str) -> None:
+        """Send a message."""
+        with aws_errors("SQS", f"send to {self._url}"):
+            self._sqs.send_message(QueueUrl=self._url, MessageBody=body)
+
+    def delete(self, receipt: str) -> None:
+        """Delete a message by the receipt of its last delivery."""
+        with aws_errors("SQS", f"delete a message of {self._url}"):
+            self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=receipt)
+
+    def hide(self, receipts: Iterable[str], seconds: int) -> None:
+        """Hide messages for some time from now on; 0 shows them."""
+        for some in batched(receipts, _SQS_BATCH):
+            with aws_errors("SQS", f"hide messages of {self._url}"):
+                # Single ones may be refused, because they have been deleted in the meantime.
+                self._sqs.change_message_visibility_batch(
+                    QueueUrl=self._url,
+                    Entries=[
+                        {"Id": str(index), "ReceiptHandle": receipt, "VisibilityTimeout": seconds}
+                        for index, receipt in enumerate(some)
+                    ],
+                )
 
 
 def to_message(dead_letter: DeadLetter, pointer: BodyPointer) -> str:
@@ -216,53 +225,6 @@ def _names(text: str) -> set[str]:
     return {pointer.key, letter.idempotency_key}
 
 
-class DeadLetterQueue:
-    """The queue, as a replay uses it.
-
-    Args:
-        sqs: a boto3 client; safe to share between threads.
-        url: of the queue.
-    """
-
-    def __init__(self, sqs: SQSClient, url: str) -> None:
-        self._sqs = sqs
-        self._url = url
-
-    def take(self, most: int) -> list[MessageTypeDef]:
-        """Some messages, which are then hidden from others for a while; none if the queue is empty."""
-        with aws_errors("SQS", f"receive from {self._url}"):
-            received = self._sqs.receive_message(
-                QueueUrl=self._url,
-                MaxNumberOfMessages=min(most, _SQS_BATCH),
-                VisibilityTimeout=VISIBILITY_SECONDS,
-                WaitTimeSeconds=_WAIT_SECONDS,
-            )
-        return received.get("Messages", [])
-
-    def send(self, body: str) -> None:
-        """Send a message."""
-        with aws_errors("SQS", f"send to {self._url}"):
-            self._sqs.send_message(QueueUrl=self._url, MessageBody=body)
-
-    def delete(self, receipt: str) -> None:
-        """Delete a message by the receipt of its last delivery."""
-        with aws_errors("SQS", f"delete a message of {self._url}"):
-            self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=receipt)
-
-    def hide(self, messages: Iterable[tuple[str, str]], seconds: int) -> None:
-        """Hide messages for some time from now on; 0 shows them."""
-        for some in batched(messages, _SQS_BATCH):
-            with aws_errors("SQS", f"hide messages of {self._url}"):
-                # Single ones may be refused, because they have been deleted in the meantime.
-                self._sqs.change_message_visibility_batch(
-                    QueueUrl=self._url,
-                    Entries=[
-                        {"Id": str(index), "ReceiptHandle": receipt, "VisibilityTimeout": seconds}
-                        for index, (_, receipt) in enumerate(some)
-                    ],
-                )
-
-
 @dataclass(frozen=True)
 class ReplayResult:
     """How many messages ended in which way; ``received`` is the sum of the next three, but for a dry run.
@@ -283,12 +245,10 @@ class ReplayResult:
 
 
 class Replay:
-    """Replays the dead letters of one queue.
+    """One replay of dead letters.
 
     Args:
-        sqs: a boto3 client; safe to share between threads.
-        queue_url: the queue.
-        dead_letters: where their bodies are.
+        dead_letters: those of the queue.
         api: opened by the caller; its gate decides how many calls there are at once.
         workers: how many are under way at once.
         sleep: as ``asyncio.sleep``.
@@ -296,19 +256,18 @@ class Replay:
 
     def __init__(
         self,
-        sqs: SQSClient,
-        queue_url: str,
         dead_letters: DeadLetters,
         api: CallDetailsApi,
         *,
         workers: int,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self._queue = DeadLetterQueue(sqs, queue_url)
         self._dead_letters = dead_letters
         self._api = api
         self._workers = workers
         self._sleep = sleep
+        self._queue: asyncio.Queue[MessageTypeDef | None] = asyncio.Queue(workers)
+        self._threads = ThreadPoolExecutor(workers + 2)
         self._received: dict[str, str] = {}
         self._refused: dict[str, str] = {}
         self._ended: Counter[str] = Counter()
@@ -327,32 +286,25 @@ class Replay:
             PipelineError: any other of the login, SQS or S3. In any case what was accepted before is deleted, and the
                 others stay.
         """
-        queue: asyncio.Queue[MessageTypeDef | None] = asyncio.Queue(self._workers)
-        with ThreadPoolExecutor(self._workers + 2) as threads:
-            async with self._hidden(threads):
+        with self._threads:
+            async with self._hidden():
                 async with task_group() as tasks:
-                    tasks.create_task(self._receive(limit, frozenset(chosen), queue, threads))
+                    tasks.create_task(self._receive(limit, frozenset(chosen)))
                     for _ in range(self._workers):
-                        tasks.create_task(self._work(queue, threads, dry_run=dry_run))
+                        tasks.create_task(self._work(dry_run=dry_run))
                 # Not earlier, or this run would receive them again.
                 async with task_group() as tasks:
                     for message, body in self._refused.items():
-                        tasks.create_task(self._renew(message, body, threads))
+                        tasks.create_task(self._renew(message, body))
         return ReplayResult(**self._ended)
 
-    async def _receive(
-        self,
-        limit: int,
-        chosen: frozenset[str],
-        queue: asyncio.Queue[MessageTypeDef | None],
-        threads: ThreadPoolExecutor,
-    ) -> None:
-        loop = asyncio.get_running_loop()
+    async def _in_thread[T](self, function: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+    async def _receive(self, limit: int, chosen: frozenset[str]) -> None:
         found: set[str] = set()
         while (left := limit - self._ended["received"]) > 0 and len(self._received) < MOST_LOOKED_AT:
-            if chosen:
-                left = _SQS_BATCH
-            messages = await loop.run_in_executor(threads, self._queue.take, left)
+            messages = await self._in_thread(self._dead_letters.take, _SQS_BATCH if chosen else left)
             # A queue may deliver a message twice, with another receipt.
             fresh = [message for message in messages if message["MessageId"] not in self._received]
             self._received |= {message["MessageId"]: message["ReceiptHandle"] for message in messages}
@@ -365,25 +317,22 @@ class Replay:
                 found |= names
                 if (names or not chosen) and self._ended["received"] < limit:
                     self._ended["received"] += 1
-                    await queue.put(message)
+                    await self._queue.put(message)
         for name in sorted(chosen - found):
             self._ended["not_found"] += 1
             log.warning("not in the queue, or not any more: %s", name)
         for _ in range(self._workers):
-            await queue.put(None)
+            await self._queue.put(None)
 
-    async def _work(
-        self, queue: asyncio.Queue[MessageTypeDef | None], threads: ThreadPoolExecutor, *, dry_run: bool
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        while (message := await queue.get()) is not None:
+    async def _work(self, *, dry_run: bool) -> None:
+        while (message := await self._queue.get()) is not None:
             try:
                 dead_letter, pointer = from_message(message["Body"])
                 what = f"batch {dead_letter.batch} of {dead_letter.file.key} ({dead_letter.file.etag})"
                 if dry_run:
                     log.info("would post %s, last status %s", what, dead_letter.last_status)
                     continue
-                body = await loop.run_in_executor(threads, self._dead_letters.body, pointer)
+                body = await self._in_thread(self._dead_letters.body, pointer)
             except InvalidInputError as error:
                 log.warning("message %s stays in the queue: %s", message["MessageId"], error)
                 self._ended["unreadable"] += 1
@@ -392,8 +341,7 @@ class Replay:
                 continue
             delivery = await self._api.post(body, dead_letter.idempotency_key)
             if delivery.accepted:
-                await loop.run_in_executor(threads, self._queue.delete, self._received[message["MessageId"]])
-                del self._received[message["MessageId"]]
+                await self._delete(message["MessageId"])
                 self._ended["accepted"] += 1
                 log.info("accepted: %s", what)
             else:
@@ -401,26 +349,28 @@ class Replay:
                 self._refused[message["MessageId"]] = message["Body"]
                 log.warning("%s stays in the queue: %s", what, delivery.error)
 
-    async def _renew(self, message: str, body: str, threads: ThreadPoolExecutor) -> None:
+    async def _renew(self, message: str, body: str) -> None:
         """Send a message again and delete the old one, so that its 14 days begin again."""
-        loop = asyncio.get_running_loop()
         # In this order: two messages of a batch do no harm, no message would lose it.
-        await loop.run_in_executor(threads, self._queue.send, body)
-        await loop.run_in_executor(threads, self._queue.delete, self._received[message])
+        await self._in_thread(self._dead_letters.send, body)
+        await self._delete(message)
+
+    async def _delete(self, message: str) -> None:
+        await self._in_thread(self._dead_letters.delete, self._received[message])
         del self._received[message]
 
     @asynccontextmanager
-    async def _hidden(self, threads: ThreadPoolExecutor) -> AsyncIterator[None]:
+    async def _hidden(self) -> AsyncIterator[None]:
         """Keep received messages hidden from other readers; those not deleted by the end are shown again."""
-        loop = asyncio.get_running_loop()
+
+        async def hide(seconds: int) -> None:
+            await self._in_thread(self._dead_letters.hide, list(self._received.values()), seconds)
 
         async def extend() -> None:
             while True:
                 await self._sleep(VISIBILITY_SECONDS / 3)
                 try:
-                    await loop.run_in_executor(
-                        threads, self._queue.hide, list(self._received.items()), VISIBILITY_SECONDS
-                    )
+                    await hide(VISIBILITY_SECONDS)
                 except TransientError as error:
                     log.warning("messages could not be kept hidden, they may be posted twice: %s", error)
 
@@ -430,4 +380,4 @@ class Replay:
         finally:
             extending.cancel()
             await asyncio.gather(extending, return_exceptions=True)
-            await loop.run_in_executor(threads, self._queue.hide, list(self._received.items()), 0)
+            await hide(0)

@@ -1,5 +1,7 @@
 """Names that a file version determines: keys in the ingest bucket, idempotency keys, the run's id.
 
+No file can be dropped under the project's own keys: to move one of these raises InvalidInputError.
+
 They are the same whoever makes them, and however often::
 
     incoming/<name>                             where files are dropped (setting incoming_prefix)
@@ -84,20 +86,12 @@ def is_file(key: str) -> bool:
 
 
 def processing_key(file: FileVersion) -> str:
-    """Where a claimed file is moved to.
-
-    Raises:
-        InvalidInputError: no file can be dropped under its key.
-    """
+    """Where a claimed file is moved to."""
     return _fit(f"processing/{file.etag}/", _name(file))
 
 
 def processed_key(file: FileVersion, day: date) -> str:
-    """Where a file goes that was accounted for on ``day`` (UTC).
-
-    Raises:
-        InvalidInputError: no file can be dropped under its key.
-    """
+    """Where a file goes that was accounted for on ``day`` (UTC)."""
     return _fit(f"{processed_prefix(day)}{file.etag}/", _name(file))
 
 
@@ -107,11 +101,7 @@ def processed_prefix(day: date) -> str:
 
 
 def failed_key(file: FileVersion) -> str:
-    """Where a file goes that cannot be read.
-
-    Raises:
-        InvalidInputError: no file can be dropped under its key.
-    """
+    """Where a file goes that cannot be read."""
     return _fit(f"failed/{file.etag}/", _name(file))
 
 
@@ -177,12 +167,10 @@ def file_version(bucket: str, key: str, etag: str) -> FileVersion:
 
 
 def idempotency_key(file: FileVersion, batch: int) -> str:
-    """The ``Idempotency-Key`` of a batch: 64 hexadecimal digits.
+    """The ``Idempotency-Key`` of a batch, numbered from 0: 64 hexadecimal digits.
 
-    Args:
-        file: the version that the batch is of.
-        batch: its number, from 0. It must stand for the same records whenever the version is posted again, so the
-            records per batch of a version never change (see :class:`include.call_details.models.Terms`).
+    The number must stand for the same records whenever the version is posted again, so the records per batch of a
+    version never change (see :class:`include.call_details.models.Terms`).
     """
     return _digest(file.bucket, file.key, file.etag, batch)
 

@@ -34,7 +34,7 @@ _UNFINISHED = "unfinished"
 
 
 class Claims:
-    """Claims of one ledger table.
+    """Claims of one ledger table. What changes a claim raises ClaimLostError if another owner has taken over.
 
     Args:
         table: the ledger table.
@@ -123,32 +123,16 @@ class Claims:
         return LeaseHeld(now.claim.owner, now.until) if now.until > self._clock() else taken_over
 
     def renew(self, claim: Claim, *, pause: float = 0.0) -> None:
-        """Extend the lease; it may have run out, as long as no other owner has taken over.
-
-        Args:
-            claim: what to keep.
-            pause: seconds in which its owner will do nothing, up to :data:`MAX_PAUSE_SECONDS`.
-
-        Raises:
-            ClaimLostError: another owner has taken over.
-        """
+        """Extend the lease, which may have run out, also by a pause of its owner up to :data:`MAX_PAUSE_SECONDS`."""
         until = self._clock() + self._lease_seconds + min(pause, MAX_PAUSE_SECONDS)
         self._change(claim, lambda current: current, lease=lambda current: max(current, until))
 
     def fix_terms(self, claim: Claim, terms: Terms) -> Claim:
-        """Fix the terms of the version's batches, unless that was done before.
-
-        Raises:
-            ClaimLostError: another owner has taken over.
-        """
+        """Fix the terms of the version's batches, unless that was done before."""
         return self._change(claim, lambda current: replace(current, terms=current.terms or terms))
 
     def note_plan(self, claim: Claim, key: str) -> Claim:
-        """Note where the round's plan lies: a later owner has to go on by the same one.
-
-        Raises:
-            ClaimLostError: another owner has taken over.
-        """
+        """Note where the round's plan lies: a later owner has to go on by the same one."""
         return self._change(claim, lambda current: replace(current, plan=key))
 
     def complete(self, claim: Claim, receipt: str, *, pointer: Item | None = None, seen: Item | None = None) -> None:
@@ -159,9 +143,6 @@ class Claims:
             receipt: where its receipt lies.
             pointer: one of :meth:`pointers`, read before the claim, which saves reading it.
             seen: see :meth:`claim`.
-
-        Raises:
-            ClaimLostError: another owner has taken over.
         """
         pointer = pointer or self._table.get(_UNFINISHED, claim.file.partition)
         self._change(claim, lambda current: current, receipt=receipt, seen=seen)
@@ -172,27 +153,15 @@ class Claims:
         return {item.sk: item for item in self._table.get_many((_UNFINISHED, file.partition) for file in files)}
 
     def hand_over(self, claim: Claim, owner: str) -> None:
-        """Give a version that was not planned yet to an owner that is to be started.
-
-        Raises:
-            ClaimLostError: another owner has taken over.
-        """
+        """Give a version that was not planned yet to an owner that is to be started."""
         self._change(claim, lambda current: replace(current, owner=owner, fence=current.fence + 1, begun=False))
 
     def release(self, claim: Claim) -> None:
-        """End the lease on a version that is not done, so that its next owner need not wait.
-
-        Raises:
-            ClaimLostError: another owner has taken over.
-        """
+        """End the lease on a version that is not done, so that its next owner need not wait."""
         self._change(claim, lambda current: current, lease=lambda current: RELEASED)
 
     def forget(self, claim: Claim) -> None:
-        """End the lease on a version that need not be finished. It may be claimed again all the same.
-
-        Raises:
-            ClaimLostError: another owner has taken over.
-        """
+        """End the lease on a version that need not be finished. It may be claimed again all the same."""
         pointer = self._table.get(_UNFINISHED, claim.file.partition)
         self.release(claim)
         self._table.delete(pointer)
@@ -209,8 +178,8 @@ class Claims:
             ClaimLostError: it has none, or has completed it.
         """
         seen = self._table.get(file.partition, _CLAIM)
-        if seen.version and seen.content["owner"] == owner and seen.content["receipt"] is None:
-            return _StoredClaim.of(file, seen).claim
+        if seen.version and (claim := self.owned(file, owner, seen)):
+            return claim
         raise ClaimLostError(f"{file.key} ({file.etag}) is not claimed by {owner} (any more)")
 
     def unfinished(self) -> list[Unfinished]:
@@ -279,60 +248,38 @@ class Claims:
 
 @dataclass(frozen=True)
 class _StoredClaim:
-    """One item of the table.
-
-    Args:
-        claim: the claim.
-        until: when its lease ends, seconds since the epoch.
-        receipt: where its receipt lies, if it is done.
-    """
+    """One item of the table: a claim, the end of its lease, and its receipt's key, if it is done."""
 
     claim: Claim
     until: float
     receipt: str | None
 
     def content(self) -> dict[str, Any]:
-        """What is written; :meth:`of` reads it back."""
-        return {
-            **asdict(self.claim.file),
-            "owner": self.claim.owner,
-            "fence": self.claim.fence,
-            "round": self.claim.round,
-            "terms": asdict(self.claim.terms) if self.claim.terms else None,
-            "plan": self.claim.plan,
-            "begun": self.claim.begun,
-            "receipt": self.receipt,
-            "leased_until_ms": int(self.until * 1000),
-        }
+        claim = asdict(self.claim)
+        return {**claim.pop("file"), **claim, "receipt": self.receipt, "leased_until_ms": int(self.until * 1000)}
 
     @classmethod
     def of(cls, file: FileVersion, item: Item) -> Self:
-        """The claim of a file version, from its item."""
         found = item.content
-        claim = Claim(
-            file=file,
-            owner=found["owner"],
-            fence=found["fence"],
-            round=found["round"],
-            terms=Terms(**found["terms"]) if found["terms"] else None,
-            plan=found["plan"],
-            begun=found["begun"],
-        )
+        kept = {name: found[name] for name in ("owner", "fence", "round", "plan", "begun")}
+        claim = Claim(file=file, terms=Terms(**found["terms"]) if found["terms"] else None, **kept)
         return cls(claim, found["leased_until_ms"] / 1000, found["receipt"])
 
 
 class ChunkLedger:
-    """One attempt's hold on one chunk; only one thread at a time may acknowledge."""
+    """One attempt's hold on one chunk of a file; only one thread at a time may acknowledge."""
 
-    def __init__(self, table: ItemTable, item: Item, state: ChunkState) -> None:
+    def __init__(self, table: ItemTable, file: FileVersion, item: Item, state: ChunkState) -> None:
+        self.file = file
+        self.state = state
         self._table = table
         self._item = item
-        self.state = state
 
     @classmethod
     def never_opened(cls, table: ItemTable, claim: Claim, seen: Item, *, first: int, batches: int) -> Self:
         """A first chunk that :func:`first_chunks` did not find; of two attempts the first to acknowledge has it."""
-        return cls(table, replace(seen, content={"fence": claim.fence}), ChunkState.fresh(0, first, batches))
+        item = replace(seen, content={"fence": claim.fence})
+        return cls(table, claim.file, item, ChunkState.fresh(0, first, batches))
 
     @classmethod
     def open(cls, table: ItemTable, claim: Claim, index: int, *, first: int, batches: int) -> Self:
@@ -355,14 +302,10 @@ class ChunkLedger:
                 )
             item = table.replace(seen, _content(state, claim.fence))
             if item is not None:
-                return cls(table, item, state)
+                return cls(table, claim.file, item, state)
 
     def acknowledge(self, settled: Sequence[Settled], *, logins: int = 0) -> None:
-        """Settle batches in one write.
-
-        Args:
-            settled: what became of them.
-            logins: calls of the login since the last time.
+        """Settle batches in one write, and count calls of the login since the last one.
 
         Raises:
             ClaimLostError: another attempt or owner has opened the chunk; these batches are not settled.

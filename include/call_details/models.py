@@ -47,7 +47,7 @@ class Terms:
 
     Args:
         records_per_batch: 1 to 500; the last batch of the file may have fewer.
-        timestamp: the ``timestamp`` of every batch.
+        timestamp: that of every batch.
     """
 
     records_per_batch: int
@@ -59,7 +59,6 @@ class Claim:
     """A file version in the hands of its owner.
 
     Args:
-        file: the file version.
         owner: the run that works on it.
         fence: higher than that of every owner before.
         round: 1, and one more each time that a version which was done is posted again.
@@ -79,12 +78,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class LeaseHeld:
-    """Another owner has the file version.
-
-    Args:
-        owner: that run.
-        until: when its lease ends, seconds since the epoch.
-    """
+    """Another owner has the file version, until its lease ends (seconds since the epoch)."""
 
     owner: str
     until: float
@@ -92,7 +86,7 @@ class LeaseHeld:
 
 @dataclass(frozen=True)
 class Done:
-    """The file version is accounted for."""
+    """The file version is accounted for, in the receipt under that key."""
 
     receipt: str
     owner: str
@@ -103,8 +97,7 @@ class Unfinished:
     """A file version that was claimed and is not done.
 
     Args:
-        file: the file version.
-        owner: see :class:`Claim`; None if that is not known any more.
+        owner: None if that is not known any more.
         begun: see :class:`Claim`.
         lapsed: its lease ran out without being released: the owner died.
     """
@@ -117,16 +110,9 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class Chunk:
-    """The work of one mapped task.
+    """The work of one mapped task: bytes ``start`` to ``stop`` (exclusive) of the stored object.
 
-    Args:
-        index: position in the plan, from 0.
-        start: offset of its first byte in the stored object.
-        stop: offset after its last byte.
-        first_record: number of its first record in the file, from 1.
-        records: how many it has.
-        first_batch: number of its first batch in the file, from 0.
-        batches: how many it has.
+    Indexes and numbers of batches count from 0, numbers of records from 1, each through the whole file.
     """
 
     index: int
@@ -146,10 +132,9 @@ class Plan:
         file: the version as it was dropped: its identity.
         key: where the object lies that tasks read.
         etag: its ETag there, for ``If-Match``; a move may change it.
-        size: its bytes.
+        size: of the object, in bytes.
         gzip: it is compressed.
-        records_per_batch: see :class:`Terms`.
-        timestamp: see :class:`Terms`.
+        records_per_batch: see :class:`Terms`, as for ``timestamp``.
         records: lines that are not blank.
         text_bytes: bytes of the text as UTF-8.
         invalid_bytes: bytes of the text that are not valid UTF-8.
@@ -173,7 +158,7 @@ class Plan:
 
     @property
     def batches(self) -> int:
-        """How many batches the file has."""
+        """How many the file has."""
         return -(-self.records // self.records_per_batch)
 
     def to_document(self) -> dict[str, Any]:
@@ -191,13 +176,8 @@ class Plan:
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Plan:
         """The plan that :meth:`to_document` wrote."""
-        return cls(
-            **{
-                **document,
-                "file": FileVersion(**document["file"]),
-                "chunks": tuple(Chunk(*chunk) for chunk in document["chunks"]),
-            }
-        )
+        file, chunks = FileVersion(**document["file"]), tuple(Chunk(*chunk) for chunk in document["chunks"])
+        return cls(**document | {"file": file, "chunks": chunks})
 
 
 @dataclass(frozen=True)
@@ -206,7 +186,6 @@ class Settled:
 
     Args:
         number: of the batch, from 0 through the whole file.
-        records: how many it holds.
         accepted: by the API; otherwise it is a dead letter.
         retries: attempts beyond the first.
     """
@@ -228,9 +207,6 @@ class ChunkState:
         settled_to: all batches before this number are settled.
         settled_beyond: those at or after it that are settled as well.
         dead: those of the settled that are dead letters.
-        records_accepted: records of the accepted batches.
-        records_dead: records of the dead letters.
-        retries: of the settled batches, see :class:`Settled`.
         logins: calls of the login that all attempts made.
     """
 
@@ -276,11 +252,7 @@ class ChunkState:
         return number < self.settled_to or number in self.settled_beyond
 
     def settle(self, settled: Iterable[Settled], *, logins: int = 0) -> Self:
-        """The state after these batches were settled too; one that was settled before changes nothing.
-
-        Raises:
-            ValueError: a batch is not of this chunk.
-        """
+        """The state after these batches, of this chunk, were settled too; one that was before changes nothing."""
         beyond, dead = set(self.settled_beyond), list(self.dead)
         accepted_records, dead_records, retries = self.records_accepted, self.records_dead, self.retries
         for each in settled:
@@ -333,12 +305,7 @@ class FileOutcome(StrEnum):
 
 @dataclass(frozen=True)
 class Range:
-    """One chunk, accounted for.
-
-    Args:
-        start: offset of its first byte in the stored object.
-        stop: offset after its last byte.
-    """
+    """One chunk (see :class:`Chunk`), accounted for."""
 
     start: int
     stop: int
@@ -368,8 +335,6 @@ class Receipt:
     """What became of every record of a file version, as one run saw it.
 
     Args:
-        file: the version as it was dropped.
-        run_id: of the run that wrote it.
         error: why the file could not be read, or not be planned by this run.
         nothing_read: how a file version ended of which there are no numbers.
         bytes: of the object as it was delivered.
@@ -401,13 +366,15 @@ class Receipt:
     @property
     def totals(self) -> dict[str, int]:
         """Records and batches that were read, accepted and dead-lettered."""
+
+        def total(name: str) -> int:
+            return sum(getattr(each, name) for each in self.ranges)
+
         return {
             "records_read": self.records_read,
-            "records_accepted": sum(each.records_accepted for each in self.ranges),
-            "records_dead_lettered": sum(each.records_dead_lettered for each in self.ranges),
+            **{name: total(name) for name in ("records_accepted", "records_dead_lettered")},
             "batches_read": self.batches_read,
-            "batches_accepted": sum(each.batches_accepted for each in self.ranges),
-            "batches_dead_lettered": sum(each.batches_dead_lettered for each in self.ranges),
+            **{name: total(name) for name in ("batches_accepted", "batches_dead_lettered")},
         }
 
     @property

@@ -51,7 +51,7 @@ def resolve(store: FileStore, key: str, etag: str | None) -> FileVersion:
     Args:
         store: the bucket.
         key: where the file was dropped, or where it has been moved to.
-        etag: which version of a dropped file; the newest one if it is not told.
+        etag: which version of a dropped file; None = the newest one.
 
     Raises:
         RunRefusedError: there is no such file.
@@ -91,14 +91,7 @@ def _candidate_keys(store: FileStore, file: FileVersion) -> Iterator[str]:
 
 
 class Planner:
-    """Claims a file version for a run, and plans it.
-
-    Args:
-        store: the bucket.
-        claims: of the ledger table.
-        records_per_batch: of files that were never planned before.
-        now: the time, aware.
-    """
+    """Claims a file version for a run, and plans it; ``records_per_batch`` is for files never planned before."""
 
     def __init__(
         self,
@@ -108,23 +101,18 @@ class Planner:
         records_per_batch: int,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._store = store
-        self._claims = claims
+        self.store = store
+        self.claims = claims
         self._records_per_batch = records_per_batch
         self._now = now
 
     def claim(self, file: FileVersion, owner: str, *, force: bool = False) -> Claim | Done:
-        """Claim the version, or learn that it is done.
-
-        Args:
-            file: the version.
-            owner: the run.
-            force: post it again if it is done.
+        """Claim the version for a run, or learn that it is done; with ``force`` it is posted again.
 
         Raises:
             FileHeldError: another run has it; a retry may work.
         """
-        found = self._claims.claim(file, owner, force=force, begun=True)
+        found = self.claims.claim(file, owner, force=force, begun=True)
         if isinstance(found, LeaseHeld):
             until = datetime.fromtimestamp(found.until, UTC)
             raise FileHeldError(
@@ -142,21 +130,21 @@ class Planner:
             ClaimLostError: another run has taken over.
         """
         stored = self._stored(claim.file)
-        known = known_plan(self._store, claim)
+        known = known_plan(self.store, claim)
         if known is not None and (known.key, known.etag) == (stored.key, stored.etag):
             return known
         # The same bytes under another key keep their chunks.
         plan = self._new_plan(claim, stored) if known is None else replace(known, key=stored.key, etag=stored.etag)
         key = plan_key(claim.file, claim.round)
-        self._store.write_json(key, plan.to_document())
-        self._claims.note_plan(claim, key)
+        self.store.write_json(key, plan.to_document())
+        self.claims.note_plan(claim, key)
         return plan
 
     def draft(self, file: FileVersion) -> Plan:
         """A plan by terms of its own, which hold once they are in the ledger; raises as :meth:`plan` does."""
         # Its ETag tells that it is the object which was dropped, if that was not uploaded in parts.
         key, etag = processing_key(file), f'"{file.etag}"'
-        whole = self._store.whole(key, etag)
+        whole = self.store.whole(key, etag)
         if whole is None:
             return self._cut(file, self._stored(file), self._terms())
         size, blocks = whole
@@ -164,12 +152,12 @@ class Planner:
 
     def _stored(self, file: FileVersion) -> StoredFile:
         """The version where it lies, once it lies where no other may be dropped."""
-        stored = find(self._store, file)
+        stored = find(self.store, file)
         if stored is None:
             raise FileChangedError(
-                f"{file.key} ({file.etag}) is nowhere in bucket {self._store.bucket}: drop it again and clear this run"
+                f"{file.key} ({file.etag}) is nowhere in bucket {self.store.bucket}: drop it again and clear this run"
             )
-        return self._store.move(stored, processing_key(file)) if stored.key == file.key else stored
+        return self.store.move(stored, processing_key(file)) if stored.key == file.key else stored
 
     def _terms(self) -> Terms:
         return Terms(self._records_per_batch, timestamp(self._now()))
@@ -177,7 +165,7 @@ class Planner:
     def _cut(self, file: FileVersion, stored: StoredFile, terms: Terms, blocks: Iterable[bytes] | None = None) -> Plan:
         return make_plan(
             file,
-            self._store.blocks(stored.key, stored.etag, 0, stored.size) if blocks is None else blocks,
+            self.store.blocks(stored.key, stored.etag, 0, stored.size) if blocks is None else blocks,
             key=stored.key,
             etag=stored.etag,
             size=stored.size,
@@ -190,16 +178,12 @@ class Planner:
         plan = self._cut(claim.file, stored, terms)
         # Only now: terms by which the file cannot be cut must not bind later runs. And before the plan is written: a
         # run that was faster has planned by other terms, and may have posted.
-        fixed = self._claims.fix_terms(claim, terms)
+        fixed = self.claims.fix_terms(claim, terms)
         return plan if fixed.terms == terms else self._new_plan(fixed, stored)
 
 
 def read_plan(store: FileStore, claim: Claim) -> Plan:
-    """The plan that was noted in a claim.
-
-    Raises:
-        FileChangedError: it is gone.
-    """
+    """The plan that was noted in a claim; raises FileChangedError if it is gone."""
     plan = known_plan(store, claim)
     if plan is None:
         raise FileChangedError(f"the plan of {claim.file.key} ({claim.file.etag}) is gone: clear the task 'plan'")
@@ -273,15 +257,8 @@ def make_plan(
 ) -> Plan:
     """Read a whole file and cut it.
 
-    Args:
-        file: the version as it was announced.
-        blocks: the object's bytes from the first to the last, cut anywhere.
-        key: where the object lies.
-        etag: its ETag there.
-        size: its bytes.
-        records_per_batch: 1 to 500.
-        timestamp: see :class:`~include.call_details.models.Plan`.
-        limits: for tests.
+    The arguments are those of :class:`~include.call_details.models.Plan`; ``blocks`` are the object's bytes from the
+    first to the last, cut anywhere.
 
     Raises:
         InvalidInputError: the records per batch are out of range, or too few for so many records.

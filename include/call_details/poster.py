@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from http import HTTPStatus
 from itertools import islice
 
@@ -44,8 +43,7 @@ _FAILED_BYTES = 16 * 1024 * 1024
 _READ_BYTES = 1024 * 1024
 """Of bodies that are made at once: one at a time, posting and reading would wait for each other at every batch."""
 
-type _Work = tuple[OpenChunk, Batch]
-type _Ledger = GroupCommit[tuple[OpenChunk, Settled], PipelineError | None]
+type _Work = tuple[ChunkLedger, Batch]
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +53,8 @@ class PostingContext:
     """What a chunk is posted with.
 
     Args:
-        store: the ingest bucket.
         table: the ledger table.
-        claims: of that table.
-        limiter: of the API's calls.
-        limit: calls that it allows.
-        dead_letters: of the bucket.
+        limit: calls at once that the limiter allows.
         open_api: makes the API's client, given the gate that each call has to pass.
         sleep: as ``asyncio.sleep``.
     """
@@ -85,10 +79,7 @@ def share_of(limit: int, plan: Plan, chunk: Chunk) -> int:
 
 
 async def post_chunk(context: PostingContext, claim: Claim, plan: Plan, chunk: Chunk) -> ChunkState:
-    """Post what is left of a chunk.
-
-    Returns:
-        how far the chunk has come: to its end.
+    """Post what is left of a chunk; returns how far it has come: to its end.
 
     Raises:
         ClaimLostError: another run or attempt has taken over; nothing more is posted.
@@ -100,10 +91,7 @@ async def post_chunk(context: PostingContext, claim: Claim, plan: Plan, chunk: C
         ChunkLedger.open, context.table, claim, chunk.index, first=chunk.first_batch, batches=chunk.batches
     )
     if not ledger.state.finished:
-        opened = OpenChunk(plan.file, ledger)
-        blocks = context.store.blocks(plan.key, plan.etag, chunk.start, chunk.stop)
-        batches = read_batches(blocks, plan, chunk, settled=ledger.state.is_settled)
-        await _post(context, [claim], ((opened, batch) for batch in batches), share_of(context.limit, plan, chunk))
+        await _post(context, [claim], _left_of(context, plan, chunk, ledger), share_of(context.limit, plan, chunk))
     return ledger.state
 
 
@@ -118,7 +106,7 @@ async def post_files(
         tasks: how many tasks of the run do the same.
 
     Returns:
-        why files could not be posted to their ends.
+        why files could not be posted to their ends, by file.
 
     Raises:
         PipelineError: of the login, or of waiting for permits, or the API is unavailable: what is left is for a retry.
@@ -147,7 +135,7 @@ def _batches_of(
     files: Sequence[tuple[Claim, Plan]],
     chunks: Mapping[str, Item],
     failed: dict[FileVersion, PipelineError],
-) -> Iterator[tuple[OpenChunk, Batch]]:
+) -> Iterator[_Work]:
     """What is left of files, one after the other; why one cannot be opened or read is put into ``failed``."""
     for claim, plan in files:
         try:
@@ -157,18 +145,20 @@ def _batches_of(
                     ledger = ChunkLedger.open(context.table, claim, chunk.index, **cut)
                 else:
                     ledger = ChunkLedger.never_opened(context.table, claim, seen, **cut)
-                opened = OpenChunk(plan.file, ledger)
-                blocks = context.store.blocks(plan.key, plan.etag, chunk.start, chunk.stop)
-                for batch in read_batches(blocks, plan, chunk, settled=opened.ledger.state.is_settled):
-                    yield opened, batch
+                yield from _left_of(context, plan, chunk, ledger)
         except PipelineError as error:
             failed[plan.file] = error
+
+
+def _left_of(context: PostingContext, plan: Plan, chunk: Chunk, ledger: ChunkLedger) -> Iterator[_Work]:
+    blocks = context.store.blocks(plan.key, plan.etag, chunk.start, chunk.stop)
+    return ((ledger, batch) for batch in read_batches(blocks, plan, chunk, settled=ledger.state.is_settled))
 
 
 async def _post(
     context: PostingContext,
     claims: Sequence[Claim],
-    batches: Iterator[tuple[OpenChunk, Batch]],
+    batches: Iterator[_Work],
     share: int,
     failed: dict[FileVersion, PipelineError] | None = None,
 ) -> None:
@@ -222,21 +212,8 @@ async def _renew(
         failed[claim.file] = error
 
 
-@dataclass(frozen=True, eq=False)
-class OpenChunk:
-    """A chunk whose batches are posted.
-
-    Args:
-        file: the file version that it is of.
-        ledger: how far it has come.
-    """
-
-    file: FileVersion
-    ledger: ChunkLedger
-
-
 class Poster:
-    """Posts the batches of one chunk, or of the chunks of several files.
+    """Posts the batches of one chunk, or of the chunks of several files; used once.
 
     Args:
         api: opened by the caller; its gate decides how many calls there are at once.
@@ -260,18 +237,23 @@ class Poster:
         self._logins = api.logins
         self._dead_letters = dead_letters
         self._workers = workers
+        self._queue: asyncio.Queue[_Work | None] = asyncio.Queue(workers)
+        # As many as can be busy at once: every worker's dead letter, the reading, and the writing of the ledger.
+        self._threads = ThreadPoolExecutor(workers + 2)
+        self._ledger: GroupCommit[tuple[ChunkLedger, Settled], PipelineError | None] = GroupCommit(
+            self._acknowledge, self._threads, gather_seconds=GATHER_SECONDS, enough=workers / 2
+        )
         self._budget = Budget(max_bytes)
         self._failed_files = failed
-        self._failed: deque[tuple[OpenChunk, Batch, Delivery]] = deque()
+        self._failed: deque[tuple[ChunkLedger, Batch, Delivery]] = deque()
         self._in_a_row = 0
-        self._last: OpenChunk | None = None
+        self._last: ChunkLedger | None = None
 
-    async def post(self, batches: Iterator[tuple[OpenChunk, Batch]]) -> None:
+    async def post(self, batches: Iterator[_Work]) -> None:
         """Post batches; no more of them are read ahead than there are workers, and a quarter as many again.
 
         Args:
-            batches: those that are not settled yet, in order, each with its chunk. Read in a thread, one after the
-                other.
+            batches: those that are not settled yet, in order, each with its chunk. Read in a thread.
 
         Raises:
             ClaimLostError: another attempt or owner works on the chunk.
@@ -279,54 +261,44 @@ class Poster:
             PipelineError: any other that reading, the login, the ledger or the dead letters raise. What was
                 acknowledged before stays settled.
         """
-        queue: asyncio.Queue[_Work | None] = asyncio.Queue(self._workers)
-        # As many as can be busy at once: every worker's dead letter, the reading, and the writing of the ledger.
-        with ThreadPoolExecutor(self._workers + 2) as threads:
-            ledger = GroupCommit(self._acknowledge, threads, gather_seconds=GATHER_SECONDS, enough=self._workers / 2)
+        with self._threads:
             try:
                 async with task_group() as tasks:
-                    tasks.create_task(self._read(batches, queue, threads))
+                    tasks.create_task(self._read(batches))
                     for _ in range(self._workers):
-                        tasks.create_task(self._work(queue, ledger, threads))
-                await self._settle_failed(0, ledger, threads)
+                        tasks.create_task(self._work())
+                await self._settle_failed(0)
             finally:
-                await ledger.close()
-                await self._count_logins(threads)
+                await self._ledger.close()
+                await self._count_logins()
 
-    async def _read(
-        self, batches: Iterator[_Work], queue: asyncio.Queue[_Work | None], threads: ThreadPoolExecutor
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        some = partial(_some, batches, max(1, self._workers // 4))
-        while group := await loop.run_in_executor(threads, some):
+    async def _in_thread[T](self, function: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+    async def _read(self, batches: Iterator[_Work]) -> None:
+        while group := await self._in_thread(_some, batches, max(1, self._workers // 4)):
             for chunk, batch in group:
                 self._last = chunk
                 await self._budget.take(len(batch.body))
-                await queue.put((chunk, batch))
+                await self._queue.put((chunk, batch))
         for _ in range(self._workers):
-            await queue.put(None)
+            await self._queue.put(None)
 
-    async def _work(self, queue: asyncio.Queue[_Work | None], ledger: _Ledger, threads: ThreadPoolExecutor) -> None:
-        while (work := await queue.get()) is not None:
+    async def _work(self) -> None:
+        while (work := await self._queue.get()) is not None:
             chunk, batch = work
             delivery = await self._api.post(batch.body, batch.idempotency_key)
             if delivery.accepted or not _may_pass(delivery):
                 # The API is there: what failed before are single bad batches.
                 self._in_a_row = 0
-                await self._settle_failed(0, ledger, threads)
-                await self._settle(chunk, batch, delivery, ledger, threads)
+                await self._settle_failed(0)
+                await self._settle(chunk, batch, delivery)
             else:
-                await self._fail(chunk, batch, delivery, ledger, threads)
+                await self._fail(chunk, batch, delivery)
             self._budget.give_back(len(batch.body))
 
-    async def _fail(
-        self, chunk: OpenChunk, batch: Batch, delivery: Delivery, ledger: _Ledger, threads: ThreadPoolExecutor
-    ) -> None:
-        """Put a batch aside until it is known whether it is bad, or the API unavailable.
-
-        Raises:
-            ApiUnavailableError: it is one of many in a row; those put aside stay unsettled, for a later attempt.
-        """
+    async def _fail(self, chunk: ChunkLedger, batch: Batch, delivery: Delivery) -> None:
+        """Put a batch aside, unsettled, until it is known whether it is bad, or the API unavailable."""
         self._in_a_row += 1
         self._failed.append((chunk, batch, delivery))
         if self._in_a_row >= UNAVAILABLE_AFTER:
@@ -334,28 +306,23 @@ class Poster:
                 f"{self._in_a_row} batches in a row were not accepted, the last one for {delivery.error}: the API is "
                 "unavailable"
             )
-        await self._settle_failed(_FAILED_BYTES, ledger, threads)
+        await self._settle_failed(_FAILED_BYTES)
 
-    async def _settle_failed(self, most_bytes: int, ledger: _Ledger, threads: ThreadPoolExecutor) -> None:
+    async def _settle_failed(self, most_bytes: int) -> None:
         """Make dead letters of batches put aside, until no more than so many bytes of them are left."""
         while sum(len(batch.body) for _, batch, _ in self._failed) > most_bytes:
-            await self._settle(*self._failed.popleft(), ledger, threads)
+            await self._settle(*self._failed.popleft())
 
-    async def _settle(
-        self, chunk: OpenChunk, batch: Batch, delivery: Delivery, ledger: _Ledger, threads: ThreadPoolExecutor
-    ) -> None:
-        error: PipelineError | None = None
+    async def _settle(self, chunk: ChunkLedger, batch: Batch, delivery: Delivery) -> None:
         try:
             if not delivery.accepted:
-                loop = asyncio.get_running_loop()
-                await loop.run_in_executor(threads, self._dead_letter, chunk.file, batch, delivery)
+                await self._in_thread(self._dead_letter, chunk.file, batch, delivery)
             settled = Settled(batch.number, batch.count, accepted=delivery.accepted, retries=delivery.attempts - 1)
-            error = await ledger.write((chunk, settled))
-        except PipelineError as found:
-            error = found
-        if error is not None:
-            if self._failed_files is None:
+            if error := await self._ledger.write((chunk, settled)):
                 raise error
+        except PipelineError as error:
+            if self._failed_files is None:
+                raise
             self._failed_files[chunk.file] = error
 
     def _dead_letter(self, file: FileVersion, batch: Batch, delivery: Delivery) -> None:
@@ -372,9 +339,9 @@ class Poster:
         )
         self._dead_letters.save(dead_letter, batch.body)
 
-    def _acknowledge(self, settled: list[tuple[OpenChunk, Settled]]) -> Sequence[PipelineError | None]:
+    def _acknowledge(self, settled: list[tuple[ChunkLedger, Settled]]) -> Sequence[PipelineError | None]:
         """Settle batches by one write for each chunk; returns for each batch why that failed, or None."""
-        errors: dict[OpenChunk, PipelineError] = {}
+        errors: dict[ChunkLedger, PipelineError] = {}
         for chunk in dict.fromkeys(chunk for chunk, _ in settled):
             try:
                 self._write(chunk, [each for other, each in settled if other is chunk])
@@ -382,27 +349,23 @@ class Poster:
                 errors[chunk] = error
         return [errors.get(chunk) for chunk, _ in settled]
 
-    def _write(self, chunk: OpenChunk, settled: list[Settled]) -> None:
+    def _write(self, chunk: ChunkLedger, settled: list[Settled]) -> None:
         # Read once: another thread counts on.
         now = self._api.logins
         logins, self._logins = now - self._logins, now
-        chunk.ledger.acknowledge(settled, logins=logins)
+        chunk.acknowledge(settled, logins=logins)
 
-    async def _count_logins(self, threads: ThreadPoolExecutor) -> None:
+    async def _count_logins(self) -> None:
         """Count logins that no batch was acknowledged after, such as those of a chunk whose posting has failed."""
         if self._api.logins > self._logins and self._last is not None:
             try:
-                await asyncio.get_running_loop().run_in_executor(threads, self._write, self._last, [])
+                await self._in_thread(self._write, self._last, [])
             except PipelineError as error:
                 log.warning("the receipt will not count some logins: %s", error)
 
 
 class Budget:
-    """Bytes that one task takes and others give back, in one event loop.
-
-    Args:
-        size: of all together. What is larger is let in alone.
-    """
+    """Up to ``size`` bytes, that one task takes and others give back, in one event loop; more is let in alone."""
 
     def __init__(self, size: int) -> None:
         self._size = size

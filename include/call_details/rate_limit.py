@@ -81,15 +81,7 @@ def fair_share(limit: int, holder: str, wishes: Mapping[str, int]) -> int:
 
 
 class ConcurrencyLimiter:
-    """The permits of one API.
-
-    Args:
-        table: the ledger table.
-        name: of the API.
-        limit: calls that may be under way at once.
-        clock: seconds since the epoch.
-        sleep: as ``asyncio.sleep``.
-    """
+    """The permits of the API of a name: calls that may be under way at once."""
 
     def __init__(
         self,
@@ -108,11 +100,7 @@ class ConcurrencyLimiter:
 
     @asynccontextmanager
     async def hold(self, wish: int) -> AsyncIterator[PermitLease]:
-        """Hold permits for a block, and renew them for as long as it lasts; the block may begin with none.
-
-        Args:
-            wish: most permits. Fewer are taken if fewer are free, and more when they become so.
-        """
+        """Hold up to ``wish`` permits for a block, and renew them for as long as it lasts; it may begin with none."""
         lease = PermitLease(self, wish, clock=self._clock, sleep=self._sleep)
         renewing = asyncio.create_task(lease.keep())
         try:
@@ -125,10 +113,7 @@ class ConcurrencyLimiter:
     def refresh(self, holder: str, wish: int, *, at_most: int | None = None) -> Grant:
         """Take, renew, add or give back permits; beyond its share a holder keeps what it has, but gets no more.
 
-        Args:
-            holder: whose permits.
-            wish: permits it would like to have; 0 gives all back.
-            at_most: permits it takes now; so it gives some back.
+        With ``at_most`` it gives some back, with a ``wish`` of 0 all.
         """
         while True:
             seen = self._table.get(_PARTITION, self._name)
@@ -151,14 +136,7 @@ class ConcurrencyLimiter:
 
 
 class PermitLease:
-    """The permits that one task holds.
-
-    Args:
-        limiter: where they come from.
-        wish: how many it would like to have.
-        clock: seconds since the epoch.
-        sleep: as ``asyncio.sleep``.
-    """
+    """The permits that one task holds, and how many it would like to have."""
 
     def __init__(
         self,

@@ -24,11 +24,9 @@ from include.errors import ClaimLostError
 class SavedReceipt:
     """A receipt as it is in the bucket.
 
-    Args:
-        key: where.
-        document: see :meth:`~include.call_details.models.Receipt.to_document`. Beside it ``stored_as`` is the file's
-            key, or None if the file is gone; ``not_ingested`` is the key of an object that was put in the file's place
-            while it was ingested, or None.
+    Its document is that of :meth:`~include.call_details.models.Receipt.to_document`, with ``stored_as``: the file's
+    key, or None if the file is gone; and ``not_ingested``: the key of an object that was put in the file's place while
+    it was ingested, or None.
     """
 
     key: str
@@ -45,7 +43,6 @@ class Known:
     """What was read of many files at once, and need not be read for each.
 
     Args:
-        claim: the run's.
         seen: the claim as it is stored.
         pointer: see :meth:`~include.call_details.ledger.Claims.pointers`.
         plan: of the claim's round.
@@ -63,11 +60,9 @@ class Known:
 class Closing:
     """Closes one file of a run: one method for each way in which planning can end.
 
+    Each raises ClaimLostError if another run has taken over, or has done it.
+
     Args:
-        store: the bucket.
-        table: the ledger table.
-        claims: of that table.
-        file: the version that the run is about.
         run_id: the run: the claim's owner.
         started_at: an aware time.
         now: an aware time; the file is filed under its UTC day.
@@ -87,7 +82,6 @@ class Closing:
         """Account for a file that was planned, as far as its chunks have come.
 
         Raises:
-            ClaimLostError: another run has taken over, or has done it.
             FileChangedError: the run's plan is gone; or, of a known one, the file does not lie where it was planned.
         """
         known = self.known
@@ -109,10 +103,9 @@ class Closing:
             saved = self._save(receipt, key if stored else None, not_ingested=not_ingested)
         if stored is not None:
             self.store.move(stored, key)
-        if known:
-            self.claims.complete(claim, saved.key, pointer=known.pointer, seen=known.seen)
-        else:
-            self.claims.complete(claim, saved.key)
+        self.claims.complete(
+            claim, saved.key, pointer=known.pointer if known else None, seen=known.seen if known else None
+        )
         return saved
 
     def unreadable(self, error: str) -> SavedReceipt | None:
@@ -120,9 +113,6 @@ class Closing:
 
         Returns:
             None if it was posted again by force: the first round's receipt stays as it is.
-
-        Raises:
-            ClaimLostError: another run has taken over, or has done it.
         """
         claim = self._claim()
         if isinstance(claim, SavedReceipt):
@@ -142,9 +132,6 @@ class Closing:
 
         Returns:
             None if the file is not this run's, or has the receipt of an earlier round, which says more.
-
-        Raises:
-            ClaimLostError: another run has taken over meanwhile.
         """
         try:
             claim = self.claims.current(self.file, self.run_id)
@@ -215,8 +202,8 @@ def account(
         plan: what was to be posted.
         states: the ledger's chunks of the plan's round; one that was never opened is missing.
         run_id: of the run that accounts.
-        started_at: an aware time.
-        finished_at: an aware time.
+        started_at: an aware time, as is the next.
+        finished_at: when it accounts.
         error: why this run could not plan it, though an earlier one had.
     """
     by_index = {state.index: state for state in states}

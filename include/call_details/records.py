@@ -71,8 +71,7 @@ class Piece:
 
     Args:
         start: offset of the first byte in the file's text.
-        block: bytes that the lines are among.
-        begin: position in the block of the first byte of the first line.
+        block: bytes that the lines are among, from position ``begin``.
         end: position after the last byte: an end of a line; only the last line of a file may have none.
     """
 
@@ -190,12 +189,7 @@ def count_records(piece: Piece) -> int:
 
 
 def count_invalid_bytes(piece: Piece, *, window_bytes: int = WINDOW_BYTES) -> int:
-    """How many bytes are not valid UTF-8: those that U+FFFD stands for, which may be one for several.
-
-    Args:
-        piece: the lines.
-        window_bytes: see :data:`WINDOW_BYTES`.
-    """
+    """How many bytes are not valid UTF-8: those that U+FFFD stands for, which may be one for several."""
     _invalid.bytes = 0
     begin = piece.begin
     while begin < piece.end:
@@ -226,23 +220,14 @@ codecs.register_error(_COUNT_INVALID, _count_invalid)
 
 
 def most_bytes(texts: bytes) -> int:
-    """The most bytes that lines may have as records, but for some forty of each: control characters become six.
-
-    Args:
-        texts: lines, trimmed, one after another.
-    """
+    """Most bytes that trimmed lines may have as records, but for some forty each; a control character becomes six."""
     in_two = len(texts) - len(texts.translate(None, _ESCAPED_IN_TWO))
     in_six = len(texts) - len(texts.translate(None, _ESCAPED_IN_SIX))
     return len(texts) + in_two + 5 * in_six
 
 
 def records(texts: Sequence[bytes], first: int) -> Sequence[bytes]:
-    """Records as JSON, see :func:`record`.
-
-    Args:
-        texts: consecutive lines.
-        first: number of the first one.
-    """
+    """Records as JSON, see :func:`record`, of consecutive lines, of which the first has the number ``first``."""
     try:
         # In most batches every line is JSON: to find that out takes half as long without a call of ours for each.
         deque(map(_PARSER.decode, texts), maxlen=0)
@@ -265,11 +250,7 @@ def record(text: bytes, number: int) -> bytes:
 
 
 def is_json(text: bytes) -> bool:
-    """Whether a text is one JSON value by RFC 8259, with nothing but JSON's own white space around it.
-
-    Args:
-        text: valid UTF-8.
-    """
+    """Whether a valid UTF-8 text is one JSON value by RFC 8259, with only JSON's own white space around it."""
     try:
         _PARSER.decode(text)
     except RecursionError:
@@ -322,15 +303,7 @@ _SLICE_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One request.
-
-    Args:
-        number: from 0 through the whole file.
-        first_record: number of its first record in the file, from 1.
-        count: how many records it has.
-        idempotency_key: the same for the same batch, always.
-        body: the JSON document to post.
-    """
+    """One request: the JSON document to post. Batches count from 0, records from 1, through the whole file."""
 
     number: int
     first_record: int

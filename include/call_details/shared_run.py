@@ -24,7 +24,7 @@ from include.call_details.models import TASKS_AT_ONCE, Claim, Done, FileVersion,
 from include.call_details.planner import Planner
 from include.call_details.reconcile import Closing, Known, SavedReceipt
 from include.call_details.storage import FileStore
-from include.clients.dynamodb import Item, ItemTable
+from include.clients.dynamodb import ItemTable
 from include.errors import (
     ClaimLostError,
     FileChangedError,
@@ -58,11 +58,7 @@ def add_files(store: FileStore, run_id: str, files: Sequence[FileVersion]) -> st
 
 
 def read_files(store: FileStore, key: str) -> list[FileVersion]:
-    """The files of a list.
-
-    Raises:
-        RunRefusedError: there is no such list (any more).
-    """
+    """The files of a list; raises RunRefusedError if there is no such list (any more)."""
     listed = store.read_json(key)
     if listed is None:
         raise RunRefusedError(f"param key: there is no list {key!r} in bucket {store.bucket}: give a file's key")
@@ -74,7 +70,6 @@ class Member:
     """A file of a shared run, as planning left it.
 
     Args:
-        file: the file version.
         plan: None if there is nothing to post.
         done_by: the run that has accounted for it, if one has.
         error: why it could not be planned.
@@ -92,12 +87,7 @@ class Member:
 
 @dataclass(frozen=True)
 class SharedPlan:
-    """What planning a list left.
-
-    Args:
-        key: where it lies.
-        members: the files, in the order of the list.
-    """
+    """What planning a list left under ``key``: the files, in the order of the list."""
 
     key: str
     members: tuple[Member, ...]
@@ -123,11 +113,7 @@ class SharedPlan:
 
 
 def read_shared_plan(store: FileStore, key: str) -> SharedPlan:
-    """The plan under a key.
-
-    Raises:
-        FileChangedError: it is gone.
-    """
+    """The plan under a key; raises FileChangedError if it is gone."""
     document = store.read_json(key)
     if document is None:
         raise FileChangedError(f"s3://{store.bucket}/{key} is gone: clear the task 'plan'")
@@ -137,16 +123,10 @@ def read_shared_plan(store: FileStore, key: str) -> SharedPlan:
 
 
 def plan_files(
-    store: FileStore,
-    claims: Claims,
-    planner: Planner,
-    files: Sequence[FileVersion],
-    *,
-    list_key: str,
-    run_id: str,
-    force: bool = False,
+    planner: Planner, files: Sequence[FileVersion], *, list_key: str, run_id: str, force: bool = False
 ) -> SharedPlan:
     """Claim files and cut them; one that cannot be is left to its :class:`Member`."""
+    store, claims = planner.store, planner.claims
     seen = claims.items(files)
 
     def draft(file: FileVersion) -> Plan | None:
@@ -188,14 +168,13 @@ def _new_key(list_key: str) -> str:
     return shared_plan_key(list_key, uuid.uuid4().hex)
 
 
-def claimed(claims: Claims, members: Sequence[Member], run_id: str) -> Iterator[tuple[Claim, Item, Plan]]:
-    """The claims of those files that are still the run's, as they are stored, with their plans."""
+def claimed(claims: Claims, members: Sequence[Member], run_id: str) -> Iterator[tuple[Claim, Plan]]:
+    """The claims of those files that are still the run's, with their plans."""
     seen = claims.items(member.file for member in members)
     for member in members:
-        item = seen.get(member.file.partition)
-        claim = claims.owned(member.file, run_id, item)
-        if claim is not None and item is not None and member.plan is not None:
-            yield claim, item, member.plan
+        claim = claims.owned(member.file, run_id, seen.get(member.file.partition))
+        if claim is not None and member.plan is not None:
+            yield claim, member.plan
 
 
 @dataclass(frozen=True)
@@ -203,7 +182,6 @@ class Closed:
     """How a file of a shared run ended.
 
     Args:
-        member: the file.
         saved: its receipt; None if it has none of this run.
         reason: why it has none, if that is a failure.
     """
@@ -230,14 +208,7 @@ def close_files(
 ) -> list[Closed]:
     """Account for every file, each by itself; one that a passing fault kept from being planned gets a run of its own.
 
-    Args:
-        store: the bucket.
-        table: the ledger table.
-        claims: of that table.
-        members: the files.
-        run_id: the run that shares them.
-        started_at: an aware time.
-        now: the time, aware.
+    Both times are aware.
     """
     pointers = claims.pointers(member.file for member in members)
     seen = claims.items(member.file for member in members)

@@ -51,7 +51,6 @@ class LeftFile:
     """A file that stays where it was dropped.
 
     Args:
-        key: where it lies.
         etag: which version of it; None if S3 did not say.
         reason: why it could not be taken.
         busy: another run works on it, which is no fault.
@@ -67,12 +66,7 @@ class LeftFile:
 
 @dataclass(frozen=True)
 class Taken:
-    """What one round took.
-
-    Args:
-        runs: files that were claimed and moved, by the id of the run that they need.
-        left: could not be taken, and did not keep the others from it.
-    """
+    """What one round took: files that were claimed and moved, by the id of the run that they need; and what is left."""
 
     runs: Mapping[str, Sequence[FileVersion]]
     left: tuple[LeftFile, ...]
@@ -100,11 +94,7 @@ class Intake:
         self._incoming = incoming
 
     def take(self, limit: int = MAX_FILES) -> Taken:
-        """Claim dropped files and move them to ``processing/``.
-
-        Args:
-            limit: no more are looked at once so many are taken.
-        """
+        """Claim dropped files and move them to ``processing/``; no more are looked at once ``limit`` are taken."""
         runs: dict[str, dict[FileVersion, None]] = {}
         left: list[LeftFile] = []
         waiting = (found for found in self._store.listed(self._incoming.prefix) if self._incoming.takes(found.key))
@@ -225,14 +215,8 @@ class Intake:
 
 
 def _log_claimed(file: FileVersion, found: StoredFile, owner: str) -> None:
-    log.info(
-        "file %s claimed for run %s: %d bytes, ETag %s, version %s",
-        file.key,
-        owner,
-        found.size,
-        file.etag,
-        found.version_id,
-    )
+    line = "file %s claimed for run %s: %d bytes, ETag %s, version %s"
+    log.info(line, file.key, owner, found.size, file.etag, found.version_id)
 
 
 def _left(key: str, etag: str | None, error: PipelineError) -> LeftFile:
@@ -241,15 +225,7 @@ def _left(key: str, etag: str | None, error: PipelineError) -> LeftFile:
 
 
 class LeftFiles:
-    """Which files were left and reported, as the ledger table knows it.
-
-    Every method may raise AwsUnavailableError (DynamoDB failed: a retry may work) and AwsRefusedError (it refused).
-
-    Args:
-        table: the ledger table.
-        bucket: of the files.
-        clock: seconds since the epoch.
-    """
+    """Which files of a bucket were left and reported, as the ledger table knows it."""
 
     def __init__(self, table: ItemTable, bucket: str, *, clock: Callable[[], float] = time.time) -> None:
         self._table = table

@@ -12,7 +12,7 @@ import pytest
 from include.call_details.dead_letters import DeadLetters
 from include.call_details.ledger import ChunkLedger
 from include.call_details.models import ChunkState, Claim, FileVersion
-from include.call_details.poster import OpenChunk, Poster
+from include.call_details.poster import Poster
 from include.call_details.rate_limit import ConcurrencyLimiter
 from include.call_details.records import Batch
 from include.clients.call_details import CallDetailsApi
@@ -75,9 +75,8 @@ class World:
             ConcurrencyLimiter(self.items, "call-details", PERMITS).hold(PERMITS) as held,
             CallDetailsApi(f"{url}{BATCHES}", login, gate=held.permit, seconds=1.0, backoff=SHORT) as api,
         ):
-            chunk = OpenChunk(FILE, ledger)
             await Poster(api, self.dead_letters, workers=PERMITS).post(
-                (chunk, batch(number)) for number in range(first, first + NUMBER)
+                (ledger, batch(number)) for number in range(first, first + NUMBER)
             )
             return ledger.state
 
@@ -155,8 +154,7 @@ def test_stub_that_is_gone_ends_in_dead_letters_or_a_failed_login_not_in_silence
         login = TokenCache(key_login(f"{stubs.client.base_url}/call-details/login", KEYS), attempts=3)
         ledger = ChunkLedger.open(world.items, Claim(FILE, "run", 1, 1), 0, first=0, batches=3)
         async with CallDetailsApi("http://127.0.0.1:1/", login, backoff=SHORT) as api:
-            chunk = OpenChunk(FILE, ledger)
-            await Poster(api, world.dead_letters, workers=2).post((chunk, batch(number)) for number in range(3))
+            await Poster(api, world.dead_letters, workers=2).post((ledger, batch(number)) for number in range(3))
             return ledger.state
 
     stubs.rules()

@@ -182,7 +182,7 @@ def test_dead_letters_are_replayed_from_the_version_that_was_kept(
 
     async def replay(limit: int, *, dry_run: bool = False) -> ReplayResult:
         async with CallDetailsApi(POST_URL, api.login(), http=api.http) as client:
-            return await Replay(aws.sqs, queue_url, dead_letters, client, workers=4).run(limit, dry_run=dry_run)
+            return await Replay(dead_letters, client, workers=4).run(limit, dry_run=dry_run)
 
     assert asyncio.run(replay(100, dry_run=True)) == ReplayResult(received=12)
     assert asyncio.run(replay(5)) == ReplayResult(received=5, accepted=5)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from include.call_details.dead_letters import DeadLetters
 from include.call_details.ledger import ChunkLedger
 from include.call_details.models import ChunkState, Claim, FileVersion
-from include.call_details.poster import MAX_BYTES, OpenChunk, Poster
+from include.call_details.poster import MAX_BYTES, Poster
 from include.call_details.records import Batch
 from include.clients.call_details import CallDetailsApi
 from include.clients.dynamodb import ItemTable
@@ -66,8 +66,7 @@ class PostingWorld:
         async def run() -> ChunkState:
             async with self.client() as api:
                 ledger = self.open(size)
-                chunk = OpenChunk(FILE, ledger)
-                left = ((chunk, batch) for batch in batches if not ledger.state.is_settled(batch.number))
+                left = ((ledger, batch) for batch in batches if not ledger.state.is_settled(batch.number))
                 await Poster(api, self.dead_letters, workers=workers, max_bytes=max_bytes).post(left)
                 return ledger.state
 

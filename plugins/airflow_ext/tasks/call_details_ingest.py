@@ -114,7 +114,7 @@ def _plan_shared(context: Context, clients: CallDetailsClients) -> list[int]:
         files = read_files(clients.store, key)
     planner = Planner(clients.store, clients.claims, records_per_batch=clients.settings.max_records_per_batch)
     force = context["params"]["force"]
-    planned = plan_files(clients.store, clients.claims, planner, files, list_key=key, run_id=run_id, force=force)
+    planned = plan_files(planner, files, list_key=key, run_id=run_id, force=force)
     context["ti"].xcom_push(key=XComKey.PLAN, value=planned.key)
     failed = [member for member in planned.members if member.error is not None]
     for member in failed:
@@ -160,7 +160,7 @@ def _post_shared(context: Context, index: int) -> dict[str, int]:
     members = slices[index]
     label = f"{len(members)} files from {members[0].file.key}"
     context["label"] = safe_text(label)[:_MAX_LABEL]  # type: ignore[typeddict-unknown-key] # read by map_index_template
-    owned = [(claim, plan) for claim, _, plan in claimed(clients.claims, members, context["dag_run"].run_id)]
+    owned = list(claimed(clients.claims, members, context["dag_run"].run_id))
     failed = asyncio.run(post_files(clients.posting_context(), owned, tasks=len(slices)))
     log.info("%d files: %d were posted before or now", len(members), len(owned) - len(failed))
     if failed:

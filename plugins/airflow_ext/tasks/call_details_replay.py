@@ -7,7 +7,6 @@ import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from airflow_ext.hooks.aws import quick_client
 from airflow_ext.hooks.call_details import CallDetailsClients
 from airflow_ext.metrics import RunReport
 from airflow_ext.notifications.failure_callback import record_failure
@@ -64,7 +63,5 @@ async def _replay(clients: CallDetailsClients, limit: int, chosen: Collection[st
     open_api = clients.api_opener()
     # No more than one task of an ingest run, so that files which arrive meanwhile have their share.
     share = -(-clients.settings.max_concurrent_calls // TASKS_AT_ONCE)
-    sqs = quick_client("sqs", session=clients.session)
     async with clients.limiter.hold(share) as permits, open_api(permits.permit) as api:
-        dead_letters = Replay(sqs, clients.settings.call_details_dlq_url, clients.dead_letters, api, workers=share)
-        return await dead_letters.run(limit, chosen=chosen, dry_run=dry_run)
+        return await Replay(clients.dead_letters, api, workers=share).run(limit, chosen=chosen, dry_run=dry_run)

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, cast
 
 import httpx
 import pytest
@@ -59,7 +58,7 @@ def replay(
 ) -> ReplayResult:
     async def run() -> ReplayResult:
         async with world.client() as api:
-            again = Replay(cast("Any", world.sqs), QUEUE_URL, world.dead_letters, api, workers=workers, sleep=sleep)
+            again = Replay(world.dead_letters, api, workers=workers, sleep=sleep)
             return await again.run(limit, chosen=chosen, dry_run=dry_run)
 
     return asyncio.run(run())
