@@ -114,7 +114,6 @@ def energy_auction() -> None:
     )
     process_order = InvokeOrdersOperator.partial(
         task_id="process_order",
-        function_param="function_b",
         map_index_template="{{ task.order_name(run_id) }}",
         do_xcom_push=False,
     ).expand(work=wait_for_results.output)

@@ -30,12 +30,10 @@ class GroupCommit[T, R]:
 
     Args:
         commit: writes a group of changes and returns a result for each; blocks, so it is called in a thread.
-        threads: where it is called.
         gather_seconds: how long a small group waits for more changes.
         enough: a group of so many does not wait.
         most: largest group.
         calls_at_once: calls of ``commit`` under way at the same time.
-        sleep: as ``asyncio.sleep``.
     """
 
     def __init__(

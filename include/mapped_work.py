@@ -31,11 +31,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Slice:
-    """The work of one mapped task: positions ``start`` to ``stop`` (exclusive) of what the run has to do.
-
-    Args:
-        label: what the UI shows.
-    """
+    """The work of one mapped task: positions ``start`` to ``stop`` (exclusive) of what the run has to do."""
 
     start: int
     stop: int
@@ -114,15 +110,10 @@ class OutcomeFile[T: Outcome]:
         create_json(self._s3, self._bucket, self._key, self._document(outcomes))
 
     def current(self, *, planned_at: int, succeeded: bool, lasting: Callable[[T], bool]) -> list[T]:
-        """The outcomes that hold now, for the run's summary.
+        """The outcomes that hold now, for the run's summary; the arguments are those of :meth:`MappedWork.account`.
 
         A task that was cleared, and then died before its first save, leaves those of its earlier life. They hold only
         when the task succeeded (it was not cleared) or when they name a failure themselves.
-
-        Args:
-            planned_at: how often the run had been cleared when it was planned.
-            succeeded: whether the task succeeded.
-            lasting: whether an outcome stays true whatever becomes of its task.
         """
         clear_number, outcomes = self._read()
         current = clear_number == self._clear_number or succeeded or any(outcome.failed for outcome in outcomes)
@@ -144,7 +135,6 @@ class MappedWork[T: Outcome]:
 
     Args:
         kind: class of the outcomes.
-        bucket: the run's bucket.
         plan_key: of the run's plan; the files lie beside it.
         slices: cover all items, in order.
         clear_number: how often the run has been cleared by now.

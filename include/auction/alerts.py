@@ -130,7 +130,7 @@ def deliver(
         at_once: how many alerts may be under way through each channel, by its name.
         seconds: for how long; what is under way then counts as not delivered, and is sent again by a summary that is
             cleared.
-        sleep: waits for seconds.
+        sleep: as ``time.sleep``.
         clock: seconds that only grow.
 
     Returns:

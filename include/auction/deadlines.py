@@ -44,23 +44,14 @@ MAX_ALERTS = 40
 
 @dataclass(frozen=True)
 class RunDeadlines:
-    """How much time a run has left.
-
-    Args:
-        started: when it started, Unix time.
-        now: gives the Unix time.
-    """
+    """How much time a run has left, in Unix time."""
 
     started: float
     now: Callable[[], float] = time.time
 
     @classmethod
     def of(cls, start_date: datetime | None) -> Self:
-        """The deadlines of a run.
-
-        Args:
-            start_date: the run's aware start, as Airflow has it; without one, the run starts now.
-        """
+        """The deadlines of a run with this aware start, as Airflow has it; without one, the run starts now."""
         return cls(time.time() if start_date is None else start_date.timestamp())
 
     def left(self, limit: float) -> float:

@@ -71,7 +71,6 @@ class OrderFunction:
     """Lambda B (docs/FUNCTIONS.md).
 
     Args:
-        functions: invokes it.
         name: its name or ARN.
         rejections: gives the setting ``rejection_errors``; called in several threads, and only if the function fails.
     """
@@ -150,11 +149,8 @@ class ResultsPoller:
     """Polls Lambda A for the orders of one run, and saves them.
 
     Args:
-        s3: a boto3 client.
-        functions: invokes Lambda A.
         function_name: Lambda A.
         uri: ``s3://bucket/key`` of the run's orders.
-        run_id: the run's id.
         day: UTC day under which they are stored.
         order_function: Lambda B, which is saved with the orders.
     """
@@ -185,13 +181,10 @@ class ResultsPoller:
         return self._given is not None
 
     def poll(self) -> Orders | None:
-        """Invoke Lambda A once; save the orders if there are any.
+        """Invoke Lambda A once; save and return the orders, or None when there are no results yet.
 
         Orders that could not be saved are saved by the next poll, which then does not invoke Lambda A: it may not give
         them twice.
-
-        Returns:
-            the orders, or None when there are no results yet.
 
         Raises:
             TransientError: throttled, failed, no answer, or S3 failed; the next poll may work.

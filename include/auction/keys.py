@@ -21,20 +21,13 @@ _ORDERS = "orders.json"
 def auction_day(*, logical_date: datetime | None, run_after: datetime) -> date:
     """The UTC day of a run's keys, the same however often it is retried or cleared.
 
-    Args:
-        logical_date: the run's aware logical date; a run that somebody triggered may have none.
-        run_after: the aware time from which the run could start.
+    Both times are aware; a run that somebody triggered may have no logical date.
     """
     return (logical_date or run_after).astimezone(UTC).date()
 
 
 def order_id(run_id: str, index: int) -> str:
-    """Id of a run's order: the same for every attempt, so that Lambda B stores it once.
-
-    Args:
-        run_id: the run's id.
-        index: the order's position in Lambda A's answer, from 0.
-    """
+    """Id of a run's order, numbered from 0: the same for every attempt, so that Lambda B stores it once."""
     return hashlib.sha256(f"{run_id}/{index}".encode()).hexdigest()
 
 

@@ -24,7 +24,6 @@ class Orders:
     """A run's orders.
 
     Args:
-        run_id: the run's id.
         day: UTC day under which they are stored.
         items: in Lambda A's order; an order is known by its index.
         function: Lambda B of the run, for a later run that finishes it; None where it is not known.
@@ -53,11 +52,7 @@ class Orders:
         return orders
 
     def save(self, s3: S3Client, uri: str) -> Self:
-        """Save the orders at ``uri``, unless a run's orders are there already.
-
-        Returns:
-            the orders that are there now.
-        """
+        """Save the orders at ``uri``, unless a run's orders are there already; returns those that are there now."""
         document = {
             "run_id": self.run_id,
             "date": self.day.isoformat(),
@@ -145,7 +140,6 @@ class Summary:
     """What a run did.
 
     Args:
-        run_id: the run's id.
         day: UTC day of its keys.
         outcomes: one per order, in their order.
         reason: why there are no orders, where that is not what Lambda A answered.
@@ -170,24 +164,15 @@ class Summary:
             **self.counts,
             "keys": [outcome.key for outcome in self.outcomes if outcome.key is not None],
             "not_accepted": [
-                {
-                    "index": outcome.index,
-                    "order_id": outcome.order_id,
-                    "result": outcome.result.value,
-                    "reason": outcome.reason,
-                }
-                for outcome in self.outcomes
-                if outcome.failed
+                {"index": each.index, "order_id": each.order_id, "result": each.result.value, "reason": each.reason}
+                for each in self.outcomes
+                if each.failed
             ],
             "reason": self.reason,
         }
 
     def save(self, s3: S3Client, bucket: str) -> str:
-        """Save the summary; one without orders never replaces one with orders, of the run before it was cleared.
-
-        Returns:
-            its key.
-        """
+        """Save the summary, and return its key; one without orders never replaces that of an earlier life with some."""
         key = summary_key(self.day, self.run_id)
         if self.outcomes or not had_orders(s3, bucket, self.day, self.run_id):
             put_json(s3, bucket, key, self.to_document())

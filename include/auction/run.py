@@ -55,18 +55,7 @@ class AuctionRun:
         concurrency: int,
         clear_number: int,
     ) -> list[OrderOutcome]:
-        """Process the orders of one slice and save an outcome for each.
-
-        Args:
-            piece: a slice of the orders.
-            function: Lambda B.
-            deadlines: the run's.
-            concurrency: invocations at once.
-            clear_number: how often the run has been cleared by now.
-
-        Returns:
-            an outcome per order.
-        """
+        """Process the orders of one slice by Lambda B, so many at once, and save and return an outcome for each."""
         file = self._work([piece], clear_number).file(piece)
         processor = OrderProcessor(self.orders, function, file, concurrency, deadlines)
         return processor.process(range(piece.start, piece.stop))
@@ -85,12 +74,7 @@ class AuctionRun:
         An order for which a retry may succeed is left to its task, and so is what is not done in time. The outcomes of
         a slice are written only if there are none: who was taken for dead must not overwrite those of a task.
 
-        Args:
-            slices: of all orders.
-            function: Lambda B; it is invoked :data:`AT_ONCE` times at once.
-            deadlines: the run's.
-            clear_number: how often the run has been cleared by now.
-            stop: set to begin no further order.
+        Lambda B is invoked :data:`AT_ONCE` times at once; once ``stop`` is set, no further order begins.
         """
         work, end = self._work(slices, clear_number), deadlines.now() + HANDOVER
 
@@ -207,16 +191,10 @@ TIME_UP = "the run's time was up; clear the task to process the order"
 
 @dataclass(frozen=True)
 class OrderProcessor:
-    """Gives orders of one run to Lambda B, several at once.
+    """Gives orders of one run to Lambda B, several at once, and keeps outcomes for a retry and for the summary.
 
-    Args:
-        orders: the run's.
-        function: Lambda B.
-        file: keeps outcomes for a retry and for the summary.
-        concurrency: how many invocations run at once.
-        deadlines: the run's; from :data:`~include.auction.deadlines.LAST_ORDER` on no order begins, after
-            :data:`~include.auction.deadlines.LAST_ANSWER` no answer is waited for.
-        save_every: seconds.
+    From :data:`~include.auction.deadlines.LAST_ORDER` on no order begins, after
+    :data:`~include.auction.deadlines.LAST_ANSWER` no answer is waited for.
     """
 
     orders: Orders

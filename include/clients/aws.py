@@ -102,11 +102,7 @@ def aws_errors(
 def get_parameters(ssm: Any, *names: str) -> tuple[str, ...]:
     """Values of SSM parameters, decrypted, in the order of ``names``, read by one call.
 
-    A line break at the end is dropped: files that secrets are put from have one.
-
-    Args:
-        ssm: a boto3 client.
-        names: at most 10 (GetParameters takes no more).
+    A line break at the end is dropped: files that secrets are put from have one. GetParameters takes up to 10 names.
 
     Raises:
         AwsUnavailableError: SSM throttled, failed, or could not be reached.

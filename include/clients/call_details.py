@@ -55,13 +55,10 @@ class CallDetailsApi:
 
     Args:
         url: absolute URL that batches are posted to.
-        tokens: what to authenticate with.
         attempts: how often a batch is sent in all.
         gate: see :data:`Gate`.
-        http: sends the batches.
         backoff: pauses between attempts.
         seconds: deadline of one exchange.
-        sleep: as ``asyncio.sleep``.
         clock: monotonic seconds.
         now: the time, aware.
     """
@@ -104,18 +101,13 @@ class CallDetailsApi:
         return self._tokens.logins
 
     async def post(self, body: bytes, idempotency_key: str) -> Delivery:
-        """Post one batch, as often as it takes and is allowed.
-
-        Args:
-            body: JSON, sent as it is.
-            idempotency_key: the same for the same batch, always.
+        """Post one batch, JSON, as often as it takes and is allowed.
 
         Raises:
             ApiUnavailableError: the API asks to wait for longer than a task should; the batch may be sent again then.
             PipelineError: of the login, see :meth:`TokenCache.token`; it says nothing about the batch.
         """
-        first_failed_at = None
-        attempt = 0
+        first_failed_at, attempt = None, 0
         while True:
             attempt += 1
             failure = await self._try(body, idempotency_key)

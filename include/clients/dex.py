@@ -14,7 +14,6 @@ class DexApi:
 
     Args:
         base_url: ``https://host[/prefix]`` of the API.
-        credentials: what to log in with.
         http: sends the questions and the logins; two clients are made if none is given.
     """
 

@@ -38,11 +38,8 @@ _SECONDS = re.compile(r"\d+(?:\.\d*)?", re.ASCII)
 
 @dataclass(frozen=True)
 class Response:
-    """What a partner answered.
-
-    Args:
-        headers: ``Content-Encoding`` and ``Retry-After``; no others are kept.
-        body: as it came; None if it was not read to its end.
+    """What a partner answered: the headers ``Content-Encoding`` and ``Retry-After`` only; the body as it came, or None
+    if it was not read to its end.
     """
 
     status: int
@@ -170,10 +167,7 @@ async def _read(answer: aiohttp.ClientResponse, max_bytes: int, body_seconds: fl
 def body_of(response: Response, *, what: str, max_bytes: int = MAX_BODY_BYTES) -> bytes:
     """The body of a response, decoded if the server encoded it though it was not asked to.
 
-    Args:
-        response: from :meth:`HttpClient.exchange` with the same limit.
-        what: names the call in messages, such as ``DEX API``.
-        max_bytes: largest body, decoded.
+    The arguments are those of :meth:`HttpClient.exchange`; the limit counts for the decoded body as well.
 
     Raises:
         ApiRefusedError: it is larger.
@@ -214,12 +208,8 @@ def retry_after_seconds(value: str | None, *, now: datetime) -> float | None:
 
     Some servers send a fraction, or several numbers where a proxy added its own: the longest is meant.
 
-    Args:
-        value: the header, or None.
-        now: an aware time that an HTTP date is compared with.
-
     Returns:
-        seconds, at least 0; None for an absent or unreadable header.
+        seconds from ``now``, an aware time, at least 0; None for an absent or unreadable header.
     """
     if value is None:
         return None
@@ -253,12 +243,7 @@ class Failure:
 
 
 def failure_of(response: Response, *, now: datetime) -> Failure | None:
-    """What a response's status says: None if the API accepted.
-
-    Args:
-        response: what was answered.
-        now: an aware time that a ``Retry-After`` with a date is compared with.
-    """
+    """What a response's status says, at an aware time: None if the API accepted."""
     status = response.status
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return None
@@ -273,10 +258,6 @@ def failure_of(response: Response, *, now: datetime) -> Failure | None:
 
 def raise_for_status(response: Response, *, what: str) -> None:
     """Turn any status but 200 into the error that says whether a retry can help.
-
-    Args:
-        response: what was answered.
-        what: names the call in the message, such as ``DEX API``.
 
     Raises:
         ApiUnavailableError: 408, 425, 429 and 5xx, with the ``Retry-After`` it carried.

@@ -10,12 +10,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from include.clients.aws import aws_errors
-from include.errors import (
-    FunctionFailedError,
-    FunctionRefusedError,
-    FunctionUnavailableError,
-    InvalidAnswerError,
-)
+from include.errors import FunctionFailedError, FunctionRefusedError, FunctionUnavailableError, InvalidAnswerError
 from include.text import one_line
 
 if TYPE_CHECKING:
@@ -37,19 +32,15 @@ _NAMED = re.compile(r"(?P<kind>\w+Error): ", re.ASCII)
 class FunctionClient:
     """Invokes functions and waits for their answers.
 
-    Args:
-        client: a boto3 client that does not repeat calls by itself and waits for longer than the functions may run,
-            see :data:`READ_TIMEOUT_SECONDS`; its pool holds a connection for each invocation at once.
+    Its boto3 client does not repeat calls by itself, waits for longer than the functions may run (see
+    :data:`READ_TIMEOUT_SECONDS`), and holds a connection for each invocation at once.
     """
 
     def __init__(self, client: LambdaClient) -> None:
         self._client = client
 
     def invoke(self, name: str, payload: Mapping[str, Any]) -> Any:
-        """Invoke a function once.
-
-        Returns:
-            its answer, parsed.
+        """Invoke a function once; returns its answer, parsed.
 
         Raises:
             FunctionFailedError: the function raised an error, crashed or ran out of time.

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any, Protocol, TypeGuard
 from urllib.parse import urlencode
 
-from include.clients.http import TIMEOUT_SECONDS, HttpClient, Response, body_of, raise_for_status
+from include.clients.http import TIMEOUT_SECONDS, HttpClient, body_of, raise_for_status
 from include.errors import ApiUnavailableError, AuthRefusedError, Backoff, InvalidAnswerError
 
 REFRESH_EARLY_SECONDS = 60.0
@@ -46,12 +46,7 @@ _ERROR_CODES = frozenset(
 
 @dataclass(frozen=True)
 class Grant:
-    """What a login brought.
-
-    Args:
-        value: the token.
-        seconds: how long it may be used.
-    """
+    """What a login brought: the token, and for how many seconds it may be used."""
 
     value: str = field(repr=False)
     seconds: float
@@ -75,7 +70,7 @@ class Token:
 
 
 class Answered(Protocol):
-    """What became of a call: a :class:`Response`, or a failure."""
+    """What became of a call: :class:`include.clients.http.Response`, or a failure."""
 
     @property
     def status(self) -> int | None:
@@ -116,10 +111,7 @@ class TokenCache:
         """How often a login was tried."""
 
     async def token(self, *, refused: Token | None = None) -> Token:
-        """A token to call with.
-
-        Args:
-            refused: one that the API has just refused. The same one comes back if logging in again has no prospects.
+        """A token to call with, in place of one that the API has just ``refused``, unless another has no prospects.
 
         Raises:
             AuthRefusedError: the credentials are refused.
@@ -227,27 +219,16 @@ def client_credentials(
         )
 
     async def fetch() -> Grant:
-        body, headers = urlencode(form).encode(), {"Content-Type": "application/x-www-form-urlencoded"}
-        # Closed after each login: connections belong to an event loop, and the next login may come from another.
-        async with http or HttpClient() as client:
-            response = await client.exchange(
-                "POST",
-                asked.token_url,
-                headers=headers,
-                body=body,
-                seconds=seconds,
-                max_bytes=_MAX_ANSWER_BYTES,
-                what=what,
-            )
-        if response.status in _REFUSALS:
-            raise refused(response.status)
-        found = _document(response, what)
+        kind, body = "application/x-www-form-urlencoded", urlencode(form).encode()
+        status, found = await _log_in(http, asked.token_url, kind, body, seconds=seconds, what=what)
+        if status in _REFUSALS:
+            raise refused(status)
         if found.get("error"):
             known = isinstance(found["error"], str) and found["error"] in _ERROR_CODES
             raise refused(found["error"] if known else "no reason given")
         if not _is_token(found.get("access_token")):
             raise InvalidAnswerError(
-                f"{what} answered {response.status} without a usable access_token; check that token_url is right"
+                f"{what} answered {status} without a usable access_token; check that token_url is right"
             )
         lifetime = _lifetime(found.get("expires_in"))
         # A token that lives shorter than the margin is used for half its life rather than never.
@@ -272,16 +253,12 @@ def key_login(
     document = {"accessKey": keys.access_key, "secretKey": keys.secret_key}
 
     async def fetch() -> Grant:
-        body, headers = json.dumps(document).encode(), {"Content-Type": "application/json"}
-        async with http or HttpClient() as client:
-            response = await client.exchange(
-                "POST", url, headers=headers, body=body, seconds=seconds, max_bytes=_MAX_ANSWER_BYTES, what=what
-            )
-        if response.status in _REFUSALS:
+        body = json.dumps(document).encode()
+        status, found = await _log_in(http, url, "application/json", body, seconds=seconds, what=what)
+        if status in _REFUSALS:
             raise AuthRefusedError(
-                f"{what} refused the keys ({response.status}): check the SSM parameters of access key and secret key"
+                f"{what} refused the keys ({status}): check the SSM parameters of access key and secret key"
             )
-        found = _document(response, what)
         token = found.get("token") or found.get("access_token")
         if not _is_token(token):
             # The answer is not told: it may hold a token under another name.
@@ -291,14 +268,30 @@ def key_login(
     return fetch
 
 
-def _document(response: Response, what: str) -> dict[str, Any]:
+async def _log_in(
+    http: HttpClient | None, url: str, kind: str, body: bytes, *, seconds: float, what: str
+) -> tuple[int, dict[str, Any]]:
+    """Post once: the status, and the JSON object that was answered, if the credentials were not refused."""
+    # Closed after each login: connections belong to an event loop, and the next login may come from another.
+    async with http or HttpClient() as client:
+        response = await client.exchange(
+            "POST",
+            url,
+            headers={"Content-Type": kind},
+            body=body,
+            seconds=seconds,
+            max_bytes=_MAX_ANSWER_BYTES,
+            what=what,
+        )
+    if response.status in _REFUSALS:
+        return response.status, {}
     if response.status != HTTPStatus.CREATED:
         raise_for_status(response, what=what)
     try:
         found = json.loads(body_of(response, what=what, max_bytes=_MAX_ANSWER_BYTES))
     except (ValueError, RecursionError):
         found = None
-    return found if isinstance(found, dict) else {}
+    return response.status, found if isinstance(found, dict) else {}
 
 
 def _is_token(value: object) -> TypeGuard[str]:

@@ -66,9 +66,6 @@ class RunReport:
             task_id: a task before anything was done.
             nothing: was done; a clause.
             kinds: errors of it that are refusals of what a person asked for, beside RunRefusedError.
-
-        Raises:
-            RunRefusedError: it is so.
         """
         reason = self.failure(task_id) or ""
         refusals: tuple[type[PipelineError], ...] = (RunRefusedError, *kinds)
@@ -102,10 +99,8 @@ class RunReport:
     def note(self, headline: str, *, section: Section | None = None, **facts: object) -> None:
         """Write the run's note (see :func:`include.alerts.run_note`); never raises.
 
-        Args:
-            headline: one sentence.
-            section: of the runbook, if there is something to do.
-            facts: numbers and keys by name, blanks as underscores; None is left out.
+        Facts are numbers and keys by name, blanks as underscores; None is left out. The section of the runbook is
+        given if there is something to do.
         """
         named = {name.replace("_", " "): fact for name, fact in facts.items() if fact is not None}
         step = None if section is None else next_step(self._settings.runbook_url, section)
@@ -132,34 +127,25 @@ class RunReport:
         self._context["outlet_events"][Asset(self.run.pipeline)].extra = printable_values(facts)
 
     def count(self, counts: Mapping[str, float], *, failed: bool) -> None:
-        """Publish the run's metrics; see :func:`count_run`."""
-        count_run(self._context, counts, failed=failed, environment=self._settings.environment)
+        """Publish the run's metrics, its duration among them; failing to is only logged: alarms watch for missing ones.
+
+        ``counts`` are the pipeline's own, by name.
+        """
+        dag_run, environment = self._context["dag_run"], self._settings.environment
+        values = {"FailedRuns": float(failed), **{name: float(value) for name, value in counts.items()}}
+        if dag_run.run_type == "scheduled":
+            # What the alarm on missing runs waits for: a run that somebody started must not hide a stopped schedule.
+            values["ScheduledRuns"] = 1.0
+        if dag_run.start_date is not None:
+            values["RunSeconds"] = outside.now() - dag_run.start_date.timestamp()
+        _publish(values, environment=environment, pipeline=self.run.pipeline)
+        if failed:
+            _publish({"ReportedFailures": 1.0}, environment=environment)
 
 
 def outbox(settings: Settings) -> Outbox:
     """Where alerts wait that a channel did not take."""
     return Outbox(s3_client, settings.order_results_bucket, clock=outside.now)
-
-
-def count_run(context: Context, counts: Mapping[str, float], *, failed: bool, environment: str) -> None:
-    """Publish a run's metrics, its duration among them; failing to is only logged: alarms watch for missing numbers.
-
-    Args:
-        context: that of the summary task.
-        counts: the pipeline's own metrics, by name.
-        failed: whether the run failed.
-        environment: the setting of that name.
-    """
-    dag_run = context["dag_run"]
-    values = {"FailedRuns": float(failed), **{name: float(value) for name, value in counts.items()}}
-    if dag_run.run_type == "scheduled":
-        # What the alarm on missing runs waits for: a run that somebody started must not hide a stopped schedule.
-        values["ScheduledRuns"] = 1.0
-    if dag_run.start_date is not None:
-        values["RunSeconds"] = outside.now() - dag_run.start_date.timestamp()
-    _publish(values, environment=environment, pipeline=context["dag"].dag_id)
-    if failed:
-        _publish({"ReportedFailures": 1.0}, environment=environment)
 
 
 def _publish(values: Mapping[str, float], *, environment: str, pipeline: str = ALL_PIPELINES) -> None:

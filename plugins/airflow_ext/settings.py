@@ -1,6 +1,7 @@
 """What is configured in Airflow: the Variable ``settings``, one JSON object, typed and frozen, and Connections.
 
-Both are read at run time (spec: platform); an error says what belongs where.
+Both are read at run time (spec: platform). Whatever reads one raises SettingsUnavailableError if it is not there or its
+store is out of reach, and SettingsError, which names each field, if it may not be read or is malformed.
 """
 
 from __future__ import annotations
@@ -54,44 +55,7 @@ _BucketName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
 
 
 class Settings(BaseModel):
-    """The settings of one environment.
-
-    Args:
-        environment: ``dev``, ``staging``, ``prod`` or ``local``.
-        business_timezone: zone in which a day is a business day.
-        trigger_date_offset_days: added to the run's day; -1 archives the day before.
-        archive_bucket: bucket of the DEX trigger archive.
-        alerts_topic_arn: SNS topic of the alerts.
-        runbook_url: where people read the runbook, for links to its sections.
-        dex_api_base_url: base URL of the DEX API where connection ``dex_api`` names none.
-        max_mapped_clients: most tasks that an archive run maps; Airflow's own limit is 1,024.
-        clients_per_task: size of the groups above that limit.
-        archive_concurrency: calls that one task runs at once, at most; with many tasks in a run it is fewer.
-        archive_lock_mode: of S3 Object Lock for evidence, manifests and ledger.
-        archive_lock_days: how long such an object cannot be deleted.
-        order_results_bucket: bucket of the auction's order results.
-        auction_results_timeout: seconds from a run's start in which Lambda A is asked for results.
-        max_mapped_orders: most tasks that an auction run maps.
-        orders_per_task: size of the groups above that limit.
-        auction_concurrency: invocations of Lambda B that one task runs at once.
-        rejection_errors: types of the errors with which Lambda B rejects an order, beside ``OrderRejectedError``;
-            ``*`` = any that its own code raises.
-        ingest_bucket: bucket of the call-details files.
-        incoming_prefix: under which they are dropped; empty = the whole bucket but the project's own prefixes.
-        ignored_names: patterns of names that uploads under way have, as a list or separated by commas.
-        ingest_ledger_table: table of the ingest's claims, acknowledgements and permits.
-        call_details_dlq_url: queue of the dead letters.
-        max_records_per_batch: of a file that was never planned before; the API takes no more than 500.
-        max_retries: how often a batch is sent in all.
-        max_concurrent_calls: of the call-details API, over all tasks, files and replays.
-        events_table: table of the events API.
-        subscriptions_table: table of the addresses that events are delivered to.
-        event_queue_url: queue that wakes the delivery.
-        event_dlq_url: queue of the events that could not be delivered.
-        max_delivery_attempts: how often an event is posted in all.
-        delivery_tasks: tasks that a delivery run maps at most.
-        delivery_concurrency: posts that one task makes at once.
-    """
+    """The settings of one environment; docs/CONFIGURATION.md says what each means, and its unit."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -157,12 +121,7 @@ class Settings(BaseModel):
 
 
 def load_settings() -> Settings:
-    """Read and check the settings.
-
-    Raises:
-        SettingsUnavailableError: there is no such Variable, or its store cannot be reached.
-        SettingsError: it may not be read, is no JSON object, or fields are missing or malformed; each is named.
-    """
+    """Read and check the settings."""
     try:
         text = Variable.get(SETTINGS_VARIABLE)
     except AirflowSecretsBackendAccessDenied as error:
@@ -175,21 +134,17 @@ def load_settings() -> Settings:
 
 
 def call_details_settings() -> Settings:
-    """The settings, with all that the call-details DAGs need; raises as :func:`load_settings` does."""
+    """The settings, with all that the call-details DAGs need."""
     return require(load_settings(), "ingest_bucket", "ingest_ledger_table", "call_details_dlq_url")
 
 
 def delivery_settings() -> Settings:
-    """The settings, with all that the delivery needs; raises as :func:`load_settings` does."""
+    """The settings, with all that the delivery needs."""
     return require(load_settings(), "events_table", "subscriptions_table", "event_queue_url", "event_dlq_url")
 
 
 def require(settings: Settings, *names: str) -> Settings:
-    """The settings, if none of these fields is empty.
-
-    Raises:
-        SettingsError: names those that are.
-    """
+    """The settings, if none of these fields is empty; else a SettingsError names those that are."""
     missing = [name for name in names if not getattr(settings, name)]
     if missing:
         raise SettingsError(f"settings: {', '.join(missing)} missing: deploy the application stack")
@@ -197,11 +152,7 @@ def require(settings: Settings, *names: str) -> Settings:
 
 
 def parse_settings(text: str) -> Settings:
-    """The settings in ``text``, a JSON object.
-
-    Raises:
-        SettingsError: names every field that is missing or malformed.
-    """
+    """The settings in ``text``, a JSON object."""
     try:
         document: Any = json.loads(text)
     except ValueError as error:
@@ -223,12 +174,7 @@ def parse_settings(text: str) -> Settings:
 
 
 def get_connection(conn_id: str) -> Connection:
-    """The Connection ``conn_id``.
-
-    Raises:
-        SettingsUnavailableError: there is none, or its store cannot be reached.
-        SettingsError: Airflow may not read it.
-    """
+    """The Connection ``conn_id``."""
     where = f"connection '{conn_id}' (Secrets Manager: airflow/connections/{conn_id})"
     try:
         return BaseHook.get_connection(conn_id)
@@ -249,9 +195,6 @@ def partner_url(conn: Connection, name: str, text: str, *, https_only: bool, in_
         text: its value; white space around it is dropped.
         https_only: refuse http, which is for the local environment.
         in_parts: scheme and port may be in fields of their own, as the UI's form and a connection's URI have them.
-
-    Raises:
-        SettingsError: names the field.
     """
     from include.clients.connections import parse_url
 

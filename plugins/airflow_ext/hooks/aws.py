@@ -96,13 +96,7 @@ def quick_client(service: str, *, session: AwsSession | None = None) -> Any:
 
 
 def signed_client(service: str, *, session: AwsSession | None = None, client: Any = None) -> SignedClient:
-    """The same for an event loop, and for S3 as well; not opened yet.
-
-    Args:
-        service: its name for boto3.
-        session: see :class:`AwsSession`.
-        client: a client of the service and session, if there is one already.
-    """
+    """The same for an event loop, and for S3 as well, from a client that there is already or a new one; not opened."""
     session = session or AwsSession()
     return session.signed(service, client or session.client(service, _bounded(service)))
 
@@ -120,12 +114,7 @@ def _bounded(service: str, max_connections: int = 50) -> Config:
 
 
 def sns_client(*, max_connections: int = 1, attempts: int = 1) -> SNSClient:
-    """An SNS client that waits for no more than 15 s an attempt.
-
-    Args:
-        max_connections: messages at once.
-        attempts: how often a message is sent in all; one that SNS was slow to confirm is then there twice.
-    """
+    """An SNS client that waits for no more than 15 s an attempt; a message that was slow to be confirmed goes again."""
     from botocore.config import Config
 
     config = Config(
@@ -143,10 +132,9 @@ def preload() -> None:
 
     Done once, as Airflow loads its plugins in the worker and again in each of its tasks.
     """
-    for _ in range(_SPARE_SESSIONS):
-        _spare_sessions.append(_new_session())
     import botocore.session
 
+    _spare_sessions.extend(botocore.session.get_session() for _ in range(_SPARE_SESSIONS))
     session = botocore.session.Session()
     session.register_component("data_loader", _loader())
     # Otherwise each client would log where the local stack's endpoint was found, in every Airflow command.
@@ -174,15 +162,10 @@ _spare_sessions: list[Session] = []
 _kept = threading.local()
 
 
-def _new_session() -> Session:
-    import botocore.session
-
-    return botocore.session.get_session()
-
-
 def _shared_session(settings: dict[str, Any]) -> boto3.Session:
     """This thread's boto3 session of these settings: region, credentials or profile."""
     import boto3
+    import botocore.session
 
     sessions: dict[Any, tuple[float, boto3.Session]] = vars(_kept).setdefault("sessions", {})
     now = outside.monotonic()
@@ -190,7 +173,7 @@ def _shared_session(settings: dict[str, Any]) -> boto3.Session:
         del sessions[old]
     key = tuple(sorted((name, value) for name, value in settings.items() if value is not None))
     if key not in sessions:
-        made = _spare_sessions.pop() if _spare_sessions else _new_session()
+        made = _spare_sessions.pop() if _spare_sessions else botocore.session.get_session()
         session = boto3.Session(botocore_session=made, **settings)
         # Afterwards, as boto3 adds a directory of its own to the loader that it finds.
         made.register_component("data_loader", _loader())
@@ -235,9 +218,7 @@ def __getattr__(name: str) -> Any:
 def publish_metrics(values: Mapping[str, float], *, environment: str, pipeline: str) -> None:
     """Publish counts to CloudWatch, namespace ``Pipelines``, dimensions ``Environment`` and ``Pipeline``.
 
-    Raises:
-        botocore.exceptions.ClientError: CloudWatch refused.
-        botocore.exceptions.BotoCoreError: CloudWatch could not be reached.
+    Raises what botocore raises.
     """
     from botocore.config import Config
 

@@ -35,14 +35,7 @@ DEFAULT_SECRET_KEY_PARAM = "/copyazure/secretkey"  # noqa: S105 - the name of a 
 
 @dataclass(frozen=True)
 class Access:
-    """How the API is reached.
-
-    Args:
-        url: that batches are posted to.
-        auth_url: of the login.
-        access_key_param: SSM parameter that holds the access key.
-        secret_key_param: SSM parameter that holds the secret key.
-    """
+    """How the API is reached: URLs that batches are posted to and of the login, and SSM parameters of the keys."""
 
     url: str
     auth_url: str
@@ -51,24 +44,12 @@ class Access:
 
 
 def call_details_access(*, https_only: bool = True) -> Access:
-    """Read and check the connection.
-
-    Args:
-        https_only: False in the local environment alone.
-
-    Raises:
-        SettingsUnavailableError: there is no such connection.
-        SettingsError: a field is missing or no URL; it is named.
-    """
+    """Read and check the connection."""
     return access_of(get_connection(CALL_DETAILS_CONNECTION), https_only=https_only)
 
 
 def access_of(conn: Connection, *, https_only: bool = True) -> Access:
-    """What connection ``call_details_api`` says; argument as of :func:`call_details_access`.
-
-    Raises:
-        SettingsError: a field is missing or no URL; it is named.
-    """
+    """What connection ``call_details_api`` says."""
     extra = conn.extra_dejson
     required = {"host (URL that batches are posted to)": conn.host, "extra.auth_url": extra.get("auth_url")}
     missing = [name for name, value in required.items() if not value]
@@ -84,11 +65,7 @@ def access_of(conn: Connection, *, https_only: bool = True) -> Access:
 
 
 def call_details_login(access: Access, ssm: Any) -> TokenCache:
-    """The API's tokens, which all of this process share, for as long as the keys stay the same.
-
-    Raises:
-        AwsRefusedError: a parameter does not exist, or SSM refused.
-    """
+    """The API's tokens, which all of this process share, for as long as the keys stay the same."""
     access_key, secret_key = get_parameters(ssm, access.access_key_param, access.secret_key_param)
     return _shared_login(access.auth_url, Keys(access_key, secret_key), outside.http)
 
@@ -103,15 +80,7 @@ _API = "call-details"
 
 
 class CallDetailsClients:
-    """One task's clients.
-
-    Args:
-        bucket: that the task's file lies in, if not the setting's.
-
-    Raises:
-        SettingsUnavailableError: there are no settings.
-        SettingsError: one that is needed is missing; it is named.
-    """
+    """One task's clients, for a file in the bucket of the settings or another."""
 
     def __init__(self, bucket: str | None = None) -> None:
         self.settings = call_details_settings()
@@ -133,13 +102,7 @@ class CallDetailsClients:
         return DeadLetters(s3, sqs, self.bucket, self.settings.call_details_dlq_url)
 
     def api_opener(self) -> Callable[[Gate], CallDetailsApi]:
-        """A function that makes the API's client, given the gate that each call has to pass.
-
-        Raises:
-            SettingsUnavailableError: there is no connection ``call_details_api``.
-            SettingsError: a field of it is missing or malformed.
-            AwsRefusedError: SSM refused, or has no such parameter.
-        """
+        """A function that makes the API's client, given the gate that each call has to pass."""
         access = call_details_access(https_only=not self.settings.is_local)
         login = call_details_login(access, quick_client("ssm", session=self.session))
         return lambda gate: CallDetailsApi(
@@ -153,7 +116,7 @@ class CallDetailsClients:
         )
 
     def posting_context(self) -> PostingContext:
-        """What a chunk is posted with; raises what :meth:`api_opener` raises."""
+        """What a chunk is posted with."""
         return PostingContext(
             store=self.store,
             table=self.table,

@@ -70,8 +70,6 @@ def read_rows(sql: str) -> list[tuple[Any, ...]]:
     Raises:
         DatabaseUnavailableError: the database cannot be reached, or fails the query.
         DatabaseRefusedError: SQL Server refuses the login or knows no such table; wrong logins lock accounts.
-        SettingsUnavailableError: there is no such connection.
-        SettingsError: the connection's type cannot run SQL.
     """
     hook = database_hook(get_connection(DEX_DATABASE_CONNECTION))
     try:
@@ -98,10 +96,6 @@ def database_hook(conn: Connection) -> DbApiHook:
     The secret that the original Lambda read, ``{host, username, password, database, port}``, names no type, no
     protocol and no time-outs, and may name no port: pymssql would then be given the text "None". The secrets that RDS
     writes name the type as ``engine``, such as ``sqlserver-se``.
-
-    Raises:
-        SettingsError: the type is not that of an SQL database, or SQL Server without a host, or with an extra that
-            pymssql does not take.
     """
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
@@ -145,12 +139,7 @@ def _mssql_extra(extra: dict[str, Any]) -> dict[str, Any]:
 
 
 def dex_api(*, default_base_url: str, https_only: bool = True) -> DexApi:
-    """The DEX API of connection ``dex_api``, not yet connected; arguments as of :func:`api_access`.
-
-    Raises:
-        SettingsUnavailableError: there is no such connection.
-        SettingsError: a field is missing; it is named.
-    """
+    """The DEX API of connection ``dex_api``, not yet connected; arguments as of :func:`api_access`."""
     conn = get_connection(DEX_API_CONNECTION)
     base_url, credentials = api_access(conn, default_base_url=default_base_url, https_only=https_only)
     return DexApi(base_url, credentials, http=outside.http)
@@ -160,15 +149,8 @@ def api_access(conn: Connection, *, default_base_url: str, https_only: bool = Tr
     """Base URL and credentials of connection ``dex_api``.
 
     The secret that the original Lambda read, ``{token_url, client_id, client_secret}``, is taken too: it has no
-    type, the secrets backend's ``extra_conn_words`` bring its ``token_url`` as host, and the base URL is the setting's.
-
-    Args:
-        conn: connection ``dex_api``.
-        default_base_url: setting ``dex_api_base_url``.
-        https_only: False in the local environment alone.
-
-    Raises:
-        SettingsError: a field is missing or no URL; it is named.
+    type, the secrets backend's ``extra_conn_words`` bring its ``token_url`` as host, and the base URL is that of the
+    setting ``dex_api_base_url``, the default.
     """
     extra = conn.extra_dejson
     token_url, base_url = extra.get("token_url"), conn.host

@@ -46,12 +46,12 @@ Channel = Callable[["Alert"], None]
 def send_alert(
     alert: Alert, context: Context, *, topic_arn: str | None, keep: Callable[[str, Alert], object] | None = None
 ) -> list[str]:
-    """Send to the SNS topic and to Slack; never raises, so that it never hides the error that it reports.
+    """Send to the channels; never raises, so that it never hides the error that it reports.
 
     Args:
         alert: what to say.
-        context: the task's, or that of the DAG's callback.
-        topic_arn: the topic, or None where the settings that name it cannot be read: then that of the option.
+        context: as of :func:`open_channels`, as is the next.
+        topic_arn: the topic.
         keep: is given channel and alert where a channel did not take it.
 
     Returns:
@@ -162,11 +162,7 @@ def _slack(context: Context, seconds: float) -> Channel | None:
 
 
 class StatusOnlyClient(WebhookClient):
-    """Slack's client; its errors and answers hold neither its URL, which is a secret, nor words of the other side.
-
-    Raises:
-        SettingsError: the connection leads to no URL.
-    """
+    """Slack's client; its errors and answers hold neither its URL, which is a secret, nor words of the other side."""
 
     def __init__(self, client: WebhookClient) -> None:
         from include.clients.connections import parse_url
@@ -183,10 +179,7 @@ class StatusOnlyClient(WebhookClient):
         self.url = str(url)
 
     def send_dict(self, body: dict[str, Any], headers: dict[str, str] | None = None) -> WebhookResponse:
-        """Send a message.
-
-        Returns:
-            the status and nothing else.
+        """Send a message; returns the status and nothing else.
 
         Raises:
             NoResponseError: there was no answer.
@@ -206,11 +199,7 @@ class StatusOnlyClient(WebhookClient):
 
 
 class RetryUntil(RetryHandler):
-    """Waits as long as Slack asks to (429, ``Retry-After``) and sends again, unless that would be too late.
-
-    Args:
-        end: when it is, on the clock of ``outside``.
-    """
+    """Waits as long as Slack asks to (429, ``Retry-After``) and sends again, unless that would be after ``end``."""
 
     def __init__(self, end: float) -> None:
         super().__init__(max_retry_count=_SLACK_MAX_RETRIES)

@@ -40,11 +40,7 @@ class LambdaResultSensor(BaseSensorOperator):
         self.order_function = order_function
 
     def execute(self, context: Context) -> list[Work]:
-        """Poll once.
-
-        Returns:
-            the work of the mapped tasks: references to the orders, which stay in S3.
-        """
+        """Poll once; returns the work of the mapped tasks: references to the orders, which stay in S3."""
         from airflow_ext.notifications.failure_callback import record_failure
         from airflow_ext.triggers import lambda_result
         from airflow_ext.triggers.lambda_result import LambdaResultTrigger
@@ -58,11 +54,7 @@ class LambdaResultSensor(BaseSensorOperator):
         return found
 
     def resume(self, context: Context, event: dict[str, Any]) -> list[Work]:
-        """Go on with what the trigger found.
-
-        Returns:
-            the same as :meth:`execute`.
-        """
+        """Go on with what the trigger found, as :meth:`execute`."""
         from airflow_ext.triggers import lambda_result
 
         return lambda_result.end(context, event)
@@ -85,14 +77,12 @@ class InvokeOrdersOperator(BaseOperator):
     Nothing of it is templated: what Airflow keeps of rendered templates is a request more for each order.
 
     Args:
-        function_param: the run's param that names Lambda B.
         work: which orders, as :class:`LambdaResultSensor` returns it.
         kwargs: of the base class.
     """
 
-    def __init__(self, *, function_param: str, work: Work, **kwargs: Any) -> None:
+    def __init__(self, *, work: Work, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.function_param = function_param
         self.work = work
 
     def order_name(self, run_id: str) -> str:
@@ -107,4 +97,4 @@ class InvokeOrdersOperator(BaseOperator):
         """Process the orders."""
         from airflow_ext.tasks import energy_auction
 
-        energy_auction.process_orders(context, self.work, context["params"][self.function_param])
+        energy_auction.process_orders(context, self.work, context["params"]["function_b"])

@@ -179,11 +179,7 @@ def _save(settings: Settings, summary: Summary) -> str:
 
 
 def _push(report: RunReport, summary: Summary, key: str) -> dict[str, Any]:
-    """Push the summary to XCom, after the alerts; see :meth:`~airflow_ext.metrics.RunReport.push`.
-
-    Returns:
-        the summary, or its numbers and first orders where it is long, and its key.
-    """
+    """Push the summary to XCom, after the alerts: its numbers and first orders where it is long, and its key."""
     document = summary.to_document()
     short = {name: document[name][:XCOM_ORDERS] for name in ("keys", "not_accepted")}
     truncated = {"truncated": True} if any(len(document[name]) > XCOM_ORDERS for name in short) else {}
@@ -198,13 +194,7 @@ def _send(context: Context, settings: Settings, alerts: Mapping[str, Alert], run
     channels = open_channels(context, topic_arn=settings.alerts_topic_arn, seconds=seconds, attempts=1)
     record = run.delivery_record()
     undelivered = deliver(
-        alerts,
-        channels,
-        record,
-        at_once=AT_ONCE,
-        seconds=seconds,
-        sleep=outside.sleep,
-        clock=outside.monotonic,
+        alerts, channels, record, at_once=AT_ONCE, seconds=seconds, sleep=outside.sleep, clock=outside.monotonic
     )
     took = {channel for name in alerts for channel in record.channels_of(name)}
     if undelivered:
