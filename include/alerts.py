@@ -43,14 +43,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Failure:
-    """One thing that failed.
-
-    Args:
-        what: such as ``client 1042 (Acme Grid)``.
-        task: task id.
-        map_index: index of the mapped task, or None.
-        log_url: link to its log.
-    """
+    """One thing that failed, such as ``client 1042 (Acme Grid)``, and the task that it failed in."""
 
     what: str
     reason: str
@@ -71,8 +64,8 @@ class Alert:
     Args:
         headline: one sentence.
         facts: further lines, such as where the manifest lies.
-        operations: address of the operations page, if it is known.
         next_step: the last line: where the runbook says what to do.
+        operations: address of the operations page, if it is known.
     """
 
     severity: Severity
@@ -115,14 +108,7 @@ LogUrl = Callable[[str, int | None], str]
 
 @dataclass(frozen=True)
 class RunRef:
-    """The run that alerts are about.
-
-    Args:
-        pipeline: id of the DAG.
-        log_url: makes links to the run's logs.
-        runbook: where the runbook is.
-        operations: address of the operations page, if it is known.
-    """
+    """The run of a DAG (``pipeline``) that alerts are about; ``operations`` as in :class:`Alert`."""
 
     pipeline: str
     run_id: str

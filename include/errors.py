@@ -242,12 +242,7 @@ class Backoff:
     jitter: float = 0.5
 
     def seconds(self, failures: int, asked: float | None = None) -> float:
-        """Seconds to wait.
-
-        Args:
-            failures: how often it has failed by now, from 1.
-            asked: seconds that the other side asked to wait; the pause is not shorter.
-        """
+        """Seconds to wait after so many failures, at least as long as the other side asked for."""
         # Bounded, as a float has no 2 ** 1024.
         own = min(self.first * self.growth ** min(failures - 1, 64), self.longest)
         chance = random.uniform(0.0, self.jitter)  # noqa: S311 - spreads load, guards nothing

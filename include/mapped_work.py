@@ -209,11 +209,8 @@ def raise_for_failures(
         failures: outcomes that failed; the first few are named.
         headline: how many failed, such as ``3 of 5 clients failed``.
         what: an item, such as ``client``.
-        fail: raised where a retry helps none of them.
+        fail: raised where a retry helps none of them; else it is a RetryableFailuresError.
         retry_after: seconds that a partner asked to wait.
-
-    Raises:
-        RetryableFailuresError: a retry may help at least one of them.
     """
     if not failures:
         return

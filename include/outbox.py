@@ -44,13 +44,7 @@ Send = Callable[[Alert], None]
 
 
 class Outbox:
-    """The alerts that wait; none of its methods raises, as an alert must not hide what it is about.
-
-    Args:
-        s3: makes a client.
-        bucket: that of the order results.
-        clock: seconds since 1970.
-    """
+    """The alerts that wait; none of its methods raises, as an alert must not hide what it is about."""
 
     def __init__(self, s3: Callable[[], S3Client], bucket: str, *, clock: Callable[[], float] = time.time) -> None:
         self._open_s3 = s3
@@ -58,11 +52,7 @@ class Outbox:
         self._clock = clock
 
     def put(self, channel: str, *alerts: Alert) -> list[Alert]:
-        """Keep alerts for a channel; one that is kept already stays as it is.
-
-        Returns:
-            those that are kept.
-        """
+        """Keep alerts for a channel, and return those that are kept; one that was kept before stays as it is."""
         kept: list[Alert] = []
         try:
             room = MOST_WAITING - len(self._keys())
@@ -78,13 +68,9 @@ class Outbox:
         return kept
 
     def send(self, channels: Callable[[], Mapping[str, Send]]) -> int:
-        """Send what is due; a channel that refuses one is left alone until the next call.
+        """Send what is due, and return how many alerts wait afterwards.
 
-        Args:
-            channels: opens them, by name; called only if something waits.
-
-        Returns:
-            how many alerts wait afterwards.
+        A channel that refuses one is left alone until the next call. Channels are opened only if something waits.
         """
         waiting = 0
         try:

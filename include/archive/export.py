@@ -55,12 +55,7 @@ entry with one that was noted elsewhere, or with another zip.
 def evidence_files(s3: Any, bucket: str, client: int, first: date, last: date) -> dict[str, bytes]:
     """What the zip holds, by name; the same bytes for the same evidence. The ledger is read to its newest entry.
 
-    Args:
-        s3: a boto3 client for up to ten requests at once; its errors are botocore's.
-        bucket: the archive bucket.
-        client: ``ClientID``.
-        first: first day.
-        last: last day, included.
+    The boto3 client has to be for ten requests at once; its errors are botocore's. Both days are included.
 
     Raises:
         InvalidInputError: the ledger knows no answer of this client in the range.

@@ -34,18 +34,12 @@ def trigger_date(
 ) -> date:
     """The trigger date of a run (spec: archive, Trigger date).
 
-    The first that is given decides: the param ``requested``; the logical date in the business zone plus the
-    offset; for a manual run, which has no logical date, the day it was triggered in the business zone plus the
-    offset. That day stays the same when the run is repaired later.
+    The first that is given decides: the param ``requested``, ``YYYY-MM-DD``; the logical date in the business zone plus
+    the offset; for a manual run, which has no logical date, the day it was triggered in the business zone plus the
+    offset. That day stays the same when the run is repaired later. Nothing after the day of ``now`` is archived.
 
-    Args:
-        requested: the run's param ``trigger_date``, ``YYYY-MM-DD``; the offset does not apply to it.
-        logical_date: the run's aware logical date.
-        triggered_at: the aware time at which the run was asked for.
-        now: an aware time; nothing after its day is archived.
-        zone: the business time zone.
-        offset_days: setting ``trigger_date_offset_days``.
-        backfill: the run is one of a backfill: each has its day, and ``requested`` would archive one day many times.
+    All times are aware. The zone is that of business, the offset the setting ``trigger_date_offset_days``. Each run of
+    a backfill has its own day: ``requested`` would archive one day many times.
 
     Raises:
         RunRefusedError: a malformed date, one after today in the business zone, or one for a backfill.

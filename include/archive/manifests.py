@@ -24,12 +24,8 @@ _COUNTS = ("total_clients", "successful_archives", "failed_archives", "unchanged
 def merged(day: Document | None, run: Document, saved: SavedManifest) -> Document:
     """The day's manifest after a run.
 
-    Each client has the line of the last run that selected it. A run that is merged already changes nothing.
-
-    Args:
-        day: the day's manifest before, or None. One of before the ledger counts as one run of the day.
-        run: the run's manifest.
-        saved: where that lies.
+    Each client has the line of the last run that selected it. A run that is merged already changes nothing. A day's
+    manifest of before the ledger counts as one run of the day.
     """
     if day is not None and "runs" not in day:
         names = {item["client_id"]: item["client_name"] for item in day["errors"]}
@@ -78,12 +74,9 @@ class Manifests:
         return SavedManifest(key, written.get("VersionId"), sha256(body))
 
     def merge_day(self, day: date, document: Document, saved: SavedManifest) -> Document:
-        """Merge a run into the day's manifest; runs that end at once lose nothing.
+        """Merge a run into the day's manifest, and return that; runs that end at once lose nothing.
 
         A day has one run as a rule, so its manifest is written before it is looked for.
-
-        Returns:
-            the day's manifest.
         """
         key = manifest_key(day)
         kept: tuple[bytes, Mapping[str, Any]] | None = None

@@ -50,9 +50,6 @@ def client_query() -> str:
 def clients_from_rows(rows: Iterable[Sequence[Any]]) -> list[Client]:
     """Clients in the order of the rows, one per ``ClientID``, with printable names of bounded length.
 
-    Args:
-        rows: ``(ClientID, name)`` as the database driver gives them.
-
     Raises:
         InvalidAnswerError: a ``ClientID`` that is not an integer.
     """

@@ -83,12 +83,7 @@ class ArchiveRun:
     ) -> dict[str, int]:
         """Archive the clients of one slice of the plan and keep an outcome for each.
 
-        Args:
-            piece: the slice.
-            dex: where to ask; not yet opened.
-            signed: writes the responses to S3; not yet opened.
-            clear_number: how often the run has been cleared by now.
-            max_pause: see :class:`Archiver`.
+        Neither the API nor the client of S3 is opened yet.
 
         Returns:
             how many clients ended in which way.
@@ -134,13 +129,7 @@ class ArchiveRun:
     ) -> tuple[str, Manifest]:
         """Account for every client of the plan: in the run's manifest, the ledger, and the day's manifest.
 
-        Done again, it finds what is there.
-
-        Args:
-            clear_number: how often the run has been cleared by now.
-            succeeded: indexes of the slices whose tasks succeeded.
-            why_no_outcome: what is known, by slice index, of a task that left no outcomes.
-            newest: waits for the newest entry of the ledger, if that is being read already.
+        Done again, it finds what is there. See :meth:`include.mapped_work.MappedWork.account` and :func:`record_run`.
 
         Returns:
             the key of the day's manifest, and the run's manifest.
@@ -185,11 +174,7 @@ class Archiver:
     save_every: float = SAVE_EVERY_SECONDS
 
     async def archive(self, clients: Sequence[Client]) -> list[ClientOutcome]:
-        """Archive every client that no earlier attempt settled; one client's failure stops no other.
-
-        Returns:
-            an outcome per client, in the clients' order.
-        """
+        """An outcome per client, in their order: archives all that no earlier attempt settled, one stops no other."""
         with ThreadPoolExecutor(_THREADS) as threads:
             loop = asyncio.get_running_loop()
             earlier = await loop.run_in_executor(threads, self.ledger.resume)

@@ -136,13 +136,8 @@ class AuctionRun:
     ) -> Summary:
         """Do what the run left open when it ended without a summary.
 
-        Gives every order that is not settled to Lambda B, once, and accounts for all.
-
-        Args:
-            slices: what its tasks were given, as far as it is known: outcomes are looked for there.
-            function: Lambda B.
-            deadlines: those of the run that finishes this one.
-            concurrency: invocations at once.
+        Gives every order that is not settled to Lambda B, once, and accounts for all. Outcomes are looked for in the
+        slices that its tasks were given, as far as they are known. The deadlines are those of the run that does this.
         """
         work, orders = self._work(slices, 0), self.orders
 
@@ -167,11 +162,7 @@ class AuctionRun:
 
 
 def unfinished_runs(s3: S3Client, bucket: str, days: Iterable[date]) -> dict[str, str]:
-    """The runs of these days that have orders and no summary: under way, or ended without one.
-
-    Returns:
-        ``s3://bucket/key`` of the orders by run id.
-    """
+    """URIs of the orders of these days' runs that have no summary, by run id: under way, or ended without one."""
     found = {}
     for day in days:
         with s3_errors(f"list s3://{bucket}/{runs_prefix(day)}"):
@@ -205,12 +196,9 @@ class OrderProcessor:
     save_every: float = SAVE_EVERY_SECONDS
 
     def process(self, indexes: Iterable[int]) -> list[OrderOutcome]:
-        """Give every order that is not settled yet to Lambda B; one order's failure stops no other.
+        """An outcome per index, in their order: gives each order that is not settled yet to Lambda B.
 
         Orders that are not settled when the run's time is up have failed for good: a retry would have no time either.
-
-        Returns:
-            an outcome per index, in their order.
         """
         wanted = list(indexes)
         earlier = self.file.resume()

@@ -131,11 +131,7 @@ def _from_utf_16(blocks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
 
 
 def _without_many_nuls(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same blocks.
-
-    Raises:
-        InvalidFileError: at the end, if they have more NUL bytes than a text.
-    """
+    """The same blocks; at their end InvalidFileError, if they have more NUL bytes than a text."""
     seen = nuls = 0
     for block in blocks:
         seen += len(block)
@@ -149,11 +145,7 @@ def _without_many_nuls(blocks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def exactly(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """The same blocks, once it is sure that they are all.
-
-    Raises:
-        StorageUnavailableError: they are not ``size`` bytes together.
-    """
+    """The same blocks; at their end StorageUnavailableError, if they are not ``size`` bytes together."""
     seen = 0
     for block in blocks:
         seen += len(block)

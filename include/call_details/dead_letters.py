@@ -169,11 +169,7 @@ def to_message(dead_letter: DeadLetter, pointer: BodyPointer) -> str:
 
 
 def from_message(text: str) -> tuple[DeadLetter, BodyPointer]:
-    """Read a message of the queue.
-
-    Raises:
-        InvalidInputError: it is not one of ours.
-    """
+    """Read a message of the queue; raises InvalidInputError if it is not one of ours."""
     try:
         found = json.loads(text)
         pointer = msgspec.convert(found.pop("body"), BodyPointer)
@@ -245,14 +241,7 @@ class ReplayResult:
 
 
 class Replay:
-    """One replay of dead letters.
-
-    Args:
-        dead_letters: those of the queue.
-        api: opened by the caller; its gate decides how many calls there are at once.
-        workers: how many are under way at once.
-        sleep: as ``asyncio.sleep``.
-    """
+    """One replay of dead letters, ``workers`` at once; the API's client, opened by the caller, limits the calls."""
 
     def __init__(
         self,

@@ -34,12 +34,10 @@ _UNFINISHED = "unfinished"
 
 
 class Claims:
-    """Claims of one ledger table. What changes a claim raises ClaimLostError if another owner has taken over.
+    """Claims of one ledger table; each holds for ``lease_seconds`` without being renewed.
 
-    Args:
-        table: the ledger table.
-        lease_seconds: how long a claim holds without being renewed.
-        clock: seconds since the epoch; clocks of different machines may differ by much less than the lease.
+    What is to change a claim, or to find an owner's, raises ClaimLostError if another owner has taken over. Clocks
+    (seconds since the epoch) of different machines may differ by much less than the lease.
     """
 
     def __init__(
@@ -136,13 +134,9 @@ class Claims:
         return self._change(claim, lambda current: replace(current, plan=key))
 
     def complete(self, claim: Claim, receipt: str, *, pointer: Item | None = None, seen: Item | None = None) -> None:
-        """Mark the file version as accounted for.
+        """Mark the file version as accounted for, in the receipt under that key.
 
-        Args:
-            claim: of the version.
-            receipt: where its receipt lies.
-            pointer: one of :meth:`pointers`, read before the claim, which saves reading it.
-            seen: see :meth:`claim`.
+        A pointer of :meth:`pointers`, read before the claim, and ``seen``, as in :meth:`claim`, save reading them.
         """
         pointer = pointer or self._table.get(_UNFINISHED, claim.file.partition)
         self._change(claim, lambda current: current, receipt=receipt, seen=seen)
@@ -172,11 +166,7 @@ class Claims:
         return bool(seen.version) and seen.content["receipt"] is not None
 
     def current(self, file: FileVersion, owner: str) -> Claim:
-        """The claim that ``owner`` has, for those of its tasks that did not make it.
-
-        Raises:
-            ClaimLostError: it has none, or has completed it.
-        """
+        """The claim that ``owner`` has and has not completed, for those of its tasks that did not make it."""
         seen = self._table.get(file.partition, _CLAIM)
         if seen.version and (claim := self.owned(file, owner, seen)):
             return claim

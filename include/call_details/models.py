@@ -223,11 +223,7 @@ class ChunkState:
 
     @classmethod
     def fresh(cls, index: int, first: int, batches: int) -> Self:
-        """A chunk of which nothing is settled.
-
-        Raises:
-            InvalidInputError: it has more batches than an item can account for.
-        """
+        """A chunk of which nothing is settled; InvalidInputError if an item cannot account for so many batches."""
         if not 1 <= batches <= MAX_BATCHES_PER_CHUNK:
             raise InvalidInputError(f"a chunk has 1 to {MAX_BATCHES_PER_CHUNK:,} batches, not {batches:,}")
         return cls(index, first, batches, settled_to=first)

@@ -107,11 +107,7 @@ class Planner:
         self._now = now
 
     def claim(self, file: FileVersion, owner: str, *, force: bool = False) -> Claim | Done:
-        """Claim the version for a run, or learn that it is done; with ``force`` it is posted again.
-
-        Raises:
-            FileHeldError: another run has it; a retry may work.
-        """
+        """Claim the version for a run, or learn that it is done; raises FileHeldError if another run has it."""
         found = self.claims.claim(file, owner, force=force, begun=True)
         if isinstance(found, LeaseHeld):
             until = datetime.fromtimestamp(found.until, UTC)
@@ -123,11 +119,7 @@ class Planner:
     def plan(self, claim: Claim) -> Plan:
         """The plan of the claim's round: made once, and then the same for every attempt and every later owner.
 
-        Raises:
-            InvalidFileError: the file cannot be read.
-            InvalidInputError: it cannot be cut as the settings say.
-            FileChangedError: it is gone, or was replaced.
-            ClaimLostError: another run has taken over.
+        Raises as :func:`make_plan`, FileChangedError if the file is gone or replaced, and ClaimLostError.
         """
         stored = self._stored(claim.file)
         known = known_plan(self.store, claim)

@@ -100,10 +100,7 @@ async def post_files(
 ) -> dict[FileVersion, PipelineError]:
     """Post what is left of small files, of which one that cannot be posted costs only itself.
 
-    Args:
-        context: what to do it with.
-        files: claims of this run, and their plans.
-        tasks: how many tasks of the run do the same.
+    ``tasks`` is how many tasks of the run do the same.
 
     Returns:
         why files could not be posted to their ends, by file.

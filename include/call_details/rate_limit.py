@@ -166,11 +166,7 @@ class PermitLease:
 
     @asynccontextmanager
     async def permit(self) -> AsyncIterator[None]:
-        """Use one permit for a block, which is one call. Waits until one is free.
-
-        Raises:
-            NoPermitError: the task held none for ``WAIT_SECONDS``.
-        """
+        """Use one permit for a block, which is one call; raises NoPermitError after ``WAIT_SECONDS`` without any."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._failure is not None or self._may_begin())
             if self._failure is not None:

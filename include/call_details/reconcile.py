@@ -198,13 +198,8 @@ def account(
 ) -> Receipt:
     """The receipt of a file version that was planned.
 
-    Args:
-        plan: what was to be posted.
-        states: the ledger's chunks of the plan's round; one that was never opened is missing.
-        run_id: of the run that accounts.
-        started_at: an aware time, as is the next.
-        finished_at: when it accounts.
-        error: why this run could not plan it, though an earlier one had.
+    It is made of the ledger's chunks of the plan's round; one that was never opened is missing. Both times are aware;
+    ``error`` is why this run could not plan the file, though an earlier one had.
     """
     by_index = {state.index: state for state in states}
     ranges = tuple(_range(chunk, by_index.get(chunk.index)) for chunk in plan.chunks)

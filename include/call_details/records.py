@@ -326,8 +326,8 @@ def read_batches(
 
     Args:
         blocks: the stored object's bytes from ``chunk.start`` to ``chunk.stop``, cut anywhere.
-        plan: see :func:`include.call_details.planner.make_plan`.
-        chunk: one of the plan's.
+        plan: the chunk's.
+        chunk: what to cut.
         settled: whether the batch of a number is settled, so that it need not be made.
 
     Raises:

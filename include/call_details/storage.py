@@ -68,12 +68,9 @@ class FileStore:
                 yield from _listed(page)
 
     def beside(self, prefix: str, *, own: Sequence[str], limit: int) -> list[StoredFile]:
-        """Objects that are neither under a prefix nor under ``own`` ones; of each folder beside them the first.
+        """Objects that are neither under a folder (or empty) prefix nor under ``own`` ones.
 
-        Args:
-            prefix: empty, or the name of a folder.
-            own: prefixes to leave out.
-            limit: so many of a folder, and no more in all.
+        Of each folder beside them the first ``limit``, and no more in all.
         """
         found: list[StoredFile] = []
         # What is beside the prefix, is beside one of the folders on its way.

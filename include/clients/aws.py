@@ -102,11 +102,8 @@ def aws_errors(
 def get_parameters(ssm: Any, *names: str) -> tuple[str, ...]:
     """Values of SSM parameters, decrypted, in the order of ``names``, read by one call.
 
-    A line break at the end is dropped: files that secrets are put from have one. GetParameters takes up to 10 names.
-
-    Raises:
-        AwsUnavailableError: SSM throttled, failed, or could not be reached.
-        AwsRefusedError: a parameter does not exist or is empty, or SSM refused.
+    A line break at the end is dropped: files that secrets are put from have one. GetParameters takes up to 10 names. A
+    parameter that does not exist or is empty is an AwsRefusedError.
     """
     with aws_errors("SSM", f"read parameters {', '.join(names)}"):
         answer = ssm.get_parameters(Names=list(dict.fromkeys(names)), WithDecryption=True)

@@ -33,7 +33,6 @@ class Delivery:
     """What became of one batch, without anything of what was sent or answered.
 
     Args:
-        accepted: the API took it.
         attempts: how often it was sent, the one after a new login not counted.
         status: of the last answer, if the batch was not accepted and there was one.
         error: why it was not accepted, on a short line.

@@ -62,12 +62,7 @@ class FunctionClient:
             ) from None
 
     def check(self, name: str) -> None:
-        """Whether a function could be invoked now; it is not.
-
-        Raises:
-            FunctionUnavailableError: throttled, a failure of Lambda itself, or no answer.
-            FunctionRefusedError: no such function, or no permission.
-        """
+        """Raise what :meth:`invoke` would for a function that cannot be invoked now; it is not invoked."""
         with _errors(name):
             self._client.invoke(FunctionName=name, InvocationType="DryRun")
 

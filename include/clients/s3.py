@@ -23,18 +23,9 @@ CONDITION_FAILED = frozenset({"412", "PreconditionFailed"})
 
 
 def s3_errors(what: str) -> AbstractContextManager[None]:
-    """Translate botocore's errors inside the block to StorageUnavailableError and StorageRefusedError.
-
-    Args:
-        what: names the action in the message, such as ``write s3://bucket/key``.
-    """
-    return aws_errors(
-        "S3",
-        what,
-        unavailable=StorageUnavailableError,
-        refused=StorageRefusedError,
-        check="the bucket's name in settings",
-    )
+    """Translate botocore's errors inside the block to StorageUnavailableError and StorageRefusedError."""
+    check, refused = "the bucket's name in settings", StorageRefusedError
+    return aws_errors("S3", what, unavailable=StorageUnavailableError, refused=refused, check=check)
 
 
 def put_object(

@@ -136,10 +136,8 @@ class TokenCache:
         """Send with a token; if it is refused, log in again once and repeat. A second refusal is the answer.
 
         A 401 refuses the token. So does a 403 to a token that was accepted before, as some gateways answer so when it
-        has expired; unless the 403 of a moment ago came to a new token as well, and so was about the call.
-
-        Raises:
-            PipelineError: as :meth:`token`; it says nothing about the call.
+        has expired; unless the 403 of a moment ago came to a new token as well, and so was about the call. What
+        :meth:`token` raises says nothing about the call.
         """
         token = await self.token()
         answer = await send(token)

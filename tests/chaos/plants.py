@@ -49,7 +49,7 @@ PLANTS = {
     ),
     "once": Plant(
         "include/archive/store.py",
-        'written = await self._put(key, client_id, day, response, if_none_match="*")',
+        'written = await self._put(key, client_id, day, response, IfNoneMatch="*")',
         'written = await self._s3.call("PutObject", Bucket=self._bucket, Key=key, Body=response.body)',
         "versions of one answer",
     ),

@@ -118,11 +118,7 @@ def _time_limit_told_first() -> Iterator[None]:
 
 
 def push_quietly(ti: RuntimeTaskInstanceProtocol, key: str, value: Any) -> bool:
-    """Push an XCom entry, its texts printable; a failure is only logged, so that it never replaces another error.
-
-    Returns:
-        whether it was pushed.
-    """
+    """Push an XCom entry, its texts printable; whether it worked, as a failure never replaces another error."""
     try:
         ti.xcom_push(key=key, value=printable_values(value))
     except Exception as error:  # noqa: BLE001 - see above

@@ -28,9 +28,6 @@ class DroppedFileSensor(S3KeySensor):
 
     A time-out is a success: that nothing was dropped is no failure, and the next task starts what earlier rounds have
     left. ``soft_fail`` would skip the next task, and would hide a trigger that crashed.
-
-    Args:
-        kwargs: of the base class; ``timeout`` is how long to wait.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -74,10 +71,6 @@ class StartRunOperator(TriggerDagRunOperator):
 
     Nothing of it is a template: a run's configuration holds text of others, such as a file's key, and braces in it
     must not be rendered.
-
-    Args:
-        index: of the run in the list.
-        kwargs: of the base class.
     """
 
     template_fields: Sequence[str] = ()

@@ -75,10 +75,6 @@ class InvokeOrdersOperator(BaseOperator):
     summary reads the outcomes.
 
     Nothing of it is templated: what Airflow keeps of rendered templates is a request more for each order.
-
-    Args:
-        work: which orders, as :class:`LambdaResultSensor` returns it.
-        kwargs: of the base class.
     """
 
     def __init__(self, *, work: Work, **kwargs: Any) -> None:

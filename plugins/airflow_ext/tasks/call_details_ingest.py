@@ -73,17 +73,10 @@ _ASSET_FACTS = (
 
 
 def plan(context: Context) -> list[int]:
-    """Claim the run's file version, and cut it into chunks.
+    """Claim the run's file version, and cut it into chunks; raises what finding, claiming and cutting it raise.
 
     Returns:
         indexes of its chunks; none if the version is done already, or holds no record.
-
-    Raises:
-        RunRefusedError: the params name no file.
-        InvalidInputError: the settings do not suit it.
-        InvalidFileError: the file cannot be read.
-        FileHeldError: another run has it; a retry may work.
-        FileChangedError: it is gone, or was replaced.
     """
     ti, params, run_id = context["ti"], context["params"], context["dag_run"].run_id
     with record_failure(ti):

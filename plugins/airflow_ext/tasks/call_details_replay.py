@@ -29,11 +29,7 @@ log = logging.getLogger(__name__)
 def replay(context: Context) -> dict[str, Any]:
     """Post dead letters again, and delete the messages of those that are accepted.
 
-    Returns:
-        how many ended in which way; it is in XCom also when some stay in the queue.
-
-    Raises:
-        DeadLettersLeftError: some do.
+    Returns how many ended in which way; that is in XCom also when some stay in the queue, a DeadLettersLeftError.
     """
     params = context["params"]
     with record_failure(context["ti"]):

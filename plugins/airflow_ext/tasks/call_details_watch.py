@@ -95,8 +95,7 @@ def claim_files(context: Context) -> list[int]:
 def read_start(context: Context, index: int) -> Start:
     """One of the runs that :func:`claim_files` returned the indexes of.
 
-    Raises:
-        FileChangedError: the round's list is gone; the next round starts the runs that are missing.
+    FileChangedError: the round's list is gone; the next round starts the runs that are missing.
     """
     clients = CallDetailsClients()
     key = round_key(context["dag_run"].run_id)

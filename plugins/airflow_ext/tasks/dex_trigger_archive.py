@@ -41,11 +41,7 @@ Work = dict[str, int | str]
 
 
 def list_clients(context: Context) -> list[Work]:
-    """Fix the run's day and clients, prove the API credentials, and save the plan in S3.
-
-    Returns:
-        the slices to map, references into the plan.
-    """
+    """Fix the run's day and clients, prove the API credentials, save the plan in S3; returns references into it."""
     with record_failure(context["ti"]):
         settings = load_settings()
         params, dag_run = context["params"], context["dag_run"]
@@ -89,11 +85,7 @@ def list_clients(context: Context) -> list[Work]:
 
 
 def archive_client(context: Context, work: Work) -> dict[str, int]:
-    """Archive one client, or one group of clients where there are very many.
-
-    Returns:
-        how many clients ended in which way.
-    """
+    """Archive one client, or one group where there are very many; returns how many clients ended in which way."""
     piece = Slice(start=int(work["start"]), stop=int(work["stop"]), label=str(work["label"]))
     context["label"] = piece.label  # type: ignore[typeddict-unknown-key] # read by map_index_template
     with record_failure(context["ti"]):

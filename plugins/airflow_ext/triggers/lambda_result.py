@@ -40,13 +40,9 @@ log = logging.getLogger(__name__)
 
 
 class Work(TypedDict):
-    """What a mapped task gets; every one of them reads the whole list of these, so it is short.
+    """What a mapped task gets: orders ``start`` to ``stop`` (exclusive) of those at ``s3://bucket/key``.
 
-    Args:
-        orders: of the run, ``s3://bucket/key``.
-        start: index of its first order.
-        stop: index after its last.
-        concurrency: invocations at once.
+    Every task reads the whole list of these, so it is short.
     """
 
     orders: str
@@ -63,7 +59,6 @@ class Wait:
         function_name: Lambda A.
         order_function: Lambda B.
         orders: of the run, ``s3://bucket/key``.
-        run_id: the run's id.
         day: UTC day of the run's keys, ``YYYY-MM-DD``.
         started: start of the run, Unix time.
         clear_number: how often the run has been cleared by now.
@@ -120,11 +115,7 @@ class Wait:
         return min(left, pause, max(0.0, self.polled_at + pause - now))
 
     def poll(self, poller: ResultsPoller) -> Wait | Orders:
-        """Poll once: the orders, or the wait as it stands now.
-
-        Raises:
-            PermanentError: no further poll would help.
-        """
+        """Poll once: the orders, or the wait as it stands now; a PermanentError if no further poll would help."""
         failure = None
         try:
             if (orders := poller.poll()) is not None:
@@ -200,12 +191,7 @@ def begin(context: Context, function_name: str, order_function: str) -> Wait | l
 
 
 def end(context: Context, event: Event) -> list[Work]:
-    """Go on with what the trigger found.
-
-    Raises:
-        AirflowSkipException: there were no results.
-        PipelineError: waiting failed; of the class that it had in the triggerer, which decides about the retry.
-    """
+    """Go on with what the trigger found; an error has the class that it had there, which decides about the retry."""
     wait = Wait(**event["wait"])
     if event["error"] is not None:
         kind: type[PipelineError] = getattr(errors, event["error"]["kind"])
