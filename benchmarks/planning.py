@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.results import Comparison, Part, median_and_range
-from include.call_details.models import FileVersion, Plan
+from include.call_details.models import FileVersion, Plan, Terms
 from include.call_details.planner import make_plan
 from include.call_details.records import Batch, read_batches, timestamp
+from include.call_details.storage import StoredFile
 from local.processes.layout import PROJECT_ROOT
 from local.sample.call_details import write_call_details
 
@@ -93,12 +94,9 @@ def plan_of(path: Path) -> Plan:
     size = path.stat().st_size
     return make_plan(
         FileVersion("bucket", "incoming/calls.txt", "etag"),
+        StoredFile("processing/calls.txt", "etag", size),
+        Terms(_PER_BATCH, timestamp(datetime.now(UTC))),
         _blocks(path, 0, size),
-        key="processing/calls.txt",
-        etag="etag",
-        size=size,
-        records_per_batch=_PER_BATCH,
-        timestamp=timestamp(datetime.now(UTC)),
     )
 
 

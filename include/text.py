@@ -38,6 +38,11 @@ def printable_values(document: Any) -> Any:
     return document
 
 
+def refuse_constant(name: str) -> None:
+    """``parse_constant`` of a JSON decoder that takes no ``NaN`` or ``Infinity``, which Python's does."""
+    raise ValueError(f"{name} is not JSON")
+
+
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 _MOST_INDENTS = 40
 """Deeper nesting is legal, and would take the square of its size."""

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from include.errors import InvalidAnswerError, RunRefusedError
 from include.mapped_work import Slice, cut_bounds
-from include.text import one_line
+from include.text import one_line, refuse_constant
 
 _SHOWN = 10
 
@@ -200,12 +200,8 @@ def read_response(body: bytes) -> Response:
     return Response(body, hashlib.sha256(body).hexdigest(), empty=document in ([], {}))
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
 # Integers are left as text: their size is the partner's business, and Python limits their digits.
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=str)
+_DECODER = json.JSONDecoder(parse_constant=refuse_constant, parse_int=str)
 
 
 class Result(StrEnum):

@@ -7,15 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from include.call_details.content import exactly, read_text
-from include.call_details.keys import (
-    failed_key,
-    file_version,
-    is_file,
-    origin,
-    plan_key,
-    processing_key,
-    receipt_key,
-)
+from include.call_details.keys import failed_key, file_version, is_file, origin, plan_key, processing_key, receipt_key
 from include.call_details.ledger import Claims
 from include.call_details.models import (
     CHUNK_BYTES,
@@ -155,15 +147,8 @@ class Planner:
         return Terms(self._records_per_batch, timestamp(self._now()))
 
     def _cut(self, file: FileVersion, stored: StoredFile, terms: Terms, blocks: Iterable[bytes] | None = None) -> Plan:
-        return make_plan(
-            file,
-            self.store.blocks(stored.key, stored.etag, 0, stored.size) if blocks is None else blocks,
-            key=stored.key,
-            etag=stored.etag,
-            size=stored.size,
-            records_per_batch=terms.records_per_batch,
-            timestamp=terms.timestamp,
-        )
+        blocks = self.store.blocks(stored.key, stored.etag, 0, stored.size) if blocks is None else blocks
+        return make_plan(file, stored, terms, blocks)
 
     def _new_plan(self, claim: Claim, stored: StoredFile) -> Plan:
         terms = claim.terms or self._terms()
@@ -238,25 +223,27 @@ class Limits:
 
 def make_plan(
     file: FileVersion,
+    stored: StoredFile,
+    terms: Terms,
     blocks: Iterable[bytes],
     *,
-    key: str,
-    etag: str,
-    size: int,
-    records_per_batch: int,
-    timestamp: str,
     limits: Limits | None = None,
 ) -> Plan:
     """Read a whole file and cut it.
 
-    The arguments are those of :class:`~include.call_details.models.Plan`; ``blocks`` are the object's bytes from the
-    first to the last, cut anywhere.
+    Args:
+        file: the version as it was announced.
+        stored: the object.
+        terms: by which it is cut.
+        blocks: the object's bytes from the first to the last, cut anywhere.
+        limits: for tests.
 
     Raises:
         InvalidInputError: the records per batch are out of range, or too few for so many records.
         InvalidFileError: the file cannot be read, or not be posted whatever the settings say.
         StorageUnavailableError: S3 sent less than the whole object.
     """
+    size, records_per_batch = stored.size, terms.records_per_batch
     if not 1 <= records_per_batch <= MAX_RECORDS_PER_BATCH:
         raise InvalidInputError(
             f"max_records_per_batch must be 1 to {MAX_RECORDS_PER_BATCH}, not {records_per_batch}: change settings"
@@ -281,12 +268,12 @@ def make_plan(
         )
     return Plan(
         file=file,
-        key=key,
-        etag=etag,
+        key=stored.key,
+        etag=stored.etag,
         size=size,
         gzip=text.gzip,
         records_per_batch=records_per_batch,
-        timestamp=timestamp,
+        timestamp=terms.timestamp,
         records=cutter.records,
         text_bytes=text_bytes,
         invalid_bytes=invalid,

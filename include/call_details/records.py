@@ -25,6 +25,7 @@ from include.call_details.content import UTF_8, exactly, read_text
 from include.call_details.keys import idempotency_key
 from include.call_details.models import Chunk, Plan
 from include.errors import InvalidFileError
+from include.text import refuse_constant
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 
@@ -47,14 +48,8 @@ _COUNT_INVALID = "call_details.count_invalid"
 
 # Reads a value to its end without building it: a long line costs no memory, and numbers keep every digit.
 _PARSER = msgspec.json.Decoder(msgspec.Raw)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
 # Builds nothing either, but lists, as it reads a value.
-_CHECKER = json.JSONDecoder(object_pairs_hook=len, parse_float=len, parse_int=len, parse_constant=_refuse)
+_CHECKER = json.JSONDecoder(object_pairs_hook=len, parse_float=len, parse_int=len, parse_constant=refuse_constant)
 _SURROGATE = re.compile(rb"\\u[dD]")
 # Strings, so that brackets in them are passed over; one without an end reaches to the end of the text. Possessive
 # (``*+``): what matched is never given back, so that no text takes more than linear time or keeps a stack.

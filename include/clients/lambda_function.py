@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.clients.aws import aws_errors
 from include.errors import FunctionFailedError, FunctionRefusedError, FunctionUnavailableError, InvalidAnswerError
-from include.text import one_line
+from include.text import one_line, refuse_constant
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -54,7 +54,7 @@ class FunctionClient:
         if answer.get("FunctionError"):
             raise _failure(body, name)
         try:
-            return json.loads(body, parse_float=_finite, parse_constant=_refuse)
+            return json.loads(body, parse_float=_finite, parse_constant=refuse_constant)
         except (ValueError, RecursionError) as error:
             # Not chained: the decoder's error holds the whole answer.
             raise InvalidAnswerError(
@@ -103,7 +103,3 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError("a number beyond the range of floats")
     return value
-
-
-def _refuse(text: str) -> float:
-    raise ValueError(f"{text} is not JSON")

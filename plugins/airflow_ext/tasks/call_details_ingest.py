@@ -45,7 +45,7 @@ from include.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from airflow.sdk import Context
 
@@ -60,16 +60,7 @@ _MAX_LABEL = 250
 _SHOWN = 3
 
 
-_ASSET_FACTS = (
-    "bucket",
-    "key",
-    "etag",
-    "outcome",
-    "records_read",
-    "records_accepted",
-    "records_dead_lettered",
-    "receipt",
-)
+_ASSET_FACTS = ("bucket", "key", "etag", "outcome", "records_read", "records_accepted", "records_dead_lettered")
 
 
 def plan(context: Context) -> list[int]:
@@ -186,7 +177,7 @@ def reconcile(context: Context) -> dict[str, Any]:
         if done is None:
             return _close(context, planned=planned)
         report = RunReport(context, CallDetailsClients().settings)
-        _count(report, None, failed=False)
+        _count(report, {}, failed=False)
         report.note("Nothing was posted: the file had been ingested before", by=done["run_id"], receipt=done["receipt"])
         report.push(done)
     # Outside the block: this is no failure.
@@ -207,28 +198,22 @@ def _close(context: Context, *, planned: bool) -> dict[str, Any]:
     saved = _receipt(context, clients, FileVersion(**file), reason) if file else None
     if saved is None:
         _end_without_files(report, str(reason))
-    _count(report, saved, failed=saved.outcome.failed)
+    _count(report, saved.document, failed=saved.outcome.failed)
     report.about(datetime.now(UTC).date())
     uri = f"s3://{clients.bucket}/{saved.key}"
     report.alert(receipt_alert(saved, report.run, uri=uri, why_failed=lambda index: report.failure(POST_TASK, index)))
-    log.info(
-        "file %s (ETag %s) %s: it lies at %s, receipt %s",
-        saved.document["key"],
-        saved.document["etag"],
-        saved.outcome,
-        saved.document["stored_as"],
-        saved.key,
-    )
+    key, etag, lies_at = (saved.document[name] for name in ("key", "etag", "stored_as"))
+    log.info("file %s (ETag %s) %s: it lies at %s, receipt %s", key, etag, saved.outcome, lies_at, saved.key)
     _note(report, saved)
     summary = report.push(_xcom_summary(saved))
     if saved.outcome.failed:
-        raise FileFailedError(f"{saved.document['key']} ended {saved.outcome.value}: see {saved.key}")
+        raise FileFailedError(f"{key} ended {saved.outcome.value}: see {saved.key}")
     report.update_asset({**{name: saved.document.get(name) for name in _ASSET_FACTS}, "receipt": saved.key})
     return summary
 
 
 def _end_without_files(report: RunReport, reason: str) -> NoReturn:
-    _count(report, None, failed=True)
+    _count(report, {}, failed=True)
     report.alert(no_receipt(report.run, reason=reason))
     report.note(f"Nothing was ingested: {PLAN_TASK} failed: {reason}", section=Section.INGEST_RUN)
     raise FileFailedError(f"nothing was ingested: {PLAN_TASK} failed: {reason}")
@@ -277,11 +262,7 @@ def _close_shared(context: Context, *, planned: bool) -> dict[str, Any]:
     alerts.append(shared_alert(lost, report.run, task=PLAN_TASK, files=len(members)))
     failed = [each.member.file.key for each in closed if each.failed]
     summary = {"bucket": clients.bucket, "key": context["params"]["key"], **totals(closed)}
-    values = {
-        "AcceptedRecords": summary["records_accepted"],
-        "DeadLetteredRecords": summary["records_dead_lettered"],
-    }
-    report.count(values, failed=bool(failed))
+    _count(report, summary, failed=bool(failed))
     report.alert(*alerts)
     report.note(
         f"{summary['records_accepted']:,} of {summary['records_read']:,} records of {len(members):,} files accepted",
@@ -352,14 +333,10 @@ def _file(context: Context) -> FileVersion:
     return FileVersion(**context["ti"].xcom_pull(task_ids=PLAN_TASK, key=XComKey.FILE))
 
 
-def _count(report: RunReport, saved: SavedReceipt | None, *, failed: bool) -> None:
-    """Publish the run's metrics; without a receipt it posted nothing."""
-    found = saved.document if saved else {}
-    values = {
-        "AcceptedRecords": found.get("records_accepted", 0),
-        "DeadLetteredRecords": found.get("records_dead_lettered", 0),
-    }
-    report.count(values, failed=failed)
+def _count(report: RunReport, found: Mapping[str, Any], *, failed: bool) -> None:
+    """Publish the run's metrics; a run without a receipt posted nothing."""
+    accepted, dead = found.get("records_accepted", 0), found.get("records_dead_lettered", 0)
+    report.count({"AcceptedRecords": accepted, "DeadLetteredRecords": dead}, failed=failed)
 
 
 def _note(report: RunReport, saved: SavedReceipt) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import batched
 from typing import TYPE_CHECKING, Any
@@ -56,6 +55,10 @@ class _Run(Enum):
     ENDED = auto()
 
 
+type _Runs = dict[str, tuple[Sequence[FileVersion], _Run]]
+"""Runs to start: their files and states by their ids."""
+
+
 def claim_files(context: Context) -> list[int]:
     """Take in what was dropped, and what an earlier round took in without starting its run.
 
@@ -72,8 +75,8 @@ def claim_files(context: Context) -> list[int]:
         intake = Intake(clients.store, clients.claims, clients.settings.incoming)
         taken = intake.take()
         runs = _runs_to_start(taken, intake, context["ti"])
-        starts = [_start(clients.store, owner, files, runs.states[owner]) for owner, files in runs.files.items()]
-        number = sum(map(len, runs.files.values()))
+        starts = [_start(clients.store, owner, files, state) for owner, (files, state) in runs.items()]
+        number = _number_of_files(runs)
         log.info("%d files taken in for %d runs, %d left", number, len(starts), len(taken.left))
         report = RunReport(context, clients.settings)
         report.count({"TakenFiles": number, "LeftFiles": len(taken.left)}, failed=False)
@@ -93,44 +96,37 @@ def claim_files(context: Context) -> list[int]:
 
 
 def read_start(context: Context, index: int) -> Start:
-    """One of the runs that :func:`claim_files` returned the indexes of.
-
-    FileChangedError: the round's list is gone; the next round starts the runs that are missing.
-    """
+    """One of the runs that :func:`claim_files` returned the indexes of."""
     clients = CallDetailsClients()
     key = round_key(context["dag_run"].run_id)
     starts: list[Start] | None = clients.store.read_json(key)
     if starts is None:
+        # The next round starts the runs that are missing.
         raise FileChangedError(f"s3://{clients.bucket}/{key} is gone: clear the task 'claim_files'")
     return starts[index]
 
 
-@dataclass
-class _Runs:
-    """Runs to start: their files and states by their ids."""
-
-    files: dict[str, Sequence[FileVersion]]
-    states: dict[str, _Run]
-
-
 def _runs_to_start(taken: Taken, intake: Intake, ti: RuntimeTaskInstanceProtocol) -> _Runs:
     # Also those that have their run: one under way is skipped where it would be started.
-    runs = _Runs(dict(taken.runs), dict(_states(taken.runs, ti)))
+    runs: _Runs = {owner: (taken.runs[owner], state) for owner, state in _states(taken.runs, ti)}
     unstarted: dict[str, list[Unfinished]] = {}
     for each in intake.without_run():
         owner = each.owner if each.owner and is_shared_run(each.owner) else run_id(each.file)
-        if owner not in runs.files:
+        if owner not in runs:
             unstarted.setdefault(owner, []).append(each)
     for owner, state in _states(unstarted, ti):
-        if sum(map(len, runs.files.values())) >= MAX_FILES:
+        if _number_of_files(runs) >= MAX_FILES:
             break
         # A run whose claim lapsed had its chance, unless the file was dropped again since.
         begun = all(each.begun for each in unstarted[owner])
         if state is _Run.MISSING or (state is _Run.ENDED and not begun):
-            runs.files[owner] = sorted((each.file for each in unstarted[owner]), key=lambda file: file.key)
-            runs.states[owner] = state
+            runs[owner] = sorted((each.file for each in unstarted[owner]), key=lambda file: file.key), state
             log.warning("%d files were claimed before for run %s, which never started", len(unstarted[owner]), owner)
     return runs
+
+
+def _number_of_files(runs: _Runs) -> int:
+    return sum(len(files) for files, _ in runs.values())
 
 
 def _start(store: FileStore, owner: str, files: Sequence[FileVersion], state: _Run) -> Start:

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.call_details.models import Chunk, FileVersion, Plan
+from include.call_details.models import Chunk, FileVersion, Plan, Terms
 from include.call_details.planner import Limits, make_plan
+from include.call_details.storage import StoredFile
 from include.errors import InvalidFileError, InvalidInputError, StorageUnavailableError
 from tests.worlds.call_details_reference import (
     FILES,
@@ -35,12 +36,9 @@ def planned(
 ) -> Plan:
     return make_plan(
         replace(FILE, key=key),
+        StoredFile("processing/etag/calls.txt", "moved", len(content) if isinstance(content, bytes) else size or 0),
+        Terms(per_batch, "2026-03-08T10:00:00.000Z"),
         in_blocks(content, block) if isinstance(content, bytes) else content,
-        key="processing/etag/calls.txt",
-        etag="moved",
-        size=len(content) if isinstance(content, bytes) else size or 0,
-        records_per_batch=per_batch,
-        timestamp="2026-03-08T10:00:00.000Z",
         limits=limits,
     )
 

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.call_details.models import ChunkState, FileOutcome, FileVersion, Plan, Receipt, Settled
+from include.call_details.models import ChunkState, FileOutcome, FileVersion, Plan, Receipt, Settled, Terms
 from include.call_details.planner import Limits, make_plan
 from include.call_details.reconcile import account
+from include.call_details.storage import StoredFile
 from tests.worlds.call_details_reference import in_blocks
 
 FILE = FileVersion("bucket", "incoming/calls.txt", "etag")
@@ -22,12 +23,9 @@ CONTENT = b"line\n\xff\n" * 25 + b"\n"
 def plan_of(content: bytes = CONTENT) -> Plan:
     return make_plan(
         FILE,
+        StoredFile("processing/calls.txt", "etag", len(content)),
+        Terms(3, "2026-03-08T10:00:00.000Z"),
         in_blocks(content, 10),
-        key="processing/calls.txt",
-        etag="etag",
-        size=len(content),
-        records_per_batch=3,
-        timestamp="2026-03-08T10:00:00.000Z",
         limits=Limits(chunk_batches=4),
     )
 

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.call_details.keys import idempotency_key
-from include.call_details.models import FileVersion, Plan
+from include.call_details.models import FileVersion, Plan, Terms
 from include.call_details.planner import Limits, make_plan
 from include.call_details.records import Batch, read_batches, timestamp
+from include.call_details.storage import StoredFile
 from include.errors import InvalidFileError, StorageUnavailableError
 from tests.worlds.call_details_reference import FILES, in_blocks, reference_records
 
@@ -25,12 +26,9 @@ MOMENT = "2026-03-08T10:00:00.000Z"
 def planned(content: bytes, *, per_batch: int, block: int = 1000, file: FileVersion = FILE, **limits: int) -> Plan:
     return make_plan(
         file,
+        StoredFile("processing/calls.txt", "etag", len(content)),
+        Terms(per_batch, MOMENT),
         in_blocks(content, block),
-        key="processing/calls.txt",
-        etag="etag",
-        size=len(content),
-        records_per_batch=per_batch,
-        timestamp=MOMENT,
         limits=Limits(**limits),
     )
 
