@@ -12,10 +12,9 @@
     │   ├── AwsUnavailableError       DynamoDB, SQS or SSM throttles, fails, or does not answer
     │   ├── NoPermitError             all permits to call an API stayed taken for too long
     │   ├── FileHeldError             another run works on the file
-    │   ├── FilesLeftError            dropped files could not be taken in
     │   ├── FunctionUnavailableError  Lambda throttles, fails, or does not answer in time
     │   ├── FunctionFailedError       a function raised an error, crashed, or ran out of time
-    │   └── RetryableFailuresError    some clients or orders of a task failed in one of these ways
+    │   └── RetryableFailuresError    some clients, orders or files of a task failed in one of these ways
     └── PermanentError            repeating changes nothing: fails at once
         ├── SettingsError             a setting or connection field is missing or malformed
         ├── InvalidInputError         what was asked for cannot be used
@@ -30,13 +29,8 @@
         ├── AwsRefusedError           DynamoDB, SQS or SSM refuses: no such table, queue or parameter, no permission
         ├── ClaimLostError            another owner has taken over what this one was working on
         ├── FileChangedError          a file was deleted or replaced while it was being worked on
-        ├── FileFailedError           a run could not account for every record of its file
-        ├── DeadLettersLeftError      dead letters were refused again
         ├── FunctionRefusedError      Lambda refuses: no such function, no permission, request too large
-        ├── ResultsFailedError        results could not be asked for until the time for them was up
-        ├── DeliveriesFailedError     tasks of a delivery run gave up
-        ├── ClientsFailedError        clients of a task or of a run failed for good
-        └── OrdersFailedError         orders of a task or of a run were not accepted
+        └── WorkFailedError           some or all of a task's or run's work failed for good
 
 The branch is the retry contract: ``airflow_ext.defaults`` maps *transient* to a retry and *permanent* to fail-now.
 Whatever calls AWS may raise the two errors of its service, ``…UnavailableError`` and ``…RefusedError``; docstrings name
@@ -101,10 +95,6 @@ class FileHeldError(TransientError):
     """Another run works on the file; when it has ended, there is nothing left to do, or it can be taken over."""
 
 
-class FilesLeftError(TransientError):
-    """Dropped files could not be taken in, and there were no others to go on with."""
-
-
 class FunctionUnavailableError(TransientError):
     """Lambda throttled or failed the invocation, or the answer did not come; the function may have run."""
 
@@ -123,7 +113,7 @@ class FunctionFailedError(TransientError):
 
 
 class RetryableFailuresError(TransientError):
-    """Some items of a task, clients or orders, failed in a way that a retry may help; the others are done."""
+    """Some items of a task, clients, orders or files, failed in a way that a retry may help; the others are done."""
 
 
 class PermanentError(PipelineError):
@@ -185,32 +175,15 @@ class FileChangedError(PermanentError):
     """A file was deleted or replaced while it was being worked on, or a paper of its run was."""
 
 
-class FileFailedError(PermanentError):
-    """A run could not account for every record of its file; the message says where the receipt lies."""
-
-
-class DeadLettersLeftError(PermanentError):
-    """Dead letters were posted again and refused again; they stay in their queue."""
-
-
 class FunctionRefusedError(PermanentError):
     """Lambda refused the invocation: no such function, no permission, or a request that it cannot take."""
 
 
-class ResultsFailedError(PermanentError):
-    """Asking for results, or keeping them, still failed when the time for it was up; a retry would have none."""
+class WorkFailedError(PermanentError):
+    """Some or all of the work of a task or run failed, and no retry helps; the rest is done, or left to a later run.
 
-
-class DeliveriesFailedError(PermanentError):
-    """Tasks of a delivery run gave up; what they left is due still, and the next run takes it."""
-
-
-class ClientsFailedError(PermanentError):
-    """Clients failed and no retry helps; the others are done."""
-
-
-class OrdersFailedError(PermanentError):
-    """Orders were not accepted and no retry helps; the others are done."""
+    The message says what failed, and where it is accounted for.
+    """
 
 
 def describe(error: BaseException) -> str:

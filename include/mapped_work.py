@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from include.clients.s3 import create_json, get_json, put_json
-from include.errors import PermanentError, RetryableFailuresError
+from include.errors import RetryableFailuresError, WorkFailedError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -200,7 +200,6 @@ def raise_for_failures(
     headline: str,
     *,
     what: str,
-    fail: type[PermanentError],
     retry_after: float | None = None,
 ) -> None:
     """Turn the failed items of a task, if there are any, into its one error.
@@ -209,8 +208,11 @@ def raise_for_failures(
         failures: outcomes that failed; the first few are named.
         headline: how many failed, such as ``3 of 5 clients failed``.
         what: an item, such as ``client``.
-        fail: raised where a retry helps none of them; else it is a RetryableFailuresError.
         retry_after: seconds that a partner asked to wait.
+
+    Raises:
+        RetryableFailuresError: a retry may help at least one of them.
+        WorkFailedError: it helps none.
     """
     if not failures:
         return
@@ -219,4 +221,4 @@ def raise_for_failures(
     message = f"{headline}: {shown}{more}"
     if any(failure.retryable for failure in failures):
         raise RetryableFailuresError(message, retry_after=retry_after)
-    raise fail(message)
+    raise WorkFailedError(message)

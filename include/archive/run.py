@@ -18,7 +18,7 @@ from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result
 from include.archive.store import ArchiveStore, lock_until
 from include.clients.s3 import get_json, put_json, split_place
 from include.concurrency import task_group
-from include.errors import ClientsFailedError, PipelineError, StorageRefusedError, TransientError
+from include.errors import PipelineError, StorageRefusedError, TransientError
 from include.mapped_work import SAVE_EVERY_SECONDS, MappedWork, OutcomeFile, Slice, raise_for_failures
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class ArchiveRun:
         Raises:
             RetryableFailuresError: some failed and a retry may help at least one; it asks for the longest wait that the
                 API asked for.
-            ClientsFailedError: some failed for good.
+            WorkFailedError: some failed for good.
         """
         plan = self.plan
         archiver = Archiver(
@@ -114,7 +114,6 @@ class ArchiveRun:
             failures,
             f"{len(failures)} of {len(outcomes)} clients failed",
             what="client",
-            fail=ClientsFailedError,
             retry_after=max((each.retry_after for each in failures if each.retry_after is not None), default=None),
         )
         return {result.value: sum(outcome.outcome is result for outcome in outcomes) for result in Result}

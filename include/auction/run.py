@@ -19,7 +19,7 @@ from include.auction.functions import OrderFunction
 from include.auction.keys import alerts_key, later_key, orders_key, runs_prefix, summary_key
 from include.auction.models import OrderOutcome, Orders, Result, Summary
 from include.clients.s3 import s3_errors, split_place
-from include.errors import OrdersFailedError, PipelineError
+from include.errors import PipelineError
 from include.mapped_work import SAVE_EVERY_SECONDS, MappedWork, OutcomeFile, Slice, raise_for_failures
 
 if TYPE_CHECKING:
@@ -247,11 +247,11 @@ def raise_for_orders(outcomes: Sequence[OrderOutcome]) -> None:
 
     Raises:
         RetryableFailuresError: for at least one, a retry may succeed.
-        OrdersFailedError: for none.
+        WorkFailedError: for none.
     """
     counts = {result: sum(outcome.result is result for outcome in outcomes) for result in Result}
     counted = ", ".join(f"{number} {result.value}" for result, number in counts.items() if number)
     # What failed before what was merely rejected: that is what somebody has to look at.
     failures = sorted((each for each in outcomes if each.failed), key=lambda each: each.result is Result.REJECTED)
     headline = f"{counted} of {len(outcomes)} orders"
-    raise_for_failures(failures, headline, what="order", fail=OrdersFailedError)
+    raise_for_failures(failures, headline, what="order")

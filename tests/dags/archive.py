@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow_ext.tasks import dex_trigger_archive
 from include.archive.run import ARCHIVE_TASK, LIST_TASK
-from include.errors import ClientsFailedError
+from include.errors import WorkFailedError
 from tests.worlds.airflow import FakeRun
 
 SUMMARY_TASK = "summarize"
@@ -29,7 +29,7 @@ def archive_all(run: FakeRun, works: list[dex_trigger_archive.Work]) -> None:
     for index, work in enumerate(works):
         try:
             archive_client(run, index, work)
-        except ClientsFailedError:
+        except WorkFailedError:
             continue
 
 

@@ -12,7 +12,7 @@ from airflow_ext.tasks import energy_auction
 from airflow_ext.triggers import lambda_result
 from airflow_ext.triggers.lambda_result import Event, LambdaResultTrigger, Wait, Work
 from include.auction.alerts import ORDER_TASK, WAIT_TASK
-from include.errors import OrdersFailedError
+from include.errors import WorkFailedError
 from tests.worlds.airflow import FakeRun
 from tests.worlds.auction import A, B
 
@@ -68,7 +68,7 @@ def process_all(run: FakeRun, works: list[Work]) -> None:
     for index, work in enumerate(works):
         try:
             process(run, index, work)
-        except OrdersFailedError:
+        except WorkFailedError:
             continue
 
 

@@ -7,8 +7,8 @@ from airflow_ext.ids import XComKey
 from airflow_ext.tasks import dex_trigger_archive
 from include.archive.run import ARCHIVE_TASK
 from include.errors import (
-    ClientsFailedError,
     RetryableFailuresError,
+    WorkFailedError,
 )
 from tests.dags.archive import archive_all, archive_client, list_clients, summarize
 from tests.worlds.airflow import FakeRun
@@ -27,9 +27,9 @@ def test_client_is_archived_under_its_name_in_the_ui(world: ArchiveWorld, run: F
 def test_failed_client_leaves_its_reason(world: ArchiveWorld, run: FakeRun) -> None:
     world.dex.answers[12] = httpx.Response(404)
     work = list_clients(run)[1]
-    with pytest.raises(ClientsFailedError, match="client 12: DEX API answered 404"):
+    with pytest.raises(WorkFailedError, match="client 12: DEX API answered 404"):
         archive_client(run, 1, work)
-    assert run.pushed(ARCHIVE_TASK, XComKey.FAILURE, 1).startswith("ClientsFailedError: 1 of 1 clients")
+    assert run.pushed(ARCHIVE_TASK, XComKey.FAILURE, 1).startswith("WorkFailedError: 1 of 1 clients")
     assert world.s3.keys("trigger/") == []
 
 
@@ -53,7 +53,7 @@ def test_force_of_the_run_reaches_the_store(world: ArchiveWorld, run: FakeRun) -
     world.dex.answers[11] = httpx.Response(200, json=[])
     again = FakeRun("again", logical_date=run.logical_date)
     archive_all(again, list_clients(again))
-    with pytest.raises(ClientsFailedError):
+    with pytest.raises(WorkFailedError):
         summarize(again)
     assert "force" in world.manifest()["errors"][0]["error"]
     forced = FakeRun("forced", logical_date=run.logical_date)

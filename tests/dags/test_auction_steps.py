@@ -19,9 +19,9 @@ from include.auction.keys import order_id
 from include.errors import (
     FunctionRefusedError,
     InvalidAnswerError,
-    OrdersFailedError,
     RetryableFailuresError,
     RunRefusedError,
+    WorkFailedError,
 )
 from tests.dags.auction import SUMMARY_TASK, begin, process, process_all, summarize, wait_for_results
 from tests.worlds.airflow import FakeRun
@@ -113,7 +113,7 @@ def test_every_kind_of_order_in_groups(world: AuctionWorld, run: FakeRun) -> Non
     works = wait_for_results(run)
     assert len(works) == 2
     process_all(run, works)
-    with pytest.raises(OrdersFailedError, match="1 of 6 orders failed and 2 were rejected; see summaries/"):
+    with pytest.raises(WorkFailedError, match="1 of 6 orders failed and 2 were rejected; see summaries/"):
         summarize(run)
     assert counts(world.paper("summaries/")) == [6, 3, 2, 1]
     assert len(world.orders()) == 3
@@ -144,7 +144,7 @@ def test_retry_gives_only_what_it_may_mend_to_the_function(world: AuctionWorld, 
     for try_number in (1, 2):
         with pytest.raises(RetryableFailuresError):
             process(run, 0, work, try_number=try_number)
-    with pytest.raises(OrdersFailedError, match="2 accepted, 1 rejected of 3 orders"):
+    with pytest.raises(WorkFailedError, match="2 accepted, 1 rejected of 3 orders"):
         process(run, 0, work, try_number=3)
     assert sorted(payload["power"] for payload in world.functions.asked(B)) == [0, 1, 1, 1, 2]
     assert counts(summarize(run)) == [3, 2, 1, 0]
@@ -231,7 +231,7 @@ def test_scheduled_run_whose_function_is_not_there_sends_an_alert(world: Auction
     del world.functions.functions[A]
     with pytest.raises(FunctionRefusedError):
         begin(run)
-    with pytest.raises(OrdersFailedError):
+    with pytest.raises(WorkFailedError):
         summarize(run)
     assert len(world.wire.sns) == 1
 
@@ -240,7 +240,7 @@ def test_scheduled_run_whose_function_is_not_there_sends_an_alert(world: Auction
 def test_failed_wait_is_told_once(state: str | None, world: AuctionWorld, run: FakeRun) -> None:
     run.states[WAIT_TASK] = state
     run.xcoms.values[WAIT_TASK, XComKey.FAILURE, None] = "InvalidAnswerError: the answer has no field 'results'"
-    with pytest.raises(OrdersFailedError, match="wait_for_results failed: InvalidAnswerError"):
+    with pytest.raises(WorkFailedError, match="wait_for_results failed: InvalidAnswerError"):
         summarize(run)
     (message,), (post,) = world.wire.sns, world.wire.slack
     assert "no field 'results'" in message["Message"]
@@ -254,7 +254,7 @@ def test_killed_task_is_accounted_for_and_told(world: AuctionWorld, run: FakeRun
     works = wait_for_results(run)
     process(run, 0, works[0])
     run.states[f"{ORDER_TASK}_1"] = "failed"
-    with pytest.raises(OrdersFailedError, match="1 of 2 orders failed"):
+    with pytest.raises(WorkFailedError, match="1 of 2 orders failed"):
         summarize(run)
     assert "order 1 (id " in world.wire.sns[0]["Message"]
     assert "no outcome: the task was killed" in world.wire.sns[0]["Message"]
@@ -267,7 +267,7 @@ def test_task_that_failed_before_its_first_order_says_why(world: AuctionWorld, r
     # Without the fake of Lambda a client is made, which needs a region.
     with outside.replaced(aws={"s3": world.s3}), pytest.raises(NoRegionError):
         process(run, 0, works[0])
-    with pytest.raises(OrdersFailedError):
+    with pytest.raises(WorkFailedError):
         summarize(run)
     assert "NoRegionError, see the log" in world.paper("summaries/")["not_accepted"][0]["reason"]
 
@@ -326,7 +326,7 @@ def test_another_lambda_b_stores_orders_without_a_key_and_rejects_with_its_own_e
     world.give("accepted", "rejected")
     works = wait_for_results(run)
     process(run, 0, works[0])
-    with pytest.raises(OrdersFailedError, match="ValueError: the order was rejected"):
+    with pytest.raises(WorkFailedError, match="ValueError: the order was rejected"):
         process(run, 1, works[1])
     assert counts(summarize(run)) == [2, 1, 1, 0]
     assert world.paper("summaries/")["keys"] == []
@@ -345,7 +345,7 @@ def test_telling_changes_nothing(
     world.give("accepted", status)
     process_all(run, wait_for_results(run))
     if status == "unknown":
-        with pytest.raises(OrdersFailedError, match="1 of 2 orders failed"):
+        with pytest.raises(WorkFailedError, match="1 of 2 orders failed"):
             summarize(run)
     else:
         assert counts(summarize(run)) == [2, 1, 1, 0]

@@ -17,7 +17,7 @@ from airflow_ext.tasks.energy_auction import XCOM_ORDERS
 from airflow_ext.triggers.lambda_result import Wait
 from include.auction.alerts import ATTEMPTS, ORDER_TASK, WAIT_TASK
 from include.auction.deadlines import LAST_ALERT, LAST_ORDER
-from include.errors import OrdersFailedError, ResultsFailedError, StorageRefusedError
+from include.errors import StorageRefusedError, WorkFailedError
 from tests.dags.auction import SUMMARY_TASK, begin, fire, process, process_all, summarize, wait_for_results
 from tests.worlds.airflow import FakeRun
 from tests.worlds.auction import A, AuctionWorld, B
@@ -77,7 +77,7 @@ def test_wait_goes_on_in_the_triggerer_without_orders_to_lose(world: AuctionWorl
 def test_orders_that_storage_goes_on_to_refuse_fail_the_run(world: AuctionWorld, run: FakeRun) -> None:
     world.give("accepted")
     fail_papers(world, "PutObject", "orders.json")
-    with pytest.raises(ResultsFailedError, match="StorageUnavailableError: cannot write"):
+    with pytest.raises(WorkFailedError, match="StorageUnavailableError: cannot write"):
         begin(run)
     assert len(world.functions.asked(A)) == 1
 
@@ -104,9 +104,9 @@ def test_orders_whose_time_is_up_fail_for_good_until_the_run_is_cleared(world: A
     works = wait_for_results(run)
     process(run, 0, works[0])
     run.start_date = begun(LAST_ORDER).start_date
-    with pytest.raises(OrdersFailedError, match="the run's time was up; clear the task to process the order"):
+    with pytest.raises(WorkFailedError, match="the run's time was up; clear the task to process the order"):
         process(run, 1, works[1])
-    with pytest.raises(OrdersFailedError, match="1 of 2 orders failed"):
+    with pytest.raises(WorkFailedError, match="1 of 2 orders failed"):
         summarize(run)
     assert "order 1 (id " in world.wire.sns[0]["Message"]
     assert len(world.functions.asked(B)) == 1
@@ -151,7 +151,7 @@ def test_orders_that_have_expired_are_not_replaced_by_new_ones(world: AuctionWor
         run.clear_number += 1
         with pytest.raises(StorageRefusedError, match=r"orders\.json are gone .* start a new run"):
             begin(run)
-        with pytest.raises(OrdersFailedError):
+        with pytest.raises(WorkFailedError):
             summarize(run)
     assert len(world.functions.asked(A)) == 1
     assert world.paper("summaries/") == summary, "it is the one that tells of the orders"
@@ -164,7 +164,7 @@ def test_failed_wait_leaves_a_summary_where_it_can_and_is_told_once(
     if not storage_works:
         fail_papers(world, "PutObject", ".json")
     run.states[WAIT_TASK] = "failed"
-    with pytest.raises(OrdersFailedError, match="no order was processed: wait_for_results failed"):
+    with pytest.raises(WorkFailedError, match="no order was processed: wait_for_results failed"):
         summarize(run)
     assert (len(world.wire.sns), len(world.wire.slack)) == (1, 1)
     if storage_works:
@@ -176,7 +176,7 @@ def test_failed_wait_leaves_a_summary_where_it_can_and_is_told_once(
 
 def test_wait_that_somebody_marked_as_success_is_told(world: AuctionWorld, run: FakeRun) -> None:
     run.states[WAIT_TASK] = "success"
-    with pytest.raises(OrdersFailedError, match="wait_for_results was marked as success, but has no results"):
+    with pytest.raises(WorkFailedError, match="wait_for_results was marked as success, but has no results"):
         summarize(run)
     assert "marked as success" in world.wire.sns[0]["Message"]
 

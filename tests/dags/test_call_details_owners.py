@@ -7,7 +7,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
 from include.call_details.keys import idempotency_key
-from include.errors import ClaimLostError, FileFailedError, FileHeldError, RunRefusedError
+from include.errors import ClaimLostError, FileHeldError, RunRefusedError, WorkFailedError
 from tests.dags.call_details import KEY, counts, drop, ingest, ingest_run, plan, post_chunk, reconcile
 from tests.worlds.call_details import CallDetailsWorld
 
@@ -35,7 +35,7 @@ def test_run_that_failed_is_followed_by_the_next_at_once(world: CallDetailsWorld
     drop(world)
     first = ingest_run(KEY)
     plan(first)
-    with pytest.raises(FileFailedError, match="ended incomplete"):
+    with pytest.raises(WorkFailedError, match="ended incomplete"):
         reconcile(first)
     assert counts(ingest(ingest_run(KEY, run_id="manual__2"))) == (3, 3, 0)
 

@@ -10,7 +10,7 @@ from airflow_ext.hooks import call_details
 from airflow_ext.ids import XComKey
 from include.call_details.keys import idempotency_key
 from include.call_details.models import FileVersion
-from include.errors import AuthRefusedError, DeadLettersLeftError
+from include.errors import AuthRefusedError, WorkFailedError
 from tests.dags.call_details import ingest, ingest_run, replay, replay_run
 from tests.worlds.call_details import CallDetailsWorld
 from tests.worlds.s3 import BUCKET
@@ -75,7 +75,7 @@ def test_what_is_refused_again_stays_and_is_told_once(world: CallDetailsWorld) -
     (first, *_) = [json.loads(text)["idempotency_key"] for text in world.sqs.bodies]
     world.api.answers = {first: [REFUSED]}
     run = replay_run()
-    with pytest.raises(DeadLettersLeftError, match="1 of 3 dead letters stay in the queue"):
+    with pytest.raises(WorkFailedError, match="1 of 3 dead letters stay in the queue"):
         replay(run)
     assert world.sqs.visible == 1
     (message,) = world.wire.sns

@@ -16,11 +16,10 @@ from include.call_details.models import FileVersion
 from include.call_details.watcher import SHARED_FROM
 from include.errors import (
     ApiUnavailableError,
-    FileFailedError,
-    FilesLeftError,
     PipelineError,
     RetryableFailuresError,
     RunRefusedError,
+    WorkFailedError,
 )
 from tests.dags.call_details import claim_files, ingest, ingest_run, plan, post_chunk, reconcile, replay_run, watch_run
 from tests.dags.call_details import replay as replay_dead_letters
@@ -98,7 +97,7 @@ def test_bad_file_costs_only_itself_and_has_its_own_alert(world: CallDetailsWorl
     world.api.answers[idempotency_key(files[5], 1)] = [httpx.Response(422)]
     (start,) = claim_files(watch_run())
     run = shared_run(start)
-    with pytest.raises(FileFailedError, match=rf"1 of {NUMBER} files failed, such as incoming/f003 ä\.txt"):
+    with pytest.raises(WorkFailedError, match=rf"1 of {NUMBER} files failed, such as incoming/f003 ä\.txt"):
         ingest(run)
     expected = {"processed": NUMBER - 2, "processed with dead letters": 1, "unreadable": 1}
     assert outcomes(world, files) == expected
@@ -248,7 +247,7 @@ def test_task_that_gave_up_leaves_an_alert_for_each_file_and_clearing_does_the_r
     (start,) = claim_files(watch_run())
     run = shared_run(start)
     plan(run)
-    with pytest.raises(FileFailedError, match=rf"{NUMBER} of {NUMBER} files failed"):
+    with pytest.raises(WorkFailedError, match=rf"{NUMBER} of {NUMBER} files failed"):
         reconcile(run)
     assert outcomes(world, files) == {"incomplete": NUMBER}
     assert len(world.wire.sns) == NUMBER
@@ -262,7 +261,7 @@ def test_plan_that_was_killed_is_told_once_for_all_files(state: str | None, worl
     (start,) = claim_files(watch_run())
     run = shared_run(start)
     run.states["plan"] = state
-    with pytest.raises(FileFailedError):
+    with pytest.raises(WorkFailedError):
         reconcile(run)
     assert outcomes(world, files) == {"not planned": NUMBER}
     (message,) = world.wire.sns
@@ -312,7 +311,7 @@ def test_file_that_is_dropped_again_waits_for_the_shared_run_and_is_not_posted_a
     watch.other_runs[start["trigger_run_id"]] = "running"
     run = shared_run(start)
     drop(world, 1)
-    with pytest.raises(FilesLeftError, match="run files__"):
+    with pytest.raises(RetryableFailuresError, match="run files__"):
         claim_files(watch)
     ingest(run)
     watch.other_runs[run.run_id] = "success"
@@ -325,13 +324,13 @@ def test_file_of_a_failed_shared_run_that_is_dropped_again_gets_a_run_of_its_own
     files = drop(world, f003=BAD)
     watch = watch_run()
     (start,) = claim_files(watch)
-    with pytest.raises(FileFailedError):
+    with pytest.raises(WorkFailedError):
         ingest(shared_run(start))
     watch.other_runs[start["trigger_run_id"]] = "failed"
     world.s3.drop(files[3].key, BAD)
     (own,) = claim_files(watch)
     assert own["trigger_run_id"] == run_id(files[3])
-    with pytest.raises(FileFailedError):
+    with pytest.raises(WorkFailedError):
         ingest(shared_run(own))
     with pytest.raises(PipelineError):
         ingest(shared_run(start))
@@ -348,7 +347,7 @@ def test_files_that_were_taken_from_a_shared_run_are_left_to_their_owners(world:
             item["leased_until_ms"] = {"N": "0"}
     ingest(ingest_run(files[2].key, etag=files[2].etag, run_id="manual__2"))
     post_chunk(run, 0)
-    with pytest.raises(FileFailedError, match=f"1 of {NUMBER} files failed"):
+    with pytest.raises(WorkFailedError, match=f"1 of {NUMBER} files failed"):
         reconcile(run)
     (message,) = world.wire.sns
     assert "file incoming/f002 " in message["Message"]
@@ -364,10 +363,10 @@ def test_object_put_in_the_place_of_a_file_is_not_taken_for_it(world: CallDetail
     world.s3.drop(processing_key(files[1]), b"before it was planned\n")
     for index in plan(run):
         world.s3.drop(processing_key(files[2]), b"after it was planned\n")
-        with pytest.raises(FileFailedError):
+        with pytest.raises(WorkFailedError):
             post_chunk(run, index)
     world.s3.drop(processing_key(files[3]), b"after it was posted\n")
-    with pytest.raises(FileFailedError, match=f"2 of {NUMBER} files failed"):
+    with pytest.raises(WorkFailedError, match=f"2 of {NUMBER} files failed"):
         reconcile(run)
     assert outcomes(world, files) == {"processed": NUMBER - 2, "not planned": 1, "incomplete": 1}
     assert receipts(world, files)[3]["not_ingested"] == processing_key(files[3])

@@ -26,13 +26,13 @@ from include.errors import (
     AuthRefusedError,
     AwsRefusedError,
     FileChangedError,
-    FileFailedError,
     FileHeldError,
     InvalidAnswerError,
     InvalidFileError,
     RunRefusedError,
     SettingsError,
     StorageUnavailableError,
+    WorkFailedError,
 )
 from tests.dags.call_details import KEY, RECONCILE_TASK, counts, drop, ingest, ingest_run, plan, post_chunk, reconcile
 from tests.worlds.airflow import FakeRun
@@ -150,7 +150,7 @@ def test_binary_file_is_never_posted_and_its_format_is_told_once(world: CallDeta
     run = ingest_run("incoming/x.jsonl")
     with pytest.raises(InvalidFileError):
         plan(run)
-    with pytest.raises(FileFailedError, match="ended unreadable"):
+    with pytest.raises(WorkFailedError, match="ended unreadable"):
         reconcile(run)
     assert (world.posted(), len(world.s3.present("failed/"))) == ([], 1)
     (message,) = world.wire.sns
@@ -171,7 +171,7 @@ def test_file_that_cannot_be_read_fails_with_one_alert(world: CallDetailsWorld) 
     run = ingest_run("incoming/x.gz")
     with pytest.raises(InvalidFileError):
         plan(run)
-    with pytest.raises(FileFailedError, match=r"incoming/x\.gz ended unreadable: see receipts/"):
+    with pytest.raises(WorkFailedError, match=r"incoming/x\.gz ended unreadable: see receipts/"):
         reconcile(run)
     assert len(world.s3.present("failed/")) == 1
     assert "not gzip, or damaged" in world.receipt()["error"]
@@ -220,7 +220,7 @@ def test_cleared_run_posts_nothing_that_is_acknowledged(world: CallDetailsWorld)
     world.api._logins = [httpx.Response(401)]
     with pytest.raises(AuthRefusedError):
         post_chunk(run, 0)
-    with pytest.raises(FileFailedError, match="ended incomplete"):
+    with pytest.raises(WorkFailedError, match="ended incomplete"):
         reconcile(run)
     assert world.receipt()["outcome"] == "incomplete"
     assert world.s3.present("processing/") == [processing_key(file)]
@@ -237,7 +237,7 @@ def test_killed_task_is_in_the_alert(world: CallDetailsWorld) -> None:
     drop(world)
     run = ingest_run(KEY)
     plan(run)
-    with pytest.raises(FileFailedError):
+    with pytest.raises(WorkFailedError):
         reconcile(run)
     assert "the task was killed or never ran" in world.wire.sns[0]["Message"]
 
@@ -249,7 +249,7 @@ def test_deleted_file_fails_clearly(world: CallDetailsWorld) -> None:
     world.s3.delete(processing_key(file))
     with pytest.raises(FileChangedError):
         post_chunk(run, 0)
-    with pytest.raises(FileFailedError):
+    with pytest.raises(WorkFailedError):
         reconcile(run)
     assert "FileChangedError: s3://ingest/processing/" in world.wire.sns[0]["Message"]
     assert world.api.posted == []
@@ -298,7 +298,7 @@ def test_run_that_nobody_watches_and_that_names_no_file_is_told_once(
     run.run_type = "operator_triggered"
     with pytest.raises((RunRefusedError, FileChangedError)):
         plan(run)
-    with pytest.raises(FileFailedError):
+    with pytest.raises(WorkFailedError):
         reconcile(run)
     (message,) = world.wire.sns
     assert "RunRefusedError" in message["Message"] or "is nowhere in bucket" in message["Message"]
@@ -331,7 +331,7 @@ def test_person_learns_that_a_file_was_ingested_also_when_it_has_expired(world: 
 def test_killed_plan_is_told(state: str | None, world: CallDetailsWorld) -> None:
     run = ingest_run(KEY)
     run.states[PLAN_TASK] = state
-    with pytest.raises(FileFailedError, match="nothing was ingested: plan failed: the task was killed"):
+    with pytest.raises(WorkFailedError, match="nothing was ingested: plan failed: the task was killed"):
         reconcile(run)
     assert len(world.wire.sns) == 1
 
@@ -347,7 +347,7 @@ def test_plan_that_fails_for_a_while_leaves_the_file_to_its_retry(world: CallDet
     with pytest.raises(StorageUnavailableError):
         plan(run)
     del world.s3.before["GetObject"]
-    with pytest.raises(FileFailedError, match="ended not planned"):
+    with pytest.raises(WorkFailedError, match="ended not planned"):
         reconcile(run)
     assert world.s3.present("processing/") == [processing_key(file)], "not under failed/: it was never looked at"
     assert counts(ingest(run)) == (3, 3, 0)
@@ -421,7 +421,7 @@ def test_keys_that_the_login_quotes_are_nowhere_to_be_seen_in_whatever_form(
     plan(run)
     with pytest.raises((AuthRefusedError, InvalidAnswerError, ApiRefusedError, ApiUnavailableError)) as caught:
         post_chunk(run, 0)
-    with pytest.raises(FileFailedError) as summed_up:
+    with pytest.raises(WorkFailedError) as summed_up:
         reconcile(run)
     errors = "".join(traceback.format_exception(caught.value) + traceback.format_exception(summed_up.value))
     told = {"log": caplog.text, "sns": str(world.wire.sns), "slack": str(world.wire.slack), "errors": errors}

@@ -12,7 +12,7 @@ from include.call_details.alerts import CLAIM_TASK
 from include.call_details.keys import processing_key, run_id
 from include.call_details.models import FileVersion
 from include.call_details.watcher import PATIENCE_SECONDS, SHARED_FROM
-from include.errors import FileFailedError, FilesLeftError, SettingsError, StorageUnavailableError
+from include.errors import RetryableFailuresError, SettingsError, StorageUnavailableError, WorkFailedError
 from tests.dags.call_details import claim_files, ingest, ingest_run, plan, reconcile, watch_run
 from tests.worlds.airflow import FakeRun
 from tests.worlds.call_details import CallDetailsWorld
@@ -76,7 +76,7 @@ def test_key_that_cannot_be_named_is_alerted_and_the_other_file_gets_its_run(wor
     world.time.now += PATIENCE_SECONDS
     later = watch_run()
     later.other_runs[run_id(good)] = "running"
-    with pytest.raises(FilesLeftError):
+    with pytest.raises(RetryableFailuresError):
         claim_files(later)
     (post,) = world.wire.slack
     assert "file incoming/bad\\x01key.txt" in post["text"]
@@ -133,7 +133,7 @@ def left_over(world: CallDetailsWorld) -> FakeRun:
     refuse(world, file.key)
     run = watch_run()
     (start,) = claim_files(run)
-    with pytest.raises(FileFailedError):
+    with pytest.raises(WorkFailedError):
         ingest(ingest_run(**start["conf"], run_id=start["trigger_run_id"]))
     run.other_runs[run_id(file)] = "failed"
     world.cloudwatch.published.clear()
@@ -144,7 +144,7 @@ def left_over(world: CallDetailsWorld) -> FakeRun:
 def test_round_of_nothing_but_files_that_cannot_be_taken_pauses_and_ends_well(world: CallDetailsWorld) -> None:
     run = left_over(world)
     for number in range(1, 6):
-        with pytest.raises(FilesLeftError, match=r"1 files stay where they were dropped.*AccessDenied"):
+        with pytest.raises(RetryableFailuresError, match=r"1 files stay where they were dropped.*AccessDenied"):
             claim_files(run, try_number=number)
     assert claim_files(run, try_number=6) == []
     values = {"FailedRuns": 0.0, "TakenFiles": 0.0, "LeftFiles": 1.0, "ScheduledRuns": 1.0}
@@ -169,7 +169,7 @@ def test_file_in_the_hands_of_a_run_is_waited_for_in_silence(world: CallDetailsW
     plan(ingest_run(KEYS[0]))
     drop(world, KEYS[0])
     for _ in range(3):
-        with pytest.raises(FilesLeftError, match="run manual__1 works on"):
+        with pytest.raises(RetryableFailuresError, match="run manual__1 works on"):
             claim_files(watch_run())
         world.time.now += PATIENCE_SECONDS
     assert world.wire.sns == []
@@ -180,7 +180,7 @@ def test_file_whose_run_failed_is_taken_up_when_it_is_delivered_again(world: Cal
     run = watch_run()
     (start,) = claim_files(run)
     first = ingest_run(**start["conf"], run_id=start["trigger_run_id"])
-    with pytest.raises(FileFailedError):
+    with pytest.raises(WorkFailedError):
         reconcile(planned(first))
     run.other_runs[run_id(file)] = "failed"
     assert claim_files(run) == [], "people were told"
@@ -196,7 +196,7 @@ def test_round_that_dies_before_it_started_the_run_anew_is_made_good(world: Call
     (file,) = drop(world, KEYS[0])
     run = watch_run()
     (start,) = claim_files(run)
-    with pytest.raises(FileFailedError):
+    with pytest.raises(WorkFailedError):
         reconcile(planned(ingest_run(**start["conf"], run_id=start["trigger_run_id"])))
     run.other_runs[run_id(file)] = "failed"
     drop(world, KEYS[0])
@@ -216,14 +216,14 @@ def test_file_that_could_not_be_read_is_tried_again(by: str, world: CallDetailsW
     file = FileVersion(BUCKET, key, world.s3.drop(key, b"\x1f\x8b damaged"))
     run = watch_run()
     (start,) = claim_files(run)
-    with pytest.raises(FileFailedError, match="ended unreadable"):
+    with pytest.raises(WorkFailedError, match="ended unreadable"):
         ingest(ingest_run(**start["conf"], run_id=start["trigger_run_id"]))
     run.other_runs[run_id(file)] = "failed"
     if by == "delivery":
         world.s3.drop(key, b"\x1f\x8b damaged")
         assert claim_files(run) == [start_of(file, anew=True)]
     again = ingest_run(**start["conf"], run_id=start["trigger_run_id"] if by == "delivery" else "manual__2")
-    with pytest.raises(FileFailedError, match="ended unreadable"):
+    with pytest.raises(WorkFailedError, match="ended unreadable"):
         ingest(again)
     assert len(world.wire.sns) == 2
     assert len(world.s3.present("failed/")) == 1

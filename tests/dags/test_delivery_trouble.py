@@ -8,7 +8,7 @@ import pytest
 
 from airflow_ext.ids import XComKey
 from include.delivery.report import DELIVER_TASK, SELECT_TASK
-from include.errors import AwsUnavailableError, DeliveriesFailedError, SettingsError
+from include.errors import AwsUnavailableError, SettingsError, WorkFailedError
 from tests.dags.delivery import (
     DOWN,
     SUMMARY_TASK,
@@ -59,7 +59,7 @@ def test_killed_task_fails_the_run_and_what_it_saw_fail_is_told(world: DeliveryR
     # Its event is in the table as failed, and the task is as one that died before it could say so.
     run.states[f"{DELIVER_TASK}_0"] = "failed"
     deliver(run, 1, shares[1])
-    with pytest.raises(DeliveriesFailedError, match=r"^1 tasks failed; what is due stays due"):
+    with pytest.raises(WorkFailedError, match=r"^1 tasks failed; what is due stays due"):
         summarize(run)
     failed, trouble = world.wire.sns
     assert failed["Subject"] == f"[ERROR] event_delivery: event {event_id(1)} could not be delivered"
@@ -103,7 +103,7 @@ def test_task_that_gave_up_says_why(world: DeliveryRuns, run: FakeRun) -> None:
     break_tables(world, "batch_execute_statement")
     with pytest.raises(AwsUnavailableError):
         deliver(run, 0, share)
-    with pytest.raises(DeliveriesFailedError):
+    with pytest.raises(WorkFailedError):
         summarize(run)
     (message,) = world.wire.sns
     assert (
@@ -116,7 +116,7 @@ def test_task_that_somebody_marked_as_success_is_told(world: DeliveryRuns, run: 
     world.add(1)
     select_due(run)
     run.states[f"{DELIVER_TASK}_0"] = "success"
-    with pytest.raises(DeliveriesFailedError):
+    with pytest.raises(WorkFailedError):
         summarize(run)
     assert len(world.wire.sns) == 1
 
@@ -124,7 +124,7 @@ def test_task_that_somebody_marked_as_success_is_told(world: DeliveryRuns, run: 
 def test_selection_that_fails_is_told_and_no_number_is_made_up(world: DeliveryRuns, run: FakeRun) -> None:
     world.add(1)
     break_tables(world, "query")
-    with pytest.raises(DeliveriesFailedError):
+    with pytest.raises(WorkFailedError):
         whole_run(run)
     (message,) = world.wire.sns
     assert "what is due in select_due: AwsUnavailableError: cannot read from table events" in message["Message"]
@@ -136,7 +136,7 @@ def test_selection_that_fails_is_told_and_no_number_is_made_up(world: DeliveryRu
 @pytest.mark.parametrize("state", ["failed", "upstream_failed", None])
 def test_killed_selection_is_told(state: str | None, world: DeliveryRuns, run: FakeRun) -> None:
     run.states[SELECT_TASK] = state
-    with pytest.raises(DeliveriesFailedError):
+    with pytest.raises(WorkFailedError):
         summarize(run)
     assert "what is due in select_due: the task was killed" in world.wire.sns[0]["Message"]
 

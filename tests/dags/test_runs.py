@@ -84,8 +84,8 @@ def test_one_failed_client_fails_the_run_and_stops_no_other(
         "what to do: https://wiki.example/runbook#dex-trigger-archive-failed-run"
     )
     errors = [record.message for record in caplog.records if record.levelno >= logging.ERROR]
-    assert errors[0].startswith("ClientsFailedError: 1 of 1 clients failed: client 12: ")
-    assert errors[1].startswith("ClientsFailedError: 1 of 3 clients failed; see manifests/"), "one a task, and no other"
+    assert errors[0].startswith("WorkFailedError: 1 of 1 clients failed: client 12: ")
+    assert errors[1].startswith("WorkFailedError: 1 of 3 clients failed; see manifests/"), "one a task, and no other"
     (line,) = (record.message for record in caplog.records if record.message.startswith("client 11 (Client 11) "))
     stored = world.s3.bodies(archive_key(11, DAY))[0]
     assert line.startswith(f"client 11 (Client 11) archived: {archive_key(11, DAY)}, {len(stored)} bytes, sha256 ")

@@ -13,10 +13,10 @@ from airflow_ext.ids import DEX_TRIGGER_ARCHIVE, XComKey
 from airflow_ext.outside import outside
 from include.archive.run import ARCHIVE_TASK, LIST_TASK
 from include.errors import (
-    ClientsFailedError,
     DatabaseUnavailableError,
     RunRefusedError,
     SettingsError,
+    WorkFailedError,
 )
 from tests.dags.archive import SUMMARY_TASK, archive_all, archive_client, list_clients, summarize
 from tests.worlds.airflow import FakeRun
@@ -62,7 +62,7 @@ def test_duration_of_the_run_is_published(world: ArchiveWorld, run: FakeRun) -> 
 def test_failed_clients_fail_the_run_with_one_digest(world: ArchiveWorld, run: FakeRun) -> None:
     world.dex.answers |= {11: httpx.Response(404), 13: httpx.Response(200, text="<html>")}
     archive_all(run, list_clients(run))
-    with pytest.raises(ClientsFailedError, match="2 of 3 clients failed"):
+    with pytest.raises(WorkFailedError, match="2 of 3 clients failed"):
         summarize(run)
     (message,), (post,) = world.wire.sns, world.wire.slack
     assert "2 of 3 clients not archived for 2026-03-08" in message["Subject"]
@@ -96,7 +96,7 @@ def test_people_are_alerted_when_xcom_takes_nothing(world: ArchiveWorld, run: Fa
     world.dex.answers[11] = httpx.Response(404)
     archive_all(run, list_clients(run))
     run.xcoms.refused = ("return_value", XComKey.ALERTED, XComKey.FAILURE)
-    with pytest.raises(ClientsFailedError, match="1 of 3 clients failed"):
+    with pytest.raises(WorkFailedError, match="1 of 3 clients failed"):
         summarize(run)
     assert (len(world.wire.sns), len(world.wire.slack)) == (1, 1)
     assert run.pushed(SUMMARY_TASK, "return_value") is None
@@ -114,7 +114,7 @@ def test_control_character_in_a_client_s_name_reaches_manifest_xcom_and_alert_as
     world.rename(11, "Ac\x01me " + "x" * 4000)
     world.dex.answers[11] = httpx.Response(404)
     archive_all(run, list_clients(run))
-    with pytest.raises(ClientsFailedError):
+    with pytest.raises(WorkFailedError):
         summarize(run)
     (failure,) = run.pushed(SUMMARY_TASK, "return_value")["errors"]
     assert failure["client_name"].startswith("Ac\\x01me xxx")
@@ -126,7 +126,7 @@ def test_control_character_in_a_client_s_name_reaches_manifest_xcom_and_alert_as
 def test_task_that_was_killed_is_in_the_digest(world: ArchiveWorld, run: FakeRun) -> None:
     works = list_clients(run)
     archive_all(run, works[:2])
-    with pytest.raises(ClientsFailedError, match="1 of 3"):
+    with pytest.raises(WorkFailedError, match="1 of 3"):
         summarize(run)
     assert "client 13 (Client 13) in archive_client[2]: no outcome" in world.wire.sns[0]["Message"]
 
@@ -137,7 +137,7 @@ def test_task_that_failed_before_its_first_client_says_why(world: ArchiveWorld, 
     world.set_connection("dex_api", conn_type="http")
     with pytest.raises(SettingsError):
         archive_client(run, 2, works[2])
-    with pytest.raises(ClientsFailedError):
+    with pytest.raises(WorkFailedError):
         summarize(run)
     assert "SettingsError: connection 'dex_api': missing" in world.manifest()["errors"][0]["error"]
 
@@ -155,7 +155,7 @@ def test_failed_listing_is_told_once_with_its_reason(world: ArchiveWorld, run: F
     world.database.unlink()
     with pytest.raises(DatabaseUnavailableError):
         list_clients(run)
-    with pytest.raises(ClientsFailedError, match="DatabaseUnavailableError"):
+    with pytest.raises(WorkFailedError, match="DatabaseUnavailableError"):
         summarize(run)
     (message,) = world.wire.sns
     assert "DatabaseUnavailableError" in message["Message"]
@@ -184,7 +184,7 @@ def test_refused_run_that_nobody_watches_sends_an_alert(world: ArchiveWorld, run
     run.params["trigger_date"] = "2999-01-01"
     with pytest.raises(RunRefusedError):
         list_clients(run)
-    with pytest.raises(ClientsFailedError, match="in the future"):
+    with pytest.raises(WorkFailedError, match="in the future"):
         summarize(run)
     assert len(world.wire.sns) == 1
 
@@ -192,7 +192,7 @@ def test_refused_run_that_nobody_watches_sends_an_alert(world: ArchiveWorld, run
 def test_scheduled_run_that_could_not_list_has_run_all_the_same(world: ArchiveWorld, run: FakeRun) -> None:
     run.run_type = "scheduled"
     run.states[LIST_TASK] = "failed"
-    with pytest.raises(ClientsFailedError):
+    with pytest.raises(WorkFailedError):
         summarize(run)
     assert [(values["FailedRuns"], values["ScheduledRuns"]) for _, values in world.metrics] == [(1.0, 1.0)]
 
@@ -200,7 +200,7 @@ def test_scheduled_run_that_could_not_list_has_run_all_the_same(world: ArchiveWo
 @pytest.mark.parametrize("state", ["failed", "upstream_failed", "skipped", "removed", None])
 def test_killed_listing_is_told_too(state: str | None, world: ArchiveWorld, run: FakeRun) -> None:
     run.states[LIST_TASK] = state
-    with pytest.raises(ClientsFailedError, match="killed"):
+    with pytest.raises(WorkFailedError, match="killed"):
         summarize(run)
     assert len(world.wire.sns) == 1
 
@@ -216,7 +216,7 @@ def test_listing_that_fails_when_it_is_run_again_is_not_hidden_by_its_old_plan(
     with pytest.raises(DatabaseUnavailableError):
         list_clients(run)
     assert run.pushed(LIST_TASK, XComKey.PLAN) is not None, "or there is nothing to be misled by"
-    with pytest.raises(ClientsFailedError, match="no client was archived: list_clients failed: DatabaseUnavail"):
+    with pytest.raises(WorkFailedError, match="no client was archived: list_clients failed: DatabaseUnavail"):
         summarize(run)
     (message,) = world.wire.sns
     assert "DatabaseUnavailableError" in message["Message"]
@@ -228,7 +228,7 @@ def test_cleared_task_that_is_killed_at_once_is_a_failure(world: ArchiveWorld, r
     summarize(run)
     run.clear_number += 1
     run.states[f"{ARCHIVE_TASK}_1"] = "failed"
-    with pytest.raises(ClientsFailedError, match="1 of 3"):
+    with pytest.raises(WorkFailedError, match="1 of 3"):
         summarize(run)
     assert "client 12 (Client 12) in archive_client[1]: no outcome" in world.wire.sns[0]["Message"]
     assert world.manifest()["failed_archives"] == 1
@@ -240,7 +240,7 @@ def test_cleared_task_that_succeeds_repairs_the_run_and_leaves_the_others_counte
     world.dex.answers[12] = [httpx.Response(404), httpx.Response(200, json=[12])]
     works = list_clients(run)
     archive_all(run, works)
-    with pytest.raises(ClientsFailedError, match="1 of 3"):
+    with pytest.raises(WorkFailedError, match="1 of 3"):
         summarize(run)
     run.clear_number += 1
     archive_client(run, 1, works[1])
@@ -252,7 +252,7 @@ def test_alert_that_reached_nobody_is_left_to_the_safety_net(world: ArchiveWorld
     world.wire.sns_is_down = world.wire.slack_is_down = True
     world.dex.answers[11] = httpx.Response(404)
     archive_all(run, list_clients(run))
-    with pytest.raises(ClientsFailedError):
+    with pytest.raises(WorkFailedError):
         summarize(run)
     assert run.pushed(SUMMARY_TASK, XComKey.ALERTED)["channels"] == []
     waiting = {key.split("/")[2] for key in world.s3.present("alerts/undelivered/")}
@@ -275,7 +275,7 @@ def test_summary_of_very_many_clients_stays_small_in_xcom(world: ArchiveWorld, r
     world.set_clients(list(range(1, 1502)))
     world.change_settings(max_mapped_clients=1)
     list_clients(run)
-    with pytest.raises(ClientsFailedError, match="1501 of 1501"):
+    with pytest.raises(WorkFailedError, match="1501 of 1501"):
         summarize(run)
     pushed = run.pushed(SUMMARY_TASK, "return_value")
     assert pushed["failed_archives"] == 1501

@@ -108,7 +108,7 @@ def test_both_are_down_and_the_first_error_is_still_the_one_that_is_shown(
     assert results.summary(run.id).items() >= {"accepted": 1, "rejected": 1, "errored": 1}.items()
     assert "InvalidOrderError" in auction.log(run.id, ORDER_TASK, map_index=2)
     log = auction.log(run.id, SUMMARY_TASK)
-    assert "OrdersFailedError" in log
+    assert "WorkFailedError" in log
     assert "not delivered through sns" in log
     assert "not delivered through slack" in log
     # Nor does the DAG's own callback, which tries once more, get through.

@@ -115,7 +115,7 @@ def test_each_order_ends_in_its_own_way(
     }
     assert sorted(summary["keys"]) == sorted(results.key(run.id, index) for index in (SOUND, OLDER, KILLED, PASSING))
     assert auction.summary(run.id).items() >= summary.items()
-    assert "OrdersFailedError" in auction.log(run.id, SUMMARY_TASK)
+    assert "WorkFailedError" in auction.log(run.id, SUMMARY_TASK)
 
 
 def test_people_hear_once_of_each_order_that_was_not_accepted(

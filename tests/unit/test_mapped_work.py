@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.archive.models import ClientOutcome, Result
-from include.errors import ClientsFailedError, RetryableFailuresError, StorageUnavailableError
+from include.errors import RetryableFailuresError, StorageUnavailableError, WorkFailedError
 from include.mapped_work import NO_OUTCOME, MappedWork, OutcomeFile, Slice, raise_for_failures
 from tests.worlds.s3 import FakeS3, s3_error
 
@@ -179,7 +179,6 @@ def failing(*outcomes: ClientOutcome, retry_after: float | None = None) -> None:
         outcomes,
         f"{len(outcomes)} failed",
         what="client",
-        fail=ClientsFailedError,
         retry_after=retry_after,
     )
 
@@ -193,10 +192,10 @@ def test_failures_of_which_a_retry_may_help_one_are_retried_when_the_partner_ask
     with pytest.raises(RetryableFailuresError, match="2 failed: client 1: answered 404; client 8: DEX API") as caught:
         failing(final, FAILED, retry_after=2.5)
     assert caught.value.retry_after == 2.5
-    with pytest.raises(ClientsFailedError):
+    with pytest.raises(WorkFailedError):
         failing(final)
 
 
 def test_first_failures_are_named_and_the_others_counted() -> None:
-    with pytest.raises(ClientsFailedError, match=r"client 3: x; and 2 more$"):
+    with pytest.raises(WorkFailedError, match=r"client 3: x; and 2 more$"):
         failing(*(ClientOutcome(number, Result.FAILED, error="x") for number in range(1, 6)))

@@ -34,7 +34,6 @@ from include.call_details.shared_run import (
     totals,
 )
 from include.errors import (
-    FileFailedError,
     FileHeldError,
     InvalidFileError,
     PermanentError,
@@ -42,6 +41,7 @@ from include.errors import (
     RunRefusedError,
     StorageRefusedError,
     TransientError,
+    WorkFailedError,
 )
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def post_chunk(context: Context, index: int) -> dict[str, int]:
         ClaimLostError: another run has taken over the file.
         FileChangedError: the file is gone, or was replaced.
         RetryableFailuresError: files could not be posted, and a retry may help.
-        FileFailedError: the same, and it does not help.
+        WorkFailedError: the same, and it does not help.
     """
     ti = context["ti"]
     with record_failure(ti):
@@ -152,7 +152,7 @@ def _post_shared(context: Context, index: int) -> dict[str, int]:
         message = f"{len(failed)} of {len(members)} files could not be posted: {shown}"
         if any(isinstance(error, TransientError) for error in failed.values()):
             raise RetryableFailuresError(message)
-        raise FileFailedError(message)
+        raise WorkFailedError(message)
     return {"files": len(owned)}
 
 
@@ -163,7 +163,7 @@ def reconcile(context: Context) -> dict[str, Any]:
         the receipt, less its ranges; it is in XCom also when the run fails.
 
     Raises:
-        FileFailedError: some records are neither accepted nor saved as dead letters, or the file could not be planned.
+        WorkFailedError: some records are neither accepted nor saved as dead letters, or the file could not be planned.
         RunRefusedError: a person asked for a file that is not there, or that another run has.
         ClaimLostError: another run has taken over the file.
         AirflowSkipException: the file had been ingested before.
@@ -207,7 +207,7 @@ def _close(context: Context, *, planned: bool) -> dict[str, Any]:
     _note(report, saved)
     summary = report.push(_xcom_summary(saved))
     if saved.outcome.failed:
-        raise FileFailedError(f"{key} ended {saved.outcome.value}: see {saved.key}")
+        raise WorkFailedError(f"{key} ended {saved.outcome.value}: see {saved.key}")
     report.update_asset({**{name: saved.document.get(name) for name in _ASSET_FACTS}, "receipt": saved.key})
     return summary
 
@@ -216,7 +216,7 @@ def _end_without_files(report: RunReport, reason: str) -> NoReturn:
     _count(report, {}, failed=True)
     report.alert(no_receipt(report.run, reason=reason))
     report.note(f"Nothing was ingested: {PLAN_TASK} failed: {reason}", section=Section.INGEST_RUN)
-    raise FileFailedError(f"nothing was ingested: {PLAN_TASK} failed: {reason}")
+    raise WorkFailedError(f"nothing was ingested: {PLAN_TASK} failed: {reason}")
 
 
 def _close_shared(context: Context, *, planned: bool) -> dict[str, Any]:
@@ -275,7 +275,7 @@ def _close_shared(context: Context, *, planned: bool) -> dict[str, Any]:
     pushed = report.push({**summary, "failed": failed[:XCOM_PROBLEMS]})
     if failed:
         shown = ", ".join(failed[:_SHOWN])
-        raise FileFailedError(f"{len(failed)} of {len(members)} files failed, such as {shown}: see their receipts")
+        raise WorkFailedError(f"{len(failed)} of {len(members)} files failed, such as {shown}: see their receipts")
     report.update_asset(summary)
     return pushed
 

@@ -14,7 +14,7 @@ from include.alerts import Section
 from include.call_details.alerts import replay_alert
 from include.call_details.dead_letters import Replay
 from include.call_details.models import TASKS_AT_ONCE
-from include.errors import DeadLettersLeftError
+from include.errors import WorkFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 def replay(context: Context) -> dict[str, Any]:
     """Post dead letters again, and delete the messages of those that are accepted.
 
-    Returns how many ended in which way; that is in XCom also when some stay in the queue, a DeadLettersLeftError.
+    Returns how many ended in which way; that is in XCom also when some stay in the queue, a WorkFailedError.
     """
     params = context["params"]
     with record_failure(context["ti"]):
@@ -50,7 +50,7 @@ def replay(context: Context) -> dict[str, Any]:
         )
         summary = report.push({**asdict(result), "dry_run": params["dry_run"]})
         if left:
-            raise DeadLettersLeftError(f"{left} of {result.received} dead letters stay in the queue")
+            raise WorkFailedError(f"{left} of {result.received} dead letters stay in the queue")
         log.info("%d messages received, %d batches accepted", result.received, result.accepted)
         return summary
 

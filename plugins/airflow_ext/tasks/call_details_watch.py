@@ -18,7 +18,7 @@ from include.call_details.alerts import beside_alert, left_alert
 from include.call_details.keys import is_shared_run, round_key, run_id
 from include.call_details.shared_run import add_files
 from include.call_details.watcher import MAX_FILES, Intake, LeftFiles
-from include.errors import FileChangedError, FilesLeftError, PipelineError
+from include.errors import FileChangedError, PipelineError, RetryableFailuresError
 from include.text import one_line
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def claim_files(context: Context) -> list[int]:
         The runs are in S3: a key that Airflow's database refuses must not keep the others from their runs.
 
     Raises:
-        FilesLeftError: there are only files that cannot be taken in, and the task has a retry left: the retry's delay
+        RetryableFailuresError: there are only files that cannot be taken in, and the task has a retry left: its delay
             is the round's pause, in which it holds no worker.
     """
     with record_failure(context["ti"]):
@@ -89,7 +89,7 @@ def claim_files(context: Context) -> list[int]:
         _report(context, clients, report.run, [*(left for left in taken.left if not left.busy), *_beside(intake)])
         if taken.left and not starts and context["ti"].try_number <= context["ti"].max_tries:
             reasons = "; ".join(left.reason for left in taken.left[:_SHOWN])
-            raise FilesLeftError(f"{len(taken.left)} files stay where they were dropped: {reasons}")
+            raise RetryableFailuresError(f"{len(taken.left)} files stay where they were dropped: {reasons}")
         if starts:
             clients.store.write_json(round_key(context["dag_run"].run_id), starts)
         return list(range(len(starts)))

@@ -22,7 +22,7 @@ from include.archive.ledger import Ledger
 from include.archive.models import Plan, calls_of_task, client_query, clients_from_rows, cut, select
 from include.archive.run import ARCHIVE_TASK, LIST_TASK, SECTION, ArchiveRun, digest, not_listed, save_plan
 from include.clients.s3 import split_place
-from include.errors import ClientsFailedError
+from include.errors import WorkFailedError
 from include.mapped_work import Slice
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def summarize(context: Context) -> dict[str, Any]:
         the summary; it is in XCom also when the run fails.
 
     Raises:
-        ClientsFailedError: a client failed, or none was listed.
+        WorkFailedError: a client failed, or none was listed.
     """
     with record_failure(context["ti"]):
         settings = load_settings()
@@ -119,7 +119,7 @@ def summarize(context: Context) -> dict[str, Any]:
             report.count({"FailedClients": 0, "SuccessfulClients": 0}, failed=True)
             report.alert(not_listed(report.run, reason=reason))
             report.note(f"No client was archived: {LIST_TASK} failed: {reason}", section=SECTION)
-            raise ClientsFailedError(f"no client was archived: {LIST_TASK} failed: {reason}")
+            raise WorkFailedError(f"no client was archived: {LIST_TASK} failed: {reason}")
         s3 = s3_client()
         with ThreadPoolExecutor(1) as threads:
             newest = threads.submit(Ledger(s3, split_place(uri)[0]).newest)
@@ -147,7 +147,7 @@ def summarize(context: Context) -> dict[str, Any]:
         )
         summary = report.push(xcom_summary(manifest, key))
         if failed:
-            raise ClientsFailedError(f"{len(manifest.failures)} of {len(manifest.outcomes)} clients failed; see {key}")
+            raise WorkFailedError(f"{len(manifest.failures)} of {len(manifest.outcomes)} clients failed; see {key}")
         report.update_asset({"trigger_date": manifest.plan.day.isoformat(), **counts, "manifest": key})
         return summary
 

@@ -26,7 +26,7 @@ from include.auction.keys import auction_day
 from include.auction.models import Result, Summary, slice_of
 from include.auction.run import AuctionRun, raise_for_orders, unfinished_runs
 from include.clients.lambda_function import FunctionClient
-from include.errors import FunctionRefusedError, OrdersFailedError, PipelineError
+from include.errors import FunctionRefusedError, PipelineError, WorkFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -52,7 +52,7 @@ def process_orders(context: Context, work: Work, function_name: str) -> None:
 
     Raises:
         RetryableFailuresError: a retry may succeed for some; it gives only those to Lambda B again.
-        OrdersFailedError: some were not accepted, and no retry changes it.
+        WorkFailedError: some were not accepted, and no retry changes it.
     """
     ti, session = context["ti"], AwsSession()
     piece = slice_of(work["start"], work["stop"])
@@ -82,7 +82,7 @@ def summarize(context: Context) -> dict[str, Any]:
         the summary; it is in XCom also when the run fails or is skipped.
 
     Raises:
-        OrdersFailedError: an order ended as neither accepted nor rejected, or it is not known which orders there are.
+        WorkFailedError: an order ended as neither accepted nor rejected, or it is not known which orders there are.
         RunRefusedError: a person named a function that cannot be invoked.
         AirflowSkipException: there were no results.
     """
@@ -141,7 +141,7 @@ def _account(context: Context, settings: Settings, report: RunReport, works: Seq
         summary=key,
     )
     if counts["errored"]:
-        raise OrdersFailedError(
+        raise WorkFailedError(
             f"{counts['errored']} of {counts['total']} orders failed and {counts['rejected']} were rejected; see {key}"
         )
     report.update_asset({**counts, "summary": key})
@@ -163,7 +163,7 @@ def _end_without_orders(context: Context, settings: Settings, report: RunReport,
     except PipelineError as error:
         # The run fails anyway; a retry of this task would alert again.
         log.warning("the summary was not saved: %s", error)
-    raise OrdersFailedError(f"no order was processed: {reason}")
+    raise WorkFailedError(f"no order was processed: {reason}")
 
 
 def _without_orders(context: Context, reason: str) -> Summary:

@@ -34,7 +34,7 @@ from include.delivery.report import (
     unreported,
 )
 from include.delivery.subscriptions import Subscriptions
-from include.errors import DeliveriesFailedError
+from include.errors import WorkFailedError
 from include.text import printable_values
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def summarize(context: Context) -> dict[str, Any]:
         the numbers; they are in XCom also when the run fails.
 
     Raises:
-        DeliveriesFailedError: what is due is not known, or a task failed; the next run goes on.
+        WorkFailedError: what is due is not known, or a task failed; the next run goes on.
     """
     ti = context["ti"]
     with record_failure(ti):
@@ -165,9 +165,7 @@ def summarize(context: Context) -> dict[str, Any]:
         )
         summary = report.push({**due_now, **numbers, "failed_tasks": len(reasons)})
         if reasons:
-            raise DeliveriesFailedError(
-                f"{len(reasons)} tasks failed; what is due stays due, and the next run takes it"
-            )
+            raise WorkFailedError(f"{len(reasons)} tasks failed; what is due stays due, and the next run takes it")
         report.update_asset(summary)
         return summary
 

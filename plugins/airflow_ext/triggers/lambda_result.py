@@ -29,7 +29,7 @@ from include.auction.keys import auction_day, orders_key
 from include.auction.models import Orders
 from include.auction.run import AT_ONCE, AuctionRun
 from include.clients.lambda_function import FunctionClient
-from include.errors import PipelineError, ResultsFailedError, TransientError
+from include.errors import PipelineError, TransientError, WorkFailedError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -203,7 +203,7 @@ def end(context: Context, event: Event) -> list[Work]:
 
 def _end_without_orders(context: Context, wait: Wait) -> NoReturn:
     if wait.failure is not None:
-        raise ResultsFailedError(
+        raise WorkFailedError(
             f"no results of {wait.function_name} within {wait.seconds} s, and the last known poll failed: "
             f"{wait.failure}"
         )

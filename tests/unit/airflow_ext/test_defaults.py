@@ -111,7 +111,7 @@ def test_short_runs_wait_for_seconds_only(monkeypatch: pytest.MonkeyPatch) -> No
     assert 2.5 <= delays[0] <= 5
     assert 5 <= delays[1] <= 10
     assert 10 <= delays[2] <= 20
-    assert policy.evaluate(errors.OrdersFailedError("no"), 1, 3).action is RetryAction.FAIL
+    assert policy.evaluate(errors.WorkFailedError("no"), 1, 3).action is RetryAction.FAIL
 
 
 def test_option_still_makes_short_runs_quicker() -> None:

@@ -14,7 +14,7 @@ from include.archive.keys import archive_key, run_manifest_key
 from include.archive.models import Client, Plan, Result, cut
 from include.archive.run import ArchiveRun, save_plan
 from include.clients.dex import DexApi
-from include.errors import ClientsFailedError, RetryableFailuresError, StorageRefusedError
+from include.errors import RetryableFailuresError, StorageRefusedError, WorkFailedError
 from tests.worlds.archive import BASE_URL, CREDENTIALS, FakeDex
 from tests.worlds.s3 import FakeS3
 
@@ -92,7 +92,7 @@ def test_mixed_failures_are_retried_with_the_longest_wait_asked_for() -> None:
         do_slice(s3, dex, 0, max_pause=0.01)
     assert caught.value.retry_after == 20.0
     retry = FakeDex()
-    with pytest.raises(ClientsFailedError, match="1 of 3 clients failed: client 3: DEX API answered 404"):
+    with pytest.raises(WorkFailedError, match="1 of 3 clients failed: client 3: DEX API answered 404"):
         do_slice(s3, retry, 0)
     assert sorted(retry.clients_asked) == [1, 2]
     assert [error["client_id"] for error in account(s3)["errors"]][:1] == [3]
@@ -102,7 +102,7 @@ def test_long_list_of_failures_is_cut_short() -> None:
     s3 = FakeS3()
     plan_run(s3, 60, max_tasks=1)
     dex = FakeDex(answers=dict.fromkeys(range(1, 61), httpx.Response(404)))
-    with pytest.raises(ClientsFailedError, match=r"60 of 60 .*; and 57 more"):
+    with pytest.raises(WorkFailedError, match=r"60 of 60 .*; and 57 more"):
         do_slice(s3, dex, 0)
 
 

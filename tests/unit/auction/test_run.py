@@ -14,7 +14,7 @@ from include.auction.functions import OrderFunction
 from include.auction.models import OrderOutcome, Orders, Result, Summary, had_orders, slice_of
 from include.auction.run import AuctionRun, raise_for_orders
 from include.clients.lambda_function import FunctionClient
-from include.errors import OrdersFailedError, RetryableFailuresError
+from include.errors import RetryableFailuresError, WorkFailedError
 from include.mapped_work import NO_OUTCOME, MappedWork
 from tests.worlds.functions import FakeLambda, RaisedError
 from tests.worlds.s3 import FakeS3
@@ -187,7 +187,7 @@ def test_order_for_which_a_retry_may_succeed_asks_for_one() -> None:
 
 
 def test_orders_for_which_none_can_fail_their_task_in_a_short_text() -> None:
-    with pytest.raises(OrdersFailedError) as caught:
+    with pytest.raises(WorkFailedError) as caught:
         raise_for_orders([errored(n) for n in range(50)])
     assert str(caught.value) == (
         "50 errored of 50 orders: order 0: reason 0; order 1: reason 1; order 2: reason 2; and 47 more"

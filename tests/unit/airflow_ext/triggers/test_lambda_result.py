@@ -25,9 +25,9 @@ from include.auction.run import AT_ONCE
 from include.errors import (
     FunctionRefusedError,
     InvalidAnswerError,
-    ResultsFailedError,
     StorageUnavailableError,
     TransientError,
+    WorkFailedError,
 )
 from tests.dags.auction import fire
 from tests.worlds.airflow import FakeRun
@@ -229,7 +229,7 @@ def test_deadline_that_has_passed_invokes_nothing(world: AuctionWorld) -> None:
 def test_error_at_the_last_look_fails_for_good(error: Exception, world: AuctionWorld) -> None:
     world.answer([NOT_YET, error])
     event = fire(wait(seconds=9))
-    with pytest.raises(ResultsFailedError, match=f"no results of {A} within 240 s, and the last known poll failed"):
+    with pytest.raises(WorkFailedError, match=f"no results of {A} within 240 s, and the last known poll failed"):
         resume(event)
 
 
@@ -240,7 +240,7 @@ def test_error_that_passed_is_forgotten(world: AuctionWorld) -> None:
 
 
 def test_failure_of_the_workers_look_counts_when_there_was_no_other(world: AuctionWorld) -> None:
-    with pytest.raises(ResultsFailedError, match="FunctionUnavailableError: it was throttled"):
+    with pytest.raises(WorkFailedError, match="FunctionUnavailableError: it was throttled"):
         resume(fire(wait(seconds=-1, polls=1, failure="FunctionUnavailableError: it was throttled")))
 
 
@@ -287,7 +287,7 @@ def test_orders_that_storage_goes_on_to_refuse_fail_the_wait(world: AuctionWorld
     world.give("accepted")
     begun = wait()
     refuse_orders(world, begun, until=3600)
-    with pytest.raises(ResultsFailedError, match="StorageUnavailableError: cannot write"):
+    with pytest.raises(WorkFailedError, match="StorageUnavailableError: cannot write"):
         resume(fire(begun))
     assert len(world.functions.asked(A)) == 1
 
