@@ -100,11 +100,10 @@ class Plan:
         day: the trigger date, the same for every task, also when the run crosses midnight.
         force: an empty answer may replace a non-empty archive.
         concurrency: calls that one task runs at once.
-        base_url: base URL of the API where its connection names none.
-        lock_mode: of S3 Object Lock for what the run writes, see :func:`include.archive.store.lock_until`.
-        lock_days: how long that lasts.
-        clients: ordered by id.
+        base_url: of the API where its connection names none.
         slices: cover all clients, in order, without overlap.
+        lock_mode: of S3 Object Lock for what the run writes, as are the days: see
+            :func:`include.archive.store.lock_until`.
     """
 
     run_id: str

@@ -106,10 +106,8 @@ class OrderOutcome:
 
     Args:
         index: the order's position, from 0.
-        order_id: see :func:`include.auction.keys.order_id`.
         key: where it is stored, if Lambda B's answer named the key.
         reason: why it was not, without anything of the order.
-        retryable: a retry may succeed.
     """
 
     index: int

@@ -271,9 +271,7 @@ class Replay:
             dry_run: read the messages only, and log what would be posted.
 
         Raises:
-            ApiUnavailableError: the API asks to wait for long.
-            PipelineError: any other of the login, SQS or S3. In any case what was accepted before is deleted, and the
-                others stay.
+            PipelineError: any of the API, the login, SQS or S3. What was accepted before is deleted, the others stay.
         """
         with self._threads:
             async with self._hidden():

@@ -44,10 +44,7 @@ class Terms:
     """What the bodies of a file version's batches depend on beside its bytes; its first plan fixes them for good.
 
     So the same batch is the same body under the same idempotency key, however often the version is planned or posted.
-
-    Args:
-        records_per_batch: 1 to 500; the last batch of the file may have fewer.
-        timestamp: that of every batch.
+    A batch has 1 to 500 records; the last one of the file may have fewer than the others.
     """
 
     records_per_batch: int
@@ -133,11 +130,9 @@ class Plan:
         key: where the object lies that tasks read.
         etag: its ETag there, for ``If-Match``; a move may change it.
         size: of the object, in bytes.
-        gzip: it is compressed.
         records_per_batch: see :class:`Terms`, as for ``timestamp``.
         records: lines that are not blank.
-        text_bytes: bytes of the text as UTF-8.
-        invalid_bytes: bytes of the text that are not valid UTF-8.
+        text_bytes: bytes of the text as UTF-8; ``invalid_bytes`` are those of it that are not valid.
         chunks: hold all records, in order; none if there are no records. Together they are the whole object. There is
             one at most unless the object's bytes are the text.
         encoding: see :class:`include.call_details.content.Text`.
@@ -182,13 +177,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Settled:
-    """A batch that needs nothing more.
-
-    Args:
-        number: of the batch, from 0 through the whole file.
-        accepted: by the API; otherwise it is a dead letter.
-        retries: attempts beyond the first.
-    """
+    """A batch, numbered from 0 through the whole file, that needs nothing more: accepted, else a dead letter."""
 
     number: int
     records: int
@@ -203,7 +192,6 @@ class ChunkState:
     Args:
         index: of the chunk in the file, from 0.
         first: number of its first batch.
-        batches: how many it has.
         settled_to: all batches before this number are settled.
         settled_beyond: those at or after it that are settled as well.
         dead: those of the settled that are dead letters.

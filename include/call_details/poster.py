@@ -50,14 +50,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PostingContext:
-    """What a chunk is posted with.
-
-    Args:
-        table: the ledger table.
-        limit: calls at once that the limiter allows.
-        open_api: makes the API's client, given the gate that each call has to pass.
-        sleep: as ``asyncio.sleep``.
-    """
+    """What a chunk is posted with; ``limit`` is how many calls at once the limiter allows."""
 
     store: FileStore
     table: ItemTable
@@ -82,9 +75,8 @@ async def post_chunk(context: PostingContext, claim: Claim, plan: Plan, chunk: C
     """Post what is left of a chunk; returns how far it has come: to its end.
 
     Raises:
-        ClaimLostError: another run or attempt has taken over; nothing more is posted.
-        FileChangedError: the file is gone, or was replaced.
-        PipelineError: any other of S3, the ledger, the login, the dead letters, or of waiting for permits.
+        PipelineError: any of S3, the ledger, the login, the dead letters, or of waiting for permits. A ClaimLostError
+            means that another run or attempt has taken over; nothing more is posted.
     """
     await asyncio.to_thread(context.claims.renew, claim)
     ledger = await asyncio.to_thread(
@@ -214,7 +206,6 @@ class Poster:
 
     Args:
         api: opened by the caller; its gate decides how many calls there are at once.
-        dead_letters: for batches that cannot be delivered.
         workers: batches under way at once, from reading to acknowledgement.
         max_bytes: of all their bodies; a larger body is under way alone.
         failed: takes the files of which a batch cannot be settled, and why, and the other files go on; None: that

@@ -46,13 +46,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Grant:
-    """What one task holds.
-
-    Args:
-        count: permits.
-        share: permits it may have, so that all others can have their share too.
-        until: when its lease ends, seconds since the epoch.
-    """
+    """What one task holds: permits, how many it may have so that all have their share, and the end of its lease."""
 
     count: int
     share: int
@@ -95,13 +89,13 @@ class ConcurrencyLimiter:
         self._table = table
         self._name = name
         self._limit = limit
-        self._clock = clock
-        self._sleep = sleep
+        self.clock = clock
+        self.sleep = sleep
 
     @asynccontextmanager
     async def hold(self, wish: int) -> AsyncIterator[PermitLease]:
         """Hold up to ``wish`` permits for a block, and renew them for as long as it lasts; it may begin with none."""
-        lease = PermitLease(self, wish, clock=self._clock, sleep=self._sleep)
+        lease = PermitLease(self, wish)
         renewing = asyncio.create_task(lease.keep())
         try:
             yield lease
@@ -118,7 +112,7 @@ class ConcurrencyLimiter:
         while True:
             seen = self._table.get(_PARTITION, self._name)
             # Before the write: the lease must not seem longer to its holder than to the others.
-            now = self._clock()
+            now = self.clock()
             live = {
                 name: entry
                 for name, entry in seen.content.get("holders", {}).items()
@@ -138,22 +132,14 @@ class ConcurrencyLimiter:
 class PermitLease:
     """The permits that one task holds, and how many it would like to have."""
 
-    def __init__(
-        self,
-        limiter: ConcurrencyLimiter,
-        wish: int,
-        *,
-        clock: Callable[[], float],
-        sleep: Callable[[float], Awaitable[object]],
-    ) -> None:
+    def __init__(self, limiter: ConcurrencyLimiter, wish: int) -> None:
         self._limiter = limiter
+        self._clock = limiter.clock
         self._holder = uuid.uuid4().hex
         self._wish = wish
-        self._clock = clock
-        self._sleep = sleep
         self._count = 0
         self._share = wish
-        self._until = self._had_some_at = clock()
+        self._until = self._had_some_at = self._clock()
         self._in_use = 0
         self._failure: Exception | None = None
         self._pending: asyncio.Task[Grant] | None = None
@@ -188,7 +174,7 @@ class PermitLease:
             await self.renew()
             content = self._count == self._share == self._wish
             # Jitter, so that those who wait do not all ask at the same instant.
-            await self._sleep(RENEW_SECONDS if content else random.uniform(0.5, 1.5) * POLL_SECONDS)  # noqa: S311
+            await self._limiter.sleep(RENEW_SECONDS if content else random.uniform(0.5, 1.5) * POLL_SECONDS)  # noqa: S311
 
     async def renew(self) -> None:
         """Ask once; an error that lasts is raised where somebody waits for a permit."""

@@ -232,14 +232,9 @@ def records(texts: Sequence[bytes], first: int) -> Sequence[bytes]:
 
 
 def record(text: bytes, number: int) -> bytes:
-    """One record as JSON.
+    """A trimmed line of valid UTF-8 as JSON: itself, byte for byte, if it is that, else an object with it as a string.
 
-    Args:
-        text: a line, trimmed, valid UTF-8, not empty.
-        number: of the line among the non-blank lines of the whole file, from 1.
-
-    Returns:
-        ``text`` itself, byte for byte, if it is valid JSON; otherwise an object that holds it as a string.
+    Lines are numbered from 1 through the non-blank ones of the whole file.
     """
     return text if is_json(text) else msgspec.json.encode({"data": text.decode(), "lineNumber": number})
 

@@ -77,12 +77,8 @@ class Taken:
         return tuple(file for files in self.runs.values() for file in files)
 
 
-@dataclass(frozen=True)
-class _TakenKey:
-    """What was taken of one key, with the run that it needs, and what was left."""
-
-    files: tuple[tuple[str, FileVersion], ...]
-    left: tuple[LeftFile, ...]
+type _TakenKey = tuple[list[tuple[str, FileVersion]], list[LeftFile]]
+"""What was taken of one key, each file with the run that it needs, and what was left."""
 
 
 class Intake:
@@ -100,13 +96,13 @@ class Intake:
         waiting = (found for found in self._store.listed(self._incoming.prefix) if self._incoming.takes(found.key))
         with ThreadPoolExecutor(_WORKERS) as workers:
             for group in batched(waiting, limit):
-                for taken in workers.map(self._take_key, *zip(*self._owners(group), strict=True)):
-                    for owner, file in taken.files:
+                for files, not_taken in workers.map(self._take_key, *zip(*self._owners(group), strict=True)):
+                    for owner, file in files:
                         runs.setdefault(owner, {})[file] = None
-                    left += taken.left
+                    left += not_taken
                 if sum(map(len, runs.values())) >= limit:
                     break
-        return Taken({owner: tuple(files) for owner, files in runs.items()}, tuple(left))
+        return Taken({owner: tuple(found) for owner, found in runs.items()}, tuple(left))
 
     def _owners(self, waiting: Sequence[StoredFile]) -> Iterator[tuple[str, str | None]]:
         """The keys of files that wait together, each with the id of the run that it is to share, or None."""
@@ -150,7 +146,7 @@ class Intake:
         if printable(key) != key:
             # Airflow's database refuses some of these characters, and with them all runs of the round.
             reason = "its key holds characters that cannot be stored or shown: drop it under another"
-            return _TakenKey((), (LeftFile(key, None, reason),))
+            return [], [LeftFile(key, None, reason)]
         files: list[tuple[str, FileVersion]] = []
         left: list[LeftFile] = []
         versions: list[StoredFile] = []
@@ -175,7 +171,7 @@ class Intake:
                 continue
             if taken is not None:
                 files.append((owner, taken))
-        return _TakenKey(tuple(files), tuple(left))
+        return files, left
 
     def _take(
         self, file: FileVersion, found: StoredFile, owner: str, *, dropped_again: bool

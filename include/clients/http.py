@@ -227,14 +227,7 @@ def retry_after_seconds(value: str | None, *, now: datetime) -> float | None:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why one attempt failed.
-
-    Args:
-        status: of the answer; None if there was none.
-        error: on a short line.
-        retryable: the same call may work later.
-        retry_after: seconds that the answer asked to wait.
-    """
+    """Why one attempt failed: the answer's status, if there was one, why, and whether the same call may work later."""
 
     status: int | None
     error: str

@@ -87,7 +87,6 @@ class TokenCache:
         fetch: logs in once; see :func:`client_credentials` and :func:`key_login`.
         attempts: how often one login is tried in all.
         clock: monotonic seconds.
-        sleep: as ``asyncio.sleep``.
     """
 
     def __init__(

@@ -77,16 +77,9 @@ def lambda_client(*, max_connections: int = 1, session: AwsSession | None = None
 
     botocore would repeat a call that took too long or failed, and so run the function again.
     """
-    from botocore.config import Config
-
     from include.clients.lambda_function import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS
 
-    config = Config(
-        max_pool_connections=max_connections,
-        connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        read_timeout=READ_TIMEOUT_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": 1},
-    )
+    config = _config(max_connections, connect=CONNECT_TIMEOUT_SECONDS, read=READ_TIMEOUT_SECONDS, attempts=1)
     return cast("LambdaClient", (session or AwsSession()).client("lambda", config))
 
 
@@ -102,28 +95,24 @@ def signed_client(service: str, *, session: AwsSession | None = None, client: An
 
 
 def _bounded(service: str, max_connections: int = 50) -> Config:
+    if service == "s3":
+        return _config(max_connections, connect=10, read=30, attempts=4)
+    # 10 s is above the longest poll of a queue.
+    return _config(max_connections, connect=5, read=10, attempts=4)
+
+
+def _config(max_connections: int, *, connect: int, read: int, attempts: int) -> Config:
     from botocore.config import Config
 
-    return Config(
-        max_pool_connections=max_connections,
-        connect_timeout=10 if service == "s3" else 5,
-        # 10 s is above the longest poll of a queue.
-        read_timeout=30 if service == "s3" else 10,
-        retries={"mode": "standard", "total_max_attempts": 4},
-    )
+    retries: Any = {"mode": "standard", "total_max_attempts": attempts}
+    return Config(max_pool_connections=max_connections, connect_timeout=connect, read_timeout=read, retries=retries)
 
 
 def sns_client(*, max_connections: int = 1, attempts: int = 1) -> SNSClient:
     """An SNS client that waits for no more than 15 s an attempt; a message that was slow to be confirmed goes again."""
-    from botocore.config import Config
-
-    config = Config(
-        max_pool_connections=max_connections,
-        connect_timeout=5,
-        read_timeout=10,
-        retries={"mode": "standard", "total_max_attempts": attempts},
+    return cast(
+        "SNSClient", AwsSession().client("sns", _config(max_connections, connect=5, read=10, attempts=attempts))
     )
-    return cast("SNSClient", AwsSession().client("sns", config))
 
 
 @functools.cache

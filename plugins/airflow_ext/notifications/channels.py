@@ -48,11 +48,7 @@ def send_alert(
 ) -> list[str]:
     """Send to the channels; never raises, so that it never hides the error that it reports.
 
-    Args:
-        alert: what to say.
-        context: as of :func:`open_channels`, as is the next.
-        topic_arn: the topic.
-        keep: is given channel and alert where a channel did not take it.
+    Context and topic are as of :func:`open_channels`; ``keep`` is given channel and alert where one did not take it.
 
     Returns:
         the channels that took the alert.

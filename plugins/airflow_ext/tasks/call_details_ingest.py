@@ -64,7 +64,7 @@ _ASSET_FACTS = ("bucket", "key", "etag", "outcome", "records_read", "records_acc
 
 
 def plan(context: Context) -> list[int]:
-    """Claim the run's file version, and cut it into chunks; raises what finding, claiming and cutting it raise.
+    """Claim the run's file version, and cut it into chunks.
 
     Returns:
         indexes of its chunks; none if the version is done already, or holds no record.
@@ -115,12 +115,6 @@ def post_chunk(context: Context, index: int) -> dict[str, int]:
 
     Returns:
         how many of its batches were accepted, and how many are dead letters; or how many files were posted.
-
-    Raises:
-        ClaimLostError: another run has taken over the file.
-        FileChangedError: the file is gone, or was replaced.
-        RetryableFailuresError: files could not be posted, and a retry may help.
-        WorkFailedError: the same, and it does not help.
     """
     ti = context["ti"]
     with record_failure(ti):
@@ -165,7 +159,6 @@ def reconcile(context: Context) -> dict[str, Any]:
     Raises:
         WorkFailedError: some records are neither accepted nor saved as dead letters, or the file could not be planned.
         RunRefusedError: a person asked for a file that is not there, or that another run has.
-        ClaimLostError: another run has taken over the file.
         AirflowSkipException: the file had been ingested before.
     """
     ti = context["ti"]

@@ -32,25 +32,25 @@ class DroppedFileTrigger(BaseTrigger):
 
     def __init__(self, bucket: str, prefix: str, ignored: list[str], poke_interval: float) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # Airflow's is untyped
-        self._arguments = {"bucket": bucket, "prefix": prefix, "ignored": ignored, "poke_interval": poke_interval}
-        self._bucket = bucket
-        self._prefix = prefix
-        self._ignored = tuple(ignored)
-        self._poke_interval = poke_interval
+        self.bucket = bucket
+        self.prefix = prefix
+        self.ignored = ignored
+        self.poke_interval = poke_interval
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Path of this class, and its arguments."""
-        return f"{type(self).__module__}.{type(self).__qualname__}", self._arguments
+        arguments = {name: getattr(self, name) for name in ("bucket", "prefix", "ignored", "poke_interval")}
+        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fire once, as the provider's trigger does."""
         from include.call_details.keys import Incoming
 
-        incoming = Incoming(self._prefix, self._ignored)
+        incoming = Incoming(self.prefix, tuple(self.ignored))
         try:
-            store = await asyncio.to_thread(open_store, self._bucket)
+            store = await asyncio.to_thread(open_store, self.bucket)
             while not await asyncio.to_thread(file_is_there, store, incoming):
-                await outside.pause(self._poke_interval)
+                await outside.pause(self.poke_interval)
         except Exception as error:  # noqa: BLE001 - the task fails with it, and is retried
             yield TriggerEvent({"status": "error", "message": safe_text(describe(error))})  # type: ignore[no-untyped-call]
         else:

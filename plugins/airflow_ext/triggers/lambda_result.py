@@ -61,12 +61,9 @@ class Wait:
         orders: of the run, ``s3://bucket/key``.
         day: UTC day of the run's keys, ``YYYY-MM-DD``.
         started: start of the run, Unix time.
-        clear_number: how often the run has been cleared by now.
         seconds: from the start, in which Lambda A is polled; the same however often the wait is resumed.
-        max_tasks: most tasks for the run's orders.
-        per_task: size of the groups above that.
+        max_tasks: most tasks for the run's orders; ``per_task`` is the size of the groups above that.
         concurrency: invocations of Lambda B that one task runs at once.
-        rejection_errors: the setting.
         polls: so far. A triggerer that is started again counts on from the worker's poll, so there may have been more.
         polled_at: the last of them ended, Unix time.
         failure: what was wrong at the last of them.

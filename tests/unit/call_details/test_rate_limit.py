@@ -118,7 +118,7 @@ def test_holder_that_was_stopped_for_longer_than_its_lease_begins_no_call() -> N
         await stopped.wait()
 
     async def run() -> None:
-        held = PermitLease(permits_of(FakeLedgerTable(), 5, time), 5, clock=time, sleep=never)
+        held = PermitLease(permits_of(FakeLedgerTable(), 5, time, sleep=never), 5)
         keeping = asyncio.create_task(held.keep())
         async with held.permit():
             pass

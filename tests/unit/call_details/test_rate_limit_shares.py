@@ -75,7 +75,7 @@ class World:
 
     def task(self, wish: int) -> Task:
         permits = ConcurrencyLimiter(self.table, "calls", self.limit, clock=self.time, sleep=self.time.sleep)
-        return Task(PermitLease(permits, wish, clock=self.time, sleep=self.time.sleep))
+        return Task(PermitLease(permits, wish))
 
     @property
     def calls(self) -> int:
