@@ -131,13 +131,9 @@ class OutcomeFile[T: Outcome]:
 
 @dataclass(frozen=True)
 class MappedWork[T: Outcome]:
-    """The slices of one run and the outcomes that their tasks keep.
+    """The slices of one run, which cover all items in order, and the outcomes that their tasks keep.
 
-    Args:
-        kind: class of the outcomes.
-        plan_key: of the run's plan; the files lie beside it.
-        slices: cover all items, in order.
-        clear_number: how often the run has been cleared by now.
+    The files lie beside the run's plan; ``clear_number`` is as in :class:`OutcomeFile`.
     """
 
     kind: type[T]

@@ -156,11 +156,9 @@ class Archiver:
     """Archives clients of one day, several at once, each with an outcome of its own.
 
     Args:
-        source: an open client of the DEX API.
         ledger: keeps outcomes for a retry and for the manifest.
         force: an empty response may replace a non-empty archive.
         max_pause: seconds; the longest wait of a task when a response asks for one.
-        save_every: seconds.
     """
 
     source: DexApi

@@ -38,15 +38,9 @@ MAX_RECORDS_PER_BATCH = 500
 
 
 def resolve(store: FileStore, key: str, etag: str | None) -> FileVersion:
-    """The version that a run's params mean.
+    """The version that a run's params mean: the key under which the file was dropped, or was moved to.
 
-    Args:
-        store: the bucket.
-        key: where the file was dropped, or where it has been moved to.
-        etag: which version of a dropped file; None = the newest one.
-
-    Raises:
-        RunRefusedError: there is no such file.
+    Of a dropped file, the ETag tells which version; None means the newest. RunRefusedError: there is no such file.
     """
     moved = origin(store.bucket, key)
     if moved is not None:

@@ -54,12 +54,9 @@ class CallDetailsApi:
 
     Args:
         url: absolute URL that batches are posted to.
-        attempts: how often a batch is sent in all.
-        gate: see :data:`Gate`.
-        backoff: pauses between attempts.
+        attempts: how often a batch is sent in all; ``backoff`` is the pause between two.
         seconds: deadline of one exchange.
-        clock: monotonic seconds.
-        now: the time, aware.
+        clock: monotonic seconds; ``now`` gives the time, aware.
     """
 
     def __init__(

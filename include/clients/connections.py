@@ -159,9 +159,7 @@ def new_session(
 ) -> aiohttp.ClientSession:
     """A session that sends nothing by itself but what HTTP needs.
 
-    Args:
-        connector: makes its connections.
-        headers: sent with each request. The default asks for an unencoded body, so that the bytes are the server's.
+    The default headers ask for an unencoded body, so that the bytes are the server's.
     """
     return aiohttp.ClientSession(
         connector=connector() if connector else Connector(),

@@ -29,7 +29,6 @@ class LambdaResultSensor(BaseSensorOperator):
         function_name: Lambda A, name or ARN; templated.
         order_function: Lambda B, name or ARN; templated.
         timeout: after which a trigger that has fired no event fails the task, for good; beyond the setting.
-        kwargs: of the base class.
     """
 
     template_fields: Sequence[str] = ("function_name", "order_function")

@@ -21,13 +21,7 @@ class DroppedFileTrigger(BaseTrigger):
     """Fires when a file is there to be taken, or S3 fails.
 
     The provider's trigger knows patterns of what to find, and none of what to leave: it would fire again and again for
-    an upload that is under way.
-
-    Args:
-        bucket: the ingest bucket.
-        prefix: see :class:`include.call_details.keys.Incoming`, as is the next.
-        ignored: patterns of names.
-        poke_interval: seconds between two listings.
+    an upload that is under way. Prefix and ignored names are as in :class:`include.call_details.keys.Incoming`.
     """
 
     def __init__(self, bucket: str, prefix: str, ignored: list[str], poke_interval: float) -> None:
