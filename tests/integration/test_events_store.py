@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lambdas.events_api.api_keys import ApiKey, ApiKeyStore, DeniedError, id_of
 from lambdas.events_api.errors import QueueUnavailableError, StoreUnavailableError
 from lambdas.events_api.lanes import PAYLOAD_APART, lane_key
-from lambdas.events_api.models import MAX_PAYLOAD_BYTES, NewEvent
-from lambdas.events_api.requests import read_inbox_query
-from lambdas.events_api.service import Events
 from lambdas.events_api.store import (
-    INBOX,
     DeliveryQueue,
     EventStore,
-    IdSecret,
     dynamodb_client,
-    secrets_client,
     sqs_client,
 )
-from lambdas.tools.api_keys import KeyTable
 from lambdas.tools.subscriptions import SubscriptionTable
 from lambdas.tools.tables import ToolError
 from local.processes.layout import DUMMY_AWS_KEY, REGION
-from tests.worlds.events import LATER, EventStoreContract, at_once, new_event, walk
+from tests.worlds.events import LATER, EventStoreContract, at_once, new_event
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -127,66 +118,12 @@ class TestOnTheEmulator(EventStoreContract):
         return either_owner
 
 
-def test_largest_event_is_kept_as_it_is(store: EventStore, either_owner: str) -> None:
-    payload = json.dumps({"k": "🏭" * ((MAX_PAYLOAD_BYTES - 8) // 4)}, ensure_ascii=False, separators=(",", ":"))
-    assert len(payload.encode()) == MAX_PAYLOAD_BYTES
-    event = new_event(either_owner, payload=payload, metadata='{"k":"' + "y" * 16_376 + '"}', idempotency_key="k" * 255)
-    assert store.put(event) is None
-    assert store.get(either_owner, event.event_id) == event
-
-
-def test_listing_of_large_events_is_whole(store: EventStore, either_owner: str) -> None:
-    """Three megabytes: more than DynamoDB reads at once."""
-    payload = json.dumps({"k": "x" * 250_000}, separators=(",", ":"))
-    events = [new_event(either_owner, payload=payload) for _ in range(12)]
-    for event in events:
-        store.put(event)
-    assert list(walk(store, either_owner, INBOX, 100)) == events
-    assert 1 <= len(store.page(either_owner, INBOX, after=None, limit=100).events) < len(events)
-
-
-def test_same_post_several_times_at_once_is_one_event_and_wakes_the_delivery(
-    aws: Aws, store: EventStore, sqs: SQSClient, owner: str
-) -> None:
-    url = aws.sqs.create_queue(QueueName=f"event-delivery-{owner}")["QueueUrl"]
-    secret = aws.secrets.create_secret(Name=f"event-ids-{owner}", SecretString="s" * 64)["ARN"]
-    events = Events(store, DeliveryQueue(sqs, url), IdSecret(secrets_client(), secret))
-    new = NewEvent.model_construct(event_type="a", payload='{"a":1}', metadata=None, idempotency_key="k")
-    answers = at_once(lambda _: events.post(owner, new))
-    (event,), cursor = events.page(owner, read_inbox_query({}, owner))
-    assert cursor is None
-    assert [answer.event for answer in answers] == [event] * len(answers)
-    assert [answer.created for answer in answers].count(True) == 1
-    assert {answer.not_woken for answer in answers} == {None}
-    (message,) = aws.sqs.receive_message(QueueUrl=url, WaitTimeSeconds=5)["Messages"]
-    assert json.loads(message["Body"]) == {"event_id": event.event_id}
-    aws.sqs.delete_queue(QueueUrl=url)
-
-
 def test_what_is_not_there_is_named(dynamodb: DynamoDBClient, sqs: SQSClient, owner: str) -> None:
     with pytest.raises(StoreUnavailableError) as caught:
         EventStore(dynamodb, "no-such-table").put(new_event(owner))
     assert (caught.value.reasons, caught.value.worth_repeating) == (("ResourceNotFoundException",), False)
     with pytest.raises(QueueUnavailableError, match="NonExistentQueue"):
         DeliveryQueue(sqs, f"http://sqs.invalid/000000000000/no-such-{owner}").wake("evt_0123456789ab")
-
-
-def test_key_is_created_found_listed_and_revoked(dynamodb: DynamoDBClient, owner: str) -> None:
-    now = [0.0]
-    table, keys = KeyTable(dynamodb, KEYS), ApiKeyStore(dynamodb, KEYS, clock=lambda: now[0])
-    key, other = table.create(owner, "for a test", NOW), table.create(f"{owner}-2", None, NOW)
-    assert keys.find(key) == ApiKey(owner, id_of(key))
-    listed = {item["key_id"]: item for item in table.all()}
-    assert listed[id_of(key)] == {"key_id": id_of(key), "owner": owner, "created_at": NOW, "label": "for a test"}
-    for at in (LATER, NOW):
-        table.revoke(id_of(key), at)
-    assert {item["key_id"]: item.get("revoked_at") for item in table.all()} == {id_of(key): LATER, id_of(other): None}
-    now[0] += 60
-    with pytest.raises(DeniedError, match="revoked"):
-        keys.find(key)
-    assert keys.find(other).owner == f"{owner}-2"
-    with pytest.raises(ToolError, match="no key"):
-        table.revoke("aaaaaaaa", NOW)
 
 
 def test_subscription_is_put_shown_and_switched_off(dynamodb: DynamoDBClient, owner: str) -> None:

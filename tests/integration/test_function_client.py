@@ -69,48 +69,12 @@ def test_answer_that_takes_too_long_was_one_invocation(make: Make, functions: Fu
     assert [call["event"] for call in slow.calls()] == [{"first": True}, "end"], "asked once, although nobody waited"
 
 
-def test_function_that_runs_out_of_time_was_one_invocation(make: Make, functions: FunctionClient) -> None:
-    slow = make("def handler(event, context):\n    note(event)\n    time.sleep(4)", timeout=1)
-    with pytest.raises(FunctionFailedError, match="Timedout"):
-        functions.invoke(slow.name, {})
-    assert len(slow.calls()) == 1
-
-
-def test_function_that_raises_was_one_invocation(make: Make, functions: FunctionClient) -> None:
-    bad = make("def handler(event, context):\n    note(event)\n    raise KeyError('power')")
-    with pytest.raises(FunctionFailedError, match=f"function {bad.name} raised .*'power'"):
-        functions.invoke(bad.name, {})
-    assert len(bad.calls()) == 1
-
-
-def test_function_that_dies_was_one_invocation(make: Make, functions: FunctionClient) -> None:
-    dying = make("def handler(event, context):\n    import os\n    note(event)\n    os._exit(1)")
-    with pytest.raises(FunctionFailedError):
-        functions.invoke(dying.name, {})
-    assert len(dying.calls()) == 1
-
-
-def test_throttled_function_is_not_run(make: Make, functions: FunctionClient, aws: Aws) -> None:
-    good = make("def handler(event, context):\n    note(event)\n    return 1")
-    aws.functions.put_function_concurrency(FunctionName=good.name, ReservedConcurrentExecutions=0)
-    with pytest.raises(FunctionUnavailableError, match="TooManyRequestsException"):
-        functions.invoke(good.name, {})
-    assert good.calls() == []
-    aws.functions.delete_function_concurrency(FunctionName=good.name)
-    assert functions.invoke(good.name, {}) == 1
-
-
 def test_check_runs_no_function(make: Make, functions: FunctionClient) -> None:
     echo = make("def handler(event, context):\n    note(event)\n    return event")
     functions.check(echo.name)
     assert echo.calls() == []
     with pytest.raises(FunctionRefusedError):
         functions.check(f"{echo.name}-gone")
-
-
-def test_function_that_does_not_exist_is_refused(functions: FunctionClient) -> None:
-    with pytest.raises(FunctionRefusedError, match="ResourceNotFoundException"):
-        functions.invoke("no-such-function", {})
 
 
 def test_answer_that_is_not_json_is_refused(make: Make, functions: FunctionClient) -> None:
