@@ -6,11 +6,10 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
 
-from include.call_details.keys import idempotency_key, run_id, shared_key
+from include.call_details.keys import run_id, shared_key
 from include.call_details.models import FileVersion
 from tests.dags.runs import kept_by_airflow, run_dag, states
 from tests.worlds.call_details import CallDetailsWorld
@@ -46,42 +45,6 @@ def test_file_is_ingested_in_named_chunks(world: CallDetailsWorld) -> None:
     assert names == ["records 1-3"]
     assert world.receipt()["records_accepted"] == 3
     assert world.receipt()["run_id"] == dag_run.run_id
-
-
-def test_second_run_is_skipped_and_says_so(world: CallDetailsWorld) -> None:
-    drop(world)
-    run_dag("call_details_ingest", {"key": KEY})
-    dag_run = run_dag("call_details_ingest", {"key": KEY})
-    assert dag_run.state == "success"
-    assert states(dag_run) == {("plan", -1): "success", ("post_chunk", -1): "skipped", ("reconcile", -1): "skipped"}
-    assert len(world.api.posted) == 2
-
-
-def test_file_without_records_is_a_success(world: CallDetailsWorld) -> None:
-    drop(world, b"\n")
-    dag_run = run_dag("call_details_ingest", {"key": KEY})
-    assert dag_run.state == "success"
-    assert states(dag_run) == {("plan", -1): "success", ("post_chunk", -1): "skipped", ("reconcile", -1): "success"}
-    assert world.receipt()["outcome"] == "processed"
-
-
-def test_unreadable_file_fails_at_once_and_is_told_once(world: CallDetailsWorld) -> None:
-    drop(world, b"\x1f\x8b damaged", "incoming/x.gz")
-    dag_run = run_dag("call_details_ingest", {"key": "incoming/x.gz"})
-    assert dag_run.state == "failed"
-    assert states(dag_run)["plan", -1] == states(dag_run)["reconcile", -1] == "failed"
-    assert {ti.task_id: ti.try_number for ti in dag_run.get_task_instances() if ti.task_id == "plan"} == {"plan": 1}
-    assert (len(world.wire.sns), len(world.wire.slack)) == (1, 1)
-
-
-def test_replay_delivers_what_was_refused(world: CallDetailsWorld) -> None:
-    file = drop(world)
-    world.api.answers[idempotency_key(file, 1)] = [httpx.Response(422), httpx.Response(200)]
-    run_dag("call_details_ingest", {"key": KEY})
-    assert world.receipt()["outcome"] == "processed with dead letters"
-    dag_run = run_dag("call_details_replay")
-    assert dag_run.state == "success"
-    assert world.sqs.bodies == []
 
 
 @pytest.fixture
@@ -155,29 +118,3 @@ def test_run_of_a_list_ingests_all_its_files_and_one_bad_one_costs_only_itself(w
     assert len(world.api.posted) == 11
     assert len(world.s3.present("receipts/")) == 12
     assert (len(world.s3.present("failed/")), len(world.wire.sns)) == (1, 1)
-
-
-@pytest.mark.usefixtures("dropped")
-def test_file_that_is_delivered_again_starts_its_failed_run_anew(world: CallDetailsWorld) -> None:
-    from airflow.models.dagrun import DagRun
-    from airflow.settings import Session
-    from sqlalchemy import update
-
-    file = drop(world, key="incoming/again.txt")
-    run_dag("call_details_watch")
-    with Session() as session:
-        session.execute(update(DagRun).where(DagRun.run_id == run_id(file)).values(state="failed"))
-        session.commit()
-    drop(world, key=file.key)
-    assert states(run_dag("call_details_watch"))["start_ingest", 0] == "success"
-    found = started()[run_id(file)]
-    assert (found.state, found.clear_number) == ("queued", 1)
-    assert run_dag("call_details_watch").state == "success"
-    assert started()[run_id(file)].clear_number == 1
-
-
-@pytest.mark.usefixtures("dropped")
-def test_round_without_files_starts_nothing(world: CallDetailsWorld) -> None:
-    dag_run = run_dag("call_details_watch")
-    assert dag_run.state == "success"
-    assert states(dag_run)["start_ingest", -1] == "skipped"

@@ -54,12 +54,6 @@ def test_good_run_archives_every_client(world: ArchiveWorld) -> None:
     assert (world.wire.sns, world.wire.slack) == ([], [])
 
 
-def test_params_of_the_trigger_form_reach_the_run(world: ArchiveWorld) -> None:
-    dag_run = run({"trigger_date": "2026-02-28", "client_ids": [12]})
-    assert dag_run.state == "success"
-    assert world.s3.keys("trigger/") == ["trigger/12/12_trigger_20260228.json"]
-
-
 def test_one_failed_client_fails_the_run_and_stops_no_other(
     world: ArchiveWorld, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -95,15 +89,6 @@ def test_one_failed_client_fails_the_run_and_stops_no_other(
     assert "\n- what to do: https://wiki.example/runbook#dex-trigger-archive-failed-run\n" in note
 
 
-def test_transient_failure_is_retried_by_the_policy(world: ArchiveWorld) -> None:
-    world.dex.answers[12] = [httpx.Response(503), httpx.Response(429), httpx.Response(200, json=[12])]
-    dag_run = run()
-    assert dag_run.state == "success"
-    assert world.dex.clients_asked.count(12) == 3
-    assert world.dex.clients_asked.count(11) == 1
-    assert world.s3.bodies(archive_key(12, DAY)) == [b"[12]"]
-
-
 @pytest.mark.parametrize("key", ["triggerdate", "client_id", "Force"])
 def test_misspelt_key_is_refused_by_every_task_and_nothing_is_done(key: str, world: ArchiveWorld) -> None:
     dag_run = run({key: None}, failure_callback=True)
@@ -123,27 +108,6 @@ def test_client_task_pushes_no_xcom(world: ArchiveWorld) -> None:
     with settings.Session() as session:
         of_task = select(XComModel.key).where(XComModel.run_id == dag_run.run_id, XComModel.task_id == "archive_client")
         assert list(session.scalars(of_task)) == []
-
-
-def test_failed_listing_archives_nothing_and_is_told_once(world: ArchiveWorld) -> None:
-    world.dex._tokens.append(httpx.Response(401))
-    dag_run = run()
-    assert dag_run.state == "failed"
-    assert states(dag_run)["list_clients", -1] == "failed"
-    assert states(dag_run)["summarize", -1] == "failed"
-    assert world.dex.asked == []
-    (message,) = world.wire.sns
-    assert "AuthRefusedError" in message["Message"]
-
-
-def test_no_clients_is_a_success_with_a_warning(world: ArchiveWorld) -> None:
-    world.set_clients([])
-    dag_run = run()
-    assert dag_run.state == "success"
-    assert states(dag_run)["summarize", -1] == "success"
-    assert world.manifest()["total_clients"] == 0
-    (message,) = world.wire.sns
-    assert message["Subject"].startswith("[WARNING]")
 
 
 def test_run_that_cannot_tell_anyone_itself_is_told_by_the_failure_callback(

@@ -92,13 +92,9 @@ def post(stubs: Stubs, *rules: dict[str, Any], **general: Any) -> tuple[ChunkSta
 @pytest.mark.parametrize(
     "fault",
     [
-        {"status": 500},
         {"status": 500, "applied": True},
-        {"status": 429, "headers": {"Retry-After": "0"}},
-        {"cut": "before"},
         {"cut": "before", "applied": True},
         {"cut": "mid", "applied": True},
-        {"latency_ms": 1500},
         {"latency_ms": 1500, "status": 500},
         {"status": 503, "body": "<html>", "drip_ms": 400},
     ],
@@ -112,25 +108,6 @@ def test_fault_that_passes_loses_and_doubles_nothing(stubs: Stubs, fault: dict[s
     digests = {f"key-{number}": hashlib.sha256(records(number)).hexdigest() for number in range(NUMBER)}
     assert {key: found["sha256"] for key, found in taken["by_key"].items()} == digests
     assert taken["times"] - NUMBER <= state.retries, "repeats are retries, under the same key"
-
-
-def test_tokens_that_expire_in_mid_run_cost_logins_and_no_retries(stubs: Stubs) -> None:
-    # So far apart that no batch meets both: a token that replaces a refused one is not replaced again at once.
-    rules = [{"path": BATCHES, "after": after, "count": 1, "expire_tokens": True} for after in (5, 5 + 3 * PERMITS)]
-    state, taken = post(stubs, *rules)
-    assert (state.finished, state.dead, state.retries) == (True, (), 0)
-    assert state.logins == 3
-    assert taken["times"] == NUMBER
-
-
-def test_batch_that_is_refused_becomes_a_dead_letter_and_is_the_only_one_missing(stubs: Stubs) -> None:
-    state, taken = post(
-        stubs,
-        {"match": {"idempotencyKey": "key-7"}, "status": 422},
-        {"path": BATCHES, "contains": '"n":9.50', "status": 500},
-    )
-    assert (state.finished, sorted(state.dead), state.records_dead) == (True, [7, 9], 4)
-    assert set(taken["by_key"]) == {f"key-{number}" for number in range(NUMBER)} - {"key-7", "key-9"}
 
 
 def test_several_tasks_together_never_have_more_calls_under_way_than_permits(stubs: Stubs) -> None:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import threading
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from include.call_details.dead_letters import DeadLetter, DeadLetters, Replay, ReplayResult
 from include.call_details.ledger import ChunkLedger, Claims, read_chunks
-from include.call_details.models import ChunkState, Claim, Done, FileVersion, LeaseHeld, Settled
+from include.call_details.models import Claim, FileVersion, LeaseHeld, Settled
 from include.call_details.rate_limit import ConcurrencyLimiter
-from include.clients.aws import get_parameters
-from include.clients.call_details import CallDetailsApi
 from include.clients.dynamodb import ItemTable
-from include.errors import AwsRefusedError, ClaimLostError
-from tests.worlds.call_details import POST_URL, FakeCallDetails
+from include.errors import ClaimLostError
 from tests.worlds.events import AT_ONCE, at_once
 
 if TYPE_CHECKING:
@@ -53,20 +47,6 @@ def file() -> FileVersion:
     return FileVersion(BUCKET, f"incoming/ä b+{next(NAMES)}.txt", '"e-1"')
 
 
-@pytest.fixture(scope="module")
-def queue_url(aws: Aws) -> Iterator[str]:
-    url = aws.sqs.create_queue(QueueName="call-details-dlq-of-this-test")["QueueUrl"]
-    yield url
-    aws.sqs.delete_queue(QueueUrl=url)
-
-
-@pytest.fixture(scope="module")
-def dead_letters(aws: Aws, queue_url: str) -> DeadLetters:
-    aws.s3.create_bucket(Bucket=BUCKET)
-    aws.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-    return DeadLetters(aws.s3, aws.sqs, BUCKET, queue_url)
-
-
 def claimed(table: ItemTable, file: FileVersion, owner: str = "run-0") -> Claim:
     claim = Claims(table).claim(file, owner)
     assert isinstance(claim, Claim)
@@ -95,29 +75,6 @@ def test_tasks_of_one_owner_that_renew_at_once_all_succeed(table: ItemTable, fil
     claim = claimed(table, file)
     at_once(lambda _: Claims(table).renew(claim))
     assert Claims(table).current(file, "run-0") == claim
-
-
-def test_claim_lives_through_its_whole_life(table: ItemTable, file: FileVersion) -> None:
-    claims = Claims(table)
-    claim = claims.note_plan(claimed(table, file), "plans/1.json")
-    assert file in [each.file for each in claims.unfinished()]
-    claims.complete(claim, "receipts/1.json")
-    assert file not in [each.file for each in claims.unfinished()]
-    assert claims.claim(file, "run-1") == Done("receipts/1.json", "run-0")
-    again = claims.claim(file, "run-1", force=True)
-    assert again == Claim(file, "run-1", 2, 2)
-    claims.complete(again, "receipts/2.json")
-
-
-def test_chunks_keep_what_was_acknowledged(table: ItemTable, file: FileVersion) -> None:
-    claim = claimed(table, file)
-    states: list[ChunkState] = []
-    for index in range(12):
-        chunk = ChunkLedger.open(table, claim, index, first=index * 100, batches=100)
-        chunk.acknowledge([Settled(index * 100 + n, 500, accepted=n % 3 > 0, retries=n) for n in range(0, 100, 2)])
-        chunk.acknowledge([Settled(index * 100 + 1, 500, accepted=True)], logins=1)
-        states.append(chunk.state)
-    assert read_chunks(table, claim) == states
 
 
 def test_of_several_attempts_that_write_at_once_only_the_last_opener_succeeds(
@@ -162,40 +119,3 @@ def test_permits_never_exceed_the_limit_over_many_takers(table: ItemTable) -> No
 
     at_once(taker, 12)
     assert table.get("permits", name).content == {"holders": {}}
-
-
-def test_missing_table_is_a_refusal(dynamodb: DynamoDBClient, file: FileVersion) -> None:
-    with pytest.raises(AwsRefusedError, match="ResourceNotFoundException"):
-        claimed(ItemTable(dynamodb, "no-such-table"), file)
-
-
-def test_dead_letters_are_replayed_from_the_version_that_was_kept(
-    aws: Aws, dead_letters: DeadLetters, queue_url: str, file: FileVersion
-) -> None:
-    bodies = [b'{"records":["%d"]}' % number for number in range(12)]
-    for number, body in enumerate(bodies):
-        letter = DeadLetter(file, number, number + 1, number + 1, f"key-{number}", 3, 500, "500", None)
-        pointer = dead_letters.save(letter, body)
-        # Another version of the file, whose batch of that number lands at the same key.
-        aws.s3.put_object(Bucket=BUCKET, Key=pointer.key, Body=b"other")
-    api = FakeCallDetails()
-
-    async def replay(limit: int, *, dry_run: bool = False) -> ReplayResult:
-        async with CallDetailsApi(POST_URL, api.login(), http=api.http) as client:
-            return await Replay(dead_letters, client, workers=4).run(limit, dry_run=dry_run)
-
-    assert asyncio.run(replay(100, dry_run=True)) == ReplayResult(received=12)
-    assert asyncio.run(replay(5)) == ReplayResult(received=5, accepted=5)
-    assert asyncio.run(replay(100)) == ReplayResult(received=7, accepted=7)
-    assert sorted(request.content for request in api.posted) == sorted(bodies)
-    left = aws.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])["Attributes"]
-    assert (left["ApproximateNumberOfMessages"], left["ApproximateNumberOfMessagesNotVisible"]) == ("0", "0")
-
-
-def test_keys_come_decrypted(aws: Aws) -> None:
-    ssm: Any = aws.session().client("ssm", endpoint_url=aws.endpoint)
-    for name, value in (("/copyazure/accesskey", "access"), ("/copyazure/secretkey", '{"odd": "ü"}')):
-        ssm.put_parameter(Name=name, Value=value, Type="SecureString", Overwrite=True)
-    assert get_parameters(ssm, "/copyazure/accesskey", "/copyazure/secretkey") == ("access", '{"odd": "ü"}')
-    with pytest.raises(AwsRefusedError, match="/copyazure/other"):
-        get_parameters(ssm, "/copyazure/accesskey", "/copyazure/other")
