@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import bz2
-import gzip
 import json
 import logging
 import traceback
@@ -35,7 +33,6 @@ from include.errors import (
     WorkFailedError,
 )
 from tests.dags.call_details import KEY, RECONCILE_TASK, counts, drop, ingest, ingest_run, plan, post_chunk, reconcile
-from tests.worlds.airflow import FakeRun
 from tests.worlds.call_details import ACCESS, SECRET, TOKEN, CallDetailsWorld
 from tests.worlds.pipeline import PLANTED, leaks
 from tests.worlds.s3 import BUCKET, s3_error
@@ -125,45 +122,6 @@ def test_settings_reach_the_api(world: CallDetailsWorld) -> None:
     world.api.answers[idempotency_key(file, 1)] = [httpx.Response(503)]
     ingest(ingest_run(KEY))
     assert world.api.keys == {idempotency_key(file, number): 2 if number == 1 else 1 for number in range(3)}
-
-
-@pytest.mark.parametrize(
-    ("key", "content"),
-    [
-        ("incoming/x.jsonl", gzip.compress(b'{"n":1}\n{"n":2}\n{"n":3}\n')),
-        ("incoming/x.txt", '\ufeff{"n":1}\r\n{"n":2}\r\n{"n":3}\r\n'.encode("utf-16-le")),
-        ("incoming/x.txt", '\ufeff{"n":1}\n\ufeff{"n":2}\n{"n":3}\n'.encode()),
-        ("incoming/x.gz", b'{"n":1}\n{"n":2}\n{"n":3}\n'),
-    ],
-    ids=["gzip without its suffix", "UTF-16", "a mark in mid-file", "text named gz"],
-)
-def test_text_is_recognised_by_its_content_and_posted_whole(key: str, content: bytes, world: CallDetailsWorld) -> None:
-    drop(world, content, key)
-    summary = ingest(ingest_run(key))
-    assert (summary["outcome"], counts(summary), summary["invalid_bytes"]) == ("processed", (3, 3, 0), 0)
-    assert sorted(world.posted(), key=str) == [[{"n": 1}, {"n": 2}], [{"n": 3}]]
-    assert world.wire.sns == []
-
-
-def test_binary_file_is_never_posted_and_its_format_is_told_once(world: CallDetailsWorld) -> None:
-    drop(world, bz2.compress(b'{"n":1}\n' * 1000), "incoming/x.jsonl")
-    run = ingest_run("incoming/x.jsonl")
-    with pytest.raises(InvalidFileError):
-        plan(run)
-    with pytest.raises(WorkFailedError, match="ended unreadable"):
-        reconcile(run)
-    assert (world.posted(), len(world.s3.present("failed/"))) == ([], 1)
-    (message,) = world.wire.sns
-    assert "the file is bzip2, not text" in message["Message"]
-
-
-def test_invalid_bytes_are_counted_and_a_warning(world: CallDetailsWorld) -> None:
-    drop(world, b"Z\xfcrich\n")
-    summary = ingest(ingest_run(KEY))
-    assert (summary["outcome"], summary["invalid_bytes"]) == ("processed", 1)
-    assert world.posted() == [[{"data": "Z\ufffdrich", "lineNumber": 1}]]
-    (message,) = world.wire.sns
-    assert message["Subject"] == "[WARNING] call_details_ingest: 1 bytes of incoming/? b+.txt are not valid UTF-8"
 
 
 def test_file_that_cannot_be_read_fails_with_one_alert(world: CallDetailsWorld) -> None:
@@ -426,11 +384,3 @@ def test_keys_that_the_login_quotes_are_nowhere_to_be_seen_in_whatever_form(
     errors = "".join(traceback.format_exception(caught.value) + traceback.format_exception(summed_up.value))
     told = {"log": caplog.text, "sns": str(world.wire.sns), "slack": str(world.wire.slack), "errors": errors}
     assert leaks(told | {"xcom": str(run.xcoms.values), "ledger": str(world.table.items)}, ACCESS, SECRET, TOKEN) == []
-
-
-def test_empty_file_has_a_receipt_and_no_call(world: CallDetailsWorld) -> None:
-    drop(world, b"\n\n")
-    run: FakeRun = ingest_run(KEY)
-    assert plan(run) == []
-    assert counts(reconcile(run)) == (0, 0, 0)
-    assert (world.api.posted, world.ssm.calls) == ([], 0)

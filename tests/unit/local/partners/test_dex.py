@@ -20,11 +20,9 @@ from local.partners.dex import (
     TRIGGER_PATH,
     Credentials,
     Dex,
-    credentials_from_environment,
     has_nothing_to_report,
     trigger_body,
 )
-from local.sample.client_database import BROKEN_CLIENT_ID
 
 GOOD = {"grant_type": "client_credentials", "client_id": "me", "client_secret": "s3cret", "scope": SCOPE}
 QUESTION = {"clientId": "1014", "triggerDate": "2025-03-09"}
@@ -84,11 +82,6 @@ def test_the_token_endpoint_answers_what_oauth2_asks_for() -> None:
     assert ("cache-control", "no-store") in answer.headers
 
 
-def test_the_scope_may_be_left_out() -> None:
-    form = {name: value for name, value in GOOD.items() if name != "scope"}
-    assert Caller().token_request(form).status == 200
-
-
 @pytest.mark.parametrize(
     ("change", "status", "error"),
     [
@@ -104,12 +97,6 @@ def test_a_wrong_token_request_is_refused(change: dict[str, str], status: int, e
     answer = Caller().token_request(GOOD | change)
     assert (answer.status, parsed(answer)["error"]) == (status, error)
     assert "access_token" not in parsed(answer)
-
-
-def test_a_token_request_in_json_is_refused() -> None:
-    (issue, _) = Caller().dex.endpoints()
-    answer = issue.answer(Call(TOKEN_PATH, {}, {"content-type": "application/json"}, json.dumps(GOOD).encode()))
-    assert (answer.status, parsed(answer)["error"]) == (400, "invalid_request")
 
 
 def test_a_token_opens_the_api_until_it_expires() -> None:
@@ -167,18 +154,6 @@ def test_the_same_question_gets_the_same_bytes_in_every_process() -> None:
     assert digest == "b374904413007ae44fb129b6851a2db215943d6187cc8ae089df1efcaecb3798"
 
 
-def test_client_day_and_revision_change_the_content() -> None:
-    day = date(2025, 3, 9)
-    bodies = {
-        trigger_body(1014, day),
-        trigger_body(1021, day),
-        trigger_body(1014, date(2025, 3, 10)),
-        trigger_body(1014, day, 1),
-        trigger_body(1014, day, 2),
-    }
-    assert len(bodies) == 5
-
-
 def test_the_revision_of_the_control_reaches_the_answer() -> None:
     caller = Caller()
     before = caller.trigger(f"Bearer {caller.token()}").body
@@ -201,18 +176,6 @@ def test_about_one_client_in_eight_has_nothing_to_report_whatever_the_day() -> N
     quiet = [client for client in range(1000, 3100, 7) if has_nothing_to_report(client)]
     assert 20 <= len(quiet) <= 60
     assert {trigger_body(client, date(2025, 3, day), day) for client in quiet for day in (1, 2)} == {b"[]"}
-
-
-def test_the_broken_client_has_something_to_report_once_it_is_mended() -> None:
-    assert not has_nothing_to_report(BROKEN_CLIENT_ID)
-
-
-@pytest.mark.parametrize("missing", ["DEX_CLIENT_ID", "DEX_CLIENT_SECRET"])
-def test_a_missing_credential_is_named(missing: str) -> None:
-    environ = {"DEX_CLIENT_ID": "me", "DEX_CLIENT_SECRET": "s3cret"}
-    assert credentials_from_environment(environ) == Credentials("me", "s3cret")
-    with pytest.raises(ValueError, match=f"^{missing} is not set"):
-        credentials_from_environment(environ | {missing: ""})
 
 
 def test_the_secret_is_not_in_the_credentials_repr() -> None:

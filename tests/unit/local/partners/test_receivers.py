@@ -85,20 +85,6 @@ def test_a_signature_that_does_not_fit_is_refused(options: dict[str, Any]) -> No
     run(scenario)
 
 
-@pytest.mark.parametrize("signature", [None, "", "v1", "v1,", "v1,*", "v2,abc", "v1,é"])
-def test_a_post_without_a_proper_signature_is_refused(signature: str | None) -> None:
-    async def scenario(client: httpx.AsyncClient) -> None:
-        await client.put(SECRETS, json={"acme": SECRET})
-        headers = signed("evt_1", b"{}")
-        del headers["Webhook-Signature"]
-        if signature is not None:
-            headers["Webhook-Signature"] = signature.encode().decode("latin-1")
-        sent = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-        assert (await client.post("/receivers/acme", content=b"{}", headers=sent)).status_code == 401
-
-    run(scenario)
-
-
 def test_a_receiver_fails_as_often_as_a_rule_says_and_then_accepts() -> None:
     async def scenario(client: httpx.AsyncClient) -> None:
         rules = [{"path": "/receivers/acme", "count_each": 2, "status": 503, "headers": {"Retry-After": "1"}}]
@@ -152,13 +138,5 @@ def test_only_receivers_by_name_are_there(path: str) -> None:
     async def scenario(client: httpx.AsyncClient) -> None:
         assert (await client.post(path, content=b"{}")).status_code == 404
         assert await arrivals(client) == []
-
-    run(scenario)
-
-
-@pytest.mark.parametrize("query", [{"name": "acme"}, {"since": "-1"}, {"since": "x"}])
-def test_a_mistyped_question_is_refused(query: dict[str, str]) -> None:
-    async def scenario(client: httpx.AsyncClient) -> None:
-        assert (await client.get(ARRIVALS, params=query)).status_code == 422
 
     run(scenario)
