@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import io
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -84,6 +86,20 @@ def load(monkeypatch: pytest.MonkeyPatch) -> LoadHandler:
         return importlib.import_module(name)
 
     return load
+
+
+@pytest.fixture
+def imports(root: Path) -> Callable[..., set[str]]:
+    """Names the packages that a process has loaded once it has imported a module, with these variables alone."""
+
+    def imports(module: str, **environment: str) -> set[str]:
+        code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+        environment["AWS_DEFAULT_REGION"] = "us-east-1"
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)
+        return set(done.stdout.split())
+
+    return imports
 
 
 @pytest.fixture

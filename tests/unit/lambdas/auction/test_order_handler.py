@@ -2,11 +2,8 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -182,17 +179,8 @@ def test_log_of_results_counts_the_orders(load: LoadHandler, context: object, lo
     assert "power" not in json.dumps(line)
 
 
-def test_functions_load_nothing_that_they_do_not_need(root: Path) -> None:
+def test_functions_load_nothing_that_they_do_not_need(imports: Callable[..., set[str]]) -> None:
     """Each module costs at every cold start; boto3 alone a tenth of this function's."""
-    code = f"import sys, {ORDER}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=root,
-        env={"ORDER_RESULTS_BUCKET": BUCKET, "AWS_DEFAULT_REGION": "us-east-1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    loaded = set(done.stdout.split())
+    loaded = imports(ORDER, ORDER_RESULTS_BUCKET=BUCKET)
     assert {"botocore", "aws_lambda_powertools"} <= loaded
     assert loaded.isdisjoint({"boto3", "pydantic", "s3transfer", "requests", "httpx"})
