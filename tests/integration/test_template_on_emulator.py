@@ -115,10 +115,20 @@ def test_settings_name_the_resources_of_the_stack(aws: Aws, outputs: Mapping[str
 
 @pytest.mark.timeout(600)  # three deployments
 @pytest.mark.usefixtures("outputs")
-def test_update_changes_settings_and_keeps_what_people_and_pipelines_wrote(aws: Aws, empty_account: Aws) -> None:
+def test_parameters_reach_the_nested_stacks_and_an_update_keeps_what_people_and_pipelines_wrote(
+    aws: Aws, empty_account: Aws
+) -> None:
     other_key = _jwt_key(aws)
     aws = empty_account
-    outputs = aws.deploy()
+    # All at once: the emulator cannot update a nested stack of which a part stays as it is (infra/README.md).
+    given = {"AlertEmail": "oncall@example.com", "AuctionSeed": "7", "LogRetentionDays": "90"}
+    outputs = aws.deploy(**given)
+    assert _environment(aws, "auction-results")["SEED"] == "7"
+    create: Any = aws.session().client
+    logs = create("logs", endpoint_url=aws.endpoint).describe_log_groups(logGroupNamePrefix="/aws/lambda/")
+    assert {group["retentionInDays"] for group in logs["logGroups"]} == {90}
+    (subscribed,) = aws.sns.list_subscriptions()["Subscriptions"]
+    assert (subscribed["Protocol"], subscribed["Endpoint"]) == ("email", "oncall@example.com")
     bucket = outputs["ArchiveBucketName"]
     aws.s3.put_object(Bucket=bucket, Key="trigger/1/kept.json", Body=b"[1]")
     for name in PUT_BY_A_PERSON:
@@ -129,8 +139,9 @@ def test_update_changes_settings_and_keeps_what_people_and_pipelines_wrote(aws: 
     for output, name in TABLES.items():
         aws.dynamodb.put_item(TableName=outputs[output], Item={name: {"S": "kept"}})
 
-    assert aws.deploy() == outputs, "deploying the same again changes nothing"
+    assert aws.deploy(**given) == outputs, "deploying the same again changes nothing"
     aws.deploy(
+        **given,
         TriggerDateOffsetDays="-1",
         BusinessTimezone="Europe/Berlin",
         DexApiBaseUrl="https://dex.example.com/v1",
@@ -147,21 +158,6 @@ def test_update_changes_settings_and_keeps_what_people_and_pipelines_wrote(aws: 
     assert _jwt_key(aws) == key, "a new key would refuse every token that is out there"
     for output, name in TABLES.items():
         assert "Item" in aws.dynamodb.get_item(TableName=outputs[output], Key={name: {"S": "kept"}})
-
-
-@pytest.mark.usefixtures("outputs")
-def test_parameters_reach_the_nested_stacks(empty_account: Aws) -> None:
-    aws = empty_account
-    # At once: the emulator cannot update a nested stack of which a part stays as it is (infra/README.md).
-    aws.deploy(AlertEmail="oncall@example.com", AuctionSeed="7", LogRetentionDays="90")
-    assert _environment(aws, "auction-results")["SEED"] == "7"
-    create: Any = aws.session().client
-    groups = create("logs", endpoint_url=aws.endpoint).describe_log_groups(logGroupNamePrefix="/aws/lambda/")[
-        "logGroups"
-    ]
-    assert {group["retentionInDays"] for group in groups} == {90}
-    subscribed = aws.sns.list_subscriptions()["Subscriptions"]
-    assert [(item["Protocol"], item["Endpoint"]) for item in subscribed] == [("email", "oncall@example.com")]
 
 
 def test_failed_run_rings_the_alarm_and_the_topic_carries_it(
