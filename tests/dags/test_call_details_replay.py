@@ -52,17 +52,6 @@ def test_replay_empties_the_queue(world: CallDetailsWorld) -> None:
     assert world.wire.sns == []
 
 
-def test_dry_run_posts_and_deletes_nothing(world: CallDetailsWorld) -> None:
-    assert replay(replay_run(dry_run=True))["received"] == 3
-    assert (world.api.posted, world.sqs.visible) == ([], 3)
-
-
-def test_limit_is_kept(world: CallDetailsWorld) -> None:
-    world.api.answers.clear()
-    assert replay(replay_run(limit=2))["accepted"] == 2
-    assert len(world.sqs.bodies) == 1
-
-
 def test_chosen_ones_alone_are_posted_and_what_is_gone_is_in_the_note(world: CallDetailsWorld) -> None:
     world.api.answers.clear()
     run = replay_run(dead_letters=[f" dead-letter/{KEY}/000001.json", "gone"])

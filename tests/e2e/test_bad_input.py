@@ -72,12 +72,6 @@ def test_an_unknown_client_a_future_day_and_a_misspelt_key_are_refused_and_wake_
     assert partners.questions(future) == {}
 
 
-def test_ids_are_taken_as_the_form_sends_them(pipeline: Pipeline, new_day: NewDay) -> None:
-    run = pipeline.run(trigger_date=new_day(), client_ids=["1002"])
-    assert run.state == "success"
-    assert list(run.mapped) == ["1002"]
-
-
 @pytest.mark.parametrize(
     ("spoil", "reasons"),
     [

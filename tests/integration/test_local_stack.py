@@ -64,7 +64,7 @@ def assert_gone(processes: list[psutil.Process]) -> None:
     assert alive == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_starter_that_ends_during_the_start_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     with starting(tmp_path) as starter:
         processes = family(tmp_path)

@@ -70,16 +70,6 @@ def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
     assert gzip.decompress(one.read_bytes()) == one.with_suffix("").read_bytes()
 
 
-@pytest.mark.parametrize("arguments", [{"records": -1}, {"broken_share": 1.1}, {"broken_share": -0.1}, {"form": "xml"}])
-def test_bad_arguments_are_refused_and_the_old_file_stays(tmp_path: Path, arguments: dict[str, object]) -> None:
-    path = tmp_path / "calls.txt"
-    path.write_text("old")
-    with pytest.raises(ValueError, match="must be"):
-        write_call_details(path, **arguments)  # type: ignore[arg-type]
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_the_command_writes_what_was_asked_for_and_refuses_the_rest(tmp_path: Path) -> None:
     path = tmp_path / "calls.txt"
     command = [sys.executable, "-m", "local.sample.call_details", "--out", str(path), "--records"]
