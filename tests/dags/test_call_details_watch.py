@@ -12,7 +12,7 @@ from include.call_details.alerts import CLAIM_TASK
 from include.call_details.keys import processing_key, run_id
 from include.call_details.models import FileVersion
 from include.call_details.watcher import PATIENCE_SECONDS, SHARED_FROM
-from include.errors import RetryableFailuresError, SettingsError, StorageUnavailableError, WorkFailedError
+from include.errors import RetryableFailuresError, SettingsError, WorkFailedError
 from tests.dags.call_details import claim_files, ingest, ingest_run, plan, reconcile, watch_run
 from tests.worlds.airflow import FakeRun
 from tests.worlds.call_details import CallDetailsWorld
@@ -86,13 +86,6 @@ def test_round_without_files_is_a_good_one(world: CallDetailsWorld) -> None:
     drop(world, "incoming/folder/")
     assert claim_files(watch_run()) == []
     assert world.metrics[0][1]["ScheduledRuns"] == 1.0, "or the alarm on missing rounds would ring all night"
-
-
-def test_run_that_the_watcher_starts_takes_over_the_claim_it_made(world: CallDetailsWorld) -> None:
-    (file,) = drop(world, KEYS[0])
-    (start,) = claim_files(watch_run())
-    summary = ingest(ingest_run(**start["conf"], run_id=start["trigger_run_id"]))
-    assert (summary["outcome"], summary["etag"]) == ("processed", file.etag)
 
 
 def test_claim_that_never_got_its_run_is_taken_up_at_once(world: CallDetailsWorld) -> None:
@@ -235,32 +228,6 @@ def test_missing_setting_is_named(name: str, world: CallDetailsWorld) -> None:
     world.change_settings(**{name: ""})
     with pytest.raises(SettingsError, match=f"{name} missing"):
         claim_files(watch_run())
-
-
-def test_bucket_that_cannot_be_listed_is_a_matter_of_a_retry(world: CallDetailsWorld) -> None:
-    def fail(request: dict[str, Any]) -> None:
-        raise s3_error("SlowDown", "ListObjectsV2")
-
-    world.s3.before["ListObjectsV2"] = fail
-    with pytest.raises(StorageUnavailableError):
-        claim_files(watch_run())
-
-
-def test_overwritten_versions_get_their_runs_oldest_first(world: CallDetailsWorld) -> None:
-    files = [FileVersion(BUCKET, KEYS[0], world.s3.drop(KEYS[0], b"%d\n" % number)) for number in range(3)]
-    starts = claim_files(watch_run())
-    assert starts == [start_of(file) for file in files]
-    for start in starts:
-        ingest(ingest_run(**start["conf"], run_id=start["trigger_run_id"]))
-    assert sorted(record["data"] if isinstance(record, dict) else record for (record,) in world.posted()) == [0, 1, 2]
-    assert len(world.s3.present("receipts/")) == 3
-
-
-def test_settings_say_where_files_are_dropped_and_which_are_uploads_under_way(world: CallDetailsWorld) -> None:
-    world.change_settings(incoming_prefix="drops/", ignored_names=["*.lock"])
-    drop(world, KEYS[0], "drops/a.lock")
-    (file,) = drop(world, "drops/a.tmp")
-    assert claim_files(watch_run()) == [start_of(file)]
 
 
 def test_file_beside_the_prefix_is_told_once_and_holds_up_nothing(world: CallDetailsWorld) -> None:

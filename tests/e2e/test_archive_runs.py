@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from datetime import UTC, datetime, time
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from local.stack.description import Stack
 from tests.e2e.conftest import NewDay, UseClients
 from tests.worlds.live.archive import DAG_ID, Archive, key_of
 from tests.worlds.live.inbox import Inbox
 from tests.worlds.live.partners import TOKEN, Partners
 from tests.worlds.live.pipeline import Pipeline
-from tests.worlds.live.secrets import DEX_API, Secrets
 
 NOTHING_TO_REPORT = 1007
 """The stubs answer ``[]`` for this client."""
@@ -167,27 +164,3 @@ def test_no_client_is_one_warning_and_no_failure(
     assert len(sns) == len(slack) == 1
     assert sns[0].startswith(f"WARNING in pipeline {DAG_ID}: no client to archive for {day}")
     assert partners.calls(TOKEN, since=before) == []
-
-
-def test_the_secret_of_the_original_lambda_is_taken_as_it_is(
-    stack: Stack,
-    pipeline: Pipeline,
-    partners: Partners,
-    archive: Archive,
-    use_clients: UseClients,
-    secrets: Secrets,
-    new_day: NewDay,
-) -> None:
-    use_clients([1001])
-    day, answers_before = new_day(), secrets.read(DEX_API)
-    as_it_was = {
-        "token_url": f"{stack.partners_url}{TOKEN}",
-        "client_id": answers_before["login"],
-        "client_secret": answers_before["password"],
-    }
-    secrets.put(DEX_API, json.dumps(as_it_was))
-    run = pipeline.run(trigger_date=day)
-    secrets.restore()
-
-    assert run.state == "success"
-    assert archive.body(1001, day) == partners.answers([1001], day)[1001]

@@ -76,19 +76,6 @@ def test_slack_is_down_and_sns_tells(
     assert seen >= {(500, "answered"), (None, "client left"), (None, "cut before")}
 
 
-def test_sns_is_down_and_slack_tells(
-    stack: Stack, auction: Pipeline, results: Results, inbox: Inbox, secrets: Secrets, offered: str
-) -> None:
-    topic = secrets.read(stack.settings_variable)["alerts_topic_arn"]
-    secrets.change(stack.settings_variable, alerts_topic_arn=f"{topic}-gone")
-    run = auction.run(function_a=offered)
-    assert_result(run, results)
-    sns, slack = inbox.about(run.id, failed=False)
-    assert sns == []
-    assert_told(slack, run)
-    assert "not delivered through sns" in auction.log(run.id, SUMMARY_TASK)
-
-
 def test_both_are_down_and_the_first_error_is_still_the_one_that_is_shown(
     stack: Stack,
     auction: Pipeline,

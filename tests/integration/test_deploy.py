@@ -152,22 +152,6 @@ def test_files_are_uploaded_where_their_content_differs_and_removed_where_they_a
     assert listed == {"plugins.zip", "dags/a.py", "dags/common/b.py"}
 
 
-def test_requirements_that_were_not_installed_are_found_in_the_log(project: Project) -> None:
-    airflow = Airflow(project.mwaa, project.logs, "pipelines-dev", "airflow-pipelines-dev-Scheduler")
-    airflow.check()
-    stream = {"logGroupName": airflow.log_group, "logStreamName": "requirements_install_ip-10-42-8-1"}
-    project.logs.create_log_group(logGroupName=airflow.log_group)
-    project.logs.create_log_stream(**stream)
-    now = int(time.time() * 1000)
-    lines = ["Collecting pymssql==2.3.8", "WARNING: Running pip as another user"]
-    project.logs.put_log_events(**stream, logEvents=[{"timestamp": now, "message": line} for line in lines])
-    airflow.check()
-    wrong = "ERROR: Could not find a version that satisfies the requirement pymssql==99"
-    project.logs.put_log_events(**stream, logEvents=[{"timestamp": now + 1, "message": wrong}])
-    with pytest.raises(ReleaseError, match="without all of its requirements:\n    ERROR: Could not find a version"):
-        airflow.check()
-
-
 def test_environment_that_is_not_there_is_told(project: Project) -> None:
     airflow = Airflow(project.mwaa, project.logs, "pipelines-staging", "airflow-pipelines-staging-Scheduler")
     with pytest.raises(ReleaseError, match="MWAA has no environment pipelines-staging"):
