@@ -13,7 +13,7 @@ MAX_FAILURES = 20
 
 _MAX_REASON = 400
 _MAX_FACT = 2000
-_MAX_SUBJECT = 100
+_MAX_SUBJECT = 99
 
 
 RUNBOOK = "docs/RUNBOOK.md"
@@ -79,7 +79,7 @@ class Alert:
 
     @property
     def subject(self) -> str:
-        """Subject for SNS: printable ASCII, at most 100 characters."""
+        """Subject for SNS: printable ASCII, less than 100 characters, as SNS documents it."""
         text = f"[{self.severity}] {self.pipeline}: {one_line(self.headline, _MAX_REASON)}"
         return "".join(mark if " " <= mark <= "~" else "?" for mark in text[:_MAX_SUBJECT])
 

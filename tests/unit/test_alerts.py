@@ -17,7 +17,7 @@ def _failure(number: int = 1, reason: str = "answered 500") -> Failure:
 @given(st.text(max_size=300))
 def test_subject_is_what_sns_takes(headline: str) -> None:
     subject = _alert(headline).subject
-    assert 0 < len(subject) <= 100
+    assert 0 < len(subject) < 100
     assert all(" " <= character <= "~" for character in subject)
 
 
