@@ -29,7 +29,7 @@ GATHER_SECONDS = 0.03
 CALLS_AT_ONCE = 2
 """Calls of one task that write."""
 
-PAGE = 50
+PAGE = 100
 """Most events of an owner that are read at once; fewer when they are large."""
 
 MAX_FAILED_PAGES = 4

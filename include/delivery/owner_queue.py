@@ -54,7 +54,7 @@ from include.errors import AwsRefusedError, AwsUnavailableError
 MAX_AT_ONCE = 32
 """Most events under one claim, and most that are posted before the lane is written."""
 
-UNWRITTEN_SECONDS = 0.5
+UNWRITTEN_SECONDS = 2.0
 """So long an accepted event waits for others to be written with it."""
 
 QUICK_SECONDS = 2.0
@@ -63,7 +63,7 @@ QUICK_SECONDS = 2.0
 READ_AHEAD_BYTES = 256 * 1024
 """Of payloads in items of their own: the next ones are read together until they have so many."""
 
-PAGE_SECONDS = 5.0
+PAGE_SECONDS = 10.0
 """So long events are posted that were read; then they are read again, as their owner may have withdrawn some."""
 
 SLOW_SECONDS = 3.0
@@ -239,14 +239,14 @@ class OwnerQueue:
 
     async def _work_in(self, lane: HeldLane, began: float) -> float | None:
         waiting, more = await self._read(lane, began)
-        again_at = await self._work_through(lane, waiting, began)
+        again_at = await self._work_through(lane, waiting)
         if more is not None and again_at is None and not self._stopped:
             lane.top = max(lane.top, more)
         elif again_at is None and not self._stopped:
             now = self._context.clock()
             if lane.should_look(now):
                 waiting = await self._late(lane)
-                again_at = await self._work_through(lane, waiting, now)
+                again_at = await self._work_through(lane, waiting)
                 if not waiting:
                     lane.looked(now)
         elif again_at is not None:
@@ -304,9 +304,11 @@ class OwnerQueue:
             late += [event for event in page.events if event.position not in listed]
         return deque(late)
 
-    async def _work_through(self, lane: HeldLane, waiting: deque[Event], began: float) -> float | None:
+    async def _work_through(self, lane: HeldLane, waiting: deque[Event]) -> float | None:
         """Post events until one has to wait, and take them out of ``waiting``; when to go on, if one is left."""
         context = self._context
+        # Not before they were read: however long that takes, one at least is posted.
+        began = context.clock()
         while waiting and not self._stopped:
             now = context.clock()
             # Nothing overtakes the first one.

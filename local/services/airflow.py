@@ -173,7 +173,7 @@ def _common_options(places: Places, stack_secrets: StackSecrets) -> dict[str, st
         # The default asks DNS for the machine's full name, which may take seconds without a network.
         "CORE__HOSTNAME_CALLABLE": "socket.gethostname",
         "CORE__FERNET_KEY": stack_secrets.fernet_key,
-        # An edited DAG shows up within seconds.
+        # An edited DAG shows up within seconds, as a file that has changed is parsed at the next look.
         "CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "5",
         "DATABASE__SQL_ALCHEMY_CONN": places.database_url,
         "DATABASE__SQL_ALCHEMY_CONN_ASYNC": places.async_database_url,
@@ -187,7 +187,7 @@ def _common_options(places: Places, stack_secrets: StackSecrets) -> dict[str, st
         "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
         "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
-        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "20",
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
         "TRIGGERER__JOB_HEARTBEAT_SEC": "2",
         # Which credentials and statements each hook uses would be half of every log.
         "LOGGING__NAMESPACE_LEVELS": QUIET,

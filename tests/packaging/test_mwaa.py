@@ -28,8 +28,8 @@ NOT_ON_MWAA = {"endpoint_url", "region_name"}
 
 TOPIC = "pipelines.alert_topic_arn"
 
-NOT_ALIKE = {"dag_processor.min_file_process_interval", "pipelines.retry_base_seconds", TOPIC}
-"""Options that the local stack sets otherwise on purpose: retries can be watched, DAGs edited, the topic is its own."""
+NOT_ALIKE = {"pipelines.retry_base_seconds", TOPIC}
+"""Options that the local stack sets otherwise on purpose: retries can be watched, the topic is its own."""
 
 
 def value_of(option: str) -> str:

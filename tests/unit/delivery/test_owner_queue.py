@@ -9,6 +9,7 @@ import pytest
 from include.clients.webhooks import POST_SECONDS, WebhookResponse
 from include.delivery.ledger import LEASE_SECONDS
 from include.delivery.models import SKEW_SECONDS, timestamp
+from include.delivery.owner_queue import PAGE_SECONDS
 from tests.worlds.events import ACCEPTED, START, Arrival, DeliveryWorld, refused
 
 
@@ -36,6 +37,14 @@ def test_few_calls_are_made_for_events_that_have_a_status_of_their_own() -> None
     assert world.deliver(*owners).delivered == 1000
     assert world.tables.calls["query"] == 2 * len(owners)
     assert world.tables.calls["batch_execute_statement"] <= 2000 / 12, "claims and outcomes in groups of up to 25"
+
+
+def test_events_are_posted_however_long_it_takes_to_read_them() -> None:
+    world = DeliveryWorld()
+    world.add(3)
+    world.tables.after = lambda operation: world.pass_time(PAGE_SECONDS + 1) if operation == "query" else None
+    world.deliver()
+    assert world.arrived() == [1, 2, 3]
 
 
 def test_a_refused_event_holds_up_all_behind_it_and_is_posted_again_when_it_is_due() -> None:
