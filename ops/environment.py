@@ -78,10 +78,18 @@ class Environment:
         return cls(name, session, stack["aws_endpoint_url"], stack, http)
 
     def aws(self, service: str, *, connections: int = 10) -> Any:
-        """A boto3 client for up to ``connections`` requests at once."""
+        """A boto3 client for up to ``connections`` requests at once.
+
+        Raises:
+            OpsError: region, address or profile of the shell cannot be used.
+        """
         config = _CONFIG.merge(Config(max_pool_connections=connections))
-        with aws_errors(service):
-            return self.session.client(service, endpoint_url=self.endpoint_url, config=config)
+        try:
+            with aws_errors(service):
+                return self.session.client(service, endpoint_url=self.endpoint_url, config=config)
+        except ValueError as error:
+            # Of a region or an address that is none; botocore has no class for it.
+            raise OpsError(f"{service}: {error}; check AWS_DEFAULT_REGION and AWS_ENDPOINT_URL") from None
 
     def output(self, name: str) -> str:
         """An output of the application's stack: a name or an address.

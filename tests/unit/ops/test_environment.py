@@ -124,6 +124,16 @@ def test_error_of_aws_says_what_to_check(error: Exception, advice: str) -> None:
         on_aws(error)[0].airflow("GET", "/dags")
 
 
+@pytest.mark.parametrize(("name", "value"), [("AWS_DEFAULT_REGION", ""), ("AWS_ENDPOINT_URL", "localhost:4566")])
+def test_region_or_address_of_the_shell_that_is_none_is_said(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(OpsError, match="check AWS_DEFAULT_REGION and AWS_ENDPOINT_URL"):
+        Environment.open("prod").aws("cloudformation")
+
+
 def test_stack_that_does_not_answer_says_where_to_look() -> None:
     def cut(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
