@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -20,6 +21,8 @@ from include.mapped_work import Slice, cut_bounds
 from include.text import one_line, refuse_constant
 
 _SHOWN = 10
+
+_INTEGER = re.compile(r"\s*[+-]?[0-9]+\s*")
 
 _MAX_NAME = 200
 """A client's name is for people; every mapped task loads the names of all."""
@@ -57,7 +60,9 @@ def clients_from_rows(rows: Iterable[Sequence[Any]]) -> list[Client]:
     for row in rows:
         try:
             client_id = int(row[0])
-            if isinstance(row[0], bool) or (not isinstance(row[0], str) and row[0] != client_id):
+            # int() would also read "1_000", as another client than the one that is meant.
+            exact = _INTEGER.fullmatch(row[0]) if isinstance(row[0], str) else row[0] == client_id
+            if isinstance(row[0], bool) or not exact:
                 raise ValueError(row[0])
         except (TypeError, ValueError, OverflowError) as error:
             raise InvalidAnswerError(

@@ -66,11 +66,15 @@ class Orders:
         return order_id(self.run_id, index)
 
     def payload(self, index: int) -> dict[str, Any] | None:
-        """What Lambda B is given: the order's own fields, its id and its day; None for what is no JSON object."""
+        """What Lambda B is given: the order's own fields, its id and its day; None for what is no JSON object.
+
+        Fields of these names that Lambda A gave are kept beside them, as ``given_order_id`` and ``given_order_date``.
+        """
         order = self.items[index]
         if not isinstance(order, dict):
             return None
-        return {**order, "order_id": self.id_of(index), "order_date": self.day.isoformat()}
+        ours = {"order_id": self.id_of(index), "order_date": self.day.isoformat()}
+        return {**order, **{f"given_{name}": order[name] for name in ours if name in order}, **ours}
 
     def cut(self, *, max_tasks: int, per_task: int) -> list[Slice]:
         """Cut the orders into at most ``max_tasks`` slices; see :func:`include.mapped_work.cut_bounds`."""

@@ -14,13 +14,21 @@ CLIENTS = [Client(3, "Three"), Client(7, "Seven"), Client(9, "Nine")]
 
 
 def test_rows_become_clients_in_their_order() -> None:
-    rows = [(9, "Nine"), (3.0, "Three"), (Decimal(7), "Seven"), (Decimal("12.0"), "Twelve"), ("15", "Text")]
+    rows = [
+        (9, "Nine"),
+        (3.0, "Three"),
+        (Decimal(7), "Seven"),
+        (Decimal("12.0"), "Twelve"),
+        ("15", "Text"),
+        (" 16\n", "Blanks"),
+    ]
     assert clients_from_rows(rows) == [
         Client(9, "Nine"),
         Client(3, "Three"),
         Client(7, "Seven"),
         Client(12, "Twelve"),
         Client(15, "Text"),
+        Client(16, "Blanks"),
     ]
 
 
@@ -30,7 +38,22 @@ def test_client_with_two_names_is_one_client() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [None, "x", "", "12.7", 3.5, float("nan"), float("inf"), Decimal("12.7"), Decimal("NaN"), True, False, b"\x00"],
+    [
+        None,
+        "x",
+        "",
+        "12.7",
+        3.5,
+        float("nan"),
+        float("inf"),
+        Decimal("12.7"),
+        Decimal("NaN"),
+        True,
+        False,
+        b"\x00",
+        "1_000",
+        "１２",
+    ],
 )
 def test_client_id_that_is_no_integer_is_refused_and_shown(bad: Any) -> None:
     with pytest.raises(InvalidAnswerError, match="ClientID"):

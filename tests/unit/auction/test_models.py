@@ -33,9 +33,10 @@ def save(s3: FakeS3, *orders: Any) -> Orders:
     return orders_of(*orders).save(cast("S3Client", s3), URI)
 
 
-def test_payload_is_the_order_with_its_id_and_day() -> None:
+def test_payload_is_the_order_with_our_id_and_day_and_loses_none_of_its_own() -> None:
     payload = orders_of({"status": "accepted"}, {"order": "rejected", "order_id": "mine", "order_date": 5}).payload(1)
-    assert payload == {"order": "rejected", "order_id": order_id("run", 1), "order_date": "2026-03-08"}
+    ours = {"order_id": order_id("run", 1), "order_date": "2026-03-08"}
+    assert payload == {"order": "rejected", **ours, "given_order_id": "mine", "given_order_date": 5}
 
 
 @pytest.mark.parametrize("order", [None, 5, "accepted", ["accepted"]])
