@@ -38,7 +38,7 @@ class Line(msgspec.Struct, gc=False):
     client_id: int
     outcome: str
     client_name: str | None = None
-    bytes: int | None = None
+    bytes: int | float | None = None
     run_id: str | None = None
 
 
@@ -155,7 +155,7 @@ def _decoded(body: bytes) -> DayManifest:
     try:
         return _MANIFEST.decode(body)
     except msgspec.DecodeError:
-        # Half a surrogate pair in a name; this reads it, and takes five times as long.
+        # NaN or half a surrogate pair, which somebody else wrote; this reads it, and takes five times as long.
         return msgspec.convert(json.loads(body), DayManifest)
 
 

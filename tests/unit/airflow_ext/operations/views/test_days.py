@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date, timedelta
 
 import pytest
@@ -54,6 +55,14 @@ def test_day_shows_who_failed_first_and_why(page: OperationsPage) -> None:
 def test_name_with_half_a_surrogate_pair_is_shown(page: OperationsPage) -> None:
     page.archive(DAY, {1000: b"{}"}, name="Half \ud83d")
     assert page.get(f"/days/{DAY}")["rows"][0]["client_name"] == "Half \ud83d 1000"
+
+
+def test_number_that_is_none_is_shown_as_text(page: OperationsPage) -> None:
+    counts = dict.fromkeys(("total_clients", "successful_archives", "failed_archives", "unchanged"), 1)
+    line = {"client_id": 1000, "outcome": "archived", "bytes": float("nan")}
+    body = json.dumps({**counts, "errors": [], "clients": [line]}).encode()
+    page.s3.put_object(Bucket="archive", Key=manifest_key(DAY), Body=body)
+    assert page.get(f"/days/{DAY}")["rows"][0]["bytes"] == "nan"
 
 
 @pytest.mark.parametrize("body", [b'{"clients": [', b'{"clients": 7}', b"[NaN]"])
