@@ -96,9 +96,9 @@ test-services: setup-dev
 test-fuzz: setup-dev
 	$(PY) -m pytest tests/integration/test_orders_api_fuzz.py tests/integration/test_events_api_fuzz.py
 
-# The end-to-end tests have a stack for these files, one for all others, and one with Celery's workers. The second takes
-# about as long as the first and the third together.
-AUCTION := archive_runs auction_alerts auction_killed auction_orders auction_results auction_scale backfill
+# The end-to-end tests have a stack for these files, of archive and auction, one for all others, and one with Celery's
+# workers. The second takes about as long as the first, the third and the campaign together.
+AUCTION := archive_runs auction_alerts auction_killed auction_orders auction_results auction_scale backfill faults killed_tasks scale
 test-auction: setup-dev
 	$(PY) -m pytest $(AUCTION:%=tests/e2e/test_%.py) tests/e2e/test_no_secret_anywhere.py
 
@@ -110,8 +110,7 @@ test-chaos: setup-dev
 	$(PY) -m pytest tests/e2e/test_chaos.py
 
 test-workers: setup-dev
-	$(PY) -m pytest tests/e2e/test_celery_workers.py \
-		tests/e2e/test_auction_killed.py::test_a_lost_worker_costs_no_order_no_alert_and_no_run --executor CeleryExecutor
+	$(PY) -m pytest tests/e2e/test_celery_workers.py --executor CeleryExecutor
 
 test-celery: setup-dev ## all end-to-end tests on Celery: two workers and a Redis (about half an hour)
 	$(PY) -m pytest tests/e2e --executor CeleryExecutor

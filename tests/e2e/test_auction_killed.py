@@ -1,26 +1,21 @@
-"""An auction whose triggerer or worker dies."""
+"""An auction whose triggerer dies, or whose functions stand still. Lost workers: ``test_celery_workers.py``."""
 
 from __future__ import annotations
 
 import os
 import signal
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from local.stack.description import Stack
-from tests.worlds.live.auction import NOT_YET, ORDER_TASK, WAIT_TASK, Results, order_id, orders, ready
+from tests.worlds.live.auction import NOT_YET, WAIT_TASK, Results, orders, ready
 from tests.worlds.live.functions import Functions
-from tests.worlds.live.inbox import Inbox
 from tests.worlds.live.pipeline import Pipeline
-from tests.worlds.live.processes import another, lose_worker, running_tasks, service_of, standing_still
+from tests.worlds.live.processes import another, service_of, standing_still
 from tests.worlds.live.secrets import Secrets
 from tests.worlds.live.waiting import wait_until
-from tests.worlds.templates import load, properties_of
 
 POLLS = 5
 HANDED_OVER = 10
-TOTAL, GROUP = 24, 12
-REJECTED = range(0, TOTAL, 3)
 
 
 def test_another_triggerer_goes_on_polling_and_no_order_is_taken_twice(
@@ -85,45 +80,3 @@ def last_heartbeat(stack: Stack) -> datetime:
     with stack.airflow() as http:
         health = http.get("/api/v2/monitor/health").raise_for_status().json()
     return datetime.fromisoformat(health["triggerer"]["latest_triggerer_heartbeat"])
-
-
-def test_a_lost_worker_costs_no_order_no_alert_and_no_run(
-    stack: Stack, auction: Pipeline, functions: Functions, results: Results, inbox: Inbox, secrets: Secrets
-) -> None:
-    """Under the options as shipped: the loss is noticed, and the task tried again, within the run's five minutes."""
-    (shipped,) = properties_of(load("mwaa.yaml"), "AWS::MWAA::Environment").values()
-    for option in ("task_instance_heartbeat_timeout", "orphaned_tasks_check_interval"):
-        ours = stack.airflow_environment()[f"AIRFLOW__SCHEDULER__{option.upper()}"]
-        assert ours == shipped["AirflowConfigurationOptions"][f"scheduler.{option}"]
-    offered = [
-        {**order, "status": "rejected" if index in REJECTED else "accepted"}
-        for index, order in enumerate(orders(TOTAL))
-    ]
-    secrets.change(stack.settings_variable, max_mapped_orders=2, orders_per_task=GROUP, auction_concurrency=1)
-    function = functions.auction({"answer": ready(offered)})
-    run_id = auction.start(function_a=function.name, function_b=functions.exchange().name)
-
-    def in_the_middle() -> list[dict[str, Any]]:
-        """Tasks that run while some of their orders are stored and some are not."""
-        stored, running = results.stored(run_id, TOTAL), running_tasks(stack)
-        return [
-            task
-            for task in auction.tasks(run_id)
-            if task["task_id"] == ORDER_TASK
-            and task["id"] in running
-            and 2 <= sum(index // GROUP == task["map_index"] for index in stored) <= 7
-        ]
-
-    victim = wait_until(in_the_middle, what="a task in the middle of its orders", poll=0.05)[0]
-    lose_worker(stack, victim)
-    run = auction.ended(run_id)
-
-    assert run.state == "success"
-    tries = {task["map_index"]: task["try_number"] for task in run.mapped.values()}
-    assert tries[victim["map_index"]] == 2
-    assert results.stored(run_id, TOTAL) == {index: 1 for index in range(TOTAL) if index not in REJECTED}
-    counts = {"total": TOTAL, "accepted": TOTAL - len(REJECTED), "rejected": len(REJECTED), "errored": 0}
-    assert results.summary(run_id).items() >= counts.items()
-    for messages in inbox.about(run_id, failed=False):
-        assert [sum(order_id(run_id, index) in text for text in messages) for index in REJECTED] == [1] * len(REJECTED)
-        assert len(messages) == len(REJECTED)

@@ -19,7 +19,6 @@ from tests.worlds.live.auction import (
     SUMMARY_TASK,
     Results,
     order_id,
-    orders,
     ready,
 )
 from tests.worlds.live.functions import Functions
@@ -160,20 +159,6 @@ def test_a_run_that_is_cleared_works_on_the_same_orders_stores_nothing_twice_and
     assert before.items() <= {version.key: version.id for version in results.listing("orders/")}.items()
     assert results.summary(run.id).items() >= {"accepted": 5, "rejected": 2, "errored": 2}.items()
     assert inbox.about(run.id) == told
-
-
-def test_orders_are_tasks_up_to_the_limit(
-    auction: Pipeline, functions: Functions, results: Results, inbox: Inbox
-) -> None:
-    offered = orders(97) + orders(3, status="rejected")
-    run = auction.run(function_a=functions.auction({"answer": ready(offered)}).name)
-    assert run.state == "success"
-    assert set(run.mapped) == {f"order {index}" for index in range(100)}
-    assert results.stored(run.id, 100) == dict.fromkeys(range(97), 1)
-    sns, slack = inbox.about(run.id, failed=False)
-    for messages in (sns, slack):
-        assert [sum(order_id(run.id, index) in text for text in messages) for index in range(97, 100)] == [1, 1, 1]
-        assert len(messages) == 3
 
 
 def accepted(summary: dict[str, Any], run_id: str) -> list[int]:

@@ -9,10 +9,10 @@ from tests.worlds.live.partners import Partners
 from tests.worlds.live.pipeline import Pipeline
 from tests.worlds.live.secrets import Secrets
 
-CLIENTS = range(10_001, 11_201)
+CLIENTS = range(10_001, 10_241)
 
 
-def test_1200_clients_share_tasks_and_a_retry_asks_only_for_those_that_failed(
+def test_240_clients_share_tasks_and_a_retry_asks_only_for_those_that_failed(
     stack: Stack,
     pipeline: Pipeline,
     partners: Partners,
@@ -22,14 +22,14 @@ def test_1200_clients_share_tasks_and_a_retry_asks_only_for_those_that_failed(
     new_day: NewDay,
 ) -> None:
     use_clients(CLIENTS)
-    secrets.change(stack.settings_variable, clients_per_task=250)
-    partners.order({"share": 0.03, "seed": 7, "status": 500})
+    secrets.change(stack.settings_variable, max_mapped_clients=200, clients_per_task=50)
+    partners.order({"share": 0.1, "seed": 7, "status": 500})
     day = new_day()
     run = pipeline.run(trigger_date=day)
 
     assert run.state == "success"
     assert len(run.mapped) == 5
-    assert "10001-10240 (240 clients)" in run.mapped
+    assert "10001-10048 (48 clients)" in run.mapped
     manifest = archive.manifest(day)
     assert manifest["successful_archives"] == manifest["total_clients"] == len(CLIENTS)
     assert [line["client_id"] for line in manifest["clients"]] == list(CLIENTS)

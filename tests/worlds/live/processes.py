@@ -9,13 +9,11 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psutil
 import sqlalchemy
 
 from local.processes.layout import PROJECT_ROOT, PYTHON, Layout
-from local.services.celery import WORKER_NAMES
 from local.stack.description import Stack, running_supervisor
 from tests.worlds.live.waiting import wait_until
 
@@ -51,16 +49,6 @@ def lose(service: psutil.Process) -> None:
         process.suspend()  # nobody sees another die
     for process in processes:
         process.kill()
-
-
-def lose_worker(stack: Stack, task: dict[str, Any]) -> None:
-    """Lose the worker that runs a task instance at this moment, as the API gives it: nobody reports its end."""
-    if task["hostname"] in WORKER_NAMES:
-        lose(service_of(stack, task["hostname"]))
-        return
-    supervisor = running_tasks(stack)[task["id"]].parent()
-    assert supervisor is not None
-    lose(supervisor)
 
 
 def service_of(stack: Stack, name: str) -> psutil.Process:
