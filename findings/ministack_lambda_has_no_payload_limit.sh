@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # MiniStack 1.5.33, boto3 1.43.102: a function answers 7 MB, and a queue that AWS refuses becomes its source.
 #
-# A synchronous call of a Lambda function may carry 6 MB each way: a larger request is RequestTooLargeException (413), a
-# larger answer a function error. The emulator, which holds the limits of SQS, SNS and DynamoDB to the byte, passes both.
-# A function that returns "all results" therefore never fails in a test, however large the test. The second check that
-# it leaves out is of a deployment: AWS refuses a queue as an event source if its visibility time-out is less than the
-# function's time-out, as messages would come back while they are worked on; here the mapping is made.
+# A synchronous call of a Lambda function may carry 6 MB each way: a larger request is RequestTooLargeException (413),
+# a larger answer a function error. The emulator, which holds the limits of SQS, SNS and DynamoDB to the byte, passes
+# both. A function that returns "all results" therefore never fails in a test, however large the test. The second
+# check that it leaves out is of a deployment: AWS refuses a queue as an event source if its visibility time-out is
+# less than the function's time-out, as messages would come back while they are worked on; here the mapping is made.
 #
-# Seen: request and answer of 7,000,000 bytes: 200, no FunctionError; visibility 1 s, function 30 s: mapping "Enabled".
-# An SQS batch of 1,048,577 bytes: BatchRequestTooLong.
+# Seen: request and answer of 7,000,000 bytes: 200, no FunctionError; visibility 1 s, function 30 s: mapping
+# "Enabled". An SQS batch of 1,048,577 bytes: BatchRequestTooLong.
 set -euo pipefail
 cd "$(dirname "$0")"
 work=$(mktemp -d)

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# mssql provider 4.7.0, common.sql provider 2.1.0: insert_rows(replace=True) logs in to SQL Server once more for each row.
+# mssql provider 4.7.0, common.sql provider 2.1.0: insert_rows(replace=True) logs in to SQL Server again for each row.
 #
-# MERGE needs the primary key, which the dialect reads from the server and keeps in an lru_cache. The hook of SQL Server
-# replaces common.sql's cached `dialect` by a property that makes a new one each time it is read, so the cache is always
-# empty: for each row a new connection is opened, asked for the key and closed, beside the open transaction. A load of
-# 10,000 rows means 10,000 logins and twice the statements, which the log shows at INFO, one by one. executemany=True
-# asks once for each chunk of commit_every rows.
+# MERGE needs the primary key, which the dialect reads from the server and keeps in an lru_cache. The hook of SQL
+# Server replaces common.sql's cached `dialect` by a property that makes a new one each time it is read, so the cache
+# is always empty: for each row a new connection is opened, asked for the key and closed, beside the open transaction.
+# A load of 10,000 rows means 10,000 logins and twice the statements, which the log shows at INFO, one by one.
+# executemany=True asks once for each chunk of commit_every rows.
 #
 # Seen, for 100 rows: replace=True: 101 connections, 100 queries for the key; with executemany=True: 2 and 1; without
 # replace: 1 and 0.

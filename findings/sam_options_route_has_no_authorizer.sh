@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # aws-sam-translator 1.113.0: the default authorizer of an HTTP API does not cover a route for OPTIONS.
 #
-# DefaultAuthorizer is documented as the authorizer of the calls of an API. SAM leaves it off each route whose method is
-# OPTIONS, also without CORS, so that the function behind it answers anybody; a browser's preflight is why, but nothing
-# is said. For a REST API the same template has the authorizer on OPTIONS, and an HTTP API's ANY, which takes OPTIONS too,
-# has it as well. So a move from REST to HTTP API, or from ANY to a list of methods, opens one route. An event that names
-# the authorizer itself keeps it.
+# DefaultAuthorizer is documented as the authorizer of the calls of an API. SAM leaves it off each route whose method
+# is OPTIONS, also without CORS, so that the function behind it answers anybody; a browser's preflight is why, but
+# nothing is said. For a REST API the same template has the authorizer on OPTIONS, and an HTTP API's ANY, which takes
+# OPTIONS too, has it as well. So a move from REST to HTTP API, or from ANY to a list of methods, opens one route. An
+# event that names the authorizer itself keeps it.
 #
-# Seen, security of OPTIONS /a, GET /a, ANY /b and of OPTIONS /c with an authorizer of its own: HTTP API: none, L, L, L;
-# REST API: L, L, L, L.
+# Seen, security of OPTIONS /a, GET /a, ANY /b and of OPTIONS /c with an authorizer of its own: HTTP API: none, L, L,
+# L; REST API: L, L, L, L.
 set -euo pipefail
 cd "$(dirname "$0")"
 work=$(mktemp -d)
