@@ -3,9 +3,9 @@
 #
 # Metrics collects values by name until the function ends. add_metric checks each unit, but keeps one for a name: with
 # 1500 Milliseconds from one place and 2 Seconds from another, CloudWatch is told 1500 and 2 seconds, and the other
-# order gives 2 milliseconds. No warning, no error; the alarm on the maximum goes off, or never does. The value has a
-# gap as well: text is refused, NaN is written as it is, which is no JSON, so that CloudWatch cannot read the line and
-# all other metrics of that call, which are on the same line, are lost with it.
+# order gives 2 milliseconds. No warning, no error; the alarm on the maximum goes off, or never does. Values have a
+# gap as well: text is refused, NaN is written as it is. That is no JSON, and all other metrics of the call are on
+# that line.
 #
 # Seen: Latency [1500.0, 2.0] as Seconds; other order: [2.0, 1500.0] as Milliseconds; a value of text:
 # MetricValueError; NaN beside Orders: no error, and a line that a strict reader of JSON refuses.
