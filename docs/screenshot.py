@@ -18,7 +18,7 @@ from local.clients import AirflowApi  # noqa: E402 - it is found by the line abo
 from local.demo.run import pictures  # noqa: E402
 from local.processes.layout import DEFAULT_STATE_DIRECTORY  # noqa: E402
 from local.stack.description import Stack  # noqa: E402
-from tests.worlds.browser import window  # noqa: E402
+from tests.worlds.browser import Window, running_browser  # noqa: E402
 
 DAG_ID = "dex_trigger_archive"
 CLIENTS = [1000, 1021, 1035, 1056, 1070, 1091]
@@ -34,7 +34,7 @@ def main() -> None:
         airflow.unpause(DAG_ID)
         run_id = airflow.trigger(DAG_ID, conf={"trigger_date": "2026-03-02", "client_ids": CLIENTS})
         airflow.wait(DAG_ID, run_id, timeout=120)
-    with window(stack.airflow_url) as opened:
+    with running_browser() as browser, Window(browser, stack.airflow_url) as opened:
         page = opened.open(
             f"/dags/{DAG_ID}/runs/{quote(run_id)}",
             timezone_id="America/New_York",

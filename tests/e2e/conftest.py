@@ -12,6 +12,7 @@ from typing import cast
 
 import psutil
 import pytest
+from playwright.sync_api import Browser
 
 from local.clients import AirflowApi, pause_when_idle
 from local.processes.layout import LOOPBACK
@@ -19,7 +20,7 @@ from local.sample.client_database import create_client_database
 from local.services.airflow import DEFAULT_EXECUTOR, EXECUTORS, Executor
 from local.stack.control import StackOptions, running_stack
 from local.stack.description import Stack
-from tests.worlds.browser import OpenPage, window
+from tests.worlds.browser import OpenPage, Window, running_browser
 from tests.worlds.live import archive as archive_world
 from tests.worlds.live import auction as auction_world
 from tests.worlds.live import call_details as call_details_world
@@ -219,10 +220,17 @@ def inbox(stack: Stack) -> Inbox:
     return Inbox(stack)
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Of a module, as no test beside it could call ``asyncio.run``."""
+    with running_browser() as opened:
+        yield opened
+
+
 @pytest.fixture
-def open_page(stack: Stack) -> Iterator[OpenPage]:
+def open_page(stack: Stack, browser: Browser) -> Iterator[OpenPage]:
     """Opens pages of Airflow; when the test ends, none had an error or asked another host."""
-    with window(stack.airflow_url) as opened:
+    with Window(browser, stack.airflow_url) as opened:
         yield opened.open
     assert opened.errors == []
     assert opened.elsewhere == []

@@ -11,12 +11,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from local.processes.layout import LOOPBACK
 from local.stack.description import Stack
 from tests.e2e.conftest import UseClients
-from tests.worlds.browser import OpenPage, window
+from tests.worlds.browser import OpenPage, Window
 from tests.worlds.live.api_server import api_server, log_in, roles
 from tests.worlds.live.archive import DAG_ID, Archive, key_of
 from tests.worlds.live.auction import Results, orders, ready
@@ -284,15 +284,16 @@ def body_of(page: Page, day: date) -> Page:
 
 
 def test_roles_see_and_do_what_they_may(
-    stack: Stack, pipeline: Pipeline, archive: Archive, use_clients: UseClients, a_day: date, tmp_path: Path
-) -> None:
+    stack: Stack, browser: Browser, pipeline: Pipeline, archive: Archive, use_clients: UseClients, a_day: date,
+    tmp_path: Path,
+) -> None:  # fmt: skip
     use_clients([ONE])
     assert pipeline.run(trigger_date=a_day).state == "success"
     known = set(pipeline.run_ids())
     text = json.loads(archive.body(ONE, a_day))
     with api_server(stack, tmp_path, roles(tmp_path)) as url:
         logins = {user: log_in(url, user) for user in ("viewer", "auditor", "operator")}
-        with window(url) as opened:
+        with Window(browser, url) as opened:
             anonymous = opened.open("/plugin/operations")
             expect(anonymous.get_by_label("Password")).to_be_visible()
 
@@ -319,7 +320,7 @@ def test_roles_see_and_do_what_they_may(
     assert [entry["owner"] for entry in entries if a_day.isoformat() in entry["extra"]] == ["auditor"]
 
 
-def test_services_out_of_reach_are_strips_of_a_page_that_stays(stack: Stack, tmp_path: Path) -> None:
+def test_services_out_of_reach_are_strips_of_a_page_that_stays(stack: Stack, browser: Browser, tmp_path: Path) -> None:
     with socket.socket() as silent:
         # Takes connections and never answers.
         silent.bind((LOOPBACK, 0))
@@ -328,7 +329,7 @@ def test_services_out_of_reach_are_strips_of_a_page_that_stays(stack: Stack, tmp
         extra = {"endpoint_url": endpoint, "region_name": stack.region}
         connection = {"conn_type": "aws", "login": "test", "password": "test", "extra": extra}
         options = {"AIRFLOW_CONN_AWS_DEFAULT": json.dumps(connection)}
-        with api_server(stack, tmp_path, options) as url, window(url) as opened:
+        with api_server(stack, tmp_path, options) as url, Window(browser, url) as opened:
             # The page is loaded at the first request.
             opened.open("/plugin/operations/days")
             for view in VIEWS:

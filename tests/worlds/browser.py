@@ -10,10 +10,10 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Request, expect, sync_playwright
 
 from local.demo.run import BROWSERS, QUIET
 
@@ -23,16 +23,28 @@ WAIT_SECONDS = 60.0
 
 @dataclass
 class Window:
-    """Opens pages of one server, and keeps what a person would not see: errors and requests to anywhere else."""
+    """Opens pages of one server, and keeps what a person would not see: errors and requests to anywhere else.
+
+    It is left with all its pages closed.
+    """
 
     browser: Browser
     base_url: str
     errors: list[str] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
+    contexts: list[BrowserContext] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for context in self.contexts:
+            context.close()
 
     def open(self, path: str = "/", **context: Any) -> Page:
         """A page in a context of its own; ``context``: Playwright's options, such as ``timezone_id``."""
         opened = self.browser.new_context(base_url=self.base_url, **context)
+        self.contexts.append(opened)
         opened.set_default_timeout(WAIT_SECONDS * 1000)
         page = opened.new_page()
         page.on("console", self._on_console)
@@ -58,8 +70,8 @@ OpenPage = Callable[..., Page]
 
 
 @contextmanager
-def window(base_url: str) -> Iterator[Window]:
-    """A browser of its own.
+def running_browser() -> Iterator[Browser]:
+    """A browser, which takes a second of CPU to start.
 
     Playwright's loop runs in the calling thread until the end: code that calls ``asyncio.run`` belongs before or after.
     """
@@ -69,6 +81,6 @@ def window(base_url: str) -> Iterator[Window]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(QUIET))
         try:
-            yield Window(browser, base_url)
+            yield browser
         finally:
             browser.close()
