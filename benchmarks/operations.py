@@ -75,10 +75,10 @@ def measure_operations(bench: Bench, *, clients: int, files: int, owners: int, r
         f"The first answers of each view of the operations page, with nothing remembered: {clients:,} clients and 365 "
         f"days (as far as an answer reads them), {owners * 100:,} events of {owners:,} owners, {files:,} files of the "
         "day, 288 auctions. Baseline: the same AWS calls, as many at once, with the same clients of boto3 and without "
-        "the page; in turns, in one process, through the page's routes and guards, without the network. Behind both is "
-        "the emulator. Objects: those that were read or looked at, and items of tables and queues; counting an index "
-        "returns none. Server: a process that makes Airflow's application, beside one with an empty plugins folder, in "
-        "turns.",
+        "the page; in turns, in one process, through the page's routes and guards, without the network and an HTTP "
+        "client. Behind both is the emulator. Objects: those that were read or looked at, and items of tables and "
+        "queues; counting an index returns none. Server: a process that makes Airflow's application, beside one with "
+        "an empty plugins folder, in turns.",
         rows,
         {"views": measured, "starts": starts},
     )

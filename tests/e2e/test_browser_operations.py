@@ -177,7 +177,7 @@ def test_dead_letters_are_listed_and_some_or_all_of_them_replayed_after_a_plan(
     assert ingest.taken(file) == [1, 1, 0]
 
     page.get_by_role("button", name="Replay all…").click()
-    expect(page.get_by_text("1 of 1 dead letters: starts 1 run")).to_be_visible()
+    expect(page.get_by_text("1 of 1 dead letter: starts 1 run")).to_be_visible()
     page.get_by_role("button", name="Start the replay").click()
     expect(page.get_by_text("1 of 1 dead letters posted")).to_be_visible()
     expect(page.get_by_text("No dead letters.")).to_be_visible()

@@ -149,6 +149,7 @@ const visible = (value, breaks = false) => String(value ?? "").replace(
   });
 const Text = ({ children, mono }) => h(mono ? "bdi.mono" : "bdi", visible(children));
 const number = (value) => (value === null || value === undefined ? "" : Number(value).toLocaleString("en-US"));
+const many = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
 const bytes = (value) => {
   if (value === null || value === undefined) return "";
   for (const [unit, size] of [["GB", 2 ** 30], ["MB", 2 ** 20], ["kB", 2 ** 10]])
@@ -234,9 +235,9 @@ const useAction = () => {
 const startRun = async (dag, conf) => {
   const found = await ask(`api/v2/dags/${dag}`);
   if (found.is_paused) throw new Error(`${dag} is paused, so a run would wait without end: unpause it first.`);
-  const run = await ask(`api/v2/dags/${dag}/dagRuns`, { method: "POST", body: { logical_date: null, conf } });
-  return h("span", "Started: ", h(Run, { dag, run: run.dag_run_id }));
+  return ask(`api/v2/dags/${dag}/dagRuns`, { method: "POST", body: { logical_date: null, conf } });
 };
+const started = async (dag, conf) => h("span", "Started: ", h(Run, { dag, run: (await startRun(dag, conf)).dag_run_id }));
 
 // The state of a view lies in the address: it can be sent to a colleague, and the browser's Back works.
 const useAddress = () => {
@@ -364,7 +365,7 @@ const Answer = ({ client, day, change }) => {
       h("dt", "Object"), h("dd", h(Text, { mono: true }, `s3://${data.bucket}/${data.key}`)),
       h("dt", "Day"), h("dd", h(Link, { to: `/plugin/operations/days?day=${day}` }, "all clients of the day"))),
     kept.length > 0 && h("div.row",
-      h(Button, { main: true, onClick: () => setOpen({ kind: "body", version: kept[0].version_id }) }, "Show body"),
+      h(Button, { main: true, onClick: () => setOpen({ version: kept[0].version_id }) }, "Show body"),
       h("a", { href: address(`${base}/download${query({ version: kept[0].version_id })}`), download: "" }, "Download body"),
       h("a", { href: address(`${base}/proof`), download: "" }, "Download proof"),
       h("span.dim", "Each look at a body is written to Airflow's audit log.")),
@@ -381,18 +382,14 @@ const Answer = ({ client, day, change }) => {
         ["", (row) => {
           const before = kept[kept.indexOf(row) + 1];
           return row.deleted ? null : h("span",
-            h(Button, { onClick: () => setOpen({ kind: "body", version: row.version_id }) }, "Show"), " ",
-            before && h(Button, { onClick: () => setOpen({ kind: "difference", version: row.version_id, other: before.version_id }) }, "What changed"));
+            h(Button, { onClick: () => setOpen({ version: row.version_id }) }, "Show"), " ",
+            before && h(Button, { onClick: () => setOpen({ version: row.version_id, other: before.version_id }) }, "What changed"));
         }, "w"],
       ],
       rows: data.versions,
     }),
-    open && h(Look, { key: JSON.stringify(open), base, open, onClose: () => setOpen(null) }));
-};
-
-const Look = ({ base, open, onClose }) => {
-  const path = `${base}/${open.kind}${query({ version: open.version, other: open.other })}`;
-  return open.kind === "body" ? h(Body, { path, title: "Body", onClose }) : h(Difference, { path, onClose });
+    open && h(open.other ? Difference : Body, { key: JSON.stringify(open), title: "Body", onClose: () => setOpen(null),
+      path: `${base}/${open.other ? "difference" : "body"}${query(open)}` }));
 };
 
 const Body = ({ path, title, onClose }) => {
@@ -470,7 +467,7 @@ const OneDay = ({ day, actions, onClose }) => {
   const asked = useAsk(`ops/days/${day}${query({ q: text, outcome, cursor })}`);
   const action = useAction();
   const data = asked.data?.rows ? asked.data : null;
-  const again = (clients) => action.act(() => startRun(ARCHIVE, { trigger_date: day, client_ids: clients }));
+  const again = (clients) => action.act(() => started(ARCHIVE, { trigger_date: day, client_ids: clients }));
   const toggle = (id) => setChosen(chosen.includes(id) ? chosen.filter((each) => each !== id) : [...chosen, id]);
   return h("section.panel", { "aria-label": `Day ${day}` },
     h("div.row", h("b", day),
@@ -497,7 +494,7 @@ const OneDay = ({ day, actions, onClose }) => {
           ["Log", (row) => row.run_id && h(Log, { dag: ARCHIVE, run: row.run_id, task: "archive_client", number: row.client_id }), "w"],
           ["Run", (row) => row.run_id && h(Run, { dag: ARCHIVE, run: row.run_id })],
         ],
-        rows: data.rows, empty: "No client of the day is so.",
+        rows: data.rows, empty: "No client of the day matches.",
       }),
       h(Pages, { data, cursor, onTurn: setCursor })));
 };
@@ -532,7 +529,6 @@ const Backfill = ({ actions, day }) => {
     return h("span", `Backfill ${made.id} started: `, h(Link, { to: `/dags/${ARCHIVE}/backfills` }, "its runs"));
   });
   const forget = (set) => (event) => { set(event.target.type === "checkbox" ? event.target.checked : event.target.value); setPlan(null); };
-  const days = (count) => `${number(count)} ${count === 1 ? "day" : "days"}`;
   return h("section", { "aria-label": "Backfill" },
     h("h2", "Backfill"),
     h("form.row", { onSubmit: (event) => { event.preventDefault(); show(); } },
@@ -545,12 +541,12 @@ const Backfill = ({ actions, day }) => {
     action.shown,
     plan && h("div.panel.row", { role: "status" },
       h("b", [
-        plan.clients ? `${days(plan.days)} × ${number(plan.clients)} ${plan.clients === 1 ? "client" : "clients"}` : `${days(plan.days)}, all clients`,
+        plan.clients ? `${many(plan.days, "day")} × ${many(plan.clients, "client")}` : `${many(plan.days, "day")}, all clients`,
         plan.there === null ? "too many to count" : `${number(plan.there)} there`
-          + (plan.missing !== undefined ? `, ${number(plan.missing)} missing` : `, ${days(plan.without_manifest)} without a run that ended`),
-        `starts ${number(plan.runs)} ${plan.runs === 1 ? "run" : "runs"}`,
+          + (plan.missing !== undefined ? `, ${number(plan.missing)} missing` : `, ${many(plan.without_manifest, "day")} without a run that ended`),
+        `starts ${many(plan.runs, "run")}`,
       ].join(": ").replace(/: starts/, ", starts")),
-      h(Button, { main: true, disabled: action.busy || plan.runs === 0, onClick: start }, `Start ${number(plan.runs)} runs`),
+      h(Button, { main: true, disabled: action.busy || plan.runs === 0, onClick: start }, `Start ${many(plan.runs, "run")}`),
       plan.runs === 0 && h("span.dim", "Every day of the range has a run that succeeded, or lies in the future.")));
 };
 
@@ -578,10 +574,10 @@ const Files = ({ actions }) => {
     const timer = setInterval(() => { if (!document.hidden) { running.again(); waiting.again(); } }, 10000);
     return () => clearInterval(timer);
   }, [running.again, waiting.again]);
-  const again = (row) => action.act(() => startRun(INGEST, { bucket: done.data.bucket, key: row.stored_as, force: true }));
+  const again = (row) => action.act(() => started(INGEST, { bucket: done.data.bucket, key: row.stored_as, force: true }));
   return h(Fragment,
     h(Strips, { asked: [waiting, running, done, letters] }), action.shown,
-    h("h2", "Under way", running.data?.total !== undefined && h("span.dim", ` ${number(running.data.total)} files; ${number(running.data.permits) || 0} of ${number(running.data.permits_of)} permits in use`)),
+    h("h2", "Under way", running.data?.total !== undefined && h("span.dim", ` ${many(running.data.total, "file")}; ${number(running.data.permits) || 0} of ${number(running.data.permits_of)} permits in use`)),
     running.data?.rows && h(Table, {
       id: (row) => row.run_id + row.key, empty: "No file is under way.",
       columns: [
@@ -594,7 +590,7 @@ const Files = ({ actions }) => {
         ["Run", (row) => row.run_id && h(Run, { dag: INGEST, run: row.run_id })],
       ], rows: running.data.rows,
     }),
-    h("h2", "Waiting", waiting.data?.total !== undefined && h("span.dim", ` ${number(waiting.data.total)} files`)),
+    h("h2", "Waiting", waiting.data?.total !== undefined && h("span.dim", ` ${many(waiting.data.total, "file")}`)),
     waiting.data?.rows && h(Table, {
       id: (row) => row.key, empty: "No file waits.",
       columns: [["File", (row) => h(Text, row.key)], ["Size", (row) => bytes(row.bytes), "n"], ["For", (row) => age(row.since), "n"]], rows: waiting.data.rows,
@@ -634,7 +630,7 @@ const DeadLetters = ({ letters, actions }) => {
   const rows = letters.data.rows.filter((row) => !only || row.file === only);
   const ready = rows.map((row) => row.idempotency_key).filter(Boolean);
   const taken = chosen.filter((key) => ready.includes(key));
-  const of = only ? `${number(rows.length)} dead letters of ${visible(only)}` : `${number(total)} dead letters`;
+  const of = only ? `${many(rows.length, "dead letter")} of ${visible(only)}` : many(total, "dead letter");
   // The run's state, and how many messages are left in the queue, asked until it has ended.
   useEffect(() => {
     if (!run || ["success", "failed"].includes(run.state)) return undefined;
@@ -650,10 +646,7 @@ const DeadLetters = ({ letters, actions }) => {
     return () => clearTimeout(timer);
   }, [run]);
   const start = () => action.act(async () => {
-    const found = await ask(`api/v2/dags/${REPLAY}`);
-    if (found.is_paused) throw new Error(`${REPLAY} is paused, so a run would wait without end: unpause it first.`);
-    const conf = plan.keys ? { dead_letters: plan.keys } : { limit: plan.count };
-    const made = await ask(`api/v2/dags/${REPLAY}/dagRuns`, { method: "POST", body: { logical_date: null, conf } });
+    const made = await startRun(REPLAY, plan.keys ? { dead_letters: plan.keys } : { limit: plan.count });
     setPlan(null);
     setChosen([]);
     setRun({ id: made.dag_run_id, state: made.state, note: null, before: total, whole: plan.count, gone: 0, asked: 0 });
@@ -669,7 +662,7 @@ const DeadLetters = ({ letters, actions }) => {
       files.length > 1 && h("select", { value: only, "aria-label": "File of the dead letters", onChange: (event) => { setFile(event.target.value); setPlan(null); } },
         h("option", { value: "" }, "every file"), ...files.map((each) => h("option", { key: each, value: each }, visible(each)))),
       actions && h(Button, { disabled: taken.length === 0, onClick: () => setPlan({ keys: taken, count: taken.length, of }) }, `Replay ${number(taken.length)} chosen…`),
-      actions && h(Button, { main: true, onClick: () => setPlan({ count: Math.min(total, 10000), of: `${number(total)} dead letters` }) }, "Replay all…")),
+      actions && h(Button, { main: true, onClick: () => setPlan({ count: Math.min(total, 10000), of: many(total, "dead letter") }) }, "Replay all…")),
     plan && h("div.panel.row", { role: "status" }, h("b", `${number(plan.count)} of ${plan.of}: starts 1 run`),
       h("span.dim", "Each is posted again under its own idempotency key; what is refused again stays."),
       h(Button, { main: true, disabled: action.busy, onClick: start }, "Start the replay"), h(Button, { onClick: () => setPlan(null) }, "Cancel")),
@@ -721,17 +714,17 @@ const Orders = ({ actions }) => {
   const clear = (row) => action.act(async () => {
     const body = { dag_run_id: row.run_id, only_failed: true, include_downstream: true, dry_run: false };
     const found = await ask(`api/v2/dags/${AUCTION}/clearTaskInstances`, { method: "POST", body });
-    return h("span", `Cleared ${number(found.task_instances.length)} tasks of `, h(Run, { dag: AUCTION, run: row.run_id }));
+    return h("span", `Cleared ${many(found.task_instances.length, "task")} of `, h(Run, { dag: AUCTION, run: row.run_id }));
   });
   const sum = (name) => data.runs.reduce((total, run) => total + (run[name] || 0), 0);
-  const turn = (days) => change({ day: shifted(data.day, days) });
+  const go = (to) => { setCursor(0); change({ day: to }); };
   return h(Fragment,
     h(Strips, { asked: [asked] }), action.shown,
     asked.loading && h("p.dim", "Reading…"),
     data && h(Fragment,
-      h("div.row", h("input", { type: "date", value: data.day, "aria-label": "Day (UTC)", onChange: (event) => { setCursor(0); change({ day: event.target.value }); } }),
-        h(Button, { onClick: () => turn(-1), "aria-label": "Day before" }, "‹"), h(Button, { onClick: () => turn(1), "aria-label": "Day after" }, "›"),
-        h("b", `${number(data.runs.length)} runs, ${number(sum("total"))} orders: ${number(sum("accepted"))} accepted, ${number(sum("rejected"))} rejected, ${number(sum("errored"))} failed`),
+      h("div.row", h("input", { type: "date", value: data.day, "aria-label": "Day (UTC)", onChange: (event) => go(event.target.value) }),
+        h(Button, { onClick: () => go(shifted(data.day, -1)), "aria-label": "Day before" }, "‹"), h(Button, { onClick: () => go(shifted(data.day, 1)), "aria-label": "Day after" }, "›"),
+        h("b", `${many(data.runs.length, "run")}, ${many(sum("total"), "order")}: ${number(sum("accepted"))} accepted, ${number(sum("rejected"))} rejected, ${number(sum("errored"))} failed`),
         asked.data.left_out.length > 0 && h(Button, { onClick: asked.again }, "Read the rest")),
       h(DayOfRuns, { runs: data.runs }),
       h("div.legend", ...Object.entries(RESULTS).map(([name, fill]) => h("span", { key: name }, h("svg", { width: 10, height: 10 }, h("rect", { width: 10, height: 10, rx: 2, fill, fillOpacity: name === "none" ? 0.4 : 1 })),
@@ -838,7 +831,7 @@ const OneOwner = ({ owner, actions }) => {
       actions && status === "failed" && h("form.row", { onSubmit: (event) => { event.preventDefault(); count(); } },
         h("label", "Failed since ", h("input", { type: "datetime-local", value: since, "aria-label": "Failed since (UTC)", onChange: (event) => { setSince(event.target.value); setPlan(null); } }), " UTC"),
         h("button.b", { type: "submit", disabled: action.busy }, "Count"),
-        plan && h(Button, { main: true, disabled: action.busy || plan.count === 0, onClick: () => post("replay-failed", { owner, since: `${since}:00Z` }) }, `Replay ${number(plan.count)} events`)),
+        plan && h(Button, { main: true, disabled: action.busy || plan.count === 0, onClick: () => post("replay-failed", { owner, since: `${since}:00Z` }) }, `Replay ${many(plan.count, "event")}`)),
       h(Table, {
         id: (row) => row.event_id, empty: `No event is ${status}.`,
         columns: [
