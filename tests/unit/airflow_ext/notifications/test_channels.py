@@ -179,7 +179,7 @@ def test_channel_that_cannot_be_opened_refuses_and_the_other_works(wire: Wire, m
 
 def test_longest_subject_is_cut(wire: Wire) -> None:
     send(Alert(Severity.WARNING, "p", "r", "ü" * 500))
-    assert len(wire.sns[0]["Subject"]) == 100
+    assert len(wire.sns[0]["Subject"]) == 99
 
 
 def test_sender_that_repeats_by_itself_has_one_attempt_at_a_time(wire: Wire) -> None:
