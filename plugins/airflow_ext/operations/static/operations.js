@@ -24,6 +24,7 @@ const STYLE = `
   color: var(--chakra-colors-fg); font-size: 13px; line-height: 1.45; padding: 12px 16px 32px; max-width: 1400px; }
 .ops h1 { font-size: 18px; font-weight: 600; margin-right: 16px; }
 .ops h2 { font-size: 15px; font-weight: 600; margin: 18px 0 6px; }
+.ops .row:has(> h2) { margin-top: 18px; } .ops .row > h2 { margin: 0; }
 .ops a { color: var(--chakra-colors-blue-fg); text-decoration: none; }
 .ops a:hover { text-decoration: underline; }
 .ops :focus-visible { outline: 2px solid var(--new); outline-offset: 1px; }
@@ -667,7 +668,7 @@ const DeadLetters = ({ letters, actions }) => {
       h("span.dim", "Each is posted again under its own idempotency key; what is refused again stays."),
       h(Button, { main: true, disabled: action.busy, onClick: start }, "Start the replay"), h(Button, { onClick: () => setPlan(null) }, "Cancel")),
     h(Table, {
-      id: (row) => `${row.what} ${row.version_id}`, empty: "No dead letters.",
+      id: (row) => `${row.what} ${row.version_id}`, empty: total > 0 ? "Somebody else is looking at them or replaying them: refresh in a minute." : "No dead letters.",
       columns: [
         ...(actions ? [[h("input", { type: "checkbox", checked: ready.length > 0 && taken.length === ready.length, "aria-label": "Choose all", onChange: (event) => toggle(ready, event.target.checked) }),
           (row) => row.idempotency_key && h("input", { type: "checkbox", checked: chosen.includes(row.idempotency_key), "aria-label": `Choose ${visible(row.what)}`, onChange: (event) => toggle([row.idempotency_key], event.target.checked) }), "w"]] : []),

@@ -158,8 +158,13 @@ def _letters(reads: Reads) -> dict[str, Any]:
     sqs = reads.aws("sqs")
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     counts = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
-    rows = [described(text) for text in peek(sqs, url, MOST_LETTERS)]
-    return {"rows": rows, "total": sum(int(counts[name]) for name in names), "next": None}
+    total = sum(int(counts[name]) for name in names)
+    found = peek(sqs, url, MOST_LETTERS)
+    if len(found) < min(total, MOST_LETTERS):
+        # Another reader, such as the same page in another window, hides what it received for a second.
+        outside.sleep(1.1)
+        found = max(peek(sqs, url, MOST_LETTERS), found, key=len)
+    return {"rows": [described(text) for text in found], "total": total, "next": None}
 
 
 def _body(reads: Reads, key: str, version: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from airflow_ext.outside import outside
 from include.call_details.dead_letters import DeadLetter, DeadLetters
 from include.call_details.keys import plan_key, processed_key, processing_key, receipt_key, run_id
 from include.call_details.ledger import ChunkLedger, Claims
@@ -88,3 +89,11 @@ def test_dead_letters_are_listed_without_records_and_shown_with_them(page: Opera
     assert shown["text"].encode() == body
     assert page.ask("/files/dead-letters/body?key=trigger/1/1_trigger_20260308.json").status_code == 404
     assert page.ask("/files/dead-letters/body?key=dead-letter/none").status_code == 404
+
+
+def test_dead_letters_that_another_reader_hides_are_waited_for(page: OperationsPage) -> None:
+    sqs: Any = page.sqs
+    sqs.send_message(QueueUrl=QUEUE_URL, MessageBody="not ours")
+    sqs.receive_message(QueueUrl=QUEUE_URL, MaxNumberOfMessages=10)
+    with outside.replaced(sleep=lambda seconds: sqs.show_all()):
+        assert len(page.get("/files/dead-letters")["rows"]) == 1
