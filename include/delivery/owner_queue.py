@@ -54,7 +54,7 @@ from include.errors import AwsRefusedError, AwsUnavailableError
 MAX_AT_ONCE = 32
 """Most events under one claim, and most that are posted before the lane is written."""
 
-UNWRITTEN_SECONDS = 2.0
+UNWRITTEN_SECONDS = 3.0
 """So long an accepted event waits for others to be written with it."""
 
 QUICK_SECONDS = 2.0

@@ -273,7 +273,7 @@ def test_few_writes_are_made_for_many_events() -> None:
     assert world.deliver(*owners).delivered == 1000
     assert world.tables.calls["batch_execute_statement"] == 0
     writes = world.tables.calls["update_item"] + world.tables.calls["put_item"]
-    assert writes <= 1000 / 8, "lanes taken, written every two seconds and given back, and batches"
+    assert writes <= 1000 / 10, "lanes taken, written every three seconds and given back, and batches"
     assert world.tables.calls["query"] == 2 * len(owners)
     assert {len(item) for key, item in world.tables.items.items() if key.startswith("evt_")} == {9, 10}, (
         "left as they were"
