@@ -273,15 +273,16 @@ class Reads:
                 self.left_out.append(what)
 
 
-def page(rows: Sequence[Any], cursor: int) -> dict[str, Any]:
+def page(rows: Sequence[Any], cursor: int, *, total: int | None = None) -> dict[str, Any]:
     """One page of a list.
 
     Args:
-        rows: all of them.
+        rows: all of them, or those up to the page's last one.
         cursor: place of the page's first row.
+        total: how many there are in all, where they are not all given.
 
     Returns:
         ``rows``, ``total``, and ``next``, the cursor of the next page or None.
     """
-    end = cursor + ROWS
-    return {"rows": list(rows[cursor:end]), "total": len(rows), "next": end if end < len(rows) else None}
+    end, total = cursor + ROWS, len(rows) if total is None else total
+    return {"rows": list(rows[cursor:end]), "total": total, "next": end if end < total else None}

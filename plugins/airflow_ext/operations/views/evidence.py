@@ -16,8 +16,7 @@ from airflow_ext.operations.reading import Reads, page
 from airflow_ext.operations.routing import answer, bodies, download, metadata
 from airflow_ext.operations.views.days import (
     Day,
-    Failure,
-    Line,
+    DayManifest,
     counts,
     day_in,
     day_manifests,
@@ -104,16 +103,16 @@ async def download_proof(request: Request, client: Client, day: Day) -> Response
 
 def _clients(reads: Reads, q: str, cursor: int) -> dict[str, Any]:
     wanted, to = q.strip().casefold(), today(reads)
-    lines = matching(_newest(reads, day_manifests(reads, to - timedelta(days=DAYS), to)), wanted)
+    newest = _newest(reads, day_manifests(reads, to - timedelta(days=DAYS), to))
+    lines = matching(newest.lines(), wanted) if newest else []
     # An id that is meant exactly comes first.
     found = page(sorted(lines, key=lambda line: str(line.client_id) != wanted), cursor)
     rows = [{"client_id": line.client_id, "client_name": line.client_name} for line in found["rows"]]
     return {**found, "rows": rows}
 
 
-def _newest(reads: Reads, days: dict[date, str]) -> list[Line]:
-    """The clients' lines of the newest of these days' manifests."""
-    return manifest(reads, max(days), days[max(days)]).clients if days else []
+def _newest(reads: Reads, days: dict[date, str]) -> DayManifest | None:
+    return manifest(reads, max(days), days[max(days)]) if days else None
 
 
 def _strip(reads: Reads, client: int, to: date) -> dict[str, Any]:
@@ -136,7 +135,8 @@ def _strip(reads: Reads, client: int, to: date) -> dict[str, Any]:
         reasons = reads.each(lambda day: _gap(reads, client, day, manifests[day]), gaps, "older days")
         found |= {day: {"state": reason or "unknown"} for day, reason in zip(gaps, reasons, strict=True)}
     with reads.section("the client's name"):
-        line = _of_client(_newest(reads, manifests), client)
+        newest = _newest(reads, manifests)
+        line = newest and newest.line_of(client)
         name = line and line.client_name
     days = [first + timedelta(days=number) for number in range(DAYS)]
     return {
@@ -144,10 +144,6 @@ def _strip(reads: Reads, client: int, to: date) -> dict[str, Any]:
         "client_name": name,
         "days": [{"day": day, **found.get(day, {"state": "missing"})} for day in days],
     }
-
-
-def _of_client[Named: (Line, Failure)](lines: list[Named], client: int) -> Named | None:
-    return next((line for line in lines if line.client_id == client), None)
 
 
 def _gap(reads: Reads, client: int, day: date, etag: str) -> str:
@@ -158,7 +154,7 @@ def _gap(reads: Reads, client: int, day: date, etag: str) -> str:
         "failed",
         manifest_key(day),
         etag,
-        lambda: frozenset(each.client_id for each in manifest(reads, day, etag).errors),
+        lambda: frozenset(each.client_id for each in manifest(reads, day, etag).head.errors),
     )
     return "failed" if client in failed else "not selected"
 
@@ -188,9 +184,8 @@ def _answer(reads: Reads, client: int, day: date) -> dict[str, Any]:
         days = day_manifests(reads, day, day)
         if day in days:
             document = manifest(reads, day, days[day])
-            line = _of_client(document.clients, client)
-            failure = _of_client(document.errors, client)
-            reason = failure and failure.error
+            line = document.line_of(client)
+            reason = next((each.error for each in document.head.errors if each.client_id == client), None)
     return {
         "client_id": client,
         "day": day,

@@ -8,6 +8,7 @@ from datetime import date, timedelta
 import pytest
 
 from airflow_ext.operations.reading import MOST_CALLS
+from airflow_ext.operations.views.days import DayManifest
 from include.archive.keys import manifest_key
 from tests.worlds.operations import TODAY, OperationsPage
 
@@ -63,6 +64,30 @@ def test_number_that_is_none_is_shown_as_text(page: OperationsPage) -> None:
     body = json.dumps({**counts, "errors": [], "clients": [line]}).encode()
     page.s3.put_object(Bucket="archive", Key=manifest_key(DAY), Body=body)
     assert page.get(f"/days/{DAY}")["rows"][0]["bytes"] == "nan"
+
+
+@pytest.mark.parametrize("name", ["Client", 'Mark "},{" Ltd', "Brace { Ltd", '{"client_id":1003,', "End ]} Ltd"])
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+def test_some_lines_are_the_same_as_of_all_whatever_the_names_are(name: str, separators: tuple[str, str]) -> None:
+    counts = dict.fromkeys(("total_clients", "successful_archives", "failed_archives", "unchanged"), 60)
+    lines = [{"client_id": 1000 + n, "outcome": "archived", "client_name": f"{name} {n}"} for n in range(60)]
+    document = {**counts, "errors": [], "clients": lines, "runs": [{"run_id": "a"}, {"run_id": "b"}]}
+    day = DayManifest.read("key", json.dumps(document, separators=separators).encode())
+    assert [line.client_name for line in day.lines()] == [f"{name} {n}" for n in range(60)]
+    assert [day.first_lines(most) for most in (1, 25, 60, 75)] == [day.lines()[:most] for most in (1, 25, 60, 75)]
+    assert [day.line_of(client) for client in range(1000, 1060)] == day.lines()
+    assert day.line_of(999) is None
+    assert DayManifest.read("key", json.dumps({**document, "clients": []}).encode()).first_lines(25) == []
+
+
+def test_second_page_of_a_day_has_the_rest(page: OperationsPage) -> None:
+    page.archive(DAY, dict.fromkeys(range(1000, 1030), b"{}"))
+    found = page.get(f"/days/{DAY}?cursor=25")
+    assert ([row["client_id"] for row in found["rows"]], found["total"], found["next"]) == (
+        list(range(1025, 1030)),
+        30,
+        None,
+    )
 
 
 @pytest.mark.parametrize("body", [b'{"clients": [', b'{"clients": 7}', b"[NaN]"])
