@@ -166,7 +166,10 @@ class PermitLease:
                 self._changed.notify()
 
     def _may_begin(self) -> bool:
-        return self._in_use < self._count and self._clock() + CALL_SECONDS + SKEW_SECONDS <= self._until
+        # None beyond its share: who always has a call to begin would give nothing back while there is work.
+        return (
+            self._in_use < min(self._count, self._share) and self._clock() + CALL_SECONDS + SKEW_SECONDS <= self._until
+        )
 
     async def keep(self) -> None:
         """Take permits, renew them, and take more until the wish is met; ends only by an error that lasts."""

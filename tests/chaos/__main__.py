@@ -26,6 +26,7 @@ from tests.chaos import plants
 from tests.chaos.aws import AwsProxy
 from tests.chaos.campaign import Campaign
 from tests.chaos.reconciliation import Reconciliation, report
+from tests.worlds.live.pipeline import far_schedules
 
 _AWS_VARIABLES = ("AWS_ENDPOINT_URL", "AIRFLOW_CONN_AWS_DEFAULT", "AIRFLOW__SECRETS__BACKEND_KWARGS")
 
@@ -37,8 +38,7 @@ AIRFLOW_OPTIONS = {
     "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "20",
     # Tokens of a process whose clock is wrong.
     "AIRFLOW__API_AUTH__JWT_LEEWAY": "120",
-    # No run of the schedule's own beside those of the load.
-    "AIRFLOW__PIPELINES__ENERGY_AUCTION_SCHEDULE": f"0 0 1 {(datetime.now(UTC).month + 4) % 12 + 1} *",
+    **far_schedules(),
 }
 
 

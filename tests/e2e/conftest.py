@@ -6,7 +6,7 @@ import itertools
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -32,7 +32,7 @@ from tests.worlds.live.delivery import Delivery
 from tests.worlds.live.functions import Functions
 from tests.worlds.live.inbox import Inbox
 from tests.worlds.live.partners import Partners
-from tests.worlds.live.pipeline import Pipeline
+from tests.worlds.live.pipeline import Pipeline, far_schedules
 from tests.worlds.live.processes import family
 from tests.worlds.live.secrets import DEX_DB, PLANTED, SLACK, Secrets
 from tests.worlds.live.waiting import wait_until
@@ -93,10 +93,8 @@ def executor(pytestconfig: pytest.Config) -> Executor:
 def stack(tmp_path_factory: pytest.TempPathFactory, executor: Executor) -> Iterator[Stack]:
     """A stack with a state directory of its own; when it has stopped, none of its processes is left."""
     state = tmp_path_factory.mktemp("stack")
-    # Five months from now: no auction but those of the tests, and the one that makes up for the last slot.
-    schedule = f"0 0 1 {(datetime.now(UTC).month + 4) % 12 + 1} *"
     options = {
-        "AIRFLOW__PIPELINES__ENERGY_AUCTION_SCHEDULE": schedule,
+        **far_schedules(),
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
         # No DAG is edited: one is read again when it is switched on or off.
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",

@@ -8,17 +8,16 @@ import sys
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from local.processes.layout import PROJECT_ROOT, clean_environment
 from local.stack.description import Stack
 from tests.e2e.conftest import UseClients
 from tests.worlds.live.archive import DAG_ID, Archive, key_of
 from tests.worlds.live.partners import Partners
-from tests.worlds.live.pipeline import Pipeline
+from tests.worlds.live.pipeline import BUSINESS_ZONE, Pipeline
 from tests.worlds.live.waiting import wait_until
 
-NEW_YORK = ZoneInfo("America/New_York")
+SCHEDULE = "AIRFLOW__PIPELINES__DEX_TRIGGER_ARCHIVE_SCHEDULE"
 FIRST = date(2025, 3, 8)
 DAYS = [FIRST + timedelta(days=number) for number in range(3)]
 """On Sunday the 9th the clocks of New York went forward."""
@@ -62,10 +61,11 @@ def test_a_range_is_archived_day_by_day_and_a_second_time_nothing_is_written(
     backfill(stack)
     runs = wait_for_days(pipeline, began)
     assert {run["state"] for run in runs} == {"success"}
-    hours = sorted(datetime.fromisoformat(run["logical_date"]).astimezone(NEW_YORK) for run in runs)
-    assert [(hour.date(), hour.time()) for hour in hours] == [(day, time(20, 30)) for day in DAYS]
+    minute, hour = map(int, stack.airflow_environment()[SCHEDULE].split()[:2])
+    moments = sorted(datetime.fromisoformat(run["logical_date"]).astimezone(BUSINESS_ZONE) for run in runs)
+    assert [(moment.date(), moment.time()) for moment in moments] == [(day, time(hour, minute)) for day in DAYS]
     named = sorted(run["dag_run_id"].removeprefix("backfill__")[:16] for run in runs)
-    assert named == [f"{day}T20:30" for day in DAYS]
+    assert named == [f"{day}T{hour:02}:{minute:02}" for day in DAYS]
     for day in DAYS:
         assert archive.manifest(day)["successful_archives"] == len(CLIENTS)
         assert {client: archive.body(client, day) for client in CLIENTS} == partners.answers(CLIENTS, day)

@@ -147,7 +147,7 @@ def test_what_is_being_given_back_is_not_used_any_more() -> None:
 
 @pytest.mark.parametrize("busy", [False, True])
 def test_who_comes_later_has_a_share_soon(busy: bool) -> None:
-    """Whether the first are busy or not: a call in use is waited for, and its permit is not used again."""
+    """Whether the first are busy or not: a call in use is waited for, and no other begins as soon as it ends."""
 
     async def run() -> None:
         world = World(50, tasks=0)
@@ -165,6 +165,8 @@ def test_who_comes_later_has_a_share_soon(busy: bool) -> None:
             await task.held.renew()
             for _ in range(10):
                 await task.end()
+                if busy:
+                    await task.begin(started + CALL_SECONDS)
             await task.held.renew()
         await late.held.renew()
         assert late.held.count == 13

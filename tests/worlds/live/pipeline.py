@@ -5,14 +5,29 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 from local.clients import AirflowApi
 from tests.worlds.live.waiting import WAIT_SECONDS, wait_until
 
 POLL_SECONDS = 0.5
+BUSINESS_ZONE = ZoneInfo("America/New_York")
+
+
+def far_schedules() -> dict[str, str]:
+    """Options for which no run of archive and auction begins by itself while tests run.
+
+    The archive's is as far as a daily one can be, twelve hours; the auction's is five months from now.
+    """
+    now = datetime.now(UTC)
+    opposite = now.astimezone(BUSINESS_ZONE) + timedelta(hours=12)
+    return {
+        "AIRFLOW__PIPELINES__DEX_TRIGGER_ARCHIVE_SCHEDULE": f"{opposite.minute} {opposite.hour} * * *",
+        "AIRFLOW__PIPELINES__ENERGY_AUCTION_SCHEDULE": f"0 0 1 {(now.month + 4) % 12 + 1} *",
+    }
 
 
 @dataclass(frozen=True)
