@@ -1,4 +1,5 @@
-"""AWS from a function: its clients, what failed calls are called and whether to repeat them, and a log without imports.
+"""AWS from a function: its clients, what failed calls are called and whether to repeat them, times as tables keep them,
+and a log without imports.
 
 The log has the fields of Powertools', for a function that cannot wait for Powertools to load.
 """
@@ -15,6 +16,11 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as BotoConnectionError
+
+
+def timestamp(moment: datetime) -> str:
+    """A moment in UTC as tables keep it: ISO 8601 with milliseconds, so that texts sort as times do."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def client(service: str, *, connect_seconds: float, read_seconds: float, attempts: int, connections: int = 10) -> Any:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from lambdas.events_api.models import Event, Status, timestamp
+from lambdas.common.aws import timestamp
+from lambdas.events_api.models import Event, Status
 
 PAYLOAD_APART = 1
 """Form of events whose payload may be in an item of its own."""

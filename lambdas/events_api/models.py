@@ -10,7 +10,6 @@ import secrets
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -44,7 +43,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Event:
-    """One event. Times are texts as :func:`timestamp` makes them.
+    """One event. Times are texts as :func:`lambdas.common.aws.timestamp` makes them.
 
     Args:
         owner: whose key posted it.
@@ -88,11 +87,6 @@ class Event:
     def position(self) -> str:
         """Its place in the order of creation: no two events have the same."""
         return f"{self.created_at}#{self.event_id}"
-
-
-def timestamp(moment: datetime) -> str:
-    """A moment in UTC as all times are written: ISO 8601 with milliseconds, so that texts sort as times do."""
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def is_event_id(text: str) -> bool:

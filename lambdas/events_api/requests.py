@@ -12,10 +12,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lambdas.common.aws import timestamp
 from lambdas.common.http import MAX_FAULTS, AmbiguousObject, body_text, field_faults, parse_json, shown, sorted_out
 from lambdas.events_api.api_keys import Denial
 from lambdas.events_api.errors import Fault, InvalidRequestError, KeyMissingError, KeyRefusedError, ThrottledError
-from lambdas.events_api.models import EVENT_TYPE, NewEvent, Number, Status, timestamp
+from lambdas.events_api.models import EVENT_TYPE, NewEvent, Number, Status
 from lambdas.events_api.store import INBOX, Listing
 
 MAX_BODY_BYTES = 2 * 1024 * 1024

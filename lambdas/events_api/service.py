@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from lambdas.common.aws import timestamp
 from lambdas.events_api.errors import (
     EventIdTakenError,
     IdempotencyKeyReusedError,
@@ -20,7 +21,6 @@ from lambdas.events_api.models import (
     id_for_key,
     is_event_id,
     random_id,
-    timestamp,
 )
 from lambdas.events_api.requests import Query, cursor_after
 from lambdas.events_api.store import DeliveryQueue, EventStore, IdSecret

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from lambdas.common.aws import error_code
+from lambdas.common.aws import error_code, timestamp
 from lambdas.events_api.api_keys import MAX_AGE_SECONDS, KeyHash, id_of, new_key
-from lambdas.events_api.models import timestamp
 from lambdas.tools.tables import EPILOG, ToolError, add_table_options, dynamodb_client, owner, report, table_errors
 
 if TYPE_CHECKING:

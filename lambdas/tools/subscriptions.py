@@ -16,8 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from botocore.exceptions import ClientError
 
-from lambdas.common.aws import error_code
-from lambdas.events_api.models import timestamp
+from lambdas.common.aws import error_code, timestamp
 from lambdas.tools.tables import EPILOG, ToolError, add_table_options, dynamodb_client, owner, report, table_errors
 
 if TYPE_CHECKING:

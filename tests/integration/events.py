@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from lambdas.events_api.models import timestamp
+from lambdas.common.aws import timestamp
 from lambdas.tools.api_keys import KeyTable
 from local.services.emulator import events_api_url
 from tests.integration.deployed_api import DOCUMENTS, DeployedApi, hold_against

@@ -10,7 +10,8 @@ from typing import Any
 
 import httpx
 
-from lambdas.events_api.models import Event, Status, random_id, timestamp
+from lambdas.common.aws import timestamp
+from lambdas.events_api.models import Event, Status, random_id
 from lambdas.events_api.store import EventStore
 from lambdas.tools.api_keys import KeyTable
 from lambdas.tools.subscriptions import SubscriptionTable

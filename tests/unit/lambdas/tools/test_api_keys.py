@@ -176,3 +176,8 @@ def test_help(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     assert caught.value.code == 0
     text = capsys.readouterr().out
     assert ("--environment" if command else ". .local/airflow.env") in text
+
+
+@pytest.mark.parametrize("tool", ["api_keys", "issue_token", "subscriptions"])
+def test_commands_need_nothing_that_only_functions_have(imports: Callable[..., set[str]], tool: str) -> None:
+    assert "aws_lambda_powertools" not in imports(f"lambdas.tools.{tool}")
