@@ -13,8 +13,9 @@ import httpx
 from benchmarks.bench import BenchmarkError
 from include.delivery.models import Event as DueEvent
 from include.delivery.owner_queue import SignedRequest, signed_request
+from lambdas.common.aws import timestamp
 from lambdas.events_api.lanes import lane_key
-from lambdas.events_api.models import Event, Status, random_id, timestamp
+from lambdas.events_api.models import Event, Status, random_id
 from lambdas.events_api.store import item_of
 from lambdas.tools.subscriptions import SubscriptionTable, new_secret
 from local.partners.app import ARRIVALS_PATH, SECRETS_PATH

@@ -11,7 +11,7 @@ import httpx
 
 from benchmarks.bench import DELIVERY_DAG, Bench, BenchmarkError
 from benchmarks.delivery_backlog import Receivers
-from lambdas.events_api.models import timestamp
+from lambdas.common.aws import timestamp
 from lambdas.tools.api_keys import KeyTable
 from local.clients import AirflowApi, active_runs
 from local.stack.description import Stack

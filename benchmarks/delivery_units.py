@@ -23,7 +23,8 @@ from include.delivery.event_table import EventTable
 from include.delivery.ledger import Ledger
 from include.delivery.report import DeadLetters
 from include.delivery.subscriptions import Subscriptions
-from lambdas.events_api.models import Event, Status, random_id, timestamp
+from lambdas.common.aws import timestamp
+from lambdas.events_api.models import Event, Status, random_id
 from lambdas.events_api.store import EventStore
 from local.stack.description import Stack
 

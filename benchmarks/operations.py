@@ -23,7 +23,8 @@ from include.call_details.ledger import Claims
 from include.call_details.models import Chunk, Claim, FileVersion, Plan
 from include.clients.dynamodb import ItemTable
 from include.clients.s3 import put_json
-from lambdas.events_api.models import Event, Status, random_id, timestamp
+from lambdas.common.aws import timestamp
+from lambdas.events_api.models import Event, Status, random_id
 from lambdas.events_api.store import item_of
 from local.processes.layout import PROJECT_ROOT, PYTHON
 from local.stack.description import Stack
