@@ -68,3 +68,28 @@ def indented_json(text: str) -> str:
         if piece == ",":
             lines.append("  " * min(depth, _MOST_INDENTS))
     return "\n".join(lines)
+
+
+def array_texts(text: str, name: str) -> list[str] | None:
+    """The elements of the array that a JSON object has as member ``name``, each as it is written, digit by digit.
+
+    Returns:
+        None if it has no such array. What is not JSON is not noticed.
+    """
+    found: list[str] = []
+    depth, begin, recent = 0, -1, ("", "")
+    for token in _JSON_TOKEN.finditer(text):
+        piece = token[0]
+        depth -= piece in ("}", "]")
+        if begin < 0:
+            if (depth, *recent, piece) == (1, f'"{name}"', ":", "["):
+                begin = token.end()
+        elif depth == 1 or (depth == 2 and piece == ","):
+            if element := text[begin : token.start()].strip():
+                found.append(element)
+            begin = token.end()
+            if depth == 1:
+                return found
+        depth += piece in ("{", "[")
+        recent = (recent[1], piece)
+    return None

@@ -13,8 +13,9 @@ from include.call_details.models import Unfinished
 from include.call_details.planner import known_plan
 from include.call_details.storage import FileStore
 from include.clients.dynamodb import ItemTable
-from include.clients.s3 import get_json
+from include.clients.s3 import get_json, get_object
 from include.errors import ClaimLostError
+from include.text import array_texts
 from ops import runs
 from ops.environment import Environment, aws_errors
 from ops.report import OpsError, Report, age
@@ -109,7 +110,7 @@ def listed(environment: Environment) -> Report:
 
 
 def shown(environment: Environment, key: str) -> Report:
-    """The body of a batch, record by record.
+    """The body of a batch, record by record, each as it was sent.
 
     Args:
         environment: where.
@@ -119,14 +120,11 @@ def shown(environment: Environment, key: str) -> Report:
         OpsError: there is no such body.
     """
     with aws_errors("S3"):
-        try:
-            body = get_json(environment.aws("s3"), environment.output("IngestBucketName"), key)
-            records = body["records"]
-        except (ValueError, TypeError, KeyError):
-            raise OpsError(f"there is no dead letter {key}: 'ops dead-letters list' names them") from None
-    rows = [
-        {"number": number, "record": json.dumps(record, ensure_ascii=False)} for number, record in enumerate(records, 1)
-    ]
+        found = get_object(environment.aws("s3"), environment.output("IngestBucketName"), key)
+    records = array_texts(found[0].decode("utf-8", "replace"), "records") if found else None
+    if records is None:
+        raise OpsError(f"there is no dead letter {key}: 'ops dead-letters list' names them")
+    rows = [{"number": number, "record": record} for number, record in enumerate(records, 1)]
     return Report(key, {"number": "#", "record": "record"}, rows)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.text import indented_json, one_line, printable
+from include.text import array_texts, indented_json, one_line, printable
 
 TEXTS = st.text(st.characters(codec=None, exclude_categories=())) | st.text(
     st.sampled_from(["\x01", "\x1b", "\x7f", "\x85", "\n", "\ud800", "\udfff", "\u202e", "\ufffe", "a", " "])
@@ -70,3 +70,17 @@ def test_json_is_indented_without_being_read(text: str, lines: list[str]) -> Non
 
 def test_deep_nesting_does_not_take_the_square_of_its_size() -> None:
     assert len(indented_json("[" * 100_000)) < 100_000 * 100
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('{"a": {"list": [9]}, "list": [1.50, {"list": [2]}, "]"], "b": [3]}', ["1.50", '{"list": [2]}', '"]"']),
+        ('{"list":[]}', []),
+        ('{"list": 1, "b": [2]}', None),
+        ('[{"list": [1]}]', None),
+        ("list", None),
+    ],
+)
+def test_elements_of_an_array_stay_as_they_are_written(text: str, found: list[str] | None) -> None:
+    assert array_texts(text, "list") == found

@@ -62,9 +62,11 @@ def test_key_that_is_none_of_a_dead_letter_is_said(key: str) -> None:
         shown(ingest(s3), key)
 
 
-def test_dead_letter_is_shown_record_by_record() -> None:
+def test_dead_letter_is_shown_record_by_record_each_digit_as_it_was_sent() -> None:
+    records = ['{"amount": 2.50, "id": 1e400}', "0.10", '"\\ud800, ] "', "[" * 3_000 + "]" * 3_000]
     s3 = FakeIngestBucket()
-    s3.drop("dead-letter/a[/b].txt/000000.json", b'{"records": [{"call": 1}, 2.5], "batchSize": 2}')
+    body = f'{{"records": [{", ".join(records)}], "batchSize": 4}}'
+    s3.drop("dead-letter/a[/b].txt/000000.json", body.encode())
     report = shown(ingest(s3), "dead-letter/a[/b].txt/000000.json")
-    assert [row["record"] for row in report.rows] == ['{"call": 1}', "2.5"]
+    assert [row["record"] for row in report.rows] == records
     report.write(as_json=False)
