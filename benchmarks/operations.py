@@ -22,7 +22,7 @@ from include.call_details.keys import plan_key, processed_key, processing_key, r
 from include.call_details.ledger import Claims
 from include.call_details.models import Chunk, Claim, FileVersion, Plan
 from include.clients.dynamodb import ItemTable
-from include.clients.s3 import put_json
+from include.clients.s3 import json_bytes, put_json
 from lambdas.common.aws import timestamp
 from lambdas.events_api.models import Event, Status, random_id
 from lambdas.events_api.store import item_of
@@ -142,7 +142,7 @@ def _archive(bucket: str, days: list[date], clients: int) -> Iterator[dict[str, 
         document = {"trigger_date": str(day), "run_id": "run", **counts, "errors": [], "clients": lines, "runs": []}
         metadata = {name: str(value) for name, value in counts.items()}
         yield {
-            "Bucket": bucket, "Key": manifest_key(day), "Body": json.dumps(document).encode(), "Metadata": metadata,
+            "Bucket": bucket, "Key": manifest_key(day), "Body": json_bytes(document), "Metadata": metadata,
         }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import date, timedelta
 
+import msgspec
 import pytest
 
 from airflow_ext.operations.reading import MOST_CALLS
@@ -66,13 +67,17 @@ def test_number_that_is_none_is_shown_as_text(page: OperationsPage) -> None:
     assert page.get(f"/days/{DAY}")["rows"][0]["bytes"] == "nan"
 
 
-@pytest.mark.parametrize("name", ["Client", 'Mark "},{" Ltd', "Brace { Ltd", '{"client_id":1003,', "End ]} Ltd"])
+@pytest.mark.parametrize(
+    "name", ["Client", 'Mark "},{" Ltd', "Brace { Ltd", '{"client_id":1003,', "End ]} Ltd", '],"runs":[ "clients":[']
+)
 @pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
 def test_some_lines_are_the_same_as_of_all_whatever_the_names_are(name: str, separators: tuple[str, str]) -> None:
     counts = dict.fromkeys(("total_clients", "successful_archives", "failed_archives", "unchanged"), 60)
     lines = [{"client_id": 1000 + n, "outcome": "archived", "client_name": f"{name} {n}"} for n in range(60)]
-    document = {**counts, "errors": [], "clients": lines, "runs": [{"run_id": "a"}, {"run_id": "b"}]}
+    errors = [{"client_id": 1003, "error": f"{name} answered 503"}]
+    document = {**counts, "errors": errors, "clients": lines, "runs": [{"run_id": "a"}, {"run_id": "b"}]}
     day = DayManifest.read("key", json.dumps(document, separators=separators).encode())
+    assert msgspec.to_builtins(day.head) == {name: document[name] for name in (*counts, "errors", "runs")}
     assert [line.client_name for line in day.lines()] == [f"{name} {n}" for n in range(60)]
     assert [day.first_lines(most) for most in (1, 25, 60, 75)] == [day.lines()[:most] for most in (1, 25, 60, 75)]
     assert [day.line_of(client) for client in range(1000, 1060)] == day.lines()
