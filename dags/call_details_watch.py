@@ -4,7 +4,7 @@ Waits for files under `incoming/` of the ingest bucket, and starts one run of `c
 
 **What.** `claim_files` claims each file version (bucket, key, ETag) in the ledger and moves it to `processing/`,
 `start_ingest` starts its run and is named by its key. Then it waits again at once: a long file never delays the next.
-Ten or more files of at most 64 MB that wait together share a run, up to 500.
+Ten or more files of at most 64 MB that wait together share a run: up to 500 files and 256 MB.
 
 **Schedule.** Continuous, one round at a time. A round ends when files were dropped, or after ten minutes without any;
 it then starts the runs of claims that have none.
@@ -13,9 +13,9 @@ it then starts the runs of claims that have none.
 (`ignored_names`); the ledger table; the Variable `settings`.
 
 **Writes.** Claims in the ledger; `processing/<etag>/<name>`; under `plans/`, which expires, the runs of a round and the
-files of a shared run. A file that was ingested before (same bytes, same key) is
-deleted from `incoming/` and gets no second run; the bucket keeps its version for a month. If that run failed, or could
-not read the file, it is started again and continues after the acknowledged batches.
+files of a shared run. A file that was ingested before (same bytes, same key) is deleted from `incoming/` and gets no
+second run; the bucket keeps its version for a month. If that run failed, or could not read the file, it is started
+again and continues after the acknowledged batches.
 
 **When it fails.**
 

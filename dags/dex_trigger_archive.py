@@ -29,7 +29,7 @@ can show it later.
 - `manifests/trigger/<yyyymmdd>/<run id>.json`, a line for each client of the run; the day's
   `manifests/trigger/<yyyymmdd>.json`, merged over all its runs;
 - one entry of the ledger, `ledger/trigger/<number>.json`, which proves them (docs/EVIDENCE.md);
-- working papers under `runs/`, which expire.
+- working files under `runs/`, which expire.
 
 It updates the asset `dex_trigger_archive` when every client is archived.
 

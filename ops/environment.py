@@ -56,10 +56,9 @@ class Environment:
         Raises:
             OpsError: it is the local one, and no stack runs.
         """
-        http = httpx.Client(timeout=_TIMEOUT_SECONDS)
         if name != LOCAL:
             with aws_errors("AWS"):
-                return cls(name, boto3.Session(), None, {}, http)
+                return cls(name, boto3.Session(), None, {}, httpx.Client(timeout=_TIMEOUT_SECONDS))
         file = state_directory / "stack.json"
         try:
             stack: dict[str, Any] = json.loads(file.read_text())
@@ -67,14 +66,16 @@ class Environment:
             raise OpsError(
                 "no local stack is running: start one with 'make up', or name another environment with --environment"
             ) from None
-        # Nor does a profile of the shell play a part, not even one that does not exist.
+        # Nor does a profile or a proxy of the shell play a part, not even one that does not exist.
         own = botocore.session.Session(session_vars={"profile": (None, [], None, None)})
+        own.set_default_client_config(Config(proxies={}))
         session = boto3.Session(
             botocore_session=own,
             aws_access_key_id="test",
             aws_secret_access_key="test",  # noqa: S106 - the emulator takes any
             region_name=stack["region"],
         )
+        http = httpx.Client(timeout=_TIMEOUT_SECONDS, trust_env=False)
         return cls(name, session, stack["aws_endpoint_url"], stack, http)
 
     def aws(self, service: str, *, connections: int = 10) -> Any:

@@ -191,7 +191,9 @@ SETTINGS_VARIABLE = "airflow/variables/settings"
 DUMMY_AWS_KEY = "test"
 
 _DROPPED_PREFIXES = ("AWS_", "AIRFLOW", "PYTHON", "DEX_", "CALL_DETAILS_", "SAM_", "OTEL_", "PG", "CELERY_")
-_DROPPED_NAMES = frozenset({"VIRTUAL_ENV", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY"})
+_PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY"})
+_DROPPED_NAMES = _PROXIES | {"VIRTUAL_ENV"}
+_ASIDE = "ASIDE_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +224,22 @@ def clean_environment() -> dict[str, str]:
     return kept
 
 
+def stay_on_this_machine() -> None:
+    """Let no client of this process call the stack through the caller's proxy, or ask for the caller's AWS profile.
+
+    The proxies stay under other names, for :func:`proxies` of this process and of those that it starts.
+    """
+    for name in [name for name in os.environ if name.upper() in _PROXIES]:
+        os.environ[_ASIDE + name] = os.environ.pop(name)
+    os.environ.pop("AWS_PROFILE", None)
+
+
+def proxies() -> dict[str, str]:
+    """The caller's proxies, for what comes from outside: wheels of the functions."""
+    names = {name: name.removeprefix(_ASIDE) for name in os.environ}
+    return {plain: os.environ[name] for name, plain in names.items() if plain.upper() in _PROXIES}
+
+
 def aws_environment(endpoint_url: str) -> dict[str, str]:
     """Variables that point every AWS client at the emulator and away from the user's own configuration."""
     return {
@@ -239,12 +257,17 @@ def aws_environment(endpoint_url: str) -> dict[str, str]:
 _AWS_FUNCTION = 'aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }'
 """Versions of the AWS CLI before 2.13, such as Debian's, do not read AWS_ENDPOINT_URL and would call AWS itself."""
 
+_NO_PROXY = """\
+no_proxy="${no_proxy:-${NO_PROXY:-}}"
+no_proxy="${no_proxy:+$no_proxy,}127.0.0.1"; NO_PROXY="$no_proxy"; export no_proxy NO_PROXY"""
+"""Neither curl nor any client in Python leaves out this machine by itself."""
+
 
 def shell_exports(environment: Mapping[str, str]) -> str:
     """The Airflow and AWS part of an environment as lines for `.` in a shell."""
     names = [name for name in sorted(environment) if name.startswith(("AIRFLOW", "AWS_")) or name == "PYTHONPATH"]
     lines = [f"export {name}={shlex.quote(environment[name])}" for name in names]
-    return "\n".join(["unset PYTHONDONTWRITEBYTECODE", *lines, _AWS_FUNCTION, ""])
+    return "\n".join(["unset PYTHONDONTWRITEBYTECODE", *lines, _NO_PROXY, _AWS_FUNCTION, ""])
 
 
 def parse_shell_exports(path: Path) -> dict[str, str]:

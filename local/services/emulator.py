@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from local.processes.layout import (
     StackSecrets,
     aws_environment,
     clean_environment,
+    proxies,
 )
 from local.processes.supervisor import Command, StackError
 
@@ -27,7 +27,6 @@ CLOUDFORMATION_STACK = "pipelines-local"
 
 _TEMPLATE = PROJECT_ROOT / "infra" / "template.yaml"
 _SAM_CONFIG = PROJECT_ROOT / "infra" / "samconfig.toml"
-_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 def aws_client(service: str, endpoint_url: str) -> Any:
@@ -70,8 +69,6 @@ def build_command(build_directory: Path, *, wheels: str = "host") -> Command:
     `wheels` says what the functions will run on: `host` is this machine, where the emulator runs them, `aws` is
     Lambda (see lambdas/Makefile).
     """
-    # Wheels that are not in the installer's cache yet come over the network, and that may need a proxy.
-    proxies = {name: value for name, value in os.environ.items() if name.lower() in _PROXIES}
     return Command(
         name="build",
         arguments=[
@@ -80,7 +77,8 @@ def build_command(build_directory: Path, *, wheels: str = "host") -> Command:
             "--config-file", _SAM_CONFIG,
             "--build-dir", build_directory,
         ],
-        environment={**_tool_environment(), **proxies, "SAM_CLI_TELEMETRY": "0", "LAMBDA_WHEELS": wheels},
+        # Wheels that are not in the installer's cache yet come over the network, and that may need a proxy.
+        environment={**_tool_environment(), **proxies(), "SAM_CLI_TELEMETRY": "0", "LAMBDA_WHEELS": wheels},
     )  # fmt: skip
 
 

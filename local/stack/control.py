@@ -27,6 +27,7 @@ from local.processes.layout import (
     PortRequest,
     choose_ports,
     clean_environment,
+    stay_on_this_machine,
 )
 from local.processes.supervisor import StackError
 from local.services.airflow import DEFAULT_EXECUTOR, Executor
@@ -133,6 +134,7 @@ def stop(state_directory: Path = DEFAULT_STATE_DIRECTORY) -> bool:
 
 
 def _start(options: StackOptions, on_event: Callable[[Event], None]) -> subprocess.Popen[str]:
+    stay_on_this_machine()
     layout = Layout(options.state_directory.resolve())
     if running_supervisor(layout) is not None:
         url = f" at {_airflow_url(layout)}" if layout.stack_file.exists() else " (still starting)"

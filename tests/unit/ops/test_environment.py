@@ -64,8 +64,13 @@ def test_local_environment_reaches_the_emulator_whatever_the_shell_says(
     (tmp_path / "stack.json").write_text(json.dumps(STACK))
     monkeypatch.setenv("AWS_PROFILE", "production")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "https://s3.amazonaws.com")
-    client = Environment.open("local", state_directory=tmp_path).aws("s3")
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example.com:3128")
+    monkeypatch.setenv("ALL_PROXY", "socks5://proxy.example.com:1080")
+    environment = Environment.open("local", state_directory=tmp_path)
+    client = environment.aws("s3")
     assert client.meta.endpoint_url == STACK["aws_endpoint_url"]
+    assert client.meta.config.proxies == {}
+    assert not environment.http.trust_env
 
 
 def test_local_environment_without_a_stack_says_what_to_start(tmp_path: Path) -> None:

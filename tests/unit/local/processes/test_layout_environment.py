@@ -6,6 +6,7 @@ import stat
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -13,7 +14,9 @@ from local.processes.layout import (
     StackSecrets,
     clean_environment,
     parse_shell_exports,
+    proxies,
     shell_exports,
+    stay_on_this_machine,
     write_private,
     write_private_json,
 )
@@ -60,6 +63,17 @@ def test_what_services_need_of_the_callers_shell_stays(monkeypatch: pytest.Monke
     assert environment["SSL_CERT_FILE"] == "/certificates.pem"
 
 
+def test_stack_is_called_without_the_callers_proxy_which_is_kept_for_what_comes_from_outside() -> None:
+    given = {"HTTP_PROXY": "http://proxy:3128", "all_proxy": "socks5://proxy:1080"}
+    with patch.dict(os.environ, given | {"AWS_PROFILE": "not there"}):
+        stay_on_this_machine()
+        assert not {*given, "AWS_PROFILE"} & set(os.environ)
+        assert proxies() == given
+        here = clean_environment()
+    with patch.dict(os.environ, here, clear=True):
+        assert proxies() == given, "the process that builds is a child"
+
+
 def test_every_aws_client_of_airflow_goes_to_the_emulator() -> None:
     variables = airflow_variables()
     endpoint = "http://127.0.0.1:4566"
@@ -96,7 +110,7 @@ def test_a_shell_and_the_parser_read_the_exports_alike(tmp_path: Path) -> None:
     assert parsed["AIRFLOW__CORE__ODD"] == variables["AIRFLOW__CORE__ODD"]
     printed = subprocess.run(
         ["sh", "-c", f'. "{file}"; env -0'],
-        env={"PYTHONDONTWRITEBYTECODE": "1", "PATH": os.defpath},
+        env={"PYTHONDONTWRITEBYTECODE": "1", "PATH": os.defpath, "NO_PROXY": "intranet"},
         capture_output=True,
         text=True,
         check=True,
@@ -104,6 +118,7 @@ def test_a_shell_and_the_parser_read_the_exports_alike(tmp_path: Path) -> None:
     seen = dict(line.split("=", 1) for line in printed.split("\0") if line)
     assert parsed.items() <= seen.items()
     assert "PYTHONDONTWRITEBYTECODE" not in seen
+    assert seen["no_proxy"] == seen["NO_PROXY"] == "intranet,127.0.0.1"
 
 
 def test_aws_gets_the_emulators_address_as_an_argument_whatever_its_version(tmp_path: Path) -> None:
