@@ -87,7 +87,7 @@ PARAMS = {
         None,
         type=["null", "array"],
         # As text too: the trigger form sends a list as texts, one for each line.
-        items={"anyOf": [{"type": "integer"}, {"type": "string", "pattern": r"^[0-9]{1,18}(?![\s\S])"}]},
+        items={"anyOf": [{"type": "integer"}, {"type": "string", "pattern": r"^-?[0-9]{1,19}(?![\s\S])"}]},
         minItems=1,
         title="Client ids",
         description="Archive only these clients, one id per line. Empty: every client that the database selects.",

@@ -36,7 +36,7 @@ STRAY_NULS_PER_THOUSAND = 1
 _GZIP_MAGIC = b"\x1f\x8b"
 _ENCODINGS = ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
-# Beginnings that no text has. Text may well begin with "BZh" or "PAR1", so these are told by what follows, too.
+# Beginnings that no text has. Text may well begin with "BZh" or "PARE", so these are told by what follows, too.
 _FORMATS = tuple(
     (re.compile(pattern, re.DOTALL), name)
     for pattern, name in (
@@ -50,8 +50,8 @@ _FORMATS = tuple(
         (rb"\x1f[\x9d\xa0]", "compress (.Z)"),
         (rb"7z\xbc\xaf\x27\x1c", "7z"),
         (rb"Rar!\x1a\x07", "rar"),
-        (rb".{257}ustar", "tar"),
-        (rb"PAR1\x15|PARE", "parquet"),
+        (rb".{257}ustar(?:\x00| {2}\x00)", "tar"),
+        (rb"PAR1\x15|PARE.{2}\x00\x00", "parquet"),
         (rb"Obj\x01", "avro"),
         (rb"ORC\x08|ARROW1\x00", "orc or arrow"),
         (rb"SQLite format 3\x00", "sqlite"),

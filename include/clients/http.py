@@ -30,6 +30,9 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 
 TRANSIENT_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 
+_UNENCODED = frozenset({"", "identity", "none", "utf-8", "utf8"})
+"""Values of ``Content-Encoding`` of a body that is as it is: some servers name the charset there."""
+
 _GZIP_MAGIC = b"\x1f\x8b"
 _MOST_MEMBERS = 1000
 _AIOHTTP_WARNS_FROM = 1024 * 1024
@@ -174,7 +177,7 @@ def body_of(response: Response, *, what: str, max_bytes: int = MAX_BODY_BYTES) -
         InvalidAnswerError: it is not encoded as its ``Content-Encoding`` says.
     """
     body, coding = response.body, response.headers.get("Content-Encoding", "identity").strip().lower()
-    if body is not None and coding not in ("", "identity"):
+    if body is not None and coding not in _UNENCODED:
         try:
             if coding not in ("gzip", "x-gzip", "deflate"):
                 raise zlib.error

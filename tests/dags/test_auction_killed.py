@@ -20,7 +20,7 @@ from include.auction.alerts import WAIT_TASK
 from include.auction.deadlines import LAST_ORDER
 from tests.dags.auction import SUMMARY_TASK, begin, end, fire, process_all, summarize, wait_for_results
 from tests.worlds.airflow import FakeRun
-from tests.worlds.auction import A, AuctionWorld, B
+from tests.worlds.auction import BUCKET, A, AuctionWorld, B
 from tests.worlds.s3 import s3_error
 
 STATUSES = ["accepted", "rejected", "accepted", "rejected", "accepted"]
@@ -188,7 +188,29 @@ def test_earlier_run_that_cannot_be_finished_changes_nothing(caplog: pytest.LogC
         run = cut_off(world, processed=2)
         world.s3.before["ListObjectsV2"] = fail
         skipped(later(run))
-        assert "an earlier run could not be finished: StorageRefusedError" in caplog.text
+        assert "earlier runs could not be finished: StorageRefusedError" in caplog.text
+
+
+@pytest.mark.parametrize("damage", [None, b"no JSON"])
+def test_earlier_run_whose_orders_are_gone_keeps_no_other_from_being_finished(damage: bytes | None) -> None:
+    with AuctionWorld().attached() as world:
+        # Its id comes first.
+        lost = FakeRun("manual__lost", dag_id=ENERGY_AUCTION, start_date=datetime.now(UTC), run_after=datetime.now(UTC))
+        world.give("accepted")
+        process_all(lost, wait_for_results(lost))
+        (orders,) = [key for key in world.s3.keys("runs/") if key.endswith("manual__lost/orders.json")]
+        if damage is None:
+            world.s3.delete(orders)
+        else:
+            world.s3.put_object(Bucket=BUCKET, Key=orders, Body=damage)
+        run = FakeRun("scheduled__1", "scheduled", dag_id=ENERGY_AUCTION, start_date=lost.start_date)
+        run.run_after = lost.run_after
+        world.give(*STATUSES)
+        process_all(run, wait_for_results(run)[:2])
+        skipped(later(run))
+        summary = summary_of(world, run)
+        assert summary is not None
+        assert (summary["accepted"], summary["rejected"], summary["errored"]) == (3, 2, 0)
 
 
 def test_run_that_dies_while_it_finishes_another_leaves_it_to_the_next() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from itertools import batched
@@ -8,8 +9,10 @@ from typing import Any
 import pytest
 
 from airflow_ext.ids import XComKey
+from airflow_ext.tasks import call_details_watch
+from airflow_ext.tasks.call_details_watch import MAX_RUNS
 from include.call_details.alerts import CLAIM_TASK
-from include.call_details.keys import processing_key, run_id
+from include.call_details.keys import processing_key, round_key, run_id
 from include.call_details.models import FileVersion
 from include.call_details.watcher import PATIENCE_SECONDS, SHARED_FROM
 from include.errors import RetryableFailuresError, SettingsError, WorkFailedError
@@ -80,6 +83,18 @@ def test_key_that_cannot_be_named_is_alerted_and_the_other_file_gets_its_run(wor
         claim_files(later)
     (post,) = world.wire.slack
     assert "file incoming/bad\\x01key.txt" in post["text"]
+
+
+def test_key_with_more_versions_than_airflow_maps_gets_all_its_runs(world: CallDetailsWorld) -> None:
+    files = [FileVersion(BUCKET, KEYS[0], world.s3.drop(KEYS[0], b"%d" % number)) for number in range(MAX_RUNS + 1)]
+    run = watch_run()
+    with run.task(CLAIM_TASK) as context:
+        assert call_details_watch.claim_files(context) == list(range(MAX_RUNS))
+    starts = json.loads(world.s3.body(round_key(run.run_id)))
+    later = watch_run()
+    later.other_runs = {start["trigger_run_id"]: "running" for start in starts}
+    (start,) = claim_files(later)
+    assert {start["trigger_run_id"], *later.other_runs} == {run_id(file) for file in files}
 
 
 def test_round_without_files_is_a_good_one(world: CallDetailsWorld) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from enum import Enum, auto
-from itertools import batched
+from itertools import batched, islice
 from typing import TYPE_CHECKING, Any
 
 from airflow_ext.hooks.call_details import CallDetailsClients
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 Start = dict[str, Any]
 """A run to start: arguments of Airflow's operator that triggers runs."""
+
+MAX_RUNS = 1000
+"""Runs that a round starts, as Airflow maps 1,024 tasks: one key alone may have had more versions."""
 
 _IDS_OF_A_REQUEST = 40
 """Run ids go into the request's URL."""
@@ -74,7 +77,8 @@ def claim_files(context: Context) -> list[int]:
         clients = CallDetailsClients()
         intake = Intake(clients.store, clients.claims, clients.settings.incoming)
         taken = intake.take()
-        runs = _runs_to_start(taken, intake, context["ti"])
+        # The next round finds the files that are left without a run.
+        runs = dict(islice(_runs_to_start(taken, intake, context["ti"]).items(), MAX_RUNS))
         starts = [_start(clients.store, owner, files, state) for owner, (files, state) in runs.items()]
         number = _number_of_files(runs)
         log.info("%d files taken in for %d runs, %d left", number, len(starts), len(taken.left))

@@ -26,7 +26,7 @@ from include.auction.keys import auction_day
 from include.auction.models import Result, Summary, slice_of
 from include.auction.run import AuctionRun, raise_for_orders, unfinished_runs
 from include.clients.lambda_function import FunctionClient
-from include.errors import FunctionRefusedError, PipelineError, WorkFailedError
+from include.errors import FunctionRefusedError, PipelineError, WorkFailedError, describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -240,9 +240,12 @@ def _finish_earlier(context: Context, settings: Settings) -> None:
                 log.warning("run %s ended without a summary; the next run finishes it", run_id)
                 return
             log.warning("run %s ended without a summary: finishing it", run_id)
-            _finish(context, settings, AuctionRun.load(uri, s3_client()), deadlines)
+            try:
+                _finish(context, settings, AuctionRun.load(uri, s3_client()), deadlines)
+            except Exception as error:  # noqa: BLE001 - it must not keep the runs after it from being finished
+                log.warning("run %s could not be finished: %s", run_id, safe_text(describe(error)))
     except Exception as error:  # noqa: BLE001 - see above
-        log.warning("an earlier run could not be finished: %s: %s", type(error).__name__, safe_text(error))
+        log.warning("earlier runs could not be finished: %s", safe_text(describe(error)))
 
 
 def _under_way(context: Context, run_id: str) -> bool:

@@ -102,6 +102,7 @@ def test_what_is_invalid_in_utf_16_is_invalid_in_the_text(rest: bytes, expected:
         (b"\x28\xb5\x2f\xfd\x04\x00a", "zstd"),
         (tarred(LINES), "tar"),
         (b"PAR1\x15\x04\x15", "parquet"),
+        (b"PARE\x2c\x01\x00\x00\x8f", "parquet"),
         (b"Obj\x01\x04\x14", "avro"),
         (b"\x04\x22\x4d\x18d", "lz4"),
         (b"\x1f\x9d\x90", "compress"),
@@ -126,7 +127,18 @@ def test_gzip_in_gzip_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"BZh9 is a word\n", b"PAR1;2\n", b"PK 1\n", b"%PDF\n", b"]\n", b"Object\n", b"ORC\n"]
+    "content",
+    [
+        b"BZh9 is a word\n",
+        b"PAR1;2\n",
+        b"PARENT_CALL;DURATION\n",
+        b"PK 1\n",
+        b"%PDF\n",
+        b"]\n",
+        b"Object\n",
+        b"ORC\n",
+        b"x" * 257 + b"ustar is a word\n",
+    ],
 )
 def test_text_that_begins_like_a_format_is_text(content: bytes) -> None:
     assert text_of(content) == content

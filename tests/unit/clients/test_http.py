@@ -107,6 +107,11 @@ def test_encoded_body_of_a_stubborn_server_is_decoded() -> None:
     assert fetch(packed) == b"[1, 2]"
 
 
+@pytest.mark.parametrize("coding", ["UTF-8", "utf8", "none", "identity"])
+def test_body_whose_encoding_is_none_is_as_it_came(coding: str) -> None:
+    assert fetch(httpx.Response(200, headers={"Content-Encoding": coding}, content=b"[1, 2]")) == b"[1, 2]"
+
+
 @pytest.mark.parametrize(
     ("coding", "packed"),
     [
