@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import jwt
-from jwt.exceptions import InvalidSubjectError
+from jwt.exceptions import InvalidJTIError, InvalidSubjectError
 
 from lambdas.authorizer.signing_keys import DeniedError, MissingTokenError, SigningKeys
 
@@ -136,7 +136,11 @@ _CLAIM_ERRORS: dict[type[Exception], str] = {
     jwt.ExpiredSignatureError: "claim exp is past",
     jwt.InvalidAudienceError: "claim aud is wrong",
     jwt.InvalidIssuerError: "claim iss is wrong",
+    InvalidJTIError: "claim jti is no text",
     InvalidSubjectError: "claim sub is no text",
+    # PyJWT's int() raises them, and does not say of which.
+    OverflowError: "claim exp, iat or nbf is no time",
+    TypeError: "claim exp, iat or nbf is no time",
 }
 _CLAIM_IN_MESSAGE = re.compile(r"\((exp|iat|nbf)\)")
 

@@ -42,7 +42,7 @@ CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-
 """The page of the document runs no script and loads nothing."""
 
 ROUTES: dict[str, dict[str, Route]] = {}
-"""The functions by path and method."""
+"""The functions by path and method. Where there is a GET, HEAD does the same."""
 
 
 # Never the event, whatever POWERTOOLS_LOGGER_LOG_EVENT says.
@@ -53,6 +53,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     caller = caller_of(event)
     logger.append_keys(request_id=request_id(event, context), owner=caller.get("owner"), key_id=caller.get("key_id"))
     answer = app.resolve(event, context)
+    if app.current_event.http_method == "HEAD":
+        answer["body"] = ""
     logger.info("answered", status=answer["statusCode"], duration_ms=round((time.perf_counter() - started) * 1000, 1))
     return answer
 
@@ -64,7 +66,7 @@ def route(method: str, path: str, *, needs_key: bool = True) -> Callable[[Route]
         def checked(**of_path: str) -> Response[str]:
             return act(owner_of(app.current_event.raw_event), **of_path)
 
-        app.route(path, method=method)(checked if needs_key else act)
+        app.route(path, method=["GET", "HEAD"] if method == "GET" else method)(checked if needs_key else act)
         ROUTES.setdefault(path, {})[method] = act
         return act
 
@@ -176,7 +178,8 @@ def replay_event(owner: str, event_id: str) -> Response[str]:
 
 def refuse_other_methods(path: str) -> None:
     """Answer 405 to the methods that a path does not take."""
-    allowed = sorted(ROUTES[path], key=METHODS.index)
+    taken = {*ROUTES[path], *(["HEAD"] if "GET" in ROUTES[path] else ())}
+    allowed = sorted(taken, key=METHODS.index)
 
     def refuse(**_: str) -> Response[str]:
         raise MethodNotAllowedError(*allowed)

@@ -138,8 +138,9 @@ TEMPLATE_PARAMETERS = {
 
 CORS = {
     "AllowOrigins": ["*"],
-    "AllowMethods": ["GET", "POST", "DELETE"],
+    "AllowMethods": ["GET", "HEAD", "POST", "DELETE"],
     "AllowHeaders": ["authorization", "content-type", "x-api-key"],
+    "ExposeHeaders": ["retry-after"],
     "MaxAge": 600,
 }
 """As infra/stacks/events_api.yaml has it."""

@@ -120,12 +120,23 @@ def test_other_paths_are_not_there_with_or_without_a_key(events_api: EventsApi, 
 
 @pytest.mark.parametrize(
     ("route", "allowed"),
-    [("POST /health", "GET"), ("PUT /events", "GET, POST"), (f"PATCH /events/{NO_SUCH_EVENT}", "GET, DELETE")],
+    [
+        ("POST /health", "GET, HEAD"),
+        ("PUT /events", "GET, POST, HEAD"),
+        (f"PATCH /events/{NO_SUCH_EVENT}", "GET, DELETE, HEAD"),
+    ],
 )
 def test_other_methods_are_refused(events_api: EventsApi, route: str, allowed: str) -> None:
     answer = events_api.call(route)
     assert refusal(answer) == (405, "method_not_allowed")
     assert answer.headers["allow"] == allowed
+
+
+def test_head_needs_a_key_where_get_does_and_has_no_body(events_api: EventsApi, owner: Owner) -> None:
+    for path, needs_key in (("/health", False), ("/events", True), (f"/events/{owner.post()}", True), ("/inbox", True)):
+        answers = events_api.call(f"HEAD {path}"), owner.call(f"HEAD {path}")
+        assert [answer.status_code for answer in answers] == [401 if needs_key else 200, 200], path
+        assert not any(answer.content for answer in answers)
 
 
 def test_owners_neither_see_nor_touch_each_other_s_events(events_api: EventsApi, owner: Owner) -> None:

@@ -24,6 +24,8 @@ OPEN = {"GET /health", "$default"}
 STATIC = {"GET /openapi.json", "GET /docs"}
 """Open routes that need none of their own: $default passes them on, and its limits are right for them."""
 
+HEADS = {key for key in ROUTES if key.startswith("HEAD ")}
+
 LOGGED = {
     "request_id": "$context.requestId",
     "time": "$context.requestTimeEpoch",
@@ -104,7 +106,7 @@ def test_routes_are_those_of_the_code_and_of_the_document() -> None:
         for method, operation in item.items()
         if "operationId" in operation
     }
-    assert set(ROUTES) - {"$default"} == in_code - STATIC == documented
+    assert set(ROUTES) - {"$default"} - HEADS == in_code - STATIC == documented
 
 
 def test_every_route_leads_to_the_function() -> None:
@@ -118,7 +120,9 @@ def test_every_route_leads_to_the_function() -> None:
 
 def test_every_route_but_the_open_ones_asks_the_authorizer() -> None:
     guarded = {key: route for key, route in ROUTES.items() if key not in OPEN}
-    assert set(guarded) == _routes_in_code(GUARDED_ROUTE), "the function needs an owner that only the authorizer knows"
+    in_code = _routes_in_code(GUARDED_ROUTE)
+    heads = {key.replace("GET", "HEAD") for key in in_code if key.startswith("GET ")}
+    assert set(guarded) == in_code | heads, "the function needs an owner that only the authorizer knows"
     assert _routes_in_code(OPEN_ROUTE) - STATIC | {"$default"} == OPEN
     for key, route in guarded.items():
         assert route["AuthorizationType"] == "CUSTOM", key
@@ -185,6 +189,7 @@ def test_pages_of_other_origins_may_call_only_where_somebody_said_so() -> None:
     assert (name, otherwise) == ("AllowsOtherOrigins", {"Ref": "AWS::NoValue"})
     assert cors["AllowOrigins"] == {"Fn::If": ["HasEventsApiCorsOrigins", {"Ref": "EventsApiCorsOrigins"}, ["*"]]}
     assert set(cors["AllowMethods"]) == {key.split()[0] for key in ROUTES if key != "$default"}
+    assert cors["ExposeHeaders"] == ["retry-after"], "a page may wait for as long as it is asked to"
     assert set(cors["AllowHeaders"]) == {"authorization", "content-type", "x-api-key"}
     assert {**cors, "AllowOrigins": ["*"]} == CORS, "the local stack has the same"
     assert not cors.get("AllowCredentials"), "keys are sent by the page's code, nothing by the browser itself"

@@ -542,14 +542,16 @@ class FakeEventTables:
         self,
         *,
         TableName: str,  # noqa: N803 - boto3's names
-        ExclusiveStartKey: int = 0,  # noqa: N803
+        ExclusiveStartKey: dict[str, dict[str, str]] | None = None,  # noqa: N803
         Limit: int = 1_000_000,  # noqa: N803
     ) -> dict[str, Any]:
         assert TableName == SUBSCRIPTIONS
         with self._call("scan"):
-            stop = ExclusiveStartKey + min(self.page_size, Limit)
-            page = list(self.subscriptions.values())[ExclusiveStartKey:stop]
-            return {"Items": page, **({"LastEvaluatedKey": stop} if stop < len(self.subscriptions) else {})}
+            begin = list(self.subscriptions).index(ExclusiveStartKey["owner"]["S"]) + 1 if ExclusiveStartKey else 0
+            stop = begin + min(self.page_size, Limit)
+            page = list(self.subscriptions.values())[begin:stop]
+            more = {"LastEvaluatedKey": {"owner": page[-1]["owner"]}} if stop < len(self.subscriptions) else {}
+            return {"Items": page, **more}
 
     def update_item(self, **request: Any) -> dict[str, Any]:
         if request["TableName"] == EVENTS:

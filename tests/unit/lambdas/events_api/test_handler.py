@@ -23,6 +23,15 @@ def test_health_is_open(api: Api) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "path", ["/health", "/openapi.json", "/docs", "/events", f"/events/{ID}", "/inbox", "/events/no"]
+)
+def test_head_is_answered_as_get_is_but_without_a_body(api: Api, posted: str, path: str) -> None:
+    assert posted == ID
+    answer = api.raw(f"GET {path}")
+    assert api.raw(f"HEAD {path}") == {**answer, "body": ""}
+
+
 def test_the_api_serves_its_own_document_open_and_cached(api: Api) -> None:
     status, document = api.call("GET /openapi.json", owner=None)
     assert (status, document) == (200, json.loads(json.dumps(events_document())))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
@@ -60,7 +61,14 @@ def test_thousand_owners_come_25_at_a_time_within_the_calls(page: OperationsPage
     assert int(first.headers["x-aws-calls"]) <= MOST_CALLS
     rest = page.get(f"/events/owners?cursor={first.json()['next']}")
     assert (len(rest["rows"]), rest["next"]) == (5, None)
-    assert page.ask("/events/owners?cursor=nonsense").status_code == 422
+
+
+@pytest.mark.parametrize("text", ["no base64", "", "zzz", "[" * 1200, "12345"])
+def test_cursor_of_another_list_is_refused(page: OperationsPage, text: str) -> None:
+    page.tables.events.add(event_item(1, created=NOW))
+    cursor = base64.urlsafe_b64encode(text.encode()).decode() if text != "no base64" else text
+    assert page.ask("/events/owner", params={"owner": "acme", "cursor": cursor or "="}).status_code == 422
+    assert page.ask("/events/owners", params={"cursor": "Zg"}).status_code == 422
 
 
 def test_many_events_are_counted_up_to_a_thousand(page: OperationsPage) -> None:
@@ -89,10 +97,16 @@ def test_failed_event_is_pending_again_after_a_replay(page: OperationsPage) -> N
     assert {"last_error", "last_status", "failed_at"} & set(event) == set()
 
 
-@pytest.mark.parametrize(("owner", "status"), [("acme", 409), ("other", 404)])
-def test_only_a_failed_event_of_that_owner_is_replayed(page: OperationsPage, owner: str, status: int) -> None:
+@pytest.mark.parametrize(
+    ("owner", "event_id", "status"),
+    [("acme", "evt_000000000001", 409), ("other", "evt_000000000001", 404), ("acme", "lane#acme", 404)],
+)
+def test_only_a_failed_event_of_that_owner_is_replayed(
+    page: OperationsPage, owner: str, event_id: str, status: int
+) -> None:
     page.tables.events.add(event_item(1, created=NOW))
-    body = {"owner": owner, "event_id": "evt_000000000001"}
+    page.tables.events.add_lane("acme", 1, created=NOW)
+    body = {"owner": owner, "event_id": event_id}
     assert page.ask("/events/replay", method="POST", json=body).status_code == status
     assert page.tables.events.plain(1)["version"] == 1
 
@@ -102,7 +116,8 @@ def test_failed_events_are_counted_before_they_are_replayed(page: OperationsPage
     since = "2026-03-07T23:00:00Z"
     assert page.get(f"/events/failed?owner=acme&since={since}")["count"] == 60
     assert page.get("/events/failed?owner=acme&since=2026-03-08T01:00:00Z")["count"] == 0
-    assert page.ask("/events/failed?owner=acme&since=2026-03-08T01:00:00").status_code == 422
+    for none in ("2026-03-08T01:00:00", "0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59-14:00"):
+        assert page.ask(f"/events/failed?owner=acme&since={none}").status_code == 422
     assert post(page, "/events/replay-failed", owner="acme", since=since)["replayed"] == 60
     assert set(page.tables.events.statuses()) == {"pending"}
 
