@@ -17,7 +17,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -344,7 +344,7 @@ class EventStore:
         return {**rest, "payload_key": key, "payload_bytes": _attribute(_size(texts))}
 
     def _delete_payload(self, item: Mapping[str, AttributeValueTypeDef]) -> None:
-        """Delete the payload of an event that is not there, if it has an item of its own."""
+        """Delete the payload of an event that is not there, or will not be, if it has an item of its own."""
         if "payload_key" in item:
             with _table_errors():
                 self._dynamodb.delete_item(TableName=self._table, Key={"event_id": item["payload_key"]})
@@ -453,20 +453,20 @@ class EventStore:
             raise NoSuchEventError from None
 
     def delete(self, owner: str, event_id: str) -> None:
-        """Delete the owner's event."""
-        try:
-            with _table_errors():
-                deleted = self._dynamodb.delete_item(
-                    TableName=self._table,
-                    Key={"event_id": {"S": event_id}},
-                    ConditionExpression="#owner = :owner",
-                    ExpressionAttributeNames={"#owner": "owner"},
-                    ExpressionAttributeValues={":owner": {"S": owner}},
-                    ReturnValues="ALL_OLD",
-                )
-        except _ConditionFailedError:
-            raise NoSuchEventError from None
-        self._delete_payload(deleted["Attributes"])
+        """Delete the owner's event. A call that failed may be repeated."""
+        item = self._items(event_id).get(event_id)
+        if item is None or item["owner"] != {"S": owner}:
+            raise NoSuchEventError
+        # Before the event, by which a repetition finds it.
+        self._delete_payload(item)
+        # Refused if it is gone: the client repeats a call whose answer got lost, or the owner has called twice.
+        with suppress(_ConditionFailedError), _table_errors():
+            self._dynamodb.delete_item(
+                TableName=self._table,
+                Key={"event_id": {"S": event_id}},
+                ConditionExpression="created_at = :created_at",
+                ExpressionAttributeValues={":created_at": item["created_at"]},
+            )
 
     def _known(self, owner: str, event_id: str, *names: str) -> dict[str, AttributeValueTypeDef]:
         """What the lane alone knows of an event, to be written in it when it gets a status of its own."""

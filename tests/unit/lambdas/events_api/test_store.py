@@ -119,15 +119,10 @@ def test_put_that_nobody_repeats_is_told() -> None:
 
 
 def test_changes_may_be_repeated_by_the_client() -> None:
-    event = new_event(OWNER)
-    for change in (CALLS["acknowledge"], CALLS["replay"]):
+    for change in ("acknowledge", "replay", "delete"):
         store = store_on(table_with(None, None, None, Repeat()))
         store.put(new_event(OWNER, event_id="evt_000000000000"))
-        change(store)
-    store = store_on(table_with(None, None, Repeat()))
-    store.put(event)
-    with pytest.raises(NoSuchEventError):
-        store.delete(OWNER, event.event_id)
+        CALLS[change](store)
 
 
 def test_item_has_the_attributes_of_the_indexes() -> None:
@@ -197,6 +192,20 @@ def test_payload_goes_with_its_event() -> None:
     stored = set(table.items)
     store.put(large_event(event_id=event.event_id))
     assert set(table.items) == stored, "one that was not stored leaves none"
+    store.delete(OWNER, event.event_id)
+    assert set(table.items) == {lane_key(OWNER)}
+
+
+@pytest.mark.parametrize("failed_call", [0, 1, 2])
+def test_deletion_that_failed_half_way_is_completed_by_the_next(failed_call: int) -> None:
+    table = table_with()
+    add_lane(table)
+    store = store_on(table)
+    event = large_event()
+    store.put(event)
+    table.faults = iter([*[None] * failed_call, table_error("ThrottlingException")])
+    with pytest.raises(StoreUnavailableError):
+        store.delete(OWNER, event.event_id)
     store.delete(OWNER, event.event_id)
     assert set(table.items) == {lane_key(OWNER)}
 
