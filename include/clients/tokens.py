@@ -85,7 +85,7 @@ class TokenCache:
 
     Args:
         fetch: logs in once; see :func:`client_credentials` and :func:`key_login`.
-        attempts: how often one login is tried in all.
+        attempts: how often one login is tried in all, unless it asks to wait for more than a minute.
         clock: monotonic seconds.
     """
 
@@ -175,7 +175,8 @@ class TokenCache:
                 return await self._fetch()
             except ApiUnavailableError as error:
                 failures += 1
-                if failures >= self._attempts:
+                # Who asks to wait for longer than a task should is not asked before: the wait is for a later try.
+                if failures >= self._attempts or (error.retry_after or 0.0) > Backoff.longest:
                     raise
                 await self._sleep(Backoff().seconds(failures, error.retry_after))
 

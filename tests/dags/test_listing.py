@@ -54,6 +54,15 @@ def test_offset_setting_moves_the_day(world: ArchiveWorld, run: FakeRun) -> None
     assert len(world.s3.keys("runs/trigger/20260307/")) == 1
 
 
+def test_lock_of_no_days_is_refused_before_anything_is_done(world: ArchiveWorld, run: FakeRun) -> None:
+    world.change_settings(archive_lock_mode="GOVERNANCE")
+    with pytest.raises(SettingsError, match="archive_lock_days is 0.* deploy with ArchiveLockDays of at least 1"):
+        list_clients(run)
+    assert (world.s3.keys(), world.dex.logins) == ([], [])
+    world.change_settings(archive_lock_mode="GOVERNANCE", archive_lock_days=1)
+    assert len(list_clients(run)) == 3
+
+
 def test_manual_run_keeps_the_day_it_was_triggered_also_when_it_is_repaired_later(
     world: ArchiveWorld, run: FakeRun
 ) -> None:

@@ -22,7 +22,7 @@ from include.archive.ledger import Ledger
 from include.archive.models import Plan, calls_of_task, client_query, clients_from_rows, cut, select
 from include.archive.run import ARCHIVE_TASK, LIST_TASK, SECTION, ArchiveRun, digest, not_listed, save_plan
 from include.clients.s3 import split_place
-from include.errors import WorkFailedError
+from include.errors import SettingsError, WorkFailedError
 from include.mapped_work import Slice
 
 if TYPE_CHECKING:
@@ -60,6 +60,11 @@ def list_clients(context: Context) -> list[Work]:
                 "business_timezone): make them equal",
                 schedule_timezone(),
                 settings.business_timezone,
+            )
+        if settings.archive_lock_mode != "NONE" and not settings.archive_lock_days:
+            raise SettingsError(
+                f"settings: archive_lock_mode is {settings.archive_lock_mode}, but archive_lock_days is 0, and S3 takes no "
+                "lock that has ended: deploy with ArchiveLockDays of at least 1, or with ArchiveLockMode=NONE"
             )
         clients = select(clients_from_rows(read_rows(client_query())), params["client_ids"])
         if clients:

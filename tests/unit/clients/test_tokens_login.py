@@ -49,6 +49,15 @@ def test_token_serves_for_fifty_minutes_in_every_event_loop() -> None:
     assert login.logins == 2
 
 
+@pytest.mark.parametrize(("asked", "logins"), [("60", 3), ("61", 1), ("3600", 1)])
+def test_login_that_asks_for_a_long_wait_is_left_alone(asked: str, logins: int) -> None:
+    busy, time = httpx.Response(429, headers={"Retry-After": asked}), FakeTime()
+    login = make(fake := FakeCallDetails(logins=[busy] * 3), time)
+    with pytest.raises(ApiUnavailableError) as caught:
+        value(login)
+    assert (caught.value.retry_after, len(fake.login_requests)) == (float(asked), logins)
+
+
 def test_concurrent_callers_share_one_login() -> None:
     fake = FakeCallDetails()
     fake.pause = lambda: asyncio.sleep(0.01)
