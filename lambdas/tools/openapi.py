@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 from lambdas.common.errors import ApiError, NotFoundError
 from lambdas.common.http import MAX_FAULTS, error_response
@@ -32,19 +33,17 @@ VARIABLES = (
 )
 """What the handlers need to be imported."""
 
+HEADERS = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
+"""Of the responses of both APIs, by status."""
+
 TEXT = {"type": "string"}
 TIME = {"type": "string", "format": "date-time"}
 
 
 def handler(package: str) -> ModuleType:
     """The module with an API's routes, which reads the environment while it is imported."""
-    before = dict(os.environ)
-    os.environ.update({**dict.fromkeys(VARIABLES, "documentation"), **before})
-    try:
+    with patch.dict(os.environ, {**dict.fromkeys(VARIABLES, "documentation"), **os.environ}):
         return importlib.import_module(f"lambdas.{package}.handler")
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 # ---- pieces of both documents ---------------------------------------------------------------------------
@@ -112,50 +111,45 @@ def _response(description: str, schema: str, example: Any) -> dict[str, Any]:
     return {"description": description, "content": _content(_ref(schema), example=example)}
 
 
-def _error_schema(errors: Iterable[Exception], gateway_codes: Iterable[str], details: Schema) -> dict[str, Any]:
-    codes = {_example(error)["error"]["code"] for error in errors} | set(gateway_codes)
-    request_id = {**TEXT, "description": "By which the logs find the request."}
-    code = {**TEXT, "enum": sorted(codes)}
-    return _object(error=_object(code=code, message=TEXT, details=details, request_id=request_id))
-
-
-def _example(error: Exception) -> Any:
-    return json.loads(error_response(error, REQUEST_ID).body or "")
-
-
-def _error_responses(
+def _error_parts(
     descriptions: Mapping[int, str],
     errors: Iterable[Exception],
+    details: Schema,
     gateway: Mapping[int, Mapping[str, Any]],
-    headers: Mapping[int, str],
-    schema_of_gateway: str,
-) -> dict[str, Any]:
-    """The response of each status, with an example of each code that it can have.
+    gateway_schema: str = "Error",
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The schema of errors, and the response of each status with an example of each code that it can have.
 
     Args:
         descriptions: by status.
         errors: that the code raises, at least one of every class.
+        details: schema of an error's details.
         gateway: bodies of API Gateway by status and name of the example.
-        headers: names by status.
-        schema_of_gateway: of those bodies.
+        gateway_schema: of those bodies; if it is that of errors, the names are codes.
     """
+    own: dict[int, dict[str, Any]] = {}
+    for error in errors:
+        answer = error_response(error, REQUEST_ID)
+        body = json.loads(answer.body or "")
+        own.setdefault(answer.status_code, {})[body["error"]["code"]] = {"value": body}
     responses: dict[str, Any] = {}
     for status, description in descriptions.items():
-        examples = {
-            _example(error)["error"]["code"]: {"value": _example(error)}
-            for error in errors
-            if error_response(error, REQUEST_ID).status_code == status
-        }
-        names = (["Error"] if examples else []) + ([schema_of_gateway] if status in gateway else [])
+        names = (["Error"] if status in own else []) + ([gateway_schema] if status in gateway else [])
         schemas = [_ref(name) for name in dict.fromkeys(names)]
-        examples |= {name: {"value": body} for name, body in gateway.get(status, {}).items()}
-        schema = {"anyOf": schemas} if len(schemas) > 1 else schemas[0]
+        given = {name: {"value": body} for name, body in gateway.get(status, {}).items()}
         responses[str(status)] = {
             "description": description,
-            **({"headers": {headers[status]: {"schema": TEXT}}} if status in headers else {}),
-            "content": _content(schema, examples=examples),
+            **({"headers": {HEADERS[status]: {"schema": TEXT}}} if status in HEADERS else {}),
+            "content": _content(
+                {"anyOf": schemas} if len(schemas) > 1 else schemas[0], examples={**own.get(status, {}), **given}
+            ),
         }
-    return responses
+    codes = {code for examples in own.values() for code in examples}
+    if gateway_schema == "Error":
+        codes.update(*gateway.values())
+    request_id = {**TEXT, "description": "By which the logs find the request."}
+    code = {**TEXT, "enum": sorted(codes)}
+    return _object(error=_object(code=code, message=TEXT, details=details, request_id=request_id)), responses
 
 
 def _raised(read: Callable[..., object], *arguments: Any) -> ApiError:
@@ -200,7 +194,7 @@ ORDERS_DESCRIPTIONS = {
 
 def orders_document() -> dict[str, Any]:
     """The OpenAPI document of the orders API."""
-    records = {**_array(_ref("OrderRecord"), most=orders_models.MAX_RECORDS)}
+    records = _array(_ref("OrderRecord"), most=orders_models.MAX_RECORDS)
     count = {"type": "integer", "minimum": 0, "maximum": orders_models.MAX_RECORDS}
     expires_at = {**TIME, "description": "24 hours from now, in UTC."}
     fault = _object(
@@ -217,9 +211,11 @@ def orders_document() -> dict[str, Any]:
         },
     )
     details = {"anyOf": [_array(_ref("Fault"), most=MAX_FAULTS, least=0), _ref("StoredAndNot")]}
-    errors = list(_orders_errors())
-    gateway = {status: {code: _gateway_body(code, message)} for status, (code, message) in ORDERS_GATEWAY.items()}
-    headers = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
+    gateway = {
+        status: {code: {"error": {"code": code, "message": message, "details": [], "request_id": REQUEST_ID}}}
+        for status, (code, message) in ORDERS_GATEWAY.items()
+    }
+    error, responses = _error_parts(ORDERS_DESCRIPTIONS, _orders_errors(), details, gateway)
     post = _operation(
         handler("orders_api").post_orders,
         "orders",
@@ -255,15 +251,11 @@ def orders_document() -> dict[str, Any]:
                 "Stored": _object(stored={**count, "minimum": 1}, expires_at=expires_at),
                 "Fault": fault,
                 "StoredAndNot": stored_and_not,
-                "Error": _error_schema(errors, (code for code, _ in ORDERS_GATEWAY.values()), details),
+                "Error": error,
             },
-            "responses": _error_responses(ORDERS_DESCRIPTIONS, errors, gateway, headers, "Error"),
+            "responses": responses,
         },
     )
-
-
-def _gateway_body(code: str, message: str) -> dict[str, Any]:
-    return {"error": {"code": code, "message": message, "details": [], "request_id": REQUEST_ID}}
 
 
 def _orders_errors() -> Iterator[ApiError]:
@@ -349,9 +341,9 @@ def events_document() -> dict[str, Any]:
     """The OpenAPI document of the events API."""
     routes = handler("events_api").ROUTES
     operations = _events_operations()
-    errors = list(_events_errors())
     gateway = {status: {"api_gateway": {"message": message}} for status, message in EVENTS_GATEWAY.items()}
-    headers = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
+    faults = _array(_ref("Fault"), most=MAX_FAULTS, least=0)
+    error, responses = _error_parts(EVENTS_DESCRIPTIONS, _events_errors(), faults, gateway, "GatewayError")
     bearer = "`Authorization: Bearer sk_…`. `python -m lambdas.tools.api_keys create` makes a key."
     of_path = {"name": "event_id", "in": "path", "required": True, "schema": EVENT_ID}
     return _document(
@@ -380,10 +372,8 @@ def events_document() -> dict[str, Any]:
                 "bearer": {"type": "http", "scheme": "bearer", "description": bearer},
                 "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
             },
-            "schemas": {**_events_schemas(), "Error": _error_schema([*errors, Exception()], (), _faults())},
-            "responses": _error_responses(
-                EVENTS_DESCRIPTIONS, [*errors, Exception()], gateway, headers, "GatewayError"
-            ),
+            "schemas": {**_events_schemas(), "Error": error},
+            "responses": responses,
         },
     )
 
@@ -393,45 +383,47 @@ def _events_operations() -> dict[str, dict[str, Any]]:
     example, page = json.loads(event_view(EXAMPLE_EVENT)), json.loads(page_view([EXAMPLE_EVENT], None))
     health = {"status": "ok", "message": "Triggers API is healthy", "version": "1.0.0", "environment": "dev"}
     body = {"required": True, "content": _content(_ref("NewEvent"), example=EXAMPLE_NEW)}
-    limits = {"minimum": 1, "maximum": events_requests.MAX_LIMIT, "default": events_requests.DEFAULT_LIMIT}
-    cursor = {**TEXT, "description": "As the page before gave it, for the same parameters and the same owner."}
-    event_type = {**TEXT, "pattern": f"^{events_models.EVENT_TYPE.pattern}$"}
-    filters = [
-        _query("status", STATUS),
-        _query("event_type", event_type),
-        _query("since", {**TIME, "description": "Only events that were created then or later."}),
-        _query("until", {**TIME, "description": "Only events that were created before. Later than `since`."}),
-    ]
-    paging = [_query("limit", {"type": "integer", **limits}), _query("cursor", cursor)]
+    filters = {
+        "status": STATUS,
+        "event_type": {**TEXT, "pattern": f"^{events_models.EVENT_TYPE.pattern}$"},
+        "since": {**TIME, "description": "Only events that were created then or later."},
+        "until": {**TIME, "description": "Only events that were created before. Later than `since`."},
+    }
+    paging = {
+        "limit": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": events_requests.MAX_LIMIT,
+            "default": events_requests.DEFAULT_LIMIT,
+        },
+        "cursor": {**TEXT, "description": "As the page before gave it, for the same parameters and the same owner."},
+    }
+
+    def operation(responses: Mapping[int, Schema], *errors: int, **parts: Any) -> dict[str, Any]:
+        return {"tag": "events", "responses": responses, "errors": errors, **parts}
 
     def receipt(description: str, message: str) -> dict[str, Any]:
         return _response(description, "Receipt", json.loads(receipt_view(EXAMPLE_EVENT, message)))
 
-    def of_events(responses: Mapping[int, Schema], errors: tuple[int, ...], **parts: Any) -> dict[str, Any]:
-        return {"tag": "events", "responses": responses, "errors": errors, **parts}
+    def listing(**filters: Schema) -> dict[str, Any]:
+        parameters = [{"name": name, "in": "query", "schema": schema} for name, schema in {**filters, **paging}.items()]
+        return operation({200: _response("A page of them.", "Page", page)}, 422, *_WITH_KEY, parameters=parameters)
 
     stored = receipt("The event is stored.", "the event is stored and waits for its delivery")
     known = receipt(
         "The idempotency key has an event already: this one. Nothing was stored.",
         "the idempotency key has this event already",
     )
-    listed = {200: _response("A page of them.", "Page", page)}
+    pending = receipt("It is pending again.", "the event waits for its delivery again")
     return {
-        "get_health": {
-            "tag": "service",
-            "responses": {200: _response("It does.", "Health", health)},
-            "errors": _ALWAYS,
-            "security": [],
-        },
-        "post_event": of_events({201: stored, 200: known}, (400, 409, 413, 422, *_WITH_KEY), requestBody=body),
-        "list_events": of_events(listed, (422, *_WITH_KEY), parameters=[*filters, *paging]),
-        "list_inbox": of_events(listed, (422, *_WITH_KEY), parameters=paging),
-        "get_event": of_events({200: _response("The event as it is now.", "Event", example)}, _OF_ONE_EVENT),
-        "delete_event": of_events({204: {"description": "It is deleted."}}, _OF_ONE_EVENT),
-        "acknowledge_event": of_events({204: {"description": "It is acknowledged."}}, _OF_ONE_EVENT),
-        "replay_event": of_events(
-            {202: receipt("It is pending again.", "the event waits for its delivery again")}, _OF_ONE_EVENT
-        ),
+        "get_health": operation({200: _response("It does.", "Health", health)}, *_ALWAYS, tag="service", security=[]),
+        "post_event": operation({201: stored, 200: known}, 400, 409, 413, 422, *_WITH_KEY, requestBody=body),
+        "list_events": listing(**filters),
+        "list_inbox": listing(),
+        "get_event": operation({200: _response("The event as it is now.", "Event", example)}, *_OF_ONE_EVENT),
+        "delete_event": operation({204: {"description": "It is deleted."}}, *_OF_ONE_EVENT),
+        "acknowledge_event": operation({204: {"description": "It is acknowledged."}}, *_OF_ONE_EVENT),
+        "replay_event": operation({202: pending}, *_OF_ONE_EVENT),
     }
 
 
@@ -467,10 +459,6 @@ def _webhook() -> dict[str, Any]:
             "default": {"description": "The event is posted again later; a Retry-After of a 429 or 503 is honoured."},
         },
     }
-
-
-def _query(name: str, schema: Schema) -> dict[str, Any]:
-    return {"name": name, "in": "query", "schema": schema}
 
 
 def _events_schemas() -> dict[str, Any]:
@@ -528,20 +516,12 @@ def _events_schemas() -> dict[str, Any]:
     }
 
 
-def _faults() -> dict[str, Any]:
-    return _array(_ref("Fault"), most=MAX_FAULTS, least=0)
-
-
-def _events_errors() -> Iterator[ApiError]:
+def _events_errors() -> Iterator[Exception]:
     """Errors as the code raises them on the document's routes, at least one of every class."""
     wrong = '{"event_type": "Order", "payload": {}, "extra": 1}'
     for body in ("", '{"event_type": "a",}', wrong, " " * (events_requests.MAX_BODY_BYTES + 1)):
         yield _raised(events_requests.read_new_event, {"body": body})
-    yield events_errors.KeyMissingError()
-    yield events_errors.KeyRefusedError()
-    yield NotFoundError()
-    yield events_errors.ThrottledError()
-    yield events_errors.NoSuchEventError()
-    yield events_errors.EventIdTakenError()
-    yield events_errors.IdempotencyKeyReusedError()
+    yield from (events_errors.KeyMissingError(), events_errors.KeyRefusedError(), NotFoundError())
+    yield from (events_errors.ThrottledError(), events_errors.NoSuchEventError(), events_errors.EventIdTakenError())
+    yield from (events_errors.IdempotencyKeyReusedError(), Exception())
     yield events_errors.StoreUnavailableError("", worth_repeating=True)
