@@ -1,41 +1,8 @@
 """The retry contract: every error that the pipelines raise on purpose, in one tree; and the pauses between attempts.
 
-::
-
-    PipelineError
-    ├── TransientError            the same call may work later: retried
-    │   ├── ApiUnavailableError       408/425/429, 5xx
-    │   │   └── NoResponseError           time-out, or the connection failed
-    │   ├── SettingsUnavailableError  a setting or connection is not found, or its store is out of reach
-    │   ├── DatabaseUnavailableError  the client database cannot be reached or read
-    │   ├── StorageUnavailableError   S3 throttles, fails, or a conditional write was raced
-    │   ├── AwsUnavailableError       DynamoDB, SQS or SSM throttles, fails, or does not answer
-    │   ├── NoPermitError             all permits to call an API stayed taken for too long
-    │   ├── FileHeldError             another run works on the file
-    │   ├── FunctionUnavailableError  Lambda throttles, fails, or does not answer in time
-    │   ├── FunctionFailedError       a function raised an error, crashed, or ran out of time
-    │   └── RetryableFailuresError    some clients, orders or files of a task failed in one of these ways
-    └── PermanentError            repeating changes nothing: fails at once
-        ├── SettingsError             a setting or connection field is missing or malformed
-        ├── InvalidInputError         what was asked for cannot be used
-        │   └── RunRefusedError           a run's params or configuration: nothing was done
-        ├── AuthRefusedError          credentials or token refused
-        ├── ApiRefusedError           any other 4xx, or an answer that is no answer (3xx, 204)
-        ├── InvalidAnswerError        an API or a function answered what cannot be used
-        ├── EmptyAnswerError          an empty answer would replace a non-empty archive
-        ├── InvalidFileError          a file cannot be read: damaged, or beyond a limit
-        ├── DatabaseRefusedError      the client database refuses the login or the query
-        ├── StorageRefusedError       S3 refuses: no bucket, no permission
-        ├── AwsRefusedError           DynamoDB, SQS or SSM refuses: no such table, queue or parameter, no permission
-        ├── ClaimLostError            another owner has taken over what this one was working on
-        ├── FileChangedError          a file was deleted or replaced while it was being worked on
-        ├── FunctionRefusedError      Lambda refuses: no such function, no permission, request too large
-        └── WorkFailedError           some or all of a task's or run's work failed for good
-
-The branch is the retry contract: ``airflow_ext.defaults`` maps *transient* to a retry and *permanent* to fail-now.
-Whatever calls AWS may raise the two errors of its service, ``…UnavailableError`` and ``…RefusedError``; docstrings name
-them only where there is more to say. A message says what is wrong and what to change; it never holds a body or a
-secret.
+``airflow_ext.defaults`` maps TransientError to a retry and PermanentError to an immediate failure. Whatever calls AWS
+may raise the two errors of its service, ``…UnavailableError`` and ``…RefusedError``; docstrings name them only where
+there is more to say. A message says what is wrong and what to change; it never holds a body or a secret.
 """
 
 from __future__ import annotations
@@ -172,7 +139,7 @@ class ClaimLostError(PermanentError):
 
 
 class FileChangedError(PermanentError):
-    """A file was deleted or replaced while it was being worked on, or a paper of its run was."""
+    """A file was deleted or replaced while it was being worked on, or a file of its run was."""
 
 
 class FunctionRefusedError(PermanentError):

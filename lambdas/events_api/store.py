@@ -204,14 +204,9 @@ class EventStore:
 
     def get(self, owner: str, event_id: str) -> Event:
         """The owner's event of this id, read consistently."""
-        items = self._items(event_id, lane_key(owner))
-        item = items.get(event_id)
-        if item is None or item["owner"] != {"S": owner}:
-            raise NoSuchEventError
-        found = self._with_payloads(self._applied(owner, Lane.of(items.get(lane_key(owner), {})), [item]))
-        if not found:
-            raise NoSuchEventError
-        return found[0]
+        for event in self._with_payloads(self._applied(owner, *self._own(owner, event_id))):
+            return event
+        raise NoSuchEventError
 
     def of_key(self, owner: str, idempotency_key: str) -> Event | None:
         """The owner's first event with this key, whatever its id; None also when it was stored within the last second.
@@ -282,57 +277,66 @@ class EventStore:
             after: see :meth:`page`.
             limit: see there.
         """
-        key, value = "owner", owner
+        key = ("owner", owner)
         if index == "by-owner-status" and listing.status:
-            key, value = "owner_status", owner_status(owner, listing.status)
+            key = ("owner_status", owner_status(owner, listing.status))
         # A position begins with a digit, and with the time of creation.
         low, high = listing.since or "0", listing.until or ":"
         if after is not None:
             low, high = (low, after) if listing.newest_first else (max(low, after), high)
         if low > high:
             return Page([], None)
-        values: dict[str, AttributeValueTypeDef] = {":key": {"S": value}, ":low": {"S": low}, ":high": {"S": high}}
-        filters = []
+        filters, values = [], {}
         if listing.event_type is not None:
             filters.append("event_type = :event_type")
-            values[":event_type"] = {"S": listing.event_type}
+            values[":event_type"] = listing.event_type
         if lane and listing.status is Status.PENDING:
             filters.append("attribute_not_exists(owner_status)")
         elif lane and listing.status:
             filters.append("(attribute_not_exists(owner_status) OR owner_status = :owner_status)")
-            values[":owner_status"] = {"S": owner_status(owner, listing.status)}
-        request: dict[str, Any] = {
-            "TableName": self._table,
-            "IndexName": index,
-            "KeyConditionExpression": "#key = :key AND #position BETWEEN :low AND :high",
-            "ExpressionAttributeNames": {"#key": key, "#position": "position"},
-            "ExpressionAttributeValues": values,
-            "ScanIndexForward": not listing.newest_first,
-        }
+            values[":owner_status"] = owner_status(owner, listing.status)
+        options: dict[str, Any] = {"ScanIndexForward": not listing.newest_first, "values": values}
         if filters:
-            request["FilterExpression"] = " AND ".join(filters)
+            options["FilterExpression"] = " AND ".join(filters)
         if listing.event_type is None:
             # The one at `after` is none of the page's, and one more tells whether there are more.
-            request["Limit"] = CHUNK if filters else limit + 2
+            options["Limit"] = CHUNK if filters else limit + 2
         events: list[Event] = []
         began = self._clock()
-        while True:
-            with _table_errors():
-                answer = self._dynamodb.query(**request)
-            found = (
-                [event_of(item) for item in answer["Items"]]
-                if lane is None
-                else self._applied(owner, lane, answer["Items"])
-            )
+        for items, last in self._query(index, key, low, high, **options):
+            found = [event_of(item) for item in items] if lane is None else self._applied(owner, lane, items)
             wanted = (event for event in found if not listing.status or event.status is listing.status)
             events += [event for event in wanted if event.position != after]
             if len(events) > limit:
                 return Page(events[:limit], events[limit - 1].position)
-            if "LastEvaluatedKey" not in answer:
-                return Page(events, None)
-            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
-            if not filters or self._clock() - began >= FILTER_SECONDS:
-                return Page(events, answer["LastEvaluatedKey"]["position"]["S"])
+            if last and (not filters or self._clock() - began >= FILTER_SECONDS):
+                return Page(events, last)
+        return Page(events, None)
+
+    def _query(
+        self, index: str, key: tuple[str, str], low: str, high: str, **options: Any
+    ) -> Iterator[tuple[list[dict[str, AttributeValueTypeDef]], str | None]]:
+        """Items of one index from position ``low`` to ``high``, page by page, each with the last one's if more follow.
+
+        ``key`` is name and value of the index's partition key.
+        """
+        values = {":key": key[1], ":low": low, ":high": high, **options.pop("values", {})}
+        request = {
+            "TableName": self._table,
+            "IndexName": index,
+            "KeyConditionExpression": "#key = :key AND #position BETWEEN :low AND :high",
+            "ExpressionAttributeNames": {"#key": key[0], "#position": "position"},
+            "ExpressionAttributeValues": {name: {"S": text} for name, text in values.items()},
+            **options,
+        }
+        while True:
+            with _table_errors():
+                answer = self._dynamodb.query(**request)
+            last: Any = answer.get("LastEvaluatedKey")
+            yield answer["Items"], last and last["position"]["S"]
+            if last is None:
+                return
+            request["ExclusiveStartKey"] = last
 
     def _put_payload(self, item: Mapping[str, AttributeValueTypeDef]) -> dict[str, AttributeValueTypeDef]:
         """Store an event's payload; the event's item without it."""
@@ -384,6 +388,14 @@ class EventStore:
             )
         return Lane.of(answer["Attributes"])
 
+    def _own(self, owner: str, event_id: str) -> tuple[Lane, list[Mapping[str, AttributeValueTypeDef]]]:
+        """The owner's lane, and the one item of the owner's event, read consistently."""
+        items = self._items(event_id, lane_key(owner))
+        item = items.get(event_id)
+        if item is None or item["owner"] != {"S": owner}:
+            raise NoSuchEventError
+        return Lane.of(items.get(lane_key(owner), {})), [item]
+
     def _items(self, *keys: str) -> dict[str, Mapping[str, AttributeValueTypeDef]]:
         """The items of some keys that are there, by key, read consistently."""
         found: dict[str, Mapping[str, AttributeValueTypeDef]] = {}
@@ -414,24 +426,13 @@ class EventStore:
     def _outcomes(self, owner: str, first: str, last: str, count: int) -> Outcomes:
         """What the batches tell of events between two positions."""
         found: dict[str, Any] = {}
-        request: dict[str, Any] = {
-            "TableName": self._table,
-            "IndexName": "by-owner-status",
-            "KeyConditionExpression": "#key = :key AND #position BETWEEN :low AND :high",
-            "ExpressionAttributeNames": {"#key": "owner_status", "#position": "position"},
-            "ExpressionAttributeValues": {":key": {"S": f"{owner}#lane"}, ":low": {"S": first}, ":high": {"S": ":"}},
-            "ScanIndexForward": True,
-            # Each has at least one of them, but for those of events that are gone.
-            "Limit": count,
-        }
-        while True:
-            with _table_errors():
-                answer = self._dynamodb.query(**request)
-            for item in answer["Items"]:
+        # Each has at least one of them, but for those of events that are gone.
+        for items, then in self._query("by-owner-status", ("owner_status", f"{owner}#lane"), first, ":", Limit=count):
+            for item in items:
                 found |= outcomes_of(item)
-            if "LastEvaluatedKey" not in answer or answer["LastEvaluatedKey"]["position"]["S"] >= last:
-                return found
-            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+            if then and then >= last:
+                break
+        return found
 
     def acknowledge(self, owner: str, event_id: str, at: str) -> None:
         """Let the owner's event be acknowledged, and not delivered any more. It keeps the time of the first time."""
@@ -470,14 +471,9 @@ class EventStore:
 
     def _known(self, owner: str, event_id: str, *names: str) -> dict[str, AttributeValueTypeDef]:
         """What the lane alone knows of an event, to be written in it when it gets a status of its own."""
-        items = self._items(event_id, lane_key(owner))
-        item = items.get(event_id)
-        if item is None or item["owner"] != {"S": owner}:
-            raise NoSuchEventError
-        if "owner_status" in item:
-            return {}
-        event = self._applied(owner, Lane.of(items.get(lane_key(owner), {})), [item])[0]
-        if event.status is Status.PENDING:
+        lane, (item,) = self._own(owner, event_id)
+        event = self._applied(owner, lane, [item])[0]
+        if "owner_status" in item or event.status is Status.PENDING:
             return {}
         return {name: _attribute(value) for name in names if (value := getattr(event, name)) is not None}
 
@@ -603,10 +599,8 @@ class _ConditionFailedError(Exception):
 def _table_errors() -> Iterator[None]:
     try:
         yield
-    except ClientError as error:
-        if aws.error_code(error) == "ConditionalCheckFailedException":
+    except (ClientError, BotoCoreError) as error:
+        if isinstance(error, ClientError) and aws.error_code(error) == "ConditionalCheckFailedException":
             answer: Mapping[str, Any] = error.response
             raise _ConditionFailedError(answer.get("Item", {})) from None
-        raise StoreUnavailableError(aws.error_code(error), worth_repeating=aws.may_pass(error)) from None
-    except BotoCoreError as error:
         raise StoreUnavailableError(aws.error_code(error), worth_repeating=aws.may_pass(error)) from None

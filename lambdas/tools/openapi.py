@@ -383,7 +383,7 @@ def _events_operations() -> dict[str, dict[str, Any]]:
     example, page = json.loads(event_view(EXAMPLE_EVENT)), json.loads(page_view([EXAMPLE_EVENT], None))
     health = {"status": "ok", "message": "Triggers API is healthy", "version": "1.0.0", "environment": "dev"}
     body = {"required": True, "content": _content(_ref("NewEvent"), example=EXAMPLE_NEW)}
-    filters = {
+    filters: dict[str, Schema] = {
         "status": STATUS,
         "event_type": {**TEXT, "pattern": f"^{events_models.EVENT_TYPE.pattern}$"},
         "since": {**TIME, "description": "Only events that were created then or later."},

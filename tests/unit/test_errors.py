@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 
 import pytest
 from botocore.exceptions import ClientError
@@ -14,28 +13,6 @@ def _classes() -> list[type[errors.PipelineError]]:
     return [
         value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, errors.PipelineError)
     ]
-
-
-def _drawn() -> dict[str, str | None]:
-    """Parent by class, as the module's docstring draws the tree."""
-    parents: dict[str, str | None] = {}
-    above: list[tuple[int, str]] = []
-    for line in (errors.__doc__ or "").splitlines():
-        found = re.fullmatch(r"(?P<branch>[ │├└─]*)(?P<name>\w+Error)\b.*", line)
-        if found is None:
-            continue
-        depth = len(found["branch"])
-        above = [(other, name) for other, name in above if other < depth]
-        parents[found["name"]] = above[-1][1] if above else None
-        above.append((depth, found["name"]))
-    return parents
-
-
-def test_docstring_draws_the_real_tree() -> None:
-    drawn = _drawn()
-    real = {cls.__name__: None if cls is errors.PipelineError else cls.__mro__[1].__name__ for cls in _classes()}
-    assert len(drawn) > 10
-    assert drawn == real
 
 
 def test_every_error_is_on_exactly_one_branch() -> None:
