@@ -56,7 +56,7 @@ def test_offset_setting_moves_the_day(world: ArchiveWorld, run: FakeRun) -> None
 
 def test_lock_of_no_days_is_refused_before_anything_is_done(world: ArchiveWorld, run: FakeRun) -> None:
     world.change_settings(archive_lock_mode="GOVERNANCE")
-    with pytest.raises(SettingsError, match="archive_lock_days is 0.* deploy with ArchiveLockDays of at least 1"):
+    with pytest.raises(SettingsError, match=r"archive_lock_days is 0.* deploy with ArchiveLockDays of at least 1"):
         list_clients(run)
     assert (world.s3.keys(), world.dex.logins) == ([], [])
     world.change_settings(archive_lock_mode="GOVERNANCE", archive_lock_days=1)

@@ -63,8 +63,8 @@ def list_clients(context: Context) -> list[Work]:
             )
         if settings.archive_lock_mode != "NONE" and not settings.archive_lock_days:
             raise SettingsError(
-                f"settings: archive_lock_mode is {settings.archive_lock_mode}, but archive_lock_days is 0, and S3 takes no "
-                "lock that has ended: deploy with ArchiveLockDays of at least 1, or with ArchiveLockMode=NONE"
+                f"settings: archive_lock_mode is {settings.archive_lock_mode}, but archive_lock_days is 0, and S3 "
+                "takes no lock that has ended: deploy with ArchiveLockDays of at least 1, or with ArchiveLockMode=NONE"
             )
         clients = select(clients_from_rows(read_rows(client_query())), params["client_ids"])
         if clients:
