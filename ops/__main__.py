@@ -181,7 +181,7 @@ def _clear(environment: Environment, options: argparse.Namespace) -> Report:
     plan = runs.clear(environment, options.dag, options.run_id, dry_run=True)
     if options.dry_run or not plan.rows:
         return plan
-    _agree(options, f"Clear {len(plan.rows)} tasks ({plan.title})?")
+    _agree(options, f"Clear {len(plan.rows)} tasks ({plan.title})?", plan)
     return runs.clear(environment, options.dag, options.run_id, dry_run=False)
 
 
@@ -189,7 +189,7 @@ def _backfill(environment: Environment, options: argparse.Namespace) -> Report:
     plan = archive.backfill(environment, options.first, options.last, options.client, again=options.again, dry_run=True)
     if options.dry_run or not plan.rows:
         return plan
-    _agree(options, f"Start {len(plan.rows)} runs in {environment.name}?")
+    _agree(options, f"Start {len(plan.rows)} runs in {environment.name}?", plan)
     return archive.backfill(
         environment, options.first, options.last, options.client, again=options.again, dry_run=False
     )
@@ -235,8 +235,8 @@ def _add_consent(command: argparse.ArgumentParser, dry_run: str) -> None:
     command.add_argument("--yes", action="store_true", help="do not ask")
 
 
-def _agree(options: argparse.Namespace, question: str) -> None:
-    """Ask a person.
+def _agree(options: argparse.Namespace, question: str, plan: Report | None = None) -> None:
+    """Ask a person, who is shown the plan.
 
     Raises:
         OpsError: the answer is no, or there is nobody to ask.
@@ -245,6 +245,8 @@ def _agree(options: argparse.Namespace, question: str) -> None:
         return
     if not sys.stdin.isatty():
         raise OpsError(f"{question} Nobody can be asked here: add --yes")
+    if plan is not None:
+        plan.write(as_json=False, file=sys.stderr)
     if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
         raise OpsError("nothing was changed")
 

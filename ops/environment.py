@@ -164,7 +164,12 @@ class Environment:
             raise OpsError(f"Airflow does not answer ({error}): see 'make status'") from None
         if not answer.is_success:
             raise _refused(answer.status_code, answer.text)
-        return answer.json() if answer.content else None
+        try:
+            return answer.json() if answer.content else None
+        except ValueError:
+            raise OpsError(
+                f"what answers at {answer.url.host}:{answer.url.port} is not Airflow: see 'make status'"
+            ) from None
 
 
 def _refused(status: int, text: str) -> OpsError:

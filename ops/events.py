@@ -53,7 +53,8 @@ def _webhook(item: dict[str, Any] | None) -> str:
         return "No webhook: events wait in the inbox. To set one: docs/RUNBOOK.md, Webhooks."
     active = item.get("active", {}).get("BOOL", False)
     reason = item.get("deactivated_reason", {}).get("S")
-    return f"Webhook {item['url']['S']}: {'on' if active else 'off'}" + (f" ({reason})" if reason else "")
+    url = item.get("url", {}).get("S", "without a URL")
+    return f"Webhook {url}: {'on' if active else 'off'}" + (f" ({reason})" if reason else "")
 
 
 def _row(item: dict[str, Any]) -> dict[str, Any]:

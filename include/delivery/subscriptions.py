@@ -121,4 +121,5 @@ class Subscriptions:
 
 
 def _is_active(item: Mapping[str, Any]) -> bool:
-    return item.get("active") == {"BOOL": True} and "url" in item and "secret" in item
+    # An item that somebody else wrote in another form costs only its owner.
+    return item.get("active") == {"BOOL": True} and all("S" in item.get(name, {}) for name in ("url", "secret"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from lambdas.common.aws import error_code, timestamp
-from lambdas.events_api.api_keys import MAX_AGE_SECONDS, KeyHash, id_of, new_key
+from lambdas.events_api.api_keys import MAX_AGE_SECONDS, KeyHash, id_of, is_key, new_key
 from lambdas.tools.tables import EPILOG, ToolError, add_table_options, dynamodb_client, owner, report, table_errors
 
 if TYPE_CHECKING:
@@ -129,7 +129,12 @@ def _parser() -> argparse.ArgumentParser:
     shown = commands.add_parser("list", help="show all keys but for what is secret")
     shown.add_argument("--owner", type=owner, help="only the keys of this owner")
     revoke = commands.add_parser("revoke", help="take a key back for good")
-    revoke.add_argument("key_id", help="the first 8 characters of the key after sk_")
+    # A whole key that somebody pastes here is not to stand in a message.
+    revoke.add_argument(
+        "key_id",
+        type=lambda text: id_of(text.strip()) if is_key(text.strip()) else text,
+        help="the first 8 characters of the key after sk_",
+    )
     for command in (create, shown, revoke):
         add_table_options(command, TABLE_PREFIX)
     return parser

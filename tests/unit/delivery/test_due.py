@@ -35,7 +35,9 @@ def test_owners_with_due_events_and_a_webhook_are_found() -> None:
     world.add(2, "off", first=10)
     world.add(2, "none", first=20)
     world.add(2, "later", first=30, next_attempt_at=timestamp(START + 60))
+    world.add(2, "bytes", first=40)
     world.tables.subscribe("off", active=False)
+    world.tables.subscriptions["bytes"]["secret"] = {"B": b"whsec_"}
     del world.tables.subscriptions["none"]
     due = select(world)
     assert owners_of(due) == {"due"}

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import io
+
+import httpx
 import pytest
 
 from ops.__main__ import main
@@ -57,3 +60,31 @@ def test_environment_is_the_shells_or_the_local_one(monkeypatch: pytest.MonkeyPa
     main(["files"], open_environment=note)
     main(["--environment", "prod", "files"], open_environment=note)
     assert opened == ["local", "staging", "prod"]
+
+
+class Terminal(io.StringIO):
+    """A person who types this."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_person_sees_the_plan_before_agreeing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+
+    def airflow(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        days = [{"logical_date": f"2026-03-0{day}T00:00:00Z"} for day in (1, 2)]
+        return httpx.Response(200, json={"access_token": "t", "backfills": days})
+
+    stack = dict.fromkeys(("airflow_url", "airflow_token_url"), "http://127.0.0.1:8080")
+    environment = Environment("local", None, None, stack, httpx.Client(transport=httpx.MockTransport(airflow)))
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+    assert main(["backfill", "2026-03-01", "2026-03-02"], open_environment=lambda name: environment) == 1
+    said = capsys.readouterr().err
+    assert "2026-03-01" in said
+    assert "2026-03-02" in said
+    assert said.endswith("error: nothing was changed\n")
+    assert asked[1:] == ["/api/v2/backfills/dry_run"]

@@ -139,6 +139,11 @@ def test_region_or_address_of_the_shell_that_is_none_is_said(
         Environment.open("prod").aws("cloudformation")
 
 
+def test_what_is_not_airflow_is_said() -> None:
+    with pytest.raises(OpsError, match="8080 is not Airflow"):
+        local(httpx.Response(200, text="<html>"))[0].airflow("GET", "/dags")
+
+
 def test_stack_that_does_not_answer_says_where_to_look() -> None:
     def cut(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")

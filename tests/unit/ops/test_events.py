@@ -24,6 +24,9 @@ def test_owner_whose_webhook_is_off_is_told_why_and_what_waits() -> None:
     tables.add(event_item(1, created=0.0))
     tables.subscribe("acme", active=False)
     tables.subscriptions["acme"]["deactivated_reason"] = {"S": "the receiver answered 410"}
-    report = owner(Tables("test", tables, None, {}, httpx.Client()), "acme")
+    environment = Tables("test", tables, None, {}, httpx.Client())
+    report = owner(environment, "acme")
     assert [row["event_id"] for row in report.rows] == ["evt_000000000001"]
     assert "Webhook https://receiver.test/hook: off (the receiver answered 410)" in report.notes
+    del tables.subscriptions["acme"]["url"]
+    assert any(note.startswith("Webhook without a URL: off") for note in owner(environment, "acme").notes)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from lambdas.events_api.api_keys import ApiKeyStore, DeniedError, id_of, is_key
+from lambdas.events_api.api_keys import ApiKeyStore, DeniedError, id_of, is_key, new_key
 from lambdas.tools import api_keys
 from tests.worlds.dynamodb import FakeTable, table_error
 
@@ -86,6 +86,14 @@ def test_revoked_key_opens_nothing_and_stays_in_the_list(table: FakeTable, run: 
     with pytest.raises(DeniedError, match="revoked"):
         keys(table).find(key)
     assert revoked_at["S"] in run("list")
+
+
+def test_whole_key_is_revoked_too_and_not_shown(table: FakeTable, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    key, other = run("create", "--owner", "test-user").strip(), new_key()
+    assert key not in run("revoke", key)
+    assert "revoked_at" in table.items[id_of(key)]
+    assert api_keys.main(["revoke", other, *HERE]) == 1
+    assert other not in capsys.readouterr().err
 
 
 def test_revoking_what_is_not_there_is_an_error(table: FakeTable, capsys: pytest.CaptureFixture[str]) -> None:
