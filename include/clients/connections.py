@@ -219,6 +219,13 @@ class LenientResponseHandler(ResponseHandler):
         if data:
             super().data_received(data)
 
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """Called by aiohttp when what has come cannot be read; whoever waits for the body's rest must learn it, too."""
+        super().set_exception(exc, *cause)
+        body = self._payload
+        if body is not None and not body.is_eof() and body.exception() is None:
+            body.set_exception(aiohttp.ClientPayloadError())
+
     def close(self) -> None:
         """Close at once: nothing that is still to be sent matters, and a stranger may be slow to read it."""
         self.abort()
@@ -234,13 +241,14 @@ def _normal_head(head: bytes) -> tuple[int, bytes]:
     kept, lengths, codings = [lines[0]], set[bytes](), b""
     for line in lines[1:]:
         name, _, value = line.partition(b":")
-        name = name.lower()
+        # A blank before the colon is not allowed, and found.
+        name = name.strip().lower()
         if name == b"content-length":
             lengths.update(part.strip() for part in value.split(b","))
         elif name == b"transfer-encoding":
             codings += value.lower()
         elif name in _HEADERS_READ and len(line) <= _MAX_HEADER_BYTES:
-            kept.append(line)
+            kept.append(name + b":" + value)
     if status in _BODILESS or status // 100 == 1:
         # What follows all the same belongs to nothing.
         framing = b"Connection: close" if (codings or lengths - {b"0"}) and status in _BODILESS else b""

@@ -13,6 +13,7 @@ from include.clients.dex import DexApi
 from include.clients.http import HttpClient, Response
 from include.clients.tokens import ClientCredentials, Grant, Keys, TokenCache, client_credentials, key_login
 from include.clients.webhooks import Endpoint, open_webhooks
+from include.errors import NoResponseError
 from local.processes.layout import LOOPBACK
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -26,6 +27,7 @@ ACCEPTED = {
     "a length before chunks": HEAD + b"Content-Length: 9\r\nTransfer-Encoding: chunked\r\n" + CHUNKS,
     "a length after chunks": HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 9\r\n" + CHUNKS,
     "a header without a colon": HEAD + b"nonsense\r\nContent-Length: 2\r\n\r\n{}",
+    "a length with a blank before its colon": HEAD + b"Content-Length : 2\r\n\r\n{}",
     "a header with a blank in its name": HEAD + b"X Y: z\r\nContent-Length: 2\r\n\r\n{}",
     "a header over two lines": HEAD + b"X-Y: z\r\n z\r\nContent-Length: 2\r\n\r\n{}",
     "lines without carriage returns": HEAD.replace(b"\r", b"") + b"Content-Length: 2\n\n{}",
@@ -98,8 +100,13 @@ def test_status_counts_though_the_body_cannot_be_read(rest: bytes) -> None:
     assert [found.status for found in exchange(HEAD + rest, body_seconds=0.1)] == [200] * 3
 
 
+def test_body_whose_framing_is_wrong_is_no_response_at_once() -> None:
+    with pytest.raises(NoResponseError, match="closed before the answer was complete"):
+        exchange(HEAD + UNREADABLE_BODY["chunks that are none"])
+
+
 def test_headers_that_are_needed_are_kept() -> None:
-    answer = b"HTTP/1.1 429 Slow\r\nRETRY-AFTER: 7\r\ncontent-encoding: gzip\r\nX-Y: z\r\nContent-Length: 0\r\n\r\n"
+    answer = b"HTTP/1.1 429 Slow\r\nRETRY-AFTER : 7\r\ncontent-encoding: gzip\r\nX-Y: z\r\nContent-Length: 0\r\n\r\n"
     for found in exchange(answer):
         assert (found.headers["Retry-After"], found.headers["Content-Encoding"]) == ("7", "gzip")
         assert "X-Y" not in found.headers
