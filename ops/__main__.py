@@ -17,18 +17,18 @@ from ops.environment import LOCAL, Environment
 from ops.report import OpsError, Report
 
 _EPILOG = """\
-examples:
-  python -m ops runs energy_auction                what ran lately
-  python -m ops failed                             tasks that failed, with their reasons
-  python -m ops day 2026-03-02                     what became of each client
-  python -m ops day 2026-03-02 --client 1000       one answer, its versions and digests
-  python -m ops files                              files of call details and their progress
-  python -m ops owner me                           events of an owner
-  python -m ops dead-letters list
-  python -m ops evidence verify --from 2026-03-01
-  python -m ops evidence export --client 1000 --day 2026-03-02
-  python -m ops dead-letters replay --dry-run
-  python -m ops --environment prod --json failed | jq '.rows[].reason'
+examples, in the project's folder:
+  .venv/bin/python -m ops runs energy_auction                what ran lately
+  .venv/bin/python -m ops failed                             tasks that failed, with their reasons
+  .venv/bin/python -m ops day 2026-03-02                     what became of each client
+  .venv/bin/python -m ops day 2026-03-02 --client 1000       one answer, its versions and digests
+  .venv/bin/python -m ops files                              files of call details and their progress
+  .venv/bin/python -m ops owner me                           events of an owner
+  .venv/bin/python -m ops dead-letters list
+  .venv/bin/python -m ops evidence verify --from 2026-03-01
+  .venv/bin/python -m ops evidence export --client 1000 --day 2026-03-02
+  .venv/bin/python -m ops dead-letters replay --dry-run
+  .venv/bin/python -m ops --environment prod --json failed | jq '.rows[].reason'
 
 Without --environment (or the variable ENVIRONMENT) it is the local stack, and nothing reaches an account.
 """
@@ -105,17 +105,17 @@ def _parser() -> argparse.ArgumentParser:
     add("health", lambda at, o: runs.health(at), "Airflow's own parts, and DAG files that cannot be imported")
 
     start = add("start", _start, "start a run")
-    start.add_argument("dag", choices=runs.DAGS, metavar="DAG")
+    start.add_argument("dag", choices=runs.DAGS, metavar="DAG", help=f"one of {', '.join(runs.DAGS)}")
     start.add_argument("params", type=_object, nargs="?", default={}, metavar="JSON", help="the run's params")
 
     clear = add("clear", _clear, "repeat the failed tasks of a run, and what follows them; asks before")
-    clear.add_argument("dag", choices=runs.DAGS, metavar="DAG")
+    clear.add_argument("dag", choices=runs.DAGS, metavar="DAG", help=f"one of {', '.join(runs.DAGS)}")
     clear.add_argument("run_id", nargs="?", metavar="RUN", help="default: the latest failed run")
     _add_consent(clear, "only show the tasks")
 
     backfill = add("backfill", _backfill, "archive each day of a range, both ends included; asks before")
-    backfill.add_argument("first", type=_day_of, metavar="FIRST")
-    backfill.add_argument("last", type=_day_of, metavar="LAST")
+    backfill.add_argument("first", type=_day_of, metavar="FIRST", help="first day, such as 2026-03-01")
+    backfill.add_argument("last", type=_day_of, metavar="LAST", help="last day, included")
     backfill.add_argument("--again", action="store_true", help="also days whose run has succeeded")
     backfill.add_argument("--client", type=int, action="append", metavar="ID", help="only this client; may be repeated")
     _add_consent(backfill, "only show the days")
@@ -142,11 +142,11 @@ def _parser() -> argparse.ArgumentParser:
     verify = proofs.add_parser("verify", help="read ledger, manifests and answers, and report what is not proven")
     verify.add_argument("--from", dest="first", type=_day_of, metavar="FIRST", help="first day")
     verify.add_argument("--to", dest="last", type=_day_of, metavar="LAST", help="last day, included")
-    verify.add_argument("--client", type=int, metavar="ID")
+    verify.add_argument("--client", type=int, metavar="ID", help="only this client")
     verify.add_argument("--checkpoint", type=Path, metavar="FILE", help="note what is proven, and go on from there")
     verify.set_defaults(run=_verify)
     export = proofs.add_parser("export", help="a zip that proves a client's answers to somebody without access")
-    export.add_argument("--client", type=int, metavar="ID")
+    export.add_argument("--client", type=int, metavar="ID", help="whose answers")
     export.add_argument("--day", type=_day_of, metavar="DAY", help="the day, or the first of a range")
     export.add_argument("--to", dest="last", type=_day_of, metavar="LAST", help="last day, included (default: DAY)")
     export.add_argument("--out", type=Path, metavar="FILE", help="default: evidence-<client>-<day>.zip")

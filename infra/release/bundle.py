@@ -3,10 +3,6 @@
 MWAA unpacks ``plugins.zip`` into ``/usr/local/airflow/plugins``, which is on ``sys.path`` of every component; ``dags/``
 is not on that of the triggerer and of the API server. So the archive holds all that is imported: the content of
 ``plugins/``, beside it ``include/``, and the constraints that the first line of ``requirements.txt`` names.
-
-Which files belong to a release, and which commit they come from.
-
-What stops a release before it has changed anything.
 """
 
 from __future__ import annotations
@@ -253,7 +249,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         the exit code: 0, or 1 when nothing was written.
     """
-    parser = argparse.ArgumentParser(prog="python -m infra.release.bundle", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.release.bundle", description="Write what MWAA takes of a release."
+    )
     parser.add_argument("--project", type=Path, default=PROJECT, help="the project's root (default: this one)")
     parser.add_argument("--output", type=Path, help="the folder to write (default: dist/ in the project)")
     options = parser.parse_args(arguments)

@@ -4,9 +4,8 @@
 and ``include/`` within it, as on MWAA. Writes one JSON object to the file ``OUTPUT``. Nothing of this repository is
 imported but this file and what is probed.
 
-The DAG files and the plugins: what parsing them takes, what fails, and the limits of every DAG and task.
-
-The code: what cannot be imported, and the numbers in it that the checks compare.
+Of the DAG files and the plugins it tells what parsing them takes, what fails, and the limits of every DAG and task; of
+the code, what cannot be imported, and the numbers in it that the checks compare.
 """
 
 from __future__ import annotations

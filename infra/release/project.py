@@ -1,12 +1,7 @@
-"""A project as the preflight sees it: one value, from which every check reads.
+"""A project as the preflight sees it, read from its folder once for all of its environments, and what a check says.
 
-Reads a project from its folder, once for all of its environments.
-
-What an environment's files say: parameters of the templates, and Airflow's options on MWAA.
-
-What this interpreter has installed, and what of it MWAA would have.
-
-What a check of the preflight says.
+It holds what an environment's files say (parameters of the templates, Airflow's options on MWAA), what this interpreter
+has installed, and what of it MWAA would have.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ The key is the current version of the secret. Region, address and credentials co
 AWS_DEFAULT_REGION, AWS_ENDPOINT_URL, AWS_PROFILE and so on. For the local stack:
 
   . .local/airflow.env
-  python -m lambdas.tools.issue_token --subject test-user --ttl 1h
+  .venv/bin/python -m lambdas.tools.issue_token --subject test-user --ttl 1h
 """
 
 
