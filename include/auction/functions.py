@@ -57,10 +57,13 @@ INVALID = "InvalidOrderError"
 ANY = "*"
 """In the setting ``rejection_errors``: any error that the function's own code raises is a rejection."""
 
-_OF_THE_PLATFORM = ("Runtime.", "Sandbox.", "Function.", "Extension.", "Lambda.")
+_OF_THE_PLATFORM = ("Runtime.", "Sandbox.", "Function.", "Extension.", "Lambda.", "Init<", "Runtime<")
 """Types of the errors that Lambda reports in a function's place: time-outs, crashes, code that cannot be loaded."""
 
-_OUT_OF_MEMORY = re.compile(r"(.*\.)?(MemoryError|OutOfMemory(Error|Exception))")
+_OUT_OF_MEMORY = frozenset({"MemoryError", "NoMemoryError", "OutOfMemoryError", "OutOfMemoryException"})
+
+_CLASS = re.compile(r"(\w*)\W*\Z")
+"""What an error's type names in the end: Java and Rust give packages, Ruby gives ``Function<OrderRejectedError>``."""
 
 _MAX_KEY_BYTES = 1024
 """S3 has no longer keys."""
@@ -105,18 +108,21 @@ class OrderFunction:
             return OrderOutcome(index, order_id, Result.ACCEPTED)
         except FunctionFailedError as error:
             result = Result.REJECTED if self._rejects(error.error_type) else Result.ERRORED
-            retryable = result is Result.ERRORED and error.error_type != INVALID
+            retryable = result is Result.ERRORED and _class_of(error.error_type) != INVALID
             return OrderOutcome(index, order_id, result, reason=printable(str(error)), retryable=retryable)
 
     def _rejects(self, error_type: str) -> bool:
         """Whether an error of this type is the function's way to reject an order."""
-        if error_type == REJECTED:
-            return True
+        name = _class_of(error_type)
         # An error without a type is a time-out of an older runtime.
-        if not error_type or error_type.startswith(_OF_THE_PLATFORM) or _OUT_OF_MEMORY.fullmatch(error_type):
+        if not error_type or error_type.startswith(_OF_THE_PLATFORM) or name in _OUT_OF_MEMORY:
             return False
-        rejections = self.rejections()
-        return ANY in rejections or error_type in rejections
+        return name == REJECTED or not {ANY, error_type, name}.isdisjoint(self.rejections())
+
+
+def _class_of(error_type: str) -> str:
+    found = _CLASS.search(error_type)
+    return found[1] if found else ""
 
 
 def _key_in(answer: object) -> str | None:

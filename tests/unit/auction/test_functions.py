@@ -33,6 +33,8 @@ NOT_OWN = [
     "MemoryError",
     "java.lang.OutOfMemoryError",
     "System.OutOfMemoryException",
+    "Function<NoMemoryError>",
+    "Init<LoadError>",
 ]
 
 JSON = st.recursive(
@@ -161,6 +163,14 @@ def test_order_that_is_rejected_is_not_tried_again_and_says_why() -> None:
     outcome = process(raising(RaisedError("OrderRejectedError", "order 7 was rejected")))
     assert (outcome.result, outcome.retryable) == (Result.REJECTED, False)
     assert outcome.reason == "function b raised OrderRejectedError: order 7 was rejected"
+
+
+@pytest.mark.parametrize("form", ["com.acme.auction.{}", "Function<{}>", "auction::{}"], ids=["Java", "Ruby", "Rust"])
+def test_class_of_an_error_counts_in_the_form_of_every_runtime(form: str) -> None:
+    assert process(raising(RaisedError(form.format("OrderRejectedError"), "no"))).result is Result.REJECTED
+    assert process(raising(RaisedError(form.format("TooCheap"), "no")), "TooCheap").result is Result.REJECTED
+    outcome = process(raising(RaisedError(form.format("InvalidOrderError"), "no")))
+    assert (outcome.result, outcome.retryable) == (Result.ERRORED, False)
 
 
 @pytest.mark.parametrize("kind", OWN)
