@@ -63,7 +63,7 @@ class Alert:
 
     Args:
         headline: one sentence.
-        facts: further lines, such as where the manifest lies.
+        facts: further lines, such as where the manifest is.
         next_step: the last line: where the runbook says what to do.
         operations: address of the operations page, if it is known.
     """

@@ -133,7 +133,7 @@ class OutcomeFile[T: Outcome]:
 class MappedWork[T: Outcome]:
     """The slices of one run, which cover all items in order, and the outcomes that their tasks keep.
 
-    The files lie beside the run's plan; ``clear_number`` is as in :class:`OutcomeFile`.
+    The files are beside the run's plan; ``clear_number`` is as in :class:`OutcomeFile`.
     """
 
     kind: type[T]

@@ -1,4 +1,4 @@
-"""Which business day a run archives, and where everything lies in the archive bucket.
+"""Which business day a run archives, and where everything is in the archive bucket.
 
 ::
 

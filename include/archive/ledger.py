@@ -1,6 +1,6 @@
 """The ledger: one entry a run, each with the digest of the one before (spec: archive, Proof).
 
-An entry lies at ``ledger/trigger/<8-digit number>.json`` and is written by a conditional request on the next number, so
+An entry is at ``ledger/trigger/<8-digit number>.json`` and is written by a conditional request on the next number, so
 two runs that end at once get two numbers and the chain never forks. It names the run's manifest by key, version and
 sha256; the manifest names every archived answer in the same way.
 """
@@ -91,7 +91,7 @@ class Newest:
 
 @dataclass(frozen=True)
 class SavedManifest:
-    """Where a run's manifest lies.
+    """Where a run's manifest is.
 
     Args:
         version_id: None if the bucket keeps no versions.

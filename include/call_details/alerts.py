@@ -32,7 +32,7 @@ def receipt_alert(
     file = found["key"]
     facts = [f"file: s3://{found['bucket']}/{file} ({found['etag']})", f"receipt: {uri}"]
     if found["stored_as"] is not None:
-        facts.append(f"it lies now at: {found['stored_as']}")
+        facts.append(f"it is now at: {found['stored_as']}")
     if found["error"] is not None:
         return _not_planned(saved, run, facts)
     if found["problems"]:

@@ -75,7 +75,7 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class BodyPointer:
-    """Where the body of an undelivered batch lies.
+    """Where the body of an undelivered batch is.
 
     Args:
         key: two versions of a file share it.

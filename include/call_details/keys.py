@@ -106,12 +106,12 @@ def failed_key(file: FileVersion) -> str:
 
 
 def receipt_key(file: FileVersion) -> str:
-    """Where a file version's receipt lies."""
+    """Key of a file version's receipt."""
     return _fit("receipts/", file.key, f".{file.etag}.json")
 
 
 def plan_key(file: FileVersion, posting_round: int) -> str:
-    """Where the plan lies by which a file version is posted for the ``posting_round``-th time."""
+    """Key of the plan by which a file version is posted for the ``posting_round``-th time."""
     return _fit("plans/", file.key, f".{file.etag}/{posting_round:06d}.json")
 
 
@@ -121,7 +121,7 @@ def round_key(watch_run_id: str) -> str:
 
 
 def shared_key(shared_run: str) -> str:
-    """Where the list of the files lies that share a run."""
+    """Key of the list of the files that share a run."""
     return f"{SHARED}{shared_run}.json"
 
 
@@ -131,7 +131,7 @@ def shared_plan_key(list_key: str, attempt: str) -> str:
 
 
 def dead_letter_key(file: FileVersion, batch: int) -> str:
-    """Where the body of a batch lies that could not be delivered; two versions of a file share it."""
+    """Key of the body of a batch that could not be delivered; two versions of a file share it."""
     return _fit("dead-letter/", file.key, f"/{batch:06d}.json")
 
 

@@ -130,7 +130,7 @@ class Claims:
         return self._change(claim, lambda current: replace(current, terms=current.terms or terms))
 
     def note_plan(self, claim: Claim, key: str) -> Claim:
-        """Note where the round's plan lies: a later owner has to go on by the same one."""
+        """Note where the round's plan is: a later owner has to go on by the same one."""
         return self._change(claim, lambda current: replace(current, plan=key))
 
     def complete(self, claim: Claim, receipt: str, *, pointer: Item | None = None, seen: Item | None = None) -> None:

@@ -60,7 +60,7 @@ class Claim:
         fence: higher than that of every owner before.
         round: 1, and one more each time that a version which was done is posted again.
         terms: None if it was never planned.
-        plan: where this round's plan lies, once there is one.
+        plan: key of this round's plan, once there is one.
         begun: its run has begun since the file was dropped last; otherwise one has to be started for it.
     """
 
@@ -127,7 +127,7 @@ class Plan:
 
     Args:
         file: the version as it was dropped: its identity.
-        key: where the object lies that tasks read.
+        key: of the object that tasks read.
         etag: its ETag there, for ``If-Match``; a move may change it.
         size: of the object, in bytes.
         records_per_batch: see :class:`Terms`, as for ``timestamp``.

@@ -57,7 +57,7 @@ def resolve(store: FileStore, key: str, etag: str | None) -> FileVersion:
 
 
 def find(store: FileStore, file: FileVersion) -> StoredFile | None:
-    """Where a version lies now, or None if it is nowhere."""
+    """Where a version is now, or None if it is nowhere."""
     for key in _candidate_keys(store, file):
         for found in store.versions(key):
             # Its own key holds whatever was dropped there. All others hold this version alone: another object under
@@ -129,7 +129,7 @@ class Planner:
         return self._cut(file, StoredFile(key, etag, size), self._terms(), blocks)
 
     def _stored(self, file: FileVersion) -> StoredFile:
-        """The version where it lies, once it lies where no other may be dropped."""
+        """The version where it is, once it is where no other may be dropped."""
         stored = find(self.store, file)
         if stored is None:
             raise FileChangedError(

@@ -142,13 +142,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One post of an event.
-
-    Args:
-        response: of the endpoint.
-        ended_at: seconds since the epoch.
-        seconds: how long it took.
-    """
+    """One post of an event, which ended at that time (seconds since the epoch) and took so many seconds."""
 
     response: WebhookResponse
     ended_at: float
@@ -191,11 +185,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Conflict:
-    """A change was not made because somebody else had changed the event.
-
-    Args:
-        now: the event as it is; None if it is gone.
-    """
+    """A change was not made because somebody else had changed the event; ``now`` is None if it is gone."""
 
     now: Event | None
 
@@ -277,9 +267,7 @@ def retry(event: Event, attempt: Attempt) -> tuple[Change, float]:
 def replay(event: Event, now: float) -> Change:
     """Make an event that failed pending again, as if it had never been tried; as the events API does it.
 
-    Args:
-        event: as it was read.
-        now: seconds since the epoch.
+    ``now`` in seconds since the epoch.
     """
     sets: dict[str, str | int] = {
         **_status(event, Status.PENDING),

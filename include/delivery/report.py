@@ -39,12 +39,7 @@ class DeadLetter:
 
     @classmethod
     def of(cls, event: Event, attempt: Attempt) -> Self:
-        """The dead letter of an event whose last attempt failed.
-
-        Args:
-            event: as claimed for that attempt.
-            attempt: the last one.
-        """
+        """The dead letter of an event, as it was claimed for its last attempt, which failed."""
         since = event.first_failed_at or timestamp(attempt.ended_at)
         return cls(event.event_id, event.owner, event.attempts + 1, attempt.response.status, attempt.error, since)
 
@@ -56,12 +51,7 @@ class DeadLetter:
 
 
 class DeadLetters:
-    """The dead letters of one queue.
-
-    Args:
-        sqs: a boto3 client; safe to share between threads.
-        queue_url: the queue.
-    """
+    """The dead letters of one queue; the boto3 client is safe to share between threads."""
 
     def __init__(self, sqs: SQSClient, queue_url: str) -> None:
         self._sqs = sqs
@@ -162,11 +152,7 @@ def unreported(events: EventTable, owners: Iterable[str], *, since: float) -> li
 
 
 def failure_alerts(counts: Sequence[DeliveryCounts], run: RunRef) -> dict[str, Alert]:
-    """The alerts of a run's failed events: one for each, or one for many.
-
-    Args:
-        counts: what the tasks did, by map index.
-        run: the run.
+    """The alerts of a run's failed events, one for each or one for many, of what its tasks did by map index.
 
     Returns:
         the alerts by a name that is the same whenever the same event fails.
@@ -196,12 +182,7 @@ def failure_alerts(counts: Sequence[DeliveryCounts], run: RunRef) -> dict[str, A
 
 
 def task_failures_alert(reasons: Mapping[int | None, str], run: RunRef) -> Alert:
-    """The alert of a run some of whose tasks failed.
-
-    Args:
-        reasons: why, by map index; None is the task that finds what is due.
-        run: the run.
-    """
+    """The alert of a run some of whose tasks failed, with reasons by map index; None: finding what is due."""
     failures = [
         run.failure("what is due", reason, SELECT_TASK)
         if index is None

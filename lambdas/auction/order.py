@@ -55,7 +55,7 @@ class Order:
 
     @property
     def key(self) -> str:
-        """Where the order lies in the bucket of order results."""
+        """The order's key in the bucket of order results."""
         day = self.date.isoformat().replace("-", "/")
         return f"orders/{day}/order_{self.id}.json"
 

@@ -25,7 +25,7 @@ def handler(event: object, context: LambdaContext) -> dict[str, Any]:
     """Store one order.
 
     Returns:
-        ``order_id``, and the ``key`` at which the order lies.
+        ``order_id``, and the ``key`` of the stored order.
 
     Raises:
         OrderRejectedError: the auction rejected it.

@@ -60,13 +60,7 @@ def id_of(key: str) -> str:
 
 @dataclass(frozen=True)
 class KeyHash:
-    """Salted PBKDF2 of a whole key.
-
-    Args:
-        salt: in hexadecimal digits.
-        hash: the same.
-        iterations: the work that a guess costs.
-    """
+    """Salted PBKDF2 of a whole key; salt and hash in hexadecimal digits."""
 
     salt: str
     hash: str
@@ -123,12 +117,7 @@ class KeysUnavailableError(Exception):
 
 @dataclass(frozen=True)
 class ApiKey:
-    """A valid key.
-
-    Args:
-        owner: of events.
-        key_id: no secret.
-    """
+    """A valid key: whose events it opens, and its id, which is no secret."""
 
     owner: str
     key_id: str
@@ -266,13 +255,7 @@ class KeyUsage:
 
 @dataclass
 class _Count:
-    """Requests of a key in a minute, as one copy of the function knows them.
-
-    Args:
-        minute: since the epoch.
-        total: in the table.
-        unsent: not yet there.
-    """
+    """Requests of a key in a minute since the epoch, as one copy of the function knows them; ``total`` in the table."""
 
     minute: int
     total: int = 0

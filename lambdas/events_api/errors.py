@@ -128,8 +128,7 @@ class StoreUnavailableError(UnavailableError):
 class QueueUnavailableError(Exception):
     """The delivery could not be woken. No caller is told: what is stored is delivered, only later.
 
-    Args:
-        reason: AWS's error code.
+    ``reason`` is AWS's error code.
     """
 
     def __init__(self, reason: str) -> None:

@@ -17,13 +17,7 @@ PAYLOAD_APART = 1
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an event was delivered.
-
-    Args:
-        ended_at: when its post ended.
-        status: of the response.
-        milliseconds: that it took.
-    """
+    """How an event was delivered: when its post ended, the status of the response, and how long it took."""
 
     ended_at: datetime
     status: int

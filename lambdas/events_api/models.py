@@ -103,11 +103,6 @@ def id_for_key(owner: str, idempotency_key: str, *, secret: bytes) -> str:
     """The id of the one event that an owner's idempotency key stands for: an HMAC, so that nobody finds a key with it.
 
     All calls with this key, however many at once, ask for the same id, which the table gives away once.
-
-    Args:
-        owner: of the key.
-        idempotency_key: of the event.
-        secret: of the HMAC.
     """
     # Neither owners nor keys have line breaks, so that no two of them make the same text.
     number = int.from_bytes(hmac.digest(secret, f"{owner}\n{idempotency_key}".encode(), hashlib.sha256))
@@ -129,10 +124,7 @@ _string = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def compact(value: Any) -> str:
-    """The JSON text of a value without white space, every number as it was written.
-
-    Args:
-        value: read with numbers as :class:`Number`.
+    """The JSON text, without white space, of a value that was read with each number as a :class:`Number`.
 
     Raises:
         ValueError: it cannot be passed on; the message says why and quotes nothing.

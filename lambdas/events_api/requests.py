@@ -49,10 +49,7 @@ def caller_of(request: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def owner_of(request: Mapping[str, Any]) -> str:
-    """Whose events a request is about. Only the authorizer decides this, nothing that the caller sends.
-
-    Args:
-        request: the event of API Gateway.
+    """Whose events a request of API Gateway is about. Only the authorizer decides this, nothing that the caller sends.
 
     Raises:
         KeyMissingError: it has no key, or has not been through the authorizer.
@@ -71,10 +68,7 @@ def owner_of(request: Mapping[str, Any]) -> str:
 
 
 def read_new_event(request: Mapping[str, Any]) -> NewEvent:
-    """The event of a request.
-
-    Args:
-        request: the event of API Gateway.
+    """The event that a request of API Gateway posts.
 
     Raises:
         EmptyBodyError: there is no body.

@@ -125,12 +125,7 @@ def secrets_client() -> SecretsManagerClient:
 
 
 class IdSecret:
-    """The secret that makes the ids of events with an idempotency key. It is read once, when it is first needed.
-
-    Args:
-        secrets: a client.
-        secret_id: its name or ARN.
-    """
+    """The secret, by name or ARN, that makes the ids of events with idempotency keys; read once, when it is needed."""
 
     def __init__(self, secrets: SecretsManagerClient, secret_id: str) -> None:
         self._secrets = secrets
@@ -527,12 +522,7 @@ def _merged(one: Page, other: Page, limit: int, *, newest_first: bool) -> Page:
 
 
 class DeliveryQueue:
-    """The queue that wakes the delivery.
-
-    Args:
-        sqs: a client.
-        url: of the queue.
-    """
+    """The queue that wakes the delivery, by its URL."""
 
     def __init__(self, sqs: SQSClient, url: str) -> None:
         self._sqs = sqs

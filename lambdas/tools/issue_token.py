@@ -30,16 +30,7 @@ AWS_DEFAULT_REGION, AWS_ENDPOINT_URL, AWS_PROFILE and so on. For the local stack
 
 
 def issue(key: str, *, subject: str, ttl_seconds: int, audience: str, issuer: str, now: int) -> str:
-    """A signed token.
-
-    Args:
-        key: the secret's text.
-        subject: the claim ``sub``.
-        ttl_seconds: how long it is valid.
-        audience: the claim ``aud``; empty = none.
-        issuer: the claim ``iss``; empty = none.
-        now: Unix time.
-    """
+    """A token, signed with the secret's text, from ``now`` (Unix time) on; an empty audience or issuer is left out."""
     named = {"aud": audience, "iss": issuer}
     claims = {
         "sub": subject,

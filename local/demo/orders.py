@@ -12,7 +12,7 @@ from local.demo.part import Part, run_tool, shown
 from local.stack.description import Stack
 
 EXPLANATION = (
-    "The records lie in DynamoDB exactly as they were sent, and expire after a day. Nobody gets in without a token "
+    "The records are in DynamoDB exactly as they were sent, and expire after a day. Nobody gets in without a token "
     "that was signed with the stack's own secret, and of a body with one broken record nothing is stored."
 )
 RECORDS = (

@@ -104,7 +104,7 @@ class Settings(BaseModel):
 
     @property
     def is_local(self) -> bool:
-        """Whether partners and webhooks lie on this machine: http and private addresses are for this environment."""
+        """Whether partners and webhooks are on this machine: http and private addresses are for this environment."""
         return self.environment == "local"
 
     @property

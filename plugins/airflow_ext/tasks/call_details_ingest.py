@@ -196,7 +196,7 @@ def _close(context: Context, *, planned: bool) -> dict[str, Any]:
     uri = f"s3://{clients.bucket}/{saved.key}"
     report.alert(receipt_alert(saved, report.run, uri=uri, why_failed=lambda index: report.failure(POST_TASK, index)))
     key, etag, lies_at = (saved.document[name] for name in ("key", "etag", "stored_as"))
-    log.info("file %s (ETag %s) %s: it lies at %s, receipt %s", key, etag, saved.outcome, lies_at, saved.key)
+    log.info("file %s (ETag %s) %s: it is now at %s, receipt %s", key, etag, saved.outcome, lies_at, saved.key)
     _note(report, saved)
     summary = report.push(_xcom_summary(saved))
     if saved.outcome.failed:

@@ -144,7 +144,7 @@ def test_chunks_that_are_not_complete_are_named_with_their_reasons() -> None:
     assert "- records 1 to 1,000 in post_chunk[0]: AuthRefusedError: keys refused" in alert.text
     assert f"- records 1,001 to 2,000 in post_chunk[1]: {KILLED}" in alert.text
     assert "test/post_chunk/1" in alert.text
-    assert "it lies now" not in alert.text
+    assert "it is now at" not in alert.text
 
 
 def test_sum_that_is_wrong_though_all_chunks_are_complete_is_told() -> None:

@@ -80,13 +80,7 @@ _BEGIN, _END = b'"clients":[', b'],"runs":['
 
 @dataclass(frozen=True)
 class DayManifest:
-    """A day's manifest, of which only the lines that are shown are made: all 10,000 take as long as the other work.
-
-    Args:
-        key: its own.
-        body: as stored.
-        head: see :class:`Head`.
-    """
+    """A day's manifest, of which only the lines that are shown are made: all 10,000 take as long as the other work."""
 
     key: str
     body: bytes = field(repr=False)

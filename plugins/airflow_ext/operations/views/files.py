@@ -32,7 +32,7 @@ Cursor = Annotated[int, Query(ge=0)]
 
 @router.get("/waiting", dependencies=[metadata(CALL_DETAILS_INGEST)])
 async def waiting(request: Request, cursor: Cursor = 0) -> Response:
-    """Files that lie where they were dropped."""
+    """Files that are still where they were dropped."""
     return await answer(request, lambda reads: _waiting(reads, cursor))
 
 
