@@ -26,9 +26,9 @@ from include.call_details.reconcile import Closing, Known, SavedReceipt
 from include.call_details.storage import FileStore
 from include.clients.dynamodb import ItemTable
 from include.errors import (
-    ClaimLostError,
     FileChangedError,
     InvalidFileError,
+    PermanentError,
     PipelineError,
     RunRefusedError,
     TransientError,
@@ -238,7 +238,8 @@ def close_files(
                 with suppress(FileChangedError):
                     return Closed(member, replace(closing, known=known(claim, member.plan)).planned())
             return Closed(member, closing.planned())
-        except (ClaimLostError, FileChangedError) as error:
+        except PermanentError as error:
+            # Also one that S3 refuses: the others' receipts and alerts must not wait for it.
             return Closed(member, reason=describe(error))
 
     with ThreadPoolExecutor(_WORKERS) as workers:

@@ -115,6 +115,27 @@ def test_bad_file_costs_only_itself_and_has_its_own_alert(world: CallDetailsWorl
     assert world.sqs.bodies == []
 
 
+def test_file_that_s3_refuses_to_move_on_costs_no_other_its_receipt_and_alert(world: CallDetailsWorld) -> None:
+    files = drop(world)
+    (start,) = claim_files(watch_run())
+    world.api.answers[idempotency_key(files[5], 1)] = [httpx.Response(422)]
+
+    def refuse(request: dict[str, Any]) -> None:
+        if request["CopySource"]["Key"] == processing_key(files[3]):
+            raise s3_error("AccessDenied", "CopyObject")
+
+    world.s3.before["CopyObject"] = refuse
+    with pytest.raises(WorkFailedError, match=rf"1 of {NUMBER} files failed, such as incoming/f003 ä\.txt"):
+        ingest(run := shared_run(start))
+    dead, refused = sorted((message["Subject"], message["Message"]) for message in world.wire.sns)[::-1]
+    assert dead[0].startswith("[WARNING] call_details_ingest: 1 of 2 batches of incoming/f005")
+    assert "in plan: StorageRefusedError: cannot move" in refused[1]
+    assert world.s3.present("processing/") == [processing_key(files[3])]
+    world.s3.before.clear()
+    assert reconcile(run)["outcomes"] == {"processed": NUMBER - 1, "processed with dead letters": 1}
+    assert world.s3.present("processing/") == []
+
+
 class KilledError(Exception):
     """A task dies: it calls nothing any more."""
 
