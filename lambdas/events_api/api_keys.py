@@ -91,6 +91,7 @@ class Denial(StrEnum):
     MISSING = "missing"
     REFUSED = "refused"
     THROTTLED = "throttled"
+    UNCHECKED = "unchecked"
 
 
 class DeniedError(Exception):

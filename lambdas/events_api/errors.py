@@ -82,6 +82,16 @@ class ThrottledError(ApiError):
         return {"Retry-After": "60"}
 
 
+class KeyUncheckedError(UnavailableError):
+    """The API key cannot be checked; the authorizer's log has the reason."""
+
+    code = "key_unchecked"
+
+    def __init__(self) -> None:
+        message = "the API key cannot be checked; send the request again later"
+        super().__init__(message, reasons=("keys unavailable",), worth_repeating=True)
+
+
 class NoSuchEventError(ApiError):
     """The owner has no event of this id; whether another owner has, is not told."""
 

@@ -15,7 +15,14 @@ from pydantic import ValidationError
 from lambdas.common.aws import timestamp
 from lambdas.common.http import MAX_FAULTS, AmbiguousObject, body_text, field_faults, parse_json, shown, sorted_out
 from lambdas.events_api.api_keys import Denial
-from lambdas.events_api.errors import Fault, InvalidRequestError, KeyMissingError, KeyRefusedError, ThrottledError
+from lambdas.events_api.errors import (
+    Fault,
+    InvalidRequestError,
+    KeyMissingError,
+    KeyRefusedError,
+    KeyUncheckedError,
+    ThrottledError,
+)
 from lambdas.events_api.models import EVENT_TYPE, NewEvent, Number, Status
 from lambdas.events_api.store import INBOX, Listing
 
@@ -55,12 +62,15 @@ def owner_of(request: Mapping[str, Any]) -> str:
         KeyMissingError: it has no key, or has not been through the authorizer.
         KeyRefusedError: its key is not valid.
         ThrottledError: its key has made too many requests.
+        KeyUncheckedError: its key could not be checked.
     """
     caller = caller_of(request)
     if not caller or caller.get("denied") == Denial.MISSING:
         raise KeyMissingError
     if caller.get("denied") == Denial.THROTTLED:
         raise ThrottledError
+    if caller.get("denied") == Denial.UNCHECKED:
+        raise KeyUncheckedError
     owner = caller.get("owner")
     if "denied" in caller or not owner:
         raise KeyRefusedError

@@ -299,8 +299,8 @@ EVENTS_DESCRIPTIONS = {
     422: f"The body or the query is not as it must be. `details` lists {MAX_FAULTS} faults at most; nothing was done.",
     429: "The API key has made too many requests within a minute, or all callers together more than the API takes.",
     500: "The request failed. Sending it again does no harm; an event that is posted again needs an idempotency_key.",
-    503: "The events cannot be reached. Without a Retry-After it will not help to try again before the service is "
-    "repaired.",
+    503: "The events cannot be reached, or the key cannot be checked. Without a Retry-After it will not help to try "
+    "again before the service is repaired.",
 }
 
 EXAMPLE_NEW = {
@@ -524,4 +524,4 @@ def _events_errors() -> Iterator[Exception]:
     yield from (events_errors.KeyMissingError(), events_errors.KeyRefusedError(), NotFoundError())
     yield from (events_errors.ThrottledError(), events_errors.NoSuchEventError(), events_errors.EventIdTakenError())
     yield from (events_errors.IdempotencyKeyReusedError(), Exception())
-    yield events_errors.StoreUnavailableError("", worth_repeating=True)
+    yield from (events_errors.KeyUncheckedError(), events_errors.StoreUnavailableError("", worth_repeating=True))

@@ -45,6 +45,7 @@ def test_request_that_is_refused_stores_nothing(api: Api, body: str | None, stat
 MISSING = (401, "unauthorized", "Bearer")
 REFUSED = (403, "forbidden", None)
 THROTTLED = (429, "throttled", None)
+UNCHECKED = (503, "key_unchecked", None)
 
 
 @pytest.mark.parametrize("route", GUARDED)
@@ -64,6 +65,7 @@ THROTTLED = (429, "throttled", None)
         ({"lambda": {"owner": "owner-1", "denied": None}}, REFUSED),
         ({"lambda": {"owner": "owner-1", "denied": ""}}, REFUSED),
         ({"lambda": {"owner": "", "denied": "throttled"}}, THROTTLED),
+        ({"lambda": {"owner": "", "denied": "unchecked"}}, UNCHECKED),
         ({"lambda": {"owner": ""}}, REFUSED),
         ({"lambda": {"owner": None}}, REFUSED),
         ({"lambda": {"key_id": "abcdefgh"}}, REFUSED),
