@@ -36,7 +36,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer one request of API Gateway; logs ids, counts and times."""
     started = time.perf_counter()
     logger.append_keys(request_id=request_id(event, context), subject=_subject(event))
-    answer = app.resolve(event, context)
+    # The path as the API has it: a domain of one's own may put another one in front.
+    answer = app.resolve({**event, "path": event.get("resource") or event["path"]}, context)
     logger.info("answered", status=answer["statusCode"], duration_ms=round((time.perf_counter() - started) * 1000, 1))
     return answer
 

@@ -38,7 +38,7 @@ class Api:
         """Status and body of the answer; the body was checked against the OpenAPI document."""
         answer = self.module.handler(
             {
-                "resource": "/orders",
+                "resource": path,
                 "path": path,
                 "httpMethod": method,
                 "headers": {"Authorization": "Bearer planted-secret", "Content-Type": "application/json"},
@@ -93,6 +93,10 @@ def test_records_are_stored_for_24_hours(api: Api, table: FakeDynamoDB) -> None:
 def test_same_call_twice_leaves_one_record(api: Api, table: FakeDynamoDB) -> None:
     assert [api.post([RECORD])[0], api.post([RECORD | {"parameter_2": 3}])[0]] == [201, 201]
     assert table.items["unique_id_1"]["parameter_2"] == {"N": "3"}
+
+
+def test_path_that_a_domain_puts_in_front_is_not_looked_at(api: Api) -> None:
+    assert api.call(json.dumps([RECORD]), path="/market/v1/orders", resource="/orders")[0] == 201
 
 
 def test_body_in_base64(api: Api, table: FakeDynamoDB) -> None:
