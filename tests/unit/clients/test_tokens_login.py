@@ -58,37 +58,6 @@ def test_login_that_asks_for_a_long_wait_is_left_alone(asked: str, logins: int) 
     assert (caught.value.retry_after, len(fake.login_requests)) == (float(asked), logins)
 
 
-def test_concurrent_callers_share_one_login() -> None:
-    fake = FakeCallDetails()
-    fake.pause = lambda: asyncio.sleep(0.01)
-    login = make(fake)
-
-    async def run() -> None:
-        tokens = await asyncio.gather(*(login.token() for _ in range(50)))
-        assert len({token.value for token in tokens}) == 1
-        renewed = await asyncio.gather(*(login.token(refused=token) for token in tokens))
-        assert {token.value for token in renewed} == {f"{TOKEN}-2"}
-
-    asyncio.run(run())
-    assert len(fake.login_requests) == 2
-
-
-def test_caller_that_gives_up_does_not_take_the_login_from_the_others() -> None:
-    fake = FakeCallDetails()
-    fake.pause = lambda: asyncio.sleep(0.02)
-    login = make(fake)
-
-    async def run() -> str:
-        first = asyncio.create_task(login.token())
-        second = asyncio.create_task(login.token())
-        await asyncio.sleep(0)
-        first.cancel()
-        return (await second).value
-
-    assert asyncio.run(run()) == f"{TOKEN}-1"
-    assert len(fake.login_requests) == 1
-
-
 def test_token_that_served_is_always_renewed_after_a_401() -> None:
     login = make(FakeCallDetails())
 
