@@ -116,7 +116,7 @@ class HttpClient:
             raise ApiRefusedError(f"{prefix}the URL {error}") from None
         if self._session is None:
             self._session = self._open_session()
-        address = f"{target.raw_host}:{target.port}"
+        address = f"{target.host_subcomponent}:{target.port}"
         route = (target.scheme, address)
         # Looked up once: reading the environment costs as much as a tenth of a call.
         if route not in self._routes:

@@ -58,12 +58,14 @@ class Partner(ScriptedPartner):
         return self.reply
 
 
-def fetch(reply: httpx.Response | Exception, *, seconds: float = 5.0, max_bytes: int = 1000) -> bytes:
+def fetch(
+    reply: httpx.Response | Exception, *, seconds: float = 5.0, max_bytes: int = 1000, host: str = "dex.test"
+) -> bytes:
     """Get a body, of 200 only."""
 
     async def call() -> bytes:
         async with Partner(reply).http as http:
-            url = "https://dex.test/trigger?clientId=7"
+            url = f"https://{host}/trigger?clientId=7"
             response = await http.exchange("GET", url, seconds=seconds, max_bytes=max_bytes, what="DEX API")
         raise_for_status(response, what="DEX API")
         return body_of(response, what="DEX API", max_bytes=max_bytes)
@@ -175,6 +177,11 @@ def test_lost_connections_and_timeouts_are_transient(error: Exception, says: str
         fetch(error)
     assert str(caught.value) == f"DEX API: {says}"
     assert caught.value.__cause__ is None, "it may quote what came back"
+
+
+def test_address_of_six_is_told_apart_from_its_port() -> None:
+    with pytest.raises(NoResponseError, match=r"no answer from \[2001:db8::1\]:443 within"):
+        fetch(httpx.ReadTimeout(""), host="[2001:db8::1]")
 
 
 def test_retry_after_travels_with_the_error() -> None:
