@@ -8,6 +8,8 @@ UV := $(VENV)/bin/uv
 
 # A first start would take about a minute longer if Python could not keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
+# What is printed and written has characters of many languages, whatever the locale is.
+export PYTHONUTF8 := 1
 export UV_HTTP_TIMEOUT ?= 180
 export SAM_CLI_TELEMETRY := 0
 

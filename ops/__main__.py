@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -63,6 +64,9 @@ def main(
 
 
 def _print(report: Report | str, options: argparse.Namespace) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names in any language, on a terminal of any encoding.
+        sys.stdout.reconfigure(errors="backslashreplace")
     if isinstance(report, str):
         print(report)
         return 0

@@ -220,7 +220,8 @@ def clean_environment() -> dict[str, str]:
         if not name.startswith(_DROPPED_PREFIXES) and name.upper() not in _DROPPED_NAMES
     }
     kept["PATH"] = os.pathsep.join([str(PYTHON.parent), kept.get("PATH", os.defpath)])
-    kept["PYTHONUNBUFFERED"] = "1"
+    # Keys and names are in any language, whatever the caller's locale is.
+    kept |= {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
     return kept
 
 

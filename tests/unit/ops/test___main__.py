@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import io
+import sys
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
@@ -45,6 +49,14 @@ def test_error_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -
 
     assert main(["--environment", "dev", "files"], open_environment=closed) == 1
     assert capsys.readouterr().err == "error: dev is closed\n"
+
+
+def test_terminal_of_another_encoding_shows_what_it_lacks_as_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment: Any = SimpleNamespace(http=nullcontext(), log=lambda group: f"{group} of Łódź")
+    monkeypatch.setattr(sys, "stdout", terminal := io.TextIOWrapper(printed := io.BytesIO(), encoding="latin-1"))
+    assert main(["log", "/aws"], open_environment=lambda name: environment) == 0
+    terminal.flush()
+    assert printed.getvalue() == b"/aws of \\u0141\xf3d\\u017a\n"
 
 
 def test_environment_is_the_shells_or_the_local_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,7 @@ def test_what_services_need_of_the_callers_shell_stays(monkeypatch: pytest.Monke
     environment = clean_environment()
     assert environment["HOME"] == "/home/someone"
     assert environment["SSL_CERT_FILE"] == "/certificates.pem"
+    assert environment["PYTHONUTF8"] == "1"
 
 
 def test_stack_is_called_without_the_callers_proxy_which_is_kept_for_what_comes_from_outside() -> None:
