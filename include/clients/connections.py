@@ -180,12 +180,27 @@ class Connector(aiohttp.TCPConnector):
         self, *, idle_seconds: float = IDLE_SECONDS, tls: ssl.SSLContext | None = None, **options: Any
     ) -> None:
         super().__init__(limit=0, ssl=tls or tls_context(), keepalive_timeout=idle_seconds, **options)
-        # aiohttp has no public way to choose the class; tests/integration/test_http_framing.py notices a change.
-        handler: type[ResponseHandler] = LenientResponseHandler
-        self._factory = functools.partial(handler, loop=asyncio.get_running_loop())
+        read_by(self, LenientResponseHandler)
 
 
-class LenientResponseHandler(ResponseHandler):
+def read_by(connector: aiohttp.TCPConnector, handler: type[ResponseHandler]) -> None:
+    """Let a connector read responses by a handler; to be called in the event loop."""
+    # aiohttp has no public way to choose the class; tests/integration/test_http_framing.py notices a change.
+    connector._factory = functools.partial(handler, loop=asyncio.get_running_loop())
+
+
+class EndingResponseHandler(ResponseHandler):
+    """Ends the reading of a body whose chunks are none: aiohttp's would wait without end, also beyond its time-outs."""
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """Called by aiohttp when what has come cannot be read."""
+        super().set_exception(exc, *cause)
+        body = self._payload
+        if body is not None and not body.is_eof() and body.exception() is None:
+            body.set_exception(aiohttp.ClientPayloadError())
+
+
+class LenientResponseHandler(EndingResponseHandler):
     """Reads a response's head before aiohttp does, and leaves of it what aiohttp needs.
 
     aiohttp gives a whole response up, its status too, for many or long headers, bytes after a status without a body, a
@@ -218,13 +233,6 @@ class LenientResponseHandler(ResponseHandler):
                 self.transport.abort()
         if data:
             super().data_received(data)
-
-    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
-        """Called by aiohttp when what has come cannot be read; whoever waits for the body's rest must learn it, too."""
-        super().set_exception(exc, *cause)
-        body = self._payload
-        if body is not None and not body.is_eof() and body.exception() is None:
-            body.set_exception(aiohttp.ClientPayloadError())
 
     def close(self) -> None:
         """Close at once: nothing that is still to be sent matters, and a stranger may be slow to read it."""

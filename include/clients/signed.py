@@ -42,7 +42,7 @@ from botocore.utils import get_environ_proxies, percent_encode_sequence
 from yarl import URL
 
 from include.clients.aws import error_code, is_busy
-from include.clients.connections import IDLE_SECONDS, OnePiece, new_session
+from include.clients.connections import IDLE_SECONDS, EndingResponseHandler, OnePiece, new_session, read_by
 from include.errors import Backoff
 
 if TYPE_CHECKING:
@@ -335,11 +335,13 @@ class SignedClient:
         self._places.pop(bucket, None)
 
     def _connect(self) -> aiohttp.TCPConnector:
-        return self._connector(
+        connector = self._connector(
             limit=0,
             keepalive_timeout=IDLE_SECONDS,
             ssl=aws_tls(self._verify) if self._client.meta.endpoint_url.startswith("https") else True,
         )
+        read_by(connector, EndingResponseHandler)
+        return connector
 
 
 _NO_ANSWER = (
