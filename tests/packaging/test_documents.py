@@ -166,6 +166,12 @@ def test_no_command_that_is_proven_hides_its_failure() -> None:
             assert not re.search(r"\|\| *(echo|true|:)", block.text), block.where
 
 
+def test_no_command_has_a_comment_which_an_interactive_zsh_takes_for_arguments() -> None:
+    for name in prove.DOCUMENTS:
+        for block in prove.blocks_of(name, (ROOT / name).read_text(encoding="utf-8")):
+            assert not re.search(r"(^|\s)#", block.text, re.MULTILINE), block.where
+
+
 def test_no_command_has_a_secret_among_its_arguments() -> None:
     for path in (RUNBOOK, ROOT / "infra" / "README.md", ROOT / "docs" / "CONFIGURATION.md"):
         for block in prove.blocks_of(path.name, path.read_text(encoding="utf-8")):
