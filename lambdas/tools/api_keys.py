@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description="Make, show and take back the keys of the events API.",
-        epilog=EPILOG.format(command=f".venv/bin/{PROGRAM} create --owner test-user"),
+        epilog=EPILOG.format(command=f"{PROGRAM} create --owner test-user --environment local"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)

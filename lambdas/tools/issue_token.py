@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError
 
 from lambdas.authorizer.signing_keys import KeysUnavailableError, SigningKeys, secrets_client
 from lambdas.authorizer.verification import ALGORITHM, MAX_SUBJECT_CHARACTERS, is_subject
+from lambdas.tools.tables import EPILOG
 
 DEFAULT_SECRET_ID = "orders-api/jwt"  # noqa: S105 - a name
 DEFAULT_AUDIENCE = "orders-api"
@@ -20,13 +21,7 @@ MAX_TTL_SECONDS = 30 * 86_400
 
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
-EPILOG = """\
-The key is the current version of the secret. Region, address and credentials come from where every AWS tool takes them:
-AWS_DEFAULT_REGION, AWS_ENDPOINT_URL, AWS_PROFILE and so on. For the local stack:
-
-  . .local/airflow.env
-  .venv/bin/python -m lambdas.tools.issue_token --subject test-user --ttl 1h
-"""
+PROGRAM = "python -m lambdas.tools.issue_token"
 
 
 def issue(key: str, *, subject: str, ttl_seconds: int, audience: str, issuer: str, now: int) -> str:
@@ -44,9 +39,10 @@ def issue(key: str, *, subject: str, ttl_seconds: int, audience: str, issuer: st
 def main(arguments: list[str] | None = None) -> int:
     """Print the token; returns the exit code: 1 when the key cannot be read. Wrong arguments exit with 2."""
     parser = argparse.ArgumentParser(
-        prog="python -m lambdas.tools.issue_token",
+        prog=PROGRAM,
         description="Print a token for the orders API, and nothing else, on standard output.",
-        epilog=EPILOG,
+        epilog="The key is the current version of the secret.\n"
+        + EPILOG.format(command=f"{PROGRAM} --subject test-user --ttl 1h"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--subject", required=True, type=_subject, help="whom the token speaks for; shown in logs")

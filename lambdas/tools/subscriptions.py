@@ -205,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description="Say where an owner's events are delivered.",
-        epilog=EPILOG.format(command=f".venv/bin/{PROGRAM} show --owner test-user"),
+        epilog=EPILOG.format(command=f"{PROGRAM} show --owner test-user --environment local"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)

@@ -22,7 +22,7 @@ Region, address and credentials come from where every AWS tool takes them: AWS_D
 AWS_PROFILE and so on. For the local stack:
 
   . .local/airflow.env
-  {command} --environment local
+  .venv/bin/{command}
 """
 
 
