@@ -20,6 +20,7 @@ from include.delivery.ledger import Ledger
 from include.delivery.owner_queue import DispatchContext, OwnerQueue
 from include.delivery.report import DeadLetters, DeliveryCounts
 from include.delivery.subscriptions import Subscriptions
+from include.errors import WorkFailedError
 
 DELIVER_SECONDS = 100.0
 """How long a task works. A run that starts with one minute is then over when the run of the minute after next starts
@@ -30,6 +31,8 @@ PATIENCE_SECONDS = 6.0
 
 REFRESH_SECONDS = 30.0
 """How old a subscription may be: its owner may have turned it off, or named another webhook."""
+
+_NAMED = 5
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +79,7 @@ class Dispatcher:
         Raises:
             AwsUnavailableError: a retry may work; what was posted by then is recorded, or is posted again.
             AwsRefusedError: it will not.
+            WorkFailedError: an owner's items are not what they should be; those of the others were delivered.
         """
         counts = DeliveryCounts()
         # Half as many queues again as may post at once: some read, claim, or wait for their updates to be written.
@@ -115,6 +119,9 @@ class Dispatcher:
                 # What was posted is recorded also when the rest was cancelled.
                 await changes.close()
         log.info("%d posts: %d events delivered, %d failed", counts.attempts, counts.delivered, counts.failed)
+        if rounds.unreadable:
+            some = ", ".join(rounds.unreadable[:_NAMED])
+            raise WorkFailedError(f"the events of {len(rounds.unreadable)} owners cannot be read ({some}): see the log")
         return counts
 
 
@@ -125,6 +132,7 @@ class _RoundRobin:
     context: DispatchContext
     counts: DeliveryCounts
     sleep: Callable[[float], Awaitable[object]]
+    unreadable: list[str] = field(default_factory=list)
     _waiting: list[tuple[float, int, OwnerQueue]] = field(default_factory=list)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
     _checked_at: dict[str, float] = field(default_factory=dict)
@@ -154,6 +162,10 @@ class _RoundRobin:
         again_at = None
         try:
             again_at = await queue.turn()
+        except (AttributeError, LookupError, TypeError, ValueError):
+            # Of an item that is not what it should be; the other queues go on.
+            log.exception("the events of %s cannot be read", queue.subscription.owner)
+            self.unreadable.append(queue.subscription.owner)
         finally:
             patience_ends = min(self.context.clock() + PATIENCE_SECONDS, self.context.until)
             if again_at is not None and again_at >= patience_ends:

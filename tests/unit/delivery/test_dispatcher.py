@@ -11,7 +11,7 @@ import pytest
 from include.clients.webhooks import WebhookResponse
 from include.delivery.dispatcher import PATIENCE_SECONDS, REFRESH_SECONDS
 from include.delivery.report import DeliveryCounts
-from include.errors import AwsRefusedError, AwsUnavailableError
+from include.errors import AwsRefusedError, AwsUnavailableError, WorkFailedError
 from tests.worlds.dynamodb import SECRET, table_error
 from tests.worlds.events import ACCEPTED, START, Arrival, DeliveryWorld, refused
 from tests.worlds.pipeline import PLANTED, leaks
@@ -39,6 +39,18 @@ def test_a_receiver_that_is_down_holds_up_its_own_events_only() -> None:
     assert set(world.arrived("down")) == {1}
     for index, owner in enumerate(owners[1:], 1):
         assert world.arrived(owner) == list(range(100 * index + 1, 100 * index + 31))
+
+
+@pytest.mark.parametrize("by_lane", [True, False])
+def test_an_item_that_is_no_event_costs_only_its_owner(by_lane: bool) -> None:
+    world = DeliveryWorld(by_lane=by_lane)
+    owners = ["broken", *(f"up-{number}" for number in range(6))]
+    for index, owner in enumerate(owners):
+        world.add(3, owner, first=100 * index + 1)
+    del world.tables.items["evt_000000000002"]["event_type"]
+    with pytest.raises(WorkFailedError, match=r"events of 1 owners cannot be read \(broken\)"):
+        world.deliver(*owners)
+    assert sum(len(world.arrived(owner)) for owner in owners[1:]) == 18
 
 
 def test_an_owner_with_many_events_does_not_keep_the_others_waiting() -> None:
