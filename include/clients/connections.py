@@ -190,7 +190,7 @@ def read_by(connector: aiohttp.TCPConnector, handler: type[ResponseHandler]) -> 
 
 
 class EndingResponseHandler(ResponseHandler):
-    """Ends the reading of a body whose chunks are none: aiohttp's would wait without end, also beyond its time-outs."""
+    """Ends the reading of a body that cannot be read on: aiohttp may wait beyond its time-outs."""
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         """Called by aiohttp when what has come cannot be read."""

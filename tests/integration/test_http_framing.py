@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import date
-from typing import Any
 
+import aiohttp
 import boto3
 import pytest
-from botocore.config import Config
-from botocore.exceptions import ConnectionClosedError
+from aiohttp.client_proto import ResponseHandler
 
 from include.clients.call_details import CallDetailsApi
+from include.clients.connections import EndingResponseHandler, LenientResponseHandler
 from include.clients.dex import DexApi
 from include.clients.http import HttpClient, Response
 from include.clients.signed import SignedClient
 from include.clients.tokens import ClientCredentials, Grant, Keys, TokenCache, client_credentials, key_login
 from include.clients.webhooks import Endpoint, open_webhooks
-from include.errors import NoResponseError
 from local.processes.layout import LOOPBACK
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -105,31 +104,24 @@ def test_status_counts_though_the_body_cannot_be_read(rest: bytes) -> None:
     assert [found.status for found in exchange(HEAD + rest, body_seconds=0.1)] == [200] * 3
 
 
-def test_body_whose_framing_is_wrong_is_no_response_at_once() -> None:
-    with pytest.raises(NoResponseError, match="closed before the answer was complete"):
-        exchange(HEAD + UNREADABLE_BODY["chunks that are none"])
-
-
-def test_answer_of_aws_whose_framing_is_wrong_is_none_at_once() -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        for piece in (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"zz\r\n{}\r\n"):
-            writer.write(piece)
-            await writer.drain()
-            # The head has to be read by itself.
-            for _ in range(100):
-                await asyncio.sleep(0)
-        writer.close()
-
+@pytest.mark.parametrize("handler", [EndingResponseHandler, LenientResponseHandler])
+def test_body_that_cannot_be_read_on_ends_its_reading_at_once(handler: type[ResponseHandler]) -> None:
     async def run() -> None:
-        async with await asyncio.start_server(serve, LOOPBACK, 0) as server:
-            session = boto3.Session("key", "secret", region_name="us-east-1")
-            url = f"http://{LOOPBACK}:{server.sockets[0].getsockname()[1]}"
-            retries: Any = {"mode": "standard", "total_max_attempts": 1}
-            client = session.client("dynamodb", endpoint_url=url, config=Config(retries=retries))
-            async with SignedClient(client, session.get_credentials) as dynamodb:
-                with pytest.raises(ConnectionClosedError):
-                    await asyncio.wait_for(dynamodb.call("ListTables"), 20)
+        reading = handler(asyncio.get_running_loop())
+        body = aiohttp.StreamReader(reading, 1024, loop=asyncio.get_running_loop())
+        reading._payload = body
+        reading.set_exception(ValueError())
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await asyncio.wait_for(body.read(), 20)
+
+    asyncio.run(run())
+
+
+def test_answers_of_aws_are_read_so() -> None:
+    async def run() -> None:
+        session = boto3.Session("key", "secret", region_name="us-east-1")
+        async with SignedClient(session.client("dynamodb"), session.get_credentials) as dynamodb:
+            assert isinstance(dynamodb._connect()._factory(), EndingResponseHandler)
 
     asyncio.run(run())
 
