@@ -255,6 +255,16 @@ def test_page_fits_a_phone_and_the_dark(open_page: OpenPage) -> None:
         assert page.evaluate(BRIGHTNESS, "color") > 128 > page.evaluate(BRIGHTNESS, "background-color")
 
 
+def test_newest_day_of_a_client_is_on_a_phone_screen_and_large_enough_for_a_finger(
+    open_page: OpenPage, a_day: date
+) -> None:
+    page = open_page(at("evidence", client=ONE, to=a_day), **PHONE)
+    square = page.locator(f"[data-day='{a_day}']").bounding_box()
+    assert square is not None
+    assert square["width"] >= 10
+    assert 0 <= square["x"] <= 390 - square["width"]
+
+
 def test_evidence_is_reached_by_keyboard_alone(
     open_page: OpenPage, pipeline: Pipeline, use_clients: UseClients, a_day: date
 ) -> None:

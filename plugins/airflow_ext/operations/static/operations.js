@@ -78,7 +78,9 @@ const STYLE = `
 .ops .months button[aria-pressed=true] { border-color: var(--chakra-colors-fg); }
 .ops .bar { height: 8px; border-radius: 4px; background: var(--soft); overflow: hidden; min-width: 90px; margin-top: 5px; }
 .ops .bar div { height: 100%; background: var(--ok); }
-@media (max-width: 480px) { .ops { padding: 8px 8px 24px; } .ops td { max-width: 60vw; } .ops dl { grid-template-columns: 1fr; gap: 0; } }
+@media (max-width: 480px) { .ops { padding: 8px 8px 24px; } .ops td { max-width: 60vw; } .ops dl { grid-template-columns: 1fr; gap: 0; }
+  /* Squares that a finger meets; what is newest is seen first. */
+  .ops .newest { display: flex; flex-direction: row-reverse; overflow-x: auto; } .ops .year { min-width: 720px; } }
 `;
 
 // ---- asking ---------------------------------------------------------------------------------------------------------
@@ -335,7 +337,7 @@ const Evidence = () => {
     client && strip.loading && h("p.dim", "Reading…"),
     client && strip.data?.days && h(Fragment,
       h("h2", `Client ${client} `, h(Text, strip.data.client_name)),
-      h(Year, { days: strip.data.days, chosen: day, onChoose: (chosen) => change({ day: chosen }, { replace: true }) }),
+      h("div.newest", h(Year, { days: strip.data.days, chosen: day, onChoose: (chosen) => change({ day: chosen }, { replace: true }) })),
       h("div.row", h(Legend, { counts }),
         h(Button, { onClick: () => change({ to: shifted(strip.data.days[0].day, -1) }) }, "Year before"),
         get("to") && h(Button, { onClick: () => change({ to: null }) }, "Today"))),
@@ -727,7 +729,7 @@ const Orders = ({ actions }) => {
         h(Button, { onClick: () => go(shifted(data.day, -1)), "aria-label": "Day before" }, "‹"), h(Button, { onClick: () => go(shifted(data.day, 1)), "aria-label": "Day after" }, "›"),
         h("b", `${many(data.runs.length, "run")}, ${many(sum("total"), "order")}: ${number(sum("accepted"))} accepted, ${number(sum("rejected"))} rejected, ${number(sum("errored"))} failed`),
         asked.data.left_out.length > 0 && h(Button, { onClick: asked.again }, "Read the rest")),
-      h(DayOfRuns, { runs: data.runs }),
+      h("div.newest", h(DayOfRuns, { runs: data.runs })),
       h("div.legend", ...Object.entries(RESULTS).map(([name, fill]) => h("span", { key: name }, h("svg", { width: 10, height: 10 }, h("rect", { width: 10, height: 10, rx: 2, fill, fillOpacity: name === "none" ? 0.4 : 1 })),
         { accepted: "all accepted", rejected: "some rejected", errored: "some failed", none: "no orders" }[name]))),
       h("div.row", h("h2", "Orders that were not accepted"),
