@@ -68,7 +68,7 @@ def test_no_route_of_the_events_api_is_open_but_health_and_what_is_not_there(
     (authorizer,) = gateway.get_authorizers(ApiId=api)["Items"]
     assert authorizer["AuthorizerResultTtlInSeconds"] == 0
     routes = {route["RouteKey"]: route for route in gateway.get_routes(ApiId=api)["Items"]}
-    assert len(routes) == 9
+    assert len(routes) == 12
     for key, route in routes.items():
         if key in ("GET /health", "$default"):
             assert route["AuthorizationType"] == "NONE"
