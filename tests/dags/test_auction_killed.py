@@ -137,6 +137,22 @@ def test_next_run_finishes_and_reports_what_a_lost_worker_left_open(processed: i
         assert (len(world.functions.asked(B)), len(world.wire.sns)) == (len(STATUSES), 2), "it is finished once"
 
 
+def test_summary_that_dies_at_any_step_leaves_no_rejected_order_untold() -> None:
+    for at in itertools.count():
+        with AuctionWorld().attached() as world:
+            run = cut_off(world, processed=len(STATUSES))
+            with dying(world, at) as dead, suppress(Killed):
+                summarize(run)
+            skipped(later(run))
+            assert summary_of(world, run) is not None, at
+            for index in (1, 3):
+                told = [text for text in world.wire.sns if f"order {index} " in text["Message"]]
+                assert 1 <= len(told) <= 2, at
+        if not dead.is_set():
+            assert at > 2, "it died at no step"
+            return
+
+
 def test_result_of_the_run_that_finishes_another_is_its_own() -> None:
     with AuctionWorld().attached() as world:
         run = cut_off(world, processed=2)

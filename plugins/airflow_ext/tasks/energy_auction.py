@@ -124,10 +124,11 @@ def _account(context: Context, settings: Settings, report: RunReport, works: Seq
         succeeded=succeeded(task_states(context, ORDER_TASK), ORDER_TASK, len(slices)),
         why_no_outcome=lambda index: report.failure(ORDER_TASK, index),
     )
-    key = _save(settings, summary)
     report.about(summary.day)
     alerts = order_alerts(report.run, summary, slices)
     undelivered, channels = _send(context, settings, alerts, run)
+    # Afterwards: if the run is cut off before, the next one finds it without a summary, and sends its alerts.
+    key = _save(settings, summary)
     if alerts:
         record_alerted(context, channels)
     _count(report, summary, undelivered=undelivered)
