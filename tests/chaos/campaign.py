@@ -201,6 +201,10 @@ class Campaign:
         day = next(self._days)
         self.load.days[day] = self._started(archive.DAG_ID, trigger_date=day.isoformat(), client_ids=self.clients)
 
+    def archive_again(self, day: date) -> None:
+        """Run the archive once more for all clients of a day, and wait for its end."""
+        self._pipelines[archive.DAG_ID].run(trigger_date=day, client_ids=self.clients)
+
     def _auction(self) -> None:
         self.load.auctions.append(self._started(auction.DAG_ID, function_a=self._function))
 
