@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from include.alerts import Alert, Failure, RunRef, Section, Severity
@@ -68,6 +68,9 @@ MAX_NAMED = 100
 
 MAX_SINGLE = 10
 """Beyond so many failed events, one alert reports all: what fails together has one cause."""
+
+_TOLD = "told_failure"
+"""Attribute of an event: ``first_failed_at`` of the failure of which people were told."""
 
 SELECT_TASK = "select_due"
 DELIVER_TASK = "deliver"
@@ -141,7 +144,7 @@ def metrics(due: Due | None, total: DeliveryCounts) -> dict[str, float]:
 def unreported(events: EventTable, owners: Iterable[str], *, since: float) -> list[DeadLetter]:
     """The failed events of owners whose task was killed before it could report them.
 
-    Events that another run saw fail at the same time are among them, and are reported twice.
+    Events that another run saw fail at the same time are among them: see :func:`untold`.
 
     Args:
         events: the table of events.
@@ -149,6 +152,38 @@ def unreported(events: EventTable, owners: Iterable[str], *, since: float) -> li
         since: when the run began, seconds since the epoch.
     """
     return [DeadLetter.recorded(event) for owner in owners for event in events.failed(owner, since)]
+
+
+def untold(events: EventTable, counts: Sequence[DeliveryCounts]) -> tuple[list[DeliveryCounts], list[Change]]:
+    """Leave out the events of whose failure a run has told people: of several at a time, more than one may see it.
+
+    Args:
+        events: the table of events.
+        counts: what the run's tasks did.
+
+    Returns:
+        what is to be told; and the changes that mark those events, to be made when people were told: a run that is
+        killed in between leaves them to be told again.
+    """
+    keys = {letter.event_id for each in counts for letter in each.dead}
+    items = {item["event_id"]["S"]: item for item in events.items(sorted(keys))}
+    left, marks = [], dict[str, Change]()
+    for each in counts:
+        # Only this run can tell of those that the queue did not take, or that the task does not name.
+        alone = each.unqueued or each.failed > len(each.dead)
+        known = [] if alone else [letter for letter in each.dead if _is(letter, items, _TOLD)]
+        dead = [letter for letter in each.dead if letter not in known]
+        left.append(replace(each, dead=dead, failed=each.failed - len(known)))
+        for letter in dead:
+            if _is(letter, items, "first_failed_at") and not _is(letter, items, _TOLD):
+                event = Event.of(items[letter.event_id])
+                marks[event.event_id] = Change.of(event, {_TOLD: letter.first_failed_at})
+    return left, list(marks.values())
+
+
+def _is(letter: DeadLetter, items: Mapping[str, Mapping[str, Any]], name: str) -> bool:
+    """Whether an attribute of the event tells of this failure: after a replay, the first attempt is another one."""
+    return bool(items.get(letter.event_id, {}).get(name) == {"S": letter.first_failed_at})
 
 
 def failure_alerts(counts: Sequence[DeliveryCounts], run: RunRef) -> dict[str, Alert]:

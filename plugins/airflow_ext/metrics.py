@@ -75,15 +75,25 @@ class RunReport:
         self.note(f"Refused, {nothing}: {reason}", section=Section.REFUSED)
         raise RunRefusedError(f"{task_id} refused the run, {nothing}: {reason}")
 
-    def alert(self, *alerts: Alert | None) -> None:
-        """Send the run's alerts, if there are any, and record for the failure callback who took all of them."""
+    def alert(self, *alerts: Alert | None) -> bool:
+        """Send the run's alerts, if there are any, and record for the failure callback who took all of them.
+
+        Returns:
+            whether each is on its way to people: a channel took it, or it waits for one.
+        """
         topic = self._settings.alerts_topic_arn
-        keep = outbox(self._settings).put
+        waiting: list[Alert] = []
+
+        def keep(channel: str, alert: Alert) -> None:
+            waiting.extend(outbox(self._settings).put(channel, alert))
+
         taken = [
             set(send_alert(each, self._context, topic_arn=topic, keep=keep)) for each in alerts if each is not None
         ]
         if taken:
             record_alerted(self._context, set.intersection(*taken))
+        given = (each for each in alerts if each is not None)
+        return all(channels or each in waiting for each, channels in zip(given, taken, strict=True))
 
     def send_waiting(self) -> None:
         """Send alerts that a channel did not take from a run of any pipeline; never raises.

@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
+from itertools import batched
 from typing import TYPE_CHECKING, Any
 
 from airflow_ext.hooks.aws import AwsSession, quick_client, signed_client
@@ -21,7 +22,7 @@ from include.clients.webhooks import Endpoint, open_webhooks
 from include.delivery import due
 from include.delivery.dispatcher import Dispatcher
 from include.delivery.due import Due
-from include.delivery.event_table import EventTable
+from include.delivery.event_table import GROUP, EventTable
 from include.delivery.ledger import Ledger
 from include.delivery.report import (
     DELIVER_TASK,
@@ -32,13 +33,16 @@ from include.delivery.report import (
     metrics,
     task_failures_alert,
     unreported,
+    untold,
 )
 from include.delivery.subscriptions import Subscriptions
-from include.errors import WorkFailedError
+from include.errors import PipelineError, WorkFailedError, describe
 from include.text import printable_values
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from include.delivery.models import Change
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +155,9 @@ def summarize(context: Context) -> dict[str, Any]:
         due_now = {"due": found.events, "owners": found.owners} if found else {}
         report = RunReport(context, clients.settings)
         failed_tasks = task_failures_alert(reasons, report.run) if reasons else None
-        report.alert(*failure_alerts(counts, report.run).values(), failed_tasks)
+        to_tell, marks = _untold(clients.events, counts)
+        if report.alert(*failure_alerts(to_tell, report.run).values(), failed_tasks):
+            _mark(clients.events, marks)
         report.send_waiting()
         report.count(metrics(found, total), failed=bool(reasons))
         report.note(
@@ -186,6 +192,23 @@ def _outcomes(context: Context, events: EventTable) -> tuple[list[DeliveryCounts
             dead = unreported(events, owners, since=_began(context))
             counts.append(DeliveryCounts(failed=len(dead), dead=dead))
     return counts, reasons
+
+
+def _untold(events: EventTable, counts: list[DeliveryCounts]) -> tuple[list[DeliveryCounts], list[Change]]:
+    try:
+        return untold(events, counts)
+    except PipelineError as error:
+        log.warning("failed events may be told again: %s", describe(error))
+        return counts, []
+
+
+def _mark(events: EventTable, marks: list[Change]) -> None:
+    """Mark events as told; one that somebody has changed since is left as it is. Failing to is only logged."""
+    try:
+        for group in batched(marks, GROUP):
+            events.change(group)
+    except PipelineError as error:
+        log.warning("failed events may be told again: %s", describe(error))
 
 
 def _began(context: Context) -> float:
