@@ -62,6 +62,12 @@ _FORMATS = tuple(
 )
 _HEAD_BYTES = 512
 
+# NUL bytes are judged by how many there are; the others are white space, or what printers, terminals and DOS write.
+_CONTROLS = frozenset(range(0x20)) - frozenset(b"\0\b\t\n\v\f\r\x1a\x1b")
+_KINDS_OF_CONTROLS = 6
+"""Of control characters that the first bytes of a text may have if they are not UTF-8: text of an older encoding has
+few, as separators; what is encrypted, compressed or serialized has most of them."""
+
 
 @dataclass(frozen=True)
 class Text:
@@ -103,7 +109,7 @@ def read_text(blocks: Iterable[bytes], *, key: str, size: int) -> Text:
         raise InvalidFileError(
             f"the file is {name}{' inside gzip' if gzip else ''}, not text: deliver it as text, or compressed with gzip"
         )
-    encoding = next((name for mark, name in _ENCODINGS if head.startswith(mark)), UTF_8)
+    encoding = _encoding(head)
     text = blocks if encoding == UTF_8 else _from_utf_16(blocks, encoding)
     return Text(gzip, encoding, _without_many_nuls(text))
 
@@ -116,8 +122,23 @@ def _peek(blocks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
     return head, chain([head] if head else [], blocks)
 
 
+def _encoding(head: bytes) -> str:
+    return next((name for mark, name in _ENCODINGS if head.startswith(mark)), UTF_8)
+
+
 def _binary_format(head: bytes) -> str | None:
-    return next((name for pattern, name in _FORMATS if pattern.match(head)), None)
+    known = next((name for pattern, name in _FORMATS if pattern.match(head)), None)
+    return known or ("encrypted, or of an unknown binary format" if _is_binary(head[:_HEAD_BYTES]) else None)
+
+
+def _is_binary(head: bytes) -> bool:
+    if len(_CONTROLS.intersection(head)) <= _KINDS_OF_CONTROLS or _encoding(head) != UTF_8:
+        return False
+    try:
+        codecs.getincrementaldecoder(UTF_8)().decode(head)
+    except UnicodeDecodeError:
+        return True
+    return False
 
 
 def _from_utf_16(blocks: Iterable[bytes], encoding: str) -> Iterator[bytes]:

@@ -6,13 +6,15 @@ import bz2
 import gzip
 import io
 import lzma
+import random
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from include.call_details.content import ALWAYS_ALLOWED, MAX_RATIO, STRAY_NULS, Text, gunzip, read_text
@@ -68,6 +70,7 @@ def test_an_empty_file_of_a_gzip_name_was_cut_off(key: str) -> None:
 
 
 @given(st.text(), st.sampled_from(["utf-16-le", "utf-16-be"]), st.booleans(), st.integers(1, 20))
+@example(content="АБВГДЕЖЗ" * 20, encoding="utf-16-le", packed=False, block=7)
 def test_utf_16_is_recognised_by_its_mark_and_decoded(content: str, encoding: str, packed: bool, block: int) -> None:
     stored = ("\ufeff" + content.replace("\0", "")).encode(encoding)
     text = opened(gzip.compress(stored) if packed else stored, block=block)
@@ -110,6 +113,9 @@ def test_what_is_invalid_in_utf_16_is_invalid_in_the_text(rest: bytes, expected:
         (b"\x1f\x9d\x90", "compress"),
         (b"7z\xbc\xaf\x27\x1c\0", "7z"),
         (b"%PDF-1.7\n", "pdf"),
+        (zlib.compress(LINES), "encrypted, or of an unknown binary format"),
+        (random.Random(1).randbytes(300), "encrypted, or of an unknown binary format"),
+        (msgspec.msgpack.encode([{"call": number} for number in range(100)]), "encrypted, or"),
         ("\ufeffa\n".encode("utf-32-le"), "UTF-32"),
         ("\ufeffa\n".encode("utf-32-be"), "UTF-32"),
     ],
@@ -140,7 +146,11 @@ def test_gzip_in_gzip_is_refused() -> None:
         b"Object\n",
         b"ORC\n",
         b"x" * 257 + b"ustar is a word\n",
+        "\x01\x02\x03\x1c\x1d\x1eGr\u00f6\u00dfe\n".encode("latin-1"),
+        bytes(range(1, 128)) + b"x" * 384 + "\u00df\n".encode(),
+        "Größe\n".encode("latin-1") * 500 + bytes(range(256)),
     ],
+    ids=lambda content: repr(content[:20]),
 )
 def test_text_that_begins_like_a_format_is_text(content: bytes) -> None:
     assert text_of(content) == content
