@@ -36,6 +36,8 @@ Without --environment (or the variable ENVIRONMENT) it is the local stack, and n
 
 Command = Callable[[Environment, argparse.Namespace], Report | str]
 
+_EXIT_INTERRUPTED = 130
+
 
 def main(
     argv: Sequence[str] | None = None, *, open_environment: Callable[[str], Environment] = Environment.open
@@ -47,7 +49,8 @@ def main(
         open_environment: finds an environment by its name.
 
     Returns:
-        the exit code: 0 if all is well, 1 if what was asked for is missing or failed, 2 for a wrong command line.
+        the exit code: 0 if all is well, 1 if what was asked for is missing or failed, 2 for a wrong command line, 130
+        if it was interrupted.
     """
     options = _parser().parse_args(argv)
     run: Command = options.run
@@ -57,10 +60,17 @@ def main(
         environment = open_environment(options.environment)
         with environment.http:
             report = run(environment, options)
+        return _print(report, options)
     except (OpsError, PipelineError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    return _print(report, options)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return _EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read, such as `head`, has enough. Python would try once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def _print(report: Report | str, options: argparse.Namespace) -> int:
@@ -68,9 +78,10 @@ def _print(report: Report | str, options: argparse.Namespace) -> int:
         # Names in any language, on a terminal of any encoding.
         sys.stdout.reconfigure(errors="backslashreplace")
     if isinstance(report, str):
-        print(report)
+        print(report, flush=True)
         return 0
     report.write(as_json=options.json)
+    sys.stdout.flush()
     return 1 if report.failed else 0
 
 
@@ -97,7 +108,9 @@ def _parser() -> argparse.ArgumentParser:
 
     def dag(command: argparse.ArgumentParser, most: int) -> None:
         command.add_argument("dag", nargs="?", choices=runs.DAGS, metavar="DAG", help=f"one of {', '.join(runs.DAGS)}")
-        command.add_argument("--limit", type=_positive, default=most, help=f"lines at most (default {most})")
+        command.add_argument(
+            "--limit", type=_page, default=most, help=f"lines at most, up to {runs.PAGE} (default {most})"
+        )
 
     dag(add("runs", lambda at, o: runs.runs(at, o.dag, limit=o.limit), "the latest runs, of one DAG or of all"), 10)
     dag(add("failed", lambda at, o: runs.failed(at, o.dag, limit=o.limit), "tasks that failed, with their reasons"), 20)
@@ -166,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     log.add_argument("group", metavar="GROUP", help="such as /aws/lambda/orders-api")
     airflow = add("airflow", _airflow, "any call of Airflow's REST API")
     airflow.add_argument("method", choices=("GET", "POST", "PATCH", "PUT", "DELETE"), metavar="METHOD")
-    airflow.add_argument("path", metavar="PATH", help="below /api/v2, such as /dags/energy_auction")
+    airflow.add_argument("path", type=_path, metavar="PATH", help="below /api/v2, such as /dags/energy_auction")
     airflow.add_argument("body", type=_object, nargs="?", metavar="JSON")
     return parser
 
@@ -182,11 +195,15 @@ def _start(environment: Environment, options: argparse.Namespace) -> str:
 
 
 def _clear(environment: Environment, options: argparse.Namespace) -> Report:
-    plan = runs.clear(environment, options.dag, options.run_id, dry_run=True)
+    # Found once: until somebody has agreed, another run may have failed.
+    run_id = options.run_id or runs.latest_failed(environment, options.dag)
+    if run_id is None:
+        return Report(f"no run of {options.dag} has failed", {"task": "task"}, ())
+    plan = runs.clear(environment, options.dag, run_id, dry_run=True)
     if options.dry_run or not plan.rows:
         return plan
     _agree(options, f"Clear {len(plan.rows)} tasks ({plan.title})?", plan)
-    return runs.clear(environment, options.dag, options.run_id, dry_run=False)
+    return runs.clear(environment, options.dag, run_id, dry_run=False)
 
 
 def _backfill(environment: Environment, options: argparse.Namespace) -> Report:
@@ -251,7 +268,12 @@ def _agree(options: argparse.Namespace, question: str, plan: Report | None = Non
         raise OpsError(f"{question} Nobody can be asked here: add --yes")
     if plan is not None:
         plan.write(as_json=False, file=sys.stderr)
-    if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
+    try:
+        answer = input(f"{question} [y/N] ")
+    except EOFError:
+        print(file=sys.stderr)
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
         raise OpsError("nothing was changed")
 
 
@@ -268,9 +290,26 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _page(text: str) -> int:
+    if (number := _positive(text)) > runs.PAGE:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than {runs.PAGE}, which is what Airflow gives at once")
+    return number
+
+
+def _path(text: str) -> str:
+    if not text.startswith("/") or not text.isprintable():
+        raise argparse.ArgumentTypeError("must begin with /, such as /dags/energy_auction")
+    return text
+
+
+def _no_constant(name: str) -> None:
+    # Python reads and writes them, and nobody else does.
+    raise ValueError(f"{name} is no number of JSON")
+
+
 def _object(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        found = json.loads(text, parse_constant=_no_constant)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"is no JSON: {error}") from None
     if not isinstance(found, dict):

@@ -15,7 +15,7 @@ import boto3
 import botocore.session
 import httpx
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
 from ops.report import OpsError
 
@@ -56,9 +56,11 @@ class Environment:
         Raises:
             OpsError: it is the local one, and no stack runs.
         """
+        # It asks the local stack alone, so no proxy or certificate of the shell plays a part, nor a faulty one.
+        http = httpx.Client(timeout=_TIMEOUT_SECONDS, trust_env=False)
         if name != LOCAL:
             with aws_errors("AWS"):
-                return cls(name, boto3.Session(), None, {}, httpx.Client(timeout=_TIMEOUT_SECONDS))
+                return cls(name, boto3.Session(), None, {}, http)
         file = state_directory / "stack.json"
         try:
             stack: dict[str, Any] = json.loads(file.read_text())
@@ -75,7 +77,6 @@ class Environment:
             aws_secret_access_key="test",  # noqa: S106 - the emulator takes any
             region_name=stack["region"],
         )
-        http = httpx.Client(timeout=_TIMEOUT_SECONDS, trust_env=False)
         return cls(name, session, stack["aws_endpoint_url"], stack, http)
 
     def aws(self, service: str, *, connections: int = 10) -> Any:
@@ -196,6 +197,10 @@ def aws_errors(service: str) -> Iterator[None]:
         raise OpsError(
             f"{service}: {found['Error']['Code']}: {found['Error'].get('Message', '')}; check --environment, "
             "AWS_PROFILE and AWS_DEFAULT_REGION"
+        ) from None
+    except (ConnectionError, HTTPClientError) as error:
+        raise OpsError(
+            f"{service}: {error}; check the network and AWS_DEFAULT_REGION; for the local stack see 'make status'"
         ) from None
     except BotoCoreError as error:
         raise OpsError(f"{service}: {error}; check AWS_PROFILE and AWS_DEFAULT_REGION, and log in again") from None

@@ -20,6 +20,9 @@ DAGS = (
     "event_delivery",
 )
 
+PAGE = 100
+"""What Airflow gives at once; asked for more (``[api] maximum_page_limit``) it gives no more, and does not say so."""
+
 _ENDED = ("success", "failed")
 _REASON = "failure"
 """XCom in which a task leaves why it failed."""
@@ -86,21 +89,22 @@ def start(environment: Environment, dag_id: str, conf: dict[str, Any]) -> str:
     return str(environment.airflow("POST", f"/dags/{dag_id}/dagRuns", body=body)["dag_run_id"])
 
 
-def clear(environment: Environment, dag_id: str, run_id: str | None, *, dry_run: bool) -> Report:
+def latest_failed(environment: Environment, dag_id: str) -> str | None:
+    """The id of a DAG's latest run that failed, if one has."""
+    asked = {"dag_ids": [dag_id], "states": ["failed"], "order_by": "-run_after", "page_limit": 1}
+    found = environment.airflow("POST", "/dags/~/dagRuns/list", body=asked)["dag_runs"]
+    return str(found[0]["dag_run_id"]) if found else None
+
+
+def clear(environment: Environment, dag_id: str, run_id: str, *, dry_run: bool) -> Report:
     """Have the failed tasks of a run done again, and what follows them.
 
     Args:
         environment: where.
         dag_id: the DAG.
-        run_id: the run; None is the DAG's latest failed one.
+        run_id: the run.
         dry_run: only show the tasks.
     """
-    if run_id is None:
-        asked = {"dag_ids": [dag_id], "states": ["failed"], "order_by": "-run_after", "page_limit": 1}
-        found = environment.airflow("POST", "/dags/~/dagRuns/list", body=asked)["dag_runs"]
-        if not found:
-            return Report(f"no run of {dag_id} has failed", {"task": "task"}, ())
-        run_id = str(found[0]["dag_run_id"])
     body = {"dag_run_id": run_id, "only_failed": True, "include_downstream": True, "dry_run": dry_run}
     tasks = environment.airflow("POST", f"/dags/{dag_id}/clearTaskInstances", body=body)["task_instances"]
     rows = [{"task": _task_name(task), "state": task["state"]} for task in tasks]
@@ -148,7 +152,11 @@ def returned(environment: Environment, dag_id: str, run_id: str, task_id: str) -
 
 
 def _reason(environment: Environment, task: dict[str, Any]) -> str:
-    found = _xcom(environment, task["dag_id"], task["dag_run_id"], task["task_id"], _REASON, task["map_index"])
+    try:
+        found = _xcom(environment, task["dag_id"], task["dag_run_id"], task["task_id"], _REASON, task["map_index"])
+    except OpsError as error:
+        # Which tasks failed may be seen by people who may not see XComs.
+        return f"the reason cannot be read: {error}"
     return str(found or "no reason was left: see the task's log")
 
 

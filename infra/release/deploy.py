@@ -51,7 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (BotoCoreError, ClientError) as error:
         print(f"error: AWS refused or could not be reached: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError) as error:
+        if isinstance(error, BrokenPipeError):
+            # Nobody reads any more, as after `head`. Python would try once more at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print("stopped; AWS goes on with what it has begun. Deploy again to go on from there", file=sys.stderr)
         return 1
     return 0

@@ -12,7 +12,16 @@ from botocore.exceptions import ClientError
 
 from lambdas.common.aws import error_code, timestamp
 from lambdas.events_api.api_keys import MAX_AGE_SECONDS, KeyHash, id_of, is_key, new_key
-from lambdas.tools.tables import EPILOG, ToolError, add_table_options, dynamodb_client, owner, report, table_errors
+from lambdas.tools.tables import (
+    EPILOG,
+    ToolError,
+    add_table_options,
+    dynamodb_client,
+    owner,
+    print_text,
+    report,
+    table_errors,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -97,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"key {id_of(key)} of {options.owner}, shown this once:", file=sys.stderr)
                 print(key)
             elif options.command == "list":
-                _show(key for key in table.all() if options.owner in (None, key["owner"]))
+                print_text(_listed(key for key in table.all() if options.owner in (None, key["owner"])))
             else:
                 table.revoke(options.key_id, now)
                 print(f"revoked: {options.key_id}; it is refused within {MAX_AGE_SECONDS:.0f} seconds")
@@ -106,13 +115,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _show(keys: Iterable[Mapping[str, str]]) -> None:
-    rows = sorted(keys, key=lambda key: (key["owner"], key["created_at"]))
+def _listed(keys: Iterable[Mapping[str, str]]) -> str:
     row = "{:8}  {:24}  {:24}  {:24}  {}"
-    print(row.format("KEY", "OWNER", "CREATED", "REVOKED", "LABEL").rstrip())
-    for key in rows:
+    lines = [row.format("KEY", "OWNER", "CREATED", "REVOKED", "LABEL")]
+    for key in sorted(keys, key=lambda key: (key["owner"], key["created_at"])):
         columns = (key.get(name, "") for name in ("key_id", "owner", "created_at", "revoked_at", "label"))
-        print(row.format(*columns).rstrip())
+        lines.append(row.format(*columns))
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _parser() -> argparse.ArgumentParser:

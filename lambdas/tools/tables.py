@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -82,6 +83,17 @@ def table_errors(table: str) -> Iterator[None]:
     # botocore's ValueError: AWS_ENDPOINT_URL is no address.
     except (BotoCoreError, ValueError) as error:
         raise ToolError(f"table {table}: {error}") from None
+
+
+def print_text(text: str) -> None:
+    """Print what has names in any language, on a terminal of any encoding, to somebody who may not read all of it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # As after `head`. Python would try once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def report(error: ToolError) -> int:

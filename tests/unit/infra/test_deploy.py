@@ -221,6 +221,17 @@ def test_nobody_is_asked_but_before_production_changes_without_approval(environm
     assert made.stacks.confirm("Really?")
 
 
+def test_deployment_that_nobody_reads_any_more_says_that_it_stopped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        monkeypatch.setattr("sys.stdout", closed)
+        assert main(["dev", "--dry-run"]) == 1
+    assert capsys.readouterr().err.startswith("stopped;")
+
+
 @pytest.mark.parametrize(
     ("typed", "agreed"),
     [("y\n", True), ("Yes\n", True), ("n\n", False), ("\n", False), ("of course\n", False), ("", False)],

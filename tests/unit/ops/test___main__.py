@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import subprocess
 import sys
+import zipfile
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,7 +30,10 @@ def never(name: str) -> Environment:
         ("day 2026-02-30", "write it as 2026-03-02"),
         ("failed no_such_dag", "invalid choice"),
         ("runs --limit 0", "not a number from 1"),
+        ("runs --limit 101", "Airflow gives at once"),
         ("day 2026-03-02 --client me", "invalid int"),
+        ("airflow GET dags", "must begin with /"),
+        ('start energy_auction {"a":NaN}', "NaN is no number of JSON"),
     ],
 )
 def test_wrong_command_line_is_refused_before_anything_is_asked(
@@ -75,28 +83,91 @@ def test_environment_is_the_shells_or_the_local_one(monkeypatch: pytest.MonkeyPa
 
 
 class Terminal(io.StringIO):
-    """A person who types this."""
+    """A person who types this; without a line's end it is followed by Ctrl-D, and None is Ctrl-C."""
+
+    def __init__(self, typed: str | None) -> None:
+        super().__init__(typed)
+        self.typed = typed
 
     def isatty(self) -> bool:
         return True
 
+    def readline(self, size: int | None = -1) -> str:
+        if self.typed is None:
+            raise KeyboardInterrupt
+        return super().readline(size)
 
-def test_person_sees_the_plan_before_agreeing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked: list[str] = []
 
-    def airflow(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url.path)
+RUN = {"dag_id": "energy_auction", "dag_run_id": "shown", "end_date": None}
+
+
+class Airflow:
+    """The API of a local stack, of which we may not see XComs."""
+
+    def __init__(self, *failed_runs: str) -> None:
+        self.failed_runs = [*failed_runs]
+        self.asked: list[tuple[str, Any]] = []
+        stack = dict.fromkeys(("airflow_url", "airflow_token_url"), "http://127.0.0.1:8080")
+        self.environment = Environment("local", None, None, stack, httpx.Client(transport=httpx.MockTransport(self)))
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.content:
+            self.asked.append((request.url.path.removeprefix("/api/v2"), json.loads(request.content)))
         days = [{"logical_date": f"2026-03-0{day}T00:00:00Z"} for day in (1, 2)]
-        return httpx.Response(200, json={"access_token": "t", "backfills": days})
+        tasks = [{"task_id": "summarize", "map_index": -1, "state": "failed", **RUN}]
+        if "/xcomEntries/" in request.url.path:
+            return httpx.Response(403, json={"detail": "Forbidden"})
+        answer = {"access_token": "t", "backfills": days, "task_instances": tasks}
+        if request.url.path.endswith("/dagRuns/list"):
+            answer["dag_runs"] = [{"dag_run_id": self.failed_runs.pop()}]
+        return httpx.Response(200, json=answer)
 
-    stack = dict.fromkeys(("airflow_url", "airflow_token_url"), "http://127.0.0.1:8080")
-    environment = Environment("local", None, None, stack, httpx.Client(transport=httpx.MockTransport(airflow)))
-    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
-    assert main(["backfill", "2026-03-01", "2026-03-02"], open_environment=lambda name: environment) == 1
+
+@pytest.mark.parametrize(
+    ("typed", "code", "end"),
+    [
+        ("n\n", 1, "error: nothing was changed\n"),
+        ("", 1, "\nerror: nothing was changed\n"),
+        (None, 130, "\ninterrupted\n"),
+    ],
+)
+def test_person_sees_the_plan_before_agreeing(
+    typed: str | None, code: int, end: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    airflow = Airflow()
+    monkeypatch.setattr("sys.stdin", Terminal(typed))
+    assert main(["backfill", "2026-03-01", "2026-03-02"], open_environment=lambda name: airflow.environment) == code
     said = capsys.readouterr().err
     assert "2026-03-01" in said
     assert "2026-03-02" in said
-    assert said.endswith("error: nothing was changed\n")
-    assert asked[1:] == ["/api/v2/backfills/dry_run"]
+    assert said.endswith(end)
+    assert [path for path, _ in airflow.asked] == ["/backfills/dry_run"]
+
+
+def test_run_that_was_shown_is_cleared_though_another_failed_before_somebody_agreed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    airflow = Airflow("another", "shown")
+    monkeypatch.setattr("sys.stdin", Terminal("y\n"))
+    assert main(["clear", "energy_auction"], open_environment=lambda name: airflow.environment) == 0
+    clears = [body for path, body in airflow.asked if path.endswith("/clearTaskInstances")]
+    assert [(body["dag_run_id"], body["dry_run"]) for body in clears] == [("shown", True), ("shown", False)]
+
+
+def test_tasks_that_failed_are_listed_though_their_reasons_cannot_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    airflow = Airflow()
+    assert main(["--json", "failed"], open_environment=lambda name: airflow.environment) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert (row["task"], row["reason"]) == ("summarize", "the reason cannot be read: Airflow answered 403: Forbidden")
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_reader_that_has_enough_gets_no_traceback(options: list[str], tmp_path: Path, root: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "evidence.zip", "w") as archive:
+        archive.writestr("answers/1.json", "{}")
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "ops", *options, "evidence", "export", "--verify", str(archive.filename)]
+    done = subprocess.run(command, cwd=root, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from botocore.exceptions import ClientError, NoCredentialsError
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
 from ops.environment import Environment
 from ops.report import OpsError
@@ -73,6 +73,15 @@ def test_local_environment_reaches_the_emulator_whatever_the_shell_says(
     assert not environment.http.trust_env
 
 
+def test_environment_on_aws_opens_whatever_proxy_and_certificates_the_shell_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://proxy.example.com:1080")
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/certificates.pem")
+    with Environment.open("prod").http as http:
+        assert not http.trust_env
+
+
 def test_local_environment_without_a_stack_says_what_to_start(tmp_path: Path) -> None:
     with pytest.raises(OpsError, match="make up"):
         Environment.open("local", state_directory=tmp_path)
@@ -118,6 +127,7 @@ def test_refusal_of_airflow_is_quoted(environment: Environment) -> None:
     ("error", "advice"),
     [
         (NoCredentialsError(), "AWS_PROFILE"),
+        (EndpointConnectionError(endpoint_url="http://127.0.0.1:1"), "network.*make status"),
         (
             ClientError({"Error": {"Code": "AccessDeniedException", "Message": "not allowed"}}, "X"),
             "AccessDenied.*--env",

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import io
+import os
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -75,6 +78,24 @@ def test_list_shows_all_keys_or_those_of_an_owner(table: FakeTable, run: Run) ->
     assert [line.split()[:2] for line in lines] == [[ids[owner], owner] for owner in "abc"]
     (line,) = run("list", "--owner", "b").splitlines()[1:]
     assert line.startswith(ids["b"])
+
+
+def test_list_shows_a_label_on_a_terminal_that_lacks_its_letters(
+    table: FakeTable, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("create", "--owner", "test-user", "--label", "Łódź")
+    monkeypatch.setattr(sys, "stdout", terminal := io.TextIOWrapper(printed := io.BytesIO(), encoding="latin-1"))
+    assert api_keys.main(["list", *HERE]) == 0
+    terminal.flush()
+    assert printed.getvalue().endswith(b"\\u0141\xf3d\\u017a\n")
+
+
+def test_list_ends_quietly_when_nobody_reads_any_more(table: FakeTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        assert api_keys.main(["list", *HERE]) == 0
 
 
 def test_revoked_key_opens_nothing_and_stays_in_the_list(table: FakeTable, run: Run) -> None:
