@@ -30,7 +30,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] +(\d{3})\b")
 _BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
-_HEADERS_READ = frozenset({b"connection", b"content-encoding", b"retry-after"})
+_HEADERS_READ = frozenset({b"connection", b"content-encoding"})
 _PRINTABLE = "".join(mark for mark in printable if "!" <= mark <= "~")
 
 
@@ -246,7 +246,7 @@ def _normal_head(head: bytes) -> tuple[int, bytes]:
     if found is None:
         return 0, head
     status = int(found[1])
-    kept, lengths, codings = [lines[0]], set[bytes](), b""
+    kept, lengths, codings, waits = [lines[0]], set[bytes](), b"", list[bytes]()
     for line in lines[1:]:
         name, _, value = line.partition(b":")
         # A blank before the colon is not allowed, and found.
@@ -255,6 +255,8 @@ def _normal_head(head: bytes) -> tuple[int, bytes]:
             lengths.update(part.strip() for part in value.split(b","))
         elif name == b"transfer-encoding":
             codings += value.lower()
+        elif name == b"retry-after":
+            waits.append(value)
         elif name in _HEADERS_READ and len(line) <= _MAX_HEADER_BYTES:
             kept.append(name + b":" + value)
     if status in _BODILESS or status // 100 == 1:
@@ -267,4 +269,7 @@ def _normal_head(head: bytes) -> tuple[int, bytes]:
     else:
         # The end of the connection is the end of the body.
         framing = b"Connection: close"
+    if waits:
+        # A proxy adds one of its own beside the server's, which is the same as a list (RFC 9110, 5.3).
+        kept.append((b"retry-after:" + b",".join(waits))[:_MAX_HEADER_BYTES])
     return status, b"\r\n".join([*kept, *([framing] if framing else []), b"", b""])

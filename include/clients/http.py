@@ -30,11 +30,13 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 
 TRANSIENT_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 
-_UNENCODED = frozenset({"", "identity", "none", "utf-8", "utf8"})
-"""Values of ``Content-Encoding`` of a body that is as it is: some servers name the charset there."""
+_DECODED = frozenset({"gzip", "x-gzip", "deflate"})
+_UNREADABLE = frozenset({"br", "compress", "dcb", "dcz", "x-compress", "zstd"})
+"""Codings of a body that nobody asked for. Any other name is none: some servers put the charset or the type there."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _MOST_MEMBERS = 1000
+_MOST_CODINGS = 5
 _AIOHTTP_WARNS_FROM = 1024 * 1024
 _SECONDS = re.compile(r"\d+(?:\.\d*)?", re.ASCII)
 
@@ -176,12 +178,15 @@ def body_of(response: Response, *, what: str, max_bytes: int = MAX_BODY_BYTES) -
         ApiRefusedError: it is larger.
         InvalidAnswerError: it is not encoded as its ``Content-Encoding`` says.
     """
-    body, coding = response.body, response.headers.get("Content-Encoding", "identity").strip().lower()
-    if body is not None and coding not in _UNENCODED:
+    body, codings = response.body, response.headers.get("Content-Encoding", "").lower().split(",")
+    # The last one was applied last.
+    for coding in reversed([each.strip() for each in codings]):
+        if body is None or len(body) > max_bytes:
+            break
         try:
-            if coding not in ("gzip", "x-gzip", "deflate"):
+            if coding in _UNREADABLE or len(codings) > _MOST_CODINGS:
                 raise zlib.error
-            body = _decoded(body, max_bytes)
+            body = _decoded(body, max_bytes) if coding in _DECODED else body
         except zlib.error:
             raise InvalidAnswerError(f"{what} sent a body that its Content-Encoding does not fit") from None
     if body is None or len(body) > max_bytes:

@@ -8,12 +8,13 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Protocol, TypeGuard
 from urllib.parse import urlencode
 
-from include.clients.http import TIMEOUT_SECONDS, HttpClient, body_of, raise_for_status
-from include.errors import ApiUnavailableError, AuthRefusedError, Backoff, InvalidAnswerError
+from include.clients.http import TIMEOUT_SECONDS, HttpClient, Response, body_of, raise_for_status, retry_after_seconds
+from include.errors import ApiUnavailableError, AuthRefusedError, Backoff, InvalidAnswerError, PermanentError
 
 REFRESH_EARLY_SECONDS = 60.0
 """A token is replaced this long before it expires, so that it does not expire on its way."""
@@ -31,6 +32,8 @@ that refuses every call must not get a login for each."""
 
 _MAX_ANSWER_BYTES = 1024 * 1024
 _REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+_BUSY = "temporarily_unavailable"
+"""Error code of a server that asks for patience, with whatever status (RFC 6749, 4.1.2.1; some use it here too)."""
 _ERROR_CODES = frozenset(
     {
         "invalid_request",
@@ -210,7 +213,7 @@ def client_credentials(
         "scope": asked.scope,
     }
 
-    def refused(reason: object) -> AuthRefusedError:
+    def refused(reason: str) -> AuthRefusedError:
         return AuthRefusedError(
             f"{what} refused client id {asked.client_id!r} ({reason}): check login (client id), password (client "
             "secret) and extra.scope of the connection"
@@ -218,12 +221,14 @@ def client_credentials(
 
     async def fetch() -> Grant:
         kind, body = "application/x-www-form-urlencoded", urlencode(form).encode()
-        status, found = await _log_in(http, asked.token_url, kind, body, seconds=seconds, what=what)
-        if status in _REFUSALS:
-            raise refused(status)
-        if found.get("error"):
-            known = isinstance(found["error"], str) and found["error"] in _ERROR_CODES
-            raise refused(found["error"] if known else "no reason given")
+        response, found = await _log_in(http, asked.token_url, kind, body, seconds=seconds, what=what)
+        status, error = response.status, found.get("error")
+        if error == _BUSY:
+            wait = retry_after_seconds(response.headers.get("Retry-After"), now=datetime.now(UTC))
+            raise ApiUnavailableError(f"{what} answered {status}: {error}", retry_after=wait)
+        if status in _REFUSALS or error:
+            known = isinstance(error, str) and error in _ERROR_CODES
+            raise refused(f"{status}: {error if known else 'no reason given'}")
         if not _is_token(found.get("access_token")):
             raise InvalidAnswerError(
                 f"{what} answered {status} without a usable access_token; check that token_url is right"
@@ -252,10 +257,10 @@ def key_login(
 
     async def fetch() -> Grant:
         body = json.dumps(document).encode()
-        status, found = await _log_in(http, url, "application/json", body, seconds=seconds, what=what)
-        if status in _REFUSALS:
+        response, found = await _log_in(http, url, "application/json", body, seconds=seconds, what=what)
+        if response.status in _REFUSALS:
             raise AuthRefusedError(
-                f"{what} refused the keys ({status}): check the SSM parameters of access key and secret key"
+                f"{what} refused the keys ({response.status}): check the SSM parameters of access key and secret key"
             )
         token = found.get("token") or found.get("access_token")
         if not _is_token(token):
@@ -268,8 +273,8 @@ def key_login(
 
 async def _log_in(
     http: HttpClient | None, url: str, kind: str, body: bytes, *, seconds: float, what: str
-) -> tuple[int, dict[str, Any]]:
-    """Post once: the status, and the JSON object that was answered, if the credentials were not refused."""
+) -> tuple[Response, dict[str, Any]]:
+    """Post once: the response, of a status of success or refusal, and the JSON object in it, if there is one."""
     # Closed after each login: connections belong to an event loop, and the next login may come from another.
     async with http or HttpClient() as client:
         response = await client.exchange(
@@ -281,15 +286,18 @@ async def _log_in(
             max_bytes=_MAX_ANSWER_BYTES,
             what=what,
         )
-    if response.status in _REFUSALS:
-        return response.status, {}
-    if response.status != HTTPStatus.CREATED:
+    if response.status not in (HTTPStatus.CREATED, *_REFUSALS):
         raise_for_status(response, what=what)
     try:
         found = json.loads(body_of(response, what=what, max_bytes=_MAX_ANSWER_BYTES))
     except (ValueError, RecursionError):
         found = None
-    return response.status, found if isinstance(found, dict) else {}
+    except PermanentError:
+        # A refusal is one whatever its body is.
+        if response.status not in _REFUSALS:
+            raise
+        found = None
+    return response, found if isinstance(found, dict) else {}
 
 
 def _is_token(value: object) -> TypeGuard[str]:

@@ -106,7 +106,10 @@ def test_wrong_credentials_are_refused_once_and_not_tried_again(
     before, calls = archive.listing(), partners.last()
     secrets.change(DEX_API, password=f"{PLANTED}-wrong-client-secret")
     refused = assert_refused(pipeline, archive, inbox, pipeline.start(trigger_date=new_day()), before)
-    assert "refused client id 'local-archive' (401): check login (client id), password (client secret)" in refused
+    assert (
+        "refused client id 'local-archive' (401: invalid_client): check login (client id), password (client secret)"
+        in refused
+    )
     assert [call["status"] for call in partners.calls(TOKEN, since=calls)] == [401]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import date
+from datetime import UTC, date, datetime
 
 import aiohttp
 import boto3
@@ -14,7 +14,7 @@ from aiohttp.client_proto import ResponseHandler
 from include.clients.call_details import CallDetailsApi
 from include.clients.connections import EndingResponseHandler, LenientResponseHandler
 from include.clients.dex import DexApi
-from include.clients.http import HttpClient, Response
+from include.clients.http import HttpClient, Response, retry_after_seconds
 from include.clients.signed import SignedClient
 from include.clients.tokens import ClientCredentials, Grant, Keys, TokenCache, client_credentials, key_login
 from include.clients.webhooks import Endpoint, open_webhooks
@@ -131,6 +131,12 @@ def test_headers_that_are_needed_are_kept() -> None:
     for found in exchange(answer):
         assert (found.headers["Retry-After"], found.headers["Content-Encoding"]) == ("7", "gzip")
         assert "X-Y" not in found.headers
+
+
+def test_wait_that_a_proxy_asks_for_beside_the_server_counts_too() -> None:
+    answer = b"HTTP/1.1 429 Slow\r\nRetry-After: 5\r\nX-Y: z\r\nretry-after: 90\r\nContent-Length: 0\r\n\r\n"
+    for found in exchange(answer):
+        assert retry_after_seconds(found.headers["Retry-After"], now=datetime.now(UTC)) == 90
 
 
 async def post_batch(url: str) -> bool:

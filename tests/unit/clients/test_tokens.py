@@ -199,23 +199,36 @@ def test_token_that_expires_in_mid_run_costs_one_login_for_all() -> None:
 
 
 @pytest.mark.parametrize(
-    "refusal",
+    ("refusal", "reason"),
     [
-        httpx.Response(400, json={"error": "invalid_client"}),
-        httpx.Response(401, json={"error": "invalid_client"}),
-        httpx.Response(403, text="no"),
-        httpx.Response(200, json={"error": "invalid_scope"}),
+        (httpx.Response(400, json={"error": "invalid_scope"}), "400: invalid_scope"),
+        (httpx.Response(401, json={"error": "invalid_client"}), "401: invalid_client"),
+        (httpx.Response(401, headers={"Content-Encoding": "br"}, content=b"\x0b"), "401: no reason given"),
+        (httpx.Response(403, text="no"), "403: no reason given"),
+        (httpx.Response(200, json={"error": "invalid_scope"}), "200: invalid_scope"),
     ],
-    ids=["400", "401", "403", "200"],
+    ids=["400", "401", "401 unreadable", "403", "200"],
 )
-def test_refused_credentials_are_tried_once_only(refusal: httpx.Response) -> None:
+def test_refused_credentials_are_tried_once_only_and_the_reason_is_named(refusal: httpx.Response, reason: str) -> None:
     dex = FakeDex(tokens=[refusal])
     results = call(dex, *range(20), together=True)
     assert {type(result) for result in results} == {AuthRefusedError}
     assert len(dex.logins) == 1
     assert dex.asked == []
     assert "dex-client" in str(results[0])
+    assert f"({reason})" in str(results[0])
     assert "client secret" in str(results[0])
+
+
+@pytest.mark.parametrize("status", [200, 400, 401])
+def test_endpoint_that_is_temporarily_unavailable_is_no_refusal(status: int) -> None:
+    busy = httpx.Response(status, json={"error": "temporarily_unavailable"}, headers={"Retry-After": "7"})
+    dex = FakeDex(tokens=[busy])
+    cache = tokens(dex)
+    with pytest.raises(ApiUnavailableError, match=f"{status}: temporarily_unavailable") as caught:
+        call(dex, 1, cache=cache)
+    assert caught.value.retry_after == 7
+    assert statuses(call(dex, 1, cache=cache)) == [200]
 
 
 def test_failed_login_is_shared_by_all_who_wait_for_it() -> None:
