@@ -47,7 +47,7 @@ MAX_ITEM_BYTES = 1024
 """Largest item with a payload in it."""
 
 MAX_PAGE_BYTES = 1024 * 1024
-"""Of payloads in a page that are read from items of their own; but one is always read."""
+"""Of payloads in a page, as Lambda passes on no more than 6 MB; but one is always given."""
 
 _READS = 3
 """Calls for the same keys, of which DynamoDB answers for some only."""
@@ -221,7 +221,7 @@ class EventStore:
             return None
         items = self._items(*ids, lane_key(owner))
         lane = Lane.of(items.pop(lane_key(owner), {}))
-        events = self._applied(owner, lane, [item for item in items.values() if item["owner"] == {"S": owner}])
+        events = self._applied(owner, lane, [item for item in items.values() if item.get("owner") == {"S": owner}])
         return min(events, key=lambda event: event.position, default=None)
 
     def page(self, owner: str, listing: Listing, *, after: str | None, limit: int) -> Page:
@@ -236,7 +236,7 @@ class EventStore:
         page = self._listed(owner, listing, after=after, limit=limit)
         left, events = MAX_PAGE_BYTES, page.events
         for number, event in enumerate(events):
-            left -= event.payload_bytes or 0
+            left -= event.payload_bytes or len(f"{event.payload}{event.metadata}".encode())
             if number and left < 0:
                 page = Page(events[:number], events[number - 1].position)
                 break
@@ -387,7 +387,7 @@ class EventStore:
         """The owner's lane, and the one item of the owner's event, read consistently."""
         items = self._items(event_id, lane_key(owner))
         item = items.get(event_id)
-        if item is None or item["owner"] != {"S": owner}:
+        if item is None or item.get("owner") != {"S": owner}:
             raise NoSuchEventError
         return Lane.of(items.get(lane_key(owner), {})), [item]
 
@@ -451,7 +451,7 @@ class EventStore:
     def delete(self, owner: str, event_id: str) -> None:
         """Delete the owner's event. A call that failed may be repeated."""
         item = self._items(event_id).get(event_id)
-        if item is None or item["owner"] != {"S": owner}:
+        if item is None or item.get("owner") != {"S": owner}:
             raise NoSuchEventError
         # Before the event, by which a repetition finds it.
         self._delete_payload(item)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -223,16 +224,27 @@ def test_event_that_is_deleted_while_it_is_read_is_not_there() -> None:
         store.get(OWNER, gone.event_id)
 
 
-def test_payloads_of_their_own_make_short_pages_too() -> None:
+def test_item_that_was_written_by_hand_is_nobody_s_event() -> None:
+    table, event_id = table_with(), "evt_000000000001"
+    table.items[event_id] = {"event_id": {"S": event_id}, "status": {"S": "pending"}}
+    for call in (store_on(table).get, store_on(table).delete):
+        with pytest.raises(NoSuchEventError):
+            call(OWNER, event_id)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+@pytest.mark.parametrize("listing", [INBOX, replace(INBOX, event_type="order.created")])
+def test_large_payloads_make_short_pages_wherever_they_are(listing: Listing, apart: bool) -> None:
     table = table_with()
     table.megabyte = 1000
-    add_lane(table)
+    if apart:
+        add_lane(table)
     store = store_on(table)
     events = [new_event(OWNER, payload=f'{{"note":"{number:0{MAX_PAGE_BYTES * 2 // 5}}"}}') for number in range(5)]
     for event in events:
         store.put(event)
-    assert len(store.page(OWNER, INBOX, after=None, limit=9).events) == 2
-    assert list(walk(store, OWNER, INBOX, 9)) == events
+    assert len(store.page(OWNER, listing, after=None, limit=9).events) == 2
+    assert list(walk(store, OWNER, listing, 9)) == events
 
 
 def test_search_for_a_rare_type_ends_in_time_and_can_be_continued() -> None:
