@@ -21,8 +21,8 @@ delivers to the others. No two runs post events of the same owner at once.
 **When it fails.**
 
 - A post that is not answered with 2xx is repeated after 1 s, 2 s, 4 s and so on, up to an hour; `Retry-After` is
-  honoured. From the fourth time on, or if the receiver took more than three seconds to refuse it, the run of the next
-  minute does it, as it does for a receiver that stays slow for 20 seconds.
+  honoured, up to a day. From the fourth time on, or if the receiver took more than three seconds to refuse it, the run
+  of the next minute does it, as it does for a receiver that stays slow for 20 seconds.
 - The owner's later events wait; those of other owners do not.
 - After the last attempt the event is `failed`, and an alert names it.
 - A task that dies leaves its events to a later run, when their leases have ended, after a minute: receivers may get an

@@ -103,8 +103,9 @@ class HttpClient:
             body: sent as it is.
             seconds: for the whole exchange, so that a slow drip ends as well.
             max_bytes: of the response's body; a longer one is given up, and None stands for it.
-            body_seconds: for the response's body after its status has come. One that takes longer, or breaks off, is
-                given up as well. None = the body is needed: without it there is no response.
+            body_seconds: for the response's body after its status has come. One that takes longer, also beyond the
+                deadline of all, or breaks off, is given up as well. None = the body is needed: without it there is no
+                response.
             what: names the call in messages, such as ``DEX API``.
 
         Raises:
@@ -123,6 +124,7 @@ class HttpClient:
         # Looked up once: reading the environment costs as much as a tenth of a call.
         if route not in self._routes:
             self._routes[route] = proxy_of(target) if self._proxies else None
+        answer, read = None, None
         try:
             async with asyncio.timeout(seconds):
                 # A body in pieces loses the response of a partner that refuses it before it has read it all.
@@ -136,7 +138,8 @@ class HttpClient:
                     # A connection whose response was read to its end has been given back by now.
                     answer.close()
         except TimeoutError:
-            raise NoResponseError(f"{prefix}no answer from {address} within {seconds:g} s") from None
+            if answer is None or body_seconds is None:
+                raise NoResponseError(f"{prefix}no answer from {address} within {seconds:g} s") from None
         except aiohttp.InvalidURL:
             raise ApiRefusedError(f"{prefix}the URL cannot be used: its host is {target.raw_host}") from None
         # Not chained: aiohttp's errors quote what came back. ValueError: a proxy that aiohttp cannot use.

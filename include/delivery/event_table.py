@@ -85,7 +85,9 @@ class EventTable:
             **({"Limit": limit} if limit else {}),
         )
         for page in pages:
-            yield [(item["owner"]["S"], item["position"]["S"].partition("#")[0]) for item in page["Items"]]
+            # What was written by hand under an id that is gone has a status and nothing else.
+            found = [item for item in page["Items"] if {"owner", "position"} <= item.keys()]
+            yield [(item["owner"]["S"], item["position"]["S"].partition("#")[0]) for item in found]
 
     def due_lanes(self, now: float, *, limit: int | None = None) -> Iterator[list[str]]:
         """Pages of owners whose lanes are due: see :mod:`include.delivery.ledger`; arguments as of :meth:`due`."""

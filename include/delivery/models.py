@@ -23,6 +23,9 @@ SKEW_SECONDS = 5.0
 """Clocks of two machines differ by less than this."""
 
 LONGEST_PAUSE_SECONDS = 3600.0
+"""Between two attempts, before chance adds to it, unless the endpoint asks for more."""
+
+LONGEST_ASKED_SECONDS = 86_400.0
 """Between two attempts, whatever the endpoint asks for."""
 
 KEPT_ATTEMPTS = 10
@@ -254,7 +257,8 @@ def retry(event: Event, attempt: Attempt) -> tuple[Change, float]:
     """
     failure = attempt.response.failure
     asked = failure.retry_after if failure else None
-    at = attempt.ended_at + Backoff(longest=LONGEST_PAUSE_SECONDS).seconds(event.attempts + 1, asked)
+    pause = Backoff(longest=LONGEST_PAUSE_SECONDS).seconds(event.attempts + 1)
+    at = attempt.ended_at + max(pause, min(asked or 0.0, LONGEST_ASKED_SECONDS))
     sets = {
         **({} if event.has_status else _status(event, Status.PENDING)),
         **_counted(event, attempt),

@@ -170,6 +170,17 @@ def test_slow_drip_ends_at_the_deadline() -> None:
         fetch(httpx.Response(200, stream=Stream([b"x"] * 10_000, wait=0.02)), seconds=0.1)
 
 
+def test_status_that_has_come_counts_though_the_deadline_of_all_comes_in_mid_body() -> None:
+    dripping = httpx.Response(200, stream=Stream([b"a"] * 1000, wait=0.1))
+
+    async def call() -> Response:
+        async with Partner(dripping).http as http:
+            return await http.exchange("POST", "https://receiver.test/", body=b"{}", seconds=0.3, body_seconds=60)
+
+    found = asyncio.run(call())
+    assert (found.status, found.body) == (200, None)
+
+
 @pytest.mark.parametrize(
     ("error", "says"),
     [

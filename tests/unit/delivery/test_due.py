@@ -39,6 +39,8 @@ def test_owners_with_due_events_and_a_webhook_are_found() -> None:
     world.tables.subscribe("off", active=False)
     world.tables.subscriptions["bytes"]["secret"] = {"B": b"whsec_"}
     del world.tables.subscriptions["none"]
+    key = {"S": "evt_ofnoowner000"}
+    world.tables.items[key["S"]] = {"event_id": key, "status": {"S": "pending"}, "next_attempt_at": {"S": "2000"}}
     due = select(world)
     assert owners_of(due) == {"due"}
     assert (due.events, due.oldest_seconds) == (3, pytest.approx(60, abs=0.01))

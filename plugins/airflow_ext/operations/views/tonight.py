@@ -13,7 +13,7 @@ from airflow_ext.operations.routing import answer, metadata
 from airflow_ext.outside import outside
 from include.delivery.event_table import EventTable
 from include.delivery.ledger import backlogs, lane_key
-from include.delivery.models import LONGEST_PAUSE_SECONDS
+from include.delivery.models import LONGEST_ASKED_SECONDS
 from include.delivery.subscriptions import Subscriptions
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _oldest(reads: Reads, settings: Settings) -> dict[str, Any] | None:
     table = EventTable(reads.aws("dynamodb"), settings.events_table, sleep=outside.sleep)
     subscriptions = Subscriptions(reads.aws("dynamodb"), settings.subscriptions_table, sleep=outside.sleep)
     # What waits for its next attempt is pending, too.
-    now = outside.now() + LONGEST_PAUSE_SECONDS
+    now = outside.now() + LONGEST_ASKED_SECONDS
     found: list[tuple[str, str]] = []
     for page in islice(table.due(now, limit=_AT_ONCE), _PAGES):
         wanted = subscriptions.active([owner for owner, _ in page])

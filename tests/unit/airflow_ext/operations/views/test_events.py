@@ -173,7 +173,7 @@ def test_tonight_has_dead_letters_and_the_oldest_event_that_waits_for_a_webhook(
     page.tables.events.subscribe("acme")
     page.tables.events.subscribe("off", active=False)
     page.tables.events.add(
-        event_item(1, "acme", created=NOW - 60, next_attempt_at=timestamp(NOW + 600)),
+        event_item(1, "acme", created=NOW - 60, next_attempt_at=timestamp(NOW + 5400)),
         event_item(2, "acme", created=NOW),
         event_item(4, "off", created=NOW - 86_400),
         # More than are looked at at once.
