@@ -22,6 +22,7 @@ from pathlib import Path
 from airflow.api_fastapi.core_api.security import get_user
 from airflow.sdk.configuration import conf
 from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 
 from airflow_ext.defaults import OPERATIONS_VIEWS
 from airflow_ext.operations.reading import Source
@@ -43,11 +44,18 @@ def create_app() -> FastAPI:
         openapi_url=None,
     )
     app.state.source = Source()
+    app.exception_handler(RequestValidationError)(_refused)
     app.add_api_route("/static/operations.js", _script)
     app.add_api_route("/options", _options)
     for view in VIEWS:
         app.include_router(view.router)
     return app
+
+
+async def _refused(_: Request, error: RequestValidationError) -> Response:
+    """What is wrong with a request, without what was sent: FastAPI quotes it, and fails if it cannot be written."""
+    faults = [f"{each['loc'][-1]}: {each['msg']}" for each in error.errors()]
+    return Response(to_json({"detail": "; ".join(faults)}), 422, media_type="application/json")
 
 
 async def _script(request: Request) -> Response:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,6 +21,10 @@ from fastapi import Depends, HTTPException, Request, Response
 
 from airflow_ext.operations.reading import MOST_SECONDS, Reads, Source
 from include.errors import InvalidInputError, PipelineError
+
+_MOST_EXACT = 2**53 - 1
+"""Of whole numbers, which are all the same kind in a browser."""
+_LONG = re.compile(rb"[0-9]{16}")
 
 _THREADS = ThreadPoolExecutor(8, thread_name_prefix="operations")
 """Of its own: requests that wait for AWS must not take the threads of Airflow's API."""
@@ -130,16 +135,23 @@ async def download(request: Request, read: Callable[[Reads], bytes], name: str) 
 
 
 def to_json(document: object) -> bytes:
-    """JSON that a browser reads: NaN and infinities, which it refuses, as text; half surrogate pairs escaped."""
+    """JSON that a browser reads as it is meant: as text NaN and infinities, which it refuses, and whole numbers that it
+    would round; half surrogate pairs escaped.
+    """
     try:
-        return json.dumps(document, allow_nan=False, default=str).encode("ascii")
+        body = json.dumps(document, allow_nan=False, default=str).encode("ascii")
     except ValueError:
-        return json.dumps(_finite(document), default=str).encode("ascii")
+        body = None
+    if body is None or _LONG.search(body):
+        body = json.dumps(_readable(document), default=str).encode("ascii")
+    return body
 
 
-def _finite(value: Any) -> Any:
+def _readable(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
+    if isinstance(value, int) and abs(value) > _MOST_EXACT:
+        return str(value)
     if isinstance(value, dict):
-        return {str(name): _finite(each) for name, each in value.items()}
-    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
+        return {str(name): _readable(each) for name, each in value.items()}
+    return [_readable(each) for each in value] if isinstance(value, list | tuple) else value

@@ -172,6 +172,7 @@ const age = (value, now = Date.now()) => {
 };
 const dayText = (date) => date.toISOString().slice(0, 10);
 const shifted = (day, days) => dayText(new Date(Date.parse(`${day}T00:00:00Z`) + days * 86400000));
+const isId = (text) => /^-?\d{1,19}$/.test(text);
 const isDay = (text) => /^\d{4}-\d\d-\d\d$/.test(text || "") && !Number.isNaN(Date.parse(text));
 const Run = ({ dag, run, children }) => h(Link, { to: `/dags/${dag}/runs/${encodeURIComponent(run)}` }, children || visible(run));
 // The log of the mapped task that did `number`: tasks are named "1003 Acme", "1000-1099 (100 clients)", "orders 0-49".
@@ -181,7 +182,7 @@ const Log = ({ dag, run, task, number: wanted }) => {
   const open = async (event) => {
     event.preventDefault();
     const holds = (name) => {
-      const [, first, last] = /^(?:orders? )?(\d+)(?:-(\d+))?\b/.exec(name || "") || [];
+      const [, first, last] = /^(?:orders? )?(-?\d+)(?:-(-?\d+))?\b/.exec(name || "") || [];
       return first !== undefined && Number(first) <= wanted && wanted <= Number(last ?? first);
     };
     const list = (more) => ask(`api/v2/dags/${dag}/dagRuns/${encodeURIComponent(run)}/taskInstances/${task}/listMapped${query({ limit: 100, ...more })}`);
@@ -311,7 +312,7 @@ const Evidence = () => {
   const submit = (event) => {
     event.preventDefault();
     // An id is taken as it is: a client that is selected no longer has evidence too.
-    if (/^\d+$/.test(text.trim())) choose(text.trim());
+    if (isId(text.trim())) choose(text.trim());
     else if (found.data?.rows.length === 1) choose(found.data.rows[0].client_id);
   };
   const counts = {};
@@ -331,7 +332,7 @@ const Evidence = () => {
           ["Name", (row) => h(Text, row.client_name)],
         ],
         rows: found.data.rows,
-        empty: /^\d+$/.test(asked) ? `No client of the newest day has ${asked} in its id or name. Press Enter to look for evidence of client ${asked} all the same.` : "No client of the newest day has this in its id or name.",
+        empty: isId(asked) ? `No client of the newest day has ${asked} in its id or name. Press Enter to look for evidence of client ${asked} all the same.` : "No client of the newest day has this in its id or name.",
       }),
       h(Pages, { data: found.data, cursor, onTurn: setCursor }))),
     client && strip.loading && h("p.dim", "Reading…"),
@@ -511,10 +512,10 @@ const Backfill = ({ actions, day }) => {
   const action = useAction();
   if (!actions) return null;
   const ids = clients.split(/[\s,;]+/).filter(Boolean);
-  const wrong = ids.find((id) => !/^\d{1,18}$/.test(id));
+  const wrong = ids.find((id) => !isId(id));
   const order = () => ({
     dag_id: ARCHIVE, from_date: `${first}T00:00:00Z`, to_date: `${last}T00:00:00Z`, run_backwards: false, max_active_runs: 1,
-    reprocess_behavior: again ? "completed" : "failed", dag_run_conf: ids.length ? { client_ids: ids.map(Number) } : {},
+    reprocess_behavior: again ? "completed" : "failed", dag_run_conf: ids.length ? { client_ids: ids.map((id) => (Number.isSafeInteger(Number(id)) ? Number(id) : id)) } : {},
   });
   const show = () => action.act(async () => {
     setPlan(null);

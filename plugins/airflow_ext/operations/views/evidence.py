@@ -42,7 +42,7 @@ _EMPTY = frozenset(
 )
 """ETags of empty answers: of an object written in one piece and not encrypted by KMS, it is the MD5."""
 
-Client = Annotated[int, Path(ge=0, lt=10**18)]
+Client = Annotated[int, Path(ge=-(2**63), lt=2**63)]
 Cursor = Annotated[int, Query(ge=0)]
 Version = Annotated[str, Query(min_length=1, max_length=1024)]
 

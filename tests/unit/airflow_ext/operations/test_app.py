@@ -100,6 +100,14 @@ def test_form_of_another_site_changes_nothing(page: OperationsPage) -> None:
     assert page.tables.events.subscriptions["acme"]["active"] == {"BOOL": True}
 
 
+@pytest.mark.parametrize("sent", ['"\\ud800"', "NaN", "1e400", "[]", "}"])
+def test_value_that_cannot_be_used_is_named_and_not_quoted(page: OperationsPage, sent: str) -> None:
+    body = f'{{"owner": {sent}, "event_id": "e"}}'
+    refused = page.ask("/events/replay", method="POST", content=body, headers={"Content-Type": "application/json"})
+    assert refused.status_code == 422
+    assert refused.json()["detail"].startswith("owner: Input should be a valid string" if sent != "}" else "10: JSON")
+
+
 def test_api_server_loads_nothing_heavy_and_not_even_the_page_before_it_is_asked_for() -> None:
     script = (
         "import sys; sys.argv = ['airflow', 'api-server']; from airflow import plugins_manager; "

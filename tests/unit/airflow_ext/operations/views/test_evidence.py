@@ -67,6 +67,17 @@ def test_list_has_25_clients_a_page(page: OperationsPage) -> None:
     assert second["next"] is None
 
 
+@pytest.mark.parametrize("client", [-5, 2**53 + 1, 2**63 - 1])
+def test_client_of_any_id_that_a_database_has_is_found_under_it(page: OperationsPage, client: int) -> None:
+    page.archive(DAY, {client: b"{}", 1000: "DEX API answered 503"})
+    # A browser rounds what is longer.
+    shown = client if client < 2**53 else str(client)
+    assert shown in [row["client_id"] for row in page.get("/evidence/clients")["rows"]]
+    assert page.get(f"/evidence/clients/{client}")["client_id"] == shown
+    assert page.get(f"/evidence/clients/{client}/days/{DAY}")["outcome"] == "archived"
+    assert page.get(f"/days/plan?first={DAY}&last={DAY}&client={client}")["there"] == 1
+
+
 def test_answer_has_its_digest_recomputed_and_every_version(page: OperationsPage) -> None:
     page.archive(DAY, {1000: b'{"a": 1}'}, run="r1")
     page.archive(DAY, {1000: b'{"a": 2}'}, run="r2")
