@@ -54,7 +54,11 @@ class AwsUnavailableError(TransientError):
     """DynamoDB, SQS or SSM throttled, failed, or could not be reached."""
 
 
-class NoPermitError(TransientError):
+class PausedError(TransientError):
+    """Nothing failed: the task has to wait, and then goes on with what is left. That costs it no try."""
+
+
+class NoPermitError(PausedError):
     """All permits to call an API stayed taken for as long as a task may wait for one."""
 
 

@@ -26,7 +26,7 @@ from include.clients.call_details import CallDetailsApi, Delivery, Gate
 from include.clients.dynamodb import Item, ItemTable
 from include.clients.http import TRANSIENT_STATUSES
 from include.concurrency import GroupCommit, task_group
-from include.errors import ApiUnavailableError, ClaimLostError, PipelineError, TransientError
+from include.errors import ApiUnavailableError, ClaimLostError, PausedError, PipelineError, TransientError
 
 GATHER_SECONDS = 0.04
 """How long acknowledgements wait for more: one write costs as much CPU as four calls of the API, so few are better."""
@@ -160,7 +160,7 @@ async def _post(
             # Twice as many as may be sent at once: while some wait for their acknowledgement, which takes about as long
             # as a call, the others are sent.
             await Poster(api, context.dead_letters, workers=2 * share, failed=failed).post(batches)
-    except ApiUnavailableError as error:
+    except (ApiUnavailableError, PausedError) as error:
         # The next attempt waits for as long as the API asks, and must find the claim still its own.
         for claim in claims:
             await _renew(context, claim, failed, pause=error.retry_after or 0.0)

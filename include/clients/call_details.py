@@ -13,7 +13,7 @@ from typing import Self
 from include.clients.connections import parse_url
 from include.clients.http import Failure, HttpClient, Response, failure_of
 from include.clients.tokens import Token, TokenCache
-from include.errors import ApiUnavailableError, Backoff, NoResponseError
+from include.errors import ApiUnavailableError, Backoff, NoResponseError, PausedError
 
 POST_SECONDS = 60.0
 """Deadline of one whole exchange, connection to last byte (spec: call_details, API)."""
@@ -84,6 +84,7 @@ class CallDetailsApi:
         self._clock = clock
         self._now = now
         self._ask_again_at = 0.0
+        self._accepted = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -100,7 +101,9 @@ class CallDetailsApi:
         """Post one batch, JSON, as often as it takes and is allowed.
 
         Raises:
-            ApiUnavailableError: the API asks to wait for longer than a task should; the batch may be sent again then.
+            PausedError: the API, which has accepted some, asks to wait for longer than a task should; the batch may be
+                sent again then.
+            ApiUnavailableError: so it does, and has accepted none.
             PipelineError: of the login, see :meth:`TokenCache.token`; it says nothing about the batch.
         """
         first_failed_at, attempt = None, 0
@@ -108,6 +111,7 @@ class CallDetailsApi:
             attempt += 1
             failure = await self._try(body, idempotency_key)
             if failure is None:
+                self._accepted = True
                 return Delivery(True, attempt, first_failed_at=first_failed_at)
             first_failed_at = first_failed_at or self._now()
             if failure.retry_after is not None:
@@ -123,7 +127,8 @@ class CallDetailsApi:
         pause = self._ask_again_at - self._clock()
         if pause > LONGEST_WAIT_SECONDS:
             # Attempts would be spent, and batches buried, while the API has said that it takes none.
-            raise ApiUnavailableError(f"the API asks to wait for {pause:.0f} s", retry_after=pause)
+            kind = PausedError if self._accepted else ApiUnavailableError
+            raise kind(f"the API asks to wait for {pause:.0f} s", retry_after=pause)
         return pause
 
     async def _try(self, body: bytes, idempotency_key: str) -> Failure | None:

@@ -170,14 +170,17 @@ class TypedRetryPolicy(RetryPolicy):
         """Decide by the exception's branch of :mod:`include.errors`; unknown exceptions count as transient."""
         if isinstance(exception, PermanentError):
             return RetryDecision.fail(reason=one_line(describe(exception), _MAX_REASON))
-        asked = exception.retry_after if isinstance(exception, TransientError) else None
         base = min(base_seconds(), self.max_base)
         delay = backoff_seconds(try_number, base=base, ceiling=self.ceiling)
-        if asked is not None:
-            # Not before the time asked for, and not all at that time.
-            least = min(asked, MAX_RETRY_AFTER_SECONDS) + random.uniform(0, base)  # noqa: S311 - spreads load
-            delay = max(delay, least)
+        if isinstance(exception, TransientError) and exception.retry_after is not None:
+            delay = max(delay, pause_seconds(exception, base=base))
         return RetryDecision.retry(delay=timedelta(seconds=delay), reason=one_line(describe(exception), _MAX_REASON))
+
+
+def pause_seconds(error: TransientError, *, base: float | None = None) -> float:
+    """How long to wait for what an error asks for: not less, and not all for the same time."""
+    spread = random.uniform(0, base_seconds() if base is None else base)  # noqa: S311 - spreads load
+    return min(error.retry_after or 0.0, MAX_RETRY_AFTER_SECONDS) + spread
 
 
 def base_seconds() -> float:

@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
 
-from include.call_details.keys import run_id, shared_key
+from include.call_details.keys import idempotency_key, run_id, shared_key
 from include.call_details.models import FileVersion
 from tests.dags.runs import kept_by_airflow, run_dag, states
 from tests.worlds.call_details import CallDetailsWorld
@@ -45,6 +46,27 @@ def test_file_is_ingested_in_named_chunks(world: CallDetailsWorld) -> None:
     assert names == ["records 1-3"]
     assert world.receipt()["records_accepted"] == 3
     assert world.receipt()["run_id"] == dag_run.run_id
+
+
+def test_api_of_a_small_quota_is_waited_for_as_often_as_it_takes(world: CallDetailsWorld) -> None:
+    world.change_settings(max_records_per_batch=1, max_concurrent_calls=1)
+    batches = 7
+    file = drop(world, b"1\n" * batches)
+    asked = httpx.Response(429, headers={"Retry-After": "3600"})
+    # Of two calls it takes the first; an attempt of the task makes two.
+    world.api.answers = {
+        idempotency_key(file, number): [asked, httpx.Response(200)] if number else [httpx.Response(200)]
+        for number in range(batches)
+    }
+    dag_run = run_dag("call_details_ingest", {"key": KEY})
+    assert dag_run.state == "success"
+    (task,) = [ti for ti in dag_run.get_task_instances() if ti.map_index >= 0]
+    assert batches - 1 > task.max_tries
+    assert (task.state, task.try_number) == ("success", 1), "nothing has failed"
+    assert len(world.api.posted) == 2 * batches - 1
+    receipt = world.receipt()
+    assert (receipt["records_accepted"], receipt["batches_dead_lettered"]) == (batches, 0)
+    assert world.wire.sns == []
 
 
 @pytest.fixture

@@ -7,16 +7,18 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
+from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipException, AirflowTaskTimeout
 from airflow.sdk.log import mask_logs
 
-from airflow_ext.defaults import by_person, operations_url, unknown_key
+from airflow_ext.defaults import by_person, operations_url, pause_seconds, unknown_key
 from airflow_ext.ids import ALL_PIPELINES, CALL_DETAILS_INGEST, CALL_DETAILS_REPLAY, CALL_DETAILS_WATCH, XComKey
+from airflow_ext.outside import outside
 from airflow_ext.settings import load_settings
 from include.alerts import RUNBOOK, Alert, Section, Severity, next_step
-from include.errors import describe
+from include.errors import PausedError, describe
 from include.text import one_line, printable_values
 
 if TYPE_CHECKING:
@@ -69,12 +71,19 @@ def safe_text(text: object) -> str:
 
 @contextmanager
 def record_failure(ti: RuntimeTaskInstanceProtocol) -> Iterator[None]:
-    """Record the reason of a failure for the summary, which sends one alert for the whole run."""
+    """Record the reason of a failure for the summary, which sends one alert for the whole run.
+
+    What only has to wait is no failure: Airflow starts it later, without a try less, and meanwhile it holds no worker.
+    """
     try:
         with _time_limit_told_first(), log_failure():
             yield
     except AirflowSkipException:
         raise
+    except PausedError as pause:
+        until = datetime.fromtimestamp(outside.now() + pause_seconds(pause), UTC)
+        log.info("%s: the task goes on at %s UTC", safe_text(pause), f"{until:%H:%M:%S}")
+        raise AirflowRescheduleException(until) from pause  # type: ignore[no-untyped-call] # Airflow's is untyped
     except AirflowTaskTimeout:
         push_quietly(ti, XComKey.FAILURE, TIMED_OUT)
         raise
@@ -91,7 +100,7 @@ def log_failure() -> Iterator[None]:
     """
     try:
         yield
-    except AirflowSkipException:
+    except (AirflowSkipException, PausedError):
         raise
     except Exception as error:
         log.error("%s", safe_text(describe(error)))

@@ -12,7 +12,7 @@ import pytest
 
 from include.clients.call_details import LONGEST_WAIT_SECONDS, CallDetailsApi, Delivery, Gate
 from include.clients.tokens import MAX_REFUSED
-from include.errors import ApiUnavailableError, AuthRefusedError
+from include.errors import ApiUnavailableError, AuthRefusedError, PausedError
 from tests.worlds.call_details import ACCESS, POST_URL, SECRET, TOKEN, FakeCallDetails, FakeTime
 from tests.worlds.http import Reply
 from tests.worlds.pipeline import leaks
@@ -168,6 +168,19 @@ def test_api_that_asks_for_a_long_wait_is_left_alone_and_the_batch_not_given_up(
     assert raised.value.retry_after is not None
     assert raised.value.retry_after > LONGEST_WAIT_SECONDS
     assert (len(fake.posted), time.slept) == (1, [])
+
+
+def test_api_that_asks_for_a_long_wait_after_it_has_accepted_some_costs_a_pause_and_no_failure() -> None:
+    fake, time = scripted(ACCEPTED, httpx.Response(429, headers={"Retry-After": "61"})), FakeTime()
+
+    async def run() -> None:
+        async with CallDetailsApi(POST_URL, fake.login(time), http=fake.http, sleep=time.sleep, clock=time) as api:
+            assert (await api.post(BODY, "a")).accepted
+            await api.post(BODY, "a")
+
+    with pytest.raises(PausedError, match="the API asks to wait for 61 s") as raised:
+        asyncio.run(run())
+    assert raised.value.retry_after == pytest.approx(61)
 
 
 def test_wait_that_the_last_attempt_is_told_is_one_for_all() -> None:
