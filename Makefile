@@ -24,7 +24,7 @@ help: ## list the commands
 
 setup: $(VENV)/.ready-local $(VENV_AWS)/.ready ## install all that the local stack needs (again: instant)
 
-setup-dev: setup $(VENV)/.ready-dev $(VENV_MWAA)/.ready
+setup-dev: setup $(VENV)/.ready-dev $(VENV_MWAA)/.ready ## install what tests and linters need as well
 
 # A sentinel is written by the last command of its recipe only: an interrupted installation is done again.
 $(UV):

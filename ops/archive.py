@@ -21,13 +21,22 @@ def day(environment: Environment, wanted: date) -> Report:
     bucket = environment.output("ArchiveBucketName")
     key = manifest_key(wanted)
     columns = {"client": "client", "name": "name", "outcome": "outcome", "bytes": "bytes", "error": "reason"}
-    manifest: dict[str, Any] | None = get_json(environment.aws("s3"), bucket, key)
-    if manifest is None:
-        notes = [
-            f"No run has ended for {wanted}: there is no s3://{bucket}/{key}.",
-            "To archive it: docs/RUNBOOK.md, A range of days.",
-        ]
-        return Report(f"{wanted}: no manifest", columns, (), notes)
+    try:
+        manifest: dict[str, Any] | None = get_json(environment.aws("s3"), bucket, key)
+        if manifest is not None:
+            return _day(wanted, manifest, columns)
+    except (ValueError, KeyError, TypeError):
+        raise OpsError(
+            f"s3://{bucket}/{key} is not a day's manifest as runs write them: see 'ops evidence verify'"
+        ) from None
+    notes = [
+        f"No run has ended for {wanted}: there is no s3://{bucket}/{key}.",
+        "To archive it: docs/RUNBOOK.md, A range of days.",
+    ]
+    return Report(f"{wanted}: no manifest", columns, (), notes)
+
+
+def _day(wanted: date, manifest: dict[str, Any], columns: dict[str, str]) -> Report:
     errors = {item["client_id"]: item for item in manifest["errors"]}
     rows = [
         {

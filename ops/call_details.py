@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from include.call_details.dead_letters import described, peek
-from include.call_details.keys import INCOMING, Incoming, run_id
+from include.call_details.keys import INCOMING, Incoming
 from include.call_details.ledger import Claims, read_chunks
-from include.call_details.models import Unfinished
+from include.call_details.models import Claim
 from include.call_details.planner import known_plan
 from include.call_details.storage import FileStore
 from include.clients.dynamodb import ItemTable
 from include.clients.s3 import get_json, get_object
-from include.errors import ClaimLostError
 from include.text import array_texts
 from ops import runs
 from ops.environment import Environment, aws_errors
@@ -35,9 +34,9 @@ def files(environment: Environment) -> Report:
             for item in _listed(s3, bucket, incoming.prefix)
             if incoming.takes(item["Key"])
         ]
-        under_way = [_under_way(s3, table, claimed) for claimed in Claims(table).unfinished()[:_SHOWN]]
+        under_way = [_under_way(s3, table, claim) for claim in Claims(table).under_way(_SHOWN)[0]]
         receipts = sorted(_listed(s3, bucket, "receipts/"), key=lambda item: item["LastModified"], reverse=True)
-        done = [_done(get_json(s3, bucket, item["Key"]), age(item["LastModified"])) for item in receipts[:_SHOWN]]
+        done = [_done(s3, bucket, item) for item in receipts[:_SHOWN]]
     columns = {
         "state": "state",
         "file": "file",
@@ -54,14 +53,9 @@ def _listed(s3: Any, bucket: str, prefix: str) -> list[dict[str, Any]]:
     return [item for page in pages for item in page.get("Contents", [])]
 
 
-def _under_way(s3: Any, table: ItemTable, claimed: Unfinished) -> dict[str, Any]:
-    file = claimed.file
-    run = claimed.owner or run_id(file)
-    row: dict[str, Any] = {"state": "claimed", "file": file.key, "etag": file.etag, "run": run}
-    try:
-        claim = Claims(table).current(file, run)
-    except ClaimLostError:
-        return {**row, "run": "by another run, or done by now"}
+def _under_way(s3: Any, table: ItemTable, claim: Claim) -> dict[str, Any]:
+    file = claim.file
+    row: dict[str, Any] = {"state": "claimed", "file": file.key, "etag": file.etag, "run": claim.owner}
     plan = known_plan(FileStore(s3, file.bucket), claim)
     if plan is None:
         return row
@@ -70,15 +64,21 @@ def _under_way(s3: Any, table: ItemTable, claimed: Unfinished) -> dict[str, Any]
     return {**row, "state": "under way", "progress": f"{settled:,} of {total:,}", "settled": settled, "batches": total}
 
 
-def _done(receipt: dict[str, Any], since: str) -> dict[str, Any]:
-    return {
-        "state": receipt["outcome"],
-        "file": receipt["key"],
-        "bytes": receipt.get("bytes"),
-        "progress": f"{receipt['records_accepted']:,} of {receipt['records_read']:,} records accepted",
-        "since": f"{since} ago",
-        "run": receipt.get("run_id"),
-    }
+def _done(s3: Any, bucket: str, item: dict[str, Any]) -> dict[str, Any]:
+    since = f"{age(item['LastModified'])} ago"
+    try:
+        receipt: dict[str, Any] = get_json(s3, bucket, item["Key"])
+        return {
+            "state": receipt["outcome"],
+            "file": receipt["key"],
+            "bytes": receipt.get("bytes"),
+            "progress": f"{receipt['records_accepted']:,} of {receipt['records_read']:,} records accepted",
+            "since": since,
+            "run": receipt.get("run_id"),
+        }
+    except (ValueError, KeyError, TypeError):
+        # What others put there, such as a folder of the console, and what was deleted meanwhile.
+        return {"state": "no receipt", "file": item["Key"], "bytes": item["Size"], "since": since}
 
 
 REPLAY = "call_details_replay"

@@ -21,7 +21,8 @@ def export(environment: Environment, client: int, first: date, last: date, targe
     """Write the zip; the same bytes for the same evidence.
 
     Raises:
-        OpsError: the ledger knows no answer of this client in the range, or the file cannot be written.
+        OpsError: the ledger knows no answer of this client in the range or is not as it was written, or the file cannot
+            be written.
     """
     bucket, s3 = environment.output("ArchiveBucketName"), environment.aws("s3")
     with aws_errors("S3"):
@@ -29,6 +30,10 @@ def export(environment: Environment, client: int, first: date, last: date, targe
             files = evidence_files(s3, bucket, client, first, last)
         except InvalidInputError as error:
             raise OpsError(str(error)) from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise OpsError(
+                f"ledger or manifests are not as runs write them ({error}): 'ops evidence verify' names what changed"
+            ) from None
     try:
         target.write_bytes(zipped(files))
     except OSError as error:
@@ -71,12 +76,16 @@ def _faults(files: dict[str, bytes]) -> Iterator[tuple[str, str]]:
         if previous is not None and entry.previous != previous:
             yield name, "does not follow the entry before"
         previous = sha256(files[name])
-        manifest = files.get(f"manifests/{entry.number:08d}.json")
+        of_entry = f"manifests/{entry.number:08d}.json"
+        manifest = files.get(of_entry)
         if manifest is not None:
-            if sha256(manifest) != entry.sha256:
-                yield f"manifests/{entry.number:08d}.json", f"not the manifest of {name}"
-            else:
-                lines |= {(str(line["version_id"]), line["sha256"]) for line in json.loads(manifest)["clients"]}
+            try:
+                if sha256(manifest) != entry.sha256:
+                    yield of_entry, f"not the manifest of {name}"
+                else:
+                    lines |= {(str(line["version_id"]), line["sha256"]) for line in json.loads(manifest)["clients"]}
+            except (ValueError, KeyError, TypeError, RecursionError):
+                yield of_entry, "not a manifest as runs write them"
     for name in sorted(name for name in files if name.startswith("answers/")):
         if (version_of(name), sha256(files[name])) not in lines:
             yield name, "no manifest of the ledger has this answer"

@@ -46,8 +46,8 @@ _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
 _LOOKUPS = ThreadPoolExecutor(256, thread_name_prefix="lookup")
 """Lookups of their own threads: a name server that hangs must not take those that other work waits for. A lookup goes
-on for up to half a minute when its post has given up after ten seconds; so there are four times the 64 posts that a
-task makes at once."""
+on for up to half a minute when its post has given up after ten seconds; so there are more than twice the 96 posts that
+a task makes at once by default."""
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """The addresses of a host; the port is for the resolver's hints. Raises ``OSError`` if there are none."""

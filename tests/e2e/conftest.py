@@ -96,8 +96,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, executor: Executor) -> Itera
     options = {
         **far_schedules(),
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
-        # No DAG is edited. The failure callback of a second run may wait for its file's next turn, as
-        # findings/failure_callback_waits_for_next_parse.sh shows.
+        # No DAG is edited. The failure callback of a second run may wait for its file's next turn.
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
     } | (CELERY_OPTIONS if executor == "CeleryExecutor" else {})
     with running_stack(StackOptions(state_directory=state, executor=executor, airflow_options=options)) as running:

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from ops.archive import answer, day
+from ops.report import OpsError
 from tests.worlds.evidence import FIRST, Bucket, archive, three_days
 from tests.worlds.s3 import VersionedBucket
 
@@ -64,3 +65,10 @@ def test_client_ids_of_a_day_can_be_copied(environment: Bucket) -> None:
     # Those that failed come first.
     assert [line.split()[0] for line in shown.getvalue().splitlines() if line[:1].isdigit()][1:3] == ["67890", "1"]
     assert "12345" in shown.getvalue()
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"clients": []}'])
+def test_manifest_of_a_day_that_is_none_is_said(environment: Bucket, body: bytes) -> None:
+    environment.session.put_object(Bucket="archive", Key="manifests/trigger/20260302.json", Body=body)
+    with pytest.raises(OpsError, match="evidence verify"):
+        day(environment, DAY)

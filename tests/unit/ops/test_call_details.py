@@ -1,15 +1,23 @@
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 import pytest
 
+from include.call_details.ledger import Claims
+from include.call_details.models import Claim, FileVersion
+from include.clients.dynamodb import ItemTable
+from include.errors import AwsRefusedError
 from ops.call_details import files, shown
 from ops.environment import Environment
 from ops.report import OpsError
-from tests.worlds.dynamodb import FakeLedgerTable
+from tests.worlds.dynamodb import TABLE, FakeLedgerTable, table_error
 from tests.worlds.s3 import BUCKET, FakeIngestBucket
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
 
 
 class Ingest(Environment):
@@ -26,7 +34,7 @@ class Stacks:
         self.parameters = parameters
 
     def describe_stacks(self, **request: Any) -> dict[str, Any]:
-        names = {"IngestBucketName": BUCKET, "IngestLedgerTableName": "ingest-ledger-test"}
+        names = {"IngestBucketName": BUCKET, "IngestLedgerTableName": TABLE}
         outputs = [{"OutputKey": name, "OutputValue": value} for name, value in names.items()]
         parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in self.parameters.items()]
         return {"Stacks": [{"Outputs": outputs, "Parameters": parameters}]}
@@ -51,6 +59,37 @@ def test_files_wait_where_the_stack_says_that_they_are_dropped(parameters: dict[
     for key in ("incoming/", "incoming/a.txt", "drop/b.txt", "plans/c.json"):
         s3.drop(key, b"{}")
     assert [row["file"] for row in files(ingest(s3, **parameters)).rows if row["state"] == "waiting"] == waiting
+
+
+def refuse() -> None:
+    raise table_error("AccessDeniedException")
+
+
+def test_file_under_way_is_shown_with_its_run_and_nothing_is_written() -> None:
+    environment = ingest(FakeIngestBucket())
+    ledger = environment.session["dynamodb"]
+    claims = Claims(ItemTable(cast("DynamoDBClient", ledger), TABLE))
+    for etag, owner in (('"e1"', "done"), ('"e2"', "run-2")):
+        claim = claims.claim(FileVersion(BUCKET, "incoming/a.txt", etag), owner)
+        assert isinstance(claim, Claim)
+        if owner == "done":
+            # As an owner leaves it that dies in the middle.
+            ledger.before["delete_item"] = refuse
+            with pytest.raises(AwsRefusedError):
+                claims.complete(claim, "receipts/1.json")
+    assert [(row["state"], row["run"]) for row in files(environment).rows] == [("claimed", "run-2")]
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}"])
+def test_object_that_is_no_receipt_hides_no_other(body: bytes) -> None:
+    s3 = FakeIngestBucket()
+    receipt = {"outcome": "processed", "key": "incoming/a.txt", "records_accepted": 1, "records_read": 1}
+    for key, content in (("receipts/", body), ("receipts/a.json", json.dumps(receipt).encode())):
+        s3.drop(key, content)
+    assert {(row["state"], row["file"]) for row in files(ingest(s3)).rows} == {
+        ("no receipt", "receipts/"),
+        ("processed", "incoming/a.txt"),
+    }
 
 
 @pytest.mark.parametrize("key", ["dead-letter/no.txt/000000.json", "incoming/a.txt", "incoming/list.json"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from include.archive.ledger import Entry, sha256
 from ops.evidence_export import check, export
 from ops.report import OpsError
 from tests.worlds.evidence import FIRST, Bucket, archive, three_days
@@ -92,6 +93,33 @@ def test_change_with_new_sums_is_still_found_by_the_chain(environment: Bucket, t
     exported(environment, tmp_path / "a.zip")
     report = check(tmp_path / "a.zip")
     assert [row["file"] for row in report.rows] == [f"answers/{NAMED}.{versions[0].id}.json"]
+
+
+@pytest.mark.parametrize("key", ["ledger/trigger/00000002.json", "manifests/trigger/"])
+def test_archive_that_was_tampered_with_is_not_exported_and_verifying_is_named(
+    environment: Bucket, tmp_path: Path, key: str
+) -> None:
+    for each, versions in environment.session.objects.items():
+        if each.startswith(key):
+            environment.session.objects[each] = [replace(version, body=b"forged") for version in versions]
+    with pytest.raises(OpsError, match="ops evidence verify"):
+        export(environment, 2, FIRST, LAST, tmp_path / "a.zip")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b"{}", b'{"clients": [1]}'])
+def test_manifest_that_is_none_is_a_fault_though_the_ledger_has_its_digest(
+    environment: Bucket, tmp_path: Path, body: bytes
+) -> None:
+    files = exported(environment, tmp_path / "a.zip")
+    newest = max(name for name in files if name.startswith("ledger/"))
+    files["manifests/00000004.json"] = body
+    files[newest] = replace(Entry.from_bytes(files[newest]), sha256=sha256(body)).to_bytes()
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as forged:
+        for each, content in files.items():
+            forged.writestr(each, content)
+    faults = [row["fault"] for row in check(tmp_path / "b.zip").rows if row["file"] == "manifests/00000004.json"]
+    assert faults == ["not what sha256sums says", "not a manifest as runs write them"]
 
 
 def test_client_without_answers_is_refused_and_no_zip_is_written(environment: Bucket, tmp_path: Path) -> None:
