@@ -29,6 +29,7 @@ _MAX_HEADER_BYTES = 8000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] +(\d{3})\b")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
 _BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 _HEADERS_READ = frozenset({b"connection", b"content-encoding"})
 _PRINTABLE = "".join(mark for mark in printable if "!" <= mark <= "~")
@@ -246,7 +247,8 @@ def _normal_head(head: bytes) -> tuple[int, bytes]:
     if found is None:
         return 0, head
     status = int(found[1])
-    kept, lengths, codings, waits = [lines[0]], set[bytes](), b"", list[bytes]()
+    # Without its reason, which may be anything.
+    kept, lengths, codings, waits = [b"%b %b" % (lines[0][:8], found[1])], set[bytes](), b"", list[bytes]()
     for line in lines[1:]:
         name, _, value = line.partition(b":")
         # A blank before the colon is not allowed, and found.
@@ -264,7 +266,7 @@ def _normal_head(head: bytes) -> tuple[int, bytes]:
         framing = b"Connection: close" if (codings or lengths - {b"0"}) and status in _BODILESS else b""
     elif b"chunked" in codings:
         framing = b"Transfer-Encoding: chunked"
-    elif len(lengths) == 1 and min(lengths).isdigit():
+    elif len(lengths) == 1 and _LENGTH.fullmatch(min(lengths)):
         framing = b"Content-Length: " + min(lengths)
     else:
         # The end of the connection is the end of the body.

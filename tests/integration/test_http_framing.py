@@ -35,6 +35,7 @@ ACCEPTED = {
     "a header with a blank in its name": HEAD + b"X Y: z\r\nContent-Length: 2\r\n\r\n{}",
     "a header over two lines": HEAD + b"X-Y: z\r\n z\r\nContent-Length: 2\r\n\r\n{}",
     "lines without carriage returns": HEAD.replace(b"\r", b"") + b"Content-Length: 2\n\n{}",
+    "a reason that is no text, after two blanks": b"HTTP/1.1  200  \x00\xff\r\nContent-Length: 2\r\n\r\n{}",
     "another response first": b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + HEAD + b"Content-Length: 2\r\n\r\n{}",
 }
 SURPLUS = {
@@ -53,6 +54,7 @@ BODILESS = {
 UNREADABLE_BODY = {
     "two lengths": b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
     "a length that is no number": b"Content-Length: +2\r\n\r\n{}",
+    "a length beyond 64 bits": b"Content-Length: 18446744073709551616\r\n\r\n{}",
     "chunks that are none": b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n",
 }
 
