@@ -835,7 +835,8 @@ const OneOwner = ({ owner, actions }) => {
       actions && status === "failed" && h("form.row", { onSubmit: (event) => { event.preventDefault(); count(); } },
         h("label", "Failed since ", h("input", { type: "datetime-local", value: since, "aria-label": "Failed since (UTC)", onChange: (event) => { setSince(event.target.value); setPlan(null); } }), " UTC"),
         h("button.b", { type: "submit", disabled: action.busy }, "Count"),
-        plan && h(Button, { main: true, disabled: action.busy || plan.count === 0, onClick: () => post("replay-failed", { owner, since: `${since}:00Z` }) }, `Replay ${many(plan.count, "event")}`)),
+        plan && h(Button, { main: true, disabled: action.busy || plan.count === 0, onClick: () => post("replay-failed", { owner, since: `${since}:00Z` }) }, `Replay ${many(plan.count, "event")}`),
+        plan?.more && h("span.dim", "More have failed: count again afterwards.")),
       h(Table, {
         id: (row) => row.event_id, empty: `No event is ${status}.`,
         columns: [

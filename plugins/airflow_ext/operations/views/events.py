@@ -78,7 +78,7 @@ async def owner(request: Request, owner: str, status: Status = Status.PENDING, c
 @router.get("/failed", dependencies=[metadata(EVENT_DELIVERY)])
 async def failed(request: Request, owner: str, since: datetime) -> Response:
     """How many events of an owner failed since then and can be replayed."""
-    return await answer(request, lambda reads: {"count": len(_failed(reads, owner, since)), "most": MOST_REPLAYED})
+    return await answer(request, lambda reads: _count_failed(reads, owner, since))
 
 
 @router.post("/replay", dependencies=_CHANGES)
@@ -90,7 +90,9 @@ async def replay_one(request: Request, wanted: OneEvent) -> Response:
 @router.post("/replay-failed", dependencies=_CHANGES)
 async def replay_failed(request: Request, wanted: FailedSince) -> Response:
     """Make an owner's events that failed since then pending again."""
-    return await answer(request, lambda reads: _replay(reads, _failed(reads, wanted.owner, wanted.since)), keep=False)
+    return await answer(
+        request, lambda reads: _replay(reads, _failed(reads, wanted.owner, wanted.since)[:MOST_REPLAYED]), keep=False
+    )
 
 
 @router.post("/webhook", dependencies=_CHANGES)
@@ -191,7 +193,12 @@ def _failed(reads: Reads, name: str, since: datetime) -> list[Event]:
         seconds = None
     if seconds is None:
         raise HTTPException(422, "give the time with its zone, such as 2026-03-08T06:00:00Z")
-    return _table(reads).failed(name, seconds)[:MOST_REPLAYED]
+    return _table(reads).failed(name, seconds)
+
+
+def _count_failed(reads: Reads, name: str, since: datetime) -> dict[str, Any]:
+    found = len(_failed(reads, name, since))
+    return {"count": min(found, MOST_REPLAYED), "more": found > MOST_REPLAYED}
 
 
 def _table(reads: Reads) -> EventTable:

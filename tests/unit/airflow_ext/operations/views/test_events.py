@@ -122,6 +122,17 @@ def test_failed_events_are_counted_before_they_are_replayed(page: OperationsPage
     assert set(page.tables.events.statuses()) == {"pending"}
 
 
+def test_more_failed_events_than_one_click_replays_are_told(page: OperationsPage) -> None:
+    page.tables.events.page_size = 5000
+    page.tables.events.add(*(event_item(number, created=NOW + number, **FAILED) for number in range(1001)))
+    since = "2026-03-07T23:00:00Z"
+    found = page.get(f"/events/failed?owner=acme&since={since}")
+    assert (found["count"], found["more"]) == (1000, True)
+    assert post(page, "/events/replay-failed", owner="acme", since=since)["replayed"] == 1000
+    again = page.get(f"/events/failed?owner=acme&since={since}", headers={"Cache-Control": "no-cache"})
+    assert (again["count"], again["more"]) == (1, False)
+
+
 def test_webhook_is_switched_off_and_on(page: OperationsPage) -> None:
     page.tables.events.subscribe("acme")
     assert post(page, "/events/webhook", owner="acme", active=False)["active"] is False
