@@ -27,6 +27,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -83,6 +84,15 @@ class Incoming:
 def is_file(key: str) -> bool:
     """Whether a file may have been dropped under a key: not a folder marker, and not what the project itself wrote."""
     return bool(key) and not key.endswith("/") and not key.startswith(OWN_PREFIXES)
+
+
+def past_own(key: str) -> str | None:
+    """After which key to list on, if this is one of the project's own: past all that begin as it does. Else None.
+
+    Nothing of these expires, so there may be any number.
+    """
+    own = next((own for own in OWN_PREFIXES if key.startswith(own)), None)
+    return None if own is None else f"{own}{chr(sys.maxunicode)}"
 
 
 def processing_key(file: FileVersion) -> str:

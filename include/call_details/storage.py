@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
+from include.call_details.keys import past_own
 from include.clients.aws import error_code
 from include.clients.s3 import CONDITION_FAILED, MISSING, create_json, get_json, get_object, put_json, s3_errors
 from include.errors import FileChangedError
@@ -61,11 +63,17 @@ class FileStore:
         self._largest_copy = largest_copy
 
     def listed(self, prefix: str) -> Iterator[StoredFile]:
-        """The objects whose keys begin with a prefix, in the order of these, page by page."""
-        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
-        with s3_errors(f"list {self._uri(prefix)}"):
-            for page in pages:
-                yield from _listed(page)
+        """The objects whose keys begin with a prefix, but the project's own, in the order of these, page by page."""
+        more: Any = {}
+        while more is not None:
+            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix, **more)
+            more = None
+            with s3_errors(f"list {self._uri(prefix)}"):
+                for found in chain.from_iterable(map(_listed, pages)):
+                    if after := past_own(found.key):
+                        more = {"StartAfter": after}
+                        break
+                    yield found
 
     def beside(self, prefix: str, *, own: Sequence[str], limit: int) -> list[StoredFile]:
         """Objects that are neither under a folder (or empty) prefix nor under ``own`` ones.

@@ -314,8 +314,10 @@ class FakeIngestBucket(FakeS3):
 
     def _list_objects(self, **request: Any) -> Iterator[dict[str, Any]]:
         self._enter("ListObjectsV2", request)
-        keys = self.present(request["Prefix"])
+        keys = [key for key in self.present(request["Prefix"]) if key > request.get("StartAfter", "")]
         for start in range(0, len(keys), 2):
+            # A page is a request.
+            self.calls["pages"] += 1
             page = [(key, self._live(key)) for key in keys[start : start + 2]]
             yield {
                 "Contents": [

@@ -244,7 +244,16 @@ class Reads:
             self._source.objects.put(place, found)
         return found
 
-    def listed(self, bucket: str, prefix: str, *, after: str = "", delimiter: str = "", pages: int = 1) -> list[Any]:
+    def listed(
+        self,
+        bucket: str,
+        prefix: str,
+        *,
+        after: str = "",
+        delimiter: str = "",
+        pages: int = 1,
+        past: Callable[[str], str | None] = lambda key: None,
+    ) -> list[Any]:
         """Objects as ListObjectsV2 describes them.
 
         Args:
@@ -253,6 +262,7 @@ class Reads:
             after: only later keys.
             delimiter: ``/`` leaves out what lies deeper.
             pages: most pages of 1,000; what is beyond is left out.
+            past: of a key that is not wanted, after which one to list on.
         """
         found: list[Any] = []
         more: dict[str, str] = {"StartAfter": after} if after else {}
@@ -260,10 +270,15 @@ class Reads:
             answer = self.aws("s3").list_objects_v2(
                 Bucket=bucket, Prefix=prefix, **({"Delimiter": delimiter} if delimiter else {}), **more
             )
-            found += answer.get("Contents", [])
-            if not answer.get("IsTruncated"):
-                return found
-            more = {"ContinuationToken": answer["NextContinuationToken"]}
+            for each in answer.get("Contents", []):
+                if (on := past(each["Key"])) is not None:
+                    more = {"StartAfter": on}
+                    break
+                found.append(each)
+            else:
+                if not answer.get("IsTruncated"):
+                    return found
+                more = {"ContinuationToken": answer["NextContinuationToken"]}
         self._leave_out(f"what follows the first {len(found):,} objects below {prefix}")
         return found
 

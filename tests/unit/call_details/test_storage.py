@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from include.call_details.keys import OWN_PREFIXES
 from include.call_details.storage import FileStore, StoredFile
 from include.errors import FileChangedError, StorageRefusedError, StorageUnavailableError
 from tests.worlds.s3 import BUCKET, FakeIngestBucket, s3_error, unreachable
@@ -38,6 +39,17 @@ def test_all_pages_are_listed(s3: FakeIngestBucket) -> None:
     assert [found.key for found in store_of(s3).listed("incoming/")] == [
         f"incoming/{number}.txt" for number in range(7)
     ]
+
+
+def test_whole_bucket_is_listed_past_what_the_project_keeps_in_it(s3: FakeIngestBucket) -> None:
+    files = ["a.txt", "dead-letter", "m/b.txt", "processed0.txt", "x/receipts/c.txt", "zü.txt"]
+    for key in files:
+        s3.drop(key, b"x")
+    for number in range(100):
+        for own in OWN_PREFIXES:
+            s3.drop(f"{own}{number}ü", b"x")
+    assert [found.key for found in store_of(s3).listed("")] == files
+    assert s3.calls["pages"] <= len(files) + len(OWN_PREFIXES), "two keys make a page"
 
 
 def test_file_is_moved_with_its_metadata(s3: FakeIngestBucket) -> None:

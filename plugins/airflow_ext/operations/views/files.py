@@ -13,7 +13,7 @@ from airflow_ext.operations.reading import ROWS, Reads, page
 from airflow_ext.operations.routing import answer, bodies, metadata
 from airflow_ext.outside import outside
 from include.call_details.dead_letters import described, peek
-from include.call_details.keys import origin, processed_prefix, receipt_key
+from include.call_details.keys import OWN_PREFIXES, origin, past_own, processed_prefix, receipt_key
 from include.call_details.ledger import Claims, read_chunks
 from include.call_details.models import Claim, Plan
 from include.call_details.rate_limit import permits_in_use
@@ -67,7 +67,9 @@ def _now() -> datetime:
 def _waiting(reads: Reads, cursor: int) -> dict[str, Any]:
     settings = reads.require(*_NEEDED)
     incoming = settings.incoming
-    listed = reads.listed(settings.ingest_bucket, incoming.prefix)
+    # In a whole bucket each of the project's own prefixes ends a page.
+    pages = 1 if incoming.prefix else 1 + len(OWN_PREFIXES)
+    listed = reads.listed(settings.ingest_bucket, incoming.prefix, pages=pages, past=past_own)
     rows = [
         {"key": each["Key"], "bytes": each["Size"], "since": each["LastModified"].isoformat()}
         for each in listed

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from airflow_ext.outside import outside
 from include.call_details.dead_letters import DeadLetter, DeadLetters
 from include.call_details.keys import plan_key, processed_key, processing_key, receipt_key, run_id
@@ -13,7 +15,7 @@ from include.call_details.models import Chunk, Claim, FileVersion, Plan, Settled
 from include.clients.dynamodb import ItemTable
 from include.clients.s3 import put_json
 from tests.worlds.dynamodb import TABLE
-from tests.worlds.operations import NOW, OperationsPage
+from tests.worlds.operations import NOW, SETTINGS, OperationsPage
 from tests.worlds.sqs import QUEUE_URL
 
 FILE = FileVersion("archive", "incoming/a <b>.jsonl", "e1")
@@ -24,6 +26,17 @@ def test_files_that_wait_are_those_that_will_be_taken(page: OperationsPage) -> N
         page.s3.put_object(Bucket="archive", Key=key, Body=b"abc")
     found = page.get("/files/waiting")
     assert [(row["key"], row["bytes"]) for row in found["rows"]] == [("incoming/a.txt", 3)]
+
+
+def test_files_that_wait_in_a_whole_bucket_are_found_among_any_number_of_others(
+    page: OperationsPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", json.dumps({**SETTINGS, "incoming_prefix": ""}))
+    for key in ("a.txt", "z.txt", *(f"{own}{number}" for own in ("plans/", "receipts/") for number in range(1001))):
+        page.s3.put_object(Bucket="archive", Key=key, Body=b"abc")
+    found = page.get("/files/waiting")
+    assert [row["key"] for row in found["rows"]] == ["a.txt", "z.txt"]
+    assert found["left_out"] == []
 
 
 def test_file_under_way_has_its_progress(page: OperationsPage) -> None:
