@@ -42,6 +42,10 @@ class SettingsUnavailableError(TransientError):
     """
 
 
+class KeysChangedError(TransientError):
+    """A login refused keys that have been changed since they were read: a retry takes the new ones."""
+
+
 class DatabaseUnavailableError(TransientError):
     """The client database cannot be reached, or failed while it was read."""
 

@@ -27,13 +27,14 @@ from include.errors import (
     FileHeldError,
     InvalidAnswerError,
     InvalidFileError,
+    KeysChangedError,
     RunRefusedError,
     SettingsError,
     StorageUnavailableError,
     WorkFailedError,
 )
 from tests.dags.call_details import KEY, RECONCILE_TASK, counts, drop, ingest, ingest_run, plan, post_chunk, reconcile
-from tests.worlds.call_details import ACCESS, SECRET, TOKEN, CallDetailsWorld
+from tests.worlds.call_details import ACCESS, SECRET, TOKEN, CallDetailsWorld, logged_in_as
 from tests.worlds.pipeline import PLANTED, leaks
 from tests.worlds.s3 import BUCKET, s3_error
 
@@ -189,6 +190,28 @@ def test_cleared_run_posts_nothing_that_is_acknowledged(world: CallDetailsWorld)
     call_details._shared_login.cache_clear()
     assert counts(ingest(run)) == (3, 3, 0)
     assert sorted(world.api.keys.values()) == [1, 1]
+
+
+@pytest.mark.parametrize("token", ["none yet", "refused in mid-run"])
+def test_keys_that_are_changed_meanwhile_cost_a_retry_and_not_the_run(token: str, world: CallDetailsWorld) -> None:
+    file = drop(world)
+    run = ingest_run(KEY)
+    plan(run)
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        # The access key was put before the task began, the secret key is put now.
+        world.ssm.parameters["/copyazure/secretkey"] = "new"
+        return httpx.Response(401)
+
+    world.api._logins = [refuse]
+    if token != "none yet":
+        world.api._logins.insert(0, httpx.Response(200, json={"token": "old"}))
+        world.api.answers[idempotency_key(file, 1)] = [httpx.Response(401), httpx.Response(200)]
+    with pytest.raises(KeysChangedError, match="they have been changed meanwhile"):
+        post_chunk(run, 0)
+    assert post_chunk(run, 0) == {"accepted": 2, "dead_lettered": 0}
+    assert logged_in_as(world.api.login_requests[-1])["secretKey"] == "new"
+    assert world.sqs.bodies == []
 
 
 def test_killed_task_is_in_the_alert(world: CallDetailsWorld) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,8 @@ from include.call_details.storage import FileStore
 from include.clients.aws import get_parameters
 from include.clients.call_details import CallDetailsApi
 from include.clients.dynamodb import ItemTable
-from include.clients.tokens import Keys, TokenCache, key_login
-from include.errors import SettingsError
+from include.clients.tokens import Grant, Keys, TokenCache, key_login
+from include.errors import AuthRefusedError, KeysChangedError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,13 +67,30 @@ def access_of(conn: Connection, *, https_only: bool = True) -> Access:
 
 def call_details_login(access: Access, ssm: Any) -> TokenCache:
     """The API's tokens, which all of this process share, for as long as the keys stay the same."""
-    access_key, secret_key = get_parameters(ssm, access.access_key_param, access.secret_key_param)
-    return _shared_login(access.auth_url, Keys(access_key, secret_key), outside.http)
+    return _shared_login(access, _keys(access, ssm), outside.http)
+
+
+def _keys(access: Access, ssm: Any) -> Keys:
+    return Keys(*get_parameters(ssm, access.access_key_param, access.secret_key_param))
+
+
+KEYS_CHANGE_SECONDS = 5.0
+"""Who changes the two keys puts one after the other: what is read so much later belongs together."""
 
 
 @functools.cache
-def _shared_login(auth_url: str, keys: Keys, http: HttpClient | None) -> TokenCache:
-    fetch = key_login(auth_url, keys, http)
+def _shared_login(access: Access, keys: Keys, http: HttpClient | None) -> TokenCache:
+    log_in = key_login(access.auth_url, keys, http)
+
+    async def fetch() -> Grant:
+        try:
+            return await log_in()
+        except AuthRefusedError as error:
+            await outside.pause(KEYS_CHANGE_SECONDS)
+            if await asyncio.to_thread(lambda: _keys(access, quick_client("ssm"))) == keys:
+                raise
+            raise KeysChangedError(f"{error}; they have been changed meanwhile, a retry takes the new ones") from None
+
     return TokenCache(fetch, attempts=3, clock=outside.monotonic, sleep=outside.pause)
 
 
