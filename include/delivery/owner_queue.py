@@ -92,13 +92,14 @@ class SignedRequest:
     headers: dict[str, str] = field(repr=False)
 
 
-def signed_request(event: Event, secret: str, now: float) -> SignedRequest:
+def signed_request(event: Event, secret: str, now: float, *, before: str = "") -> SignedRequest:
     """A post of an event, signed as Standard Webhooks has it. A repetition has the same ``Webhook-Id``.
 
     Args:
         event: what is posted.
         secret: of the subscription.
         now: seconds since the epoch.
+        before: a secret that the receiver may still have instead.
 
     Raises:
         ValueError: the secret is no base64, or empty.
@@ -108,11 +109,15 @@ def signed_request(event: Event, secret: str, now: float) -> SignedRequest:
         f'{{"id":{event_id},"type":{event_type},"created_at":{created_at},"payload":{event.payload},'
         f'"metadata":{event.metadata or "null"}}}'
     )
+    at = datetime.fromtimestamp(now, UTC)
     try:
-        signature = _webhook(secret).sign(event.event_id, datetime.fromtimestamp(now, UTC), body)
+        signature = _webhook(secret).sign(event.event_id, at, body)
     except (ValueError, EmptyWebhookSecretError) as error:
         # Not chained: the decoder's error may quote the secret.
         raise ValueError(f"the secret cannot be used ({type(error).__name__})") from None
+    if before:
+        with suppress(ValueError, EmptyWebhookSecretError):
+            signature += f" {_webhook(before).sign(event.event_id, at, body)}"
     headers = {
         "Content-Type": "application/json",
         "Webhook-Id": event.event_id,
@@ -443,7 +448,8 @@ class OwnerQueue:
 
     async def _send(self, event: Event, now: float) -> WebhookResponse:
         try:
-            request = signed_request(event, self.subscription.secret, now)
+            before = self.subscription.secret_before(now)
+            request = signed_request(event, self.subscription.secret, now, before=before)
         except ValueError as error:
             return WebhookResponse(None, Failure(None, str(error), retryable=True))
         try:

@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 
 SWITCHED_OFF = "switched off by hand"
 
+ROTATION_SECONDS = 86_400.0
+"""So long after a secret was replaced posts are signed with the one before, too: receivers may still have that one."""
+
 _ATTEMPTS = 5
 _PAUSES = Backoff(first=0.1, jitter=0)
 
@@ -32,16 +35,27 @@ class Subscription:
     Args:
         url: as the owner gave it.
         secret: what posts are signed with, ``whsec_`` and base64.
+        previous_secret: the one before, if there was one.
+        rotated_at: when it was replaced, ISO 8601 in UTC.
     """
 
     owner: str
     url: str
     secret: str = field(repr=False)
+    previous_secret: str = field(default="", repr=False)
+    rotated_at: str = ""
 
     @classmethod
     def of(cls, item: Mapping[str, Any]) -> Self:
         """The subscription of an item of the table."""
-        return cls(item["owner"]["S"], item["url"]["S"], item["secret"]["S"])
+        previous, rotated_at = (item.get(name, {}).get("S", "") for name in ("previous_secret", "rotated_at"))
+        return cls(item["owner"]["S"], item["url"]["S"], item["secret"]["S"], previous, rotated_at)
+
+    def secret_before(self, now: float) -> str:
+        """The secret with which posts are signed besides, at this time in seconds since the epoch; empty if none."""
+        if self.previous_secret in ("", self.secret) or self.rotated_at <= timestamp(now - ROTATION_SECONDS):
+            return ""
+        return self.previous_secret
 
 
 class Subscriptions:

@@ -58,7 +58,10 @@ class SubscriptionTable:
         """
         made = new_secret()
         # One expression for both, or two that are called at once could each print a secret.
-        kept = "#secret = :secret" if secret else "#secret = if_not_exists(#secret, :secret)"
+        kept = "#secret = if_not_exists(#secret, :secret)"
+        if secret:
+            # Deliveries are signed with the one before as well for a day: see include/delivery/subscriptions.py.
+            kept = "previous_secret = if_not_exists(#secret, :secret), rotated_at = :now, #secret = :secret"
         values: dict[str, AttributeValueTypeDef] = {
             ":url": {"S": url},
             ":secret": {"S": secret or made},
@@ -76,7 +79,7 @@ class SubscriptionTable:
         return made if answer["Attributes"]["secret"] == {"S": made} else None
 
     def get(self, owner: str) -> Mapping[str, Any]:
-        """The owner's subscription, without its secret.
+        """The owner's subscription, without its secrets.
 
         Raises:
             ToolError: there is none.
@@ -85,7 +88,7 @@ class SubscriptionTable:
         if "Item" not in found:
             raise self._none(owner)
         values = {name: next(iter(value.values())) for name, value in found["Item"].items()}
-        return {name: value for name, value in values.items() if name != "secret"}
+        return {name: value for name, value in values.items() if name not in ("secret", "previous_secret")}
 
     def switch_off(self, owner: str, now: str) -> None:
         """Have the owner's events delivered no more; they wait in the inbox.
@@ -219,7 +222,11 @@ def _parser() -> argparse.ArgumentParser:
         help=f"read it from standard input: {SECRET_PREFIX} and base64 of 24 to 64 bytes (default: the one there is, "
         "or else a new one)",
     )
-    secrets.add_argument("--rotate-secret", action="store_true", help="replace the secret by a new one and print it")
+    secrets.add_argument(
+        "--rotate-secret",
+        action="store_true",
+        help="replace the secret by a new one and print it; for a day, deliveries are signed with both",
+    )
     put.add_argument("--allow-http", action="store_true", help="for receivers of the local stack")
     show = commands.add_parser("show", help="show the subscription but for its secret")
     off = commands.add_parser("off", help="deliver no more; events wait in the inbox")

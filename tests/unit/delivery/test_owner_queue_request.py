@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from standardwebhooks.webhooks import Webhook
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from include.delivery.models import Event
+from include.delivery.models import Event, timestamp
 from include.delivery.owner_queue import signed_request
+from include.delivery.subscriptions import ROTATION_SECONDS, Subscription
 from tests.worlds.dynamodb import SECRET, event_item
 
 
@@ -37,6 +39,21 @@ def test_an_event_without_metadata_says_so() -> None:
 def test_receivers_can_verify_what_they_get(payload: dict[str, object]) -> None:
     request = signed_request(event(payload=json.dumps(payload, ensure_ascii=False)), SECRET, time.time())
     assert Webhook(SECRET).verify(request.body, request.headers)["payload"] == payload
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "verified"),
+    [(SECRET, 0, True), (SECRET, ROTATION_SECONDS - 1, True), (SECRET, ROTATION_SECONDS, False), ("whsec_*", 0, False)],
+)
+def test_for_a_day_after_a_rotation_either_secret_verifies(before: str, after: float, verified: bool) -> None:
+    now, new = time.time(), "whsec_" + 43 * "b" + "="
+    item = {"owner": "acme", "url": "https://a.test", "secret": new, "previous_secret": before}
+    item["rotated_at"] = timestamp(now - after)
+    subscription = Subscription.of({name: {"S": value} for name, value in item.items()})
+    request = signed_request(event(), subscription.secret, now, before=subscription.secret_before(now))
+    assert Webhook(new).verify(request.body, request.headers)
+    with nullcontext() if verified else pytest.raises(WebhookVerificationError):
+        Webhook(SECRET).verify(request.body, request.headers)
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_*", "whsec_pl4ntedé", "whsec_abcde"])

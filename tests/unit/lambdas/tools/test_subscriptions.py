@@ -191,7 +191,10 @@ def test_rotated_secret_is_new_and_printed_alone(table: FakeTable, run: Run) -> 
     second = run("put", "--url", URL, "--rotate-secret").strip()
     assert second != first
     assert len(base64.b64decode(second.removeprefix("whsec_"), validate=True)) == 32
-    assert table.items["test-user"]["secret"] == {"S": second}
+    item = table.items["test-user"]
+    assert (item["secret"], item["previous_secret"]) == ({"S": second}, {"S": first})
+    assert item["rotated_at"] == item["updated_at"]
+    assert not {first, second} & set(run("show").split())
 
 
 def test_secret_is_either_given_or_rotated(table: FakeTable) -> None:
