@@ -179,7 +179,7 @@ def test_call_that_is_given_up_costs_its_connection() -> None:
     assert [number for number, _, _ in server.requests] == [1, 2]
 
 
-def test_nobody_listens() -> None:
+def test_port_that_nobody_listens_on_is_a_refused_connection() -> None:
     port = choose_ports([PortRequest("nobody", "", "")])["nobody"]
 
     async def scenario(http: HttpClient) -> None:

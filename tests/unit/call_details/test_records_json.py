@@ -11,7 +11,7 @@ from tests.worlds.json_texts import DAMAGED, INVALID, JSON_TEXTS, VALID, json_ac
 
 
 @pytest.mark.parametrize("text", VALID, ids=lambda text: repr(text)[:30])
-def test_valid(text: str) -> None:
+def test_what_rfc_8259_takes_is_json(text: str) -> None:
     assert is_json(text.encode())
 
 
@@ -21,7 +21,7 @@ def test_white_space_around_a_value_is_json_s_own() -> None:
 
 
 @pytest.mark.parametrize("text", INVALID, ids=lambda text: repr(text)[:30])
-def test_invalid(text: str) -> None:
+def test_what_rfc_8259_refuses_is_no_json(text: str) -> None:
     assert not is_json(text.encode())
 
 

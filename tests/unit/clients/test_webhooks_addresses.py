@@ -58,7 +58,7 @@ def test_addresses_that_are_not_public(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", PUBLIC, "172.32.0.1", "2606:4700::6810:1", "2a00:1450::1", "3ffe::1"])
-def test_public_addresses(address: str) -> None:
+def test_address_of_the_internet_is_public(address: str) -> None:
     assert is_public(ip_address(address))
 
 

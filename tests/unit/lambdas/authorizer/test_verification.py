@@ -102,7 +102,7 @@ def test_what_is_no_token(token: str) -> None:
 
 
 @pytest.mark.parametrize("cut", range(1, len(GOOD), 7))
-def test_truncated_token(cut: int) -> None:
+def test_truncated_token_is_denied(cut: int) -> None:
     assert reason(GOOD[:-cut])
 
 
@@ -185,7 +185,7 @@ def test_each_claim_is_required(missing: str) -> None:
     ],
     ids=repr,
 )
-def test_audience(audience: object, allowed: bool) -> None:
+def test_audience_must_be_ours_where_one_is_asked_for(audience: object, allowed: bool) -> None:
     if allowed:
         assert subject(signed(aud=audience)) == "test-user"
     else:
@@ -196,7 +196,7 @@ def test_audience(audience: object, allowed: bool) -> None:
 @pytest.mark.parametrize(
     ("issuer", "allowed"), [("me", True), ("you", False), ("", False), (["me"], False), (None, False)]
 )
-def test_issuer(issuer: object, allowed: bool) -> None:
+def test_issuer_must_be_ours_where_one_is_asked_for(issuer: object, allowed: bool) -> None:
     if allowed:
         assert subject(signed(iss=issuer), issuer="me") == "test-user"
     else:

@@ -30,7 +30,7 @@ def test_absent_text_has_a_default_or_is_named(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize(("value", "expected"), [("0", 0), ("1", 1), ("0.3", 0.3), (" 1e-3 ", 0.001)])
-def test_number_in_range(monkeypatch: pytest.MonkeyPatch, value: str, expected: float) -> None:
+def test_number_in_range_is_taken(monkeypatch: pytest.MonkeyPatch, value: str, expected: float) -> None:
     put(monkeypatch, value)
     assert environment.number("UNDER_TEST", least=0, most=1) == expected
 

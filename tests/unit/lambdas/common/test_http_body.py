@@ -45,7 +45,7 @@ def test_text_of_a_body(event: dict[str, Any], text: str) -> None:
     [{}, {"body": None}, {"body": ""}, {"body": " \r\n\t"}, {"body": "\ufeff"}, in_base64(b""), in_base64(b" \n")],
     ids=repr,
 )
-def test_empty_body(event: dict[str, Any]) -> None:
+def test_empty_body_is_refused(event: dict[str, Any]) -> None:
     with pytest.raises(EmptyBodyError):
         text_of(event)
 
@@ -119,6 +119,6 @@ def test_what_is_no_json_is_refused_without_being_quoted(text: str) -> None:
     assert "planted" not in str(caught.value)
 
 
-def test_error_says_where() -> None:
+def test_error_says_where_the_body_is_no_json() -> None:
     with pytest.raises(NotJsonError, match=r"\(line 2, column 4\)"):
         parse("[1,\n 2 3]")

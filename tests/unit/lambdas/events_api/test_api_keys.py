@@ -97,12 +97,12 @@ def test_hash_of_a_key_does_not_hold_the_key_and_differs_each_time() -> None:
 
 
 @pytest.mark.parametrize("owner", ["a", "test-user", "A.b_c-9@example", "x" * 100])
-def test_owner(owner: str) -> None:
+def test_name_of_an_owner_is_taken(owner: str) -> None:
     assert is_owner(owner)
 
 
 @pytest.mark.parametrize("owner", ["", "x" * 101, "a b", "a#pending", "a\n", "\na", "-a", ".", "ż", "a/b"])
-def test_no_owner(owner: str) -> None:
+def test_text_that_is_no_name_of_an_owner_is_refused(owner: str) -> None:
     assert not is_owner(owner)
 
 

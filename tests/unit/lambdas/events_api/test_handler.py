@@ -126,7 +126,7 @@ def test_event_is_stored_though_the_queue_does_not_answer(
     assert (metrics["EventsPosted"], metrics["DeliveryNotWoken"]) == ([1.0], [1.0])
 
 
-def test_one_event(api: Api, posted: str) -> None:
+def test_event_is_shown_as_it_was_posted(api: Api, posted: str) -> None:
     status, event = api.call(f"GET /events/{posted}")
     assert status == 200
     assert event["payload"] == NEW["payload"]
@@ -135,7 +135,7 @@ def test_one_event(api: Api, posted: str) -> None:
     assert "owner" not in event
 
 
-def test_acknowledge_replay_delete(api: Api, posted: str) -> None:
+def test_acknowledged_event_leaves_the_inbox_until_it_is_replayed(api: Api, posted: str) -> None:
     for _ in range(2):
         assert api.call(f"POST /events/{posted}/acknowledge") == (204, None)
         assert api.call(f"GET /events/{posted}")[1]["status"] == "acknowledged"

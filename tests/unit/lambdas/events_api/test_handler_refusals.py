@@ -103,7 +103,7 @@ def test_refused_key_changes_nothing_where_none_is_needed(api: Api) -> None:
         (f"DELETE /events/{ID}/replay", "POST"),
     ],
 )
-def test_other_methods(api: Api, route: str, allowed: str) -> None:
+def test_method_that_a_path_lacks_is_405_with_those_it_has(api: Api, route: str, allowed: str) -> None:
     status, answer = api.call(route)
     assert (status, api.headers["Allow"]) == (405, allowed)
     assert answer is None if route.startswith("HEAD") else answer["error"]["code"] == "method_not_allowed"
@@ -112,7 +112,7 @@ def test_other_methods(api: Api, route: str, allowed: str) -> None:
 @pytest.mark.parametrize(
     "path", ["/", "/planted-secret", "/events/", "/events/a/b", "/events/a/replay/b", "/Events", "//events", ""]
 )
-def test_other_paths(api: Api, path: str) -> None:
+def test_unknown_path_is_404_and_not_quoted(api: Api, path: str) -> None:
     for owner in (None, "owner-1"):
         status, answer = api.call(f"GET {path}", owner=owner)
         assert (status, answer["error"]["code"]) == (404, "not_found")

@@ -46,13 +46,13 @@ def test_event_without_the_rest() -> None:
     )
 
 
-def test_event_with_everything() -> None:
+def test_optional_fields_are_taken() -> None:
     event = event_of(metadata={}, idempotency_key="A-1")
     assert (event.metadata, event.idempotency_key) == ("{}", "A-1")
 
 
 @pytest.mark.parametrize("event_type", ["a", "order.created", "a_b.9", ".", "x" * 100])
-def test_event_type(event_type: str) -> None:
+def test_event_type_is_taken(event_type: str) -> None:
     assert event_of(event_type=event_type).event_type == event_type
 
 
@@ -62,18 +62,18 @@ NO_TEXTS = [1, 2.5, True, [], {}]
 @pytest.mark.parametrize(
     "event_type", ["", "x" * 101, "Order", "a b", "a-b", "a\n", "ż", "a\u0000", "planted!", None, *NO_TEXTS], ids=repr
 )
-def test_no_event_type(event_type: object) -> None:
+def test_event_type_that_is_none_is_refused(event_type: object) -> None:
     (fault,) = faults_of(json.dumps(GOOD | {"event_type": event_type}))
     assert fault.field == "event_type"
 
 
 @pytest.mark.parametrize("key", ["a", "A-Z.a_z:0-9", "x" * 255])
-def test_idempotency_key(key: str) -> None:
+def test_idempotency_key_is_taken(key: str) -> None:
     assert event_of(idempotency_key=key).idempotency_key == key
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a b", "a/b", "a\n", "ż", "planted!", *NO_TEXTS], ids=repr)
-def test_no_idempotency_key(key: object) -> None:
+def test_idempotency_key_that_is_none_is_refused(key: object) -> None:
     (fault,) = faults_of(json.dumps(GOOD | {"idempotency_key": key}))
     assert fault.field == "idempotency_key"
 
@@ -123,7 +123,7 @@ def test_what_no_receiver_could_read_is_refused(payload: str, says: str) -> None
     assert faults_of(with_payload(payload)) == (Fault("payload", says),)
 
 
-def test_deepest_payload() -> None:
+def test_payload_of_the_deepest_nesting_is_taken() -> None:
     assert read(with_payload(nested(MAX_DEPTH))).payload == nested(MAX_DEPTH)
 
 

@@ -37,23 +37,23 @@ def fields_of(parameters: dict[str, str], *, read: Any = read_events_query) -> l
     return [fault.field for fault in caught.value.faults]
 
 
-def test_without_parameters() -> None:
+def test_query_without_parameters_has_the_defaults() -> None:
     assert read_events_query({}, OWNER) == Query(ALL, None, DEFAULT_LIMIT)
     assert read_inbox_query({}, OWNER) == Query(INBOX, None, DEFAULT_LIMIT)
     assert DEFAULT_LIMIT == 50
 
 
 @pytest.mark.parametrize("status", list(Status))
-def test_status(status: Status) -> None:
+def test_status_chooses_its_events(status: Status) -> None:
     assert read_events_query({"status": str(status)}, OWNER).listing == Listing(status, newest_first=True)
 
 
 @pytest.mark.parametrize("status", ["", "PENDING", "pending,failed", "queued", " pending", "pending "])
-def test_no_status(status: str) -> None:
+def test_status_that_is_none_is_refused(status: str) -> None:
     assert fields_of({"status": status}) == ["status"]
 
 
-def test_event_type() -> None:
+def test_event_type_chooses_its_events_and_one_that_is_none_is_refused() -> None:
     assert read_events_query({"event_type": "a.b_1"}, OWNER).listing == replace(ALL, event_type="a.b_1")
     for wrong in ("", "A", "a b", "a" * 101, "a\n"):
         assert fields_of({"event_type": wrong}) == ["event_type"]
@@ -85,7 +85,7 @@ def test_time_is_that_moment_in_utc_up_to_the_next_millisecond(text: str, moment
         *("0001-01-01T00:00:00+01:00", "٢٠٢٦-03-02T09:30:00Z", "2026-03-02T09:30:00Z\n", "2026-03-02t09:30:00z"),
     ],
 )
-def test_no_time(text: str) -> None:
+def test_time_that_is_none_is_refused(text: str) -> None:
     assert fields_of({"since": text}) == ["since"]
     assert fields_of({"until": text}) == ["until"]
 
@@ -96,14 +96,14 @@ def test_time_to_end_at_is_later_than_the_one_to_begin_at() -> None:
 
 
 @pytest.mark.parametrize("limit", range(1, MAX_LIMIT + 1))
-def test_limit(limit: int) -> None:
+def test_limit_is_taken(limit: int) -> None:
     assert read_events_query({"limit": str(limit)}, OWNER).limit == limit
 
 
 @pytest.mark.parametrize(
     "limit", ["", "0", "101", "-1", "1.0", "1e1", "01", " 1", "1\n", "1,2", "١", "１", "NaN", "9" * 5000]
 )
-def test_no_limit(limit: str) -> None:
+def test_limit_that_is_none_is_refused(limit: str) -> None:
     assert fields_of({"limit": limit}) == ["limit"]
     assert fields_of({"limit": limit}, read=read_inbox_query) == ["limit"]
 
@@ -158,7 +158,7 @@ def test_cursor_of_another_owner_is_refused(owner: str) -> None:
     ],
     ids=lambda cursor: cursor[:20],
 )
-def test_no_cursor(cursor: str) -> None:
+def test_cursor_that_is_none_is_refused(cursor: str) -> None:
     assert fields_of({"cursor": cursor}) == ["cursor"]
     assert fields_of({"cursor": cursor}, read=read_inbox_query) == ["cursor"]
 

@@ -319,7 +319,7 @@ def test_owners_see_all_of_their_events_and_nothing_of_others(steps: list[tuple[
         assert inbox == [event_id for event_id, pending in known.items() if pending]
 
 
-def test_ids_are_ids() -> None:
+def test_ids_have_their_form_and_differ() -> None:
     drawn = {random_id() for _ in range(1_000)}
     assert len(drawn) == 1_000
     assert all(map(is_event_id, drawn))

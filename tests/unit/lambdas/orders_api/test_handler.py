@@ -99,7 +99,7 @@ def test_path_that_a_domain_puts_in_front_is_not_looked_at(api: Api) -> None:
     assert api.call(json.dumps([RECORD]), path="/market/v1/orders", resource="/orders")[0] == 201
 
 
-def test_body_in_base64(api: Api, table: FakeDynamoDB) -> None:
+def test_body_in_base64_is_decoded(api: Api, table: FakeDynamoDB) -> None:
     body = base64.b64encode(json.dumps([RECORD]).encode()).decode()
     assert api.call(body, isBase64Encoded=True)[0] == 201
     assert len(table.items) == 1

@@ -48,7 +48,7 @@ def test_record_is_read_exactly() -> None:
 
 
 @pytest.mark.parametrize("record_id", ["a", "A-Z.a_z:0-9", "x" * 128])
-def test_record_id(record_id: str) -> None:
+def test_record_id_is_taken(record_id: str) -> None:
     assert read([GOOD | {"record_id": record_id}])[0].record_id == record_id
 
 
@@ -57,18 +57,18 @@ def test_record_id(record_id: str) -> None:
     ["", "x" * 129, "a b", "a\n", "\na", "a/b", "ż", "a\u0000", "planted secret", None, 1, 1.5, True, [], {}, "\ud800"],
     ids=repr,
 )
-def test_no_record_id(record_id: object) -> None:
+def test_record_id_that_is_none_is_refused(record_id: object) -> None:
     (fault,) = faults_of(record_id=record_id)
     assert (fault.index, fault.field) == (0, "record_id")
 
 
 @pytest.mark.parametrize("text", ["", "x" * 1024, "🏭" * 1024, "a\u0000b", "\n", "2.1"], ids=lambda text: text[:3])
-def test_text(text: str) -> None:
+def test_text_is_taken(text: str) -> None:
     assert read([GOOD | {"parameter_1": text}])[0].parameter_1 == text
 
 
 @pytest.mark.parametrize("text", ["x" * 1025, "\ud800", "a\udfff", None, 1, False, [], {"a": "planted"}], ids=ascii)
-def test_no_text(text: object) -> None:
+def test_text_that_is_none_is_refused(text: object) -> None:
     (fault,) = faults_of(parameter_1=text)
     assert (fault.index, fault.field) == (0, "parameter_1")
 
@@ -93,7 +93,7 @@ def test_no_text(text: object) -> None:
     ],
     ids=lambda text: text[:20],
 )
-def test_number(text: str, value: str) -> None:
+def test_number_is_taken_with_every_digit(text: str, value: str) -> None:
     (record,) = read_records(parse(f'[{{"record_id": "a", "parameter_1": "", "parameter_2": {text}}}]'))
     assert record.parameter_2 == Decimal(value)
     assert len(record.parameter_2.as_tuple().digits) <= 38
@@ -123,7 +123,7 @@ def test_number_that_no_table_can_hold_exactly(text: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["2.1", "planted", True, False, None, [], [1], {}], ids=repr)
-def test_no_number(value: object) -> None:
+def test_value_that_is_no_number_is_refused(value: object) -> None:
     assert faults_of(parameter_2=value) == (Fault(0, "parameter_2", "must be a number"),)
 
 

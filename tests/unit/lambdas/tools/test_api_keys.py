@@ -199,7 +199,7 @@ def test_address_that_is_none_is_said(
 
 
 @pytest.mark.parametrize("command", [[], ["create"], ["list"], ["revoke"]], ids=" ".join)
-def test_help(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+def test_help_says_where_the_table_is_found(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         api_keys.main([*command, "--help"])
     assert caught.value.code == 0

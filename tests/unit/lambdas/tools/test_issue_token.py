@@ -45,7 +45,9 @@ def test_token_is_printed_alone_and_let_in(secret: FakeSecret, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("ttl", "seconds"), [("1s", 1), ("30s", 30), ("15m", 900), ("1h", 3_600), ("7d", 604_800), ("30d", 2_592_000)]
 )
-def test_ttl(secret: FakeSecret, capsys: pytest.CaptureFixture[str], ttl: str, seconds: int) -> None:
+def test_token_lives_as_long_as_was_asked(
+    secret: FakeSecret, capsys: pytest.CaptureFixture[str], ttl: str, seconds: int
+) -> None:
     token = printed(capsys, "--subject", "a", "--ttl", ttl)
     claims = jwt.decode(token, KEY, algorithms=["HS256"], audience="orders-api", leeway=60)
     assert claims["exp"] - claims["iat"] == seconds

@@ -163,7 +163,7 @@ def test_http_is_for_the_local_stack(table: FakeTable, run: Run) -> None:
     ],
     ids=lambda secret: secret[:20],
 )
-def test_no_secret(
+def test_secret_that_is_none_is_refused_and_not_shown(
     table: FakeTable, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, secret: str
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(secret))

@@ -111,7 +111,7 @@ def test_a_path_covers_what_lies_below_it(start: str, met: bool) -> None:
     assert (chosen(control_with({"path": start, "status": 500})) == 0) is met
 
 
-def test_whole_segments_count() -> None:
+def test_rule_fits_whole_segments_of_a_path() -> None:
     control = Control()
     control.replace({"rules": [{"path": "/data", "status": 500}]})
     assert chosen(control, TRIGGER) is None
