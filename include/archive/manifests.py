@@ -21,11 +21,12 @@ Document = dict[str, Any]
 _COUNTS = ("total_clients", "successful_archives", "failed_archives", "unchanged")
 
 
-def merged(day: Document | None, run: Document, saved: SavedManifest) -> Document:
+def merged(day: Document | None, run: Document, saved: SavedManifest, *, earlier: Document | None = None) -> Document:
     """The day's manifest after a run.
 
-    Each client has the line of the last run that selected it. A run that is merged already changes nothing. A day's
-    manifest of before the ledger counts as one run of the day.
+    Each client has the line of the last run that selected it. Where a run was cleared, what its ``earlier`` manifest
+    has as well does not replace what another run has archived since: perhaps only other clients were asked for anew. A
+    run that is merged already changes nothing. A day's manifest of before the ledger counts as one run of the day.
     """
     if day is not None and "runs" not in day:
         names = {item["client_id"]: item["client_name"] for item in day["errors"]}
@@ -38,17 +39,27 @@ def merged(day: Document | None, run: Document, saved: SavedManifest) -> Documen
     this = {"run_id": run["run_id"], **place}
     if day is not None and this in day["runs"]:
         return day
-    errors = {item["client_id"]: item for item in [*(day["errors"] if day else ()), *run["errors"]]}
-    clients = {line["client_id"]: line for line in [*(day["clients"] if day else ()), *run["clients"]]}
-    ordered = [clients[client_id] for client_id in sorted(clients)]
+    clients, before = _by_client(day), _by_client(earlier)
+    for client, found in _by_client(run).items():
+        if found != before.get(client) or clients[client][0]["outcome"] == Result.FAILED:
+            clients[client] = found
+    ordered = [clients[client] for client in sorted(clients)]
     return {
         "trigger_date": run["trigger_date"],
         "run_id": run["run_id"],
-        **count_outcomes([line["outcome"] for line in ordered]),
-        "errors": [errors[line["client_id"]] for line in ordered if line["outcome"] == Result.FAILED],
-        "clients": ordered,
+        **count_outcomes([line["outcome"] for line, _ in ordered]),
+        "errors": [error for line, error in ordered if line["outcome"] == Result.FAILED],
+        "clients": [line for line, _ in ordered],
         "runs": [*(day["runs"] if day else ()), this],
     }
+
+
+def _by_client(manifest: Document | None) -> dict[int, tuple[Document, Document | None]]:
+    """Each client's line and its error, if it has one."""
+    if manifest is None:
+        return {}
+    errors = {item["client_id"]: item for item in manifest["errors"]}
+    return {line["client_id"]: (line, errors.get(line["client_id"])) for line in manifest["clients"]}
 
 
 class Manifests:
@@ -82,11 +93,19 @@ class Manifests:
         kept: tuple[bytes, Mapping[str, Any]] | None = None
         while True:
             before = json.loads(kept[0]) if kept else None
-            after = merged(before, document, saved)
+            after = merged(before, document, saved, earlier=self._earlier(before, document["run_id"]))
             condition = {"IfMatch": kept[1]["ETag"]} if kept else {"IfNoneMatch": "*"}
             if after == before or self._put(key, json_bytes(after), after, condition) is not None:
                 return after
             kept = get_object(self._s3, self._bucket, key)
+
+    def _earlier(self, day: Document | None, run_id: str) -> Document | None:
+        """The manifest that a run had before a part of it was cleared, if it was merged into the day."""
+        for each in reversed(day.get("runs", ()) if day else ()):
+            if each["run_id"] == run_id and each.get("version_id"):
+                found = get_object(self._s3, self._bucket, each["manifest"], VersionId=each["version_id"])
+                return json.loads(found[0]) if found else None
+        return None
 
     def _put(self, key: str, body: bytes, document: Document, condition: dict[str, str]) -> Mapping[str, Any] | None:
         """Write, or None if somebody else did; the counts go into the metadata, so that a calendar needs no body."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -246,6 +247,27 @@ def test_cleared_task_that_succeeds_repairs_the_run_and_leaves_the_others_counte
     archive_client(run, 1, works[1])
     assert summarize(run)["successful_archives"] == 3
     assert sorted(world.dex.clients_asked) == [11, 12, 12, 13]
+
+
+def test_part_of_a_run_that_is_cleared_does_not_undo_what_another_run_repaired(
+    world: ArchiveWorld, run: FakeRun
+) -> None:
+    world.dex.answers |= {11: httpx.Response(404), 12: httpx.Response(404)}
+    works = list_clients(run)
+    archive_all(run, works)
+    with pytest.raises(WorkFailedError, match="2 of 3"):
+        summarize(run)
+    world.dex.answers.clear()
+    repair = FakeRun("manual__repair", logical_date=run.logical_date, params=run.params | {"client_ids": [11]})
+    archive_all(repair, list_clients(repair))
+    summarize(repair)
+    run.clear_number += 1
+    archive_client(run, 1, works[1])
+    with pytest.raises(WorkFailedError, match="1 of 3"):
+        summarize(run)
+    day = json.loads(world.s3.bodies("manifests/trigger/20260308.json")[-1] or b"")
+    assert (day["successful_archives"], day["errors"]) == (3, [])
+    assert [line["run_id"] for line in day["clients"]] == [repair.run_id, run.run_id, run.run_id]
 
 
 def test_alert_that_reached_nobody_is_left_to_the_safety_net(world: ArchiveWorld, run: FakeRun) -> None:

@@ -73,6 +73,33 @@ def test_client_that_fails_again_is_told_with_its_latest_reason() -> None:
     assert [error["error"] for error in day["errors"]] == ["refused in repair"]
 
 
+def test_run_that_is_cleared_in_part_does_not_undo_what_another_archived_since() -> None:
+    s3 = FakeS3()
+    for document in (
+        run("nightly", c1=FAILED, c2=FAILED, c3=ARCHIVED, c4=ARCHIVED, c5=ARCHIVED),
+        run("repair", c1=ARCHIVED, c3=ARCHIVED, c5=FAILED),
+        run("nightly", c1=FAILED, c2=ARCHIVED, c3=ARCHIVED, c4=FAILED, c5=ARCHIVED),
+        run("nightly", c1=FAILED, c2=ARCHIVED, c3=ARCHIVED, c4=ARCHIVED, c5=ARCHIVED),
+    ):
+        record_run(cast("Any", s3), "archive", document)
+    day = json.loads(s3.bodies(KEY)[-1] or b"")
+    assert {line["client_id"]: (line["outcome"], line["run_id"]) for line in day["clients"]} == {
+        1: (ARCHIVED, "repair"),
+        2: (ARCHIVED, "nightly"),
+        3: (ARCHIVED, "repair"),
+        4: (ARCHIVED, "nightly"),
+        5: (ARCHIVED, "nightly"),
+    }
+    assert (numbers(day), day["errors"]) == ((5, 5, 0), [])
+
+
+def test_cleared_run_whose_client_fails_for_another_reason_is_told_with_that() -> None:
+    first, again = run("nightly", c1=FAILED), run("nightly", c1=FAILED)
+    again["errors"][0]["error"] = "another reason"
+    day = merged(merge(first), again, SavedManifest("key", "v2", "another digest"), earlier=first)
+    assert [error["error"] for error in day["errors"]] == ["another reason"]
+
+
 def test_run_that_is_merged_already_changes_nothing() -> None:
     first, second = run("nightly", c1=FAILED), run("repair", c1=ARCHIVED)
     day = merge(first, second)

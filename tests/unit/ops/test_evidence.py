@@ -15,7 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from include.archive.ledger import Entry, sha256
+from include.archive.ledger import Entry, SavedManifest, sha256
+from include.archive.manifests import merged
+from include.clients.s3 import json_bytes
 from ops.evidence import Finding, Scope, Verification
 from ops.report import OpsError
 from tests.worlds.evidence import CLIENTS, FIRST, archive, save, summarize, three_days
@@ -78,6 +80,26 @@ def test_whatever_runs_and_dies_ends_in_one_chain_that_verifies(
     run_all(s3, runs)
     assert [finding for finding in verify(s3) if finding.kind != "not selected"] == []
     assert len(s3.keys("ledger/")) == len(runs)
+
+
+@pytest.mark.parametrize("release", ["this", "the one before"])
+def test_day_of_a_run_that_was_cleared_in_part_verifies(release: str) -> None:
+    s3 = VersionedBucket()
+    archive(s3, "nightly", FIRST, {1: None, 2: None})
+    archive(s3, "repair", FIRST, {1: b'{"a": 1}'})
+    archive(s3, "nightly", FIRST, {1: None, 2: b'{"a": 2}'})
+    key = "manifests/trigger/20260301.json"
+    day = json.loads(s3.bodies(key)[-1] or b"")
+    assert day["failed_archives"] == 0
+    if release != "this":
+        before: dict[str, Any] | None = None
+        for each in day["runs"]:
+            body = s3.get_object(Bucket=s3.bucket, Key=each["manifest"], VersionId=each["version_id"])["Body"].read()
+            before = merged(before, json.loads(body), SavedManifest(each["manifest"], each["version_id"], sha256(body)))
+        assert before is not None
+        assert before["failed_archives"] == 1
+        s3.objects[key][-1] = replace(s3.objects[key][-1], body=json_bytes(before))
+    assert verify(s3) == []
 
 
 @settings(max_examples=150, deadline=None)
