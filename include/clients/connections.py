@@ -155,6 +155,12 @@ class RefusedAddressError(OSError):
     """A host has an address that may not be connected to."""
 
 
+class ClosedUnansweredError(aiohttp.ServerDisconnectedError):
+    """A connection that had served before was closed before anything of a response came: some servers close it after
+    each response and do not say so.
+    """
+
+
 def new_session(
     connector: Callable[[], aiohttp.TCPConnector] | None = None, headers: Mapping[str, str] | None = None
 ) -> aiohttp.ClientSession:
@@ -210,11 +216,20 @@ class LenientResponseHandler(EndingResponseHandler):
     """
 
     _head: bytearray | None = None
+    _requests = 0
 
     def set_response_params(self, **options: Any) -> None:
         """Called by aiohttp for each request, before its response is read."""
         self._head = bytearray()
+        self._requests += 1
         super().set_response_params(**options)
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """Called by aiohttp also when the connection is lost."""
+        unanswered = self._requests > 1 and self._head is not None and not self._head
+        if unanswered and isinstance(exc, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
+            exc = ClosedUnansweredError()
+        super().set_exception(exc, *cause)
 
     def data_received(self, data: bytes) -> None:
         """Called with what has come."""

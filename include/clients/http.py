@@ -19,7 +19,14 @@ from typing import Self
 import aiohttp
 from yarl import URL
 
-from include.clients.connections import OnePiece, new_session, parse_url, proxy_of, reason_of_failure
+from include.clients.connections import (
+    ClosedUnansweredError,
+    OnePiece,
+    new_session,
+    parse_url,
+    proxy_of,
+    reason_of_failure,
+)
 from include.errors import ApiRefusedError, ApiUnavailableError, AuthRefusedError, InvalidAnswerError, NoResponseError
 
 TIMEOUT_SECONDS = 30.0
@@ -92,6 +99,7 @@ class HttpClient:
         seconds: float = TIMEOUT_SECONDS,
         max_bytes: int = MAX_BODY_BYTES,
         body_seconds: float | None = None,
+        repeats: bool = False,
         what: str = "",
     ) -> Response:
         """Send once and read the response.
@@ -106,6 +114,8 @@ class HttpClient:
             body_seconds: for the response's body after its status has come. One that takes longer, also beyond the
                 deadline of all, or breaks off, is given up as well. None = the body is needed: without it there is no
                 response.
+            repeats: send at once again, by another connection, if one that had served before was closed without any
+                answer. The server may get the request twice.
             what: names the call in messages, such as ``DEX API``.
 
         Raises:
@@ -117,8 +127,6 @@ class HttpClient:
             target = parse_url(url) if isinstance(url, str) else url
         except ValueError as error:
             raise ApiRefusedError(f"{prefix}the URL {error}") from None
-        if self._session is None:
-            self._session = self._open_session()
         address = f"{target.host_subcomponent}:{target.port}"
         route = (target.scheme, address)
         # Looked up once: reading the environment costs as much as a tenth of a call.
@@ -127,11 +135,12 @@ class HttpClient:
         answer, read = None, None
         try:
             async with asyncio.timeout(seconds):
-                # A body in pieces loses the response of a partner that refuses it before it has read it all.
-                sent = OnePiece(body) if body is not None and len(body) > _AIOHTTP_WARNS_FROM else body
-                answer = await self._session.request(
-                    method, target, data=sent, headers=headers, proxy=self._routes[route], allow_redirects=False
-                )
+                try:
+                    answer = await self._send(method, target, self._routes[route], headers, body)
+                except ClosedUnansweredError:
+                    if not repeats:
+                        raise
+                    answer = await self._send(method, target, self._routes[route], headers, body)
                 try:
                     read = await _read(answer, max_bytes, body_seconds)
                 finally:
@@ -146,6 +155,17 @@ class HttpClient:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise NoResponseError(f"{prefix}connection to {address} failed: {reason_of_failure(error)}") from None
         return Response(answer.status, answer.headers, read)
+
+    async def _send(
+        self, method: str, target: URL, proxy: str | None, headers: Mapping[str, str] | None, body: bytes | None
+    ) -> aiohttp.ClientResponse:
+        if self._session is None:
+            self._session = self._open_session()
+        # A body in pieces loses the response of a partner that refuses it before it has read it all.
+        sent = OnePiece(body) if body is not None and len(body) > _AIOHTTP_WARNS_FROM else body
+        return await self._session.request(
+            method, target, data=sent, headers=headers, proxy=proxy, allow_redirects=False
+        )
 
 
 async def _read(answer: aiohttp.ClientResponse, max_bytes: int, body_seconds: float | None) -> bytes | None:

@@ -240,6 +240,7 @@ class Endpoint:
                 seconds=self._seconds,
                 max_bytes=_MAX_ANSWER_BYTES,
                 body_seconds=min(_BODY_SECONDS, self._seconds / 2),
+                repeats=True,
             )
         except (NoResponseError, ApiRefusedError) as error:
             return _failed(str(error))

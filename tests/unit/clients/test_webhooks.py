@@ -193,6 +193,16 @@ def test_a_name_that_is_no_idna_is_left_to_the_name_server(host: str) -> None:
     )
 
 
+@pytest.mark.parametrize("closed", [b"", ConnectionResetError("gone")])
+def test_a_receiver_that_closes_after_each_answer_and_does_not_say_so_is_met_once_more(closed: Any) -> None:
+    network = serving(OK, closed, OK)
+    assert post(network, times=2) == [WebhookResponse(200), WebhookResponse(200)]
+    assert len(network.streams) == 2
+    (_, reply) = post(serving(OK, closed, closed), times=2)
+    assert reply.failure is not None
+    assert reply.failure.error == "connection to receiver.test:443 failed: closed before the answer was complete"
+
+
 def test_a_new_connection_is_made_after_one_that_broke() -> None:
     network = serving(ConnectionResetError("gone"), OK)
     assert [reply.accepted for reply in post(network, times=3)] == [False, True, True]
