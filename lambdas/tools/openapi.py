@@ -439,7 +439,8 @@ def _webhook() -> dict[str, Any]:
         "Webhook-Id": "The event's id; the same however often it is posted.",
         "Webhook-Timestamp": "Seconds since the epoch.",
         "Webhook-Signature": "`v1,` and base64 of HMAC-SHA256 over id, timestamp and body, joined by dots; by the "
-        "Standard Webhooks scheme, with the secret of the subscription.",
+        "Standard Webhooks scheme, with the secret of the subscription. For a day after that was replaced, a blank "
+        "and a second one follow, with the secret before.",
     }
     return {
         "operationId": "receiveEvent",
@@ -456,7 +457,9 @@ def _webhook() -> dict[str, Any]:
         "responses": {
             "2XX": {"description": "Within ten seconds: the event is delivered."},
             "410": {"description": "The subscription is turned off."},
-            "default": {"description": "The event is posted again later; a Retry-After of a 429 or 503 is honoured."},
+            "default": {
+                "description": "The event is posted again later; a Retry-After of a 429 or 503 is honoured up to a day."
+            },
         },
     }
 
