@@ -11,7 +11,7 @@ import json
 import re
 import sqlite3
 import tempfile
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -300,14 +300,16 @@ class Verification:
     def _rebuilt(self, document: dict[str, Any], *, whole: bool) -> dict[str, Any] | None:
         day: dict[str, Any] | None = None
         lives: dict[str, dict[str, Any]] = {}
+        times = Counter(run["run_id"] for run in document["runs"])
         for run in document["runs"]:
             body = self._get(run["manifest"], run["version_id"])
             if body is None:
                 return None
             saved, found = SavedManifest(run["manifest"], run["version_id"], sha256(body)), json.loads(body)
             day = merged(day, found, saved, earlier=None if whole else lives.get(found["run_id"]))
-            # Only of versions that can be read again: see Manifests.merge_day.
-            lives |= {found["run_id"]: found} if run["version_id"] else {}
+            # Only of versions that can be read again, as Manifests.merge_day does; and what is not needed takes memory.
+            if run["version_id"] and times[found["run_id"]] > 1:
+                lives[found["run_id"]] = found
         return day
 
     def _unselected(self, database: sqlite3.Connection) -> Iterator[Finding]:

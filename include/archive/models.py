@@ -45,9 +45,16 @@ class Client:
     name: str
 
 
-def client_query() -> str:
-    """The SQL that selects ``(ClientID, name)`` of every client to archive, ordered by ``ClientID``."""
-    return resources.files("include.sql").joinpath("dex_clients.sql").read_text(encoding="utf-8")
+_NAME_AS_BYTES = f"CONVERT(varbinary({4 * _MAX_NAME}), CONVERT(nvarchar({2 * _MAX_NAME}), c.name))"
+
+
+def client_query(*, names_as_bytes: bool = False) -> str:
+    """The SQL that selects ``(ClientID, name)`` of every client to archive, ordered by ``ClientID``.
+
+    With ``names_as_bytes``, for SQL Server alone, names come in UTF-16, so that no driver has to decode them.
+    """
+    query = resources.files("include.sql").joinpath("dex_clients.sql").read_text(encoding="utf-8")
+    return query.replace("c.name", _NAME_AS_BYTES) if names_as_bytes else query
 
 
 def clients_from_rows(rows: Iterable[Sequence[Any]]) -> list[Client]:
@@ -69,7 +76,8 @@ def clients_from_rows(rows: Iterable[Sequence[Any]]) -> list[Client]:
                 f"the client database returned ClientID {one_line(repr(row[0]), _MAX_NAME)}, not an integer; check "
                 "table Client"
             ) from error
-        clients.setdefault(client_id, Client(client_id, one_line(str(row[1] or ""), _MAX_NAME)))
+        name = row[1].decode("utf-16-le", "surrogatepass") if isinstance(row[1], bytes) else str(row[1] or "")
+        clients.setdefault(client_id, Client(client_id, one_line(name, _MAX_NAME)))
     return list(clients.values())
 
 

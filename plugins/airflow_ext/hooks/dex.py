@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +20,8 @@ from include.text import one_line
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
     from airflow.sdk import Connection
+
+log = logging.getLogger(__name__)
 
 DEFAULT_SCOPE = "dex/trigger:all"
 MSSQL_PORT = 1433
@@ -64,8 +67,12 @@ class MssqlExtra(BaseModel):
     use_datetime2: bool | None = None
 
 
-def read_rows(sql: str) -> list[tuple[Any, ...]]:
+def read_rows(sql: str, *, undecoded: str | None = None) -> list[tuple[Any, ...]]:
     """All rows that ``sql`` selects through connection ``dex_db`` (any type with a ``DbApiHook``).
+
+    Args:
+        sql: a query.
+        undecoded: the same with texts as bytes, for an SQL Server that has half a surrogate pair in one.
 
     Raises:
         DatabaseUnavailableError: the database cannot be reached, or fails the query.
@@ -73,7 +80,15 @@ def read_rows(sql: str) -> list[tuple[Any, ...]]:
     """
     hook = database_hook(get_connection(DEX_DATABASE_CONNECTION))
     try:
-        return [tuple(row) for row in hook.get_records(sql)]
+        try:
+            rows = hook.get_records(sql)
+        except UnicodeDecodeError:
+            # NVARCHAR keeps halves, and pymssql then gives no row at all.
+            if undecoded is None or hook.connection.conn_type != "mssql":
+                raise
+            log.warning("a text in the database is not Unicode: it has half a surrogate pair, which is shown escaped")
+            rows = hook.get_records(undecoded)
+        return [tuple(row) for row in rows]
     except Exception as error:  # noqa: BLE001 - each driver has its own error classes, with no common base
         conn = hook.connection
         address = f"{conn.conn_type} {conn.host}" + (f":{conn.port}" if conn.port else "")

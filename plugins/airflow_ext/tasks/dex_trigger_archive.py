@@ -66,7 +66,8 @@ def list_clients(context: Context) -> list[Work]:
                 f"settings: archive_lock_mode is {settings.archive_lock_mode}, but archive_lock_days is 0, and S3 "
                 "takes no lock that has ended: deploy with ArchiveLockDays of at least 1, or with ArchiveLockMode=NONE"
             )
-        clients = select(clients_from_rows(read_rows(client_query())), params["client_ids"])
+        rows = read_rows(client_query(), undecoded=client_query(names_as_bytes=True))
+        clients = select(clients_from_rows(rows), params["client_ids"])
         if clients:
             dex = dex_api(default_base_url=settings.dex_api_base_url, https_only=not settings.is_local)
             asyncio.run(_log_in(dex))

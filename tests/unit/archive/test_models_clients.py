@@ -66,6 +66,11 @@ def test_names_are_printable_and_bounded() -> None:
     assert len(client.name) == 200
 
 
+def test_name_that_the_driver_did_not_decode_is_read_and_half_a_surrogate_pair_escaped() -> None:
+    rows = [(3, "Łódź \U0001f33a".encode("utf-16-le")), (7, b"A\x00\x88\xdcB\x00"), (9, None)]
+    assert clients_from_rows(rows) == [Client(3, "Łódź \U0001f33a"), Client(7, "A\\udc88B"), Client(9, "")]
+
+
 def test_client_id_that_is_no_integer_is_shown_printable_and_short() -> None:
     with pytest.raises(InvalidAnswerError) as caught:
         clients_from_rows([("\x1b" * 5000, "Bad")])
@@ -110,6 +115,8 @@ def test_query_is_the_one_of_the_contract() -> None:
     assert "c.oauth2clientcredentialsid is not null" in words
     assert "cs.serviceid in (2, 8, 3, 4, 5)" in words
     assert words.rstrip().endswith("order by c.clientid")
+    of_bytes = client_query(names_as_bytes=True)
+    assert "SELECT DISTINCT c.ClientID, CONVERT(varbinary(800), CONVERT(nvarchar(400), c.name))\nFROM" in of_bytes
 
 
 def test_query_selects_only_clients_with_credentials_and_a_service() -> None:

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 from urllib.parse import quote
 
 import boto3
@@ -251,6 +252,20 @@ def test_number_of_sql_server_decides_whether_a_retry_makes_sense(
         read_rows("SELECT 1")
     assert type(caught.value) is expected
     assert leaks(str(caught.value), SECRET) == []
+
+
+def test_half_a_surrogate_pair_in_one_text_does_not_cost_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As pymssql reads it; findings/ has the proof."""
+    driver = MagicMock(autocommit_state=False)
+    cursor, half = driver.cursor.return_value, UnicodeDecodeError("utf-8", b"\xed\xb2\x88", 0, 1, "invalid")
+    monkeypatch.setattr("pymssql.connect", lambda **_: driver)
+    monkeypatch.setenv("AIRFLOW_CONN_DEX_DB", json.dumps({"host": "db.test", "login": "reader", "password": SECRET}))
+    cursor.fetchall.side_effect = [half, [(7, b"\x88\xdc")]]
+    assert read_rows("SELECT text", undecoded="SELECT bytes") == [(7, b"\x88\xdc")]
+    assert [call.args[0] for call in cursor.execute.call_args_list] == ["SELECT text", "SELECT bytes"]
+    cursor.fetchall.side_effect = half
+    with pytest.raises(DatabaseRefusedError, match="UnicodeDecodeError"):
+        read_rows("SELECT text")
 
 
 @pytest.mark.parametrize(
