@@ -131,9 +131,7 @@ def test_subscription_is_put_shown_and_switched_off(dynamodb: DynamoDBClient, ow
     for action in (table.get, lambda name: table.switch_off(name, NOW)):
         with pytest.raises(ToolError, match="has no subscription"):
             action(owner)
-    assert [bool(secret) for secret in at_once(lambda _: table.put(owner, "https://a.example", None, NOW))].count(
-        True
-    ) == 1
+    (made,) = (secret for secret in at_once(lambda _: table.put(owner, "https://a.example", None, NOW)) if secret)
     assert table.put(owner, "https://b.example", None, NOW) is None
     table.switch_off(owner, LATER)
     assert table.get(owner) == {
@@ -144,4 +142,7 @@ def test_subscription_is_put_shown_and_switched_off(dynamodb: DynamoDBClient, ow
         "deactivated_reason": "switched off by hand",
     }
     assert table.put(owner, "https://b.example", "whsec_given", NOW) is None
-    assert table.get(owner) == {"owner": owner, "url": "https://b.example", "active": True, "updated_at": NOW}
+    shown = {"owner": owner, "url": "https://b.example", "active": True, "updated_at": NOW, "rotated_at": NOW}
+    assert table.get(owner) == shown
+    item = dynamodb.get_item(TableName=SUBSCRIPTIONS, Key={"owner": {"S": owner}})["Item"]
+    assert (item["secret"], item["previous_secret"]) == ({"S": "whsec_given"}, {"S": made})
