@@ -236,7 +236,7 @@ class EventStore:
         page = self._listed(owner, listing, after=after, limit=limit)
         left, events = MAX_PAGE_BYTES, page.events
         for number, event in enumerate(events):
-            left -= event.payload_bytes or len(f"{event.payload}{event.metadata}".encode())
+            left -= _payload_bytes(event)
             if number and left < 0:
                 page = Page(events[:number], events[number - 1].position)
                 break
@@ -304,7 +304,8 @@ class EventStore:
             events += [event for event in wanted if event.position != after]
             if len(events) > limit:
                 return Page(events[:limit], events[limit - 1].position)
-            if last and (not filters or self._clock() - began >= FILTER_SECONDS):
+            full = sum(map(_payload_bytes, events)) > MAX_PAGE_BYTES
+            if last and (not filters or full or self._clock() - began >= FILTER_SECONDS):
                 return Page(events, last)
         return Page(events, None)
 
@@ -558,6 +559,11 @@ def event_of(item: Mapping[str, AttributeValueTypeDef]) -> Event:
 def owner_status(owner: str, status: Status) -> str:
     """Key of the index that holds an owner's events of one status together."""
     return f"{owner}#{status}"
+
+
+def _payload_bytes(event: Event) -> int:
+    """Bytes of an event's payload and metadata, wherever they are."""
+    return event.payload_bytes or len(f"{event.payload}{event.metadata}".encode())
 
 
 def _size(item: Mapping[str, AttributeValueTypeDef]) -> int:

@@ -247,6 +247,16 @@ def test_large_payloads_make_short_pages_wherever_they_are(listing: Listing, apa
     assert list(walk(store, OWNER, listing, 9)) == events
 
 
+def test_search_ends_when_a_page_is_full() -> None:
+    table = table_with()
+    store = store_on(table)
+    for number in range(20):
+        store.put(new_event(OWNER, payload=f'{{"note":"{number:0{MAX_PAGE_BYTES * 2 // 5}}"}}'))
+    table.calls.clear()
+    store.page(OWNER, replace(INBOX, event_type="order.created"), after=None, limit=20)
+    assert table.calls["query"] == 1, "of three events"
+
+
 def test_search_for_a_rare_type_ends_in_time_and_can_be_continued() -> None:
     seconds = iter(range(0, 1000, 2))
     store = EventStore(cast("DynamoDBClient", table_with()), "events", clock=lambda: next(seconds))
