@@ -64,9 +64,9 @@ _HEAD_BYTES = 512
 
 # NUL bytes are judged by how many there are; the others are white space, or what printers, terminals and DOS write.
 _CONTROLS = frozenset(range(0x20)) - frozenset(b"\0\b\t\n\v\f\r\x1a\x1b")
-_KINDS_OF_CONTROLS = 6
+KINDS_OF_CONTROLS = 12
 """Of control characters that the first bytes of a text may have if they are not UTF-8: text of an older encoding has
-few, as separators; what is encrypted, compressed or serialized has most of them."""
+a few as separators; what is encrypted or compressed has most of the 23."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _binary_format(head: bytes) -> str | None:
 
 
 def _is_binary(head: bytes) -> bool:
-    if len(_CONTROLS.intersection(head)) <= _KINDS_OF_CONTROLS or _encoding(head) != UTF_8:
+    if len(_CONTROLS.intersection(head)) <= KINDS_OF_CONTROLS or _encoding(head) != UTF_8:
         return False
     try:
         codecs.getincrementaldecoder(UTF_8)().decode(head)

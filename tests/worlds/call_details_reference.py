@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from hypothesis import strategies as st
 
-from include.call_details.content import STRAY_NULS
+from include.call_details.content import KINDS_OF_CONTROLS, STRAY_NULS
 from tests.worlds.json_texts import JSON_TEXTS, json_accepts
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -117,7 +117,9 @@ _LINES = st.lists(_PARTS, max_size=3).map(b"".join)
 
 def _utf_8(content: bytes) -> bool:
     """Whether a file is neither in UTF-16 nor binary."""
-    return not content.startswith((b"\xff\xfe", b"\xfe\xff", b"\x1f\x8b")) and content.count(0) <= STRAY_NULS
+    controls = set(range(0x20)) & set(content[:512])
+    marks = (b"\xff\xfe", b"\xfe\xff", b"\x1f\x8b")
+    return not content.startswith(marks) and content.count(0) <= STRAY_NULS and len(controls) <= KINDS_OF_CONTROLS
 
 
 FILES = st.builds(
