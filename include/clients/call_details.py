@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Self
 
 from include.clients.connections import parse_url
@@ -44,6 +46,80 @@ class Delivery:
     status: int | None = None
     error: str | None = None
     first_failed_at: datetime | None = None
+
+
+class _Pace:
+    """How many calls at once an API gets that has answered 429, or asked to wait: half as many as it had, then slowly
+    more again. What was asked to wait goes first.
+
+    Otherwise all that wait for a small quota would go for it together, and most would lose an attempt each time.
+    """
+
+    def __init__(self) -> None:
+        self._most = math.inf
+        self._turns = 0
+        self._sent = 0
+        self._accepted = 0
+        self._halved = 0
+        self._asked_to_wait = 0
+        self._waiting: list[asyncio.Future[None]] = []
+
+    @asynccontextmanager
+    async def turn(self, *, again: bool) -> AsyncIterator[None]:
+        """For a call that is about to be made."""
+        while self._turns >= self._most or self.is_full(again=again):
+            self._waiting.append(asyncio.get_running_loop().create_future())
+            await self._waiting[-1]
+        self._turns += 1
+        try:
+            yield
+        finally:
+            self._turns -= 1
+            self._wake()
+
+    def is_full(self, *, again: bool) -> bool:
+        """Whether such a call may not be made now."""
+        return self._sent >= self._most or (self._asked_to_wait > 0 and not again)
+
+    @contextmanager
+    def call(self) -> Iterator[Callable[[Response], None]]:
+        """For one that is made; to be told its answer."""
+        self._sent += 1
+        halved = self._halved
+
+        def answered(response: Response) -> None:
+            if response.status < HTTPStatus.MULTIPLE_CHOICES:
+                self._accepted += 1
+                if self._accepted >= self._most:
+                    self._most, self._accepted = self._most + 1, 0
+            elif halved == self._halved and (
+                response.status == HTTPStatus.TOO_MANY_REQUESTS or "Retry-After" in response.headers
+            ):
+                # Those that were sent before say nothing about what there is now.
+                self._most, self._accepted = max(1, min(self._most, self._sent) // 2), 0
+                self._halved += 1
+
+        try:
+            yield answered
+        finally:
+            self._sent -= 1
+
+    @contextmanager
+    def waiting(self, failure: Failure) -> Iterator[None]:
+        """Until a call that failed so has been made again."""
+        asked = failure.retry_after is not None
+        self._asked_to_wait += asked
+        try:
+            yield
+        finally:
+            self._asked_to_wait -= asked
+            self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if not each.done():
+                each.set_result(None)
 
 
 class CallDetailsApi:
@@ -85,6 +161,7 @@ class CallDetailsApi:
         self._now = now
         self._ask_again_at = 0.0
         self._accepted = False
+        self._pace = _Pace()
 
     async def __aenter__(self) -> Self:
         return self
@@ -106,13 +183,9 @@ class CallDetailsApi:
             ApiUnavailableError: so it does, and has accepted none.
             PipelineError: of the login, see :meth:`TokenCache.token`; it says nothing about the batch.
         """
-        first_failed_at, attempt = None, 0
-        while True:
-            attempt += 1
-            failure = await self._try(body, idempotency_key)
-            if failure is None:
-                self._accepted = True
-                return Delivery(True, attempt, first_failed_at=first_failed_at)
+        attempt, first_failed_at = 1, None
+        failure = await self._try(body, idempotency_key)
+        while failure is not None:
             first_failed_at = first_failed_at or self._now()
             if failure.retry_after is not None:
                 # A limit that one call is told of is a limit for all: they need not find out by failing.
@@ -120,7 +193,12 @@ class CallDetailsApi:
                 self._check_patience()
             if not failure.retryable or attempt >= self._attempts:
                 return Delivery(False, attempt, failure.status, failure.error, first_failed_at)
-            await self._sleep(self._backoff.seconds(attempt, failure.retry_after))
+            with self._pace.waiting(failure):
+                await self._sleep(self._backoff.seconds(attempt, failure.retry_after))
+                failure = await self._try(body, idempotency_key, again=True)
+            attempt += 1
+        self._accepted = True
+        return Delivery(True, attempt, first_failed_at=first_failed_at)
 
     def _check_patience(self) -> float:
         """Seconds to wait before the next call of all."""
@@ -131,12 +209,12 @@ class CallDetailsApi:
             raise kind(f"the API asks to wait for {pause:.0f} s", retry_after=pause)
         return pause
 
-    async def _try(self, body: bytes, idempotency_key: str) -> Failure | None:
+    async def _try(self, body: bytes, idempotency_key: str, *, again: bool = False) -> Failure | None:
         """Send once, and once more with a new token if the first is refused."""
-        answer = await self._tokens.call(lambda token: self._send(body, idempotency_key, token))
+        answer = await self._tokens.call(lambda token: self._send(body, idempotency_key, token, again=again))
         return answer if isinstance(answer, Failure) else failure_of(answer, now=self._now())
 
-    async def _send(self, body: bytes, idempotency_key: str, token: Token) -> Response | Failure:
+    async def _send(self, body: bytes, idempotency_key: str, token: Token, *, again: bool) -> Response | Failure:
         headers = {
             "Authorization": f"Bearer {token.value}",
             "Content-Type": "application/json",
@@ -145,18 +223,21 @@ class CallDetailsApi:
         while True:
             while (pause := self._check_patience()) > 0:
                 await self._sleep(pause)
-            async with self._gate():
-                # Another call may have been told to wait while this one waited for its turn.
-                if self._ask_again_at > self._clock():
+            async with self._pace.turn(again=again), self._gate():
+                # Another call may have been told to wait, or of too many, while this one waited for its turn.
+                if self._ask_again_at > self._clock() or self._pace.is_full(again=again):
                     continue
                 try:
-                    return await self._http.exchange(
-                        "POST",
-                        self._url,
-                        headers=headers,
-                        body=body,
-                        seconds=self._seconds,
-                        max_bytes=_MAX_ANSWER_BYTES,
-                    )
+                    with self._pace.call() as answered:
+                        response = await self._http.exchange(
+                            "POST",
+                            self._url,
+                            headers=headers,
+                            body=body,
+                            seconds=self._seconds,
+                            max_bytes=_MAX_ANSWER_BYTES,
+                        )
+                        answered(response)
+                        return response
                 except NoResponseError as error:
                     return Failure(None, str(error), retryable=True)

@@ -205,6 +205,51 @@ def test_wait_that_the_last_attempt_is_told_is_one_for_all() -> None:
     assert posted_at[0] >= started + 50
 
 
+def at_most(permits: int) -> Gate:
+    free = asyncio.Semaphore(permits)
+
+    @asynccontextmanager
+    async def gate() -> AsyncIterator[None]:
+        async with free:
+            yield
+
+    return gate
+
+
+async def a_while() -> None:
+    """So long that all that may be sent at once are."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": "1"}], ids=["429 alone", "with Retry-After"])
+def test_api_that_has_too_many_calls_gets_half_as_many_at_once_and_then_slowly_more(headers: dict[str, str]) -> None:
+    keys = [str(number) for number in range(20)]
+    too_many = httpx.Response(429, headers=headers)
+    fake = FakeCallDetails(answers={key: [too_many, ACCEPTED] for key in keys[:8]})
+    at_once: list[int] = []
+
+    async def pause() -> None:
+        at_once.append(fake.in_flight)
+        await a_while()
+
+    fake.pause = pause
+    assert all(delivery.accepted for delivery in post(fake, *keys, gate=at_most(8)))
+    # One call of the login, the eight that were too many, and what came then.
+    first, then = at_once[1:9], at_once[9:]
+    assert (max(first), max(then[:4])) == (8, 4)
+    assert 4 < max(then) < 8
+
+
+def test_what_was_told_to_wait_goes_before_what_was_never_sent() -> None:
+    told = ["a", "b", "c"]
+    fake = FakeCallDetails(answers={key: [httpx.Response(429, headers={"Retry-After": "9"}), ACCEPTED] for key in told})
+    fake.pause = a_while
+    assert [delivery.attempts for delivery in post(fake, *told, "d", "e", gate=at_most(3))] == [2, 2, 2, 1, 1]
+    posted = [request.headers["Idempotency-Key"] for request in fake.posted]
+    assert (sorted(posted[:3]), sorted(posted[3:6]), sorted(posted[6:])) == (told, told, ["d", "e"])
+
+
 def test_what_one_call_is_told_to_wait_all_wait() -> None:
     time, posted_at = FakeTime(), list[float]()
 
