@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,7 @@ MAX_PAUSE_SECONDS = 60.0
 MAX_PAUSES = 3
 """Pauses in a row, with no success between them, after which a task stops asking and leaves the rest to its retry."""
 
+_SPREAD_SECONDS = 5.0
 _THREADS = 4
 _LARGE_BYTES = 1024 * 1024
 """From this size on a response is checked in a thread: it takes so long that the other clients would notice."""
@@ -230,13 +232,16 @@ class Backoff:
     def __init__(self, max_pause: float) -> None:
         self._max_pause = max_pause
         self._until = 0.0
+        self._asked = 0.0
         self._pauses = 0
 
     async def wait(self) -> bool:
         """Wait until the API may be asked; False when it has asked for pauses too often."""
-        # Again after each sleep: a call that was on its way may have been told to wait longer.
+        # Again after each sleep: a call that was on its way may have been told to wait longer. Not all return at once:
+        # the first that is refused keeps the others waiting.
         while self._pauses <= MAX_PAUSES and (left := self._until - time.monotonic()) > 0:
-            await asyncio.sleep(left)
+            spread = min(self._asked, _SPREAD_SECONDS)
+            await asyncio.sleep(left + random.uniform(0.0, spread))  # noqa: S311 - spreads load, guards nothing
         return self._pauses <= MAX_PAUSES
 
     def note(self, outcome: ClientOutcome) -> None:
@@ -244,7 +249,8 @@ class Backoff:
         now = time.monotonic()
         if outcome.retry_after is not None:
             self._pauses += now >= self._until
-            self._until = max(self._until, now + min(outcome.retry_after, self._max_pause))
+            self._asked = min(outcome.retry_after, self._max_pause)
+            self._until = max(self._until, now + self._asked)
         elif not outcome.failed:
             self._pauses = 0
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from datetime import date
+from http import HTTPStatus
 from typing import Self
 
 from include.clients.http import HttpClient, Response, body_of, raise_for_status
 from include.clients.tokens import ClientCredentials, Token, TokenCache, client_credentials
+from include.errors import ApiUnavailableError
+
+UNNAMED_WAIT_SECONDS = 1.0
+"""What a 429 asks for that does not say how long to wait."""
 
 
 class DexApi:
@@ -36,7 +41,7 @@ class DexApi:
         """The body of the trigger response, byte for byte (spec: archive, Fetch).
 
         Raises:
-            ApiUnavailableError: time-out, connection error, 408, 425, 429, 5xx.
+            ApiUnavailableError: time-out, connection error, 408, 425, 429, 5xx; after a 429 with a wait.
             AuthRefusedError: credentials or a fresh token were refused.
             ApiRefusedError: any other status than 200, or too large a body.
             InvalidAnswerError: the body is not encoded as it says.
@@ -48,5 +53,11 @@ class DexApi:
             return await self._http.exchange("GET", url, headers=headers, what="DEX API")
 
         response = await self._tokens.call(ask)
-        raise_for_status(response, what="DEX API")
+        try:
+            raise_for_status(response, what="DEX API")
+        except ApiUnavailableError as error:
+            if response.status == HTTPStatus.TOO_MANY_REQUESTS and error.retry_after is None:
+                # Without a wait the whole group would be asked for within seconds, and mostly refused.
+                error.retry_after = UNNAMED_WAIT_SECONDS
+            raise
         return body_of(response, what="DEX API")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -310,6 +311,15 @@ def test_pause_grows_while_somebody_waits_for_its_end() -> None:
     source.gate = gate
     archive(FakeS3(), source, count=4, concurrency=2)
     assert min(source.asked_at[3], source.asked_at[4]) - source.asked_at[2] >= 0.3
+
+
+def test_first_that_is_refused_after_a_pause_keeps_the_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = itertools.cycle([0.0, 0.5, 1.0])
+    monkeypatch.setattr("random.uniform", lambda least, most: least + next(shares) * (most - least))
+    busy = {number: ApiUnavailableError("DEX API answered 429", retry_after=0.2) for number in (1, 2, 3)}
+    source = Source({**busy, 4: ApiUnavailableError("DEX API answered 429", retry_after=0.4)})
+    archive(FakeS3(), source, count=6, concurrency=3)
+    assert min(source.asked_at[5], source.asked_at[6]) - source.asked_at[4] >= 0.4
 
 
 @pytest.mark.parametrize("asked", [3600.0, float("inf")])

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from include.clients.dex import DexApi
-from include.errors import AuthRefusedError
+from include.errors import ApiUnavailableError, AuthRefusedError
 from tests.worlds.archive import BASE_URL, CREDENTIALS, TOKEN, FakeDex
 
 DAY = date(2026, 3, 8)
@@ -36,6 +36,18 @@ def test_token_refused_twice_is_an_authentication_error() -> None:
     with pytest.raises(AuthRefusedError, match="just issued"):
         ask(dex, 1)
     assert len(dex.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "wait"),
+    [(429, {}, 1.0), (429, {"Retry-After": "soon"}, 1.0), (429, {"Retry-After": "0"}, 0.0), (503, {}, None)],
+)
+def test_429_asks_to_wait_though_it_does_not_say_how_long(
+    status: int, headers: dict[str, str], wait: float | None
+) -> None:
+    with pytest.raises(ApiUnavailableError, match=str(status)) as caught:
+        ask(FakeDex(answers={1: httpx.Response(status, headers=headers)}), 1)
+    assert caught.value.retry_after == wait
 
 
 def test_log_in_asks_for_a_token_only() -> None:
