@@ -241,7 +241,7 @@ class ReplayResult:
 
 
 class Replay:
-    """One replay of dead letters, ``workers`` at once; the API's client, opened by the caller, limits the calls."""
+    """One try of a replay, ``workers`` at once; the API's client, opened by the caller, limits the calls."""
 
     def __init__(
         self,
@@ -260,6 +260,11 @@ class Replay:
         self._received: dict[str, str] = {}
         self._refused: dict[str, str] = {}
         self._ended: Counter[str] = Counter()
+
+    @property
+    def accepted(self) -> int:
+        """How many messages were posted and deleted so far."""
+        return self._ended["accepted"]
 
     async def run(self, limit: int, *, chosen: Collection[str] = (), dry_run: bool) -> ReplayResult:
         """Post what is in the queue, each message once.

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_ext.hooks import call_details
 from airflow_ext.ids import XComKey
@@ -77,6 +78,25 @@ def test_what_is_refused_again_stays_and_is_told_once(world: CallDetailsWorld) -
     )
     assert run.pushed("replay", XComKey.ALERTED)["channels"] == ["slack", "sns"]
     assert world.metrics[0][1] == {"FailedRuns": 1.0, "ReplayedBatches": 2.0, "RefusedBatches": 1.0}
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_replay_that_has_to_wait_takes_no_more_than_its_limit_and_counts_all_it_took(
+    chosen: bool, world: CallDetailsWorld
+) -> None:
+    world.change_settings(max_concurrent_calls=1)
+    names = [json.loads(text)["idempotency_key"] for text in world.sqs.bodies]
+    world.api.answers = {names[1]: [httpx.Response(429, headers={"Retry-After": "120"}), httpx.Response(200)]}
+    run = replay_run(limit=2, dead_letters=[*names, "gone"] if chosen else None)
+    with pytest.raises(AirflowRescheduleException):
+        replay(run)
+    assert len(world.sqs.bodies) == 2
+    summary = replay(run)
+    assert (summary["received"], summary["accepted"]) == (2, 2)
+    assert summary["not_found"] == (1 if chosen else 0)
+    assert len(world.sqs.bodies) == 1
+    assert world.metrics[-1][1]["ReplayedBatches"] == 2.0
+    assert not [item for item in world.table.items if "replays" in str(item)]
 
 
 def test_login_that_is_refused_leaves_the_queue_as_it_was(world: CallDetailsWorld) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_ext.hooks.call_details import CallDetailsClients
@@ -14,7 +14,7 @@ from include.alerts import Section
 from include.call_details.alerts import replay_alert
 from include.call_details.dead_letters import Replay
 from include.call_details.models import TASKS_AT_ONCE
-from include.errors import WorkFailedError
+from include.errors import TransientError, WorkFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from include.call_details.dead_letters import ReplayResult
+
+_TRIES = "replays"
+"""Partition of how many messages were accepted by tries of replays that are to be tried again."""
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +38,8 @@ def replay(context: Context) -> dict[str, Any]:
     with record_failure(context["ti"]):
         clients = CallDetailsClients()
         chosen = [name.strip() for name in params["dead_letters"] or ()]
-        result = asyncio.run(_replay(clients, params["limit"], chosen, dry_run=params["dry_run"]))
+        run_id, limit, dry_run = context["dag_run"].run_id, params["limit"], params["dry_run"]
+        result = asyncio.run(_replay(clients, run_id, limit, chosen, dry_run=dry_run))
         left = result.failed + result.unreadable
         report = RunReport(context, clients.settings)
         report.count({"ReplayedBatches": result.accepted, "RefusedBatches": left}, failed=left > 0)
@@ -55,9 +59,26 @@ def replay(context: Context) -> dict[str, Any]:
         return summary
 
 
-async def _replay(clients: CallDetailsClients, limit: int, chosen: Collection[str], *, dry_run: bool) -> ReplayResult:
+async def _replay(
+    clients: CallDetailsClients, run_id: str, limit: int, chosen: Collection[str], *, dry_run: bool
+) -> ReplayResult:
+    """What became of the run's messages, those of its earlier tries included, which count towards the limit."""
     open_api = clients.api_opener()
+    noted = clients.table.get(_TRIES, run_id)
+    before = int(noted.content["accepted"]) if noted.version else 0
     # No more than one task of an ingest run, so that files which arrive meanwhile have their share.
     share = -(-clients.settings.max_concurrent_calls // TASKS_AT_ONCE)
     async with clients.limiter.hold(share) as permits, open_api(permits.permit) as api:
-        return await Replay(clients.dead_letters, api, workers=share).run(limit, chosen=chosen, dry_run=dry_run)
+        one_try = Replay(clients.dead_letters, api, workers=share)
+        try:
+            result = await one_try.run(limit - before, chosen=chosen, dry_run=dry_run)
+        except TransientError:
+            if one_try.accepted:
+                clients.table.replace(noted, {"accepted": before + one_try.accepted})
+            raise
+    if not before:
+        return result
+    clients.table.delete(noted)
+    # What an earlier try has posted is not in the queue any more.
+    gone = max(result.not_found - before, 0)
+    return replace(result, received=result.received + before, accepted=result.accepted + before, not_found=gone)
