@@ -41,9 +41,10 @@ class StackError(Exception):
 class ServiceDiedError(StackError):
     """A service ended although nobody asked it to."""
 
-    def __init__(self, service: str, code: int, log: Path) -> None:
+    def __init__(self, service: str, code: int, log: Path, *, replaced: int = 0) -> None:
         how = f"was killed by signal {code - _SIGNALLED}" if code > _SIGNALLED else f"ended with exit code {code}"
-        super().__init__(f"service '{service}' {how}\n{describe_log(log)}")
+        often = f"; it was replaced {replaced} times" if replaced else ""
+        super().__init__(f"service '{service}' {how}{often}\n{describe_log(log)}")
         self.service = service
 
 
@@ -174,7 +175,7 @@ def describe_log(log: Path) -> str:
 HOPELESS_SECONDS = 15.0
 MOST_REPLACEMENTS = 20
 """Of one service in ``REPLACEMENT_SECONDS``."""
-REPLACEMENT_SECONDS = 3600.0
+REPLACEMENT_SECONDS = 900.0
 
 
 class Supervisor:
@@ -272,7 +273,7 @@ class Supervisor:
             gave_up = code <= _SIGNALLED and time.monotonic() - began < self._hopeless_seconds
             too_often = len(latest) == latest.maxlen and time.monotonic() - latest[0] < self._replacement_seconds
             if not self._ready or gave_up or too_often:
-                raise ServiceDiedError(command.name, code, process.log)
+                raise ServiceDiedError(command.name, code, process.log, replaced=self.replaced[command.name])
             latest.append(time.monotonic())
             self.replaced[command.name] += 1
             self.tell("replaced", service=command.name, code=code, times=self.replaced[command.name])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import json
 import os
 import random
 import sqlite3
@@ -23,6 +24,7 @@ import psutil
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.clients import AirflowApi
+from local.processes.layout import Layout
 from local.processes.supervisor import StackError
 from local.services.celery import WORKER_NAMES
 from local.stack.description import Stack
@@ -168,6 +170,7 @@ class Campaign:
         end, chance, deck = time.monotonic() + seconds, self.chance["faults"], self._deck()
         time.sleep(min(15.0, seconds / 4))
         while (left := end - time.monotonic()) > 0:
+            self.check_stack()
             self._make(next(deck), chance, left)
             time.sleep(min(chance.uniform(2, 8), max(end - time.monotonic(), 0)))
         self._stop.set()
@@ -175,6 +178,11 @@ class Campaign:
         self._order()
         for thread in self._background:
             thread.join(120)
+
+    def check_stack(self) -> None:
+        """Raises RuntimeError: the stack has stopped for good, which no fault may bring about."""
+        if (failed := Layout(Path(self.stack.logs).parent).failed_file).exists():
+            raise RuntimeError(f"the stack has stopped: {json.loads(failed.read_text())['error']}")
 
     def _in_background(self, work: Callable[..., None], *arguments: Any) -> None:
         thread = threading.Thread(target=work, args=arguments, daemon=True)

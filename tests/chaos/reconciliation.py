@@ -82,6 +82,7 @@ class Reconciliation:
         """What is still under way after so many seconds; nothing, if all came to rest."""
         deadline, told = time.monotonic() + patience, 0.0
         while True:
+            self._campaign.check_stack()
             try:
                 left = list(self._under_way())
             except TROUBLE as error:

@@ -130,7 +130,7 @@ def test_a_service_that_is_lost_is_replaced_up_to_a_limit_and_each_time_publishe
         await supervisor.processes["scheduler"].begun()
         asyncio.get_running_loop().call_soon(lose)
 
-    with pytest.raises(StackError, match="'scheduler' was killed by signal 9"):
+    with pytest.raises(StackError, match="'scheduler' was killed by signal 9; it was replaced 2 times"):
         trial.run(assemble)
     assert len(set(published)) == 3
     assert trial.supervisor.replaced == {"scheduler": 2}
