@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from include.auction.functions import OrderFunction, parse_answer
@@ -77,13 +77,20 @@ def test_malformed_answer_is_named_and_not_quoted(answer: object, reason: str) -
     assert str(caught.value) == reason
 
 
-@given(JSON)
+LIKE_ANSWERS = st.fixed_dictionaries(
+    {"results": st.booleans() | JSON}, optional={"orders": st.lists(JSON, max_size=3) | JSON}
+)
+
+
+@given(JSON | LIKE_ANSWERS)
+@example({"results": False})
+@example({"results": True, "orders": [{}]})
 def test_any_answer_is_orders_or_nothing_or_malformed(answer: Any) -> None:
     try:
         orders = parse_answer(answer)
     except InvalidAnswerError:
         return
-    assert orders is None or isinstance(orders, list)
+    assert orders == (answer["orders"] if answer["results"] else None)
 
 
 def process(client: FakeLambda, *rejections: str) -> OrderOutcome:

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lambdas.common.errors import ApiError, EmptyBodyError, NotJsonError, TooLargeError
@@ -213,9 +213,12 @@ def test_payload_is_what_was_sent(payload: dict[str, Any], ascii_only: bool, ind
 
 
 @given(st.text() | st.binary().map(lambda data: data.decode("latin-1")) | JSON.map(json.dumps))
-def test_any_body_is_an_event_or_refused_in_our_words(body: str) -> None:
+def test_any_body_that_is_no_event_is_refused_in_our_words(body: str) -> None:
     with pytest.raises(ApiError):
         read(body)
+
+
+OBJECTS = st.dictionaries(UNICODE, JSON, min_size=1)
 
 
 @given(
@@ -223,7 +226,12 @@ def test_any_body_is_an_event_or_refused_in_our_words(body: str) -> None:
         {},
         optional={"event_type": JSON, "payload": JSON, "metadata": JSON, "idempotency_key": JSON, "other": JSON},
     )
+    | st.fixed_dictionaries(
+        {"event_type": st.text("az09._", min_size=1, max_size=100), "payload": OBJECTS},
+        optional={"metadata": OBJECTS | JSON, "idempotency_key": st.text("Az09._:-", min_size=1) | JSON, "other": JSON},
+    )
 )
+@example(GOOD)
 def test_any_object_is_an_event_or_its_wrong_fields_are_named(document: dict[str, Any]) -> None:
     faults: tuple[Fault, ...] = ()
     try:

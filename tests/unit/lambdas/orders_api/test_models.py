@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lambdas.common.errors import ApiError, TooLargeError
@@ -209,23 +209,26 @@ def test_long_list_of_faults_is_cut_and_says_so() -> None:
     assert str(error) == "nothing was stored: the body has 1500 faults; the first 20 are listed"
 
 
+IDS, TEXTS = st.text("ab.:_-Z9", max_size=3), st.text(max_size=5)
+NUMBERS = st.decimals(allow_nan=False, allow_infinity=False).map(float) | st.integers()
 RECORDS = st.lists(
     st.fixed_dictionaries(
         {},
         optional={
-            "record_id": st.text("ab.:_-Z9", max_size=3) | st.none(),
-            "parameter_1": st.text(max_size=5) | st.integers(),
-            "parameter_2": st.decimals(allow_nan=False, allow_infinity=False).map(float)
-            | st.integers()
-            | st.booleans(),
+            "record_id": IDS | st.none(),
+            "parameter_1": TEXTS | st.integers(),
+            "parameter_2": NUMBERS | st.booleans(),
             "extra": st.none(),
         },
     ),
     max_size=5,
+) | st.lists(
+    st.fixed_dictionaries({"record_id": IDS, "parameter_1": TEXTS, "parameter_2": NUMBERS}), min_size=1, max_size=3
 )
 
 
 @given(RECORDS)
+@example([GOOD])
 def test_all_records_are_read_or_the_faults_are_those_of_the_body(document: list[dict[str, Any]]) -> None:
     faults: tuple[Fault, ...] = ()
     records: list[OrderRecord] = []
