@@ -107,7 +107,7 @@ class _Pace:
     @contextmanager
     def waiting(self, failure: Failure) -> Iterator[None]:
         """Until a call that failed so has been made again."""
-        asked = failure.retry_after is not None
+        asked = bool(failure.retry_after)
         self._asked_to_wait += asked
         try:
             yield

@@ -250,6 +250,14 @@ def test_what_was_told_to_wait_goes_before_what_was_never_sent() -> None:
     assert (sorted(posted[:3]), sorted(posted[3:6]), sorted(posted[6:])) == (told, told, ["d", "e"])
 
 
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": "0"}])
+def test_batch_that_nobody_asked_to_wait_for_holds_up_no_other(headers: dict[str, str]) -> None:
+    fake = FakeCallDetails(answers={"a": [httpx.Response(503, headers=headers), ACCEPTED]})
+    fake.pause = a_while
+    post(fake, "a", "b", gate=at_most(1))
+    assert [request.headers["Idempotency-Key"] for request in fake.posted] == ["a", "b", "a"]
+
+
 def test_what_one_call_is_told_to_wait_all_wait() -> None:
     time, posted_at = FakeTime(), list[float]()
 
