@@ -74,6 +74,10 @@ class FunctionUnavailableError(TransientError):
     """Lambda throttled or failed the invocation, or the answer did not come; the function may have run."""
 
 
+class FunctionThrottledError(FunctionUnavailableError):
+    """Lambda has no capacity for the invocation: the function did not run."""
+
+
 class FunctionFailedError(TransientError):
     """The function raised an error, crashed, or ran out of time.
 

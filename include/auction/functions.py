@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import date
@@ -12,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from include.auction.models import OrderOutcome, Orders, Result, had_orders, orders_gone
 from include.clients.s3 import split_place
-from include.errors import Backoff, FunctionFailedError, InvalidAnswerError, PipelineError, TransientError
+from include.errors import (
+    Backoff,
+    FunctionFailedError,
+    FunctionThrottledError,
+    InvalidAnswerError,
+    PipelineError,
+    TransientError,
+)
 from include.text import printable
 
 if TYPE_CHECKING:
@@ -65,6 +73,11 @@ _OUT_OF_MEMORY = frozenset({"MemoryError", "NoMemoryError", "OutOfMemoryError", 
 _CLASS = re.compile(r"(\w*)\W*\Z")
 """What an error's type names in the end: Java and Rust give packages, Ruby gives ``Function<OrderRejectedError>``."""
 
+MAX_THROTTLES = 6
+"""Times that one call may be throttled before it is left to the task's retry: some seconds in all."""
+
+_ROOM = Backoff(first=0.2, longest=2.0)
+
 _MAX_KEY_BYTES = 1024
 """S3 has no longer keys."""
 
@@ -76,14 +89,16 @@ class OrderFunction:
     Args:
         name: its name or ARN.
         rejections: gives the setting ``rejection_errors``; called in several threads, and only if the function fails.
+        sleep: as ``time.sleep``.
     """
 
     functions: FunctionClient
     name: str
     rejections: Callable[[], Collection[str]]
+    sleep: Callable[[float], object] = time.sleep
 
     def process(self, orders: Orders, index: int) -> OrderOutcome:
-        """Give one order to the function, once; never raises."""
+        """Give one order to the function; never raises. It runs once at most: only a throttled call is repeated."""
         order_id, payload = orders.id_of(index), orders.payload(index)
         if payload is None:
             kind = type(orders.items[index]).__name__
@@ -101,7 +116,7 @@ class OrderFunction:
 
     def _invoke(self, index: int, order_id: str, payload: dict[str, Any]) -> OrderOutcome:
         try:
-            key = _key_in(self.functions.invoke(self.name, payload))
+            key = _key_in(self._answer(payload))
             return OrderOutcome(index, order_id, Result.ACCEPTED, key=key)
         except InvalidAnswerError:
             # There is an answer and no function error, so the order is accepted, though nothing of it can be read.
@@ -110,6 +125,15 @@ class OrderFunction:
             result = Result.REJECTED if self._rejects(error.error_type) else Result.ERRORED
             retryable = result is Result.ERRORED and _class_of(error.error_type) != INVALID
             return OrderOutcome(index, order_id, result, reason=printable(str(error)), retryable=retryable)
+
+    def _answer(self, payload: dict[str, Any]) -> Any:
+        # A group's orders would all be refused within seconds, where the function has room for a few at once.
+        for throttles in range(1, MAX_THROTTLES):
+            try:
+                return self.functions.invoke(self.name, payload)
+            except FunctionThrottledError:
+                self.sleep(_ROOM.seconds(throttles))
+        return self.functions.invoke(self.name, payload)
 
     def _rejects(self, error_type: str) -> bool:
         """Whether an error of this type is the function's way to reject an order."""

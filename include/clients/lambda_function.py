@@ -9,8 +9,16 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from include.clients.aws import aws_errors
-from include.errors import FunctionFailedError, FunctionRefusedError, FunctionUnavailableError, InvalidAnswerError
+from botocore.exceptions import ClientError
+
+from include.clients.aws import aws_errors, error_code
+from include.errors import (
+    FunctionFailedError,
+    FunctionRefusedError,
+    FunctionThrottledError,
+    FunctionUnavailableError,
+    InvalidAnswerError,
+)
 from include.text import one_line, refuse_constant
 
 if TYPE_CHECKING:
@@ -22,6 +30,8 @@ READ_TIMEOUT_SECONDS = 65
 CONNECT_TIMEOUT_SECONDS = 5
 
 _MAX_REASON = 300
+
+_THROTTLED = frozenset({"TooManyRequestsException"})
 
 _CLASS_LOST = frozenset({"Runtime.HandlerError"})
 """What a runtime that hands on nothing but the message calls every error of a handler (the local emulator does)."""
@@ -44,12 +54,18 @@ class FunctionClient:
 
         Raises:
             FunctionFailedError: the function raised an error, crashed or ran out of time.
-            FunctionUnavailableError: throttled, a failure of Lambda itself, or no answer; it may have run.
+            FunctionThrottledError: throttled; it did not run.
+            FunctionUnavailableError: a failure of Lambda itself, or no answer; it may have run.
             FunctionRefusedError: no such function, no permission, too large a request.
             InvalidAnswerError: the answer is not JSON.
         """
         with _errors(name):
-            answer = self._client.invoke(FunctionName=name, Payload=json.dumps(payload).encode())
+            try:
+                answer = self._client.invoke(FunctionName=name, Payload=json.dumps(payload).encode())
+            except ClientError as error:
+                if (code := error_code(error)) in _THROTTLED:
+                    raise FunctionThrottledError(f"cannot invoke function {name}: Lambda answered {code}") from error
+                raise
             body = answer["Payload"].read()
         if answer.get("FunctionError"):
             raise _failure(body, name)

@@ -29,7 +29,7 @@ from tests.worlds.auction import BUCKET, A, AuctionWorld, B
 from tests.worlds.functions import RaisedError, lambda_error
 
 NOT_YET = {"results": False}
-THROTTLED = lambda_error("TooManyRequestsException")
+UNAVAILABLE = lambda_error("ServiceException")
 
 
 @pytest.fixture
@@ -71,12 +71,10 @@ def test_wait_counts_from_the_start_of_the_run(world: AuctionWorld, run: FakeRun
 
 
 def test_first_look_that_fails_is_no_failure_yet(world: AuctionWorld, run: FakeRun) -> None:
-    world.answer([THROTTLED])
+    world.answer([UNAVAILABLE])
     found = begin(run)
     assert isinstance(found, Wait)
-    assert found.failure == (
-        f"FunctionUnavailableError: cannot invoke function {A}: Lambda answered TooManyRequestsException"
-    )
+    assert found.failure == (f"FunctionUnavailableError: cannot invoke function {A}: Lambda answered ServiceException")
 
 
 def test_orders_that_are_kept_are_not_asked_for_again(world: AuctionWorld, run: FakeRun) -> None:
@@ -133,7 +131,7 @@ def test_retry_gives_only_what_it_may_mend_to_the_function(world: AuctionWorld, 
     world.change_settings(max_mapped_orders=1)
     world.give("accepted", "accepted", "rejected")
     (work,) = wait_for_results(run)
-    real, trouble = world.functions.functions[B], [THROTTLED, THROTTLED]
+    real, trouble = world.functions.functions[B], [UNAVAILABLE, UNAVAILABLE]
 
     def order(payload: Any) -> Any:
         if payload["power"] == 1 and trouble:

@@ -61,7 +61,9 @@ def process_orders(context: Context, work: Work, function_name: str) -> None:
         functions = FunctionClient(lambda_client(max_connections=concurrency, session=session))
         outcomes = AuctionRun.load(work["orders"], s3_client(session=session)).process_slice(
             piece,
-            OrderFunction(functions, function_name, functools.cache(lambda: load_settings().rejection_errors)),
+            OrderFunction(
+                functions, function_name, functools.cache(lambda: load_settings().rejection_errors), outside.sleep
+            ),
             deadlines=RunDeadlines.of(context["dag_run"].start_date),
             concurrency=concurrency,
             clear_number=context["dag_run"].clear_number or 0,
@@ -259,7 +261,7 @@ def _finish(context: Context, settings: Settings, run: AuctionRun, deadlines: Ru
     slices = run.orders.cut(max_tasks=settings.max_mapped_orders, per_task=settings.orders_per_task)
     functions = FunctionClient(lambda_client(max_connections=concurrency))
     function_name = run.orders.function or context["params"]["function_b"]
-    function = OrderFunction(functions, function_name, lambda: settings.rejection_errors)
+    function = OrderFunction(functions, function_name, lambda: settings.rejection_errors, outside.sleep)
     summary = run.finish(slices, function, deadlines=deadlines, concurrency=concurrency)
     run_id = summary.run_id
     page = operations_url(ENERGY_AUCTION, summary.day)

@@ -128,7 +128,7 @@ class Wait:
 
     def hand_over(self, orders: Orders, poller: ResultsPoller, stop: threading.Event) -> None:
         """Give the orders to Lambda B; never raises, as the mapped tasks do what is not done here."""
-        function = OrderFunction(poller.functions, self.order_function, lambda: self.rejection_errors)
+        function = OrderFunction(poller.functions, self.order_function, lambda: self.rejection_errors, outside.sleep)
         try:
             AuctionRun(poller.s3, self.orders, orders).hand_over(
                 self.cut(orders),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from include.auction.functions import OrderFunction, parse_answer
+from include.auction.functions import MAX_THROTTLES, OrderFunction, parse_answer
 from include.auction.models import OrderOutcome, Orders, Result
 from include.clients.lambda_function import FunctionClient
 from include.errors import InvalidAnswerError, SettingsError, SettingsUnavailableError
@@ -95,7 +95,7 @@ def test_any_answer_is_orders_or_nothing_or_malformed(answer: Any) -> None:
 
 def process(client: FakeLambda, *rejections: str) -> OrderOutcome:
     """One order through Lambda B, with the setting ``rejection_errors``."""
-    function = OrderFunction(FunctionClient(cast("LambdaClient", client)), "b", lambda: rejections)
+    function = OrderFunction(FunctionClient(cast("LambdaClient", client)), "b", lambda: rejections, lambda _: None)
     return function.process(ORDERS, 0)
 
 
@@ -198,6 +198,25 @@ def test_time_out_crash_and_out_of_memory_are_no_rejection_whatever_the_setting(
 def test_control_characters_of_an_error_become_visible_in_the_reason() -> None:
     outcome = process(raising(RaisedError("OrderRejectedError", "no \x1b[31m\x00 \ud800")))
     assert (outcome.reason or "").isprintable()
+
+
+@pytest.mark.parametrize(("throttles", "accepted"), [(1, True), (MAX_THROTTLES - 1, True), (MAX_THROTTLES, False)])
+def test_throttled_call_is_repeated_for_some_seconds_as_the_function_did_not_run(
+    throttles: int, accepted: bool
+) -> None:
+    left, slept = iter(range(throttles)), list[float]()
+
+    def order(payload: Any) -> Any:
+        if next(left, None) is not None:
+            raise lambda_error("TooManyRequestsException")
+        return {"key": "k"}
+
+    client = FakeLambda({"b": order})
+    function = OrderFunction(FunctionClient(cast("LambdaClient", client)), "b", tuple, slept.append)
+    outcome = function.process(ORDERS, 0)
+    assert (outcome.result is Result.ACCEPTED, outcome.retryable) == (accepted, not accepted)
+    assert len(slept) == min(throttles, MAX_THROTTLES - 1)
+    assert sum(slept) < 10
 
 
 def test_throttle_is_no_rejection_whatever_the_setting() -> None:

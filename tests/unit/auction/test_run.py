@@ -51,7 +51,7 @@ class Run:
         return AuctionRun.load(URI, cast("S3Client", self.s3))
 
     def process(self, index: int, *, clear_number: int = 0) -> None:
-        function = OrderFunction(FunctionClient(cast("LambdaClient", self.functions)), "b", tuple)
+        function = OrderFunction(FunctionClient(cast("LambdaClient", self.functions)), "b", tuple, lambda _: None)
         self.run.process_slice(
             self.slices[index],
             function,

@@ -44,7 +44,7 @@ class Run:
 
     @property
     def _function(self) -> OrderFunction:
-        return OrderFunction(FunctionClient(cast("LambdaClient", self.functions)), "b", tuple)
+        return OrderFunction(FunctionClient(cast("LambdaClient", self.functions)), "b", tuple, lambda _: None)
 
     @property
     def _deadlines(self) -> RunDeadlines:
@@ -83,7 +83,7 @@ def test_tasks_find_their_orders_settled(per_task: int) -> None:
 
 
 def test_order_for_which_a_retry_may_succeed_is_left_to_its_task() -> None:
-    failures = iter([lambda_error("TooManyRequestsException")])
+    failures = iter([lambda_error("ServiceException")])
 
     def order(payload: Any) -> Any:
         if payload["n"] == 1 and (error := next(failures, None)):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 KEY = "runs/run/outcomes/000000.json"
-THROTTLED = lambda_error("TooManyRequestsException")
+UNAVAILABLE = lambda_error("ServiceException")
 REJECTED = RaisedError("OrderRejectedError", "OrderRejectedError: order x was rejected")
 INVALID = RaisedError("InvalidOrderError", "InvalidOrderError: order x has no status")
 
@@ -47,7 +47,7 @@ class Task:
 
     def process(self, *, clear_number: int = 0) -> list[OrderOutcome]:
         file = OutcomeFile(OrderOutcome, cast("S3Client", self.s3), "archive", KEY, clear_number=clear_number)
-        function = OrderFunction(FunctionClient(cast("LambdaClient", self.functions)), "b", tuple)
+        function = OrderFunction(FunctionClient(cast("LambdaClient", self.functions)), "b", tuple, lambda _: None)
         deadlines = RunDeadlines(0.0, self.now)
         processor = OrderProcessor(self.orders, function, file, deadlines=deadlines, **self.options)
         return processor.process(range(len(self.orders.items)))
@@ -66,7 +66,7 @@ class Task:
 
 
 def test_every_order_has_an_outcome_in_its_place() -> None:
-    task = Task(4, {1: [REJECTED], 2: [INVALID], 3: [THROTTLED]})
+    task = Task(4, {1: [REJECTED], 2: [INVALID], 3: [UNAVAILABLE]})
     outcomes = task.process()
     assert [outcome.index for outcome in outcomes] == [0, 1, 2, 3]
     assert [outcome.order_id for outcome in outcomes] == [task.orders.id_of(n) for n in range(4)]
@@ -78,7 +78,7 @@ def test_every_order_has_an_outcome_in_its_place() -> None:
     ]
     assert [outcome.key for outcome in outcomes] == ["orders/0", None, None, None]
     assert outcomes[1].reason == "function b raised OrderRejectedError: order x was rejected"
-    assert "TooManyRequestsException" in (outcomes[3].reason or "")
+    assert "ServiceException" in (outcomes[3].reason or "")
 
 
 @pytest.mark.parametrize("order", [None, 5, "accepted", []])
@@ -92,7 +92,7 @@ def test_order_that_is_no_object_fails_by_itself(order: Any) -> None:
 
 
 def test_retry_gives_only_those_for_which_it_may_succeed_to_the_function() -> None:
-    task = Task(4, {1: [REJECTED], 2: [INVALID], 3: [THROTTLED, RaisedError("Sandbox.Timedout", "")]})
+    task = Task(4, {1: [REJECTED], 2: [INVALID], 3: [UNAVAILABLE, RaisedError("Sandbox.Timedout", "")]})
     results = [[outcome.result.value for outcome in task.process()] for _ in range(4)]
     assert results == [["accepted", "rejected", "errored", last] for last in ("errored", "errored", *["accepted"] * 2)]
     assert task.asked == {0: 1, 1: 1, 2: 1, 3: 3}
@@ -187,15 +187,15 @@ def test_no_order_begins_when_the_runs_time_is_up() -> None:
 
 
 def test_retry_that_comes_too_late_keeps_what_is_settled_and_why_the_rest_is_not() -> None:
-    task = Task(3, {1: [REJECTED], 2: [THROTTLED]})
+    task = Task(3, {1: [REJECTED], 2: [UNAVAILABLE]})
     task.process()
     task.age = LAST_ORDER
     for _ in range(2):
-        accepted, rejected, throttled = task.process()
+        accepted, rejected, failed = task.process()
         assert (accepted.result, rejected.result) == (Result.ACCEPTED, Result.REJECTED)
-        assert (throttled.result, throttled.retryable) == (Result.ERRORED, False)
-        assert "TooManyRequestsException" in (throttled.reason or "")
-        assert (throttled.reason or "").count(TIME_UP) == 1
+        assert (failed.result, failed.retryable) == (Result.ERRORED, False)
+        assert "ServiceException" in (failed.reason or "")
+        assert (failed.reason or "").count(TIME_UP) == 1
     assert task.asked == {0: 1, 1: 1, 2: 1}
 
 
@@ -204,7 +204,7 @@ def test_failure_after_which_a_retry_would_come_too_late_is_final() -> None:
 
     def slow(payload: Any) -> Any:
         task.age = LAST_ORDER
-        raise THROTTLED
+        raise UNAVAILABLE
 
     task.functions.functions["b"] = slow
     (outcome,) = task.process()
