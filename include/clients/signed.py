@@ -112,9 +112,10 @@ class SignedClient:
     """The calls of one AWS service, for one event loop at a time; open as ``async with``.
 
     Errors are those of a boto3 client, so that :func:`include.clients.aws.aws_errors` translates them. Endpoint,
-    region, time-outs and number of attempts are those of the boto3 client. Proxies and certificates
-    come from the environment as botocore reads them. Of S3's operations it makes GetObject, HeadObject and PutObject,
-    of those of DynamoDB all.
+    region, time-outs and number of attempts are those of the boto3 client, and so are the connections that it keeps:
+    more calls at once wait, as to open a connection with TLS takes more CPU than a call. Proxies and certificates come
+    from the environment as botocore reads them. Of S3's operations it makes GetObject, HeadObject and PutObject, of
+    those of DynamoDB all.
 
     Args:
         client: a boto3 client of the service; sends nothing but to learn a bucket's region.
@@ -336,7 +337,7 @@ class SignedClient:
 
     def _connect(self) -> aiohttp.TCPConnector:
         connector = self._connector(
-            limit=0,
+            limit=self._config.max_pool_connections,
             keepalive_timeout=IDLE_SECONDS,
             ssl=aws_tls(self._verify) if self._client.meta.endpoint_url.startswith("https") else True,
         )

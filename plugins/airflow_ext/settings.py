@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MAX_ARCHIVE_CONCURRENCY = 64
+
 _WHERE = f"Airflow Variable '{SETTINGS_VARIABLE}' (Secrets Manager: airflow/variables/{SETTINGS_VARIABLE})"
 
 
@@ -68,7 +70,7 @@ class Settings(BaseModel):
     dex_api_base_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
     max_mapped_clients: Annotated[int, Field(ge=1, le=1024)] = 500
     clients_per_task: PositiveInt = 1500
-    archive_concurrency: Annotated[int, Field(ge=1, le=64)] = 64
+    archive_concurrency: Annotated[int, Field(ge=1, le=MAX_ARCHIVE_CONCURRENCY)] = 64
     archive_lock_mode: Literal["NONE", "GOVERNANCE", "COMPLIANCE"] = "NONE"
     archive_lock_days: Annotated[int, Field(ge=0, le=36_500)] = 0
     order_results_bucket: _BucketName

@@ -15,7 +15,7 @@ from airflow_ext.hooks.dex import dex_api, read_rows
 from airflow_ext.ids import XComKey
 from airflow_ext.metrics import RunReport, succeeded, task_states
 from airflow_ext.notifications.failure_callback import record_failure
-from airflow_ext.settings import load_settings
+from airflow_ext.settings import MAX_ARCHIVE_CONCURRENCY, load_settings
 from include.alerts import KILLED
 from include.archive.keys import trigger_date
 from include.archive.ledger import Ledger
@@ -96,7 +96,7 @@ def archive_client(context: Context, work: Work) -> dict[str, int]:
     context["label"] = piece.label  # type: ignore[typeddict-unknown-key] # read by map_index_template
     with record_failure(context["ti"]):
         session = AwsSession()
-        s3 = s3_client(session=session)
+        s3 = s3_client(max_connections=MAX_ARCHIVE_CONCURRENCY, session=session)
         run = ArchiveRun.load(str(work["plan"]), s3)
         # Its scheme was checked as the run was planned: the settings are not read again for each mapped task.
         dex = dex_api(default_base_url=run.plan.base_url, https_only=False)

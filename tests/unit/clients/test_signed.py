@@ -70,7 +70,11 @@ class Names(AbstractResolver):
 
 
 def boto(service: str, *, region: str = "eu-west-1", endpoint: str | None = LOCAL, **options: Any) -> Any:
-    config = Config(retries={"mode": "standard", "total_max_attempts": 4}, read_timeout=options.pop("read_timeout", 5))
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": 4},
+        read_timeout=options.pop("read_timeout", 5),
+        max_pool_connections=options.pop("connections", 10),
+    )
     return new_client(service, region_name=region, endpoint_url=endpoint, config=config, verify=False, **options)
 
 
@@ -411,6 +415,16 @@ def test_a_call_of_dynamodb_goes_as_json_and_comes_as_json() -> None:
     assert first[1]["content-type"] == second[1]["content-type"] == "application/x-amz-json-1.0"
     assert signature_holds(first, SigV4Auth, "dynamodb")
     assert signature_holds(second, SigV4Auth, "dynamodb")
+
+
+def test_calls_at_once_share_the_connections_that_the_boto3_client_keeps() -> None:
+    network = FakeNetwork({PUBLIC: [reply(200, b"{}")]})
+
+    async def action(signed: SignedClient) -> None:
+        await asyncio.gather(*(signed.call_json("Query", b"{}") for _ in range(9)))
+
+    calling(action, network, boto("dynamodb", connections=2))
+    assert (len(network.streams), len(sent(network))) == (2, 9)
 
 
 def test_fields_of_an_error_are_kept() -> None:
