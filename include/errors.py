@@ -71,7 +71,7 @@ class FileHeldError(TransientError):
 
 
 class FunctionUnavailableError(TransientError):
-    """Lambda throttled or failed the invocation, or the answer did not come; the function may have run."""
+    """Lambda failed the invocation, or the answer did not come; the function may have run."""
 
 
 class FunctionThrottledError(FunctionUnavailableError):

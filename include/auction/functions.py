@@ -97,15 +97,18 @@ class OrderFunction:
     rejections: Callable[[], Collection[str]]
     sleep: Callable[[float], object] = time.sleep
 
-    def process(self, orders: Orders, index: int) -> OrderOutcome:
-        """Give one order to the function; never raises. It runs once at most: only a throttled call is repeated."""
+    def process(self, orders: Orders, index: int, *, has_time: Callable[[], bool] = lambda: True) -> OrderOutcome:
+        """Give one order to the function; never raises.
+
+        It runs once at most: only a throttled call is repeated, while ``has_time`` says that an order may begin.
+        """
         order_id, payload = orders.id_of(index), orders.payload(index)
         if payload is None:
             kind = type(orders.items[index]).__name__
             reason = f"{INVALID}: the order is not an object but {kind}; Lambda B was not invoked"
             return OrderOutcome(index, order_id, Result.ERRORED, reason=reason)
         try:
-            return self._invoke(index, order_id, payload)
+            return self._invoke(index, order_id, payload, has_time)
         except PipelineError as error:
             reason, retryable = f"{type(error).__name__}: {error}", isinstance(error, TransientError)
             return OrderOutcome(index, order_id, Result.ERRORED, reason=reason, retryable=retryable)
@@ -114,9 +117,9 @@ class OrderFunction:
             reason = f"unexpected {type(error).__name__}, see the log"
             return OrderOutcome(index, order_id, Result.ERRORED, reason=reason, retryable=True)
 
-    def _invoke(self, index: int, order_id: str, payload: dict[str, Any]) -> OrderOutcome:
+    def _invoke(self, index: int, order_id: str, payload: dict[str, Any], has_time: Callable[[], bool]) -> OrderOutcome:
         try:
-            key = _key_in(self._answer(payload))
+            key = _key_in(self._answer(payload, has_time))
             return OrderOutcome(index, order_id, Result.ACCEPTED, key=key)
         except InvalidAnswerError:
             # There is an answer and no function error, so the order is accepted, though nothing of it can be read.
@@ -126,13 +129,15 @@ class OrderFunction:
             retryable = result is Result.ERRORED and _class_of(error.error_type) != INVALID
             return OrderOutcome(index, order_id, result, reason=printable(str(error)), retryable=retryable)
 
-    def _answer(self, payload: dict[str, Any]) -> Any:
+    def _answer(self, payload: dict[str, Any], has_time: Callable[[], bool]) -> Any:
         # A group's orders would all be refused within seconds, where the function has room for a few at once.
         for throttles in range(1, MAX_THROTTLES):
             try:
                 return self.functions.invoke(self.name, payload)
             except FunctionThrottledError:
                 self.sleep(_ROOM.seconds(throttles))
+                if not has_time():
+                    raise
         return self.functions.invoke(self.name, payload)
 
     def _rejects(self, error_type: str) -> bool:

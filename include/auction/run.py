@@ -78,10 +78,11 @@ class AuctionRun:
         """
         work, end = self._work(slices, clear_number), deadlines.now() + HANDOVER
 
+        def has_time() -> bool:
+            return not stop.is_set() and deadlines.left(MAX_RESULTS) > 0 and deadlines.now() < end
+
         def process(index: int) -> OrderOutcome | None:
-            if stop.is_set() or deadlines.left(MAX_RESULTS) <= 0 or deadlines.now() >= end:
-                return None
-            return function.process(self.orders, index)
+            return function.process(self.orders, index, has_time=has_time) if has_time() else None
 
         callers, writers = ThreadPoolExecutor(AT_ONCE), ThreadPoolExecutor(_WRITERS)
         calls = {callers.submit(process, index): piece for piece in slices for index in range(piece.start, piece.stop)}
@@ -229,7 +230,10 @@ class OrderProcessor:
         return [settled[index] for index in wanted]
 
     def _process_one(self, index: int) -> OrderOutcome | None:
-        return self.function.process(self.orders, index) if self.deadlines.left(LAST_ORDER) > 0 else None
+        return self.function.process(self.orders, index, has_time=self._has_time) if self._has_time() else None
+
+    def _has_time(self) -> bool:
+        return self.deadlines.left(LAST_ORDER) > 0
 
     def _save(self, settled: dict[int, OrderOutcome], calls: Iterable[Future[OrderOutcome | None]]) -> None:
         ended = [call.result() for call in calls if call.done() and not call.cancelled()]

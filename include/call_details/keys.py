@@ -92,7 +92,8 @@ def past_own(key: str) -> str | None:
     Nothing of these expires, so there may be any number.
     """
     own = next((own for own in OWN_PREFIXES if key.startswith(own)), None)
-    return None if own is None else f"{own}{chr(sys.maxunicode)}"
+    # Not before the key itself, which may go on with that character.
+    return None if own is None else max(key, f"{own}{chr(sys.maxunicode)}")
 
 
 def processing_key(file: FileVersion) -> str:

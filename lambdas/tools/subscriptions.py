@@ -33,6 +33,7 @@ MAX_URL_CHARACTERS = 2_048
 
 _NAME = re.compile(r"[a-z0-9._-]+")
 _IPV4_LIKE = re.compile(r"[0-9]+(\.[0-9]+){3}")
+_REFUSED = "ConditionalCheckFailedException"
 _SECRET_BYTES = range(24, 65)
 """As Standard Webhooks has it."""
 
@@ -59,23 +60,33 @@ class SubscriptionTable:
         made = new_secret()
         # One expression for both, or two that are called at once could each print a secret.
         kept = "#secret = if_not_exists(#secret, :secret)"
+        condition: dict[str, Any] = {}
         if secret:
             # Deliveries are signed with the one before as well for a day: see include/delivery/subscriptions.py.
             kept = "previous_secret = if_not_exists(#secret, :secret), rotated_at = :now, #secret = :secret"
+            condition = {"ConditionExpression": "#secret <> :secret"}
         values: dict[str, AttributeValueTypeDef] = {
             ":url": {"S": url},
             ":secret": {"S": secret or made},
             ":active": {"BOOL": True},
             ":now": {"S": now},
         }
-        answer = self._dynamodb.update_item(
-            TableName=self._name,
-            Key={"owner": {"S": owner}},
-            UpdateExpression=f"SET #url = :url, {kept}, #active = :active, updated_at = :now REMOVE deactivated_reason",
-            ExpressionAttributeNames={"#url": "url", "#secret": "secret", "#active": "active"},
-            ExpressionAttributeValues=values,
-            ReturnValues="ALL_NEW",
-        )
+        changed = f"SET #url = :url, {kept}, #active = :active, updated_at = :now REMOVE deactivated_reason"
+        try:
+            answer = self._dynamodb.update_item(
+                TableName=self._name,
+                Key={"owner": {"S": owner}},
+                UpdateExpression=changed,
+                ExpressionAttributeNames={"#url": "url", "#secret": "secret", "#active": "active"},
+                ExpressionAttributeValues=values,
+                ReturnValues="ALL_NEW",
+                **condition,
+            )
+        except ClientError as error:
+            if not condition or error_code(error) != _REFUSED:
+                raise
+            # The owner has it, perhaps since this call, whose answer got lost: it must not become the one before.
+            return self.put(owner, url, None, now)
         return made if answer["Attributes"]["secret"] == {"S": made} else None
 
     def get(self, owner: str) -> Mapping[str, Any]:
@@ -110,7 +121,7 @@ class SubscriptionTable:
                 },
             )
         except ClientError as error:
-            if error_code(error) != "ConditionalCheckFailedException":
+            if error_code(error) != _REFUSED:
                 raise
             raise self._none(owner) from None
 

@@ -82,10 +82,10 @@ class RunReport:
             whether each is on its way to people: a channel took it, or it waits for one.
         """
         topic = self._settings.alerts_topic_arn
-        waiting: list[Alert] = []
+        box, waiting = outbox(self._settings), list["Alert"]()
 
         def keep(channel: str, alert: Alert) -> None:
-            waiting.extend(outbox(self._settings).put(channel, alert))
+            waiting.extend(box.put(channel, alert))
 
         taken = [
             set(send_alert(each, self._context, topic_arn=topic, keep=keep)) for each in alerts if each is not None

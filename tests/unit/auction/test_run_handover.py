@@ -160,6 +160,18 @@ def test_stop_begins_no_further_order() -> None:
     assert auction.asked == {}
 
 
+def test_throttled_order_is_not_given_again_after_a_stop() -> None:
+    auction = Run(1)
+
+    def throttled(order: Any) -> Any:
+        auction.stop.set()
+        raise lambda_error("TooManyRequestsException")
+
+    auction.functions.functions["b"] = throttled
+    auction.hand_over()
+    assert auction.asked == {0: 1}
+
+
 def test_outcomes_that_cannot_be_saved_cost_a_second_call(caplog: pytest.LogCaptureFixture) -> None:
     auction = Run(2)
 

@@ -212,6 +212,20 @@ def test_failure_after_which_a_retry_would_come_too_late_is_final() -> None:
     assert TIME_UP in (outcome.reason or "")
 
 
+def test_throttled_order_is_not_given_again_when_the_runs_time_is_up() -> None:
+    task = Task(1)
+
+    def throttled(payload: Any) -> Any:
+        task.age = LAST_ORDER
+        raise lambda_error("TooManyRequestsException")
+
+    task.functions.functions["b"] = throttled
+    (outcome,) = task.process()
+    assert task.asked == {0: 1}
+    assert "TooManyRequestsException" in (outcome.reason or "")
+    assert TIME_UP in (outcome.reason or "")
+
+
 def test_answers_are_not_waited_for_when_the_runs_time_is_up() -> None:
     task = Task(4, concurrency=2, save_every=0.01)
     done, real = threading.Event(), task.functions.functions["b"]

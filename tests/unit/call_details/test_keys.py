@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from datetime import date
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from include.call_details.keys import (
+    OWN_PREFIXES,
     Incoming,
     dead_letter_key,
     failed_key,
@@ -17,6 +19,7 @@ from include.call_details.keys import (
     is_file,
     is_shared_run,
     origin,
+    past_own,
     plan_key,
     processed_key,
     processing_key,
@@ -49,6 +52,16 @@ ALIKE = st.builds(
     st.sampled_from(["", "a", "b.b"]),
 )
 AIRFLOW_S_RUN_IDS = re.compile(r"[A-Za-z0-9_.~:+-]+")
+
+
+@given(st.sampled_from(OWN_PREFIXES), st.text(st.characters(exclude_categories=["Cs"])), st.text())
+@example(OWN_PREFIXES[0], f"{chr(sys.maxunicode)}a", "")
+def test_listing_goes_on_past_all_that_begins_like_an_own_key(own: str, name: str, other: str) -> None:
+    after = past_own(f"{own}{name}")
+    assert after is not None
+    assert after >= f"{own}{name}", "or the same page would be listed for ever"
+    assert after.startswith(own), "or a file behind it would be left out"
+    assert past_own(f"x{other}") is None
 
 
 def test_keys_are_those_of_the_contract() -> None:

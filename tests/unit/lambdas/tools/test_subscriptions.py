@@ -197,6 +197,16 @@ def test_rotated_secret_is_new_and_printed_alone(table: FakeTable, run: Run) -> 
     assert not {first, second} & set(run("show").split())
 
 
+def test_secret_that_is_put_twice_leaves_the_one_before(table: FakeTable, run: Run) -> None:
+    """As botocore does if an answer gets lost; deliveries would not be signed with the one before any more."""
+    first = run("put", "--url", URL).strip()
+    for url in (URL, "https://example.com/other"):
+        run("put", "--url", url, "--secret", "-", given=f"{SECRET}\n")
+        item = table.items["test-user"]
+        assert (item["secret"], item["previous_secret"]) == ({"S": SECRET}, {"S": first})
+        assert item["url"] == {"S": url}
+
+
 def test_secret_is_either_given_or_rotated(table: FakeTable) -> None:
     with pytest.raises(SystemExit):
         subscriptions.main(["put", "--url", URL, "--secret", "-", "--rotate-secret", *HERE])
