@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -229,8 +229,16 @@ class Archiver:
 class Backoff:
     """Makes all clients of a task wait when a response asked one of them to: an API's limit is for all calls."""
 
-    def __init__(self, max_pause: float) -> None:
+    def __init__(
+        self,
+        max_pause: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
         self._max_pause = max_pause
+        self._clock = clock
+        self._sleep = sleep
         self._until = 0.0
         self._asked = 0.0
         self._pauses = 0
@@ -239,14 +247,14 @@ class Backoff:
         """Wait until the API may be asked; False when it has asked for pauses too often."""
         # Again after each sleep: a call that was on its way may have been told to wait longer. Not all return at once:
         # the first that is refused keeps the others waiting.
-        while self._pauses <= MAX_PAUSES and (left := self._until - time.monotonic()) > 0:
+        while self._pauses <= MAX_PAUSES and (left := self._until - self._clock()) > 0:
             spread = min(self._asked, _SPREAD_SECONDS)
-            await asyncio.sleep(left + random.uniform(0.0, spread))  # noqa: S311 - spreads load, guards nothing
+            await self._sleep(left + random.uniform(0.0, spread))  # noqa: S311 - spreads load, guards nothing
         return self._pauses <= MAX_PAUSES
 
     def note(self, outcome: ClientOutcome) -> None:
         """Learn from an outcome."""
-        now = time.monotonic()
+        now = self._clock()
         if outcome.retry_after is not None:
             self._pauses += now >= self._until
             self._asked = min(outcome.retry_after, self._max_pause)

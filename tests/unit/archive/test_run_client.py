@@ -13,7 +13,7 @@ import pytest
 from include.archive import run as run_module
 from include.archive.keys import archive_key
 from include.archive.models import Client, ClientOutcome, Result
-from include.archive.run import Archiver
+from include.archive.run import Archiver, Backoff
 from include.archive.store import ArchiveStore
 from include.errors import (
     ApiRefusedError,
@@ -316,10 +316,39 @@ def test_pause_grows_while_somebody_waits_for_its_end() -> None:
 def test_first_that_is_refused_after_a_pause_keeps_the_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     shares = itertools.cycle([0.0, 0.5, 1.0])
     monkeypatch.setattr("random.uniform", lambda least, most: least + next(shares) * (most - least))
-    busy = {number: ApiUnavailableError("DEX API answered 429", retry_after=0.2) for number in (1, 2, 3)}
-    source = Source({**busy, 4: ApiUnavailableError("DEX API answered 429", retry_after=0.4)})
-    archive(FakeS3(), source, count=6, concurrency=3)
-    assert min(source.asked_at[5], source.asked_at[6]) - source.asked_at[4] >= 0.4
+    refused = ClientOutcome(1, Result.FAILED, retryable=True, retry_after=10.0)
+    now, sleeping = 1000.0, list[tuple[float, asyncio.Event]]()
+
+    async def sleep(seconds: float) -> None:
+        sleeping.append((now + seconds, woken := asyncio.Event()))
+        await woken.wait()
+
+    async def wake() -> None:
+        """Let the time of whoever sleeps shortest come."""
+        nonlocal now
+        now, woken = sleeping.pop(min(range(len(sleeping)), key=lambda index: sleeping[index][0]))
+        woken.set()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    async def wait() -> None:
+        backoff = Backoff(60.0, clock=lambda: now, sleep=sleep)
+        backoff.note(refused)
+        async with asyncio.TaskGroup() as tasks:
+            waiting = [tasks.create_task(backoff.wait()) for _ in range(3)]
+            await asyncio.sleep(0)
+            assert sorted(at for at, _ in sleeping) == [1010.0, 1012.5, 1015.0]
+            await wake()
+            assert [each.done() for each in waiting] == [True, False, False]
+            backoff.note(refused)
+            await wake()
+            await wake()
+            assert [each.done() for each in waiting] == [True, False, False]
+            assert min(at for at, _ in sleeping) >= 1020.0
+            await wake()
+            await wake()
+
+    asyncio.run(wait())
 
 
 @pytest.mark.parametrize("asked", [3600.0, float("inf")])
