@@ -33,7 +33,8 @@ runs go on at a time.
   retried later. If that goes on, the run fails with one alert; clear it when the API is back.
 - A task that dies is retried and continues after its last acknowledged batch.
 - If the API asks to wait for more than a minute, the task waits that long and then continues. As long as batches are
-  accepted in between, that costs it no try, so a small quota is waited for as often as it takes.
+  accepted in between, that costs it no try, so a small quota is waited for as often as it takes, within the 24 hours
+  of a run. Then Airflow ends it, with an alert; clear it, and it continues.
 - A file that is no text (zip, bzip2, zstd, xz, parquet, NUL bytes) is never posted: it goes to `failed/`.
 - One alert for each file goes to SNS and Slack: a warning if there are dead letters or bytes that are not valid UTF-8,
   an error if the file cannot be read or planned, or if the receipt does not add up. After an error the run fails.

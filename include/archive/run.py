@@ -191,9 +191,9 @@ class Archiver:
 
     async def _work(self, waiting: Iterator[Client], backoff: Backoff, buffer: OutcomeBuffer) -> None:
         for client in waiting:
-            if await backoff.wait():
+            if (began := await backoff.wait()) is not None:
                 outcome = await self._archive_one(client, buffer)
-                backoff.note(outcome)
+                backoff.note(outcome, began)
             else:
                 outcome = ClientOutcome(client.id, Result.FAILED, error=NOT_ASKED, retryable=True)
             await buffer.add(outcome)
@@ -243,20 +243,21 @@ class Backoff:
         self._asked = 0.0
         self._pauses = 0
 
-    async def wait(self) -> bool:
-        """Wait until the API may be asked; False when it has asked for pauses too often."""
+    async def wait(self) -> float | None:
+        """Wait until the API may be asked, which is now; None when it has asked for pauses too often."""
         # Again after each sleep: a call that was on its way may have been told to wait longer. Not all return at once:
         # the first that is refused keeps the others waiting.
         while self._pauses <= MAX_PAUSES and (left := self._until - self._clock()) > 0:
             spread = min(self._asked, _SPREAD_SECONDS)
             await self._sleep(left + random.uniform(0.0, spread))  # noqa: S311 - spreads load, guards nothing
-        return self._pauses <= MAX_PAUSES
+        return self._clock() if self._pauses <= MAX_PAUSES else None
 
-    def note(self, outcome: ClientOutcome) -> None:
-        """Learn from an outcome."""
+    def note(self, outcome: ClientOutcome, began: float) -> None:
+        """Learn from the outcome of a call that began at this time of :meth:`wait`."""
         now = self._clock()
         if outcome.retry_after is not None:
-            self._pauses += now >= self._until
+            # Those that began before the last pause was over say nothing about what came of it.
+            self._pauses += began >= self._until
             self._asked = min(outcome.retry_after, self._max_pause)
             self._until = max(self._until, now + self._asked)
         elif not outcome.failed:

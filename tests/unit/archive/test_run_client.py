@@ -23,6 +23,7 @@ from include.errors import (
     StorageUnavailableError,
 )
 from include.mapped_work import OutcomeFile
+from tests.worlds.archive import Clock
 from tests.worlds.s3 import FakeS3, s3_error
 
 if TYPE_CHECKING:
@@ -333,14 +334,14 @@ def test_first_that_is_refused_after_a_pause_keeps_the_others_waiting(monkeypatc
 
     async def wait() -> None:
         backoff = Backoff(60.0, clock=lambda: now, sleep=sleep)
-        backoff.note(refused)
+        backoff.note(refused, now)
         async with asyncio.TaskGroup() as tasks:
             waiting = [tasks.create_task(backoff.wait()) for _ in range(3)]
             await asyncio.sleep(0)
             assert sorted(at for at, _ in sleeping) == [1010.0, 1012.5, 1015.0]
             await wake()
             assert [each.done() for each in waiting] == [True, False, False]
-            backoff.note(refused)
+            backoff.note(refused, now)
             await wake()
             await wake()
             assert [each.done() for each in waiting] == [True, False, False]
@@ -349,6 +350,23 @@ def test_first_that_is_refused_after_a_pause_keeps_the_others_waiting(monkeypatc
             await wake()
 
     asyncio.run(wait())
+
+
+def test_answers_to_calls_of_before_a_pause_are_no_further_pauses() -> None:
+    refused = ClientOutcome(1, Result.FAILED, retryable=True, retry_after=1.0)
+    clock = Clock()
+
+    async def ask() -> None:
+        backoff = Backoff(60.0, clock=clock)
+        began = [await backoff.wait() for _ in range(10)]
+        for each in began:
+            assert each is not None
+            backoff.note(refused, each)
+            # Longer than it asked to wait.
+            clock.now += 2.0
+        assert await backoff.wait() == clock.now
+
+    asyncio.run(ask())
 
 
 @pytest.mark.parametrize("asked", [3600.0, float("inf")])
