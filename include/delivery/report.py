@@ -171,9 +171,8 @@ def untold(events: EventTable, counts: Sequence[DeliveryCounts]) -> tuple[list[D
     for each in counts:
         # Only this run can tell of those that the queue did not take, or that the task does not name.
         alone = each.unqueued or each.failed > len(each.dead)
-        known = [] if alone else [letter for letter in each.dead if _is(letter, items, _TOLD)]
-        dead = [letter for letter in each.dead if letter not in known]
-        left.append(replace(each, dead=dead, failed=each.failed - len(known)))
+        dead = [letter for letter in each.dead if alone or not _is(letter, items, _TOLD)]
+        left.append(replace(each, dead=dead, failed=each.failed - len(each.dead) + len(dead)))
         for letter in dead:
             if _is(letter, items, "first_failed_at") and not _is(letter, items, _TOLD):
                 event = Event.of(items[letter.event_id])
