@@ -48,7 +48,9 @@ def test_receivers_that_fail_get_their_own_events_in_order_or_lose_them(
     assert {delivery.event(events[gone])["status"] for events in (first, second)} == {"pending"}
     off = delivery.subscription(gone)
     assert (off["active"], off["deactivated_reason"]) == (False, "the receiver answered 410 Gone")
-    assert [delivery.event(first[owner])["delivery_attempts"] for owner in (fine, flaky, dead)] == [1, 4, ATTEMPTS]
+    assert [delivery.event(first[owner])["delivery_attempts"] for owner in (fine, dead)] == [1, ATTEMPTS]
+    # The post that was cut is repeated within its attempt if its connection had served the one before.
+    assert delivery.event(first[flaky])["delivery_attempts"] in (3, 4)
 
     (letter,) = delivery.dead_letters(first[dead])
     assert letter.items() >= {"owner": dead.name, "attempts": ATTEMPTS, "last_status": 500}.items()
