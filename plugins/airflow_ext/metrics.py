@@ -87,12 +87,10 @@ class RunReport:
         def keep(channel: str, alert: Alert) -> None:
             waiting.extend(box.put(channel, alert))
 
-        taken = [
-            set(send_alert(each, self._context, topic_arn=topic, keep=keep)) for each in alerts if each is not None
-        ]
+        given = [each for each in alerts if each is not None]
+        taken = [set(send_alert(each, self._context, topic_arn=topic, keep=keep)) for each in given]
         if taken:
             record_alerted(self._context, set.intersection(*taken))
-        given = (each for each in alerts if each is not None)
         return all(channels or each in waiting for each, channels in zip(given, taken, strict=True))
 
     def send_waiting(self) -> None:

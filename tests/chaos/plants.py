@@ -61,8 +61,8 @@ PLANTS = {
     ),
     "alert": Plant(
         "plugins/airflow_ext/metrics.py",
-        "set(send_alert(each, self._context, topic_arn=topic, keep=keep)) for each in alerts if each is not None",
-        '{"sns"} for each in alerts if each is not None',
+        "set(send_alert(each, self._context, topic_arn=topic, keep=keep)) for each in given",
+        '{"sns"} for each in given',
         "neither archived nor told",
     ),
     "dead-letter": Plant(

@@ -19,7 +19,6 @@ from include.call_details.rate_limit import permits_in_use
 from include.clients.dynamodb import ItemTable
 from include.delivery.ledger import Lane, lane_key
 from include.outbox import PREFIX as UNDELIVERED
-from ops.evidence import Finding as VerificationFinding
 from ops.evidence import Verification
 from tests.chaos.campaign import ORDERS, TROUBLE, Campaign
 from tests.worlds.live import archive, auction, call_details, delivery
@@ -267,25 +266,23 @@ class Reconciliation:
 
     def _evidence(self) -> Finding:
         verification = Verification(self._s3, self._stack.archive_bucket)
-        added = (self._late(found) for found in verification.run()[0] if found.kind == "added")
-        for day in {day for day in added if day is not None}:
-            self._campaign.archive_again(day)
         findings, read = verification.run()
+        added = {found.where.partition(" ")[0] for found in findings if found.kind == "added"}
+        if late := [day for day in self._campaign.load.days if added and added & self._told_as_failed(day)]:
+            for day in late:
+                self._campaign.archive_again(day)
+            findings, read = verification.run()
         wrong = [found for found in findings if found.kind != "not selected"]
         return Finding(things=sum(read.values()), lost=[f"{found.where}: {found.kind}" for found in wrong])
 
-    def _late(self, found: VerificationFinding) -> date | None:
-        """The day of an answer whose client people were told of as failed: they archive it again, as EVIDENCE.md says.
+    def _told_as_failed(self, day: date) -> set[str]:
+        """Keys of a day's answers of whose clients people were told that they failed.
 
-        A task that was given up for dead may have stored it after its run's summary.
+        They archive the day again, as EVIDENCE.md says: a task that was given up for dead may have stored an answer
+        after its run's summary.
         """
-        for day in self._campaign.load.days:
-            if (manifest := self._manifest(day)) is None:
-                continue
-            failed = {archive.key_of(error["client_id"], day) for error in manifest["errors"]}
-            if found.where.partition(" ")[0] in failed:
-                return day
-        return None
+        manifest = self._manifest(day) or {"errors": []}
+        return {archive.key_of(error["client_id"], day) for error in manifest["errors"]}
 
     def _manifest(self, day: date) -> dict[str, Any] | None:
         try:
