@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 RETRY_AFTER_SECONDS = 5
@@ -10,26 +11,28 @@ RETRY_AFTER_SECONDS = 5
 
 
 class ApiError(Exception):
-    """Base of the errors that a caller is told about; the message goes into the response."""
+    """Base of the errors that a caller is told about.
+
+    Args:
+        message: goes into the response; by default, that of the class.
+
+    ``details`` are what the response lists beside the message, JSON values.
+    """
 
     status = 500
     code = "internal_error"
+    message = "the request failed; sending it again does no harm"
+    details: Any = ()
+    headers: Mapping[str, str] = {}
 
-    @property
-    def details(self) -> Any:
-        """What the response lists beside the message: JSON values."""
-        return []
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Headers of the response."""
-        return {}
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.message)
 
 
 class EmptyBodyError(ApiError):
     """There is no body, or nothing but white space in it."""
 
-    status, code = 400, "empty_body"
+    status, code, message = 400, "empty_body", "the request has no body"
 
 
 class NotJsonError(ApiError):
@@ -41,31 +44,43 @@ class NotJsonError(ApiError):
 class NotFoundError(ApiError):
     """The API has no such path."""
 
-    status, code = 404, "not_found"
-
-    def __init__(self) -> None:
-        super().__init__("there is no such path")
+    status, code, message = 404, "not_found", "there is no such path"
 
 
 class MethodNotAllowedError(ApiError):
-    """The path exists, and does not take this method."""
+    """The path exists, and takes the ``allowed`` methods only."""
 
     status, code = 405, "method_not_allowed"
 
     def __init__(self, *allowed: str) -> None:
         super().__init__(f"the method is not {' or '.join(allowed)}")
-        self._allowed = allowed
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The methods that the path takes."""
-        return {"Allow": ", ".join(self._allowed)}
+        self.headers = {"Allow": ", ".join(allowed)}
 
 
 class TooLargeError(ApiError):
     """The body, or a part of it, is larger than any that could be stored."""
 
     status, code = 413, "too_large"
+
+
+class InvalidError(ApiError):
+    """The request breaks its schema.
+
+    Args:
+        faults: what is wrong, in the order of the request, each a dataclass; at least one.
+        total: number of faults found, which may be more than are listed.
+    """
+
+    status = 422
+    has = ""
+    """What was not done, and what has the faults."""
+
+    def __init__(self, faults: Sequence[Any], *, total: int) -> None:
+        noun = "fault" if total == 1 else "faults"
+        listed = f"; the first {len(faults)} are listed" if total > len(faults) else ""
+        super().__init__(f"{self.has} {total} {noun}{listed}")
+        self.faults = tuple(faults)
+        self.details = [asdict(fault) for fault in faults]
 
 
 class UnavailableError(ApiError):
@@ -82,8 +97,4 @@ class UnavailableError(ApiError):
         super().__init__(message)
         self.reasons = reasons
         self.worth_repeating = worth_repeating
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """When to try again, if that makes sense."""
-        return {"Retry-After": str(RETRY_AFTER_SECONDS)} if self.worth_repeating else {}
+        self.headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if worth_repeating else {}

@@ -42,7 +42,7 @@ def error_response(error: Exception, request_id: str) -> Response[str]:
         request_id: by which the caller's report and our log find each other.
     """
     if not isinstance(error, ApiError):
-        error = ApiError("the request failed; sending it again does no harm")
+        error = ApiError()
     body = {"code": error.code, "message": str(error), "details": error.details, "request_id": request_id}
     return json_response(error.status, {"error": body}, error.headers)
 
@@ -131,7 +131,7 @@ def body_text(event: Mapping[str, Any], *, max_bytes: int) -> str:
         raise TooLargeError(f"the body has {len(data)} bytes; it may have {max_bytes}")
     text = text.removeprefix(_BYTE_ORDER_MARK)
     if not text.strip():
-        raise EmptyBodyError("the request has no body")
+        raise EmptyBodyError
     return text
 
 

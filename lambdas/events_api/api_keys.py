@@ -97,19 +97,9 @@ class Denial(StrEnum):
 class DeniedError(Exception):
     """The request has no valid key; the message names the reason in a word and quotes nothing."""
 
-    denial = Denial.REFUSED
-
-
-class NoKeyError(DeniedError):
-    """The request has no key at all."""
-
-    denial = Denial.MISSING
-
-
-class ThrottledError(DeniedError):
-    """The key has made as many requests within this minute as it may."""
-
-    denial = Denial.THROTTLED
+    def __init__(self, reason: str, denial: Denial = Denial.REFUSED) -> None:
+        super().__init__(reason)
+        self.denial = denial
 
 
 class KeysUnavailableError(Exception):
@@ -209,7 +199,7 @@ class KeyUsage:
         """Count a request of a valid key. If the table fails, the key is not limited.
 
         Raises:
-            ThrottledError: it has made too many.
+            DeniedError: it has made too many.
         """
         minute = int(self._clock() // 60)
         count = self._counts.get(key_id)
@@ -221,7 +211,7 @@ class KeyUsage:
         if count.total < self._limit and count.unsent >= self._part:
             count.total, count.unsent = self._add(key_id, count), 0
         if count.total + count.unsent > self._limit:
-            raise ThrottledError("throttled")
+            raise DeniedError("throttled", Denial.THROTTLED)
 
     def _add(self, key_id: str, count: _Count) -> int:
         """Add to the key's requests in this minute, and return how many there are then, as far as that is known."""

@@ -19,7 +19,6 @@ from lambdas.events_api.api_keys import (
     DeniedError,
     KeysUnavailableError,
     KeyUsage,
-    NoKeyError,
     dynamodb_client,
 )
 
@@ -54,8 +53,7 @@ def key_of(headers: Mapping[str, str | None]) -> str:
         headers: names in any case; API Gateway joins those that come twice with a comma, which no key has.
 
     Raises:
-        NoKeyError: there is none.
-        DeniedError: there are two, or something else where one should be.
+        DeniedError: there is none, there are two, or there is something else where one should be.
     """
     found = {name.lower(): (value or "").strip() for name, value in headers.items()}
     keys = {found["x-api-key"]} if found.get("x-api-key") else set()
@@ -65,7 +63,7 @@ def key_of(headers: Mapping[str, str | None]) -> str:
             raise DeniedError("no bearer")
         keys.add(key.strip())
     if not keys:
-        raise NoKeyError("no key")
+        raise DeniedError("no key", Denial.MISSING)
     if len(keys) > 1:
         # A proxy between the caller and this function may have looked at the other one.
         raise DeniedError("two keys")

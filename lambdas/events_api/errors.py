@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from lambdas.common.errors import ApiError, UnavailableError
+from lambdas.common.errors import ApiError, InvalidError, UnavailableError
 
 
 @dataclass(frozen=True)
@@ -22,64 +21,32 @@ class Fault:
     message: str
 
 
-class InvalidRequestError(ApiError):
-    """The body or the query breaks its schema.
+class InvalidRequestError(InvalidError):
+    """The body or the query breaks its schema; ``faults`` are :class:`Fault`."""
 
-    Args:
-        faults: what is wrong, in the order of the request; at least one.
-        total: number of faults found, which may be more than are listed; by default, those that are.
-    """
-
-    status, code = 422, "invalid_request"
-
-    def __init__(self, *faults: Fault, total: int | None = None) -> None:
-        found = total or len(faults)
-        noun = "fault" if found == 1 else "faults"
-        listed = f"; the first {len(faults)} are listed" if found > len(faults) else ""
-        super().__init__(f"nothing was done: the request has {found} {noun}{listed}")
-        self.faults = faults
-
-    @property
-    def details(self) -> Any:
-        """The faults."""
-        return [asdict(fault) for fault in self.faults]
+    code, has = "invalid_request", "nothing was done: the request has"
 
 
 class KeyMissingError(ApiError):
     """The request has no API key."""
 
-    status, code = 401, "unauthorized"
-
-    def __init__(self) -> None:
-        super().__init__("an API key is required")
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """How to send one."""
-        return {"WWW-Authenticate": "Bearer"}
+    status, code, message = 401, "unauthorized", "an API key is required"
+    headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
 
 
 class KeyRefusedError(ApiError):
     """The request's API key is not valid; the caller is not told why."""
 
-    status, code = 403, "forbidden"
-
-    def __init__(self) -> None:
-        super().__init__("the API key was not accepted")
+    status, code, message = 403, "forbidden", "the API key was not accepted"
 
 
 class ThrottledError(ApiError):
     """The API key has made as many requests within this minute as it may."""
 
     status, code = 429, "throttled"
-
-    def __init__(self) -> None:
-        super().__init__("the API key has made too many requests within a minute: try again later")
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """When the limit is counted anew, at the latest."""
-        return {"Retry-After": "60"}
+    message = "the API key has made too many requests within a minute: try again later"
+    # By then the limit is counted anew.
+    headers: Mapping[str, str] = {"Retry-After": "60"}
 
 
 class KeyUncheckedError(UnavailableError):
@@ -95,31 +62,24 @@ class KeyUncheckedError(UnavailableError):
 class NoSuchEventError(ApiError):
     """The owner has no event of this id; whether another owner has, is not told."""
 
-    status, code = 404, "no_such_event"
-
-    def __init__(self) -> None:
-        super().__init__("there is no such event")
+    status, code, message = 404, "no_such_event", "there is no such event"
 
 
 class EventIdTakenError(ApiError):
     """The ids that an event could have had belong to other events."""
 
     status, code = 409, "event_id_taken"
-
-    def __init__(self) -> None:
-        super().__init__("the event's id is taken: send the request again, with another idempotency_key if it has one")
+    message = "the event's id is taken: send the request again, with another idempotency_key if it has one"
 
 
 class IdempotencyKeyReusedError(ApiError):
     """The owner's idempotency key has an event with another type, payload or metadata."""
 
     status, code = 409, "idempotency_key_reused"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "nothing was done: the idempotency_key has an event with another event_type, payload or metadata; send "
-            "another key for another event"
-        )
+    message = (
+        "nothing was done: the idempotency_key has an event with another event_type, payload or metadata; send "
+        "another key for another event"
+    )
 
 
 class StoreUnavailableError(UnavailableError):
@@ -136,11 +96,7 @@ class StoreUnavailableError(UnavailableError):
 
 
 class QueueUnavailableError(Exception):
-    """The delivery could not be woken. No caller is told: what is stored is delivered, only later.
+    """The delivery could not be woken; the message is AWS's error code.
 
-    ``reason`` is AWS's error code.
+    No caller is told: what is stored is delivered, only later.
     """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason

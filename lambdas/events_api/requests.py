@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from lambdas.common.aws import timestamp
+from lambdas.common.errors import ApiError
 from lambdas.common.http import MAX_FAULTS, AmbiguousObject, body_text, field_faults, parse_json, shown, sorted_out
 from lambdas.events_api.api_keys import Denial
 from lambdas.events_api.errors import (
@@ -41,6 +42,11 @@ _MESSAGES = {
 }
 """Pydantic's error types in the words of the API."""
 
+_DENIALS: Mapping[str, Callable[[], ApiError]] = {
+    Denial.MISSING: KeyMissingError,
+    Denial.THROTTLED: ThrottledError,
+    Denial.UNCHECKED: KeyUncheckedError,
+}
 _EVENTS = Listing(status=None, newest_first=True)
 _LIMIT = re.compile(r"[1-9][0-9]?|100", re.ASCII)
 _TIME = re.compile(r"[0-9]{4}(-[0-9]{2}){2}T[0-9]{2}(:[0-9]{2}){2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})")
@@ -65,16 +71,11 @@ def owner_of(request: Mapping[str, Any]) -> str:
         KeyUncheckedError: its key could not be checked.
     """
     caller = caller_of(request)
-    if not caller or caller.get("denied") == Denial.MISSING:
+    if not caller:
         raise KeyMissingError
-    if caller.get("denied") == Denial.THROTTLED:
-        raise ThrottledError
-    if caller.get("denied") == Denial.UNCHECKED:
-        raise KeyUncheckedError
-    owner = caller.get("owner")
-    if "denied" in caller or not owner:
-        raise KeyRefusedError
-    return owner
+    if "denied" in caller or not caller.get("owner"):
+        raise _DENIALS.get(caller.get("denied", ""), KeyRefusedError)()
+    return caller["owner"]
 
 
 def read_new_event(request: Mapping[str, Any]) -> NewEvent:
@@ -88,9 +89,9 @@ def read_new_event(request: Mapping[str, Any]) -> NewEvent:
     """
     document = parse_json(body_text(request, max_bytes=MAX_BODY_BYTES), number=Number)
     if isinstance(document, AmbiguousObject):
-        raise InvalidRequestError(Fault(shown(document.name), "is given twice"))
+        raise InvalidRequestError([Fault(shown(document.name), "is given twice")], total=1)
     if not isinstance(document, dict):
-        raise InvalidRequestError(Fault(None, "must be an object"))
+        raise InvalidRequestError([Fault(None, "must be an object")], total=1)
     known, unknown = sorted_out(document, NewEvent.model_fields)
     faults = [Fault(shown(name), "is not a field of an event") for name in unknown[:MAX_FAULTS]]
     try:
@@ -100,8 +101,7 @@ def read_new_event(request: Mapping[str, Any]) -> NewEvent:
     else:
         if not faults:
             return event
-    total = len(faults) + len(unknown[MAX_FAULTS:])
-    raise InvalidRequestError(*faults[:MAX_FAULTS], total=total)
+    raise InvalidRequestError(faults[:MAX_FAULTS], total=len(faults) + len(unknown[MAX_FAULTS:]))
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def _read(
     if "cursor" in parameters and not faults:
         after = position_of(parameters["cursor"], owner, listing)
     if faults:
-        raise InvalidRequestError(*faults[:MAX_FAULTS], total=len(faults) + len(unknown[MAX_FAULTS:]))
+        raise InvalidRequestError(faults[:MAX_FAULTS], total=len(faults) + len(unknown[MAX_FAULTS:]))
     return Query(listing, after, int(limit))
 
 
@@ -210,7 +210,8 @@ def position_of(cursor: str, owner: str, listing: Listing) -> str:
         raw = b""
     data = raw[_DIGEST_BYTES:]
     if not _POSITION.fullmatch(data) or cursor != cursor_after(data.decode(), owner, listing):
-        raise InvalidRequestError(Fault("cursor", "is not a cursor that this listing gave: begin without one"))
+        fault = Fault("cursor", "is not a cursor that this listing gave: begin without one")
+        raise InvalidRequestError([fault], total=1)
     return data.decode()
 
 

@@ -141,7 +141,7 @@ class Events:
             try:
                 self.queue.wake(event.event_id)
             except QueueUnavailableError as error:
-                not_woken = error.reason
+                not_woken = str(error)
         return Pending(event, created=created, not_woken=not_woken)
 
 

@@ -70,18 +70,14 @@ def other_methods() -> Response[str]:
     raise MethodNotAllowedError("POST")
 
 
-def other_paths(_: Exception) -> Response[str]:
-    """As above, for paths."""
-    return failed(NotFoundError())
-
-
 def failed(error: Exception) -> Response[str]:
     """The error's own answer for the caller; where an unexpected one came from, for the log."""
     log_unexpected(logger, error)
     return error_response(error, request_id(app.current_event.raw_event, app.lambda_context))
 
 
-app.not_found(other_paths)
+# As above, for paths.
+app.not_found(lambda _: failed(NotFoundError()))
 app.exception_handler(Exception)(failed)
 
 

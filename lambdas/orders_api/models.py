@@ -6,13 +6,13 @@ The OpenAPI document takes the schema of a record from here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from decimal import Context, Decimal, DecimalException, Inexact, InvalidOperation, Overflow, Subnormal
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from lambdas.common.errors import ApiError, UnavailableError
+from lambdas.common.errors import InvalidError, UnavailableError
 from lambdas.common.http import MAX_FAULTS, AmbiguousObject, body_text, field_faults, parse_json, shown, sorted_out
 
 
@@ -31,26 +31,10 @@ class Fault:
     message: str
 
 
-class InvalidRecordsError(ApiError):
-    """The body breaks the schema.
+class InvalidRecordsError(InvalidError):
+    """The body breaks the schema; ``faults`` are :class:`Fault`."""
 
-    Args:
-        faults: what is wrong, in the order of the body; at least one.
-        total: number of faults found, which may be more than are listed.
-    """
-
-    status, code = 422, "invalid_records"
-
-    def __init__(self, faults: Sequence[Fault], *, total: int) -> None:
-        noun = "fault" if total == 1 else "faults"
-        listed = f"; the first {len(faults)} are listed" if total > len(faults) else ""
-        super().__init__(f"nothing was stored: the body has {total} {noun}{listed}")
-        self.faults = tuple(faults)
-
-    @property
-    def details(self) -> Any:
-        """The faults."""
-        return [asdict(fault) for fault in self.faults]
+    code, has = "invalid_records", "nothing was stored: the body has"
 
 
 class NotStoredError(UnavailableError):
@@ -76,11 +60,7 @@ class NotStoredError(UnavailableError):
         self.code = "partially_stored" if stored else "unavailable"
         self.stored = stored
         self.not_stored = tuple(not_stored)
-
-    @property
-    def details(self) -> Any:
-        """What is stored and what is not."""
-        return {"stored": self.stored, "not_stored": list(self.not_stored)}
+        self.details = {"stored": stored, "not_stored": list(not_stored)}
 
 
 MAX_BODY_BYTES = 4 * 1024 * 1024

@@ -13,11 +13,11 @@ from lambdas.events_api.api_keys import (
     NO_KEY,
     ApiKey,
     ApiKeyStore,
+    Denial,
     DeniedError,
     KeyHash,
     KeysUnavailableError,
     KeyUsage,
-    ThrottledError,
     dynamodb_client,
     id_of,
     is_key,
@@ -222,7 +222,9 @@ def admitted(*copies: KeyUsage, key_id: str, requests: int) -> int:
     for number in range(requests):
         try:
             copies[number % len(copies)].count(key_id)
-        except ThrottledError:
+        except DeniedError as error:
+            if error.denial is not Denial.THROTTLED:
+                raise
             continue
         count += 1
     return count

@@ -14,7 +14,7 @@ import schemathesis
 
 from include.delivery.models import Event
 from include.delivery.owner_queue import signed_request
-from lambdas.common.errors import ApiError, MethodNotAllowedError, NotFoundError, UnavailableError
+from lambdas.common.errors import ApiError, InvalidError, MethodNotAllowedError, NotFoundError, UnavailableError
 from lambdas.events_api.models import Event as StoredEvent
 from lambdas.events_api.models import NewEvent, Status, event_view, page_view
 from lambdas.events_api.requests import read_new_event
@@ -28,8 +28,8 @@ from tests.worlds.openapi import api_errors
 
 EVENTS, ORDERS = events_document(), orders_document()
 POST = {"events": EVENTS["paths"]["/events"]["post"], "orders": ORDERS["paths"]["/orders"]["post"]}
-UNDECLARED = {MethodNotAllowedError, UnavailableError}
-"""For requests that declared routes do not let happen; the last is a base of others."""
+UNDECLARED = {MethodNotAllowedError, InvalidError, UnavailableError}
+"""For requests that declared routes do not let happen; the last two are bases of others."""
 
 NOT_SHOWN = {"content_digest", "owner", "payload_bytes", "payload_key", "version"}
 
