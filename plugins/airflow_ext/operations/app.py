@@ -6,9 +6,9 @@ colours. It reads from the routes here, and it acts by Airflow's own REST API as
 To add a view:
 
 1. ``views/<name>.py`` with a ``router = APIRouter(prefix="/<name>")`` and an entry in :data:`VIEWS`. A route declares
-   its guard (``metadata``, ``bodies``, ``changes`` of ``routing.py``) and returns ``await answer(request, read)``;
-   ``read(reads)`` runs in a thread and returns a JSON object. ``reads`` (``reading.py``) counts AWS calls, knows the
-   settings, and remembers; what cannot be reached becomes a strip (``with reads.section():``), not an error.
+   its guard (``metadata``, ``bodies``, ``changes`` of ``routing.py``) and is a function that ``@answers`` runs in a
+   thread, and that returns a JSON object. Its ``reads`` (``reading.py``) counts AWS calls, knows the settings, and
+   remembers; what cannot be reached becomes a strip (``with reads.section():``), not an error.
 2. A function of that name in ``static/operations.js``, in its table ``VIEWS``.
 3. ``tests/unit/airflow_ext/operations/test_app.py`` walks every route as every role; it finds new ones by itself.
 

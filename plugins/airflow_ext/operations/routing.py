@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
 import json
 import math
 import re
@@ -11,16 +12,23 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import requires_access_dag
 from airflow.api_fastapi.logging.decorators import action_logging
 from airflow.sdk.configuration import conf
-from fastapi import Depends, HTTPException, Request, Response
+from fastapi import Depends, HTTPException, Query, Request, Response
 
 from airflow_ext.operations.reading import MOST_SECONDS, Reads, Source
 from include.errors import InvalidInputError, PipelineError
+from include.text import indented_json
+
+Cursor = Annotated[int, Query(ge=0)]
+"""Where a page of a list begins."""
+
+MOST_SHOWN = 2 * 1024 * 1024
+"""Bytes of a body that is shown; a longer one is for downloading."""
 
 _MOST_EXACT = 2**53 - 1
 """Of whole numbers, which are all the same kind in a browser."""
@@ -66,14 +74,36 @@ def _not_read_only(request: Request) -> None:
         raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send JSON")
 
 
-async def answer(request: Request, read: Callable[[Reads], dict[str, Any]], *, keep: bool = True) -> Response:
-    """Answer with what ``read`` returns, and with ``strips`` (what failed) and ``left_out``.
+def answers[Read: Callable[..., dict[str, Any]]](
+    add: Callable[[Any], object], *, keep: bool = True
+) -> Callable[[Read], Read]:
+    """Make a function a route, which answers with what it returns, ``strips`` (what failed) and ``left_out``.
+
+    The function takes :class:`Reads`, and then the parameters of the route; it is called in a thread.
 
     Args:
-        request: an answer of before is not used if it says ``Cache-Control: no-cache``.
-        read: called in a thread.
-        keep: for 30 s, if nothing failed or was left out; not for payloads.
+        add: such as ``router.get("/name")``.
+        keep: the answer for 30 s, if nothing failed or was left out; not for payloads. It is not used for a request
+            that says ``Cache-Control: no-cache``.
     """
+
+    def decorate(read: Read) -> Read:
+        async def route(request: Request, **parameters: Any) -> Response:
+            return await _answer(request, partial(read, **parameters), keep=keep)
+
+        known = inspect.signature(read, eval_str=True)
+        first, *others = known.parameters.values()
+        request = first.replace(name="request", annotation=Request)
+        route.__signature__ = known.replace(  # type: ignore[attr-defined] # what FastAPI reads
+            parameters=[request, *others], return_annotation=Response
+        )
+        add(route)
+        return read
+
+    return decorate
+
+
+async def _answer(request: Request, read: Callable[[Reads], dict[str, Any]], *, keep: bool) -> Response:
     source: Source = request.app.state.source
     key = f"{request.url.path}?{request.url.query}"
     kept = None if "no-cache" in request.headers.get("cache-control", "") else source.answers.get(key)
@@ -132,6 +162,24 @@ async def download(request: Request, read: Callable[[Reads], bytes], name: str) 
         "Cache-Control": "no-store",
     }
     return Response(body, media_type="application/octet-stream", headers=headers)
+
+
+def get(reads: Reads, what: str, **which: str) -> Any:
+    """An object of S3, by the arguments of GetObject; a 404 says that there is no such thing."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return reads.aws("s3").get_object(**which)
+    except ClientError as error:
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (400, 404, 405):
+            raise HTTPException(404, f"there is no {what}") from None
+        raise
+
+
+def shown(found: Any) -> dict[str, Any]:
+    """The body of an object of S3 as text, as it is and indented."""
+    text, size = found["Body"].read(MOST_SHOWN).decode("utf-8", "replace"), found["ContentLength"]
+    return {"text": text, "pretty": indented_json(text), "bytes": size, "cut": size > MOST_SHOWN}
 
 
 def to_json(document: object) -> bytes:

@@ -10,12 +10,12 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Self
 
 import msgspec
-from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Query
 from pydantic import Field
 
 from airflow_ext.ids import DEX_TRIGGER_ARCHIVE
 from airflow_ext.operations.reading import ROWS, Reads, page
-from airflow_ext.operations.routing import answer, metadata
+from airflow_ext.operations.routing import Cursor, answers, metadata
 from airflow_ext.outside import outside
 from include.archive.keys import MANIFESTS, archive_key, manifest_key
 from include.errors import InvalidInputError
@@ -122,32 +122,6 @@ class DayManifest:
         return next((line for line in self.lines() if line.client_id == client), None)
 
 
-@router.get("")
-async def calendar(request: Request, to: Day | None = None) -> Response:
-    """Counts of the twelve months up to ``to``, a line for each day that has a manifest."""
-    return await answer(request, lambda reads: _calendar(reads, to or today(reads)))
-
-
-@router.get("/plan")
-async def plan(
-    request: Request, first: Day, last: Day, client: Annotated[list[int] | None, Query()] = None
-) -> Response:
-    """What a backfill of these days would find: how many answers are there already, and how many are missing."""
-    if not 0 <= (last - first).days < MOST_DAYS_PLANNED:
-        raise HTTPException(422, f"the last day is at most {MOST_DAYS_PLANNED} days after the first, and not before it")
-    if client and len(client) > MOST_CLIENTS_PLANNED:
-        raise HTTPException(422, f"name at most {MOST_CLIENTS_PLANNED} clients, or none for all")
-    return await answer(request, lambda reads: _plan(reads, first, last, sorted(set(client or ()))))
-
-
-@router.get("/{day}")
-async def one_day(
-    request: Request, day: Day, q: str = "", outcome: str = "", cursor: Annotated[int, Query(ge=0)] = 0
-) -> Response:
-    """The clients of a day, those that failed first; ``q`` is an id or a part of a name."""
-    return await answer(request, lambda reads: _day(reads, day, q.strip().casefold(), outcome, cursor))
-
-
 def today(reads: Reads) -> date:
     """Today in the business time zone."""
     return datetime.fromtimestamp(outside.now(), UTC).astimezone(reads.settings.zone).date()
@@ -224,7 +198,10 @@ def _counts(head: Head) -> dict[str, int]:
     return {name: getattr(head, name) for name in _COUNTS}
 
 
-def _calendar(reads: Reads, to: date) -> dict[str, Any]:
+@answers(router.get(""))
+def calendar(reads: Reads, to: Day | None = None) -> dict[str, Any]:
+    """Counts of the twelve months up to ``to``, a line for each day that has a manifest."""
+    to = to or today(reads)
     first = date(to.year - 1, to.month, 1) + timedelta(days=32)
     first = first.replace(day=1)
     manifests = day_manifests(reads, first, to)
@@ -237,29 +214,14 @@ def _calendar(reads: Reads, to: date) -> dict[str, Any]:
     }
 
 
-def _day(reads: Reads, day: date, wanted: str, outcome: str, cursor: int) -> dict[str, Any]:
-    etag = day_manifests(reads, day, day).get(day)
-    if etag is None:
-        return {"day": day, "manifest": None, **page([], 0)}
-    document = manifest(reads, day, etag)
-    errors = {each.client_id: each.error for each in document.head.errors}
-    if errors or wanted or outcome:
-        lines = [line for line in matching(document.lines(), wanted) if not outcome or line.outcome == outcome]
-        found = page(sorted(lines, key=lambda line: line.client_id not in errors), cursor)
-    else:
-        found = page(document.first_lines(cursor + ROWS), cursor, total=document.head.total_clients)
-    return {
-        "day": day,
-        "manifest": manifest_key(day),
-        "failed": sorted(errors)[:MOST_FAILED],
-        "runs": [run.run_id for run in document.head.runs[-10:]],
-        **_counts(document.head),
-        **found,
-        "rows": [{**msgspec.structs.asdict(line), "reason": errors.get(line.client_id)} for line in found["rows"]],
-    }
-
-
-def _plan(reads: Reads, first: date, last: date, clients: list[int]) -> dict[str, Any]:
+@answers(router.get("/plan"))
+def plan(reads: Reads, first: Day, last: Day, client: Annotated[list[int] | None, Query()] = None) -> dict[str, Any]:
+    """What a backfill of these days would find: how many answers are there already, and how many are missing."""
+    if not 0 <= (last - first).days < MOST_DAYS_PLANNED:
+        raise HTTPException(422, f"the last day is at most {MOST_DAYS_PLANNED} days after the first, and not before it")
+    if client and len(client) > MOST_CLIENTS_PLANNED:
+        raise HTTPException(422, f"name at most {MOST_CLIENTS_PLANNED} clients, or none for all")
+    clients = sorted(set(client or ()))
     days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
     if not clients:
         manifests = day_manifests(reads, first, last)
@@ -282,3 +244,28 @@ def _plan(reads: Reads, first: date, last: date, clients: list[int]) -> dict[str
         return {"days": len(days), "clients": len(clients), "there": None, "missing": None}
     there = sum(number or 0 for number in numbers)
     return {"days": len(days), "clients": len(clients), "there": there, "missing": len(days) * len(clients) - there}
+
+
+@answers(router.get("/{day}"))
+def one_day(reads: Reads, day: Day, q: str = "", outcome: str = "", cursor: Cursor = 0) -> dict[str, Any]:
+    """The clients of a day, those that failed first; ``q`` is an id or a part of a name."""
+    wanted = q.strip().casefold()
+    etag = day_manifests(reads, day, day).get(day)
+    if etag is None:
+        return {"day": day, "manifest": None, **page([], 0)}
+    document = manifest(reads, day, etag)
+    errors = {each.client_id: each.error for each in document.head.errors}
+    if errors or wanted or outcome:
+        lines = [line for line in matching(document.lines(), wanted) if not outcome or line.outcome == outcome]
+        found = page(sorted(lines, key=lambda line: line.client_id not in errors), cursor)
+    else:
+        found = page(document.first_lines(cursor + ROWS), cursor, total=document.head.total_clients)
+    return {
+        "day": day,
+        "manifest": manifest_key(day),
+        "failed": sorted(errors)[:MOST_FAILED],
+        "runs": [run.run_id for run in document.head.runs[-10:]],
+        **_counts(document.head),
+        **found,
+        "rows": [{**msgspec.structs.asdict(line), "reason": errors.get(line.client_id)} for line in found["rows"]],
+    }

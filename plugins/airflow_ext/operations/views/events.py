@@ -8,12 +8,11 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Query, Request, Response
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Body, HTTPException, Query
 
 from airflow_ext.ids import EVENT_DELIVERY
 from airflow_ext.operations.reading import ROWS, Reads
-from airflow_ext.operations.routing import answer, changes, metadata
+from airflow_ext.operations.routing import answers, changes, metadata
 from airflow_ext.outside import outside
 from include.delivery.event_table import GROUP, EventTable
 from include.delivery.listing import OwnerEvents
@@ -30,84 +29,17 @@ MOST_REPLAYED = 1_000
 _OWNER = re.compile(r".{1,256}", re.DOTALL)
 _POSITION = re.compile(r"[0-9][^#]*#.+")
 _NEEDED = ("events_table", "subscriptions_table")
+_METADATA = [metadata(EVENT_DELIVERY)]
 _CHANGES = changes(EVENT_DELIVERY, "operations.events")
 
 Cursor = Annotated[str, Query(max_length=2000)]
-Owner = Annotated[str, Field(min_length=1, max_length=256)]
+Name = Annotated[str, Body(embed=True, min_length=1, max_length=256)]
+"""Of the owner or event that a request changes."""
 
 
-class OneOwner(BaseModel):
-    """An owner."""
-
-    owner: Owner
-
-
-class OneEvent(BaseModel):
-    """An event of an owner."""
-
-    owner: Owner
-    event_id: Annotated[str, Field(min_length=1, max_length=256)]
-
-
-class FailedSince(BaseModel):
-    """The events of an owner that failed since then."""
-
-    owner: Owner
-    since: datetime
-
-
-class Switch(BaseModel):
-    """An owner's webhook, on or off."""
-
-    owner: Owner
-    active: bool
-
-
-@router.get("/owners", dependencies=[metadata(EVENT_DELIVERY)])
-async def owners(request: Request, cursor: Cursor = "") -> Response:
+@answers(router.get("/owners", dependencies=_METADATA))
+def owners(reads: Reads, cursor: Cursor = "") -> dict[str, Any]:
     """Owners with a webhook, 25 at a time: what waits for them, and what failed."""
-    return await answer(request, lambda reads: _owners(reads, cursor))
-
-
-@router.get("/owner", dependencies=[metadata(EVENT_DELIVERY)])
-async def owner(request: Request, owner: str, status: Status = Status.PENDING, cursor: Cursor = "") -> Response:
-    """Events of an owner and of one status, without payloads: pending the oldest first, others the newest."""
-    return await answer(request, lambda reads: _owner(reads, owner, status, cursor))
-
-
-@router.get("/failed", dependencies=[metadata(EVENT_DELIVERY)])
-async def failed(request: Request, owner: str, since: datetime) -> Response:
-    """How many events of an owner failed since then and can be replayed."""
-    return await answer(request, lambda reads: _count_failed(reads, owner, since))
-
-
-@router.post("/replay", dependencies=_CHANGES)
-async def replay_one(request: Request, wanted: OneEvent) -> Response:
-    """Make a failed event pending again."""
-    return await answer(request, lambda reads: _replay_one(reads, wanted), keep=False)
-
-
-@router.post("/replay-failed", dependencies=_CHANGES)
-async def replay_failed(request: Request, wanted: FailedSince) -> Response:
-    """Make an owner's events that failed since then pending again."""
-    return await answer(
-        request, lambda reads: _replay(reads, _failed(reads, wanted.owner, wanted.since)[:MOST_REPLAYED]), keep=False
-    )
-
-
-@router.post("/webhook", dependencies=_CHANGES)
-async def webhook(request: Request, wanted: Switch) -> Response:
-    """Switch an owner's webhook on or off; while it is off its events wait."""
-    return await answer(request, lambda reads: _switch(reads, wanted), keep=False)
-
-
-@router.post("/test", dependencies=changes(EVENT_DELIVERY, "operations.test_event"))
-async def test_event(request: Request, wanted: OneOwner) -> Response:
-    """Store an event that tests an owner's webhook; the next run posts it, behind what waits for this owner."""
-    return await answer(request, lambda reads: _test(reads, wanted.owner), keep=False)
-
-
-def _owners(reads: Reads, cursor: str) -> dict[str, Any]:
     settings = reads.require(*_NEEDED)
     start = {"ExclusiveStartKey": {"owner": {"S": _unpacked(cursor, _OWNER)}}} if cursor else {}
     found = reads.aws("dynamodb").scan(TableName=settings.subscriptions_table, Limit=ROWS, **start)
@@ -154,18 +86,20 @@ def _count(events: OwnerEvents, status: Status) -> int | str:
     return found if found.endswith("+") else int(found.replace(",", ""))
 
 
-def _owner(reads: Reads, name: str, status: Status, cursor: str) -> dict[str, Any]:
+@answers(router.get("/owner", dependencies=_METADATA))
+def one_owner(reads: Reads, owner: str, status: Status = Status.PENDING, cursor: Cursor = "") -> dict[str, Any]:
+    """Events of an owner and of one status, without payloads: pending the oldest first, others the newest."""
     settings = reads.require(*_NEEDED)
     after = _unpacked(cursor, _POSITION) if cursor else ""
-    events = _events(reads, name)
+    events = _events(reads, owner)
     found, last = events.page(status, ROWS, after)
     counts = reads.each(lambda each: _count(events, each), list(Status), "some counts")
     item = reads.attempt(
-        lambda: reads.aws("dynamodb").get_item(TableName=settings.subscriptions_table, Key={"owner": {"S": name}}),
+        lambda: reads.aws("dynamodb").get_item(TableName=settings.subscriptions_table, Key={"owner": {"S": owner}}),
         "the webhook",
     )
     return {
-        "owner": name,
+        "owner": owner,
         "webhook": _webhook(item["Item"]) if item and "Item" in item else None,
         "counts": {each.value: number for each, number in zip(Status, counts, strict=True)},
         "rows": [_row(each) for each in found],
@@ -196,8 +130,10 @@ def _failed(reads: Reads, name: str, since: datetime) -> list[Event]:
     return _table(reads).failed(name, seconds)
 
 
-def _count_failed(reads: Reads, name: str, since: datetime) -> dict[str, Any]:
-    found = len(_failed(reads, name, since))
+@answers(router.get("/failed", dependencies=_METADATA))
+def count_failed(reads: Reads, owner: str, since: datetime) -> dict[str, Any]:
+    """How many events of an owner failed since then and can be replayed."""
+    found = len(_failed(reads, owner, since))
     return {"count": min(found, MOST_REPLAYED), "more": found > MOST_REPLAYED}
 
 
@@ -205,17 +141,25 @@ def _table(reads: Reads) -> EventTable:
     return EventTable(reads.aws("dynamodb"), reads.require(*_NEEDED).events_table, sleep=outside.sleep)
 
 
-def _replay_one(reads: Reads, wanted: OneEvent) -> dict[str, Any]:
+@answers(router.post("/replay", dependencies=_CHANGES), keep=False)
+def replay_one(reads: Reads, owner: Name, event_id: Name) -> dict[str, Any]:
+    """Make a failed event pending again."""
     found = reads.aws("dynamodb").get_item(
-        TableName=reads.require(*_NEEDED).events_table, Key={"event_id": {"S": wanted.event_id}}, ConsistentRead=True
+        TableName=reads.require(*_NEEDED).events_table, Key={"event_id": {"S": event_id}}, ConsistentRead=True
     )
     # The table has other items, too, which have no owner.
-    if found.get("Item", {}).get("owner") != {"S": wanted.owner}:
-        raise HTTPException(404, f"{wanted.owner} has no event {wanted.event_id}")
+    if found.get("Item", {}).get("owner") != {"S": owner}:
+        raise HTTPException(404, f"{owner} has no event {event_id}")
     event = Event.of(found["Item"])
     if event.status is not Status.FAILED:
         raise HTTPException(409, f"the event is {event.status}: only a failed one is replayed")
     return _replay(reads, [event])
+
+
+@answers(router.post("/replay-failed", dependencies=_CHANGES), keep=False)
+def replay_failed(reads: Reads, owner: Name, since: Annotated[datetime, Body()]) -> dict[str, Any]:
+    """Make an owner's events that failed since then pending again."""
+    return _replay(reads, _failed(reads, owner, since)[:MOST_REPLAYED])
 
 
 def _replay(reads: Reads, events: list[Event]) -> dict[str, Any]:
@@ -226,22 +170,26 @@ def _replay(reads: Reads, events: list[Event]) -> dict[str, Any]:
     return {"replayed": made, "changed_meanwhile": len(events) - made}
 
 
-def _switch(reads: Reads, wanted: Switch) -> dict[str, Any]:
+@answers(router.post("/webhook", dependencies=_CHANGES), keep=False)
+def switch(reads: Reads, owner: Name, active: Annotated[bool, Body()]) -> dict[str, Any]:
+    """Switch an owner's webhook on or off; while it is off its events wait."""
     settings = reads.require(*_NEEDED)
     table = Subscriptions(reads.aws("dynamodb"), settings.subscriptions_table, sleep=outside.sleep)
-    if not table.switch(wanted.owner, active=wanted.active, now=outside.now()):
-        raise _no_webhook(wanted.owner)
-    return {"owner": wanted.owner, "active": wanted.active}
+    if not table.switch(owner, active=active, now=outside.now()):
+        raise _no_webhook(owner)
+    return {"owner": owner, "active": active}
 
 
-def _test(reads: Reads, name: str) -> dict[str, Any]:
+@answers(router.post("/test", dependencies=changes(EVENT_DELIVERY, "operations.test_event")), keep=False)
+def send_test(reads: Reads, owner: Name) -> dict[str, Any]:
+    """Store an event that tests an owner's webhook; the next run posts it, behind what waits for this owner."""
     table = reads.require(*_NEEDED).subscriptions_table
-    found = reads.aws("dynamodb").get_item(TableName=table, Key={"owner": {"S": name}}, ConsistentRead=True)
+    found = reads.aws("dynamodb").get_item(TableName=table, Key={"owner": {"S": owner}}, ConsistentRead=True)
     if "Item" not in found:
-        raise _no_webhook(name)
+        raise _no_webhook(owner)
     if not _webhook(found["Item"])["active"]:
-        raise HTTPException(409, f"the webhook of {name} is off, so the event would wait: switch it on first")
-    return {"owner": name, "event_id": _table(reads).add_test(name, outside.now())}
+        raise HTTPException(409, f"the webhook of {owner} is off, so the event would wait: switch it on first")
+    return {"owner": owner, "event_id": _table(reads).add_test(owner, outside.now())}
 
 
 def _no_webhook(name: str) -> HTTPException:

@@ -9,11 +9,11 @@ from collections import defaultdict
 from datetime import date, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from airflow_ext.ids import DEX_TRIGGER_ARCHIVE
 from airflow_ext.operations.reading import Reads, page
-from airflow_ext.operations.routing import answer, bodies, download, metadata
+from airflow_ext.operations.routing import Cursor, answers, bodies, download, get, metadata, shown
 from airflow_ext.operations.views.days import (
     Day,
     DayManifest,
@@ -26,13 +26,10 @@ from airflow_ext.operations.views.days import (
 )
 from include.archive.export import evidence_files, zipped
 from include.archive.keys import archive_key, manifest_key
-from include.text import indented_json
 
 router = APIRouter(prefix="/evidence")
 
 DAYS = 365
-MOST_SHOWN = 2 * 1024 * 1024
-"""Bytes of a body that is shown or compared; a longer one is for downloading."""
 _MOST_COMPARED = 256 * 1024
 _DAY_OF = re.compile(r"_trigger_(\d{4})(\d{2})(\d{2})\.json\Z", re.ASCII)
 _EMPTY = frozenset(
@@ -43,41 +40,10 @@ _EMPTY = frozenset(
 """ETags of empty answers: of an object written in one piece and not encrypted by KMS, it is the MD5."""
 
 Client = Annotated[int, Path(ge=-(2**63), lt=2**63)]
-Cursor = Annotated[int, Query(ge=0)]
 Version = Annotated[str, Query(min_length=1, max_length=1024)]
 
-
-@router.get("/clients", dependencies=[metadata(DEX_TRIGGER_ARCHIVE)])
-async def clients(request: Request, q: str = "", cursor: Cursor = 0) -> Response:
-    """Clients of the newest day by id or part of the name."""
-    return await answer(request, lambda reads: _clients(reads, q, cursor))
-
-
-@router.get("/clients/{client}", dependencies=[metadata(DEX_TRIGGER_ARCHIVE)])
-async def client(request: Request, client: Client, to: Day | None = None) -> Response:
-    """A client's 365 days up to ``to``: what became of each."""
-    return await answer(request, lambda reads: _strip(reads, client, to or today(reads)))
-
-
-@router.get("/clients/{client}/days/{day}", dependencies=[metadata(DEX_TRIGGER_ARCHIVE)])
-async def one_answer(request: Request, client: Client, day: Day) -> Response:
-    """The answer: its versions, the sha256 recomputed now, and the run that stored it. Not its body."""
-    return await answer(request, lambda reads: _answer(reads, client, day))
-
-
+_METADATA = [metadata(DEX_TRIGGER_ARCHIVE)]
 _GUARDS = bodies(DEX_TRIGGER_ARCHIVE, "operations.evidence")
-
-
-@router.get("/clients/{client}/days/{day}/body", dependencies=_GUARDS)
-async def body(request: Request, client: Client, day: Day, version: Version) -> Response:
-    """A version's body as text, up to 2 MB."""
-    return await answer(request, lambda reads: _body(reads, client, day, version), keep=False)
-
-
-@router.get("/clients/{client}/days/{day}/difference", dependencies=_GUARDS)
-async def difference(request: Request, client: Client, day: Day, version: Version, other: Version) -> Response:
-    """How version ``other`` became ``version``, line by line of the indented JSON."""
-    return await answer(request, lambda reads: _difference(reads, client, day, version, other), keep=False)
 
 
 @router.get("/clients/{client}/days/{day}/download", dependencies=_GUARDS)
@@ -101,7 +67,9 @@ async def download_proof(request: Request, client: Client, day: Day) -> Response
     return await download(request, read, f"evidence_{client}_{day}.zip")
 
 
-def _clients(reads: Reads, q: str, cursor: int) -> dict[str, Any]:
+@answers(router.get("/clients", dependencies=_METADATA))
+def clients(reads: Reads, q: str = "", cursor: Cursor = 0) -> dict[str, Any]:
+    """Clients of the newest day by id or part of the name."""
     wanted, to = q.strip().casefold(), today(reads)
     newest = _newest(reads, day_manifests(reads, to - timedelta(days=DAYS), to))
     lines = matching(newest.lines(), wanted) if newest else []
@@ -115,7 +83,10 @@ def _newest(reads: Reads, days: dict[date, str]) -> DayManifest | None:
     return manifest(reads, max(days), days[max(days)]) if days else None
 
 
-def _strip(reads: Reads, client: int, to: date) -> dict[str, Any]:
+@answers(router.get("/clients/{client}", dependencies=_METADATA))
+def days_of_client(reads: Reads, client: Client, to: Day | None = None) -> dict[str, Any]:
+    """A client's 365 days up to ``to``: what became of each."""
+    to = to or today(reads)
     first = to - timedelta(days=DAYS - 1)
     kept = _versions(reads, f"trigger/{client}/", after=archive_key(client, first - timedelta(days=1)))
     found: dict[date, dict[str, Any]] = {}
@@ -175,7 +146,9 @@ def _versions(reads: Reads, prefix: str, *, after: str = "") -> dict[str, list[d
     return found
 
 
-def _answer(reads: Reads, client: int, day: date) -> dict[str, Any]:
+@answers(router.get("/clients/{client}/days/{day}", dependencies=_METADATA))
+def one_answer(reads: Reads, client: Client, day: Day) -> dict[str, Any]:
+    """The answer: its versions, the sha256 recomputed now, and the run that stored it. Not its body."""
     key = archive_key(client, day)
     versions = _versions(reads, key).get(key, [])
     rows = reads.each(lambda each: _version(reads, key, each), versions[:20], "older versions")
@@ -222,33 +195,24 @@ def _version(reads: Reads, key: str, version: dict[str, Any]) -> dict[str, Any]:
 
 
 def _get(reads: Reads, client: int, day: date, version: str) -> Any:
-    from botocore.exceptions import ClientError
-
-    which = {"Bucket": reads.settings.archive_bucket, "Key": archive_key(client, day), "VersionId": version}
-    try:
-        return reads.aws("s3").get_object(**which)
-    except ClientError as error:
-        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (400, 404, 405):
-            raise HTTPException(404, f"there is no version {version} of {which['Key']}") from None
-        raise
+    bucket, key = reads.settings.archive_bucket, archive_key(client, day)
+    return get(reads, f"version {version} of {key}", Bucket=bucket, Key=key, VersionId=version)
 
 
-def _body(reads: Reads, client: int, day: date, version: str) -> dict[str, Any]:
-    found = _get(reads, client, day, version)
-    text, size = _text(found["Body"].read(MOST_SHOWN)), found["ContentLength"]
-    return {"text": text, "pretty": indented_json(text), "bytes": size, "cut": size > MOST_SHOWN}
+@answers(router.get("/clients/{client}/days/{day}/body", dependencies=_GUARDS), keep=False)
+def body(reads: Reads, client: Client, day: Day, version: Version) -> dict[str, Any]:
+    """A version's body as text, up to 2 MB."""
+    return shown(_get(reads, client, day, version))
 
 
-def _text(body: bytes) -> str:
-    return body.decode("utf-8", "replace")
-
-
-def _difference(reads: Reads, client: int, day: date, version: str, other: str) -> dict[str, Any]:
+@answers(router.get("/clients/{client}/days/{day}/difference", dependencies=_GUARDS), keep=False)
+def difference(reads: Reads, client: Client, day: Day, version: Version, other: Version) -> dict[str, Any]:
+    """How version ``other`` became ``version``, line by line of the indented JSON."""
     texts = []
     for each in (other, version):
         found = _get(reads, client, day, each)
         if found["ContentLength"] > _MOST_COMPARED:
             return {"lines": [], "too_long": True}
-        texts.append(indented_json(_text(found["Body"].read())).splitlines())
+        texts.append(shown(found)["pretty"].splitlines())
     lines = difflib.unified_diff(texts[0], texts[1], "before", "after", lineterm="")
     return {"lines": [line[:2000] for line in lines][:5000], "too_long": False}

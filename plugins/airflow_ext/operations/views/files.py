@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, date, datetime
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi import APIRouter, HTTPException
 
 from airflow_ext.ids import CALL_DETAILS_INGEST, CALL_DETAILS_REPLAY
 from airflow_ext.operations.reading import ROWS, Reads, page
-from airflow_ext.operations.routing import answer, bodies, metadata
+from airflow_ext.operations.routing import Cursor, answers, bodies, get, metadata, shown
 from airflow_ext.outside import outside
 from include.call_details.dead_letters import described, peek
 from include.call_details.keys import OWN_PREFIXES, origin, past_own, processed_prefix, receipt_key
@@ -19,52 +19,17 @@ from include.call_details.models import Claim, Plan
 from include.call_details.rate_limit import permits_in_use
 from include.clients.dynamodb import ItemTable
 from include.clients.s3 import get_json
-from include.text import indented_json
 
 router = APIRouter(prefix="/files")
 
 MOST_LETTERS = 100
-MOST_SHOWN = 2 * 1024 * 1024
 _NEEDED = ("ingest_bucket", "ingest_ledger_table", "call_details_dlq_url")
+_METADATA = [metadata(CALL_DETAILS_INGEST)]
 
-Cursor = Annotated[int, Query(ge=0)]
 
-
-@router.get("/waiting", dependencies=[metadata(CALL_DETAILS_INGEST)])
-async def waiting(request: Request, cursor: Cursor = 0) -> Response:
+@answers(router.get("/waiting", dependencies=_METADATA))
+def waiting(reads: Reads, cursor: Cursor = 0) -> dict[str, Any]:
     """Files that are still where they were dropped."""
-    return await answer(request, lambda reads: _waiting(reads, cursor))
-
-
-@router.get("/under-way", dependencies=[metadata(CALL_DETAILS_INGEST)])
-async def under_way(request: Request) -> Response:
-    """Files that were claimed, with their progress, and the permits in use."""
-    return await answer(request, _under_way)
-
-
-@router.get("/done", dependencies=[metadata(CALL_DETAILS_INGEST)])
-async def done(request: Request, day: date | None = None, cursor: Cursor = 0) -> Response:
-    """Files that were accounted for on a UTC day, the newest first."""
-    return await answer(request, lambda reads: _done(reads, day or _now().date(), cursor))
-
-
-@router.get("/dead-letters", dependencies=[metadata(CALL_DETAILS_REPLAY)])
-async def dead_letters(request: Request) -> Response:
-    """Batches that could not be delivered: up to 100 messages of the queue, without any record."""
-    return await answer(request, _letters)
-
-
-@router.get("/dead-letters/body", dependencies=bodies(CALL_DETAILS_REPLAY, "operations.dead_letter"))
-async def dead_letter_body(request: Request, key: str, version: str = "") -> Response:
-    """The request body of such a batch."""
-    return await answer(request, lambda reads: _body(reads, key, version), keep=False)
-
-
-def _now() -> datetime:
-    return datetime.fromtimestamp(outside.now(), UTC)
-
-
-def _waiting(reads: Reads, cursor: int) -> dict[str, Any]:
     settings = reads.require(*_NEEDED)
     incoming = settings.incoming
     # In a whole bucket each of the project's own prefixes ends a page.
@@ -79,7 +44,9 @@ def _waiting(reads: Reads, cursor: int) -> dict[str, Any]:
     return {"bucket": settings.ingest_bucket, **page(rows, cursor)}
 
 
-def _under_way(reads: Reads) -> dict[str, Any]:
+@answers(router.get("/under-way", dependencies=_METADATA))
+def under_way(reads: Reads) -> dict[str, Any]:
+    """Files that were claimed, with their progress, and the permits in use."""
     settings = reads.require(*_NEEDED)
     table = ItemTable(reads.aws("dynamodb"), settings.ingest_ledger_table, sleep=outside.sleep)
     claims, total = Claims(table).under_way(ROWS)
@@ -124,8 +91,10 @@ def _plan(reads: Reads, claim: Claim) -> dict[str, Any]:
     return {"batches": batches, "records": records, "since": found["LastModified"].timestamp()}
 
 
-def _done(reads: Reads, day: date, cursor: int) -> dict[str, Any]:
-    bucket = reads.require(*_NEEDED).ingest_bucket
+@answers(router.get("/done", dependencies=_METADATA))
+def done(reads: Reads, day: date | None = None, cursor: Cursor = 0) -> dict[str, Any]:
+    """Files that were accounted for on a UTC day, the newest first."""
+    bucket, day = reads.require(*_NEEDED).ingest_bucket, day or datetime.fromtimestamp(outside.now(), UTC).date()
     listed = [
         each
         for prefix in (processed_prefix(day), "failed/")
@@ -155,7 +124,9 @@ def _receipt(reads: Reads, bucket: str, listed: dict[str, Any]) -> dict[str, Any
     return {name: document.get(name) for name in wanted}
 
 
-def _letters(reads: Reads) -> dict[str, Any]:
+@answers(router.get("/dead-letters", dependencies=[metadata(CALL_DETAILS_REPLAY)]))
+def dead_letters(reads: Reads) -> dict[str, Any]:
+    """Batches that could not be delivered: up to 100 messages of the queue, without any record."""
     url = reads.require(*_NEEDED).call_details_dlq_url
     sqs = reads.aws("sqs")
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
@@ -169,18 +140,12 @@ def _letters(reads: Reads) -> dict[str, Any]:
     return {"rows": [described(text) for text in found], "total": total, "next": None}
 
 
-def _body(reads: Reads, key: str, version: str) -> dict[str, Any]:
-    from botocore.exceptions import ClientError
-
+@answers(
+    router.get("/dead-letters/body", dependencies=bodies(CALL_DETAILS_REPLAY, "operations.dead_letter")), keep=False
+)
+def dead_letter_body(reads: Reads, key: str, version: str = "") -> dict[str, Any]:
+    """The request body of such a batch."""
     if not key.startswith("dead-letter/"):
         raise HTTPException(404, "this is no key of a dead letter")
     which = {"VersionId": version} if version else {}
-    try:
-        found = reads.aws("s3").get_object(Bucket=reads.require(*_NEEDED).ingest_bucket, Key=key, **which)
-    except ClientError as error:
-        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (400, 404):
-            raise HTTPException(404, f"there is no {key}") from None
-        raise
-    text = found["Body"].read(MOST_SHOWN).decode("utf-8", "replace")
-    size = found["ContentLength"]
-    return {"text": text, "pretty": indented_json(text), "bytes": size, "cut": size > MOST_SHOWN}
+    return shown(get(reads, key, Bucket=reads.require(*_NEEDED).ingest_bucket, Key=key, **which))

@@ -6,13 +6,13 @@ import csv
 import io
 import re
 from datetime import UTC, date, datetime
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from airflow_ext.ids import ENERGY_AUCTION
 from airflow_ext.operations.reading import ROWS, Reads, page
-from airflow_ext.operations.routing import answer, download, metadata
+from airflow_ext.operations.routing import Cursor, answers, download, metadata
 from airflow_ext.outside import outside
 from include.auction.keys import alerts_key, orders_key, summaries_prefix
 from include.clients.s3 import get_json
@@ -24,25 +24,16 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:\+00:00|Z)")
 _CSV = ("time", "index", "order_id", "result", "reason", "run_id")
 
 
-@router.get("")
-async def orders(
-    request: Request, day: date | None = None, result: str = "", cursor: Annotated[int, Query(ge=0)] = 0
-) -> Response:
-    """The runs of a UTC day, and 25 of the orders that they did not accept, the newest first."""
-    return await answer(request, lambda reads: _orders(reads, day or _today(), result, cursor))
-
-
 @router.get("/csv")
 async def orders_csv(request: Request, day: date) -> Response:
     """All orders of a day that were not accepted, as a table for a spreadsheet."""
     return await download(request, lambda reads: _csv(reads, day), f"orders_{day}.csv")
 
 
-def _today() -> date:
-    return datetime.fromtimestamp(outside.now(), UTC).date()
-
-
-def _orders(reads: Reads, day: date, result: str, cursor: int) -> dict[str, Any]:
+@answers(router.get(""))
+def orders(reads: Reads, day: date | None = None, result: str = "", cursor: Cursor = 0) -> dict[str, Any]:
+    """The runs of a UTC day, and 25 of the orders that they did not accept, the newest first."""
+    day = day or datetime.fromtimestamp(outside.now(), UTC).date()
     reads.most_calls -= ROWS
     runs, rows = _read(reads, day)
     reads.most_calls += ROWS

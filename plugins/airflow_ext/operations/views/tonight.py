@@ -5,11 +5,11 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter
 
 from airflow_ext.ids import CALL_DETAILS_REPLAY, EVENT_DELIVERY
 from airflow_ext.operations.reading import Reads
-from airflow_ext.operations.routing import answer, metadata
+from airflow_ext.operations.routing import answers, metadata
 from airflow_ext.outside import outside
 from include.delivery.event_table import EventTable
 from include.delivery.ledger import backlogs, lane_key
@@ -27,13 +27,9 @@ _AT_ONCE, _PAGES = 50, 20
 _COUNTS = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
 
 
-@router.get("")
-async def tonight(request: Request) -> Response:
+@answers(router.get(""))
+def tonight(reads: Reads) -> dict[str, Any]:
     """Dead letters in both queues, and whose event has waited longest for its webhook, and since when."""
-    return await answer(request, _tonight)
-
-
-def _tonight(reads: Reads) -> dict[str, Any]:
     settings = reads.settings
     urls = {"batches": settings.call_details_dlq_url, "events": settings.event_dlq_url}
     waiting = reads.each(lambda url: _waiting(reads, url), urls.values(), "dead letters")
