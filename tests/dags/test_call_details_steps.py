@@ -86,7 +86,7 @@ def test_mapped_tasks_get_numbers_and_a_name(world: CallDetailsWorld) -> None:
     assert plan(run) == [0]
     context = run.context(POST_TASK, 0)
     assert call_details_ingest.post_chunk(context, 0) == {"accepted": 2, "dead_lettered": 0}
-    assert context["label"] == "records 1-3"  # type: ignore[typeddict-item]
+    assert context["label"] == "records 1-3"
 
 
 def test_refused_batch_is_a_warning_and_the_run_a_success(world: CallDetailsWorld) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -61,8 +61,8 @@ class World:
     def __init__(self, stubs: Stubs) -> None:
         self.stubs = stubs
         self.sqs = FakeSqs()
-        self.items = ItemTable(cast("Any", FakeLedgerTable()), TABLE)
-        self.dead_letters = DeadLetters(cast("Any", FakeS3("ingest")), cast("Any", self.sqs), "ingest", QUEUE_URL)
+        self.items = ItemTable(FakeLedgerTable(), TABLE)
+        self.dead_letters = DeadLetters(FakeS3("ingest"), self.sqs, "ingest", QUEUE_URL)
 
     async def chunk(self, index: int = 0) -> ChunkState:
         """Post one chunk, as a task of its own does."""

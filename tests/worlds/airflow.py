@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from airflow.sdk import Context
@@ -95,33 +95,30 @@ class FakeRun:
 
     def context(self, task_id: str, map_index: int | None = None, *, try_number: int = 1) -> Context:
         """The context of one task."""
-        return cast(
-            "Context",
-            {
-                "ti": FakeTaskInstance(
-                    self.xcoms,
-                    task_id,
-                    map_index,
-                    states={self.run_id: self.states},
-                    dag_id=self.dag_id,
-                    try_number=try_number,
-                    runs=self.other_runs,
-                ),
-                "dag": SimpleNamespace(dag_id=self.dag_id, params=dict(self.params)),
-                "dag_run": SimpleNamespace(
-                    run_id=self.run_id,
-                    run_type=self.run_type,
-                    logical_date=self.logical_date,
-                    run_after=self.run_after,
-                    start_date=self.start_date,
-                    clear_number=self.clear_number,
-                    conf=self.conf,
-                ),
-                "run_id": self.run_id,
-                "params": self.params,
-                "outlet_events": self.outlet_events,
-            },
-        )
+        return {
+            "ti": FakeTaskInstance(
+                self.xcoms,
+                task_id,
+                map_index,
+                states={self.run_id: self.states},
+                dag_id=self.dag_id,
+                try_number=try_number,
+                runs=self.other_runs,
+            ),
+            "dag": SimpleNamespace(dag_id=self.dag_id, params=dict(self.params)),
+            "dag_run": SimpleNamespace(
+                run_id=self.run_id,
+                run_type=self.run_type,
+                logical_date=self.logical_date,
+                run_after=self.run_after,
+                start_date=self.start_date,
+                clear_number=self.clear_number,
+                conf=self.conf,
+            ),
+            "run_id": self.run_id,
+            "params": self.params,
+            "outlet_events": self.outlet_events,
+        }
 
     @contextmanager
     def task(self, task_id: str, map_index: int | None = None, *, try_number: int = 1) -> Iterator[Context]:

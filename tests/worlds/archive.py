@@ -152,5 +152,4 @@ class ArchiveWorld(PipelineWorld):
     def manifest(self) -> dict[str, Any]:
         """The manifest of the one run."""
         (key,) = [key for key in self.s3.keys("manifests/") if key.count("/") > 2]
-        document: dict[str, Any] = json.loads(self.s3.bodies(key)[-1] or b"")
-        return document
+        return json.loads(self.s3.bodies(key)[-1] or b"")

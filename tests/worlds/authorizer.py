@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 
 from lambdas.authorizer.signing_keys import DeniedError, SigningKeys
 from lambdas.authorizer.verification import TokenVerifier
 from tests.worlds.tokens import HS256, FakeSecret, claims, forge
-
-if TYPE_CHECKING:
-    from mypy_boto3_secretsmanager import SecretsManagerClient
 
 KEY, OTHER_KEY = "k" * 64, "o" * 64
 NOW = 1_772_443_800
@@ -22,7 +19,7 @@ NOW = 1_772_443_800
 def verifier(
     secret: FakeSecret | None = None, *, audience: str | None = "orders-api", issuer: str | None = None
 ) -> TokenVerifier:
-    keys = SigningKeys(cast("SecretsManagerClient", secret or FakeSecret(KEY)), "orders-api/jwt", clock=time.time)
+    keys = SigningKeys(secret or FakeSecret(KEY), "orders-api/jwt", clock=time.time)
     return TokenVerifier(keys, audience=audience, issuer=issuer)
 
 

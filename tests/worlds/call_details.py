@@ -101,8 +101,7 @@ class FakeCallDetails(ScriptedPartner):
 
 def logged_in_as(request: httpx.Request) -> dict[str, Any]:
     """What a login sent."""
-    content: dict[str, Any] = json.loads(request.content)
-    return content
+    return json.loads(request.content)
 
 
 class FakeSsm:
@@ -153,8 +152,7 @@ class CallDetailsWorld(PipelineWorld):
     def receipt(self) -> dict[str, Any]:
         """The one receipt in the bucket."""
         (key,) = self.s3.present("receipts/")
-        document: dict[str, Any] = json.loads(self.s3.body(key))
-        return document
+        return json.loads(self.s3.body(key))
 
     def posted(self) -> list[Any]:
         """The records that the API was sent, batch by batch."""

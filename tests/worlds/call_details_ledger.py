@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
-
 from include.call_details.ledger import ChunkLedger, Claims
 from include.call_details.models import Claim, Done, FileVersion, LeaseHeld, Settled
 from include.clients.dynamodb import ItemTable
 from tests.worlds.call_details import FakeTime
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 FILE = FileVersion("ingest", "incoming/a b+c.txt", '"e1"')
 LEASE = 100.0
@@ -23,7 +18,7 @@ class LedgerWorld:
     def __init__(self) -> None:
         self.fake = FakeLedgerTable()
         self.time = FakeTime()
-        self.table = ItemTable(cast("DynamoDBClient", self.fake), TABLE)
+        self.table = ItemTable(self.fake, TABLE)
         self.claims = Claims(self.table, lease_seconds=LEASE, clock=self.time)
 
     def claim(self, owner: str = "run-1", *, file: FileVersion = FILE, force: bool = False) -> Claim | LeaseHeld | Done:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, cast
 
 from include.call_details.dead_letters import DeadLetters
 from include.call_details.ledger import ChunkLedger
@@ -17,11 +16,6 @@ from tests.worlds.call_details import POST_URL, FakeCallDetails, FakeTime
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable
 from tests.worlds.s3 import FakeS3
 from tests.worlds.sqs import QUEUE_URL, FakeSqs
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_s3 import S3Client
-    from mypy_boto3_sqs import SQSClient
 
 FILE = FileVersion("ingest", "incoming/calls.txt", '"e1"')
 CLAIM = Claim(FILE, "run-1", 1, 1)
@@ -41,8 +35,8 @@ class PostingWorld:
         self.table = FakeLedgerTable()
         self.s3 = FakeS3("ingest")
         self.sqs = FakeSqs()
-        self.items = ItemTable(cast("DynamoDBClient", self.table), TABLE)
-        self.dead_letters = DeadLetters(cast("S3Client", self.s3), cast("SQSClient", self.sqs), "ingest", QUEUE_URL)
+        self.items = ItemTable(self.table, TABLE)
+        self.dead_letters = DeadLetters(self.s3, self.sqs, "ingest", QUEUE_URL)
 
     def open(self, batches: int) -> ChunkLedger:
         """The chunk, for another attempt."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, cast
 
 from include.call_details.dead_letters import DeadLetters
 from include.call_details.ledger import Claims
@@ -22,11 +21,6 @@ from tests.worlds.dynamodb import TABLE, FakeLedgerTable
 from tests.worlds.s3 import BUCKET, FakeIngestBucket
 from tests.worlds.sqs import QUEUE_URL, FakeSqs
 
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_s3 import S3Client
-    from mypy_boto3_sqs import SQSClient
-
 KEY = "incoming/ä b+.txt"
 STARTED = datetime(2026, 3, 8, 23, 59, tzinfo=UTC)
 ENDED = datetime(2026, 3, 9, 0, 1, tzinfo=UTC)
@@ -42,8 +36,8 @@ class RunWorld:
         self.sqs = FakeSqs()
         self.api = FakeCallDetails()
         self.time = FakeTime()
-        self.store = FileStore(cast("S3Client", self.s3), BUCKET)
-        self.items = ItemTable(cast("DynamoDBClient", self.table), TABLE)
+        self.store = FileStore(self.s3, BUCKET)
+        self.items = ItemTable(self.table, TABLE)
         self.claims = Claims(self.items, clock=self.time)
 
     def drop(self, body: bytes, key: str = KEY) -> FileVersion:
@@ -71,7 +65,7 @@ class RunWorld:
             claims=self.claims,
             limiter=ConcurrencyLimiter(self.items, "calls", limit),
             limit=limit,
-            dead_letters=DeadLetters(cast("S3Client", self.s3), cast("SQSClient", self.sqs), BUCKET, QUEUE_URL),
+            dead_letters=DeadLetters(self.s3, self.sqs, BUCKET, QUEUE_URL),
             open_api=open_api,
             sleep=sleep,
         )

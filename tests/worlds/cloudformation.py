@@ -47,7 +47,7 @@ class FakeCloudFormation:
             self.status = self.after.pop(0)
         if self.status is None:
             error = {"Code": "ValidationError", "Message": f"Stack with id {request['StackName']} does not exist"}
-            raise ClientError({"Error": error}, "DescribeStacks")  # type: ignore[typeddict-item]
+            raise ClientError({"Error": error}, "DescribeStacks")
         outputs = [{"OutputKey": "SourceBucketName", "OutputValue": "bucket"}]
         given = {"BusinessTimezone": "Europe/Berlin", "RunbookUrl": "https://wiki.example/runbook"}
         parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in given.items()]

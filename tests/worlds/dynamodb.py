@@ -17,7 +17,7 @@ from decimal import Decimal
 from itertools import batched
 from operator import ge, gt, le, lt
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, Self
 
 from botocore.exceptions import ClientError
 
@@ -25,9 +25,6 @@ from include.delivery.models import timestamp
 from lambdas.events_api.lanes import Lane, Outcome, outcomes_of
 from lambdas.events_api.store import EventStore, event_of
 from tests.worlds.pipeline import PLANTED
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 MAX_BATCH = 25
 MAX_DIGITS = 38
@@ -373,8 +370,7 @@ def event_item(number: int, owner: str = "acme", *, created: float, **changes: A
 
 def method_of(client: object, operation: str) -> Callable[..., Any]:
     """The method of a boto3 client that makes an operation."""
-    method: Callable[..., Any] = getattr(client, re.sub("(?<!^)(?=[A-Z])", "_", operation).lower())
-    return method
+    return getattr(client, re.sub("(?<!^)(?=[A-Z])", "_", operation).lower())
 
 
 class FakeEventTables:
@@ -433,7 +429,7 @@ class FakeEventTables:
     @property
     def api(self) -> EventStore:
         """The events API's store on the table of events; its calls are not counted, and cannot be made to fail."""
-        return EventStore(cast("DynamoDBClient", self.table), EVENTS)
+        return EventStore(self.table, EVENTS)
 
     def plain(self, number: int) -> dict[str, Any]:
         """An event's attributes without their types, with what its owner's lane says of it."""

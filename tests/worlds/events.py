@@ -13,12 +13,12 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import count, repeat
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 
 from include.clients.http import Failure
-from include.clients.webhooks import Endpoint, WebhookResponse
+from include.clients.webhooks import WebhookResponse
 from include.delivery.dispatcher import Dispatcher
 from include.delivery.event_table import EventTable
 from include.delivery.ledger import Ledger
@@ -39,10 +39,6 @@ from tests.worlds.dynamodb import (
     method_of,
 )
 from tests.worlds.sqs import QUEUE_URL, FakeSqs
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_sqs import SQSClient
 
 ACCEPTED = WebhookResponse(200)
 START = 1_767_225_600.0
@@ -166,17 +162,17 @@ class DeliveryWorld:
     @property
     def events(self) -> EventTable:
         """The table of events."""
-        return EventTable(cast("DynamoDBClient", self.tables), EVENTS, sleep=self.pass_time)
+        return EventTable(self.tables, EVENTS, sleep=self.pass_time)
 
     @property
     def subscriptions(self) -> Subscriptions:
         """The table of subscriptions."""
-        return Subscriptions(cast("DynamoDBClient", self.tables), SUBSCRIPTIONS, sleep=self.pass_time)
+        return Subscriptions(self.tables, SUBSCRIPTIONS, sleep=self.pass_time)
 
     def dispatcher(self, life: Life | None = None, *, clock_ahead: float = 0.0) -> Dispatcher:
         """A worker, whose clock may be ahead of the others'."""
         life = life or Life()
-        tables = cast("DynamoDBClient", _Mortal(self.tables, life))
+        tables = _Mortal(self.tables, life)
 
         async def calls(operation: str, **request: Any) -> Any:
             return method_of(tables, operation)(**request)
@@ -185,8 +181,8 @@ class DeliveryWorld:
             events=EventTable(tables, EVENTS, sleep=self.pass_time),
             open_ledger=lambda: nullcontext(Ledger(calls, EVENTS)),
             subscriptions=Subscriptions(tables, SUBSCRIPTIONS, sleep=self.pass_time),
-            dead_letters=DeadLetters(cast("SQSClient", _Mortal(self.sqs, life)), QUEUE_URL),
-            open_endpoint=lambda url: cast("Endpoint", _FakeEndpoint(self, url, life)),
+            dead_letters=DeadLetters(_Mortal(self.sqs, life), QUEUE_URL),
+            open_endpoint=lambda url: _FakeEndpoint(self, url, life),
             concurrency=self.concurrency,
             max_attempts=self.max_attempts,
             seconds=self.seconds,
@@ -262,7 +258,7 @@ class MemoryEvents(EventStore):
 
     def __init__(self) -> None:
         self.table = FakeTable("events", "event_id", indexes=EVENT_INDEXES)
-        super().__init__(cast("DynamoDBClient", self.table), "events")
+        super().__init__(self.table, "events")
 
     @property
     def events(self) -> dict[str, Event]:
@@ -282,7 +278,7 @@ class MemoryQueue(DeliveryQueue):
     """The events API's queue in memory. It raises ``failure``, if there is one."""
 
     def __init__(self) -> None:
-        super().__init__(cast("SQSClient", None), QUEUE_URL)
+        super().__init__(None, QUEUE_URL)
         self.woken: list[str] = []
         self.failure: QueueUnavailableError | None = None
 
@@ -352,7 +348,6 @@ class EventStoreContract:
         assert [store.get(owner, event.event_id) for event in events] == events
         assert list(walk(store, owner, INBOX, 2)) == events
         there = store.put(new_event(owner, event_id=first.event_id, payload=text))
-        assert there is not None
         assert (there.event_id, there.created_at) == (first.event_id, first.created_at)
         store.acknowledge(owner, second.event_id, LATER)
         store.replay(owner, second.event_id, LATER)
@@ -365,7 +360,6 @@ class EventStoreContract:
         for other in (first, new_event(owner)):
             assert store.put(replace(other, event_id=first.event_id)) == first
         taken = store.put(new_event("somebody-else", event_id=first.event_id))
-        assert taken is not None
         assert (taken.event_id, taken.owner) == (first.event_id, owner)
         assert store.get(owner, first.event_id) == first
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
-from typing import Any, cast
+from typing import Any
 
 from include.archive.manifests import record_run
 from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result, read_response
@@ -32,7 +32,7 @@ def archive(s3: VersionedBucket, run_id: str, day: date, answers: dict[int, byte
 
 
 def save(s3: VersionedBucket, day: date, answers: dict[int, bytes | None]) -> tuple[ClientOutcome, ...]:
-    store = ArchiveStore(cast("Any", s3), s3.bucket)
+    store = ArchiveStore(s3, s3.bucket)
     return tuple(
         ClientOutcome(client, Result.FAILED, error="refused")
         if body is None

@@ -9,10 +9,10 @@ import functools
 import socket
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import aiohttp
 import httpx
@@ -53,7 +53,7 @@ class ScriptedPartner(httpx.AsyncBaseTransport):
 
     def session(self) -> aiohttp.ClientSession:
         """What such a client sends by."""
-        return cast("aiohttp.ClientSession", _ScriptedSession(self))
+        return _ScriptedSession(self)
 
 
 class _ScriptedSession:
@@ -88,7 +88,7 @@ class _ScriptedAnswer:
             if self._response.is_stream_consumed:
                 yield self._response.content
                 return
-            async for piece in cast("httpx.AsyncByteStream", self._response.stream):
+            async for piece in self._response.stream:
                 yield piece
 
     def close(self) -> None:
@@ -233,7 +233,7 @@ class FakeNetwork:
                 lengths = [line[15:] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
                 stream.written += await reader.readexactly(int(lengths[0]) if lengths else 0)
                 reply = replies.pop(0) if len(replies) > 1 else replies[0]
-                for piece in [reply] if isinstance(reply, bytes | Exception | Hang) else cast("Iterable[Any]", reply):
+                for piece in [reply] if isinstance(reply, bytes | Exception | Hang) else reply:
                     await asyncio.sleep(self.pause)
                     if isinstance(piece, Hang):
                         await reader.read()

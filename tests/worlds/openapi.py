@@ -13,8 +13,7 @@ def response_of(document: dict[str, Any], path: str, method: str, status: int | 
     response: dict[str, Any] = document["paths"][path][method]["responses"][str(status)]
     if "$ref" not in response:
         return response
-    found: dict[str, Any] = document["components"]["responses"][response["$ref"].rpartition("/")[2]]
-    return found
+    return document["components"]["responses"][response["$ref"].rpartition("/")[2]]
 
 
 def api_errors(package: str) -> list[type[ApiError]]:

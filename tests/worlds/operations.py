@@ -94,8 +94,7 @@ class OperationsPage:
         """A JSON answer."""
         answer = self.ask(path, **options)
         assert answer.status_code == 200, answer.text
-        found: dict[str, Any] = answer.json()
-        return found
+        return answer.json()
 
     def archive(self, day: date, answers: dict[int, bytes | str], *, name: str = "Client", run: str = "r1") -> None:
         """A run of that day: a body for each client, or a text: why it failed."""

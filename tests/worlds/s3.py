@@ -48,8 +48,7 @@ def at_once[T](work: Coroutine[Any, Any, T]) -> T:
     try:
         work.send(None)
     except StopIteration as end:
-        found: T = end.value
-        return found
+        return end.value
     raise AssertionError("it waits for something")
 
 
@@ -126,8 +125,7 @@ class FakeS3:
     async def __aexit__(self, *_: object) -> None: ...
 
     async def call(self, operation: str, **request: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = getattr(self, xform_name(operation))(**request)
-        return answer
+        return getattr(self, xform_name(operation))(**request)
 
     def delete(self, key: str) -> None:
         """Leave a delete marker, as a delete in a versioned bucket does."""

@@ -61,7 +61,6 @@ def test_nothing_is_told_of_a_file_that_was_accepted_in_full() -> None:
 
 def test_invalid_bytes_of_a_posted_file_are_always_a_warning() -> None:
     alert = alert_of(invalid_bytes=1887)
-    assert alert is not None
     assert (alert.severity, alert.headline) == (Severity.WARNING, "1,887 bytes of incoming/ä +.txt are not valid UTF-8")
     for fact in ("U+FFFD", "delivered as UTF-8", "UTF-16 with its byte order mark", "s3://ingest/receipts/1.json"):
         assert fact in alert.text
@@ -69,21 +68,18 @@ def test_invalid_bytes_of_a_posted_file_are_always_a_warning() -> None:
 
 def test_object_that_was_put_in_the_files_place_is_named() -> None:
     alert = alert_of(not_ingested="processing/e1/ä +.txt")
-    assert alert is not None
     assert (alert.severity, "another object was put in the place of" in alert.headline) == (Severity.WARNING, True)
     assert "that object is at processing/e1/ä +.txt and was not ingested" in alert.text
 
 
 def test_dead_letters_and_invalid_bytes_are_one_alert() -> None:
     alert = alert_of(invalid_bytes=2, batches_dead_lettered=3, records_dead_lettered=1200)
-    assert alert is not None
     assert "3 of 4 batches of incoming/ä +.txt could not be delivered; 2 bytes of" in alert.headline
     assert "call_details_replay" in alert.text
 
 
 def test_dead_letters_are_a_warning_with_what_to_do() -> None:
     alert = alert_of(batches_dead_lettered=3, records_dead_lettered=1200)
-    assert alert is not None
     assert alert.severity is Severity.WARNING
     assert "3 of 4 batches of incoming/ä +.txt could not be delivered" in alert.text
     for fact in ("1,200 records", "call_details_replay", "s3://ingest/receipts/1.json", "processed/2026", "run-1"):
@@ -92,7 +88,6 @@ def test_dead_letters_are_a_warning_with_what_to_do() -> None:
 
 def test_unreadable_file_is_an_error_with_its_reason() -> None:
     alert = alert_of(outcome="unreadable", error="the file is not gzip", stored_as="failed/e1/ä +.txt")
-    assert alert is not None
     assert alert.severity is Severity.ERROR
     for fact in ("nothing of incoming/ä +.txt was posted", "the file is not gzip", "failed/e1", "test/plan/None"):
         assert fact in alert.text
@@ -100,7 +95,6 @@ def test_unreadable_file_is_an_error_with_its_reason() -> None:
 
 def test_file_that_was_not_planned_is_not_called_unreadable() -> None:
     alert = alert_of(outcome="not planned", error="S3 was down", stored_as="processing/e1/ä +.txt")
-    assert alert is not None
     for fact in (
         "nothing of incoming/ä +.txt was posted",
         "S3 was down",
@@ -109,13 +103,11 @@ def test_file_that_was_not_planned_is_not_called_unreadable() -> None:
     ):
         assert fact in alert.text
     gone = alert_of(outcome="not planned", error="it is nowhere", stored_as=None)
-    assert gone is not None
     assert "nothing is lost" not in gone.text
 
 
 def test_file_that_could_not_be_planned_again_is_not_said_to_be_unposted() -> None:
     alert = alert_of(outcome="incomplete", error="S3 was down", records_accepted=1500)
-    assert alert is not None
     assert "could not be planned again; 1,500 of its 2,000 records are accounted for" in alert.text
     assert "S3 was down" in alert.text
     assert "was posted" not in alert.text
@@ -138,7 +130,6 @@ def test_chunks_that_are_not_complete_are_named_with_their_reasons() -> None:
         ranges=[broken, broken | {"first_record": 1001}],
         stored_as=None,
     )
-    assert alert is not None
     assert alert.severity is Severity.ERROR
     assert "only 1,000 of 2,000 records of incoming/ä +.txt are accounted for" in alert.text
     assert "- records 1 to 1,000 in post_chunk[0]: AuthRefusedError: keys refused" in alert.text
@@ -149,7 +140,6 @@ def test_chunks_that_are_not_complete_are_named_with_their_reasons() -> None:
 
 def test_sum_that_is_wrong_though_all_chunks_are_complete_is_told() -> None:
     alert = alert_of(outcome="incomplete", problems=["the chunks have 1 records"])
-    assert alert is not None
     assert "the chunks have 1 records" in alert.text
 
 
@@ -162,7 +152,7 @@ def test_only_the_reasons_that_are_shown_are_asked_for() -> None:
         ),
         RUN,
         uri="l",
-        why_failed=lambda index: asked.append(index) or "why",  # type: ignore[func-returns-value]
+        why_failed=lambda index: asked.append(index) or "why",
     )
     assert alert is not None
     assert asked == list(range(MAX_FAILURES))

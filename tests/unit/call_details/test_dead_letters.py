@@ -39,6 +39,11 @@ LETTER = DeadLetter(FILE, 3, 31, 40, "3", 1, 422, "422 Unprocessable Entity", "2
 POINTER = BodyPointer("ingest", dead_letter_key(FILE, 3), "v1", "0" * 64)
 
 
+@pytest.fixture
+def world() -> PostingWorld:
+    return PostingWorld()
+
+
 def refuse(world: PostingWorld, *numbers: int) -> None:
     """Let these batches end as dead letters, and the API take them from now on."""
     world.api.answers = {str(number): [REFUSED] for number in numbers}
@@ -64,8 +69,7 @@ def replay(
     return asyncio.run(run())
 
 
-def test_body_is_kept_and_the_message_points_to_it() -> None:
-    world = PostingWorld()
+def test_body_is_kept_and_the_message_points_to_it(world: PostingWorld) -> None:
     refuse(world, 3)
     assert world.s3.bodies(dead_letter_key(FILE, 3)) == [some_batch(3).body]
     message = json.loads(world.sqs.bodies[0])
@@ -89,8 +93,7 @@ def test_body_is_kept_and_the_message_points_to_it() -> None:
     assert "records" not in world.sqs.bodies[0].replace("first_record", "").replace("last_record", "")
 
 
-def test_body_is_there_before_the_message_tells_of_it() -> None:
-    world = PostingWorld()
+def test_body_is_there_before_the_message_tells_of_it(world: PostingWorld) -> None:
     world.sqs.before["send_message"] = lambda: _fail_unless(world.s3.keys("dead-letter/"))
     refuse(world, 3)
     assert len(world.sqs.bodies) == 1
@@ -121,8 +124,7 @@ def test_message_that_is_no_dead_letter_is_told_apart(text: str) -> None:
         from_message(text)
 
 
-def test_replay_empties_the_queue_under_the_same_keys() -> None:
-    world = PostingWorld()
+def test_replay_empties_the_queue_under_the_same_keys(world: PostingWorld) -> None:
     refuse(world, *range(25))
     assert replay(world) == ReplayResult(received=25, accepted=25)
     assert world.sqs.bodies == []
@@ -131,15 +133,13 @@ def test_replay_empties_the_queue_under_the_same_keys() -> None:
     assert replay(world) == ReplayResult()
 
 
-def test_replay_takes_no_more_than_it_may() -> None:
-    world = PostingWorld()
+def test_replay_takes_no_more_than_it_may(world: PostingWorld) -> None:
     refuse(world, *range(25))
     assert replay(world, 12) == ReplayResult(received=12, accepted=12)
     assert (len(world.sqs.bodies), world.sqs.visible) == (13, 13)
 
 
-def test_what_is_refused_again_stays_and_can_be_seen_at_once() -> None:
-    world = PostingWorld()
+def test_what_is_refused_again_stays_and_can_be_seen_at_once(world: PostingWorld) -> None:
     refuse(world, 1, 2, 3)
     world.api.answers = {"2": [REFUSED]}
     assert replay(world) == ReplayResult(received=3, accepted=2, failed=1)
@@ -148,8 +148,7 @@ def test_what_is_refused_again_stays_and_can_be_seen_at_once() -> None:
 
 
 @pytest.mark.parametrize("body", [None, "hello"])
-def test_message_that_stays_begins_its_time_anew(body: str | None) -> None:
-    world = PostingWorld()
+def test_message_that_stays_begins_its_time_anew(body: str | None, world: PostingWorld) -> None:
     refuse(world, 1)
     world.api.answers = {"1": [REFUSED]}
     ((old, message),) = world.sqs.messages.items()
@@ -174,23 +173,20 @@ def test_chosen_ones_alone_are_posted_and_the_others_can_be_read_at_once(caplog:
     assert "not in the queue, or not any more: gone" in caplog.text
 
 
-def test_chosen_one_that_is_refused_again_stays() -> None:
-    world = PostingWorld()
+def test_chosen_one_that_is_refused_again_stays(world: PostingWorld) -> None:
     refuse(world, 1, 2)
     world.api.answers = {"2": [REFUSED]}
     assert replay(world, chosen=["2"]) == ReplayResult(received=1, failed=1)
     assert (len(world.sqs.bodies), world.sqs.visible) == (2, 2)
 
 
-def test_no_more_of_the_chosen_are_posted_than_the_limit() -> None:
-    world = PostingWorld()
+def test_no_more_of_the_chosen_are_posted_than_the_limit(world: PostingWorld) -> None:
     refuse(world, 1, 2, 3)
     assert replay(world, 2, chosen=["1", "2", "3"]) == ReplayResult(received=2, accepted=2)
     assert world.sqs.visible == 1
 
 
-def test_queue_that_only_repeats_itself_ends_the_replay() -> None:
-    world = PostingWorld()
+def test_queue_that_only_repeats_itself_ends_the_replay(world: PostingWorld) -> None:
     refuse(world, 1, 2)
     world.api.answers = {"1": [REFUSED], "2": [REFUSED]}
 
@@ -204,8 +200,7 @@ def test_queue_that_only_repeats_itself_ends_the_replay() -> None:
     assert len(world.sqs.bodies) == 2
 
 
-def test_refused_message_whose_copy_cannot_be_sent_stays() -> None:
-    world = PostingWorld()
+def test_refused_message_whose_copy_cannot_be_sent_stays(world: PostingWorld) -> None:
     refuse(world, 1)
     world.api.answers = {"1": [REFUSED]}
 
@@ -218,8 +213,7 @@ def test_refused_message_whose_copy_cannot_be_sent_stays() -> None:
     assert world.sqs.visible == 1
 
 
-def test_dry_run_posts_nothing_and_leaves_everything(caplog: pytest.LogCaptureFixture) -> None:
-    world = PostingWorld()
+def test_dry_run_posts_nothing_and_leaves_everything(caplog: pytest.LogCaptureFixture, world: PostingWorld) -> None:
     refuse(world, 1, 2)
     world.sqs.send_message(QueueUrl=QUEUE_URL, MessageBody="no dead letter")
     messages, logins = list(world.sqs.messages), len(world.api.login_requests)
@@ -231,16 +225,14 @@ def test_dry_run_posts_nothing_and_leaves_everything(caplog: pytest.LogCaptureFi
     assert "{" not in caplog.text, "no bodies in the log"
 
 
-def test_second_message_of_a_batch_does_no_harm() -> None:
-    world = PostingWorld()
+def test_second_message_of_a_batch_does_no_harm(world: PostingWorld) -> None:
     refuse(world, 1)
     world.sqs.send_message(QueueUrl=QUEUE_URL, MessageBody=world.sqs.bodies[0])
     assert replay(world) == ReplayResult(received=2, accepted=2)
     assert world.api.keys == {"1": 2}
 
 
-def test_versions_of_a_file_that_share_a_key_are_told_apart() -> None:
-    world = PostingWorld()
+def test_versions_of_a_file_that_share_a_key_are_told_apart(world: PostingWorld) -> None:
     refuse(world, 1)
     (key,) = world.s3.keys("dead-letter/")
     world.s3.put_object(Bucket="ingest", Key=key, Body=b"of another version")
@@ -248,8 +240,7 @@ def test_versions_of_a_file_that_share_a_key_are_told_apart() -> None:
     assert world.api.keys == {"1": 1}, "the newest version is no batch"
 
 
-def test_body_that_is_not_the_one_that_was_kept_is_never_posted() -> None:
-    world = PostingWorld()
+def test_body_that_is_not_the_one_that_was_kept_is_never_posted(world: PostingWorld) -> None:
     refuse(world, 1)
     (key,) = world.s3.keys("dead-letter/")
     world.s3.objects[key] = [replace(version, body=b"[]") for version in world.s3.objects[key]]
@@ -258,8 +249,7 @@ def test_body_that_is_not_the_one_that_was_kept_is_never_posted() -> None:
 
 
 @pytest.mark.parametrize("harm", ["gone", "no letter", "of another bucket", "of other types"])
-def test_unreadable_message_stays_and_does_not_block_the_others(harm: str) -> None:
-    world = PostingWorld()
+def test_unreadable_message_stays_and_does_not_block_the_others(harm: str, world: PostingWorld) -> None:
     refuse(world, 1, 2)
     if harm == "gone":
         del world.s3.objects[dead_letter_key(FILE, 1)]
@@ -311,8 +301,7 @@ def test_failure_that_is_not_the_batchs_shows_all_messages_again(harm: str, erro
     assert (len(world.sqs.bodies), world.sqs.visible) == (5, 5)
 
 
-def test_messages_stay_hidden_while_their_batches_are_posted() -> None:
-    world = PostingWorld()
+def test_messages_stay_hidden_while_their_batches_are_posted(world: PostingWorld) -> None:
     refuse(world, 1)
     ticks = 0
 

@@ -14,21 +14,23 @@ from tests.worlds.call_details_ledger import FILE, LEASE, LedgerWorld, accepted
 from tests.worlds.dynamodb import table_error
 
 
-def test_first_claim_wins_and_the_second_learns_who_has_it() -> None:
-    world = LedgerWorld()
+@pytest.fixture
+def world() -> LedgerWorld:
+    return LedgerWorld()
+
+
+def test_first_claim_wins_and_the_second_learns_who_has_it(world: LedgerWorld) -> None:
     assert world.claim() == Claim(FILE, "run-1", 1, 1)
     assert world.claim("run-2") == LeaseHeld("run-1", world.time.now + LEASE)
 
 
-def test_versions_of_one_key_are_claimed_apart() -> None:
-    world = LedgerWorld()
+def test_versions_of_one_key_are_claimed_apart(world: LedgerWorld) -> None:
     world.claimed()
     other = FileVersion(FILE.bucket, FILE.key, '"e2"')
     assert isinstance(world.claim("run-2", file=other), Claim)
 
 
-def test_owner_may_claim_again_what_it_has_and_so_renews() -> None:
-    world = LedgerWorld()
+def test_owner_may_claim_again_what_it_has_and_so_renews(world: LedgerWorld) -> None:
     first = world.claimed()
     world.time.now += LEASE - 1
     assert world.claimed() == first
@@ -36,8 +38,7 @@ def test_owner_may_claim_again_what_it_has_and_so_renews() -> None:
     assert isinstance(world.claim("run-2"), LeaseHeld)
 
 
-def test_claim_that_ran_out_is_taken_over_with_a_higher_fence() -> None:
-    world = LedgerWorld()
+def test_claim_that_ran_out_is_taken_over_with_a_higher_fence(world: LedgerWorld) -> None:
     old = world.claimed()
     world.claims.note_plan(old, "plans/1.json")
     world.time.now += LEASE
@@ -55,16 +56,14 @@ def test_claim_that_ran_out_is_taken_over_with_a_higher_fence() -> None:
     assert world.claims.current(FILE, "run-2") == new
 
 
-def test_claim_that_ran_out_still_holds_if_nobody_took_it() -> None:
-    world = LedgerWorld()
+def test_claim_that_ran_out_still_holds_if_nobody_took_it(world: LedgerWorld) -> None:
     claim = world.claimed()
     world.time.now += 10 * LEASE
     world.claims.renew(claim)
     assert isinstance(world.claim("run-2"), LeaseHeld)
 
 
-def test_claim_of_an_owner_that_pauses_lasts_as_long_and_no_longer_than_a_retry_waits() -> None:
-    world = LedgerWorld()
+def test_claim_of_an_owner_that_pauses_lasts_as_long_and_no_longer_than_a_retry_waits(world: LedgerWorld) -> None:
     claim = world.claimed()
     for pause, lasts in ((1000.0, 1000.0), (float("inf"), MAX_PAUSE_SECONDS)):
         world.claims.renew(claim, pause=pause)
@@ -75,16 +74,14 @@ def test_claim_of_an_owner_that_pauses_lasts_as_long_and_no_longer_than_a_retry_
         assert world.claim("run-2") == LeaseHeld("run-1", until)
 
 
-def test_renewing_keeps_what_another_task_of_the_owner_noted() -> None:
-    world = LedgerWorld()
+def test_renewing_keeps_what_another_task_of_the_owner_noted(world: LedgerWorld) -> None:
     before = world.claimed()
     world.claims.note_plan(before, "plans/1.json")
     world.claims.renew(before)
     assert world.claims.current(FILE, "run-1").plan == "plans/1.json"
 
 
-def test_done_is_done_and_knows_its_receipt() -> None:
-    world = LedgerWorld()
+def test_done_is_done_and_knows_its_receipt(world: LedgerWorld) -> None:
     claim = world.claimed()
     for _ in range(2):
         world.claims.complete(claim, "receipts/1.json")
@@ -96,8 +93,7 @@ def test_done_is_done_and_knows_its_receipt() -> None:
         world.claims.complete(claim, "receipts/other.json")
 
 
-def test_force_begins_another_round_once_with_the_batches_cut_as_before() -> None:
-    world = LedgerWorld()
+def test_force_begins_another_round_once_with_the_batches_cut_as_before(world: LedgerWorld) -> None:
     claim = world.claimed()
     world.open(claim).acknowledge(accepted(0))
     world.claims.note_plan(claim, "plans/1.json")
@@ -109,14 +105,12 @@ def test_force_begins_another_round_once_with_the_batches_cut_as_before() -> Non
     assert world.open(again).state.settled_batches == 0
 
 
-def test_force_does_not_take_from_a_living_owner() -> None:
-    world = LedgerWorld()
+def test_force_does_not_take_from_a_living_owner(world: LedgerWorld) -> None:
     world.claimed()
     assert isinstance(world.claim("run-2", force=True), LeaseHeld)
 
 
-def test_unfinished_claims_are_found_until_they_are_done() -> None:
-    world = LedgerWorld()
+def test_unfinished_claims_are_found_until_they_are_done(world: LedgerWorld) -> None:
     claim = world.claimed()
     assert world.claims.unfinished() == [Unfinished(FILE, "run-1", begun=False, lapsed=False)]
     world.time.now += LEASE
@@ -127,8 +121,7 @@ def test_unfinished_claims_are_found_until_they_are_done() -> None:
     assert [each.file for each in world.claims.unfinished()] == [FILE]
 
 
-def test_a_backlog_is_read_in_few_calls() -> None:
-    world = LedgerWorld()
+def test_a_backlog_is_read_in_few_calls(world: LedgerWorld) -> None:
     files = [FileVersion("ingest", f"incoming/{number}", "e") for number in range(250)]
     for file in files:
         world.claim(file=file)
@@ -137,8 +130,7 @@ def test_a_backlog_is_read_in_few_calls() -> None:
     assert (world.fake.calls["get_item"], world.fake.calls["batch_get_item"]) == (0, 3)
 
 
-def test_version_that_was_let_go_of_is_there_for_the_next_owner_at_once() -> None:
-    world = LedgerWorld()
+def test_version_that_was_let_go_of_is_there_for_the_next_owner_at_once(world: LedgerWorld) -> None:
     claim = world.claimed()
     world.claims.release(claim)
     assert world.claims.unfinished() == [Unfinished(FILE, "run-1", begun=False, lapsed=False)], "nobody has died"
@@ -149,16 +141,14 @@ def test_version_that_was_let_go_of_is_there_for_the_next_owner_at_once() -> Non
         world.claims.release(claim)
 
 
-def test_forgotten_version_is_not_unfinished_and_may_be_claimed_without_force() -> None:
-    world = LedgerWorld()
+def test_forgotten_version_is_not_unfinished_and_may_be_claimed_without_force(world: LedgerWorld) -> None:
     world.claims.forget(world.claimed())
     assert world.claims.unfinished() == []
     assert world.claimed("run-2").round == 1
     assert len(world.claims.unfinished()) == 1
 
 
-def test_version_that_is_delivered_while_it_is_forgotten_is_not_lost() -> None:
-    world = LedgerWorld()
+def test_version_that_is_delivered_while_it_is_forgotten_is_not_lost(world: LedgerWorld) -> None:
     claim = world.claimed()
 
     def deliver() -> None:
@@ -170,16 +160,14 @@ def test_version_that_is_delivered_while_it_is_forgotten_is_not_lost() -> None:
     assert world.claims.unfinished() == [Unfinished(FILE, "run-1", begun=False, lapsed=False)]
 
 
-def test_run_that_has_begun_is_known_until_its_file_is_delivered_again() -> None:
-    world = LedgerWorld()
+def test_run_that_has_begun_is_known_until_its_file_is_delivered_again(world: LedgerWorld) -> None:
     for begun, known in ((None, False), (True, True), (None, True), (False, False), (None, False), (True, True)):
         claim = world.claims.claim(FILE, "run-1", begun=begun)
         assert isinstance(claim, Claim)
         assert claim.begun is world.claims.current(FILE, "run-1").begun is known
 
 
-def test_terms_are_fixed_once_and_for_all_rounds_and_owners() -> None:
-    world = LedgerWorld()
+def test_terms_are_fixed_once_and_for_all_rounds_and_owners(world: LedgerWorld) -> None:
     first, other = Terms(500, "2026-03-08T00:00:00.000Z"), Terms(100, "2027-01-01T00:00:00.000Z")
     claim = world.claimed()
     assert claim.terms is None
@@ -190,8 +178,7 @@ def test_terms_are_fixed_once_and_for_all_rounds_and_owners() -> None:
     assert (again.round, again.terms) == (2, first)
 
 
-def test_owner_that_died_while_completing_leaves_nothing_unfinished() -> None:
-    world = LedgerWorld()
+def test_owner_that_died_while_completing_leaves_nothing_unfinished(world: LedgerWorld) -> None:
     claim = world.claimed()
     world.fake.before["delete_item"] = lambda: (_ for _ in ()).throw(table_error("InternalServerError", 500))
     with pytest.raises(AwsUnavailableError):
@@ -201,8 +188,7 @@ def test_owner_that_died_while_completing_leaves_nothing_unfinished() -> None:
     assert not any(pk == "unfinished" for pk, _ in world.fake.items)
 
 
-def test_owner_that_died_while_claiming_is_found_when_it_claims_again() -> None:
-    world = LedgerWorld()
+def test_owner_that_died_while_claiming_is_found_when_it_claims_again(world: LedgerWorld) -> None:
     calls = itertools.count()
 
     def fail_second() -> None:
@@ -217,9 +203,7 @@ def test_owner_that_died_while_claiming_is_found_when_it_claims_again() -> None:
     assert len(world.claims.unfinished()) == 1
 
 
-def test_write_whose_answer_was_lost_and_that_botocore_repeats_is_known_again() -> None:
-    world = LedgerWorld()
-
+def test_write_whose_answer_was_lost_and_that_botocore_repeats_is_known_again(world: LedgerWorld) -> None:
     def apply_twice() -> None:
         world.fake.after.clear()
         # What botocore does after a time-out: the very same request once more.
@@ -230,16 +214,14 @@ def test_write_whose_answer_was_lost_and_that_botocore_repeats_is_known_again() 
     assert world.claim() == Claim(FILE, "run-1", 1, 1)
 
 
-def test_new_claim_is_made_without_reading_and_by_one_only() -> None:
-    world = LedgerWorld()
+def test_new_claim_is_made_without_reading_and_by_one_only(world: LedgerWorld) -> None:
     assert world.claims.claim_new(FILE, "run-1") == Claim(FILE, "run-1", 1, 1)
     assert (world.fake.calls["get_item"], world.fake.calls["put_item"]) == (0, 2)
     assert world.claims.claim_new(FILE, "run-2") is None
     assert world.claims.unfinished() == [Unfinished(FILE, "run-1", begun=False, lapsed=False)]
 
 
-def test_version_that_is_handed_over_waits_for_its_next_owner() -> None:
-    world = LedgerWorld()
+def test_version_that_is_handed_over_waits_for_its_next_owner(world: LedgerWorld) -> None:
     claim = world.claimed()
     world.claims.hand_over(claim, "run-2")
     assert world.claims.unfinished() == [Unfinished(FILE, "run-2", begun=False, lapsed=False)]

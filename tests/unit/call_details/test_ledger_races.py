@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,9 +13,6 @@ from include.clients.dynamodb import ItemTable
 from include.errors import ClaimLostError
 from tests.worlds.call_details import FakeTime
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 FILE = FileVersion("ingest", "incoming/f.txt", '"e"')
 LEASE = 10.0
@@ -51,7 +47,7 @@ class Model:
     opened_under: int = 0
 
     def __post_init__(self) -> None:
-        self.table = ItemTable(cast("DynamoDBClient", self.fake), TABLE)
+        self.table = ItemTable(self.fake, TABLE)
         self.claims = Claims(self.table, lease_seconds=LEASE, clock=self.time)
         self.owners = [Owner(f"run-{number}") for number in range(OWNERS)]
 

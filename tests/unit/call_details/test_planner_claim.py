@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 
@@ -25,10 +25,6 @@ from tests.worlds.call_details import FakeTime
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable
 from tests.worlds.s3 import BUCKET, FakeIngestBucket, s3_error
 
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_s3 import S3Client
-
 KEY = "incoming/ä b+.txt"
 BODY = b"one\ntwo\n\nthree\n"
 DAY = datetime(2026, 3, 8, 12, tzinfo=UTC)
@@ -40,8 +36,8 @@ class Run:
     def __init__(self) -> None:
         self.s3 = FakeIngestBucket()
         self.time = FakeTime()
-        self.store = FileStore(cast("S3Client", self.s3), BUCKET)
-        self.claims = Claims(ItemTable(cast("DynamoDBClient", FakeLedgerTable()), TABLE), clock=self.time)
+        self.store = FileStore(self.s3, BUCKET)
+        self.claims = Claims(ItemTable(FakeLedgerTable(), TABLE), clock=self.time)
         self.planning = Planner(self.store, self.claims, records_per_batch=2, now=self._now)
         self._second = 0
 
@@ -68,8 +64,12 @@ def run() -> Run:
     return Run()
 
 
-def test_key_means_the_file_that_lies_there(run: Run) -> None:
-    file = run.drop()
+@pytest.fixture
+def file(run: Run) -> FileVersion:
+    return run.drop()
+
+
+def test_key_means_the_file_that_lies_there(run: Run, file: FileVersion) -> None:
     assert resolve(run.store, KEY, None) == file
     assert resolve(run.store, KEY, f'"{file.etag}"') == file
 
@@ -82,8 +82,7 @@ def test_key_of_a_file_that_was_moved_means_its_newest_version(run: Run) -> None
 
 
 @pytest.mark.parametrize("place", [processing_key, failed_key, lambda file: processed_key(file, DAY.date())])
-def test_place_that_a_file_was_moved_to_means_that_version(place: Any, run: Run) -> None:
-    file = run.drop()
+def test_place_that_a_file_was_moved_to_means_that_version(place: Any, run: Run, file: FileVersion) -> None:
     run.drop(b"newer")
     assert resolve(run.store, place(file), None) == file
 
@@ -96,12 +95,10 @@ def test_key_that_means_no_file_is_named(key: str, run: Run) -> None:
         resolve(run.store, key, None)
 
 
-def test_version_is_found_wherever_it_was_moved_to(run: Run) -> None:
-    file = run.drop()
+def test_version_is_found_wherever_it_was_moved_to(run: Run, file: FileVersion) -> None:
     for target in (processing_key(file), failed_key(file)):
         run.move(file, target)
         found = find(run.store, file)
-        assert found is not None
         assert found.key == target
     target = processed_key(file, DAY.date())
     run.store.write_json(receipt_key(file), {"stored_as": target})
@@ -116,7 +113,6 @@ def test_version_that_was_overwritten_is_found_and_no_other(run: Run) -> None:
     new = run.drop(b"newer")
     for file, size in ((old, 3), (new, 5)):
         found = find(run.store, file)
-        assert found is not None
         assert (found.key, found.size) == (file.key, size)
     assert run.planning.plan(run.claim(old)).size == 3
     assert run.s3.body(new.key) == b"newer"
@@ -124,15 +120,13 @@ def test_version_that_was_overwritten_is_found_and_no_other(run: Run) -> None:
     assert find(run.store, new) is None
 
 
-def test_object_put_in_the_place_of_a_claimed_file_is_never_planned_as_that_file(run: Run) -> None:
-    file = run.drop()
+def test_object_put_in_the_place_of_a_claimed_file_is_never_planned_as_that_file(run: Run, file: FileVersion) -> None:
     plan = run.planning.plan(run.claim(file))
     run.s3.drop(processing_key(file), b"something else\n" * 50)
     assert run.planning.plan(run.claim(file)) == plan
 
 
-def test_claimed_file_is_planned_where_it_was_moved_to(run: Run) -> None:
-    file = run.drop()
+def test_claimed_file_is_planned_where_it_was_moved_to(run: Run, file: FileVersion) -> None:
     plan = run.planning.plan(run.claim(file))
     assert run.s3.present("incoming/") == []
     assert (plan.file, plan.key, plan.records, plan.batches) == (file, processing_key(file), 3, 2)
@@ -140,16 +134,14 @@ def test_claimed_file_is_planned_where_it_was_moved_to(run: Run) -> None:
     assert read_plan(run.store, run.claims.current(file, "run-1")) == plan
 
 
-def test_plan_stays_the_same_for_retries_and_later_owners(run: Run) -> None:
-    file = run.drop()
+def test_plan_stays_the_same_for_retries_and_later_owners(run: Run, file: FileVersion) -> None:
     plan = run.planning.plan(run.claim(file))
     assert run.planning.plan(run.claim(file)) == plan
     run.time.now += 901
     assert run.planning.plan(run.claim(file, "run-2")) == plan
 
 
-def test_plan_follows_a_file_that_was_moved_by_hand(run: Run) -> None:
-    file = run.drop()
+def test_plan_follows_a_file_that_was_moved_by_hand(run: Run, file: FileVersion) -> None:
     plan = run.planning.plan(run.claim(file))
     run.move(file, failed_key(file))
     again = run.planning.plan(run.claim(file))
@@ -157,8 +149,7 @@ def test_plan_follows_a_file_that_was_moved_by_hand(run: Run) -> None:
     assert read_plan(run.store, run.claims.current(file, "run-1")) == again
 
 
-def test_plan_that_has_expired_is_made_anew(run: Run) -> None:
-    file = run.drop()
+def test_plan_that_has_expired_is_made_anew(run: Run, file: FileVersion) -> None:
     claim = run.claim(file)
     plan = run.planning.plan(claim)
     run.s3.delete(plan_key(file, 1))
@@ -167,8 +158,7 @@ def test_plan_that_has_expired_is_made_anew(run: Run) -> None:
     assert run.planning.plan(run.claim(file)) == plan
 
 
-def test_version_that_is_done_is_claimed_again_only_by_force(run: Run) -> None:
-    file = run.drop()
+def test_version_that_is_done_is_claimed_again_only_by_force(run: Run, file: FileVersion) -> None:
     claim = run.claim(file)
     first = run.planning.plan(claim)
     run.claims.complete(claim, "receipts/1.json")
@@ -181,8 +171,7 @@ def test_version_that_is_done_is_claimed_again_only_by_force(run: Run) -> None:
     assert run.s3.present("plans/") == [plan_key(file, 1), plan_key(file, 2)]
 
 
-def test_setting_counts_until_there_is_a_plan_and_not_after(run: Run) -> None:
-    file = run.drop()
+def test_setting_counts_until_there_is_a_plan_and_not_after(run: Run, file: FileVersion) -> None:
     refused = Planner(run.store, run.claims, records_per_batch=501)
     with pytest.raises(InvalidInputError, match="max_records_per_batch"):
         refused.plan(run.claim(file))
@@ -192,8 +181,7 @@ def test_setting_counts_until_there_is_a_plan_and_not_after(run: Run) -> None:
     assert later.plan(run.claim(file)).records_per_batch == 2
 
 
-def test_plan_of_a_faster_attempt_is_made_again_by_its_terms(run: Run) -> None:
-    file = run.drop()
+def test_plan_of_a_faster_attempt_is_made_again_by_its_terms(run: Run, file: FileVersion) -> None:
     claim = run.claim(file)
     faster: list[Plan] = []
 
@@ -206,15 +194,13 @@ def test_plan_of_a_faster_attempt_is_made_again_by_its_terms(run: Run) -> None:
     assert read_plan(run.store, run.claims.current(file, "run-1")) == faster[0]
 
 
-def test_file_in_other_hands_is_waited_for(run: Run) -> None:
-    file = run.drop()
+def test_file_in_other_hands_is_waited_for(run: Run, file: FileVersion) -> None:
     run.claim(file)
     with pytest.raises(FileHeldError, match="run run-1 works on incoming/"):
         run.claim(file, "run-2")
 
 
-def test_owner_that_was_taken_over_cannot_note_its_plan(run: Run) -> None:
-    file = run.drop()
+def test_owner_that_was_taken_over_cannot_note_its_plan(run: Run, file: FileVersion) -> None:
     claim = run.claim(file)
     run.time.now += 901
     run.claim(file, "run-2")
@@ -222,8 +208,7 @@ def test_owner_that_was_taken_over_cannot_note_its_plan(run: Run) -> None:
         run.planning.plan(claim)
 
 
-def test_deleted_file_is_told(run: Run) -> None:
-    file = run.drop()
+def test_deleted_file_is_told(run: Run, file: FileVersion) -> None:
     claim = run.claim(file)
     run.s3.delete(KEY)
     with pytest.raises(FileChangedError, match="is nowhere in bucket ingest"):
@@ -238,8 +223,7 @@ def test_file_that_cannot_be_read_leaves_no_plan(name: str, run: Run) -> None:
     assert run.s3.present("plans/") == []
 
 
-def test_s3_that_fails_in_the_middle_is_a_matter_of_a_retry(run: Run) -> None:
-    file = run.drop()
+def test_s3_that_fails_in_the_middle_is_a_matter_of_a_retry(run: Run, file: FileVersion) -> None:
     claim = run.claim(file)
 
     def fail(request: dict[str, Any]) -> None:

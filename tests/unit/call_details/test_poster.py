@@ -31,6 +31,11 @@ from tests.worlds.s3 import s3_error
 REFUSED = httpx.Response(422)
 
 
+@pytest.fixture
+def world() -> PostingWorld:
+    return PostingWorld()
+
+
 def batches(number: int) -> list[Batch]:
     return [some_batch(each) for each in range(number)]
 
@@ -39,8 +44,7 @@ def fail_with(error: Exception) -> None:
     raise error
 
 
-def test_every_batch_is_posted_once_and_acknowledged() -> None:
-    world = PostingWorld()
+def test_every_batch_is_posted_once_and_acknowledged(world: PostingWorld) -> None:
     state = world.post(batches(23), size=23)
     assert world.api.keys == {str(number): 1 for number in range(23)}
     assert {request.content for request in world.api.posted} == {batch.body for batch in batches(23)}
@@ -50,16 +54,14 @@ def test_every_batch_is_posted_once_and_acknowledged() -> None:
     assert world.open(23).state == state
 
 
-def test_no_more_are_under_way_than_there_are_workers() -> None:
-    world = PostingWorld()
+def test_no_more_are_under_way_than_there_are_workers(world: PostingWorld) -> None:
     world.api.pause = lambda: asyncio.sleep(0.002)
     world.post(batches(40), size=40, workers=5)
     assert world.api.most_in_flight == 5
 
 
 @pytest.mark.parametrize(("max_bytes", "at_once"), [(44, 2), (29, 1), (1, 1)])
-def test_no_more_bytes_are_under_way_than_there_is_memory(max_bytes: int, at_once: int) -> None:
-    world = PostingWorld()
+def test_no_more_bytes_are_under_way_than_there_is_memory(max_bytes: int, at_once: int, world: PostingWorld) -> None:
     assert len(some_batch(0).body) == 15
 
     async def answer(_: httpx.Request) -> httpx.Response:
@@ -73,8 +75,7 @@ def test_no_more_bytes_are_under_way_than_there_is_memory(max_bytes: int, at_onc
     assert world.api.most_in_flight == at_once
 
 
-def test_no_more_are_read_than_can_be_posted() -> None:
-    world = PostingWorld()
+def test_no_more_are_read_than_can_be_posted(world: PostingWorld) -> None:
     read = 0
 
     def reading() -> Iterator[Batch]:
@@ -89,9 +90,8 @@ def test_no_more_are_read_than_can_be_posted() -> None:
     assert read == 200
 
 
-def test_large_bodies_are_read_one_at_a_time() -> None:
+def test_large_bodies_are_read_one_at_a_time(world: PostingWorld) -> None:
     """Small ones are read several at once, which would take memory that nobody has counted."""
-    world = PostingWorld()
     megabyte, allowed = 1024 * 1024, 3
     most_ahead = read = 0
 
@@ -108,8 +108,7 @@ def test_large_bodies_are_read_one_at_a_time() -> None:
     assert most_ahead == allowed + 1
 
 
-def test_reading_does_not_hold_up_the_posting() -> None:
-    world = PostingWorld()
+def test_reading_does_not_hold_up_the_posting(world: PostingWorld) -> None:
     first_was_posted = threading.Event()
 
     async def note() -> None:
@@ -125,8 +124,7 @@ def test_reading_does_not_hold_up_the_posting() -> None:
     assert world.post(reading(), size=2).finished
 
 
-def test_acknowledgements_that_come_together_are_written_together() -> None:
-    world = PostingWorld()
+def test_acknowledgements_that_come_together_are_written_together(world: PostingWorld) -> None:
     world.table.after["put_item"] = lambda: time.sleep(0.005)
     world.post(batches(100), size=100, workers=20)
     assert world.table.calls["put_item"] <= 35
@@ -156,9 +154,8 @@ def test_resumed_chunk_posts_only_what_is_not_settled() -> None:
     assert len(world.api.login_requests) == 2, "nothing to post, nobody to log in"
 
 
-def test_batch_is_settled_only_when_the_ledger_has_it() -> None:
+def test_batch_is_settled_only_when_the_ledger_has_it(world: PostingWorld) -> None:
     """A worker does not take the next batch while its acknowledgement is not written."""
-    world = PostingWorld()
     posted_unacknowledged = []
 
     def head() -> None:
@@ -192,8 +189,7 @@ def test_task_that_dies_repeats_at_most_what_was_in_flight_under_the_same_keys(k
     assert len(world.api.posted) - 30 <= workers
 
 
-def test_attempt_that_was_replaced_stops() -> None:
-    world = PostingWorld()
+def test_attempt_that_was_replaced_stops(world: PostingWorld) -> None:
     posts = posts_then = 0
 
     async def replace() -> None:
@@ -249,9 +245,7 @@ def test_dead_letter_that_cannot_be_kept_is_not_settled(where: str, error: type[
     assert world.api.keys == {"0": 1, "1": 2}
 
 
-def test_what_was_posted_before_a_failure_is_acknowledged() -> None:
-    world = PostingWorld()
-
+def test_what_was_posted_before_a_failure_is_acknowledged(world: PostingWorld) -> None:
     def reading() -> Iterator[Batch]:
         yield from batches(5)
         while len(world.api.posted) < 5 or world.api.in_flight:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given
@@ -23,9 +22,6 @@ from include.errors import AwsRefusedError, NoPermitError
 from tests.worlds.call_details import FakeTime
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable, table_error
 
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-
 
 def permits_of(
     fake: FakeLedgerTable,
@@ -33,7 +29,7 @@ def permits_of(
     time: FakeTime,
     sleep: Callable[[float], asyncio.Future[None]] | None = None,
 ) -> ConcurrencyLimiter:
-    table = ItemTable(cast("DynamoDBClient", fake), TABLE)
+    table = ItemTable(fake, TABLE)
     return ConcurrencyLimiter(table, "call-details", limit, clock=time, sleep=sleep or time.sleep)
 
 
@@ -220,9 +216,7 @@ def test_task_that_gets_no_permit_leaves_its_worker_to_others() -> None:
             await time.sleep(seconds)
             keep_taken.refresh("other", 1)
 
-        permits = ConcurrencyLimiter(
-            ItemTable(cast("DynamoDBClient", fake), TABLE), "call-details", 1, clock=time, sleep=renewing_other
-        )
+        permits = ConcurrencyLimiter(ItemTable(fake, TABLE), "call-details", 1, clock=time, sleep=renewing_other)
         async with permits.hold(1) as held, held.permit():
             pytest.fail("there is none")
 

@@ -6,7 +6,6 @@ import asyncio
 import threading
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given, settings
@@ -16,9 +15,6 @@ from include.call_details.rate_limit import CALL_SECONDS, RENEW_SECONDS, Concurr
 from include.clients.dynamodb import ItemTable
 from tests.worlds.call_details import FakeTime
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 
 @given(st.integers(1, 60), st.dictionaries(st.text("abc", max_size=3), st.integers(1, 60), min_size=1))
@@ -69,7 +65,7 @@ class World:
         self.time = FakeTime()
         self.limit = limit
         self.fake = FakeLedgerTable()
-        self.table = ItemTable(cast("DynamoDBClient", self.fake), TABLE)
+        self.table = ItemTable(self.fake, TABLE)
         self.tasks = [self.task(wish=9 + number) for number in range(tasks)]
         self.dead: list[float] = []
 

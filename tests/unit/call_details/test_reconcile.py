@@ -9,7 +9,7 @@ import pytest
 
 from include.call_details.keys import failed_key, idempotency_key, processed_key, processing_key, receipt_key
 from include.call_details.ledger import LEASE_SECONDS
-from include.call_details.models import Done, FileOutcome
+from include.call_details.models import Done, FileOutcome, FileVersion
 from include.errors import ClaimLostError, FileChangedError, InvalidFileError, StorageUnavailableError
 from tests.worlds.call_details_run import ENDED, RUN, RunWorld
 from tests.worlds.dynamodb import table_error
@@ -23,8 +23,12 @@ def world() -> RunWorld:
     return RunWorld()
 
 
-def test_file_that_was_posted_is_filed_under_its_day(world: RunWorld) -> None:
-    file = world.drop(BODY)
+@pytest.fixture
+def file(world: RunWorld) -> FileVersion:
+    return world.drop(BODY)
+
+
+def test_file_that_was_posted_is_filed_under_its_day(world: RunWorld, file: FileVersion) -> None:
     world.post(*world.plan(file))
     kept = world.closing(file).planned()
     assert kept.outcome is FileOutcome.PROCESSED
@@ -36,8 +40,7 @@ def test_file_that_was_posted_is_filed_under_its_day(world: RunWorld) -> None:
     assert world.claims.claim(file, "run-2") == Done(receipt_key(file), RUN)
 
 
-def test_dead_letters_are_accounted_for(world: RunWorld) -> None:
-    file = world.drop(BODY)
+def test_dead_letters_are_accounted_for(world: RunWorld, file: FileVersion) -> None:
     world.api.answers[idempotency_key(file, 0)] = [httpx.Response(400)]
     world.post(*world.plan(file))
     kept = world.closing(file).planned()
@@ -53,8 +56,7 @@ def test_file_without_records_is_filed_too(world: RunWorld) -> None:
     assert world.s3.present("processing/") == []
 
 
-def test_file_that_does_not_add_up_stays_for_the_next_attempt(world: RunWorld) -> None:
-    file = world.drop(BODY)
+def test_file_that_does_not_add_up_stays_for_the_next_attempt(world: RunWorld, file: FileVersion) -> None:
     claim, plan = world.plan(file)
     kept = world.closing(file).planned()
     assert kept.outcome is FileOutcome.INCOMPLETE
@@ -65,8 +67,7 @@ def test_file_that_does_not_add_up_stays_for_the_next_attempt(world: RunWorld) -
     assert world.closing(file).planned().outcome is FileOutcome.PROCESSED
 
 
-def test_receipt_of_a_file_that_is_gone_names_no_key(world: RunWorld) -> None:
-    file = world.drop(BODY)
+def test_receipt_of_a_file_that_is_gone_names_no_key(world: RunWorld, file: FileVersion) -> None:
     world.plan(file)
     world.s3.delete(processing_key(file))
     kept = world.closing(file).planned()
@@ -74,8 +75,7 @@ def test_receipt_of_a_file_that_is_gone_names_no_key(world: RunWorld) -> None:
 
 
 @pytest.mark.parametrize("broken", ["PutObject", "CopyObject", "DeleteObject", "put_item"])
-def test_run_that_dies_while_it_closes_is_closed_by_its_retry(broken: str, world: RunWorld) -> None:
-    file = world.drop(BODY)
+def test_run_that_dies_while_it_closes_is_closed_by_its_retry(broken: str, world: RunWorld, file: FileVersion) -> None:
     world.post(*world.plan(file))
     if broken == "put_item":
         # The first write renews the claim, the second completes it.
@@ -113,15 +113,13 @@ def test_object_put_in_the_files_place_while_it_was_ingested_is_not_filed_as_ing
     assert world.s3.body(processing_key(file)) == b"something else\n"
 
 
-def test_run_that_dies_after_it_closed_gets_its_receipt_again(world: RunWorld) -> None:
-    file = world.drop(BODY)
+def test_run_that_dies_after_it_closed_gets_its_receipt_again(world: RunWorld, file: FileVersion) -> None:
     world.post(*world.plan(file))
     kept = world.closing(file).planned()
     assert world.closing(file, now=ENDED + timedelta(days=1)).planned() == kept
 
 
-def test_run_that_was_taken_over_writes_no_receipt(world: RunWorld) -> None:
-    file = world.drop(BODY)
+def test_run_that_was_taken_over_writes_no_receipt(world: RunWorld, file: FileVersion) -> None:
     world.post(*world.plan(file))
     world.time.now += LEASE_SECONDS + 1
     world.claim(file, "run-2")
@@ -135,16 +133,14 @@ def test_run_that_was_taken_over_writes_no_receipt(world: RunWorld) -> None:
         world.closing(file).planned()
 
 
-def test_file_deleted_at_the_very_end_has_a_receipt_all_the_same(world: RunWorld) -> None:
-    file = world.drop(BODY)
+def test_file_deleted_at_the_very_end_has_a_receipt_all_the_same(world: RunWorld, file: FileVersion) -> None:
     world.post(*world.plan(file))
     world.s3.delete(processing_key(file))
     kept = world.closing(file).planned()
     assert (kept.outcome, kept.document["stored_as"]) == (FileOutcome.PROCESSED, None)
 
 
-def test_file_that_is_posted_again_stays_where_it_was_filed(world: RunWorld) -> None:
-    file = world.drop(BODY)
+def test_file_that_is_posted_again_stays_where_it_was_filed(world: RunWorld, file: FileVersion) -> None:
     world.post(*world.plan(file))
     first = world.closing(file).planned()
     world.post(*world.plan(file, "run-2", force=True))
@@ -187,21 +183,17 @@ def test_forced_round_that_cannot_read_its_file_leaves_all_as_the_first_left_it(
     assert isinstance(world.claims.claim(file, "run-3"), Done)
 
 
-def test_run_that_never_planned_leaves_word_and_the_file(world: RunWorld) -> None:
-    file = world.drop(BODY)
+def test_run_that_never_planned_leaves_word_and_the_file(world: RunWorld, file: FileVersion) -> None:
     world.claim(file)
     kept = world.closing(file).not_planned("S3 was down")
-    assert kept is not None
     assert (kept.outcome, kept.document["stored_as"]) == (FileOutcome.NOT_PLANNED, file.key)
     world.post(*world.plan(file))
     assert world.closing(file).planned().outcome is FileOutcome.PROCESSED
 
 
-def test_run_that_could_not_plan_again_accounts_for_what_was_posted(world: RunWorld) -> None:
-    file = world.drop(BODY)
+def test_run_that_could_not_plan_again_accounts_for_what_was_posted(world: RunWorld, file: FileVersion) -> None:
     world.post(*world.plan(file))
     kept = world.closing(file).not_planned("S3 was down")
-    assert kept is not None
     assert (kept.outcome, kept.document["error"]) == (FileOutcome.INCOMPLETE, "S3 was down")
     assert (kept.document["records_read"], kept.document["records_accepted"]) == (3, 3)
 
@@ -216,8 +208,7 @@ def test_forced_run_that_could_not_plan_keeps_the_receipt_of_the_first_round(wor
     assert world.claim(file, "run-3").round == 2, "without waiting for the lease"
 
 
-def test_run_that_failed_leaves_its_file_to_the_next_at_once(world: RunWorld) -> None:
-    file = world.drop(BODY)
+def test_run_that_failed_leaves_its_file_to_the_next_at_once(world: RunWorld, file: FileVersion) -> None:
     world.claim(file)
     world.closing(file).not_planned("S3 was down")
     world.plan(file, "run-2")
@@ -226,23 +217,20 @@ def test_run_that_failed_leaves_its_file_to_the_next_at_once(world: RunWorld) ->
     assert world.closing(file, "run-3").planned().outcome is FileOutcome.PROCESSED
 
 
-def test_file_that_is_delivered_again_while_its_run_fails_is_not_forgotten(world: RunWorld) -> None:
-    file = world.drop(BODY)
+def test_file_that_is_delivered_again_while_its_run_fails_is_not_forgotten(world: RunWorld, file: FileVersion) -> None:
     world.plan(file)
     world.claims.claim(file, RUN, begun=False)
     assert world.closing(file).planned().outcome is FileOutcome.INCOMPLETE
     assert [each.begun for each in world.claims.unfinished()] == [False]
 
 
-def test_missing_plan_is_told(world: RunWorld) -> None:
-    file = world.drop(BODY)
+def test_missing_plan_is_told(world: RunWorld, file: FileVersion) -> None:
     world.claim(file)
     with pytest.raises(FileChangedError, match="clear the task 'plan'"):
         world.closing(file).planned()
 
 
-def test_receipt_that_cannot_be_kept_completes_nothing(world: RunWorld) -> None:
-    file = world.drop(BODY)
+def test_receipt_that_cannot_be_kept_completes_nothing(world: RunWorld, file: FileVersion) -> None:
     world.post(*world.plan(file))
 
     def fail(request: dict[str, Any]) -> None:

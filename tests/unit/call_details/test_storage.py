@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,9 +11,6 @@ from include.call_details.storage import FileStore, StoredFile
 from include.errors import FileChangedError, StorageRefusedError, StorageUnavailableError
 from tests.worlds.s3 import BUCKET, FakeIngestBucket, s3_error, unreachable
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
 ODD = "incoming/März +1&x=%20/ä b\u2028.txt"
 
 
@@ -23,7 +20,7 @@ def s3() -> FakeIngestBucket:
 
 
 def store_of(s3: FakeIngestBucket, **options: Any) -> FileStore:
-    return FileStore(cast("S3Client", s3), BUCKET, **options)
+    return FileStore(s3, BUCKET, **options)
 
 
 def seen(store: FileStore, key: str) -> StoredFile:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 
@@ -16,10 +16,6 @@ from tests.worlds.call_details import FakeTime
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable
 from tests.worlds.s3 import BUCKET, FakeIngestBucket, s3_error
 
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_s3 import S3Client
-
 DEFAULT = Incoming("incoming/", ("*.filepart", "*.tmp", "*.part", "*.partial", ".*"))
 KEYS = ["incoming/a +ä.txt", "incoming/b%20.txt", "incoming/sub/{{ 7 * 7 }}.txt"]
 
@@ -30,9 +26,9 @@ class Watch:
     def __init__(self) -> None:
         self.s3 = FakeIngestBucket()
         self.time = FakeTime()
-        self.store = FileStore(cast("S3Client", self.s3), BUCKET)
+        self.store = FileStore(self.s3, BUCKET)
         self.table = FakeLedgerTable()
-        table = ItemTable(cast("DynamoDBClient", self.table), TABLE)
+        table = ItemTable(self.table, TABLE)
         self.claims = Claims(table, clock=self.time, lease_seconds=900)
         self.intake = Intake(self.store, self.claims, DEFAULT)
 

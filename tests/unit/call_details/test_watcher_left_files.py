@@ -1,16 +1,11 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
-
 import pytest
 
 from include.call_details.watcher import PATIENCE_SECONDS, REPORT_AGAIN_SECONDS, LeftFile, LeftFiles
 from include.clients.dynamodb import ItemTable
 from tests.worlds.call_details import FakeTime
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 ONE, OTHER = LeftFile("incoming/a.txt", "e1", "refused"), LeftFile("incoming/a.txt", "e2", "refused")
 
@@ -21,7 +16,7 @@ class Book:
     def __init__(self) -> None:
         self.time = FakeTime()
         self.table = FakeLedgerTable()
-        self.files = LeftFiles(ItemTable(cast("DynamoDBClient", self.table), TABLE), "ingest", clock=self.time)
+        self.files = LeftFiles(ItemTable(self.table, TABLE), "ingest", clock=self.time)
 
     def tell(self, *left: LeftFile) -> list[LeftFile]:
         """A round that leaves these, and tells people of those that are due."""

@@ -46,7 +46,7 @@ def test_missing_parameter_is_named(values: dict[str, str]) -> None:
     [
         (EndpointConnectionError(endpoint_url="https://ssm.test"), AwsUnavailableError),
         (ClientError({"Error": {"Code": "ThrottlingException"}}, "GetParameters"), AwsUnavailableError),
-        (ClientError({"ResponseMetadata": {"HTTPStatusCode": 500}}, "GetParameters"), AwsUnavailableError),  # type: ignore[typeddict-item]
+        (ClientError({"ResponseMetadata": {"HTTPStatusCode": 500}}, "GetParameters"), AwsUnavailableError),
         (ClientError({"Error": {"Code": "AccessDeniedException"}}, "GetParameters"), AwsRefusedError),
     ],
 )

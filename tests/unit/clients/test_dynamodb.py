@@ -1,19 +1,14 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
-
 import pytest
 
 from include.clients.dynamodb import Item, ItemTable
 from include.errors import AwsUnavailableError
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable, table_error
 
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-
 
 def table_of(fake: FakeLedgerTable, pauses: list[float] | None = None) -> ItemTable:
-    return ItemTable(cast("DynamoDBClient", fake), TABLE, sleep=(pauses if pauses is not None else []).append)
+    return ItemTable(fake, TABLE, sleep=(pauses if pauses is not None else []).append)
 
 
 def test_many_items_are_read_in_few_calls() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 from urllib.parse import quote
 
 import boto3
@@ -29,9 +29,6 @@ from include.errors import (
 from tests.worlds.functions import STATUS, FakeLambda, RaisedError, RawLambda, lambda_error
 from tests.worlds.pipeline import PLANTED, leaks
 
-if TYPE_CHECKING:
-    from mypy_boto3_lambda import LambdaClient
-
 URL = "https://lambda.test"
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -41,7 +38,7 @@ JSON = st.recursive(
 
 
 def client(fake: FakeLambda) -> FunctionClient:
-    return FunctionClient(cast("LambdaClient", fake))
+    return FunctionClient(fake)
 
 
 def invoke(function: Callable[[Any], Any]) -> Any:

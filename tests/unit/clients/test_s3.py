@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import boto3
 import pytest
@@ -10,9 +10,6 @@ from botocore.exceptions import EndpointConnectionError, NoCredentialsError, Par
 from include.clients.s3 import create_json, get_json, put_json, s3_errors, split_place
 from include.errors import PipelineError, StorageRefusedError, StorageUnavailableError
 from tests.worlds.s3 import FakeS3, s3_error
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
 
 
 @pytest.mark.parametrize(
@@ -48,12 +45,11 @@ def test_other_errors_pass() -> None:
 
 
 def test_document_is_read_as_it_was_written() -> None:
-    fake = FakeS3()
-    s3 = cast("S3Client", fake)
+    s3 = FakeS3()
     document = {"name": "Zażółć", "numbers": [1, None, True], "nested": {"a": "b"}}
     put_json(s3, "archive", "papers/one.json", document)
     assert get_json(s3, "archive", "papers/one.json") == document
-    (version,) = fake.objects["papers/one.json"]
+    (version,) = s3.objects["papers/one.json"]
     assert version.arguments["ServerSideEncryption"] == "AES256"
     assert version.arguments["ContentType"] == "application/json"
     assert json.loads(version.body or b"") == document
@@ -61,23 +57,22 @@ def test_document_is_read_as_it_was_written() -> None:
 
 def test_half_a_surrogate_pair_is_written_like_any_text() -> None:
     fake = FakeS3()
-    put_json(cast("S3Client", fake), "archive", "papers/one.json", {"key": "\ud800"})
+    put_json(fake, "archive", "papers/one.json", {"key": "\ud800"})
     assert json.loads((fake.bodies("papers/one.json")[0] or b"").decode("utf-8")) == {"key": "\ud800"}
 
 
 def test_document_is_created_once() -> None:
-    fake = FakeS3()
-    s3 = cast("S3Client", fake)
+    s3 = FakeS3()
     assert create_json(s3, "archive", "papers/one.json", {"first": "Zażółć \ud800"})
     assert not create_json(s3, "archive", "papers/one.json", {"second": True})
     assert get_json(s3, "archive", "papers/one.json") == {"first": "Zażółć \ud800"}
-    (version,) = fake.objects["papers/one.json"]
+    (version,) = s3.objects["papers/one.json"]
     assert version.arguments["ServerSideEncryption"] == "AES256"
 
 
 def test_creation_that_fails_is_not_a_document_that_is_there() -> None:
     with pytest.raises(StorageRefusedError, match="NoSuchBucket"):
-        create_json(cast("S3Client", FakeS3()), "typo", "papers/one.json", {})
+        create_json(FakeS3(), "typo", "papers/one.json", {})
 
 
 def test_place_is_taken_apart() -> None:
@@ -85,19 +80,19 @@ def test_place_is_taken_apart() -> None:
 
 
 def test_absent_document_is_none() -> None:
-    assert get_json(cast("S3Client", FakeS3()), "archive", "papers/none.json") is None
+    assert get_json(FakeS3(), "archive", "papers/none.json") is None
 
 
 @pytest.mark.parametrize("code", ["404", "NoSuchKey"])
 def test_answer_whose_body_cannot_be_read_has_its_status_as_code_and_means_not_there(code: str) -> None:
     s3 = FakeS3()
-    put_json(cast("S3Client", s3), "archive", "papers/one.json", {})
+    put_json(s3, "archive", "papers/one.json", {})
 
     def fail(request: dict[str, Any]) -> None:
         raise s3_error(code, "GetObject")
 
     s3.before["GetObject"] = fail
-    assert get_json(cast("S3Client", s3), "archive", "papers/one.json") is None
+    assert get_json(s3, "archive", "papers/one.json") is None
 
 
 @pytest.mark.parametrize("code", ["412", "PreconditionFailed"])
@@ -108,9 +103,9 @@ def test_document_that_is_there_already_is_not_written_again_also_if_the_answer_
         raise s3_error(code, "PutObject")
 
     s3.before["PutObject"] = fail
-    assert create_json(cast("S3Client", s3), "archive", "papers/one.json", {}) is False
+    assert create_json(s3, "archive", "papers/one.json", {}) is False
 
 
 def test_absent_bucket_is_an_error_and_not_an_absent_document() -> None:
     with pytest.raises(StorageRefusedError, match="NoSuchBucket"):
-        get_json(cast("S3Client", FakeS3()), "typo", "papers/none.json")
+        get_json(FakeS3(), "typo", "papers/none.json")

@@ -190,7 +190,7 @@ def signature_holds(request: tuple[str, dict[str, str], bytes], signer: Any, ser
     )
     moment = headers["x-amz-date"]
 
-    class Then(signer):  # type: ignore[misc]
+    class Then(signer):
         def _modify_request_before_signing(self, request: Any) -> None:
             super()._modify_request_before_signing(request)
             del request.headers["X-Amz-Date"]
@@ -433,7 +433,7 @@ def test_fields_of_an_error_are_kept() -> None:
     with pytest.raises(ClientError) as raised:
         calling(lambda signed: signed.call_json("PutItem", b"{}"), network, boto("dynamodb"))
     assert raised.value.response["Error"]["Code"] == "ConditionalCheckFailedException"
-    assert raised.value.response["Item"] == {"pk": {"S": "x"}}  # type: ignore[typeddict-item]
+    assert raised.value.response["Item"] == {"pk": {"S": "x"}}
 
 
 def test_a_throttled_call_of_dynamodb_is_repeated() -> None:

@@ -42,8 +42,7 @@ class Archive(Bucket):
 
     def manifest(self, day: date) -> dict[str, Any]:
         """The day's manifest."""
-        document: dict[str, Any] = json.loads(self.get(f"manifests/trigger/{day:%Y%m%d}.json")["Body"])
-        return document
+        return json.loads(self.get(f"manifests/trigger/{day:%Y%m%d}.json")["Body"])
 
     def outcomes(self, day: date, run_id: str) -> Iterator[dict[str, Any]]:
         """What the tasks of a run have kept about their clients so far."""

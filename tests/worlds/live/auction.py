@@ -58,8 +58,7 @@ class Results(Bucket):
 
     def order(self, run_id: str, index: int) -> Order:
         """A stored order."""
-        document: Order = json.loads(self.get(self.key(run_id, index))["Body"])
-        return document
+        return json.loads(self.get(self.key(run_id, index))["Body"])
 
     def key(self, run_id: str, index: int) -> str:
         """Where the specification wants an accepted order."""
@@ -67,8 +66,7 @@ class Results(Bucket):
 
     def summary(self, run_id: str) -> dict[str, Any]:
         """The summary of a run, as it lies in S3."""
-        document: dict[str, Any] = json.loads(self.get(f"summaries/{self._day(run_id)}/{run_id}.json")["Body"])
-        return document
+        return json.loads(self.get(f"summaries/{self._day(run_id)}/{run_id}.json")["Body"])
 
     def _day(self, run_id: str) -> str:
         run = self._pipeline.airflow.run(DAG_ID, run_id)

@@ -122,8 +122,7 @@ class Ingest(Bucket):
 
     def receipt(self, file: File) -> dict[str, Any]:
         """A version's receipt."""
-        document: dict[str, Any] = json.loads(self.get(f"receipts/{file.key}.{file.etag}.json")["Body"])
-        return document
+        return json.loads(self.get(f"receipts/{file.key}.{file.etag}.json")["Body"])
 
     def assert_processed(self, file: File, *, dead: Sequence[int] = ()) -> dict[str, Any]:
         """The file is where processed files go, and its receipt accounts for all of it; returns the receipt.
@@ -179,8 +178,7 @@ class Ingest(Bucket):
 
     def _receive(self) -> list[dict[str, Any]]:
         answer = self._sqs.receive_message(QueueUrl=self._queue, MaxNumberOfMessages=10, VisibilityTimeout=60)
-        found: list[dict[str, Any]] = answer.get("Messages", [])
-        return found
+        return answer.get("Messages", [])
 
     def taken(self, file: File) -> list[int]:
         """How often the API took each batch of a version; it was the right one each time."""

@@ -127,8 +127,7 @@ class Delivery:
         """What arrived at a receiver, in this order, whatever it answered."""
         asked = {"receiver": receiver}
         answer = self._http.get(f"{self._stack.partners_url}/journal/receivers", params=asked).raise_for_status()
-        found: list[Arrival] = answer.json()["arrivals"]
-        return found
+        return answer.json()["arrivals"]
 
     def arrived(self, owner: Owner) -> list[str]:
         """The events that arrived at the owner's webhook, in this order; every one was signed with its secret."""

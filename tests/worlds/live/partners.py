@@ -54,8 +54,7 @@ class Partners:
     def received(self) -> dict[str, Any]:
         """What the call-details API has taken: totals, and each batch by its idempotency key."""
         asked = {"batches": "true"}
-        found: dict[str, Any] = self._http.get("/journal/call-details", params=asked).raise_for_status().json()
-        return found
+        return self._http.get("/journal/call-details", params=asked).raise_for_status().json()
 
     def last(self) -> int:
         """Number of the latest call."""

@@ -115,8 +115,7 @@ class Pipeline:
 
     def summary(self, run_id: str) -> dict[str, Any]:
         """What ``summarize`` left in XCom."""
-        found: dict[str, Any] = self.airflow.xcom(self.dag_id, run_id, "summarize")
-        return found
+        return self.airflow.xcom(self.dag_id, run_id, "summarize")
 
     def log(self, run_id: str, task_id: str, *, attempt: int = 1, map_index: int = -1) -> str:
         """The log of one attempt, as the UI shows it; empty while there is none."""
@@ -127,5 +126,4 @@ class Pipeline:
     ) -> Sequence[Mapping[str, Any]]:
         """The same, line by line: ``event``, ``level``, ``logger`` and more."""
         path = f"/dags/{self.dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/logs/{attempt}"
-        content: list[dict[str, Any]] = self.airflow.request("GET", path, params={"map_index": map_index})["content"]
-        return content
+        return self.airflow.request("GET", path, params={"map_index": map_index})["content"]

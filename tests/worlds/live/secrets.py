@@ -25,8 +25,7 @@ class Secrets:
 
     def read(self, name: str) -> dict[str, Any]:
         """The secret's JSON object."""
-        document: dict[str, Any] = json.loads(self.text(name))
-        return document
+        return json.loads(self.text(name))
 
     def text(self, name: str) -> str:
         """The secret as it is."""
