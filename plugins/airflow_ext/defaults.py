@@ -32,7 +32,7 @@ from include.errors import Backoff, PermanentError, RunRefusedError, SettingsErr
 from include.text import one_line
 
 if TYPE_CHECKING:
-    from datetime import date
+    from datetime import date, datetime
 
     from airflow.sdk import Context
 
@@ -222,6 +222,12 @@ def unknown_key(context: Context) -> str | None:
         nearest = max(params, key=lambda param: SequenceMatcher(None, key.lower(), param.lower()).ratio())
         known = f"did you mean {nearest!r}? Params: {', '.join(params)}"
     return f"{one_line(key, 100)!r} in the run's configuration is no param of this DAG; {known}"
+
+
+def started_at(context: Context) -> datetime | None:
+    """When the run started; None if that is not known, as ``airflow dags test`` writes its logical date there."""
+    dag_run = context["dag_run"]
+    return None if dag_run.start_date == dag_run.logical_date else dag_run.start_date
 
 
 def by_person(context: Context) -> bool:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from airflow.sdk import Asset
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_ext.defaults import by_person, operations_url, ui_url
+from airflow_ext.defaults import by_person, operations_url, started_at, ui_url
 from airflow_ext.hooks.aws import publish_metrics, s3_client
 from airflow_ext.ids import ALL_PIPELINES, ENERGY_AUCTION, XComKey
 from airflow_ext.notifications.channels import open_channels, send_alert
@@ -144,8 +144,8 @@ class RunReport:
         if dag_run.run_type == "scheduled":
             # What the alarm on missing runs waits for: a run that somebody started must not hide a stopped schedule.
             values["ScheduledRuns"] = 1.0
-        if dag_run.start_date is not None:
-            values["RunSeconds"] = outside.now() - dag_run.start_date.timestamp()
+        if (start := started_at(self._context)) is not None:
+            values["RunSeconds"] = outside.now() - start.timestamp()
         _publish(values, environment=environment, pipeline=self.run.pipeline)
         if failed:
             _publish({"ReportedFailures": 1.0}, environment=environment)

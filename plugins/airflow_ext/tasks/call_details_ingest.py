@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_ext.defaults import by_person
+from airflow_ext.defaults import by_person, started_at
 from airflow_ext.hooks.call_details import CallDetailsClients
 from airflow_ext.ids import XComKey
 from airflow_ext.metrics import RunReport, task_states
@@ -234,7 +234,7 @@ def _close_shared(context: Context, *, planned: bool) -> dict[str, Any]:
         clients.claims,
         members,
         run_id=run_id,
-        started_at=context["dag_run"].start_date or context["dag_run"].run_after,
+        started_at=started_at(context) or context["dag_run"].run_after,
         now=lambda: datetime.now(UTC),
     )
     report.about(datetime.now(UTC).date())
@@ -284,7 +284,7 @@ def _receipt(
         claims=clients.claims,
         file=file,
         run_id=dag_run.run_id,
-        started_at=dag_run.start_date or dag_run.run_after,
+        started_at=started_at(context) or dag_run.run_after,
         now=datetime.now(UTC),
     )
     if reason is None:

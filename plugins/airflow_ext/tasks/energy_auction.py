@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_ext.defaults import operations_url
+from airflow_ext.defaults import operations_url, started_at
 from airflow_ext.hooks.aws import AwsSession, lambda_client, s3_client
 from airflow_ext.ids import ENERGY_AUCTION, XComKey
 from airflow_ext.metrics import RunReport, log_links, outbox, succeeded, task_states
@@ -64,7 +64,7 @@ def process_orders(context: Context, work: Work, function_name: str) -> None:
             OrderFunction(
                 functions, function_name, functools.cache(lambda: load_settings().rejection_errors), outside.sleep
             ),
-            deadlines=RunDeadlines.of(context["dag_run"].start_date),
+            deadlines=RunDeadlines.of(started_at(context)),
             concurrency=concurrency,
             clear_number=context["dag_run"].clear_number or 0,
         )
@@ -193,7 +193,7 @@ def _send(context: Context, settings: Settings, alerts: Mapping[str, Alert], run
     """Send the alerts; how many messages were not delivered, and the channels that took any."""
     if not alerts:
         return 0, set()
-    seconds = RunDeadlines.of(context["dag_run"].start_date).alerts()
+    seconds = RunDeadlines.of(started_at(context)).alerts()
     channels = open_channels(context, topic_arn=settings.alerts_topic_arn, seconds=seconds, attempts=1)
     record = run.delivery_record()
     undelivered = deliver(
@@ -233,7 +233,7 @@ def _finish_earlier(context: Context, settings: Settings) -> None:
     Never raises: whatever happens here, the result of this run stands. What fails is left to the next run.
     """
     dag_run = context["dag_run"]
-    deadlines, bucket = RunDeadlines.of(dag_run.start_date), settings.order_results_bucket
+    deadlines, bucket = RunDeadlines.of(started_at(context)), settings.order_results_bucket
     today = auction_day(logical_date=dag_run.logical_date, run_after=dag_run.run_after)
     try:
         for run_id, uri in unfinished_runs(s3_client(), bucket, (today - timedelta(days=1), today)).items():

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
 from airflow.sdk.exceptions import AirflowSkipException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_ext.defaults import by_person
+from airflow_ext.defaults import by_person, started_at
 from airflow_ext.hooks.aws import AwsSession, lambda_client, s3_client
 from airflow_ext.ids import XComKey
 from airflow_ext.notifications.failure_callback import push_quietly, safe_text
@@ -159,7 +159,7 @@ def begin(context: Context, function_name: str, order_function: str) -> Wait | l
         orders=f"s3://{settings.order_results_bucket}/{orders_key(day, dag_run.run_id)}",
         run_id=dag_run.run_id,
         day=day.isoformat(),
-        started=RunDeadlines.of(dag_run.start_date).started,
+        started=RunDeadlines.of(started_at(context)).started,
         clear_number=dag_run.clear_number or 0,
         seconds=settings.auction_results_timeout,
         max_tasks=settings.max_mapped_orders,

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from airflow_ext.defaults import (
     refuse_unknown_keys,
     schedule_of,
     schedule_text,
+    started_at,
 )
 from include import errors
 from include.call_details.ledger import MAX_PAUSE_SECONDS
@@ -216,6 +217,13 @@ def test_known_keys_and_no_keys_are_no_refusal(conf: dict[str, object] | None) -
 )
 def test_person_sees_what_becomes_of_a_manual_run_and_a_backfill(run_type: str, person: bool) -> None:
     assert by_person(FakeRun(run_type=run_type).context("any")) is person
+
+
+def test_start_that_dags_test_makes_up_is_none() -> None:
+    start, logical = datetime(2026, 3, 8, 6, 0, 1, tzinfo=UTC), datetime(2026, 3, 8, 6, tzinfo=UTC)
+    assert started_at(FakeRun(start_date=start, logical_date=logical).context("any")) == start
+    assert started_at(FakeRun(start_date=start).context("any")) == start
+    assert started_at(FakeRun(start_date=logical, logical_date=logical).context("any")) is None
 
 
 @pytest.mark.parametrize(
