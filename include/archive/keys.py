@@ -6,8 +6,8 @@
     manifests/trigger/<yyyymmdd>/<run id>.json                what a run did
     manifests/trigger/<yyyymmdd>.json                         what all runs of that day did
     ledger/trigger/<number>.json                              one entry a run, chained
-    runs/trigger/<yyyymmdd>/<run id>/plan.json                working papers of a run, expire;
-    runs/trigger/<yyyymmdd>/<run id>/outcomes/<first>.json    see include/mapped_work.py
+    runs/trigger/<yyyymmdd>/<run id>/<time>/plan.json         working papers of a run, expire;
+    runs/trigger/<yyyymmdd>/<run id>/<time>/outcomes/<first>.json    see include/mapped_work.py
 """
 
 from __future__ import annotations
@@ -102,9 +102,13 @@ def ledger_key(number: int) -> str:
     return f"{LEDGER}{number:08d}.json"
 
 
-def plan_key(day: date, run_id: str) -> str:
-    """Key of a run's plan; the run id as in :func:`run_manifest_key`."""
-    return f"runs/trigger/{_compact(day)}/{quote(run_id, safe='')}/plan.json"
+def plan_key(day: date, run_id: str, planned_at: datetime) -> str:
+    """Key of a run's plan, made at a time in UTC; the run id as in :func:`run_manifest_key`.
+
+    With the time: a run that was deleted and started anew has the same id, as has each backfill's run of a day, and
+    must not take the outcomes of the one before for its own.
+    """
+    return f"runs/trigger/{_compact(day)}/{quote(run_id, safe='')}/{planned_at:%Y%m%dT%H%M%S.%f}/plan.json"
 
 
 def _compact(day: date) -> str:

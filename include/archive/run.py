@@ -48,7 +48,7 @@ NOT_ASKED = "not asked: the DEX API kept asking to wait"
 
 def save_plan(s3: S3Client, bucket: str, plan: Plan) -> str:
     """Write a run's plan; returns its ``s3://`` URI."""
-    key = plan_key(plan.day, plan.run_id)
+    key = plan_key(plan.day, plan.run_id, datetime.now(UTC))
     put_json(s3, bucket, key, plan.to_document())
     return f"s3://{bucket}/{key}"
 

@@ -272,10 +272,10 @@ def references() -> dict[str, int]:
     from include.call_details.watcher import MAX_FILES
 
     bucket, run_id = "b" * 63, "manual__2026-03-08T05:30:00.000000+00:00_" + "r" * 60
-    day = datetime(2026, 3, 8, tzinfo=UTC).date()
+    now = datetime(2026, 3, 8, tzinfo=UTC)
     (piece,) = cut([Client(2**31, "c"), Client(2**31 + 1, "d")], max_tasks=1, clients_per_task=2)
-    plan = {"plan": f"s3://{bucket}/{plan_key(day, run_id)}", **dataclasses.asdict(piece)}
-    orders = Work(orders=f"s3://{bucket}/{orders_key(day, run_id)}", start=9_998, stop=9_999, concurrency=64)
+    plan = {"plan": f"s3://{bucket}/{plan_key(now.date(), run_id, now)}", **dataclasses.asdict(piece)}
+    orders = Work(orders=f"s3://{bucket}/{orders_key(now.date(), run_id)}", start=9_998, stop=9_999, concurrency=64)
     return {
         "dex_trigger_archive.list_clients": len(json.dumps(plan)),
         "energy_auction.wait_for_results": len(json.dumps(orders)),

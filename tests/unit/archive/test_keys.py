@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from datetime import date
+from datetime import UTC, date, datetime
 from urllib.parse import unquote
 
 from hypothesis import given
@@ -11,6 +11,7 @@ from include.archive.keys import archive_key, manifest_key, plan_key
 from include.mapped_work import outcomes_key
 
 DAY = date(2026, 3, 8)
+NOW = datetime(2026, 3, 8, 10, 30, 0, 1, tzinfo=UTC)
 IDS = st.integers(1, 10**12)
 DAYS = st.dates()
 RUN_IDS = st.text(min_size=1, max_size=250)
@@ -18,10 +19,10 @@ RUN_IDS = st.text(min_size=1, max_size=250)
 
 def test_keys_are_those_of_the_contract() -> None:
     run_id = "scheduled__2026-03-08T10:00:00+00:00"
-    plan = plan_key(DAY, run_id)
+    plan = plan_key(DAY, run_id, NOW)
     assert archive_key(42, DAY) == "trigger/42/42_trigger_20260308.json"
     assert manifest_key(DAY) == "manifests/trigger/20260308.json"
-    assert plan == "runs/trigger/20260308/scheduled__2026-03-08T10%3A00%3A00%2B00%3A00/plan.json"
+    assert plan == "runs/trigger/20260308/scheduled__2026-03-08T10%3A00%3A00%2B00%3A00/20260308T103000.000001/plan.json"
     assert outcomes_key(plan, 250) == f"{plan.removesuffix('plan.json')}outcomes/000250.json"
 
 
@@ -40,8 +41,8 @@ def test_archive_key_tells_client_and_day(client_id: int, day: date) -> None:
 
 @given(RUN_IDS, DAYS, st.integers(0, 999_999))
 def test_papers_tell_run_day_and_position(run_id: str, day: date, first: int) -> None:
-    key = outcomes_key(plan_key(day, run_id), first)
-    found = re.fullmatch(r"runs/trigger/(\d{8})/([^/]+)/outcomes/(\d{6,})\.json", key)
+    key = outcomes_key(plan_key(day, run_id, NOW), first)
+    found = re.fullmatch(r"runs/trigger/(\d{8})/([^/]+)/20260308T103000\.000001/outcomes/(\d{6,})\.json", key)
     assert found is not None
     assert date.fromisoformat(found[1]) == day
     assert unquote(found[2]) == run_id
@@ -55,4 +56,4 @@ def test_no_two_answers_share_a_key(one: tuple[int, date], other: tuple[int, dat
 
 @given(st.tuples(DAYS, RUN_IDS), st.tuples(DAYS, RUN_IDS))
 def test_no_two_runs_share_a_plan(one: tuple[date, str], other: tuple[date, str]) -> None:
-    assert (plan_key(*one) == plan_key(*other)) == (one == other)
+    assert (plan_key(*one, NOW) == plan_key(*other, NOW)) == (one == other)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from include.clients.signed import SignedClient
 
 DAY = date(2026, 3, 8)
-URI = "s3://archive/runs/trigger/20260308/run%201/plan.json"
+PAPERS = "runs/trigger/20260308/run%201/"
 
 
 def plan_run(s3: FakeS3, count: int = 6, *, clear_number: int = 0, max_tasks: int = 2) -> str:
@@ -36,8 +36,9 @@ def plan_run(s3: FakeS3, count: int = 6, *, clear_number: int = 0, max_tasks: in
 
 
 def reopened(s3: FakeS3) -> ArchiveRun:
-    """The run as a task gets it: by the place of its plan alone."""
-    return ArchiveRun.load(URI, cast("S3Client", s3))
+    """The run as a task gets it: by the place of its newest plan alone."""
+    newest = max(key for key in s3.present(PAPERS) if key.endswith("/plan.json"))
+    return ArchiveRun.load(f"s3://archive/{newest}", cast("S3Client", s3))
 
 
 def do_slice(s3: FakeS3, dex: FakeDex, index: int, *, clear_number: int = 0, **options: float) -> dict[str, int]:
@@ -65,7 +66,7 @@ def account(
 
 def test_plan_slices_and_manifest_of_a_good_run() -> None:
     s3, dex = FakeS3(), FakeDex()
-    assert plan_run(s3) == URI
+    assert plan_run(s3) == f"s3://archive/{s3.keys(PAPERS)[0]}"
     assert [piece.size for piece in reopened(s3).plan.slices] == [3, 3]
     assert do_slice(s3, dex, 0) == {"archived": 3, "updated": 0, "unchanged": 0, "failed": 0}
     assert do_slice(s3, dex, 1)["archived"] == 3
@@ -185,6 +186,17 @@ def test_run_that_is_planned_again_forgets_older_outcomes() -> None:
     assert [client["outcome"] for client in document["clients"]] == ["unchanged"] * 3 + ["failed"] * 3
 
 
+def test_run_that_was_deleted_and_started_anew_under_its_id_asks_for_every_client_again() -> None:
+    s3 = FakeS3()
+    plan_run(s3)
+    with pytest.raises(WorkFailedError):
+        do_slice(s3, FakeDex(answers={2: httpx.Response(404)}), 0)
+    plan_run(s3)
+    again = FakeDex(answers={1: httpx.Response(200, text="[1]")})
+    assert do_slice(s3, again, 0) == {"archived": 1, "updated": 1, "unchanged": 1, "failed": 0}
+    assert sorted(again.clients_asked) == [1, 2, 3]
+
+
 def test_cleared_task_alone_does_its_part_again() -> None:
     s3 = FakeS3()
     plan_run(s3)
@@ -220,10 +232,10 @@ def test_empty_run_has_a_manifest_too() -> None:
 
 def test_plan_that_is_gone_says_how_to_make_it_again() -> None:
     s3 = FakeS3()
-    plan_run(s3)
-    s3.delete(URI.removeprefix("s3://archive/"))
+    uri = plan_run(s3)
+    s3.delete(uri.removeprefix("s3://archive/"))
     with pytest.raises(StorageRefusedError, match="clear list_clients"):
-        reopened(s3)
+        ArchiveRun.load(uri, cast("S3Client", s3))
 
 
 def test_every_outcome_word_is_counted() -> None:
