@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from inspect import signature
 from pathlib import Path
 
 import httpx
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from benchmarks.auction import measure_auction
-from benchmarks.bench import Bench, BenchmarkError, bench
+from benchmarks.bench import BenchmarkError, bench
 from benchmarks.delivery import measure_delivery
 from benchmarks.evidence import measure_evidence
 from benchmarks.ingest import measure_ingest
@@ -34,81 +35,42 @@ from local.stack.control import StartProgress
 
 _PART_SECONDS = 600.0
 
-_PARTS: dict[str, tuple[str, Callable[[Bench, argparse.Namespace], Part]]] = {
-    "parse": (
-        "dag_file_parse_ms",
-        lambda bench, options: measure_parsing(bench, repeat=options.repeat + 2),
-    ),
-    "mapped": (
-        "mapped_client",
-        lambda bench, options: measure_mapped(bench, tasks=options.tasks, repeat=options.repeat),
-    ),
-    "memory": (
-        "task_memory",
-        lambda bench, options: measure_memory(bench, clients=1_000, latency_ms=options.latency),
-    ),
-    "auction": (
-        "auction",
-        lambda bench, options: measure_auction(bench, sizes=options.orders, repeat=options.repeat),
-    ),
-    "orders_api": (
-        "orders_api",
-        lambda bench, options: measure_orders_api(bench, repeat=2 * options.repeat + 1),
-    ),
-    "planning": (
-        "planning",
-        lambda bench, options: measure_planning(records=1_000_000, repeat=options.repeat),
-    ),
-    "ingest": (
-        "ingest",
-        lambda bench, options: measure_ingest(bench, records=options.records, latency_ms=50.0, repeat=options.repeat),
-    ),
-    "small_files": (
-        "small_files",
-        lambda bench, options: measure_small_files(bench, counts=options.files, latency_ms=50.0, repeat=options.repeat),
-    ),
-    "delivery": (
-        "event_delivery",
-        lambda bench, options: measure_delivery(
-            bench,
-            events=options.events,
-            owners=options.owners,
-            posts=options.posts,
-            latency_ms=50.0,
-            repeat=options.repeat,
-        ),
-    ),
-    "evidence": (
-        "evidence",
-        lambda bench, options: measure_evidence(
-            bench,
-            days=options.evidence[0],
-            clients=options.evidence[1],
-            latency_ms=options.latency,
-            repeat=options.repeat,
-        ),
-    ),
-    "operations": (
-        "operations",
-        lambda bench, options: measure_operations(
-            bench,
-            clients=options.operations[0],
-            files=options.operations[1],
-            owners=options.operations[2],
-            repeat=options.repeat,
-        ),
-    ),
-    "throughput": (
-        "archive_throughput",
-        lambda bench, options: measure_throughput(
-            bench,
-            sizes=options.clients,
-            loop_clients=options.loop,
-            latency_ms=options.latency,
-            repeat=options.repeat,
-        ),
-    ),
+_PARTS: dict[str, tuple[str, Callable[..., Part]]] = {
+    "parse": ("dag_file_parse_ms", measure_parsing),
+    "mapped": ("mapped_client", measure_mapped),
+    "memory": ("task_memory", measure_memory),
+    "auction": ("auction", measure_auction),
+    "orders_api": ("orders_api", measure_orders_api),
+    "planning": ("planning", measure_planning),
+    "ingest": ("ingest", measure_ingest),
+    "small_files": ("small_files", measure_small_files),
+    "delivery": ("event_delivery", measure_delivery),
+    "evidence": ("evidence", measure_evidence),
+    "operations": ("operations", measure_operations),
+    "throughput": ("archive_throughput", measure_throughput),
 }
+"""What each part is called in the results, and how it is measured: by the options that are its parameters."""
+
+_NUMBERS: tuple[tuple[str, int | list[int], str | tuple[str, ...], str], ...] = (
+    ("clients", [1_000, 10_000], "N", "throughput: numbers of clients"),
+    ("loop", 1_000, "N", "throughput: clients that the one-at-a-time loop is run with"),
+    ("orders", [10, 500], "N", "auction: numbers of orders"),
+    ("records", 1_000_000, "N", "ingest: records of the file; another one has ten times as many"),
+    ("files", [300, 5000], "N", "small_files: numbers of files that are dropped at once"),
+    ("events", 10_000, "N", "delivery: pending events"),
+    ("owners", 200, "N", "delivery: owners of these events"),
+    ("posts", 20, "N", "delivery: events posted one by one to the idle stack"),
+    ("evidence", [10, 10_000], ("DAYS", "CLIENTS"), "evidence: days and clients of the archive"),
+    (
+        "operations",
+        [10_000, 5_000, 1_000],
+        ("CLIENTS", "FILES", "OWNERS"),
+        "operations: clients, files of the day, owners with 100 events each",
+    ),
+    ("tasks", 60, "N", "mapped: mapped tasks"),
+    ("repeat", 3, "N", "runs of each kind"),
+)
+"""Options that are whole numbers: name, default, what stands for them, and help."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -123,7 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name in options.only:
                 load = os.getloadavg()[0]
                 console.print(f"\nmeasuring: {name} (load average {load:.1f})")
-                part = _PARTS[name][1](made, options)
+                measure = _PARTS[name][1]
+                asked = signature(measure).parameters
+                part = measure(made, **{option: value for option, value in vars(options).items() if option in asked})
                 part.keep(load)
                 if options.report:
                     write_results(part, [stem for stem, _ in _PARTS.values()])
@@ -162,49 +126,16 @@ def _parser() -> argparse.ArgumentParser:
         "--only", nargs="+", choices=list(_PARTS), default=list(_PARTS), metavar="PART",
         help=f"parts to measure: {', '.join(_PARTS)} (default: all)",
     )  # fmt: skip
+    for name, default, metavar, text in _NUMBERS:
+        shown = " ".join(map(str, default)) if isinstance(default, list) else default
+        some = "+" if isinstance(default, list) else None
+        number = len(metavar) if isinstance(metavar, tuple) else some
+        parser.add_argument(
+            f"--{name}", nargs=number, type=int, default=default, metavar=metavar, help=f"{text} (default: {shown})"
+        )
     parser.add_argument(
-        "--clients", nargs="+", type=int, default=[1_000, 10_000], metavar="N",
-        help="throughput: numbers of clients (default: 1000 10000)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--loop", type=int, default=1_000, metavar="N",
-        help="throughput: clients that the one-at-a-time loop is run with (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--orders", nargs="+", type=int, default=[10, 500], metavar="N",
-        help="auction: numbers of orders (default: 10 500)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--records", type=int, default=1_000_000, metavar="N",
-        help="ingest: records of the file; another one has ten times as many (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--files", type=int, nargs="+", default=[300, 5000], metavar="N",
-        help="small_files: numbers of files that are dropped at once (default: 300 5000)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--events", type=int, default=10_000, metavar="N",
-        help="delivery: pending events (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--owners", type=int, default=200, metavar="N",
-        help="delivery: owners of these events (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--posts", type=int, default=20, metavar="N",
-        help="delivery: events posted one by one to the idle stack (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--evidence", nargs=2, type=int, default=[10, 10_000], metavar=("DAYS", "CLIENTS"),
-        help="evidence: days and clients of the archive (default: 10 10000)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--operations", nargs=3, type=int, default=[10_000, 5_000, 1_000], metavar=("CLIENTS", "FILES", "OWNERS"),
-        help="operations: clients, files of the day, owners with 100 events each (default: 10000 5000 1000)",
-    )  # fmt: skip
-    parser.add_argument("--latency", type=float, default=100.0, metavar="MS", help="DEX latency (default: 100 ms)")
-    parser.add_argument("--tasks", type=int, default=60, help="mapped: mapped tasks (default: %(default)s)")
-    parser.add_argument("--repeat", type=int, default=3, help="runs of each kind (default: %(default)s)")
+        "--latency", dest="latency_ms", type=float, default=100.0, metavar="MS", help="DEX latency (default: 100 ms)"
+    )
     parser.add_argument(
         "--state-dir",
         type=Path,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from benchmarks.bench import TRIGGER_PATH, Bench, BenchmarkError
+from benchmarks.bench import TRIGGER_PATH, Bench, BenchmarkError, connection, token_form
 from benchmarks.cpu import CpuMeter, CpuUse
 from include.archive.models import Client
 from local.processes.layout import DUMMY_AWS_KEY, REGION
@@ -39,25 +38,19 @@ def archive_bare(bench: Bench, clients: Sequence[Client], day: date) -> Bare:
     Raises:
         BenchmarkError: a client failed.
     """
-    secret = bench.stack.aws("secretsmanager").get_secret_value(SecretId="airflow/connections/dex_api")["SecretString"]
+    api = connection(bench.stack, "dex_api")
     with CpuMeter(bench.stack) as meter:
         began, cpu = time.monotonic(), time.process_time()
-        asyncio.run(_archive(bench.stack, json.loads(secret), clients, day))
+        asyncio.run(_archive(bench.stack, api, clients, day))
         wall, cpu = time.monotonic() - began, time.process_time() - cpu
     return Bare(len(clients), wall, cpu, meter.use)
 
 
 async def _archive(stack: Stack, api: dict[str, Any], clients: Sequence[Client], day: date) -> None:
-    form = {
-        "grant_type": "client_credentials",
-        "client_id": api["login"],
-        "client_secret": api["password"],
-        "scope": api["extra"]["scope"],
-    }
     waiting = iter(clients)
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as http:
-        async with http.post(api["extra"]["token_url"], data=form) as answer:
+        async with http.post(api["extra"]["token_url"], data=token_form(api)) as answer:
             token = (await answer.json())["access_token"]
         headers = {"Authorization": f"Bearer {token}"}
 

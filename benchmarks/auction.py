@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks.auction_house import RESULTS_FUNCTION, AuctionHouse, Timing
 from benchmarks.bench import AUCTION_DAG, Bench, Run
 from benchmarks.cpu import CpuUse
-from benchmarks.results import Comparison, Part, median_and_range
+from benchmarks.results import Comparison, Part, in_times, medians_in_times
 from benchmarks.state_machine import POLL_SECONDS, StateMachine
 
 _AT_ONCE = 40
@@ -37,12 +37,8 @@ class _Size:
 
     def row(self) -> Comparison:
         ours, machine = ([timing.from_ready for timing in side] for side in (self.ours, self.machine))
-        ratio = statistics.median(ours) / statistics.median(machine)
         what = f"{self.what}, {len(ours)} auction{'s' * (len(ours) > 1)} each"
-        aim, met = (f"at most {_WARM_AIM:g} times", ratio <= _WARM_AIM) if self.warm else ("", None)
-        return Comparison(
-            what, median_and_range(ours, "s"), median_and_range(machine, "s"), f"{ratio:.2f} times", aim, met
-        )
+        return medians_in_times(what, ours, machine, "s", aim=_WARM_AIM if self.warm else None)
 
     def note(self) -> str:
         run, timing = self.runs[-1], self.ours[-1]
@@ -57,7 +53,7 @@ class _Size:
         )
 
 
-def measure_auction(bench: Bench, *, sizes: Sequence[int], repeat: int) -> Part:
+def measure_auction(bench: Bench, *, orders: Sequence[int], repeat: int) -> Part:
     """Time auctions of each size, ours and the state machine's in turns; the big cold ones once."""
     house = AuctionHouse(bench.stack)
     bench.switch_on(AUCTION_DAG)
@@ -68,24 +64,20 @@ def measure_auction(bench: Bench, *, sizes: Sequence[int], repeat: int) -> Part:
     _machine(house, StateMachine(bench.stack), 1)
     machine = StateMachine(bench.stack, max_concurrency=_AT_ONCE)
     measured = []
-    for orders in sizes:
-        cold, warm = _Size(orders, warm=False), _Size(orders, warm=True)
-        _measure(bench, house, machine, cold, repeat if orders <= _SMALL else 1)
+    for number in orders:
+        cold, warm = _Size(number, warm=False), _Size(number, warm=True)
+        _measure(bench, house, machine, cold, repeat if number <= _SMALL else 1)
         # Not measured: it starts the processes that the warm ones find.
-        _ours(bench, house, orders, warm=True)
-        _machine(house, machine, orders, warm=True)
+        _ours(bench, house, number, warm=True)
+        _machine(house, machine, number, warm=True)
         _measure(bench, house, machine, warm, repeat)
         measured += [warm, cold]
     measured.sort(key=lambda size: not size.warm)
     rejected = {"rejected": _SMALL // 2, "warm": True}
     ours = _ours(bench, house, _SMALL, **rejected)[0].from_ready
     theirs = _machine(house, machine, _SMALL, **rejected)[0].from_ready
-    half = Comparison(
-        f"{_SMALL} orders, warm, half of them rejected",
-        f"{ours:.1f} s",
-        f"{theirs:.1f} s",
-        f"{ours / theirs:.2f} times",
-    )
+    what = f"{_SMALL} orders, warm, half of them rejected"
+    half = in_times(what, f"{ours:.1f} s", f"{theirs:.1f} s", ours / theirs)
     return Part(
         "auction",
         "From the moment there are results to the last order's object in S3, by the emulator's clock. Lambda A "
@@ -132,10 +124,9 @@ def _cpu(use: CpuUse) -> str:
 
 
 def _raw(size: _Size) -> dict[str, Any]:
-    sides: dict[str, Callable[[], Any]] = {
-        "ours": lambda: [asdict(timing) for timing in size.ours],
-        "state_machine": lambda: [asdict(timing) for timing in size.machine],
-        "cpu": lambda: [run.cpu.to_document() for run in size.runs],
-        "state_machine_cpu": lambda: [use.to_document() for use in size.machine_cpu],
+    return {
+        "ours": [asdict(timing) for timing in size.ours],
+        "state_machine": [asdict(timing) for timing in size.machine],
+        "cpu": [run.cpu.to_document() for run in size.runs],
+        "state_machine_cpu": [use.to_document() for use in size.machine_cpu],
     }
-    return {name: value() for name, value in sides.items()}

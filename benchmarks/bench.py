@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -30,6 +30,8 @@ DELIVERY_DAG = "event_delivery"
 EMPTY_DAG, EMPTY_TASK = "benchmark_nothing", "do_nothing"
 EMPTY_DAG_FILE = PROJECT_ROOT / "benchmarks" / "dags" / f"{EMPTY_DAG}.py"
 TRIGGER_PATH = "/data-exchange/trigger"
+LATENCY_MS = 50.0
+"""Of an answer of the call-details API, and of receivers of events."""
 
 _BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
 # 29 February: no run between the measured ones, but one when the DAG is switched on, for the last such day.
@@ -74,6 +76,33 @@ class Run:
         starts = [seconds(task["start_date"]) for task in self.of(task_id)]
         ends = [seconds(task["end_date"]) for task in self.of(task_id)]
         return min(starts) - self.triggered, max(ends) - self.triggered
+
+    def to_document(self, steps: Sequence[str]) -> dict[str, Any]:
+        """Its numbers; of its tasks ``steps``, the second one is mapped."""
+        return {
+            "wall": self.wall,
+            "peak_calls": self.peak_calls,
+            "cpu": self.cpu.to_document(),
+            "spans": {task_id: self.span(task_id) for task_id in steps},
+            "task_seconds": sorted(self.durations(steps[1])),
+        }
+
+
+def connection(stack: Stack, name: str) -> dict[str, Any]:
+    """A connection of the stack's, as Airflow has it."""
+    secret = stack.aws("secretsmanager").get_secret_value(SecretId=f"airflow/connections/{name}")["SecretString"]
+    found: dict[str, Any] = json.loads(secret)
+    return found
+
+
+def token_form(api: dict[str, Any]) -> dict[str, str]:
+    """What the DEX API's token endpoint is sent, by its connection."""
+    return {
+        "grant_type": "client_credentials",
+        "client_id": api["login"],
+        "client_secret": api["password"],
+        "scope": api["extra"]["scope"],
+    }
 
 
 class Bench:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +10,7 @@ from datetime import datetime
 import aiohttp
 import httpx
 
-from benchmarks.bench import BenchmarkError
+from benchmarks.bench import LATENCY_MS, BenchmarkError, connection
 from include.call_details.records import Batch
 from local.partners.call_details import BATCH_PATH, KEY_HEADER
 from local.partners.calls import CAPACITY
@@ -41,15 +40,14 @@ class Posting:
 
 
 class CallDetailsStub:
-    """The stub of one stack, which answers a batch after ``latency_ms`` and never fails."""
+    """The stub of one stack, which answers a batch after ``LATENCY_MS`` and never fails."""
 
-    def __init__(self, stack: Stack, *, latency_ms: float) -> None:
+    def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        secret = stack.aws("secretsmanager").get_secret_value(SecretId="airflow/connections/call_details_api")
-        connection = json.loads(secret["SecretString"])
-        self.url: str = connection["host"]
-        self._login_url: str = connection["extra"]["auth_url"]
-        rules = [{"path": BATCH_PATH, "latency_ms": latency_ms}]
+        api = connection(stack, "call_details_api")
+        self.url: str = api["host"]
+        self._login_url: str = api["extra"]["auth_url"]
+        rules = [{"path": BATCH_PATH, "latency_ms": LATENCY_MS}]
         httpx.put(f"{stack.partners_url}/control", json={"rules": rules}).raise_for_status()
 
     def log_in(self) -> str:

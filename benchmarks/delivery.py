@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.bench import DELIVERY_DAG, Bench, BenchmarkError, Run
+from benchmarks.bench import DELIVERY_DAG, LATENCY_MS, Bench, BenchmarkError, Run
 from benchmarks.cpu import TASKS
 from benchmarks.delivery_backlog import Backlog, Posting, Receivers
 from benchmarks.delivery_bare import BarePosting, note_in_table, post_bare
 from benchmarks.delivery_idle import seconds_to_first_post
 from benchmarks.delivery_units import write_units
 from benchmarks.memory import PeakMemory, peaks_of
-from benchmarks.results import Comparison, Part, median_and_range, percentile
+from benchmarks.results import Comparison, Part, medians_in_percent, medians_in_times, percentile
 from benchmarks.timeline import where_the_time_goes
 from local.clients import AirflowApi, pause_when_idle
 from local.partners.receivers import PATH
@@ -41,9 +40,9 @@ class _Drained:
         return sum(use.by_service[service] if service else use.stack for use in uses)
 
 
-def measure_delivery(bench: Bench, *, events: int, owners: int, posts: int, latency_ms: float, repeat: int) -> Part:
+def measure_delivery(bench: Bench, *, events: int, owners: int, posts: int, repeat: int) -> Part:
     """Post single events to the idle stack; then drain a backlog as often as told, in turns with the bare poster."""
-    receivers = Receivers(bench.stack, latency_ms=latency_ms)
+    receivers = Receivers(bench.stack)
     bench.switch_on(DELIVERY_DAG)
     with AirflowApi(bench.stack) as airflow:
         idle = seconds_to_first_post(bench, receivers, posts)
@@ -61,16 +60,15 @@ def measure_delivery(bench: Bench, *, events: int, owners: int, posts: int, late
         # It would listen to its queue while others are measured.
         pause_when_idle(airflow, DELIVERY_DAG)
     rates, bare_rates = [each.posting.rate for each in ours], [each.posting.rate for each in bare]
-    share = statistics.median(rates) / statistics.median(bare_rates)
     median = sorted((each.runs[0] for each in ours), key=lambda run: run.wall)[len(ours) // 2]
     return Part(
         "event_delivery",
         f"{events:,} pending events of {owners} owners, delivered by one run of `{DELIVERY_DAG}`, settings as shipped, "
         f"warm stack. The receivers are the partner stubs: they check every signature, and answer after "
-        f"{latency_ms:.0f} ms. Timed there, on both sides from the arrival of the first post to that of the last one. "
+        f"{LATENCY_MS:.0f} ms. Timed there, on both sides from the arrival of the first post to that of the last one. "
         "The bare poster (aiohttp, no table, no Airflow) has the same posts ready in memory, signed, and makes up to "
         f"{_AT_ONCE} at once, as a run may, but like it one at a time for each owner: more than "
-        f"{min(owners, _AT_ONCE) / latency_ms * 1e3:,.0f} a second are not possible. On both sides every event must "
+        f"{min(owners, _AT_ONCE) / LATENCY_MS * 1e3:,.0f} a second are not possible. On both sides every event must "
         f"arrive once, and in its owner's order. In turns; median of {repeat} (range). The bare poster keeps no "
         "account, while the run notes in owners' lanes what was accepted: here the emulator's one process does that, "
         "beside the tasks on the same cores, and bounds what a run can reach; on AWS the table takes none of the "
@@ -81,32 +79,29 @@ def measure_delivery(bench: Bench, *, events: int, owners: int, posts: int, late
         "arrival of the event's first post, through the queue and a run that it wakes (the timed runs are off); posts "
         "come one by one, each some time after the run of the one before has ended.",
         [
-            Comparison(
-                f"draining {events:,} events",
-                median_and_range(rates, "events/s", digits=0),
-                median_and_range(bare_rates, "events/s", digits=0),
-                f"{share:.0%}",
-                f"at least {_RATE_AIM:.0%}",
-                share >= _RATE_AIM,
-            ),
-            Comparison(
+            medians_in_percent(f"draining {events:,} events", rates, bare_rates, "events/s", aim=_RATE_AIM),
+            medians_in_percent(
                 "the same, beside a poster that notes each delivery in the table",
-                median_and_range(rates, "events/s", digits=0),
-                f"{noting.posting.rate:,.0f} events/s",
-                f"{statistics.median(rates) / noting.posting.rate:.0%}",
+                rates,
+                [noting.posting.rate],
+                "events/s",
             ),
-            _cpu_row(
-                "who posts",
-                [each.cpu(TASKS) for each in ours],
-                [each.poster_cpu for each in bare],
-                events,
+            medians_in_times(
+                "CPU per event: who posts",
+                [1000 * each.cpu(TASKS) / events for each in ours],
+                [1000 * each.poster_cpu / events for each in bare],
+                "ms",
+                digits=2,
                 aim=_CPU_AIM,
+                ratio_digits=1,
             ),
-            _cpu_row(
-                "the whole stack, emulator and receivers as well",
-                [each.cpu() for each in ours],
-                [each.poster_cpu + each.cpu.stack for each in bare],
-                events,
+            medians_in_times(
+                "CPU per event: the whole stack, emulator and receivers as well",
+                [1000 * each.cpu() / events for each in ours],
+                [1000 * (each.poster_cpu + each.cpu.stack) / events for each in bare],
+                "ms",
+                digits=2,
+                ratio_digits=1,
             ),
             Comparison("peak memory of the largest posting task", f"{max(peaks):.0f} MB", "-", "-"),
             *units,
@@ -114,7 +109,10 @@ def measure_delivery(bench: Bench, *, events: int, owners: int, posts: int, late
             _idle_row(idle, 95, aim=_IDLE_AIM_SECONDS),
         ],
         {
-            "ours": [_raw(each) for each in ours],
+            "ours": [
+                {"posting": asdict(each.posting), "runs": [run.to_document(_STEPS) for run in each.runs]}
+                for each in ours
+            ],
             "bare": [_raw_bare(each) for each in bare],
             "noting": _raw_bare(noting),
             "idle_seconds": idle,
@@ -138,41 +136,11 @@ def _drain(bench: Bench, backlog: Backlog, receivers: Receivers, events: int) ->
     return _Drained(runs, backlog.posting())
 
 
-def _cpu_row(
-    whose: str, ours: Sequence[float], bare: Sequence[float], events: int, *, aim: float | None = None
-) -> Comparison:
-    mine, theirs = ([1000 * used / events for used in side] for side in (ours, bare))
-    return Comparison(
-        f"CPU per event: {whose}",
-        median_and_range(mine, "ms", digits=2),
-        median_and_range(theirs, "ms", digits=2),
-        f"{statistics.median(mine) / statistics.median(theirs):.1f} times",
-        f"at most {aim:g} times" if aim else "",
-        statistics.median(mine) <= aim * statistics.median(theirs) if aim else None,
-    )
-
-
 def _idle_row(values: Sequence[float], share: int, *, aim: float | None) -> Comparison:
     found = percentile(values, share)
     what = f"idle: from 201 to the first post ({len(values)} events), p{share}"
     below, met = (f"below {aim:g} s", found < aim) if aim else ("", None)
     return Comparison(what, f"{found:.1f} s", "-", "-", below, met)
-
-
-def _raw(each: _Drained) -> dict[str, Any]:
-    return {
-        "posting": asdict(each.posting),
-        "runs": [
-            {
-                "wall": run.wall,
-                "peak_posts": run.peak_calls,
-                "cpu": run.cpu.to_document(),
-                "spans": {task: run.span(task) for task in _STEPS},
-                "task_seconds": sorted(run.durations("deliver")),
-            }
-            for run in each.runs
-        ],
-    }
 
 
 def _raw_bare(each: BarePosting) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.bench import BenchmarkError
+from benchmarks.bench import LATENCY_MS, BenchmarkError
 from include.delivery.models import Event as DueEvent
 from include.delivery.owner_queue import SignedRequest, signed_request
 from lambdas.common.aws import timestamp
@@ -48,17 +48,14 @@ class Posting:
 
 
 class Receivers:
-    """The owners' webhooks: receivers of the stack's partner stubs, which check signatures and never fail.
-
-    Args:
-        stack: whose stubs and table of subscriptions.
-        latency_ms: before each answer.
+    """The owners' webhooks: receivers of the stack's partner stubs, which check signatures, never fail, and answer
+    after ``LATENCY_MS``.
     """
 
-    def __init__(self, stack: Stack, *, latency_ms: float) -> None:
+    def __init__(self, stack: Stack) -> None:
         self._table = SubscriptionTable(stack.aws("dynamodb"), stack.subscriptions_table)
         self._http = httpx.Client(base_url=stack.partners_url, timeout=60)
-        rules = [{"path": PATH, "latency_ms": latency_ms}]
+        rules = [{"path": PATH, "latency_ms": LATENCY_MS}]
         self._http.put("/control", json={"rules": rules}).raise_for_status()
 
     def url(self, owner: str) -> str:

@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date, timedelta
@@ -23,7 +23,7 @@ from aiohttp import web
 from botocore.config import Config
 
 from benchmarks.bench import Bench
-from benchmarks.results import Comparison, Part, median_and_range
+from benchmarks.results import Comparison, Part, median_and_range, medians_in_times, run_python
 from include.archive.keys import EVIDENCE, archive_key
 from include.archive.ledger import Ledger
 from include.archive.manifests import record_run
@@ -42,16 +42,12 @@ _NOW = "Mon, 01 Jan 2024 00:00:00 GMT"
 _ANSWER = json.dumps([{"trigger": number, "price": 1204.5, "note": "x" * 80} for number in range(10)])
 
 
-def measure_evidence(bench: Bench, *, days: int, clients: int, latency_ms: float, repeat: int) -> Part:
+def measure_evidence(bench: Bench, *, evidence: Sequence[int], latency_ms: float, repeat: int) -> Part:
     """Each way in a process of its own, in turns, on a server of their own; and the ledger's writes of one run."""
+    days, clients = evidence
     if days * clients > _MANY:
         repeat = 1
     measured = measured_ways(days=days, clients=clients, repeat=repeat)
-    ratio = {
-        unit: statistics.median(run[unit] for run in measured["verify"])
-        / statistics.median(run[unit] for run in measured["read"])
-        for unit in ("wall", "cpu")
-    }
     peak = {way: max(run["peak"] for run in runs) for way, runs in measured.items()}
 
     bench.set_latency(latency_ms)
@@ -62,9 +58,8 @@ def measure_evidence(bench: Bench, *, days: int, clients: int, latency_ms: float
     more = statistics.median(with_ledger) - statistics.median(without)
 
     def row(what: str, unit: str) -> Comparison:
-        ours, theirs = (median_and_range([run[unit] for run in measured[way]], "s") for way in ("verify", "read"))
-        met = ratio[unit] <= _AIM
-        return Comparison(what, ours, theirs, f"{ratio[unit]:.2f} times", f"at most {_AIM:g} times", met)
+        ours, theirs = ([run[unit] for run in measured[way]] for way in ("verify", "read"))
+        return medians_in_times(what, ours, theirs, "s", aim=_AIM)
 
     return Part(
         "evidence",
@@ -242,9 +237,7 @@ def _seconds(work: Callable[[dict[str, Any]], None], document: dict[str, Any]) -
 
 def _measured(way: str, endpoint: str, answers: int) -> dict[str, float]:
     """Seconds, CPU seconds and peak memory in MB of one way in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.evidence", way, endpoint, str(answers)]
-    done = subprocess.run(command, cwd=PROJECT_ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, float] = json.loads(done.stdout)
+    found: dict[str, float] = json.loads(run_python("-m", "benchmarks.evidence", way, endpoint, answers))
     return found
 
 

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench import INGEST_DAG, Bench, Run
+from benchmarks.bench import INGEST_DAG, LATENCY_MS, Bench, Run
 from benchmarks.call_details import CallDetailsStub, Posting, post_bare
 from benchmarks.memory import PeakMemory, peaks_of
 from benchmarks.original_ingest import post_one_at_a_time
 from benchmarks.planning import batches_of, plan_of
-from benchmarks.results import Comparison, Part, median_and_range
+from benchmarks.results import Comparison, Part, in_times, median_and_range, medians_in_percent
 from benchmarks.timeline import where_the_time_goes
 from local.partners.call_details import BATCH_PATH
 from local.sample.call_details import write_call_details
@@ -46,9 +46,9 @@ class _Ingest:
     peak_mb: dict[str, float] = field(default_factory=dict)
 
 
-def measure_ingest(bench: Bench, *, records: int, latency_ms: float, repeat: int) -> Part:
+def measure_ingest(bench: Bench, *, records: int, repeat: int) -> Part:
     """Ingest a file of ``records`` as often as told, in turns with the bare poster, and one ten times as large."""
-    stub = CallDetailsStub(bench.stack, latency_ms=latency_ms)
+    stub = CallDetailsStub(bench.stack)
     bench.switch_on(INGEST_DAG)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "calls.txt"
@@ -70,7 +70,7 @@ def measure_ingest(bench: Bench, *, records: int, latency_ms: float, repeat: int
                 bench, stub, _drop(bench.stack, path, "watched", times=_TIMES_LARGER), records * _TIMES_LARGER
             ).peak_mb,
         )
-    return _part(runs, bare, loop, first, large, records=records, size=size, latency_ms=latency_ms)
+    return _part(runs, bare, loop, first, large, records=records, size=size)
 
 
 def _ingest(bench: Bench, stub: CallDetailsStub, key: str, records: int) -> _Ingest:
@@ -112,35 +112,26 @@ def _part(
     *,
     records: int,
     size: int,
-    latency_ms: float,
 ) -> Part:
     median = sorted((each.run for each in runs), key=lambda run: run.wall)[len(runs) // 2]
     walls = [each.run.wall for each in runs]
     wall, limit = statistics.median(walls), statistics.median(posting.seconds for posting in bare)
     allowed = _RUN_AIM * limit + _RUN_AIM_SECONDS
     rates, bare_rates = [each.posting.rate for each in runs], [posting.rate for posting in bare]
-    share, large_share = (
-        statistics.median(ours) / statistics.median(bare_rates) for ours in (rates, [large.posting.rate])
-    )
     return Part(
         "ingest",
         f"A file of {records:,} records ({size / 1e6:.0f} MB of JSON lines) through `{INGEST_DAG}`, settings as "
-        f"shipped, warm stack; the API's stub takes {latency_ms:.0f} ms for an answer. Posting is timed at the stub, "
+        f"shipped, warm stack; the API's stub takes {LATENCY_MS:.0f} ms for an answer. Posting is timed at the stub, "
         "on both sides from the beginning of the first call to the end of the last one: what starting tasks one after "
         "the other costs is in it. The bare poster (aiohttp, no pipeline around it) has the "
         f"same bodies ready in memory and {_CONNECTIONS} connections; with this latency nobody can post more than "
-        f"{_CONNECTIONS / latency_ms * 1e3 * 500:,.0f} records a second. In turns; median of {len(runs)} (range). "
+        f"{_CONNECTIONS / LATENCY_MS * 1e3 * 500:,.0f} records a second. In turns; median of {len(runs)} (range). "
         "The loop of the original Lambda (the whole file read, then one batch posted after another) was measured with "
         f"{_LOOP_RECORDS:,} records and is taken to be linear. Memory: VmHWM, see task_memory; the large file is the "
         f"same one {_TIMES_LARGER} times, posted once for its time and once for its memory.",
         [
-            Comparison(
-                "posting alone, beside the bare poster",
-                median_and_range(rates, "records/s", digits=0),
-                median_and_range(bare_rates, "records/s", digits=0),
-                f"{share:.0%}",
-                f"at least {_POSTING_AIM:.0%}",
-                share >= _POSTING_AIM,
+            medians_in_percent(
+                "posting alone, beside the bare poster", rates, bare_rates, "records/s", aim=_POSTING_AIM
             ),
             Comparison(
                 "whole Airflow run, beside the bare poster",
@@ -158,13 +149,12 @@ def _part(
                 f"at least {_LOOP_AIM:g} times",
                 loop / wall >= _LOOP_AIM,
             ),
-            Comparison(
+            medians_in_percent(
                 f"{_TIMES_LARGER} times as many records: posting alone, beside the bare poster",
-                f"{large.posting.rate:,.0f} records/s",
-                median_and_range(bare_rates, "records/s", digits=0),
-                f"{large_share:.0%}",
-                f"at least {_LARGE_AIM:.0%}",
-                large_share >= _LARGE_AIM,
+                [large.posting.rate],
+                bare_rates,
+                "records/s",
+                aim=_LARGE_AIM,
             ),
             *(_memory_row(task, first, large) for task in ("plan", "post_chunk")),
         ],
@@ -184,22 +174,9 @@ def _part(
 
 def _memory_row(task: str, first: _Ingest, large: _Ingest) -> Comparison:
     ours, baseline = large.peak_mb[task], first.peak_mb[task]
-    return Comparison(
-        f"{_TIMES_LARGER} times as many records: peak memory of {task}, beside that with one time",
-        f"{ours:.0f} MB",
-        f"{baseline:.0f} MB",
-        f"{ours / baseline:.2f} times",
-        f"at most {_MEMORY_AIM:g} times",
-        ours / baseline <= _MEMORY_AIM,
-    )
+    what = f"{_TIMES_LARGER} times as many records: peak memory of {task}, beside that with one time"
+    return in_times(what, f"{ours:.0f} MB", f"{baseline:.0f} MB", ours / baseline, aim=_MEMORY_AIM)
 
 
 def _raw(each: _Ingest) -> dict[str, Any]:
-    return {
-        "wall": each.run.wall,
-        "posting": asdict(each.posting),
-        "peak_mb": each.peak_mb,
-        "cpu": each.run.cpu.to_document(),
-        "spans": {task: each.run.span(task) for task in _TASKS},
-        "task_seconds": sorted(each.run.durations("post_chunk")),
-    }
+    return {**each.run.to_document(_TASKS), "posting": asdict(each.posting), "peak_mb": each.peak_mb}

@@ -16,20 +16,21 @@ from local.stack.description import Stack
 _EVERY_SECONDS = 0.02
 _AIM_MB = 150.0
 _IDLE_TASKS = 8
+_CLIENTS = 1_000
 
 
-def measure_memory(bench: Bench, *, clients: int, latency_ms: float) -> Part:
+def measure_memory(bench: Bench, *, latency_ms: float) -> Part:
     """The largest archive task (a full group of clients) against the median of idle mapped tasks, in MB."""
     bench.set_latency(latency_ms)
-    bench.set_clients(clients)
+    bench.set_clients(_CLIENTS)
     with PeakMemory(bench.stack) as idle:
         empty = bench.nothing(_IDLE_TASKS, idle_seconds=1.0)
     with PeakMemory(bench.stack) as busy:
-        archive = bench.archive(clients, bench.fresh_day())
+        archive = bench.archive(_CLIENTS, bench.fresh_day())
     baseline = sorted(peaks_of(empty, EMPTY_TASK, idle.peaks))
     peaks = sorted(peaks_of(archive, ARCHIVE_TASK, busy.peaks))
     above = peaks[-1] - statistics.median(baseline)
-    size = clients // len(archive.of(ARCHIVE_TASK))
+    size = _CLIENTS // len(archive.of(ARCHIVE_TASK))
     return Part(
         "task_memory",
         "Peak resident memory of one task process (VmHWM, which counts pages shared with its worker as well), sampled "

@@ -15,7 +15,7 @@ from datetime import date
 
 import requests
 
-from benchmarks.bench import TRIGGER_PATH, Bench, BenchmarkError
+from benchmarks.bench import TRIGGER_PATH, Bench, BenchmarkError, connection, token_form
 from benchmarks.cpu import CpuMeter, CpuUse
 from include.archive.models import Client
 
@@ -45,17 +45,9 @@ def archive_one_at_a_time(bench: Bench, clients: Sequence[Client], day: date) ->
 
 
 def _handler(bench: Bench, clients: Sequence[Client], day: date) -> list[str]:
-    stack = bench.stack
-    secret = stack.aws("secretsmanager").get_secret_value(SecretId="airflow/connections/dex_api")["SecretString"]
-    api = json.loads(secret)
+    stack, api = bench.stack, connection(bench.stack, "dex_api")
     s3, http = stack.aws("s3"), requests.Session()
-    form = {
-        "grant_type": "client_credentials",
-        "client_id": api["login"],
-        "client_secret": api["password"],
-        "scope": api["extra"]["scope"],
-    }
-    answer = http.post(api["extra"]["token_url"], data=form, timeout=30)
+    answer = http.post(api["extra"]["token_url"], data=token_form(api), timeout=30)
     answer.raise_for_status()
     headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
     failures = []

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from itertools import batched
 from typing import Any
 
 from benchmarks.bench import Bench, BenchmarkError
-from benchmarks.results import Comparison, Part, median_and_range
+from benchmarks.results import Comparison, Part, median_and_range, run_python
 from include.archive.keys import archive_key, manifest_key
 from include.auction.keys import order_id
 from include.auction.models import OrderOutcome, Result, Summary
@@ -26,7 +25,6 @@ from include.clients.s3 import json_bytes, put_json
 from lambdas.common.aws import timestamp
 from lambdas.events_api.models import Event, Status, random_id
 from lambdas.events_api.store import item_of
-from local.processes.layout import PROJECT_ROOT, PYTHON
 from local.stack.description import Stack
 
 _MOST = 200
@@ -37,8 +35,9 @@ _FILES_UNDER_WAY = 8
 _LETTERS = 30
 
 
-def measure_operations(bench: Bench, *, clients: int, files: int, owners: int, repeat: int) -> Part:
+def measure_operations(bench: Bench, *, operations: Sequence[int], repeat: int) -> Part:
     """Each view's first answer, in turns with its calls alone; the server's start, in turns with one without plugin."""
+    clients, files, owners = operations
     stack, now = bench.stack, datetime.now(UTC)
     day = now.date() - timedelta(days=1)
     _fill(stack, now, clients=clients, files=files, owners=owners)
@@ -101,11 +100,8 @@ def _row(what: str, found: dict[str, Any]) -> Comparison:
 
 
 def _run(stack: Stack, *arguments: str, **options: str) -> Any:
-    done = subprocess.run(
-        [PYTHON, "-m", "benchmarks.operations_views", *arguments],
-        cwd=PROJECT_ROOT, env=stack.airflow_environment() | options, stdout=subprocess.PIPE, text=True, check=True,
-    )  # fmt: skip
-    return json.loads(done.stdout.splitlines()[-1])
+    environment = stack.airflow_environment() | options
+    return json.loads(run_python("-m", "benchmarks.operations_views", *arguments, environment=environment))
 
 
 def _fill(stack: Stack, now: datetime, *, clients: int, files: int, owners: int) -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import statistics
-import subprocess
-from collections.abc import Sequence
 
 from benchmarks.bench import Bench
-from benchmarks.results import Comparison, Part, median_and_range, percentile
-from local.processes.layout import PROJECT_ROOT, PYTHON, aws_environment, clean_environment
+from benchmarks.results import Part, in_times, medians_in_times, percentile, run_python
+from local.processes.layout import PROJECT_ROOT, aws_environment, clean_environment
 
 FUNCTION = "orders-api"
 OURS, BARE = "lambdas.orders_api.handler", "benchmarks.functions.bare_orders"
@@ -37,23 +34,30 @@ def measure_orders_api(bench: Bench, *, repeat: int) -> Part:
     }
     imports: dict[str, list[float]] = {OURS: [], BARE: []}
     first: dict[str, list[float]] = {OURS: [], BARE: []}
+    # They are short.
+    repeat = 2 * repeat + 1
     for _ in range(repeat):
         for module in (OURS, BARE):
-            imports[module].append(float(_python(environment, "-c", _TIMED_IMPORT, module)))
-            called = json.loads(_python(environment, "-m", "benchmarks.orders_calls", module, "--", "1:0"))
+            imports[module].append(float(run_python("-c", _TIMED_IMPORT, module, environment=environment)))
+            called = json.loads(
+                run_python("-m", "benchmarks.orders_calls", module, "--", "1:0", environment=environment)
+            )
             first[module].append(called["first"][module])
     sizes = [f"{size}:{calls}" for size, calls in _CALLS]
-    warm = json.loads(_python(environment, "-m", "benchmarks.orders_calls", OURS, BARE, "--", *sizes))["calls"]
+    calls_of = ("-m", "benchmarks.orders_calls", OURS, BARE, "--", *sizes)
+    warm = json.loads(run_python(*calls_of, environment=environment))["calls"]
     rows = [
-        _cold(f"cold: import of the handler ({repeat} interpreters)", imports, aim=_COLD_AT_MOST),
-        _cold(f"cold: the first call after it, one record ({repeat} interpreters)", first),
+        medians_in_times(what, values[OURS], values[BARE], "ms", digits=0, aim=aim)
+        for what, values, aim in (
+            (f"cold: import of the handler ({repeat} interpreters)", imports, _COLD_AT_MOST),
+            (f"cold: the first call after it, one record ({repeat} interpreters)", first, None),
+        )
     ]
     for size, calls in _CALLS:
-        ours, bare = warm[OURS][str(size)], warm[BARE][str(size)]
-        rows += [
-            _warm(f"warm, {size} record{'s' * (size > 1)} ({calls} calls): p50", ours, bare, 50, aim=_WARM_AT_MOST),
-            _warm(f"warm, {size} record{'s' * (size > 1)} ({calls} calls): p99", ours, bare, 99, aim=_WARM_AT_MOST),
-        ]
+        for share in (50, 99):
+            what = f"warm, {size} record{'s' * (size > 1)} ({calls} calls): p{share}"
+            ours, bare = (percentile(warm[module][str(size)], share) for module in (OURS, BARE))
+            rows.append(in_times(what, f"{ours:.1f} ms", f"{bare:.1f} ms", ours / bare, aim=_WARM_AT_MOST))
     return Part(
         "orders_api",
         "The orders function called in its own process, with the emulator's DynamoDB behind it, beside a handler that "
@@ -64,27 +68,3 @@ def measure_orders_api(bench: Bench, *, repeat: int) -> Part:
         rows,
         {"import_ms": imports, "first_call_ms": first, "warm_ms": warm},
     )
-
-
-def _cold(what: str, values: dict[str, list[float]], *, aim: float | None = None) -> Comparison:
-    ratio = statistics.median(values[OURS]) / statistics.median(values[BARE])
-    ours, bare = (median_and_range(values[module], "ms", digits=0) for module in (OURS, BARE))
-    return _comparison(what, ours, bare, ratio, aim)
-
-
-def _warm(what: str, ours: Sequence[float], bare: Sequence[float], share: int, *, aim: float) -> Comparison:
-    mine, theirs = percentile(ours, share), percentile(bare, share)
-    return _comparison(what, f"{mine:.1f} ms", f"{theirs:.1f} ms", mine / theirs, aim)
-
-
-def _comparison(what: str, ours: str, bare: str, ratio: float, aim: float | None) -> Comparison:
-    met = None if aim is None else ratio <= aim
-    return Comparison(what, ours, bare, f"{ratio:.2f} times", f"at most {aim:g} times" if aim else "", met)
-
-
-def _python(environment: dict[str, str], *arguments: str) -> str:
-    """The last line that a Python of its own prints; the lines before are the functions' logs."""
-    done = subprocess.run(
-        [PYTHON, *arguments], cwd=PROJECT_ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True
-    )
-    return done.stdout.splitlines()[-1]

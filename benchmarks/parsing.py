@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 import statistics
-import subprocess
 from pathlib import Path
 
 from benchmarks.bench import ARCHIVE_DAG, EMPTY_DAG_FILE, Bench, Run
-from benchmarks.results import Comparison, Part, median_and_range
-from local.processes.layout import PROJECT_ROOT, PYTHON
+from benchmarks.results import Comparison, Part, median_and_range, run_python
+from local.processes.layout import PROJECT_ROOT
 
 ARCHIVE_DAG_FILE = PROJECT_ROOT / "dags" / f"{ARCHIVE_DAG}.py"
 
@@ -23,6 +22,8 @@ def measure_parsing(bench: Bench, *, repeat: int) -> Part:
     bench.set_clients(1)
     logged: dict[str, list[float]] = {"archive": [], "empty": []}
     fresh: dict[str, list[float]] = {"archive": [], "empty": []}
+    # They are short.
+    repeat += 2
     for _ in range(repeat):
         logged["archive"] += _logged(bench, bench.archive(1, bench.fresh_day()))
         logged["empty"] += _logged(bench, bench.nothing(1))
@@ -61,8 +62,6 @@ def _logged(bench: Bench, run: Run) -> list[float]:
 
 def _fresh(bench: Bench, file: Path) -> float:
     environment = bench.stack.airflow_environment() | {"AIRFLOW__CORE__LAZY_LOAD_PLUGINS": "True"}
-    done = subprocess.run(
-        [PYTHON, "-m", "benchmarks.parse_once", file],
-        cwd=PROJECT_ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True,
-    )  # fmt: skip
-    return float(json.loads(done.stdout.splitlines()[-1])["dag_file_parse_ms"])
+    return float(
+        json.loads(run_python("-m", "benchmarks.parse_once", file, environment=environment))["dag_file_parse_ms"]
+    )

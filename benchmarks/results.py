@@ -1,15 +1,18 @@
-"""What a part of the benchmarks reports, and how it is kept."""
+"""What a part of the benchmarks reports, how it is kept, and the processes of their own that parts measure in."""
 
 from __future__ import annotations
 
 import json
 import os
 import statistics
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from local.processes.layout import PROJECT_ROOT, PYTHON
 
 OUT = Path(__file__).parent / "out"
 
@@ -56,7 +59,48 @@ class Part:
         self.at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
         self.load_before, self.load_after = load_before, os.getloadavg()[0]
         OUT.mkdir(exist_ok=True)
-        _file(self.name).write_text(json.dumps(asdict(self), indent=1) + "\n")
+        (OUT / f"{self.name}.json").write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+
+def in_times(
+    what: str, ours: str, baseline: str, ratio: float, *, aim: float | None = None, ratio_digits: int = 2
+) -> Comparison:
+    """A row of how many times the baseline ours is; the aim is the most."""
+    text, most = f"{ratio:.{ratio_digits}f} times", f"at most {aim:g} times" if aim else ""
+    return Comparison(what, ours, baseline, text, most, ratio <= aim if aim else None)
+
+
+def medians_in_times(
+    what: str,
+    ours: Sequence[float],
+    baseline: Sequence[float],
+    unit: str,
+    *,
+    digits: int = 1,
+    aim: float | None = None,
+    ratio_digits: int = 2,
+) -> Comparison:
+    """The same of medians."""
+    ratio = statistics.median(ours) / statistics.median(baseline)
+    texts = [median_and_range(values, unit, digits=digits) for values in (ours, baseline)]
+    return in_times(what, texts[0], texts[1], ratio, aim=aim, ratio_digits=ratio_digits)
+
+
+def medians_in_percent(
+    what: str, ours: Sequence[float], baseline: Sequence[float], unit: str, *, aim: float | None = None
+) -> Comparison:
+    """A row of the share of the baseline's median that ours is; the aim is the least."""
+    share = statistics.median(ours) / statistics.median(baseline)
+    texts = [median_and_range(values, unit, digits=0) for values in (ours, baseline)]
+    least = f"at least {aim:.0%}" if aim else ""
+    return Comparison(what, texts[0], texts[1], f"{share:.0%}", least, share >= aim if aim else None)
+
+
+def run_python(*arguments: object, environment: Mapping[str, str] | None = None) -> str:
+    """The last line that a Python of its own prints; the lines before may be logs."""
+    command = [str(PYTHON), *map(str, arguments)]
+    done = subprocess.run(command, cwd=PROJECT_ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout.splitlines()[-1]
 
 
 def median_and_range(values: Sequence[float], unit: str, *, digits: int = 1) -> str:
@@ -70,7 +114,3 @@ def median_and_range(values: Sequence[float], unit: str, *, digits: int = 1) -> 
 def percentile(values: Sequence[float], share: int) -> float:
     """The value that ``share`` percent of them do not exceed; the greatest, where there are too few for that."""
     return sorted(values)[min(len(values) - 1, len(values) * share // 100)]
-
-
-def _file(name: str) -> Path:
-    return OUT / f"{name}.json"

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.bench import INGEST_DAG, Bench, BenchmarkError
+from benchmarks.bench import INGEST_DAG, LATENCY_MS, Bench, BenchmarkError
 from benchmarks.call_details import CallDetailsStub
 from benchmarks.cpu import CpuMeter
 from benchmarks.results import Comparison, Part, median_and_range
@@ -35,33 +35,33 @@ class _Drop:
     cpu: dict[str, Any]
 
 
-def measure_small_files(bench: Bench, *, counts: Sequence[int], latency_ms: float, repeat: int) -> Part:
+def measure_small_files(bench: Bench, *, files: Sequence[int], repeat: int) -> Part:
     """Drop so many files with the watcher on, the smallest number as often as told; then some with a run for each."""
-    stub = CallDetailsStub(bench.stack, latency_ms=latency_ms)
+    stub = CallDetailsStub(bench.stack)
     bench.switch_on(INGEST_DAG)
     bench.switch_on(_WATCH_DAG)
     # Not timed: the first run pays what only a first run does.
     _dropped(bench, stub, "first", 3)
     shared = {
-        files: [
-            _dropped(bench, stub, f"shared-{files}-{number}", files)
-            for number in range(repeat if files == min(counts) else 1)
+        count: [
+            _dropped(bench, stub, f"shared-{count}-{number}", count)
+            for number in range(repeat if count == min(files) else 1)
         ]
-        for files in sorted(counts)
+        for count in sorted(files)
     }
     with AirflowApi(bench.stack) as airflow:
         airflow.unpause(_WATCH_DAG, paused=True)
-    alone_files = min(_ALONE, *counts)
+    alone_files = min(_ALONE, *files)
     alone = _dropped(bench, stub, "alone", alone_files, start=lambda key: _start(bench.stack, key))
     alone_rate = alone_files / alone.seconds
     return Part(
         "small_files",
         f"Files of {_RECORDS} records, uploaded by {_THREADS} threads to `incoming/` while the watcher waits: "
-        f"from the first upload to the last receipt. The API's stub takes {latency_ms:.0f} ms for an answer. Baseline: "
+        f"from the first upload to the last receipt. The API's stub takes {LATENCY_MS:.0f} ms for an answer. Baseline: "
         f"{alone_files} files with a run of their own each, started by hand through Airflow's API while the watcher is "
         "off, which is less work than a watcher that starts a run for each.",
-        [_row(files, drops, alone_rate, alone.runs) for files, drops in shared.items()],
-        {"shared": {files: [vars(each) for each in drops] for files, drops in shared.items()}, "alone": vars(alone)},
+        [_row(count, drops, alone_rate, alone.runs) for count, drops in shared.items()],
+        {"shared": {count: [vars(each) for each in drops] for count, drops in shared.items()}, "alone": vars(alone)},
     )
 
 

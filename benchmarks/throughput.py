@@ -4,40 +4,38 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import Any
 
 from benchmarks.archive_bare import CONNECTIONS, Bare, archive_bare
 from benchmarks.bench import ARCHIVE_TASK, Bench, Run
 from benchmarks.cpu import TASKS
-from benchmarks.one_at_a_time import Loop, archive_one_at_a_time
-from benchmarks.results import Comparison, Part, median_and_range
+from benchmarks.one_at_a_time import archive_one_at_a_time
+from benchmarks.results import Comparison, Part, median_and_range, medians_in_times
 from benchmarks.timeline import where_the_time_goes
 
+_STEPS = ("list_clients", ARCHIVE_TASK, "summarize")
 _AIMS = {1_000: 5.0, 10_000: 50.0}
 _BARE_FROM, _BARE_CPU, _BARE_WALL = 10_000, 3.0, 2.5
 
 
-def measure_throughput(
-    bench: Bench, *, sizes: Sequence[int], loop_clients: int, latency_ms: float, repeat: int
-) -> Part:
-    """Seconds for each of ``sizes`` clients; the loop is run with ``loop_clients`` and taken to be linear."""
+def measure_throughput(bench: Bench, *, clients: Sequence[int], loop: int, latency_ms: float, repeat: int) -> Part:
+    """Seconds for each number of ``clients``; the original loop is run with ``loop`` of them, taken to be linear."""
     bench.set_latency(latency_ms)
-    loop = archive_one_at_a_time(bench, bench.set_clients(loop_clients), bench.fresh_day())
+    original = archive_one_at_a_time(bench, bench.set_clients(loop), bench.fresh_day())
     rows, notes, raw_runs, raw_bare = [], [], {}, {}
-    for size in sizes:
-        clients = bench.set_clients(size)
+    for size in clients:
+        listed = bench.set_clients(size)
         runs, bare = [], []
         for _ in range(repeat):
-            bare.append(archive_bare(bench, clients, bench.fresh_day()))
+            bare.append(archive_bare(bench, listed, bench.fresh_day()))
             runs.append(bench.archive(size, bench.fresh_day()))
         walls = [run.wall for run in runs]
-        baseline = loop.wall * size / loop.clients
+        baseline = original.wall * size / loop
         ratio, aim = baseline / statistics.median(walls), _AIMS.get(size)
         rows.append(
             Comparison(
                 f"{size:,} clients",
                 median_and_range(walls, "s"),
-                f"{baseline:,.0f} s" + ("" if size == loop.clients else " (extrapolated)"),
+                f"{baseline:,.0f} s" + ("" if size == loop else " (extrapolated)"),
                 f"{ratio:.1f} times faster",
                 f"at least {aim:g} times" if aim else "",
                 ratio >= aim if aim else None,
@@ -45,22 +43,21 @@ def measure_throughput(
         )
         rows += _beside_bare(size, runs, bare)
         median = sorted(runs, key=lambda run: run.wall)[len(runs) // 2]
-        steps = ("list_clients", ARCHIVE_TASK, "summarize")
-        notes.append(where_the_time_goes(f"{size:,} clients, the median run", median, steps, calls="DEX calls"))
-        raw_runs[str(size)] = [_raw(run) for run in runs]
+        notes.append(where_the_time_goes(f"{size:,} clients, the median run", median, _STEPS, calls="DEX calls"))
+        raw_runs[str(size)] = [run.to_document(_STEPS) for run in runs]
         raw_bare[str(size)] = [{**vars(one), "cpu": one.cpu.to_document()} for one in bare]
     return Part(
         "archive_throughput",
         "From the trigger to the end of the Airflow run (settings as shipped, warm stack, a day with no archive yet), "
         f"the DEX API taking {latency_ms:.0f} ms for an answer. Median of {repeat} runs (range). Beside it the loop of "
         "the original Lambda (one token, then one client after another: GET, then put_object) on the same stack, "
-        f"measured with {loop.clients:,} clients: {loop.wall:.0f} s, {1000 * loop.wall / loop.clients:.0f} ms each. "
+        f"measured with {loop:,} clients: {original.wall:.0f} s, {1000 * original.wall / loop:.0f} ms each. "
         "Other sizes of the loop are extrapolated linearly. The loop mostly waits for the API, while the run is "
         "limited by the machine's CPU: on a busy or slow machine the ratio falls. And beside a bare client "
         f"(benchmarks/archive_bare.py: aiohttp, a GET and a signed conditional PUT each, {CONNECTIONS} connections), "
         "in turns on the same stack: the limit of this machine.",
         rows,
-        {"loop": _raw_loop(loop), "runs": raw_runs, "bare": raw_bare},
+        {"loop": {**vars(original), "cpu": original.cpu.to_document()}, "runs": raw_runs, "bare": raw_bare},
         notes,
     )
 
@@ -70,31 +67,13 @@ def _beside_bare(size: int, runs: Sequence[Run], bare: Sequence[Bare]) -> list[C
         ("CPU of the tasks", [run.cpu.by_service[TASKS] for run in runs], [one.own_cpu for one in bare], _BARE_CPU),
         ("whole run", [run.wall for run in runs], [one.wall for one in bare], _BARE_WALL),
     )
-    rows = []
-    for what, ours, theirs, most in kinds:
-        ratio, aim = statistics.median(ours) / statistics.median(theirs), most if size >= _BARE_FROM else None
-        rows.append(
-            Comparison(
-                f"{size:,} clients: {what}, beside the bare client",
-                median_and_range(ours, "s"),
-                median_and_range(theirs, "s"),
-                f"{ratio:.2f} times",
-                f"at most {aim:g} times" if aim else "",
-                ratio <= aim if aim else None,
-            )
+    return [
+        medians_in_times(
+            f"{size:,} clients: {what}, beside the bare client",
+            ours,
+            theirs,
+            "s",
+            aim=most if size >= _BARE_FROM else None,
         )
-    return rows
-
-
-def _raw(run: Run) -> dict[str, Any]:
-    return {
-        "wall": run.wall,
-        "peak_calls": run.peak_calls,
-        "cpu": run.cpu.to_document(),
-        "spans": {name: run.span(name) for name in ("list_clients", ARCHIVE_TASK, "summarize")},
-        "task_seconds": sorted(run.durations(ARCHIVE_TASK)),
-    }
-
-
-def _raw_loop(loop: Loop) -> dict[str, Any]:
-    return {"clients": loop.clients, "wall": loop.wall, "cpu": loop.cpu.to_document()}
+        for what, ours, theirs, most in kinds
+    ]
