@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
 
 from include.clients.s3 import create_json, get_json, put_json
 from include.errors import RetryableFailuresError, WorkFailedError
@@ -57,8 +59,6 @@ def cut_bounds(count: int, *, max_tasks: int, per_task: int) -> list[tuple[int, 
 class Outcome(Protocol):
     """What became of one item; a frozen dataclass of JSON values."""
 
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
     @property
     def item(self) -> int:
         """Which item: a client's id, an order's index."""
@@ -74,10 +74,6 @@ class Outcome(Protocol):
     @property
     def retryable(self) -> bool:
         """Whether a retry may help."""
-
-    @classmethod
-    def from_document(cls, document: dict[str, Any]) -> Self:
-        """The outcome whose fields are in ``document``."""
 
 
 class OutcomeFile[T: Outcome]:
@@ -126,7 +122,7 @@ class OutcomeFile[T: Outcome]:
         document = get_json(self._s3, self._bucket, self._key)
         if document is None:
             return -1, []
-        return document["clear_number"], [self._kind.from_document(item) for item in document["outcomes"]]
+        return document["clear_number"], [msgspec.convert(item, self._kind) for item in document["outcomes"]]
 
 
 @dataclass(frozen=True)

@@ -56,11 +56,9 @@ def indented_json(text: str) -> str:
     lines: list[str] = [""]
     depth, opened = 0, False
     for piece in _JSON_TOKEN.findall(text):
-        if piece in ("}", "]"):
-            depth = max(depth - 1, 0)
-            if not opened:
-                lines.append("  " * min(depth, _MOST_INDENTS))
-        elif opened:
+        closing = piece in ("}", "]")
+        depth = max(depth - closing, 0)
+        if closing != opened:
             lines.append("  " * min(depth, _MOST_INDENTS))
         opened = piece in ("{", "[")
         depth += opened

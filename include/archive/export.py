@@ -71,19 +71,15 @@ def evidence_files(s3: Any, bucket: str, client: int, first: date, last: date) -
 def _files(s3: Any, bucket: str, client: int, first: date, last: date) -> Iterator[tuple[str, bytes]]:
     keys = {archive_key(client, first + timedelta(days=number)) for number in range((last - first).days + 1)}
 
-    def read(number: int) -> bytes:
-        body: bytes = s3.get_object(Bucket=bucket, Key=ledger_key(number))["Body"].read()
-        return body
-
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        bodies = list(threads.map(read, range(1, Ledger(s3, bucket).last() + 1)))
+        numbers = range(1, Ledger(s3, bucket).last() + 1)
+        bodies = list(threads.map(lambda number: _get(s3, bucket, ledger_key(number))["Body"].read(), numbers))
     began = None
     for number, body in enumerate(bodies, 1):
         entry = Entry.from_bytes(body)
         lines: list[dict[str, Any]] = []
         if entry.trigger_date is None or first.isoformat() <= entry.trigger_date <= last.isoformat():
-            which = {"VersionId": entry.version_id} if entry.version_id else {}
-            manifest = s3.get_object(Bucket=bucket, Key=entry.manifest, **which)["Body"].read()
+            manifest = _get(s3, bucket, entry.manifest, entry.version_id)["Body"].read()
             lines = [line for line in json.loads(manifest)["clients"] if line["key"] in keys]
             if lines:
                 began = began or number
@@ -105,8 +101,7 @@ def version_of(name: str) -> str:
 
 
 def _answer(s3: Any, bucket: str, line: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
-    which = {"VersionId": line["version_id"]} if line["version_id"] else {}
-    found = s3.get_object(Bucket=bucket, Key=line["key"], **which)
+    found = _get(s3, bucket, line["key"], line["version_id"])
     name = answer_name(line["key"], line["version_id"])
     noted = {
         "key": line["key"],
@@ -116,6 +111,10 @@ def _answer(s3: Any, bucket: str, line: dict[str, Any]) -> Iterator[tuple[str, b
     }
     yield f"answers/{name}", found["Body"].read()
     yield f"metadata/{name}", json.dumps(noted, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def _get(s3: Any, bucket: str, key: str, version_id: str | None = None) -> Any:
+    return s3.get_object(Bucket=bucket, Key=key, **({"VersionId": version_id} if version_id else {}))
 
 
 def zipped(files: dict[str, bytes]) -> bytes:

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from include.archive.keys import LEDGER, ledger_key
 from include.clients.s3 import CONDITION_FAILED, put_object, s3_errors
 
@@ -60,17 +62,9 @@ class Entry:
     def from_bytes(cls, body: bytes) -> Entry:
         """The entry that :meth:`to_bytes` wrote; raises ValueError if the bytes are not those of an entry."""
         try:
-            entry = cls(**json.loads(body))
-        except (TypeError, RecursionError) as error:
+            entry = msgspec.convert(json.loads(body), cls)
+        except (msgspec.ValidationError, RecursionError) as error:
             raise ValueError("fields of the entry") from error
-        texts = (entry.run_id, entry.manifest, entry.sha256)
-        optional = (entry.trigger_date, entry.version_id, entry.previous)
-        if (
-            type(entry.number) is not int
-            or not all(isinstance(text, str) for text in texts)
-            or not all(isinstance(text, str | None) for text in optional)
-        ):
-            raise ValueError("types of the entry's fields")
         if entry.to_bytes() != body:
             raise ValueError("the entry is not as it is written")
         return entry

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 from importlib import resources
-from typing import Any, Self
+from typing import Any
 
 from include.errors import InvalidAnswerError, RunRefusedError
 from include.mapped_work import Slice, cut_bounds
@@ -265,11 +265,6 @@ class ClientOutcome:
         """Why it failed."""
         return self.error
 
-    @classmethod
-    def from_document(cls, document: dict[str, Any]) -> Self:
-        """The outcome whose fields are in ``document``."""
-        return cls(**{**document, "outcome": Result(document["outcome"])})
-
 
 def count_outcomes(outcomes: Sequence[str]) -> dict[str, int]:
     """Numbers of a manifest. ``unchanged`` counts among ``successful_archives``: the evidence is in place."""
@@ -299,8 +294,8 @@ class Manifest:
         """The outcomes of the clients that failed."""
         return [outcome for outcome in self.outcomes if outcome.failed]
 
-    def summary(self) -> dict[str, Any]:
-        """The manifest without its line per client."""
+    def to_document(self) -> dict[str, Any]:
+        """The JSON document that goes to S3."""
         names = {client.id: client.name for client in self.plan.clients}
         return {
             "trigger_date": self.plan.day.isoformat(),
@@ -310,13 +305,6 @@ class Manifest:
                 {"client_id": each.client_id, "client_name": names[each.client_id], "error": each.error}
                 for each in self.failures
             ],
-        }
-
-    def to_document(self) -> dict[str, Any]:
-        """The JSON document that goes to S3."""
-        names = {client.id: client.name for client in self.plan.clients}
-        return {
-            **self.summary(),
             "clients": [
                 {
                     "client_id": outcome.client_id,

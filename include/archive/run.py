@@ -82,13 +82,10 @@ class ArchiveRun:
         *,
         clear_number: int,
         max_pause: float = MAX_PAUSE_SECONDS,
-    ) -> dict[str, int]:
+    ) -> None:
         """Archive the clients of one slice of the plan and keep an outcome for each.
 
         Neither the API nor the client of S3 is opened yet.
-
-        Returns:
-            how many clients ended in which way.
 
         Raises:
             RetryableFailuresError: some failed and a retry may help at least one; it asks for the longest wait that the
@@ -118,7 +115,6 @@ class ArchiveRun:
             what="client",
             retry_after=max((each.retry_after for each in failures if each.retry_after is not None), default=None),
         )
-        return {result.value: sum(outcome.outcome is result for outcome in outcomes) for result in Result}
 
     def account(
         self,
@@ -153,14 +149,18 @@ class ArchiveRun:
         return MappedWork(ClientOutcome, self._s3, self._bucket, self._key, self.plan.slices, clear_number)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Archiver:
-    """Archives clients of one day, several at once, each with an outcome of its own.
+    """Archives clients of one day, several at once, each with an outcome of its own; to be used once.
+
+    Outcomes are saved now and then, one save at a time, and what is told of them is logged with them: a line of its own
+    in a task's log costs as much CPU as a quarter of the client that it is about.
 
     Args:
         ledger: keeps outcomes for a retry and for the manifest.
         force: an empty response may replace a non-empty archive.
         max_pause: seconds; the longest wait of a task when a response asks for one.
+        save_every: seconds.
     """
 
     source: DexApi
@@ -172,39 +172,57 @@ class Archiver:
     max_pause: float = MAX_PAUSE_SECONDS
     save_every: float = SAVE_EVERY_SECONDS
 
+    def __post_init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_THREADS)
+        self._backoff = Backoff(self.max_pause)
+        self._settled: dict[int, ClientOutcome] = {}
+        self._told: list[str] = []
+        self._saving = asyncio.Lock()
+        self._saved_at = time.monotonic()
+
     async def archive(self, clients: Sequence[Client]) -> list[ClientOutcome]:
         """An outcome per client, in their order: archives all that no earlier attempt settled, one stops no other."""
-        with ThreadPoolExecutor(_THREADS) as threads:
-            loop = asyncio.get_running_loop()
-            earlier = await loop.run_in_executor(threads, self.ledger.resume)
-            settled = {id_: outcome for id_, outcome in earlier.items() if not outcome.retryable}
-            waiting = iter([client for client in clients if client.id not in settled])
-            backoff = Backoff(self.max_pause)
-            buffer = OutcomeBuffer(self.ledger, threads, settled, self.save_every)
+        with self._threads:
+            earlier = await self._in_thread(self.ledger.resume)
+            self._settled = {id_: outcome for id_, outcome in earlier.items() if not outcome.retryable}
+            waiting = iter([client for client in clients if client.id not in self._settled])
             try:
                 async with task_group() as workers:
                     for _ in range(min(self.concurrency, len(clients))):
-                        workers.create_task(self._work(waiting, backoff, buffer))
+                        workers.create_task(self._work(waiting))
             finally:
-                await buffer.save()
-        return [settled[client.id] for client in clients]
+                await self._save()
+        return [self._settled[client.id] for client in clients]
 
-    async def _work(self, waiting: Iterator[Client], backoff: Backoff, buffer: OutcomeBuffer) -> None:
+    def _in_thread[T](self, call: Callable[..., T], *arguments: object) -> Awaitable[T]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
+
+    async def _work(self, waiting: Iterator[Client]) -> None:
         for client in waiting:
-            if (began := await backoff.wait()) is not None:
-                outcome = await self._archive_one(client, buffer)
-                backoff.note(outcome, began)
+            if (began := await self._backoff.wait()) is not None:
+                outcome = await self._archive_one(client)
+                self._backoff.note(outcome, began)
             else:
                 outcome = ClientOutcome(client.id, Result.FAILED, error=NOT_ASKED, retryable=True)
-            await buffer.add(outcome)
+            self._settled[client.id] = outcome
+            if not self._saving.locked() and time.monotonic() - self._saved_at >= self.save_every:
+                await self._save()
 
-    async def _archive_one(self, client: Client, buffer: OutcomeBuffer) -> ClientOutcome:
+    async def _save(self) -> None:
+        async with self._saving:
+            if self._told:
+                log.info("%s", "\n".join(self._told))
+                self._told.clear()
+            await self._in_thread(self.ledger.save, list(self._settled.values()))
+            self._saved_at = time.monotonic()
+
+    async def _archive_one(self, client: Client) -> ClientOutcome:
         try:
             body = await self.source.trigger_response(client.id, self.day)
             if len(body) < _LARGE_BYTES:
                 response = read_response(body)
             else:
-                response = await asyncio.get_running_loop().run_in_executor(buffer.threads, read_response, body)
+                response = await self._in_thread(read_response, body)
             kept = await self.store.save(client.id, self.day, response, force=self.force)
         except PipelineError as error:
             log.warning("client %d (%s) failed: %s", client.id, client.name, error)
@@ -219,7 +237,7 @@ class Archiver:
             log.exception("unexpected failure of client %d", client.id)
             reason = f"unexpected {type(error).__name__}, see the log"
             return ClientOutcome(client.id, Result.FAILED, error=reason, retryable=True)
-        buffer.tell(
+        self._told.append(
             f"client {client.id} ({client.name}) {kept.outcome}: {kept.key}, {kept.bytes} bytes, "
             f"sha256 {kept.sha256}, version {kept.version_id}"
         )
@@ -262,48 +280,6 @@ class Backoff:
             self._until = max(self._until, now + self._asked)
         elif not outcome.failed:
             self._pauses = 0
-
-
-class OutcomeBuffer:
-    """Collects outcomes and saves them now and then, one save at a time; and what is told of them, to log it together.
-
-    A line of its own in a task's log costs as much CPU as a quarter of the client that it is about.
-    """
-
-    def __init__(
-        self,
-        ledger: OutcomeFile[ClientOutcome],
-        threads: ThreadPoolExecutor,
-        settled: dict[int, ClientOutcome],
-        save_every: float,
-    ) -> None:
-        self.threads = threads
-        self._save_every = save_every
-        self._ledger = ledger
-        self._settled = settled
-        self._told: list[str] = []
-        self._saving = asyncio.Lock()
-        self._saved_at = time.monotonic()
-
-    async def add(self, outcome: ClientOutcome) -> None:
-        """Take an outcome; save all if it is time."""
-        self._settled[outcome.client_id] = outcome
-        if not self._saving.locked() and time.monotonic() - self._saved_at >= self._save_every:
-            await self.save()
-
-    def tell(self, line: str) -> None:
-        """Log a line with the next save."""
-        self._told.append(line)
-
-    async def save(self) -> None:
-        """Save all outcomes."""
-        async with self._saving:
-            if self._told:
-                log.info("%s", "\n".join(self._told))
-                self._told.clear()
-            snapshot = list(self._settled.values())
-            await asyncio.get_running_loop().run_in_executor(self.threads, self._ledger.save, snapshot)
-            self._saved_at = time.monotonic()
 
 
 LIST_TASK = "list_clients"

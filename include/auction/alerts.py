@@ -76,7 +76,7 @@ class DeliveryRecord:
         self._key = key
         self._save_every = save_every
         self._delivered = self._read()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._saved_at = time.monotonic()
 
     def channels_of(self, name: str) -> list[str]:
@@ -88,12 +88,16 @@ class DeliveryRecord:
         with self._lock:
             self._delivered.setdefault(name, []).append(channel)
             if time.monotonic() - self._saved_at >= self._save_every:
-                self._save()
+                self.save()
 
     def save(self) -> None:
         """Write the record."""
         with self._lock:
-            self._save()
+            try:
+                put_json(self._s3, self._bucket, self._key, {"delivered": self._delivered})
+            except Exception as error:  # noqa: BLE001 - what was delivered stays delivered
+                log.warning("delivered alerts were not recorded and may be repeated: %s", describe(error))
+            self._saved_at = time.monotonic()
 
     def _read(self) -> dict[str, list[str]]:
         try:
@@ -102,13 +106,6 @@ class DeliveryRecord:
         except Exception as error:  # noqa: BLE001 - unreadable or damaged, alerts go out all the same
             log.warning("delivered alerts cannot be read and may be repeated: %s", describe(error))
             return {}
-
-    def _save(self) -> None:
-        try:
-            put_json(self._s3, self._bucket, self._key, {"delivered": self._delivered})
-        except Exception as error:  # noqa: BLE001 - what was delivered stays delivered
-            log.warning("delivered alerts were not recorded and may be repeated: %s", describe(error))
-        self._saved_at = time.monotonic()
 
 
 def deliver(

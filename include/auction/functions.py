@@ -97,11 +97,15 @@ class OrderFunction:
     rejections: Callable[[], Collection[str]]
     sleep: Callable[[float], object] = time.sleep
 
-    def process(self, orders: Orders, index: int, *, has_time: Callable[[], bool] = lambda: True) -> OrderOutcome:
-        """Give one order to the function; never raises.
+    def process(
+        self, orders: Orders, index: int, *, has_time: Callable[[], bool] = lambda: True
+    ) -> OrderOutcome | None:
+        """Give one order to the function, while ``has_time`` says that an order may begin; never raises.
 
-        It runs once at most: only a throttled call is repeated, while ``has_time`` says that an order may begin.
+        It runs once at most: only a throttled call is repeated. Returns None if there was no time.
         """
+        if not has_time():
+            return None
         order_id, payload = orders.id_of(index), orders.payload(index)
         if payload is None:
             kind = type(orders.items[index]).__name__

@@ -131,11 +131,6 @@ class OrderOutcome:
         """Whether it was not accepted, which fails its task."""
         return self.result is not Result.ACCEPTED
 
-    @classmethod
-    def from_document(cls, document: dict[str, Any]) -> Self:
-        """The outcome whose fields are in ``document``."""
-        return cls(**{**document, "result": Result(document["result"])})
-
 
 @dataclass(frozen=True)
 class Summary:

@@ -81,11 +81,12 @@ class AuctionRun:
         def has_time() -> bool:
             return not stop.is_set() and deadlines.left(MAX_RESULTS) > 0 and deadlines.now() < end
 
-        def process(index: int) -> OrderOutcome | None:
-            return function.process(self.orders, index, has_time=has_time) if has_time() else None
-
         callers, writers = ThreadPoolExecutor(AT_ONCE), ThreadPoolExecutor(_WRITERS)
-        calls = {callers.submit(process, index): piece for piece in slices for index in range(piece.start, piece.stop)}
+        calls = {
+            callers.submit(function.process, self.orders, index, has_time=has_time): piece
+            for piece in slices
+            for index in range(piece.start, piece.stop)
+        }
         waiting, settled, writes = Counter(calls.values()), dict[Slice, list[OrderOutcome]](), list[Future[None]]()
         try:
             for call in as_completed(calls, timeout=max(0.0, deadlines.left(MAX_RESULTS + GRACE))):
@@ -212,7 +213,7 @@ class OrderProcessor:
         if not waiting:
             return [settled[index] for index in wanted]
         pool = ThreadPoolExecutor(min(self.concurrency, len(waiting)))
-        calls = [pool.submit(self._process_one, index) for index in waiting]
+        calls = [pool.submit(self.function.process, self.orders, index, has_time=self._has_time) for index in waiting]
         try:
             while (left := self.deadlines.left(LAST_ANSWER)) > 0:
                 if not wait(calls, timeout=min(self.save_every, left)).not_done:
@@ -222,15 +223,14 @@ class OrderProcessor:
             # Without blocking: a task that must end has no time for invocations that are under way.
             pool.shutdown(wait=False, cancel_futures=True)
             self._save(settled, calls)
-        if self.deadlines.left(LAST_ORDER) <= 0:
-            known = {**earlier, **settled}
-            late = [index for index in wanted if index not in settled or settled[index].retryable]
-            settled.update({index: self._late(index, known.get(index)) for index in late})
+        if not self._has_time():
+            for index in wanted:
+                last = settled.get(index) or earlier.get(index)
+                if last is None or last.retryable:
+                    reason = TIME_UP if last is None else f"{last.reason}; {TIME_UP}"
+                    settled[index] = OrderOutcome(index, self.orders.id_of(index), Result.ERRORED, reason=reason)
             self.file.save(settled.values())
         return [settled[index] for index in wanted]
-
-    def _process_one(self, index: int) -> OrderOutcome | None:
-        return self.function.process(self.orders, index, has_time=self._has_time) if self._has_time() else None
 
     def _has_time(self) -> bool:
         return self.deadlines.left(LAST_ORDER) > 0
@@ -239,11 +239,6 @@ class OrderProcessor:
         ended = [call.result() for call in calls if call.done() and not call.cancelled()]
         settled.update({outcome.index: outcome for outcome in ended if outcome is not None})
         self.file.save(settled.values())
-
-    def _late(self, index: int, last: OrderOutcome | None) -> OrderOutcome:
-        """The outcome of an order for which there is no more time; ``last`` is that of an earlier attempt."""
-        reason = TIME_UP if last is None else f"{last.reason}; {TIME_UP}"
-        return OrderOutcome(index, self.orders.id_of(index), Result.ERRORED, reason=reason)
 
 
 def raise_for_orders(outcomes: Sequence[OrderOutcome]) -> None:

@@ -18,10 +18,10 @@ def list_clients(run: FakeRun) -> list[dex_trigger_archive.Work]:
         return dex_trigger_archive.list_clients(context)
 
 
-def archive_client(run: FakeRun, index: int, work: dex_trigger_archive.Work) -> dict[str, int]:
+def archive_client(run: FakeRun, index: int, work: dex_trigger_archive.Work) -> None:
     """One mapped task."""
     with run.task(ARCHIVE_TASK, index) as context:
-        return dex_trigger_archive.archive_client(context, work)
+        dex_trigger_archive.archive_client(context, work)
 
 
 def archive_all(run: FakeRun, works: list[dex_trigger_archive.Work]) -> None:

@@ -90,8 +90,8 @@ def list_clients(context: Context) -> list[Work]:
         return [{"plan": uri, **asdict(piece)} for piece in slices]
 
 
-def archive_client(context: Context, work: Work) -> dict[str, int]:
-    """Archive one client, or one group where there are very many; returns how many clients ended in which way."""
+def archive_client(context: Context, work: Work) -> None:
+    """Archive one client, or one group where there are very many."""
     piece = Slice(start=int(work["start"]), stop=int(work["stop"]), label=str(work["label"]))
     context["label"] = piece.label  # type: ignore[typeddict-unknown-key] # read by map_index_template
     with record_failure(context["ti"]):
@@ -101,7 +101,7 @@ def archive_client(context: Context, work: Work) -> dict[str, int]:
         # Its scheme was checked as the run was planned: the settings are not read again for each mapped task.
         dex = dex_api(default_base_url=run.plan.base_url, https_only=False)
         signed = signed_client("s3", session=session, client=s3)
-        return run.archive_slice(piece, dex, signed, clear_number=context["dag_run"].clear_number or 0)
+        run.archive_slice(piece, dex, signed, clear_number=context["dag_run"].clear_number or 0)
 
 
 def summarize(context: Context) -> dict[str, Any]:
@@ -160,10 +160,10 @@ def summarize(context: Context) -> dict[str, Any]:
 
 def xcom_summary(manifest: Manifest, key: str) -> dict[str, Any]:
     """What goes to XCom: the manifest itself, or its numbers and first errors where it is long."""
-    if len(manifest.outcomes) <= XCOM_CLIENTS:
-        return {**manifest.to_document(), "manifest": key}
-    summary = manifest.summary()
-    return {**summary, "errors": summary["errors"][:XCOM_CLIENTS], "manifest": key}
+    document = manifest.to_document()
+    if len(manifest.outcomes) > XCOM_CLIENTS:
+        del document["clients"], document["errors"][XCOM_CLIENTS:]
+    return {**document, "manifest": key}
 
 
 async def _log_in(dex: DexApi) -> None:

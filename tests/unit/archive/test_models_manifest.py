@@ -58,7 +58,3 @@ def test_no_clients_at_all() -> None:
     empty = Plan("run 1", 0, date(2026, 3, 8), False, 16, "", (), ())
     counts = Manifest(empty, ()).counts
     assert set(counts.values()) == {0}
-
-
-def test_summary_leaves_out_the_line_per_client() -> None:
-    assert set(MANIFEST.to_document()) - set(MANIFEST.summary()) == {"clients"}
