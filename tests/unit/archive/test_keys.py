@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.archive.keys import archive_key, manifest_key, plan_key
+from include.archive.keys import archive_key, manifest_key, plan_key, run_manifest_key
 from include.mapped_work import outcomes_key
 
 DAY = date(2026, 3, 8)
@@ -22,7 +22,8 @@ def test_keys_are_those_of_the_contract() -> None:
     plan = plan_key(DAY, run_id, NOW)
     assert archive_key(42, DAY) == "trigger/42/42_trigger_20260308.json"
     assert manifest_key(DAY) == "manifests/trigger/20260308.json"
-    assert plan == "runs/trigger/20260308/scheduled__2026-03-08T10%3A00%3A00%2B00%3A00/20260308T103000.000001/plan.json"
+    assert run_manifest_key(DAY, run_id) == f"manifests/trigger/20260308/{run_id}.json"
+    assert plan == "runs/trigger/20260308/scheduled__2026-03-08T10:00:00+00:00/20260308T103000.000001/plan.json"
     assert outcomes_key(plan, 250) == f"{plan.removesuffix('plan.json')}outcomes/000250.json"
 
 

@@ -146,7 +146,7 @@ def test_manifest_of_a_run_is_saved_once_and_a_cleared_run_gets_another_version(
     manifests = Manifests(cast("Any", s3), "archive")
     first = manifests.save_run(DAY, "manual__2026-03-08T06:00:00+00:00", run("m", c1=FAILED))
     assert manifests.save_run(DAY, "manual__2026-03-08T06:00:00+00:00", run("m", c1=FAILED)) == first
-    assert first.key == "manifests/trigger/20260308/manual__2026-03-08T06%3A00%3A00%2B00%3A00.json"
+    assert first.key == "manifests/trigger/20260308/manual__2026-03-08T06:00:00+00:00.json"
     assert len(s3.bodies(first.key)) == 1
     cleared = manifests.save_run(DAY, "manual__2026-03-08T06:00:00+00:00", run("m", c1=ARCHIVED))
     assert (cleared.key, len(s3.bodies(first.key))) == (first.key, 2)
