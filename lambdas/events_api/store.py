@@ -60,18 +60,6 @@ _MARK = (
 )
 """Before an event is stored: so whoever looks at the lane once more later has seen all events."""
 
-_ACKNOWLEDGE = (
-    "SET #status = :status, owner_status = :owner_status, acknowledged_at = :at, version = version + :one{sets} "
-    "REMOVE next_attempt_at, lease_owner, lease_until"
-)
-_REPLAY = (
-    "SET #status = :status, owner_status = :owner_status, next_attempt_at = :at, version = version + :one, "
-    "delivery_attempts = :zero{sets} REMOVE last_status, last_error, first_failed_at, delivered_at, failed_at, "
-    "acknowledged_at, lease_owner, lease_until"
-)
-"""Each change ends the lease of a worker that has one: what that worker then writes of an older version is refused, and
-its lease would only make the next one wait."""
-
 
 @dataclass(frozen=True)
 class Listing:
@@ -244,37 +232,31 @@ class EventStore:
 
     def _listed(self, owner: str, listing: Listing, *, after: str | None, limit: int) -> Page:
         """The same, of any size, without payloads that have items of their own."""
-        if listing.status in (Status.FAILED, Status.ACKNOWLEDGED):
-            return self._page(owner, listing, None, "by-owner-status", after=after, limit=limit)
-        lane = Lane.of(self._items(lane_key(owner)).get(lane_key(owner), {}))
-        if listing.status is None:
-            return self._page(owner, listing, lane, "by-owner", after=after, limit=limit)
-        if not lane.in_use:
-            return self._page(owner, listing, None, "by-owner-status", after=after, limit=limit)
-        if listing.status is Status.DELIVERED:
-            return self._page(owner, listing, lane, "by-owner", after=after, limit=limit)
+        lane = None
+        if listing.status not in (Status.FAILED, Status.ACKNOWLEDGED):
+            lane = Lane.of(self._items(lane_key(owner)).get(lane_key(owner), {}))
+            lane = lane if lane.in_use or listing.status is None else None
+        if lane is None or listing.status is not Status.PENDING:
+            return self._page(owner, listing, lane, after=after, limit=limit)
         # Pending by their own status, and by the lane: each in order.
-        own = self._page(owner, listing, None, "by-owner-status", after=after, limit=limit)
+        own = self._page(owner, listing, None, after=after, limit=limit)
         since = max(listing.since or "0", lane.marker)
-        untouched = self._page(owner, replace(listing, since=since), lane, "by-owner", after=after, limit=limit)
+        untouched = self._page(owner, replace(listing, since=since), lane, after=after, limit=limit)
         return _merged(own, untouched, limit, newest_first=listing.newest_first)
 
-    def _page(
-        self, owner: str, listing: Listing, lane: Lane | None, index: str, *, after: str | None, limit: int
-    ) -> Page:
+    def _page(self, owner: str, listing: Listing, lane: Lane | None, *, after: str | None, limit: int) -> Page:
         """A page of one index.
 
         Args:
             owner: whose events.
             listing: which of them.
-            lane: says what became of those without a status of their own; None = there are none in the index.
-            index: ``by-owner``, or ``by-owner-status``.
+            lane: says what became of those without a status of their own; None = only those that have one.
             after: see :meth:`page`.
             limit: see there.
         """
-        key = ("owner", owner)
-        if index == "by-owner-status" and listing.status:
-            key = ("owner_status", owner_status(owner, listing.status))
+        index, key = "by-owner", ("owner", owner)
+        if lane is None and listing.status:
+            index, key = "by-owner-status", ("owner_status", owner_status(owner, listing.status))
         # A position begins with a digit, and with the time of creation.
         low, high = listing.since or "0", listing.until or ":"
         if after is not None:
@@ -432,20 +414,20 @@ class EventStore:
 
     def acknowledge(self, owner: str, event_id: str, at: str) -> None:
         """Let the owner's event be acknowledged, and not delivered any more. It keeps the time of the first time."""
-        known = self._known(owner, event_id, "delivery_attempts", "last_status", "delivered_at", "attempts")
+        sets, unset = {"status": Status.ACKNOWLEDGED, "acknowledged_at": at}, "next_attempt_at"
+        known = ("delivery_attempts", "last_status", "delivered_at", "attempts")
         try:
-            self._update(
-                event_id, _ACKNOWLEDGE, owner, Status.ACKNOWLEDGED, at, known, unless=" AND #status <> :status"
-            )
+            self._update(owner, event_id, sets, unset, known, also=" AND #status <> :status")
         except _ConditionFailedError as refused:
             if refused.item.get("owner") != {"S": owner}:
                 raise NoSuchEventError from None
 
     def replay(self, owner: str, event_id: str, at: str) -> Event:
         """Let the owner's event be pending again, as if it had never been tried, and return it as it is then."""
-        known = self._known(owner, event_id, "attempts")
+        sets = {"status": Status.PENDING, "next_attempt_at": at, "delivery_attempts": 0}
+        unset = "last_status, last_error, first_failed_at, delivered_at, failed_at, acknowledged_at"
         try:
-            return self._update(event_id, _REPLAY, owner, Status.PENDING, at, known, zero=0)
+            return self._update(owner, event_id, sets, unset, ("attempts",))
         except _ConditionFailedError:
             raise NoSuchEventError from None
 
@@ -465,44 +447,33 @@ class EventStore:
                 ExpressionAttributeValues={":created_at": item["created_at"]},
             )
 
-    def _known(self, owner: str, event_id: str, *names: str) -> dict[str, AttributeValueTypeDef]:
-        """What the lane alone knows of an event, to be written in it when it gets a status of its own."""
-        lane, (item,) = self._own(owner, event_id)
-        event = self._applied(owner, lane, [item])[0]
-        if "owner_status" in item or event.status is Status.PENDING:
-            return {}
-        return {name: _attribute(value) for name in names if (value := getattr(event, name)) is not None}
-
     def _update(
-        self,
-        event_id: str,
-        change: str,
-        owner: str,
-        status: Status,
-        at: str,
-        known: Mapping[str, AttributeValueTypeDef],
-        *,
-        unless: str = "",
-        **numbers: int,
+        self, owner: str, event_id: str, sets: Mapping[str, Any], unset: str, known: Sequence[str], also: str = ""
     ) -> Event:
-        """Change an event if it is the owner's, and return it as it is then.
+        """Give the owner's event a status of its own, and return it as it is then.
+
+        What of ``known`` the lane alone knows until now is written as well. The lease of a worker ends: what that
+        worker writes of an older version is refused, and its lease would only make the next one wait.
 
         Raises:
-            _ConditionFailedError: it is not, or ``unless`` does not hold.
+            _ConditionFailedError: it is gone since it was read, or ``also`` does not hold.
         """
-        texts = {"owner": owner, "status": status, "owner_status": owner_status(owner, status), "at": at}
-        values: dict[str, AttributeValueTypeDef] = {f":{name}": {"S": text} for name, text in texts.items()}
-        values |= {f":{name}": {"N": str(number)} for name, number in {"one": 1, **numbers}.items()}
-        values |= {f":known_{name}": value for name, value in known.items()}
-        change = change.format(sets="".join(f", {name} = :known_{name}" for name in known))
+        lane, (item,) = self._own(owner, event_id)
+        event = self._applied(owner, lane, [item])[0]
+        new = {**sets, "owner_status": owner_status(owner, Status(sets["status"]))}
+        if "owner_status" not in item and event.status is not Status.PENDING:
+            new |= {name: value for name in known if (value := getattr(event, name)) is not None}
+        changes = ", ".join(f"#{name} = :{name}" for name in new)
         with _table_errors():
             answer = self._dynamodb.update_item(
                 TableName=self._table,
                 Key={"event_id": {"S": event_id}},
-                UpdateExpression=change,
-                ConditionExpression=f"#owner = :owner{unless}",
-                ExpressionAttributeNames={"#owner": "owner", "#status": "status"},
-                ExpressionAttributeValues=values,
+                UpdateExpression=f"SET version = version + :one, {changes} REMOVE {unset}, lease_owner, lease_until",
+                ConditionExpression=f"#owner = :owner{also}",
+                ExpressionAttributeNames={f"#{name}": name for name in ("owner", *new)},
+                ExpressionAttributeValues={
+                    f":{name}": _attribute(value) for name, value in {**new, "owner": owner, "one": 1}.items()
+                },
                 ReturnValues="ALL_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
