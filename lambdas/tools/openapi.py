@@ -5,14 +5,11 @@ Here is only what the code does not say: what each response means, and what API 
 
 from __future__ import annotations
 
-import importlib
-import inspect
+import ast
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import ModuleType
+from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from lambdas.common.errors import ApiError, NotFoundError
 from lambdas.common.http import MAX_FAULTS, error_response
@@ -27,12 +24,6 @@ Schema = Mapping[str, Any]
 REQUEST_ID = "2f9a6b1c-6b1e-4a51-9a43-0d1b6c2f7e10"
 """Of the examples."""
 
-VARIABLES = (
-    *("API_VERSION", "ENVIRONMENT", "EVENTS_TABLE", "EVENT_IDS_SECRET_ID", "EVENT_QUEUE_URL", "ORDERS_TABLE"),
-    *("POWERTOOLS_METRICS_NAMESPACE", "AWS_DEFAULT_REGION"),
-)
-"""What the handlers need to be imported."""
-
 HEADERS = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
 """Of the responses of both APIs, by status."""
 
@@ -40,10 +31,10 @@ TEXT = {"type": "string"}
 TIME = {"type": "string", "format": "date-time"}
 
 
-def handler(package: str) -> ModuleType:
-    """The module with an API's routes, which reads the environment while it is imported."""
-    with patch.dict(os.environ, {**dict.fromkeys(VARIABLES, "documentation"), **os.environ}):
-        return importlib.import_module(f"lambdas.{package}.handler")
+def functions(package: str) -> dict[str, ast.FunctionDef]:
+    """The functions of an API's handler by name; read and not imported, for which it wants its environment."""
+    source = (Path(__file__).parents[1] / package / "handler.py").read_text(encoding="utf-8")
+    return {each.name: each for each in ast.parse(source).body if isinstance(each, ast.FunctionDef)}
 
 
 # ---- pieces of both documents ---------------------------------------------------------------------------
@@ -66,11 +57,11 @@ def _document(title: str, description: str, output: str, url: str, **parts: Any)
 
 
 def _operation(
-    route: Callable[..., object], tag: str, responses: Mapping[int, Schema], errors: Iterable[int], **parts: Any
+    route: ast.FunctionDef, tag: str, responses: Mapping[int, Schema], errors: Iterable[int], **parts: Any
 ) -> dict[str, Any]:
     """A route's operation; name, summary and description are those of its function."""
-    first, *rest = route.__name__.split("_")
-    summary, _, description = inspect.cleandoc(route.__doc__ or "").partition("\n\n")
+    first, *rest = route.name.split("_")
+    summary, _, description = (ast.get_docstring(route) or "").partition("\n\n")
     return {
         "operationId": first + "".join(map(str.title, rest)),
         "tags": [tag],
@@ -217,7 +208,7 @@ def orders_document() -> dict[str, Any]:
     }
     error, responses = _error_parts(ORDERS_DESCRIPTIONS, _orders_errors(), details, gateway)
     post = _operation(
-        handler("orders_api").post_orders,
+        functions("orders_api")["post_orders"],
         "orders",
         {201: _response("All records are stored.", "Stored", {"stored": 1, "expires_at": "2026-03-02T09:30:00Z"})},
         ORDERS_DESCRIPTIONS,
@@ -339,13 +330,10 @@ _OF_ONE_EVENT = (404, *_WITH_KEY)
 
 def events_document() -> dict[str, Any]:
     """The OpenAPI document of the events API."""
-    routes = handler("events_api").ROUTES
-    operations = _events_operations()
     gateway = {status: {"api_gateway": {"message": message}} for status, message in EVENTS_GATEWAY.items()}
     faults = _array(_ref("Fault"), most=MAX_FAULTS, least=0)
     error, responses = _error_parts(EVENTS_DESCRIPTIONS, _events_errors(), faults, gateway, "GatewayError")
     bearer = "`Authorization: Bearer sk_…`. `python -m lambdas.tools.api_keys create` makes a key."
-    of_path = {"name": "event_id", "in": "path", "required": True, "schema": EVENT_ID}
     return _document(
         "Events API",
         "Takes events, keeps them, and delivers them to the webhook of their owner. Listings may be a second behind; "
@@ -359,14 +347,7 @@ def events_document() -> dict[str, Any]:
         ],
         webhooks={"event": {"post": _webhook()}},
         security=[{"bearer": []}, {"header": []}],
-        paths={
-            path.replace("<", "{").replace(">", "}"): {
-                **({"parameters": [{**of_path, "example": EXAMPLE_EVENT.event_id}]} if "<event_id>" in path else {}),
-                **{method.lower(): _operation(act, **operations[act.__name__]) for method, act in methods.items()},
-            }
-            for path, methods in routes.items()
-            if path not in NOT_DOCUMENTED
-        },
+        paths=_events_paths(),
         components={
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": bearer},
@@ -376,6 +357,19 @@ def events_document() -> dict[str, Any]:
             "responses": responses,
         },
     )
+
+
+def _events_paths() -> dict[str, dict[str, Any]]:
+    operations, paths = _events_operations(), dict[str, dict[str, Any]]()
+    example = EXAMPLE_EVENT.event_id
+    event_id = {"name": "event_id", "in": "path", "required": True, "schema": EVENT_ID, "example": example}
+    for name, act in functions("events_api").items():
+        match act.decorator_list:
+            case [ast.Call(args=[ast.Constant(str(method)), ast.Constant(str(path))])] if path not in NOT_DOCUMENTED:
+                of_path = {"parameters": [event_id]} if "<event_id>" in path else {}
+                item = paths.setdefault(path.replace("<", "{").replace(">", "}"), of_path)
+                item[method.lower()] = _operation(act, **operations[name])
+    return paths
 
 
 def _events_operations() -> dict[str, dict[str, Any]]:
