@@ -77,61 +77,50 @@ class EventTable:
             now: seconds since the epoch.
             limit: of a page; None = as many as DynamoDB reads.
         """
-        pages = self._query(
-            IndexName="by-status",
-            KeyConditionExpression="#status = :pending AND next_attempt_at <= :now",
-            ExpressionAttributeNames={"#status": "status"},
-            ExpressionAttributeValues={":pending": {"S": Status.PENDING.value}, ":now": {"S": timestamp(now)}},
-            **({"Limit": limit} if limit else {}),
-        )
-        for page in pages:
+        for items in self._due(Status.PENDING.value, now, limit):
             # What was written by hand under an id that is gone has a status and nothing else.
-            found = [item for item in page["Items"] if {"owner", "position"} <= item.keys()]
+            found = [item for item in items if {"owner", "position"} <= item.keys()]
             yield [(item["owner"]["S"], item["position"]["S"].partition("#")[0]) for item in found]
 
     def due_lanes(self, now: float, *, limit: int | None = None) -> Iterator[list[str]]:
         """Pages of owners whose lanes are due: see :mod:`include.delivery.ledger`; arguments as of :meth:`due`."""
+        for items in self._due("lane", now, limit):
+            yield [item["event_id"]["S"].partition("#")[2] for item in items]
+
+    def _due(self, status: str, now: float, limit: int | None) -> Iterator[list[dict[str, Any]]]:
         pages = self._query(
             IndexName="by-status",
-            KeyConditionExpression="#status = :lane AND next_attempt_at <= :now",
+            KeyConditionExpression="#status = :status AND next_attempt_at <= :now",
             ExpressionAttributeNames={"#status": "status"},
-            ExpressionAttributeValues={":lane": {"S": "lane"}, ":now": {"S": timestamp(now)}},
+            ExpressionAttributeValues={":status": {"S": status}, ":now": {"S": timestamp(now)}},
             **({"Limit": limit} if limit else {}),
         )
-        for page in pages:
-            yield [item["event_id"]["S"].partition("#")[2] for item in page["Items"]]
+        return (page["Items"] for page in pages)
 
     def items(self, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
         """The items of some keys that are there, read consistently."""
         wanted = [{"event_id": {"S": key}} for key in keys]
         return read_items(self._dynamodb, self._name, wanted, attempts=_ATTEMPTS, pauses=_PAUSES, sleep=self._sleep)
 
-    def pending(self, owner: str, now: float, *, after: Event | None = None, limit: int = PAGE) -> list[Event]:
-        """An owner's pending events in the order of their creation, as the index has them: it may be a moment late.
+    def pending(self, owner: str, now: float, *, limit: int = PAGE) -> list[Event]:
+        """An owner's first pending events in the order of their creation, as the index has them, perhaps a moment late.
 
         Args:
             owner: whose.
             now: those that are younger than ``SETTLE_SECONDS`` are left out.
-            after: the event behind which to begin.
             limit: at most so many; fewer when they are large.
         """
-        request: dict[str, Any] = {
-            "IndexName": "by-owner-status",
-            "KeyConditionExpression": "owner_status = :owner_status AND #position < :settled",
-            "ExpressionAttributeNames": {"#position": "position"},
-            "ExpressionAttributeValues": {
+        pages = self._query(
+            IndexName="by-owner-status",
+            KeyConditionExpression="owner_status = :owner_status AND #position < :settled",
+            ExpressionAttributeNames={"#position": "position"},
+            ExpressionAttributeValues={
                 ":owner_status": {"S": _owner_status(owner, Status.PENDING)},
                 ":settled": {"S": timestamp(now - SETTLE_SECONDS)},
             },
-            "Limit": limit,
-        }
-        if after is not None:
-            request["ExclusiveStartKey"] = {
-                "event_id": {"S": after.event_id},
-                "owner_status": {"S": _owner_status(owner, Status.PENDING)},
-                "position": {"S": after.position},
-            }
-        return [Event.of(item) for item in next(self._query(**request))["Items"]]
+            Limit=limit,
+        )
+        return [Event.of(item) for item in next(pages)["Items"]]
 
     def failed(self, owner: str, since: float) -> list[Event]:
         """An owner's events that failed for good since then, seconds since the epoch.

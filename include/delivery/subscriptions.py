@@ -91,47 +91,37 @@ class Subscriptions:
 
     def switch(self, owner: str, *, active: bool, now: float) -> bool:
         """Switch an owner's webhook on or off, as a person asks; returns whether the owner has one."""
-        reason = {} if active else {":reason": {"S": SWITCHED_OFF}}
+        return self._switch(owner, None if active else SWITCHED_OFF, now, "attribute_exists(#url)", {})
+
+    def turn_off(self, subscription: Subscription, reason: str, now: float) -> None:
+        """Post to this webhook no more; nothing happens if the owner has named another meanwhile."""
+        same = {":on": {"BOOL": True}, ":url": {"S": subscription.url}}
+        if self._switch(subscription.owner, reason, now, "active = :on AND #url = :url", same):
+            log.warning("the subscription of %s is off: %s", subscription.owner, reason)
+
+    def _switch(self, owner: str, reason: str | None, now: float, condition: str, values: Mapping[str, Any]) -> bool:
+        """Switch a webhook off for a reason, or on; returns whether the condition holds."""
+        changed = " REMOVE deactivated_reason" if reason is None else ", deactivated_reason = :reason"
         with aws_errors("DynamoDB", f"write to table {self._name}"):
             try:
                 self._dynamodb.update_item(
                     TableName=self._name,
                     Key={"owner": {"S": owner}},
-                    UpdateExpression="SET active = :active, updated_at = :now"
-                    + (" REMOVE deactivated_reason" if active else ", deactivated_reason = :reason"),
-                    ConditionExpression="attribute_exists(#url)",
+                    UpdateExpression=f"SET active = :active, updated_at = :now{changed}",
+                    ConditionExpression=condition,
                     ExpressionAttributeNames={"#url": "url"},
-                    ExpressionAttributeValues={":active": {"BOOL": active}, ":now": {"S": timestamp(now)}, **reason},
+                    ExpressionAttributeValues={
+                        ":active": {"BOOL": reason is None},
+                        ":now": {"S": timestamp(now)},
+                        **({} if reason is None else {":reason": {"S": reason}}),
+                        **values,
+                    },
                 )
             except ClientError as error:
                 if error_code(error) != "ConditionalCheckFailedException":
                     raise
                 return False
         return True
-
-    def turn_off(self, subscription: Subscription, reason: str, now: float) -> None:
-        """Post to this webhook no more; nothing happens if the owner has named another meanwhile."""
-        with aws_errors("DynamoDB", f"write to table {self._name}"):
-            try:
-                self._dynamodb.update_item(
-                    TableName=self._name,
-                    Key={"owner": {"S": subscription.owner}},
-                    UpdateExpression="SET active = :off, updated_at = :now, deactivated_reason = :reason",
-                    ConditionExpression="active = :on AND #url = :url",
-                    ExpressionAttributeNames={"#url": "url"},
-                    ExpressionAttributeValues={
-                        ":off": {"BOOL": False},
-                        ":on": {"BOOL": True},
-                        ":now": {"S": timestamp(now)},
-                        ":reason": {"S": reason},
-                        ":url": {"S": subscription.url},
-                    },
-                )
-            except ClientError as error:
-                if error_code(error) != "ConditionalCheckFailedException":
-                    raise
-                return
-        log.warning("the subscription of %s is off: %s", subscription.owner, reason)
 
 
 def _is_active(item: Mapping[str, Any]) -> bool:
