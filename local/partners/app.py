@@ -63,7 +63,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -78,20 +78,18 @@ from local.partners.calls import (
     Endpoint,
     Entry,
     Journal,
-    Partner,
     error_answer,
     read_call,
     shown_start,
 )
 from local.partners.control import ActiveRule, Control, End, InvalidControlError, Rule, altered, deliver
 from local.partners.dex import Credentials, Dex, credentials_from_environment
-from local.partners.receivers import Receivers, Slack
+from local.partners.receivers import SLACK, Receivers
 
 RECEIVED_PATH = "/journal/call-details"
 ARRIVALS_PATH = "/journal/receivers"
 SECRETS_PATH = "/control/receivers"
 MANAGEMENT_PATHS = frozenset({"/health", "/control", "/journal", RECEIVED_PATH, ARRIVALS_PATH, SECRETS_PATH})
-JOURNAL_FILTERS = ("path", "since", "limit")
 
 
 def management(control: Control, journal: Journal, calls: CallDetails, receivers: Receivers) -> Starlette:
@@ -117,35 +115,16 @@ def management(control: Control, journal: Journal, calls: CallDetails, receivers
         return JSONResponse(control.shown())
 
     async def read_journal(request: Request) -> Response:
-        query = request.query_params
-        problems = [
-            f"{name}: unknown; allowed: {', '.join(JOURNAL_FILTERS)}" for name in query if name not in JOURNAL_FILTERS
-        ]
-        numbers = {"since": 0, "limit": DEFAULT_LIMIT}
-        for name, default in numbers.items():
-            text = query.get(name, str(default))
-            if text.isascii() and text.isdigit():
-                numbers[name] = int(text)
-            else:
-                problems.append(f"{name}: must be a whole number, 0 or more, not {text!r}")
-        if problems:
-            return _refused(problems)
-        return JSONResponse(journal.read(path=query.get("path", "/"), **numbers))
-
-    async def clear_journal(_: Request) -> Response:
-        journal.clear()
-        return Response(status_code=204)
+        path = request.query_params.get("path", "/")
+        numbers, problems = _query(request, "path", since=0, limit=DEFAULT_LIMIT)
+        return _refused(problems) if problems else JSONResponse(journal.read(path=path, **numbers))
 
     async def show_received(request: Request) -> Response:
-        problems = [f"{name}: unknown; allowed: batches" for name in request.query_params if name != "batches"]
+        _, problems = _query(request, "batches")
         wanted = request.query_params.get("batches", "false")
         if wanted not in ("true", "false"):
             problems.append(f"batches: must be true or false, not {wanted!r}")
         return _refused(problems) if problems else JSONResponse(calls.received(batches=wanted == "true"))
-
-    async def forget_received(_: Request) -> Response:
-        calls.forget()
-        return Response(status_code=204)
 
     async def show_secrets(_: Request) -> Response:
         return JSONResponse({"receivers": receivers.known()})
@@ -157,23 +136,17 @@ def management(control: Control, journal: Journal, calls: CallDetails, receivers
             problems = [f"document: not JSON ({error})"]
         return _refused(problems) if problems else await show_secrets(request)
 
-    async def forget_secrets(_: Request) -> Response:
-        receivers.forget_secrets()
-        return Response(status_code=204)
-
     async def show_arrivals(request: Request) -> Response:
-        query = request.query_params
-        problems = [f"{name}: unknown; allowed: receiver, since" for name in query if name not in ("receiver", "since")]
-        since = query.get("since", "0")
-        if not (since.isascii() and since.isdigit()):
-            problems.append(f"since: must be a whole number, 0 or more, not {since!r}")
-        if problems:
-            return _refused(problems)
-        return JSONResponse(receivers.arrived(receiver=query.get("receiver"), since=int(since)))
+        receiver = request.query_params.get("receiver")
+        numbers, problems = _query(request, "receiver", since=0)
+        return _refused(problems) if problems else JSONResponse(receivers.arrived(receiver=receiver, **numbers))
 
-    async def forget_arrivals(_: Request) -> Response:
-        receivers.forget()
-        return Response(status_code=204)
+    def forgetting(forget: Callable[[], None]) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(_: Request) -> Response:
+            forget()
+            return Response(status_code=204)
+
+        return answer
 
     return Starlette(
         routes=[
@@ -182,16 +155,29 @@ def management(control: Control, journal: Journal, calls: CallDetails, receivers
             Route("/control", put_control, methods=["PUT"]),
             Route("/control", reset_control, methods=["DELETE"]),
             Route("/journal", read_journal, methods=["GET"]),
-            Route("/journal", clear_journal, methods=["DELETE"]),
+            Route("/journal", forgetting(journal.clear), methods=["DELETE"]),
             Route(RECEIVED_PATH, show_received, methods=["GET"]),
-            Route(RECEIVED_PATH, forget_received, methods=["DELETE"]),
+            Route(RECEIVED_PATH, forgetting(calls.forget), methods=["DELETE"]),
             Route(SECRETS_PATH, show_secrets, methods=["GET"]),
             Route(SECRETS_PATH, put_secrets, methods=["PUT"]),
-            Route(SECRETS_PATH, forget_secrets, methods=["DELETE"]),
+            Route(SECRETS_PATH, forgetting(receivers.forget_secrets), methods=["DELETE"]),
             Route(ARRIVALS_PATH, show_arrivals, methods=["GET"]),
-            Route(ARRIVALS_PATH, forget_arrivals, methods=["DELETE"]),
+            Route(ARRIVALS_PATH, forgetting(receivers.forget), methods=["DELETE"]),
         ]
     )
+
+
+def _query(request: Request, *names: str, **numbers: int) -> tuple[dict[str, int], list[str]]:
+    """The values of a request's parameters that are numbers, with their defaults, and what is wrong with any."""
+    query, allowed = request.query_params, (*names, *numbers)
+    problems = [f"{name}: unknown; allowed: {', '.join(allowed)}" for name in query if name not in allowed]
+    for name, default in numbers.items():
+        text = query.get(name, str(default))
+        if text.isascii() and text.isdigit():
+            numbers[name] = int(text)
+        else:
+            problems.append(f"{name}: must be a whole number, 0 or more, not {text!r}")
+    return numbers, problems
 
 
 def _refused(problems: list[str]) -> Response:
@@ -207,8 +193,8 @@ class PartnerStubs:
         calls = CallDetails(self._control, clock=clock)
         receivers = Receivers()
         dex = Dex(self._control, credentials, clock=clock)
-        self._partners: tuple[Partner, ...] = (dex, Slack(), calls, receivers)
-        self._endpoints = tuple(each for partner in self._partners for each in partner.endpoints())
+        self._tokens = (dex.tokens, calls.tokens)
+        self._endpoints = (*dex.endpoints(), SLACK, *calls.endpoints(), receivers.endpoint())
         self._control.paths = frozenset(each.path for each in self._endpoints)
         self._control.parameters = frozenset().union(*(each.parameters for each in self._endpoints))
         self._journal = Journal()
@@ -256,8 +242,8 @@ class PartnerStubs:
                 query = dict(call.query)
                 active = self._control.choose(path, query, call.body)
                 if active is not None and active.rule.expire_tokens:
-                    for partner in self._partners:
-                        partner.expire_tokens()
+                    for tokens in self._tokens:
+                        tokens.expire()
                 answer = endpoint.answer(call)
             rule = None if active is None else active.rule
             if answer.effect is not None and (rule is None or rule.applied or not rule.fails):

@@ -7,7 +7,6 @@ stub applies a key's batch once, as the real API does, and remembers what it was
 
 from __future__ import annotations
 
-import hmac
 import json
 import os
 import re
@@ -22,7 +21,7 @@ from typing import Any
 import jwt
 import msgspec
 
-from local.partners.calls import Answer, Call, Endpoint, error_answer, json_answer
+from local.partners.calls import Answer, Call, Endpoint, Tokens, error_answer, json_answer, same_secret
 from local.partners.control import Control
 
 MAX_RECORDS = 500
@@ -145,9 +144,8 @@ class CallDetails:
     ) -> None:
         self._control = control
         self._keys = keys
-        self._clock = clock
+        self.tokens = Tokens("call-details", clock)
         self._signing_key = secrets.token_bytes(32)
-        self._expiry: dict[str, float] = {}
         self._received: dict[str, Received] = {}
 
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -158,10 +156,6 @@ class CallDetails:
                 "POST", BATCH_PATH, frozenset({"idempotencyKey"}), self._take, headers={KEY_HEADER: "idempotencyKey"}
             ),
         )
-
-    def expire_tokens(self) -> None:
-        """Make every token issued so far invalid."""
-        self._expiry.clear()
 
     def received(self, *, batches: bool) -> dict[str, Any]:
         """Return what was applied: totals, and with `batches` each one by its idempotency key.
@@ -200,9 +194,9 @@ class CallDetails:
         if known is None:
             message = "the stub knows no keys: set CALL_DETAILS_ACCESS_KEY and CALL_DETAILS_SECRET_KEY where it runs"
             return error_answer(401, message, authorized=False)
-        if not (_same(shown["accessKey"], known.access_key) & _same(shown["secretKey"], known.secret_key)):
+        if not (same_secret(shown["accessKey"], known.access_key) & same_secret(shown["secretKey"], known.secret_key)):
             return error_answer(401, "unknown accessKey or wrong secretKey", authorized=False)
-        lifetime, now = self._control.document.token_expires_in, self._clock()
+        lifetime = self._control.document.token_expires_in
         issued_at = int(time.time())
         claims = {
             "iss": "call-details-stub",
@@ -211,20 +205,12 @@ class CallDetails:
             "jti": secrets.token_hex(8),
         }
         token = jwt.encode(claims, self._signing_key, algorithm="HS256")
-        self._expiry = {each: expiry for each, expiry in self._expiry.items() if expiry > now}
-        self._expiry[token] = now + lifetime
+        self.tokens.add(token, lifetime)
         return json_answer(200, {"token": token, "expiresIn": lifetime}, headers=(("cache-control", "no-store"),))
 
     def _take(self, call: Call) -> Answer:
-        scheme, _, token = call.headers.get("authorization", "").partition(" ")
-        # Only what was issued here and is not over is in the list, so there is no signature left to check.
-        if scheme.lower() != "bearer" or self._expiry.get(token, float("-inf")) <= self._clock():
-            return error_answer(
-                401,
-                "the bearer token is missing, unknown or expired",
-                headers=(("www-authenticate", 'Bearer realm="call-details", error="invalid_token"'),),
-                authorized=False,
-            )
+        if refusal := self.tokens.refusal(call):
+            return refusal
         key = call.query.get("idempotencyKey", "")
         if not (0 < len(key) <= MAX_KEY_CHARACTERS and key.isprintable()):
             return error_answer(400, f"Idempotency-Key must be 1 to {MAX_KEY_CHARACTERS} characters")
@@ -238,7 +224,3 @@ class CallDetails:
         batch = self._received.setdefault(key, Received(count, digest))
         batch.times += 1
         batch.conflicting += (batch.records, batch.digest) != (count, digest)
-
-
-def _same(shown: object, known: str) -> bool:
-    return isinstance(shown, str) and hmac.compare_digest(shown.encode(errors="replace"), known.encode())

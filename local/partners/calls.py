@@ -1,19 +1,20 @@
 """Calls: the endpoints of a stub, which turn a call into an answer, and the journal of what the stubs received.
 
 A stub knows nothing of faults, latency or the journal; `app` adds these to every endpoint alike, so a new partner is
-one module with a class that satisfies `Partner`. The journal is cheap to write (a tuple and two counters); dictionaries
+one module that gives its endpoints. The journal is cheap to write (a tuple and two counters); dictionaries
 and texts are made when somebody reads.
 """
 
 from __future__ import annotations
 
+import hmac
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers
@@ -75,14 +76,37 @@ class Endpoint:
         return path == self.path or (self.tail and path.startswith(f"{self.path}/"))
 
 
-class Partner(Protocol):
-    """The stub of one partner."""
+class Tokens:
+    """The tokens that a partner has issued, in memory; `clock` counts seconds for their expiry."""
 
-    def endpoints(self) -> tuple[Endpoint, ...]:
-        """Return what the partner answers."""
+    def __init__(self, realm: str, clock: Callable[[], float]) -> None:
+        self._realm = realm
+        self._clock = clock
+        self._expiry: dict[str, float] = {}
 
-    def expire_tokens(self) -> None:
-        """Make every token issued so far invalid; a partner without tokens does nothing."""
+    def add(self, token: str, lifetime: float) -> None:
+        """Issue a token for so many seconds."""
+        now = self._clock()
+        self._expiry = {each: expiry for each, expiry in self._expiry.items() if expiry > now}
+        self._expiry[token] = now + lifetime
+
+    def expire(self) -> None:
+        """Make every token issued so far invalid."""
+        self._expiry.clear()
+
+    def refusal(self, call: Call, **details: Any) -> Answer | None:
+        """Return the answer to a call that does not show a valid token; `details` are further fields of `Answer`."""
+        scheme, _, token = call.headers.get("authorization", "").partition(" ")
+        # Only what was issued here and is not over is in the list, so there is no signature left to check.
+        if scheme.lower() == "bearer" and self._expiry.get(token, float("-inf")) > self._clock():
+            return None
+        return error_answer(
+            401,
+            "the bearer token is missing, unknown or expired",
+            headers=(("www-authenticate", f'Bearer realm="{self._realm}", error="invalid_token"'),),
+            authorized=False,
+            **details,
+        )
 
 
 def json_answer(status: int, content: Any, **details: Any) -> Answer:
@@ -94,6 +118,11 @@ def json_answer(status: int, content: Any, **details: Any) -> Answer:
 def error_answer(status: int, message: str, **details: Any) -> Answer:
     """Return the JSON error `{"error": <reason phrase>, "message": message}`."""
     return json_answer(status, {"error": reason(status), "message": message}, **details)
+
+
+def same_secret(shown: object, known: str) -> bool:
+    """Tell whether a secret that a caller showed is the known one."""
+    return isinstance(shown, str) and hmac.compare_digest(shown.encode(errors="replace"), known.encode())
 
 
 def reason(status: int) -> str:

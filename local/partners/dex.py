@@ -6,7 +6,6 @@ answers `[]`; the control's `revision` changes the content of all the others.
 
 from __future__ import annotations
 
-import hmac
 import json
 import os
 import re
@@ -19,7 +18,7 @@ from random import Random
 from urllib.parse import parse_qsl
 from zlib import crc32
 
-from local.partners.calls import Answer, Call, Endpoint, error_answer, json_answer
+from local.partners.calls import Answer, Call, Endpoint, Tokens, error_answer, json_answer, same_secret
 from local.partners.control import Control
 
 TOKEN_PATH = "/oauth2/token"
@@ -75,8 +74,7 @@ class Dex:
     ) -> None:
         self._control = control
         self._credentials = credentials
-        self._clock = clock
-        self._expiry: dict[str, float] = {}
+        self.tokens = Tokens("dex", clock)
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Return the token endpoint and the trigger endpoint."""
@@ -85,17 +83,13 @@ class Dex:
             Endpoint("GET", TRIGGER_PATH, frozenset({"clientId", "triggerDate"}), self._trigger),
         )
 
-    def expire_tokens(self) -> None:
-        """Make every token issued so far invalid."""
-        self._expiry.clear()
-
     def _issue(self, call: Call) -> Answer:
         form = dict(parse_qsl(call.body.decode(errors="replace"), keep_blank_values=True))
         if not call.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
             return _refusal(400, "invalid_request", "send a form (application/x-www-form-urlencoded)")
         known = self._credentials()
         shown = (form.get("client_id", ""), form.get("client_secret", ""))
-        if not (_same(shown[0], known.client_id) & _same(shown[1], known.client_secret)):
+        if not (same_secret(shown[0], known.client_id) & same_secret(shown[1], known.client_secret)):
             return _refusal(401, "invalid_client", "unknown client_id or wrong client_secret")
         if form.get("grant_type") != "client_credentials":
             return _refusal(400, "unsupported_grant_type", "grant_type must be client_credentials", authorized=True)
@@ -103,24 +97,15 @@ class Dex:
             return _refusal(400, "invalid_scope", f"scope must be {SCOPE}", authorized=True)
         token = f"{TOKEN_PREFIX}{secrets.token_urlsafe(32)}"
         lifetime = self._control.document.token_expires_in
-        now = self._clock()
-        self._expiry = {each: expiry for each, expiry in self._expiry.items() if expiry > now}
-        self._expiry[token] = now + lifetime
+        self.tokens.add(token, lifetime)
         content = {"access_token": token, "token_type": "Bearer", "expires_in": lifetime, "scope": SCOPE}
         return json_answer(200, content, headers=(("cache-control", "no-store"),))
 
     def _trigger(self, call: Call) -> Answer:
         asked, day_text = call.query.get("clientId", ""), call.query.get("triggerDate", "")
         client_id = asked if CLIENT_ID_PATTERN.fullmatch(asked) else None
-        scheme, _, token = call.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or self._expiry.get(token, float("-inf")) <= self._clock():
-            return error_answer(
-                401,
-                "the bearer token is missing, unknown or expired",
-                headers=(("www-authenticate", 'Bearer realm="dex", error="invalid_token"'),),
-                authorized=False,
-                client_id=client_id,
-            )
+        if refusal := self.tokens.refusal(call, client_id=client_id):
+            return refusal
         if client_id is None:
             return error_answer(400, "clientId must be a positive whole number")
         day = _parsed_day(day_text)
@@ -159,10 +144,6 @@ def trigger_body(client_id: int, day: date, revision: int = 0) -> bytes:
 
 def _refusal(status: int, code: str, description: str, *, authorized: bool = False) -> Answer:
     return json_answer(status, {"error": code, "error_description": description}, authorized=authorized)
-
-
-def _same(shown: str, known: str) -> bool:
-    return hmac.compare_digest(shown.encode(), known.encode())
 
 
 def _parsed_day(text: str) -> date | None:

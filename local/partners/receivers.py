@@ -49,13 +49,10 @@ class Receivers:
         self._arrivals: deque[Arrival] = deque(maxlen=CAPACITY)
         self._last = 0
 
-    def endpoints(self) -> tuple[Endpoint, ...]:
-        """Return the one that takes posts."""
+    def endpoint(self) -> Endpoint:
+        """Return what takes posts."""
         headers = {"webhook-id": "webhookId"}
-        return (Endpoint("POST", PATH, frozenset({"webhookId"}), self._take, tail=True, headers=headers),)
-
-    def expire_tokens(self) -> None:
-        """Do nothing: a secret does not expire."""
+        return Endpoint("POST", PATH, frozenset({"webhookId"}), self._take, tail=True, headers=headers)
 
     def know(self, secrets: object) -> list[str]:
         """Add secrets by receiver's name, parsed JSON; return what is wrong with them, and then nothing changes."""
@@ -124,27 +121,21 @@ SLACK_PATH = "/slack/services"
 MAX_MESSAGE_CHARACTERS = 40_000
 
 
-class Slack:
-    """The stub of Slack; it keeps nothing, as the journal keeps the messages."""
+def _receive(call: Call) -> Answer:
+    segments = call.path.removeprefix(SLACK_PATH).strip("/").split("/")
+    if len(segments) != 3 or not all(segments):
+        return Answer(404, b"no_service", TEXT, authorized=False)
+    text = call.body.decode(errors="replace")
+    try:
+        message = json.loads(text)
+    except ValueError:
+        message = None
+    if not isinstance(message, dict):
+        return Answer(400, b"invalid_payload", TEXT)
+    if not any(message.get(part) for part in ("text", "blocks", "attachments")):
+        return Answer(400, b"no_text", TEXT)
+    return Answer(200, b"ok", TEXT, message=text[:MAX_MESSAGE_CHARACTERS])
 
-    def endpoints(self) -> tuple[Endpoint, ...]:
-        """Return the webhook receiver."""
-        return (Endpoint("POST", SLACK_PATH, frozenset(), self._receive, tail=True),)
 
-    def expire_tokens(self) -> None:
-        """Do nothing: a webhook's address does not expire."""
-
-    def _receive(self, call: Call) -> Answer:
-        segments = call.path.removeprefix(SLACK_PATH).strip("/").split("/")
-        if len(segments) != 3 or not all(segments):
-            return Answer(404, b"no_service", TEXT, authorized=False)
-        text = call.body.decode(errors="replace")
-        try:
-            message = json.loads(text)
-        except ValueError:
-            return Answer(400, b"invalid_payload", TEXT)
-        if not isinstance(message, dict):
-            return Answer(400, b"invalid_payload", TEXT)
-        if not any(message.get(part) for part in ("text", "blocks", "attachments")):
-            return Answer(400, b"no_text", TEXT)
-        return Answer(200, b"ok", TEXT, message=text[:MAX_MESSAGE_CHARACTERS])
+SLACK = Endpoint("POST", SLACK_PATH, frozenset(), _receive, tail=True)
+"""The stub of Slack; it keeps nothing, as the journal keeps the messages."""

@@ -122,7 +122,7 @@ def test_without_a_token_of_its_own_it_answers_401(authorization: str | None) ->
 def test_expire_tokens_makes_all_of_them_invalid() -> None:
     caller = Caller()
     tokens = [caller.token(), caller.token()]
-    caller.dex.expire_tokens()
+    caller.dex.tokens.expire()
     assert [caller.trigger(f"Bearer {token}").status for token in tokens] == [401, 401]
 
 
