@@ -17,7 +17,7 @@ import httpx
 from benchmarks.cpu import CpuMeter, CpuUse
 from include.archive.models import Client, client_query, clients_from_rows
 from local.clients import AirflowApi
-from local.processes.layout import PROJECT_ROOT, PortRequest, choose_ports
+from local.processes.layout import PROJECT_ROOT, choose_ports
 from local.processes.supervisor import StackError
 from local.sample.client_database import create_client_database
 from local.stack.control import Event, StackOptions, running_stack
@@ -200,7 +200,7 @@ def bench(state_directory: Path, *, on_event: Callable[[Event], None]) -> Iterat
     options = StackOptions(
         state_directory=state_directory,
         # Any free port, not 8080: another stack that starts meanwhile would want that one too.
-        airflow_port=choose_ports([PortRequest("airflow", "", "")])["airflow"],
+        airflow_port=choose_ports("airflow")["airflow"],
         airflow_options={
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
             **{f"AIRFLOW__PIPELINES__{each.upper()}_SCHEDULE": _HARDLY_EVER for each in (AUCTION_DAG, DELIVERY_DAG)},

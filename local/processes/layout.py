@@ -108,68 +108,55 @@ class PortError(Exception):
     """A port cannot be had; the message names it, its service and how to choose another."""
 
 
-@dataclass(frozen=True, slots=True)
-class PortRequest:
-    """What a service asks for.
-
-    `option` and `variable` are the command-line option and the environment variable that fix the port (for
-    the error message); `fixed` is the port asked for, `preferred` one to take if it happens to be free.
-    """
-
-    service: str
-    option: str
-    variable: str
-    fixed: int | None = None
-    preferred: int | None = None
-
-
-def choose_ports(requests: list[PortRequest]) -> dict[str, int]:
+def choose_ports(
+    *services: str, fixed: Mapping[str, int | None] | None = None, preferred: Mapping[str, int | None] | None = None
+) -> dict[str, int]:
     """Choose one port for each service; returns {service: port}, all different and free on 127.0.0.1.
+
+    Args:
+        services: their names.
+        fixed: ports that services must have.
+        preferred: ports to take if they happen to be free.
 
     Raises:
         PortError: a fixed port is out of range, taken, or asked for twice, or no port is free.
     """
+    must, may, chosen = fixed or {}, preferred or {}, dict[str, int]()
     with ExitStack() as held:
         # All are held until all are chosen, fixed ones first, so that no two services get the same one.
-        chosen: dict[str, int] = {}
-        for request in requests:
-            if request.fixed is not None:
-                held.enter_context(_claim_fixed(request))
-                chosen[request.service] = request.fixed
-        for request in requests:
-            if request.fixed is None:
-                listener = held.enter_context(_claim_any(request))
-                chosen[request.service] = listener.getsockname()[1]
+        for service in sorted(services, key=lambda each: must.get(each) is None):
+            port = must.get(service)
+            claimed = _claim_any(service, may.get(service)) if port is None else _claim_fixed(service, port)
+            chosen[service] = held.enter_context(claimed).getsockname()[1]
     return chosen
 
 
-def _claim_fixed(request: PortRequest) -> socket.socket:
-    port = request.fixed
-    if port is None or not 1 <= port <= 65_535:
+def _claim_fixed(service: str, port: int) -> socket.socket:
+    option, variable = f"--{service}-port", f"{service.upper()}_PORT"
+    if not 1 <= port <= 65_535:
         raise PortError(
-            f"port {port} for {request.service} is out of range: "
-            f"choose one from 1 to 65535 with {request.option} or {request.variable}"
+            f"port {port} for {service} is out of range: choose one from 1 to 65535 with {option} or {variable}"
         )
     try:
         return _bind(port)
     except OSError as error:
         reason = "is already in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
         raise PortError(
-            f"port {port} for {request.service} {reason}: choose another with {request.option} PORT "
-            f"or {request.variable}=PORT, or leave it out to get a free one"
+            f"port {port} for {service} {reason}: choose another with {option} PORT or {variable}=PORT, or leave it "
+            "out to get a free one"
         ) from error
 
 
-def _claim_any(request: PortRequest) -> socket.socket:
+def _claim_any(service: str, preferred: int | None) -> socket.socket:
     candidates = random.sample(_CANDIDATES, _ATTEMPTS)
-    if request.preferred is not None:
-        candidates.insert(0, request.preferred)
+    if preferred is not None:
+        candidates.insert(0, preferred)
     for port in candidates:
         try:
             return _bind(port)
         except OSError:
             continue
-    raise PortError(f"no free port for {request.service} on {LOOPBACK}: name one with {request.option} PORT")
+    raise PortError(f"no free port for {service} on {LOOPBACK}: name one with --{service}-port PORT")
 
 
 def _bind(port: int) -> socket.socket:

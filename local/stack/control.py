@@ -24,7 +24,6 @@ from local.processes.layout import (
     PROJECT_ROOT,
     PYTHON,
     Layout,
-    PortRequest,
     choose_ports,
     clean_environment,
     stay_on_this_machine,
@@ -58,20 +57,6 @@ class StackOptions:
     executor: Executor = DEFAULT_EXECUTOR
     preferred_airflow_port: int | None = None
     airflow_options: Mapping[str, str] = field(default_factory=dict)
-
-    def port_requests(self) -> list[PortRequest]:
-        """The ports as `choose_ports` wants them."""
-        return [
-            PortRequest(
-                "airflow",
-                "--airflow-port",
-                "AIRFLOW_PORT",
-                fixed=self.airflow_port,
-                preferred=self.preferred_airflow_port,
-            ),
-            PortRequest("aws", "--aws-port", "AWS_PORT", fixed=self.aws_port),
-            PortRequest("partners", "--partners-port", "PARTNERS_PORT", fixed=self.partners_port),
-        ]
 
 
 @contextlib.contextmanager
@@ -141,7 +126,8 @@ def _start(options: StackOptions, on_event: Callable[[Event], None]) -> subproce
         raise StackError(f"a stack is already running in {layout.root}{url}: 'make down' stops it")
     if options.executor == "CeleryExecutor":
         require_packages()
-    ports = choose_ports(options.port_requests())
+    fixed = {"airflow": options.airflow_port, "aws": options.aws_port, "partners": options.partners_port}
+    ports = choose_ports(*fixed, fixed=fixed, preferred={"airflow": options.preferred_airflow_port})
     _clear(layout)
     with layout.log("supervisor").open("ab") as log:
         supervisor = subprocess.Popen(

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from local.processes.layout import LOOPBACK, PROJECT_ROOT, PortRequest, StackSecrets, choose_ports
+from local.processes.layout import LOOPBACK, PROJECT_ROOT, StackSecrets, choose_ports
 from local.services.airflow import EXECUTORS, Executor, Places, airflow_variables
 from local.stack.control import StackOptions, running_stack
 from tests.chaos import plants
@@ -83,7 +83,7 @@ def run(
     def tell(text: str) -> None:
         console.print(f"{time.monotonic() - began:6.0f} s  {text}", markup=False, soft_wrap=True)
 
-    ports = choose_ports([PortRequest("emulator", "", ""), PortRequest("proxy", "", "")])
+    ports = choose_ports("emulator", "proxy")
     aws = AwsProxy(f"http://{LOOPBACK}:{ports['emulator']}", ports["proxy"], seed)
     places = Places(PROJECT_ROOT, "", "", aws.url, "", "")
     through = {name: airflow_variables(places, StackSecrets())[name] for name in _AWS_VARIABLES}

@@ -18,7 +18,7 @@ import boto3
 import httpx
 import pytest
 
-from local.processes.layout import DUMMY_AWS_KEY, LOOPBACK, PROJECT_ROOT, REGION, PortRequest, choose_ports
+from local.processes.layout import DUMMY_AWS_KEY, LOOPBACK, PROJECT_ROOT, REGION, choose_ports
 from local.processes.supervisor import Command, describe_log
 from local.services.emulator import (
     answer_preflights,
@@ -150,7 +150,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @contextmanager
 def running_emulator(scratch: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A MiniStack on a free port: its address, and the process that guards it."""
-    port = choose_ports([PortRequest("emulator", "", "")])["emulator"]
+    port = choose_ports("emulator")["emulator"]
     log = scratch / "emulator.log"
     command = emulator_command(port, scratch)
     with (

@@ -19,7 +19,7 @@ from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, IncompleteReadError
 
 from include.clients.aws import error_code, is_busy
-from local.processes.layout import LOOPBACK, PortRequest, choose_ports
+from local.processes.layout import LOOPBACK, choose_ports
 from tests.chaos.aws import SERVICES, AwsProxy, Weather
 from tests.integration.conftest import Aws
 
@@ -27,7 +27,7 @@ from tests.integration.conftest import Aws
 @pytest.fixture
 def proxied(emulator: str) -> Iterator[tuple[AwsProxy, Callable[[str], Any]]]:
     """The proxy, and what makes clients that call through it, once a call."""
-    account, port = Aws(emulator, "300000000000", Path()), choose_ports([PortRequest("proxy", "", "")])["proxy"]
+    account, port = Aws(emulator, "300000000000", Path()), choose_ports("proxy")["proxy"]
     once = Config(retries={"mode": "standard", "total_max_attempts": 1})
     proxy = AwsProxy(emulator, port, 1)
 
@@ -147,7 +147,7 @@ def test_what_arrives_is_what_was_signed() -> None:
 
         def log_message(self, *arguments: Any) -> None: ...
 
-    port = choose_ports([PortRequest("proxy", "", "")])["proxy"]
+    port = choose_ports("proxy")["proxy"]
     with HTTPServer((LOOPBACK, 0), Upstream) as upstream:
         threading.Thread(target=upstream.serve_forever, daemon=True).start()
         url = f"http://{LOOPBACK}:{port}/bucket/a%20b%2B?versionId=1&x=%2F"

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from local.compose.deploy import SECRETS, main
-from local.processes.layout import LOOPBACK, PROJECT_ROOT, PYTHON, PortRequest, choose_ports, clean_environment
+from local.processes.layout import LOOPBACK, PROJECT_ROOT, PYTHON, choose_ports, clean_environment
 from local.services.emulator import aws_client, emulator_command
 from tests.worlds.live.waiting import wait_until
 
@@ -40,7 +40,7 @@ def emulator(port: int, scratch: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An emulator where nothing is deployed yet: its APIs can be called in one account only."""
-    port = choose_ports([PortRequest("aws", "--aws-port", "AWS_PORT")])["aws"]
+    port = choose_ports("aws")["aws"]
     with emulator(port, tmp_path_factory.mktemp("emulator")) as url:
         yield url
 
@@ -119,7 +119,7 @@ def test_it_deploys_and_may_be_run_again(endpoint: str, build: Path) -> None:
 
 @pytest.mark.timeout(TWO_DEPLOYMENTS_SECONDS)
 def test_what_stays_deploys_again_when_the_emulator_has_lost_everything(build: Path, tmp_path: Path) -> None:
-    port = choose_ports([PortRequest("aws", "--aws-port", "AWS_PORT")])["aws"]
+    port = choose_ports("aws")["aws"]
     stack_file = tmp_path / "state" / "stack.json"
     with emulator(port, tmp_path / "first") as url:
         arguments = [*command(url, build), "--state-directory", str(stack_file.parent)]

@@ -14,7 +14,7 @@ import pytest
 from include.clients.http import HttpClient, Response
 from include.clients.webhooks import open_webhooks
 from include.errors import NoResponseError
-from local.processes.layout import LOOPBACK, PortRequest, choose_ports
+from local.processes.layout import LOOPBACK, choose_ports
 from tests.worlds.http import server_tls
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -180,7 +180,7 @@ def test_call_that_is_given_up_costs_its_connection() -> None:
 
 
 def test_port_that_nobody_listens_on_is_a_refused_connection() -> None:
-    port = choose_ports([PortRequest("nobody", "", "")])["nobody"]
+    port = choose_ports("nobody")["nobody"]
 
     async def scenario(http: HttpClient) -> None:
         with pytest.raises(NoResponseError, match=f"connection to {LOOPBACK}:{port} failed: connection refused"):

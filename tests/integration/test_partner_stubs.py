@@ -17,7 +17,7 @@ import httpx
 import psutil
 import pytest
 
-from local.processes.layout import LOOPBACK, PortRequest, choose_ports
+from local.processes.layout import LOOPBACK, choose_ports
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 120
@@ -47,7 +47,7 @@ def command(port: int, http: str = "auto") -> list[str]:
 
 def free_port() -> int:
     """Return a port that nobody listens on."""
-    return choose_ports([PortRequest("partners", "", "")])["partners"]
+    return choose_ports("partners")["partners"]
 
 
 @dataclass(frozen=True)
