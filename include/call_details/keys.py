@@ -25,7 +25,6 @@ a key that is too long is replaced by ``~`` and a digest of it.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ from dataclasses import dataclass
 from datetime import date
 from fnmatch import fnmatchcase
 
-from include.call_details.models import FileVersion
+from include.call_details.models import FileVersion, digest
 from include.errors import InvalidInputError
 
 INCOMING = "incoming/"
@@ -183,7 +182,7 @@ def idempotency_key(file: FileVersion, batch: int) -> str:
     The number must stand for the same records whenever the version is posted again, so the records per batch of a
     version never change (see :class:`include.call_details.models.Terms`).
     """
-    return _digest(file.bucket, file.key, file.etag, batch)
+    return digest(file.bucket, file.key, file.etag, batch)
 
 
 def run_id(file: FileVersion) -> str:
@@ -192,21 +191,16 @@ def run_id(file: FileVersion) -> str:
     Airflow allows letters, digits and ``_.~:+-`` in an id that somebody chooses.
     """
     readable = _NOT_IN_A_RUN_ID.sub("_", file.key.removeprefix(INCOMING))[-_READABLE:]
-    return f"file__{readable}__{_digest(file.bucket, file.key, file.etag)[:_IDENTITY_DIGEST]}"
+    return f"file__{readable}__{digest(file.bucket, file.key, file.etag)[:_IDENTITY_DIGEST]}"
 
 
 def shared_run_id(files: Sequence[FileVersion]) -> str:
     """The id of a run that files share: how many, what can be read of the first one's key, and a digest of all."""
     first = _NOT_IN_A_RUN_ID.sub("_", files[0].key.removeprefix(INCOMING))[-_READABLE:]
-    digest = _digest(*(part for file in files for part in (file.bucket, file.key, file.etag)))
-    return f"{_SHARED_RUN}{len(files)}_from_{first}__{digest[:_IDENTITY_DIGEST]}"
+    identity = digest(*(part for file in files for part in (file.bucket, file.key, file.etag)))
+    return f"{_SHARED_RUN}{len(files)}_from_{first}__{identity[:_IDENTITY_DIGEST]}"
 
 
 def is_shared_run(run: str) -> bool:
     """Whether an id is that of a run that files share."""
     return run.startswith(_SHARED_RUN)
-
-
-def _digest(*parts: str | int) -> str:
-    # As JSON, because a key may hold any character that one would put between the parts.
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -24,6 +24,12 @@ TASKS_AT_ONCE = 4
 """Chunks of one run that are posted at the same time."""
 
 
+def digest(*parts: str | int | None) -> str:
+    """Of all the parts together: 64 hexadecimal digits."""
+    # As JSON, because a key may hold any character that one would put between the parts.
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class FileVersion:
     """What is claimed: a file as it was dropped, wherever it is moved to afterwards."""
@@ -35,8 +41,7 @@ class FileVersion:
     @property
     def partition(self) -> str:
         """Partition key of all that the ledger knows about it."""
-        # As JSON, because a key may hold any character that one would put between the parts.
-        return f"file#{hashlib.sha256(json.dumps([self.bucket, self.key, self.etag]).encode()).hexdigest()}"
+        return f"file#{digest(self.bucket, self.key, self.etag)}"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from http import HTTPStatus
 from itertools import islice
 
 from include.call_details.dead_letters import DeadLetter, DeadLetters
@@ -24,7 +23,6 @@ from include.call_details.records import Batch, read_batches
 from include.call_details.storage import FileStore
 from include.clients.call_details import CallDetailsApi, Delivery, Gate
 from include.clients.dynamodb import Item, ItemTable
-from include.clients.http import TRANSIENT_STATUSES
 from include.concurrency import GroupCommit, task_group
 from include.errors import ApiUnavailableError, ClaimLostError, PausedError, PipelineError, TransientError
 
@@ -276,7 +274,7 @@ class Poster:
         while (work := await self._queue.get()) is not None:
             chunk, batch = work
             delivery = await self._api.post(batch.body, batch.idempotency_key)
-            if delivery.accepted or not _may_pass(delivery):
+            if delivery.accepted or not delivery.retryable:
                 # The API is there: what failed before are single bad batches.
                 self._in_a_row = 0
                 await self._settle_failed(0)
@@ -371,12 +369,6 @@ class Budget:
         """Free bytes that were taken."""
         self._taken -= number
         self._given_back.set()
-
-
-def _may_pass(delivery: Delivery) -> bool:
-    """Whether a failed delivery says nothing about the batch: no answer, or one that a later call may not get."""
-    status = delivery.status
-    return status is None or status in TRANSIENT_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _some(batches: Iterator[_Work], most: int) -> list[_Work]:

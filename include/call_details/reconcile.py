@@ -7,7 +7,7 @@ what the ledger knows.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -121,7 +121,8 @@ class Closing:
         if claim.round > 1:
             self.claims.complete(claim, receipt_key(self.file))
             return None
-        saved = self._save(self._nothing_read(FileOutcome.UNREADABLE, error), failed_key(self.file) if stored else None)
+        receipt = self._receipt(error, nothing_read=FileOutcome.UNREADABLE)
+        saved = self._save(receipt, failed_key(self.file) if stored else None)
         if stored is not None:
             self.store.move(stored, failed_key(self.file))
         self.claims.forget(claim)
@@ -142,7 +143,7 @@ class Closing:
             return self._leave_open(claim, self._account(claim, plan, error))
         before = self.store.read_json(receipt_key(self.file))
         if before is None or FileOutcome(before["outcome"]) in (FileOutcome.NOT_PLANNED, FileOutcome.UNREADABLE):
-            return self._leave_open(claim, self._nothing_read(FileOutcome.NOT_PLANNED, error))
+            return self._leave_open(claim, self._receipt(error, nothing_read=FileOutcome.NOT_PLANNED))
         self.claims.release(claim)
         return None
 
@@ -158,17 +159,10 @@ class Closing:
         raise ClaimLostError(f"run {found.owner} has taken over {self.file.key} ({self.file.etag}), or has done it")
 
     def _account(self, claim: Claim, plan: Plan, error: str | None = None) -> Receipt:
-        return account(
-            plan,
-            self.known.states if self.known else read_chunks(self.table, claim),
-            run_id=self.run_id,
-            started_at=self.started_at,
-            finished_at=self.now,
-            error=error,
-        )
+        return account(self._receipt(error), plan, self.known.states if self.known else read_chunks(self.table, claim))
 
-    def _nothing_read(self, outcome: FileOutcome, error: str) -> Receipt:
-        return Receipt(self.file, self.run_id, self.started_at, self.now, error=error, nothing_read=outcome)
+    def _receipt(self, error: str | None, *, nothing_read: FileOutcome | None = None) -> Receipt:
+        return Receipt(self.file, self.run_id, self.started_at, self.now, error, nothing_read)
 
     def _leave_open(self, claim: Claim, receipt: Receipt) -> SavedReceipt:
         """Save the receipt of a file that stays where it is, if it still is anywhere, and release the claim."""
@@ -187,28 +181,16 @@ class Closing:
         return SavedReceipt(receipt_key(self.file), receipt.to_document() | places)
 
 
-def account(
-    plan: Plan,
-    states: Iterable[ChunkState],
-    *,
-    run_id: str,
-    started_at: datetime,
-    finished_at: datetime,
-    error: str | None = None,
-) -> Receipt:
-    """The receipt of a file version that was planned.
+def account(receipt: Receipt, plan: Plan, states: Iterable[ChunkState]) -> Receipt:
+    """A receipt with the numbers of a file version that was planned.
 
-    It is made of the ledger's chunks of the plan's round; one that was never opened is missing. Both times are aware;
+    They are those of the ledger's chunks of the plan's round; one that was never opened is missing. The receipt's
     ``error`` is why this run could not plan the file, though an earlier one had.
     """
     by_index = {state.index: state for state in states}
     ranges = tuple(_range(chunk, by_index.get(chunk.index)) for chunk in plan.chunks)
-    return Receipt(
-        file=plan.file,
-        run_id=run_id,
-        started_at=started_at,
-        finished_at=finished_at,
-        error=error,
+    return replace(
+        receipt,
         bytes=plan.size,
         text_bytes=plan.text_bytes,
         invalid_bytes=plan.invalid_bytes,

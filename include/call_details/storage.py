@@ -12,13 +12,14 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from include.call_details.keys import past_own
-from include.clients.aws import error_code
+from include.clients.aws import error_code, unless
 from include.clients.s3 import CONDITION_FAILED, MISSING, create_json, get_json, get_object, put_json, s3_errors
 from include.errors import FileChangedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, ObjectVersionTypeDef
 
@@ -98,14 +99,10 @@ class FileStore:
 
     def head(self, key: str) -> StoredFile | None:
         """The object under a key, or None."""
-        with s3_errors(f"read {self._uri(key)}"):
-            try:
-                found = self._s3.head_object(Bucket=self.bucket, Key=key)
-            except ClientError as error:
-                if error_code(error) in MISSING:
-                    return None
-                raise
-        return StoredFile(key, found["ETag"], found["ContentLength"], _version_id(found))
+        with s3_errors(f"read {self._uri(key)}"), unless(MISSING):
+            found = self._s3.head_object(Bucket=self.bucket, Key=key)
+            return StoredFile(key, found["ETag"], found["ContentLength"], _version_id(found))
+        return None
 
     def versions(self, key: str) -> list[StoredFile]:
         """The versions that were put under a key since it was last deleted, oldest first; none if it is deleted.
@@ -178,12 +175,8 @@ class FileStore:
 
     def remove(self, source: StoredFile) -> None:
         """Delete an object, unless another one is under its key by now."""
-        with s3_errors(f"delete {self._uri(source.key)}"):
-            try:
-                self._s3.delete_object(Bucket=self.bucket, Key=source.key, IfMatch=source.etag)
-            except ClientError as error:
-                if error_code(error) not in _NOT_THIS_ONE:
-                    raise
+        with s3_errors(f"delete {self._uri(source.key)}"), unless(_NOT_THIS_ONE):
+            self._s3.delete_object(Bucket=self.bucket, Key=source.key, IfMatch=source.etag)
 
     def blocks(self, key: str, etag: str, start: int, stop: int) -> Iterator[bytes]:
         """An object's bytes from ``start`` to ``stop`` (exclusive); raises FileChangedError if another one is there."""
@@ -192,19 +185,14 @@ class FileStore:
 
     def whole(self, key: str, etag: str) -> tuple[int, Iterator[bytes]] | None:
         """A small object's size and bytes by one request, to be read at once; None if another one is there."""
+        with s3_errors(f"read {self._uri(key)}"), unless(_NOT_THIS_ONE):
+            found = self._s3.get_object(Bucket=self.bucket, Key=key, IfMatch=etag)
+            return found["ContentLength"], self._chunks(key, found["Body"])
+        return None
+
+    def _chunks(self, key: str, body: StreamingBody) -> Iterator[bytes]:
         with s3_errors(f"read {self._uri(key)}"):
-            try:
-                found = self._s3.get_object(Bucket=self.bucket, Key=key, IfMatch=etag)
-            except ClientError as error:
-                if error_code(error) in _NOT_THIS_ONE:
-                    return None
-                raise
-
-        def blocks() -> Iterator[bytes]:
-            with s3_errors(f"read {self._uri(key)}"):
-                yield from found["Body"].iter_chunks(self._block_bytes)
-
-        return found["ContentLength"], blocks()
+            yield from body.iter_chunks(self._block_bytes)
 
     def read_json(self, key: str) -> Any:
         """The JSON document under a key, or None."""

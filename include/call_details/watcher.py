@@ -6,8 +6,6 @@ an hour; people are alerted once, and once more every day. A file that was dropp
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +15,7 @@ from itertools import batched
 
 from include.call_details.keys import OWN_PREFIXES, Incoming, file_version, processing_key, run_id, shared_run_id
 from include.call_details.ledger import Claims
-from include.call_details.models import CHUNK_BYTES, Claim, Done, FileVersion, LeaseHeld, Unfinished
+from include.call_details.models import CHUNK_BYTES, Claim, Done, FileVersion, LeaseHeld, Unfinished, digest
 from include.call_details.storage import FileStore, StoredFile
 from include.clients.dynamodb import Item, ItemTable
 from include.errors import PipelineError
@@ -254,8 +252,7 @@ class LeftFiles:
             self._write(item, since=_since(item), reported=self._clock())
 
     def _sort_key(self, left: LeftFile) -> str:
-        # As JSON, because a key may hold any character that one would put between the parts.
-        return hashlib.sha256(json.dumps([self._bucket, left.key, left.etag]).encode()).hexdigest()
+        return digest(self._bucket, left.key, left.etag)
 
     def _write(self, item: Item, *, since: float, reported: float) -> None:
         # Only one round runs at a time: should it be overtaken after all, the other has written the same.

@@ -53,6 +53,19 @@ def error_code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", "")).rpartition(".")[2]
 
 
+class unless:  # noqa: N801 - used as contextlib.suppress is
+    """Ends its block, with no error, where a call in it is refused with one of these codes."""
+
+    def __init__(self, codes: Set[str]) -> None:
+        self._codes = codes
+
+    def __enter__(self) -> None:
+        """Nothing is done before."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        return isinstance(error, ClientError) and error_code(error) in self._codes
+
+
 def is_busy(error: ClientError) -> bool:
     """Whether the service only asks for patience, or failed: the same request may work a moment later."""
     return error_code(error) in _BUSY_CODES or _is_among(_BUSY_STATUSES, error)

@@ -10,10 +10,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Self
 
 from include.clients.connections import parse_url
-from include.clients.http import Failure, HttpClient, Response, failure_of
+from include.clients.http import Failure, HttpClient, OverHttp, Response, failure_of
 from include.clients.tokens import Token, TokenCache
 from include.errors import ApiUnavailableError, Backoff, NoResponseError, PausedError
 
@@ -39,6 +38,7 @@ class Delivery:
         status: of the last answer, if the batch was not accepted and there was one.
         error: why it was not accepted, on a short line.
         first_failed_at: when it first failed, if it did.
+        retryable: the last failure says nothing about the batch: no answer, or one that a later call may not get.
     """
 
     accepted: bool
@@ -46,6 +46,7 @@ class Delivery:
     status: int | None = None
     error: str | None = None
     first_failed_at: datetime | None = None
+    retryable: bool = False
 
 
 class _Pace:
@@ -122,7 +123,7 @@ class _Pace:
                 each.set_result(None)
 
 
-class CallDetailsApi:
+class CallDetailsApi(OverHttp):
     """Use as ``async with CallDetailsApi(...) as api``: connections live for the block, the login for longer.
 
     An answer counts when it is complete. A 2xx is then an acceptance whatever its body says; one that breaks off is
@@ -163,12 +164,6 @@ class CallDetailsApi:
         self._accepted = False
         self._pace = _Pace()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._http.close()
-
     @property
     def logins(self) -> int:
         """How often the login was called, by whomever shares it."""
@@ -192,7 +187,9 @@ class CallDetailsApi:
                 self._ask_again_at = max(self._ask_again_at, self._clock() + failure.retry_after)
                 self._check_patience()
             if not failure.retryable or attempt >= self._attempts:
-                return Delivery(False, attempt, failure.status, failure.error, first_failed_at)
+                return Delivery(
+                    False, attempt, failure.status, failure.error, first_failed_at, retryable=failure.retryable
+                )
             with self._pace.waiting(failure):
                 await self._sleep(self._backoff.seconds(attempt, failure.retry_after))
                 failure = await self._try(body, idempotency_key, again=True)

@@ -24,6 +24,7 @@ from yarl import URL
 IDLE_SECONDS = 5.0
 """A connection is not used again after so long: its server may be about to close it."""
 
+_AIOHTTP_WARNS_FROM = 1024 * 1024
 _MAX_HEAD_BYTES = 256 * 1024
 _MAX_HEADER_BYTES = 8000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -96,6 +97,11 @@ def _is_meant(entry: str, url: URL) -> bool:
     except ValueError:
         name = name.removeprefix("*").removeprefix(".")
         return host == name or host.endswith(f".{name}")
+
+
+def in_one_piece(body: bytes) -> OnePiece | bytes:
+    """A body for aiohttp that is sent whole: in pieces, the response of who refuses before all has come gets lost."""
+    return OnePiece(body) if len(body) > _AIOHTTP_WARNS_FROM else body
 
 
 class OnePiece(aiohttp.Payload):

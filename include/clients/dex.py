@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from datetime import date
 from http import HTTPStatus
-from typing import Self
 
-from include.clients.http import HttpClient, Response, body_of, raise_for_status
+from include.clients.http import HttpClient, OverHttp, Response, body_of, raise_for_status
 from include.clients.tokens import ClientCredentials, Token, TokenCache, client_credentials
 from include.errors import ApiUnavailableError
 
@@ -14,7 +13,7 @@ UNNAMED_WAIT_SECONDS = 1.0
 """What a 429 asks for that does not say how long to wait."""
 
 
-class DexApi:
+class DexApi(OverHttp):
     """Use as ``async with DexApi(...) as dex``: connections live for the block, the token for longer.
 
     Args:
@@ -26,12 +25,6 @@ class DexApi:
         self._url = f"{base_url.rstrip('/')}/data-exchange/trigger"
         self._http = http or HttpClient()
         self._tokens = TokenCache(client_credentials(credentials, http))
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._http.close()
 
     async def log_in(self) -> None:
         """Fetch a token now, so that wrong credentials fail here and once; raises as :meth:`TokenCache.token`."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
-from include.clients.aws import aws_errors, error_code
+from include.clients.aws import aws_errors, error_code, unless
 from include.errors import AwsUnavailableError, Backoff
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _BATCH = 100
 _BATCH_ATTEMPTS = 6
 _PAUSES = Backoff(first=0.2, longest=5.0)
+_REFUSED = frozenset({"ConditionalCheckFailedException"})
 _OWN = frozenset({"pk", "sk", "version", "written_by"})
 _serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
@@ -168,7 +169,7 @@ class ItemTable:
                     **condition,
                 )
             except ClientError as error:
-                if error_code(error) != "ConditionalCheckFailedException":
+                if error_code(error) not in _REFUSED:
                     raise
                 there: Any = error.response.get("Item", {})
                 return written if there.get("written_by") == {"S": name} else None
@@ -176,17 +177,13 @@ class ItemTable:
 
     def delete(self, seen: Item) -> None:
         """Delete the item, if it is still as it was seen."""
-        with aws_errors("DynamoDB", f"delete an item of table {self._name}"):
-            try:
-                self._dynamodb.delete_item(
-                    TableName=self._name,
-                    Key={"pk": {"S": seen.pk}, "sk": {"S": seen.sk}},
-                    ConditionExpression="version = :seen",
-                    ExpressionAttributeValues={":seen": {"N": str(seen.version)}},
-                )
-            except ClientError as error:
-                if error_code(error) != "ConditionalCheckFailedException":
-                    raise
+        with aws_errors("DynamoDB", f"delete an item of table {self._name}"), unless(_REFUSED):
+            self._dynamodb.delete_item(
+                TableName=self._name,
+                Key={"pk": {"S": seen.pk}, "sk": {"S": seen.sk}},
+                ConditionExpression="version = :seen",
+                ExpressionAttributeValues={":seen": {"N": str(seen.version)}},
+            )
 
 
 def _item(found: Mapping[str, AttributeValueTypeDef]) -> Item:

@@ -21,7 +21,7 @@ from yarl import URL
 
 from include.clients.connections import (
     ClosedUnansweredError,
-    OnePiece,
+    in_one_piece,
     new_session,
     parse_url,
     proxy_of,
@@ -44,7 +44,6 @@ _UNREADABLE = frozenset({"br", "compress", "dcb", "dcz", "x-compress", "zstd"})
 _GZIP_MAGIC = b"\x1f\x8b"
 _MOST_MEMBERS = 1000
 _MOST_CODINGS = 5
-_AIOHTTP_WARNS_FROM = 1024 * 1024
 _SECONDS = re.compile(r"\d+(?:\.\d*)?", re.ASCII)
 
 
@@ -161,11 +160,26 @@ class HttpClient:
     ) -> aiohttp.ClientResponse:
         if self._session is None:
             self._session = self._open_session()
-        # A body in pieces loses the response of a partner that refuses it before it has read it all.
-        sent = OnePiece(body) if body is not None and len(body) > _AIOHTTP_WARNS_FROM else body
+        sent = None if body is None else in_one_piece(body)
         return await self._session.request(
             method, target, data=sent, headers=headers, proxy=proxy, allow_redirects=False
         )
+
+
+class OverHttp:
+    """Use as ``async with``: connections live for the block."""
+
+    _http: HttpClient
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections; the next call opens others."""
+        await self._http.close()
 
 
 async def _read(answer: aiohttp.ClientResponse, max_bytes: int, body_seconds: float | None) -> bytes | None:

@@ -7,9 +7,7 @@ from collections.abc import Mapping, Set
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
-from include.clients.aws import aws_errors, error_code
+from include.clients.aws import aws_errors, unless
 from include.errors import StorageRefusedError, StorageUnavailableError
 
 if TYPE_CHECKING:
@@ -35,34 +33,21 @@ def put_object(
 
     ``more`` are arguments of boto3's, such as ``IfNoneMatch="*"``.
     """
-    with s3_errors(f"write s3://{bucket}/{key}"):
-        try:
-            return s3.put_object(
-                Bucket=bucket,
-                Key=key,
-                Body=body,
-                ContentType="application/json",
-                ServerSideEncryption="AES256",
-                **more,
-            )
-        except ClientError as error:
-            if error_code(error) not in none_for:
-                raise
-            return None
+    with s3_errors(f"write s3://{bucket}/{key}"), unless(none_for):
+        return s3.put_object(
+            Bucket=bucket, Key=key, Body=body, ContentType="application/json", ServerSideEncryption="AES256", **more
+        )
+    return None
 
 
 def get_object(
     s3: S3Client, bucket: str, key: str, *, none_for: Set[str] = MISSING, **more: Any
 ) -> tuple[bytes, Mapping[str, Any]] | None:
     """An object's bytes and S3's answer, or None if it refuses with one of the codes ``none_for``."""
-    with s3_errors(f"read s3://{bucket}/{key}"):
-        try:
-            answer = s3.get_object(Bucket=bucket, Key=key, **more)
-            return answer["Body"].read(), answer
-        except ClientError as error:
-            if error_code(error) not in none_for:
-                raise
-            return None
+    with s3_errors(f"read s3://{bucket}/{key}"), unless(none_for):
+        answer = s3.get_object(Bucket=bucket, Key=key, **more)
+        return answer["Body"].read(), answer
+    return None
 
 
 def put_json(s3: S3Client, bucket: str, key: str, document: object) -> None:

@@ -42,7 +42,7 @@ from botocore.utils import get_environ_proxies, percent_encode_sequence
 from yarl import URL
 
 from include.clients.aws import error_code, is_busy
-from include.clients.connections import IDLE_SECONDS, EndingResponseHandler, OnePiece, new_session, read_by
+from include.clients.connections import IDLE_SECONDS, EndingResponseHandler, in_one_piece, new_session, read_by
 from include.errors import Backoff
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 _CREDENTIALS_SECONDS = 60.0
 _SLOWEST_BYTES_PER_SECOND = 100_000
 _PAUSES = Backoff(first=0.2, longest=5.0)
-_AIOHTTP_WARNS_FROM = 1024 * 1024
 _MOVED_STATUSES = frozenset({HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.FOUND, HTTPStatus.TEMPORARY_REDIRECT})
 _MOVED_CODES = frozenset({"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"})
 
@@ -249,7 +248,7 @@ class SignedClient:
                 moved = True
                 await self._find_region(bucket)
                 continue
-            if attempt >= self._attempts or not _may_pass(failure):
+            if attempt >= self._attempts or (isinstance(failure, ClientError) and not is_busy(failure)):
                 raise failure
             await self._sleep(_PAUSES.seconds(attempt))
             attempt += 1
@@ -274,7 +273,7 @@ class SignedClient:
                 answer = await self._session.request(
                     method,
                     URL(url, encoded=True),
-                    data=OnePiece(body) if len(body) > _AIOHTTP_WARNS_FROM else body or None,
+                    data=in_one_piece(body) or None,
                     headers=request.headers,
                     proxy=place.proxy,
                     timeout=self._timeout,
@@ -414,10 +413,6 @@ def _is_moved(failure: Exception, method: str) -> bool:
     # S3 refuses a HEAD of another region by status 400, which has no body to say why.
     refused_head = method == "HEAD" and status == HTTPStatus.BAD_REQUEST
     return status in _MOVED_STATUSES or error_code(failure) in _MOVED_CODES or refused_head
-
-
-def _may_pass(failure: Exception) -> bool:
-    return is_busy(failure) if isinstance(failure, ClientError) else True
 
 
 def _no_answer(error: Exception, url: str) -> BotoCoreError:

@@ -12,14 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Self
 
 from aiohttp import AddrInfoType, ClientSession
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from include.clients.connections import Connector, RefusedAddressError, new_session, parse_url
-from include.clients.http import Failure, HttpClient, failure_of
+from include.clients.http import Failure, HttpClient, OverHttp, failure_of
 from include.errors import ApiRefusedError, NoResponseError
 
 POST_SECONDS = 10.0
@@ -184,7 +183,7 @@ class WebhookResponse:
         return self.failure is None
 
 
-class Endpoint:
+class Endpoint(OverHttp):
     """One webhook. Use as ``async with Endpoint(...)``; one post at a time, over one connection while it is good.
 
     Args:
@@ -208,16 +207,6 @@ class Endpoint:
         self._http = http
         self._seconds = seconds
         self._clock = clock
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connection; the next post makes another."""
-        await self._http.close()
 
     async def post(self, body: bytes, headers: Mapping[str, str]) -> WebhookResponse:
         """Post once.

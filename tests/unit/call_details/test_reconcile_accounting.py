@@ -49,7 +49,7 @@ def states(*, dead: frozenset[int] = frozenset(), missing: frozenset[int] = froz
 
 
 def receipt_of(found: list[ChunkState], plan: Plan = PLAN) -> Receipt:
-    return account(plan, found, run_id="run", started_at=STARTED, finished_at=STARTED + timedelta(seconds=2.5))
+    return account(Receipt(FILE, "run", STARTED, STARTED + timedelta(seconds=2.5)), plan, found)
 
 
 def test_a_receipt_says_what_became_of_everything() -> None:
@@ -165,17 +165,8 @@ def test_a_file_of_which_nothing_was_read_has_a_receipt_that_adds_up(outcome: Fi
 
 
 def test_a_run_that_did_not_come_as_far_as_its_plan_is_incomplete_whatever_adds_up() -> None:
-    plan = plan_of()
-    states = [
-        ChunkState.fresh(chunk.index, chunk.first_batch, chunk.batches).settle(
-            Settled(number, min(3, plan.records - 3 * number), accepted=True)
-            for number in range(chunk.first_batch, chunk.first_batch + chunk.batches)
-        )
-        for chunk in plan.chunks
-    ]
     receipts = [
-        account(plan, states, run_id="run", started_at=STARTED, finished_at=STARTED, error=error)
-        for error in (None, "S3 was down")
+        account(Receipt(FILE, "run", STARTED, STARTED, error), PLAN, states()) for error in (None, "S3 was down")
     ]
     assert [receipt.outcome for receipt in receipts] == [FileOutcome.PROCESSED, FileOutcome.INCOMPLETE]
-    assert receipts[1].totals["records_accepted"] == plan.records
+    assert receipts[1].totals["records_accepted"] == PLAN.records
