@@ -19,7 +19,7 @@ import os
 import pkgutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -35,49 +35,50 @@ def parse_seconds(folder: Path) -> dict[str, float]:
     # What both have imported before they parse.
     importlib.import_module("airflow.sdk.execution_time.task_runner")
     importlib.import_module("airflow.dag_processing.dagbag")
+    # Of a file that ends its process nothing comes; loading it again says why.
+    taken = {file.stem: _forked(_parse_once, file) for file in sorted(folder.glob("*.py"))}
+    return {stem: seconds for stem, seconds in taken.items() if seconds is not None}
+
+
+def _forked[**P, T](work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """What some work returns in a process of its own; None if it ends that."""
+
+    def answer() -> None:
+        theirs.send(work(*args, **kwargs))
+
     forked = multiprocessing.get_context("fork")
-    found = {}
-    for file in sorted(folder.glob("*.py")):
-        ours, theirs = forked.Pipe(duplex=False)
-        process = forked.Process(target=_parse_once, args=(file, theirs))
-        process.start()
-        theirs.close()
-        with contextlib.suppress(EOFError):
-            # Of a file that ends its process nothing comes; loading it again says why.
-            found[file.stem] = ours.recv()
-        process.join()
-    return found
-
-
-def _parse_once(file: Path, answer: Any) -> None:
-    from airflow.dag_processing.dagbag import BundleDagBag
-
-    began = time.process_time()
-    BundleDagBag(dag_folder=file, safe_mode=False, load_op_links=False, bundle_path=file.parent)
-    answer.send(time.process_time() - began)
-
-
-def api_server_modules() -> list[str]:
-    """What an API server has in memory once its plugins are loaded: top-level modules, and all of the project."""
-    ours, theirs = multiprocessing.get_context("fork").Pipe(duplex=False)
-    process = multiprocessing.get_context("fork").Process(target=_start_api_server, args=(theirs,))
+    ours, theirs = forked.Pipe(duplex=False)
+    process = forked.Process(target=answer)
     process.start()
     theirs.close()
-    # A plugin that ends the process has findings of its own.
-    found: list[str] = []
+    found: T | None = None
     with contextlib.suppress(EOFError):
         found = ours.recv()
     process.join()
     return found
 
 
-def _start_api_server(answer: Any) -> None:
+def _parse_once(file: Path) -> float:
+    from airflow.dag_processing.dagbag import BundleDagBag
+
+    began = time.process_time()
+    BundleDagBag(dag_folder=file, safe_mode=False, load_op_links=False, bundle_path=file.parent)
+    return time.process_time() - began
+
+
+def api_server_modules() -> list[str]:
+    """What an API server has in memory once its plugins are loaded: top-level modules, and all of the project."""
+    # A plugin that ends the process has findings of its own.
+    return _forked(_start_api_server) or []
+
+
+def _start_api_server() -> list[str]:
     # By this a plugin tells where it is loaded.
     sys.argv = ["airflow", "api-server"]
     from airflow import plugins_manager
 
     plugins_manager.get_fastapi_plugins()
-    answer.send(sorted(name for name in sys.modules if "." not in name or name.partition(".")[0] in PACKAGES))
+    return sorted(name for name in sys.modules if "." not in name or name.partition(".")[0] in PACKAGES)
 
 
 def probe_plugins(folder: Path) -> dict[str, Any]:

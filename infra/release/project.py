@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from infra.release.airflow import Airflow, probe
 from infra.release.bundle import ReleaseError, source_files
@@ -154,7 +155,7 @@ class Packages:
         seen: set[tuple[str, frozenset[str]]] = set()
         while todo:
             requirement = todo.pop()
-            key = normalized(requirement.name), frozenset(requirement.extras)
+            key = canonicalize_name(requirement.name), frozenset(requirement.extras)
             if key not in seen:
                 seen.add(key)
                 todo.extend(needs(self.installed.get(key[0]), key[1]))
@@ -164,9 +165,9 @@ class Packages:
 def installed_packages() -> Packages:
     """What this interpreter has."""
     found = {
-        normalized(each.metadata["Name"]): Package(each.version, tuple(each.requires or ())) for each in distributions()
+        canonicalize_name(each.name): Package(each.version, tuple(each.requires or ())) for each in distributions()
     }
-    providers = {name: tuple({*map(normalized, names)}) for name, names in packages_distributions().items()}
+    providers = {name: tuple({*map(canonicalize_name, names)}) for name, names in packages_distributions().items()}
     image = [line.partition("#")[0].strip() for line in IMAGE.read_text().splitlines()]
     return Packages(found, providers, tuple(line for line in image if line))
 
@@ -184,11 +185,6 @@ def _needs(lines: tuple[str, ...], extras: frozenset[str]) -> tuple[Requirement,
         if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):
             found.append(requirement)
     return tuple(found)
-
-
-def normalized(name: str) -> str:
-    """A package's name as PEP 503 normalizes it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,19 +33,17 @@ def dags(project: Project) -> Iterator[Finding]:
         yield bad(check, "dags/", "holds no DAG file", "put the DAGs there")
 
 
-def modules(project: Project) -> Iterator[Finding]:
+def modules(project: Project) -> list[Finding]:
     """Every module of plugins and domain imports, also those that no DAG imports while it is parsed."""
-    check = "imports/modules"
-    for name, error in project.airflow.modules.items():
-        yield bad(check, name, f"cannot be imported: {error}", "fix the import, or add the package to requirements")
-    if not project.airflow.modules:
-        count = sum(path.endswith(".py") and not path.startswith("dags/") for path in project.sources)
-        yield good(check, "plugins/, include/", f"all {count} modules import")
+    check, change = "imports/modules", "fix the import, or add the package to requirements"
+    wrong = [bad(check, name, f"cannot be imported: {why}", change) for name, why in project.airflow.modules.items()]
+    count = sum(path.endswith(".py") and not path.startswith("dags/") for path in project.sources)
+    return wrong or [good(check, "plugins/, include/", f"all {count} modules import")]
 
 
-def packages(project: Project) -> Iterator[Finding]:
+def packages(project: Project) -> list[Finding]:
     """Nothing is imported that neither MWAA's image nor ``requirements.txt`` brings."""
-    check, clean = "imports/packages", True
+    check, wrong = "imports/packages", []
     brought = project.packages.closure([*project.packages.image, *names(project)])
     for path, line, module in _imports(project):
         top = module.partition(".")[0]
@@ -53,26 +51,21 @@ def packages(project: Project) -> Iterator[Finding]:
             continue
         owners = _owners(project, module)
         if not owners & brought:
-            clean = False
-            yield bad(
-                check,
-                f"{path}:{line}",
-                f"imports {module}, which neither MWAA's image nor requirements.txt brings",
-                f"add {' or '.join(sorted(owners)) or top} to requirements.txt, or do without it",
-            )
-    if clean:
-        yield good(check, "dags/, plugins/, include/", "import only what MWAA has")
+            message = f"imports {module}, which neither MWAA's image nor requirements.txt brings"
+            change = f"add {' or '.join(sorted(owners)) or top} to requirements.txt, or do without it"
+            wrong.append(bad(check, f"{path}:{line}", message, change))
+    return wrong or [good(check, "dags/, plugins/, include/", "import only what MWAA has")]
 
 
-def domain(project: Project) -> Iterator[Finding]:
+def domain(project: Project) -> list[Finding]:
     """The domain does not import Airflow or what mentions it."""
-    check, clean = "imports/domain", True
-    for path, line, module in _imports(project):
-        if path.startswith("include/") and module.partition(".")[0] in ("airflow", "airflow_ext"):
-            clean = False
-            yield bad(check, f"{path}:{line}", f"imports {module}", "move what needs Airflow to plugins/airflow_ext")
-    if clean:
-        yield good(check, "include/", "knows nothing of Airflow")
+    check = "imports/domain"
+    wrong = [
+        bad(check, f"{path}:{line}", f"imports {module}", "move what needs Airflow to plugins/airflow_ext")
+        for path, line, module in _imports(project)
+        if path.startswith("include/") and module.partition(".")[0] in ("airflow", "airflow_ext")
+    ]
+    return wrong or [good(check, "include/", "knows nothing of Airflow")]
 
 
 def _owners(project: Project, module: str) -> set[str]:
@@ -156,39 +149,30 @@ def scan(project: Project) -> Iterator[Finding]:
         yield good(check, "plugins/", f"registers {', '.join(found['names'])}, and nothing else is run by the scan")
 
 
-def ignored(project: Project) -> Iterator[Finding]:
+def ignored(project: Project) -> list[Finding]:
     """Every package in the plugins folder is kept off the scan."""
-    check, clean = "plugins/ignored", True
+    check = "plugins/ignored"
     spec = GitIgnoreSpec.from_lines(project.sources.get(IGNORED, b"").decode().splitlines())
     # In plugins.zip include/ lies beside the packages of plugins/.
     paths = (path.removeprefix("plugins/") for path in project.sources if not path.startswith("dags/"))
     folders = {path.partition("/")[0]: path for path in paths if "/" in path and path.endswith(".py")}
-    for folder, example in sorted(folders.items()):
-        if not spec.match_file(example):
-            clean = False
-            yield bad(
-                check,
-                IGNORED,
-                f"does not cover {folder}/: the plugin scan would run every module of it under its bare name",
-                f"add a line {folder}/",
-            )
-    if clean:
-        yield good(check, IGNORED, f"covers {', '.join(f'{folder}/' for folder in sorted(folders))}")
+    why = "the plugin scan would run every module of it under its bare name"
+    wrong = [
+        bad(check, IGNORED, f"does not cover {folder}/: {why}", f"add a line {folder}/")
+        for folder, example in sorted(folders.items())
+        if not spec.match_file(example)
+    ]
+    return wrong or [good(check, IGNORED, f"covers {', '.join(f'{folder}/' for folder in sorted(folders))}")]
 
 
 def parse_time(project: Project) -> Iterator[Finding]:
     """Every DAG file is parsed in a fraction of the time after which Airflow gives up."""
     check, option = "parsing/time", project.option("core.dagbag_import_timeout")
     budget = Amount(option.value * PARSE_SHARE, "the budget", "", "s of CPU")
+    why = f"a small worker may pass {option}, and every task takes as long to start"
     for stem, seconds in project.airflow.parse_seconds.items():
         taken = Amount(seconds, "parsing it", f"dags/{stem}.py", "s of CPU")
-        yield at_most(
-            check,
-            taken,
-            budget,
-            f"a small worker may pass {option}, and every task takes as long to start: import what is heavy inside "
-            "the tasks",
-        )
+        yield at_most(check, taken, budget, f"{why}: import what is heavy inside the tasks")
 
 
 def size(project: Project) -> Iterator[Finding]:
@@ -198,12 +182,9 @@ def size(project: Project) -> Iterator[Finding]:
         files = {path: len(data) for path, data in project.sources.items() if path.partition("/")[0] in folders}
         largest = max(files, key=lambda path: files[path])
         total = Amount(sum(files.values()), "size", f"{where} (largest: {largest})", "bytes")
-        yield at_most(
-            "bundle/size",
-            total,
-            Amount(MAX_BYTES, "the budget", "", "bytes"),
-            "every component of MWAA fetches it at each start: data belongs in S3",
-        )
+        budget = Amount(MAX_BYTES, "the budget", "", "bytes")
+        why = "every component of MWAA fetches it at each start: data belongs in S3"
+        yield at_most("bundle/size", total, budget, why)
 
 
 def page_script(project: Project) -> Iterator[Finding]:
@@ -217,15 +198,14 @@ def page_script(project: Project) -> Iterator[Finding]:
     yield at_most(check, size, budget, "the page opens slowly where the network is slow")
 
 
-def page_imports(project: Project) -> Iterator[Finding]:
+def page_imports(project: Project) -> list[Finding]:
     """The plugin brings nothing heavy into the API server when that starts."""
     check, where = "page/imports", "plugins/pipelines_plugin.py"
+    change = "import it where it is used, within a function"
+    why = "when it starts: it would start later and be larger"
     heavy = [name for name in HEAVY if name in project.airflow.api_server]
-    for name in heavy:
-        wrong = f"lets the API server import {name} when it starts: it would start later and be larger"
-        yield bad(check, where, wrong, "import it where it is used, within a function")
-    if not heavy:
-        yield good(check, where, f"imports none of {', '.join(HEAVY)} in the API server")
+    wrong = [bad(check, where, f"lets the API server import {name} {why}", change) for name in heavy]
+    return wrong or [good(check, where, f"imports none of {', '.join(HEAVY)} in the API server")]
 
 
 def alert_topic(project: Project) -> Iterator[Finding]:

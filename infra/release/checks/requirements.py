@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from infra.release.bundle import MWAA_PLUGINS
@@ -19,7 +20,6 @@ from infra.release.project import (
     bad,
     good,
     needs,
-    normalized,
 )
 
 _CONSTRAINT_LINE = f'--constraint "{MWAA_PLUGINS}/constraints.txt"'
@@ -34,28 +34,20 @@ def constraint_line(project: Project) -> Iterator[Finding]:
     if first == _CONSTRAINT_LINE:
         yield good(check, f"{REQUIREMENTS}:1", "names the constraints of the bundle")
     else:
-        yield bad(
-            check,
-            f"{REQUIREMENTS}:1",
-            f"is {first!r}: without constraints of ours MWAA adds those of an Airflow that is not quite its own",
-            f"make the first line {_CONSTRAINT_LINE}",
-        )
+        message = f"is {first!r}: without constraints of ours MWAA adds those of an Airflow that is not quite its own"
+        yield bad(check, f"{REQUIREMENTS}:1", message, f"make the first line {_CONSTRAINT_LINE}")
 
 
-def addresses(project: Project) -> Iterator[Finding]:
+def addresses(project: Project) -> list[Finding]:
     """No line fetches from an address or changes where packages come from."""
-    check, clean = "requirements/addresses", True
-    for number, line in _lines(project):
-        if number > 1 and _ADDRESS.search(line):
-            clean = False
-            yield bad(
-                check,
-                f"{REQUIREMENTS}:{number}",
-                f"{line!r} is an address or an option: MWAA may not reach it, and nobody reviews what lies there",
-                "pin a released version: name==version",
-            )
-    if clean:
-        yield good(check, REQUIREMENTS, "no line holds an address or an option")
+    check, change = "requirements/addresses", "pin a released version: name==version"
+    why = "is an address or an option: MWAA may not reach it, and nobody reviews what lies there"
+    wrong = [
+        bad(check, f"{REQUIREMENTS}:{number}", f"{line!r} {why}", change)
+        for number, line in _lines(project)
+        if number > 1 and _ADDRESS.search(line)
+    ]
+    return wrong or [good(check, REQUIREMENTS, "no line holds an address or an option")]
 
 
 def pins(project: Project) -> Iterator[Finding]:
@@ -68,77 +60,58 @@ def pins(project: Project) -> Iterator[Finding]:
         if pin is None:
             yield bad(check, where, f"{line!r} is no exact version: each start may install another", "write ==version")
             continue
-        name = normalized(pin["name"])
+        name = canonicalize_name(pin["name"])
         known = next(
             ((path, found) for path in (CONSTRAINTS, LOCAL) if (found := _pinned(project, path).get(name))), None
         )
         if known is None:
-            yield bad(
-                check,
-                where,
-                f"neither {CONSTRAINTS} nor {LOCAL} knows {name}: no test has run with it",
-                "add it to requirements/local.in, and run make lock",
-            )
+            message = f"neither {CONSTRAINTS} nor {LOCAL} knows {name}: no test has run with it"
+            yield bad(check, where, message, "add it to requirements/local.in, and run make lock")
         elif known[1] != pin["version"]:
-            yield bad(
-                check,
-                where,
-                f"{name} {pin['version']} contradicts {known[1]} in {known[0]}: the installation fails",
-                f"write {pin['name']}=={known[1]}",
-            )
+            message = f"{name} {pin['version']} contradicts {known[1]} in {known[0]}: the installation fails"
+            yield bad(check, where, message, f"write {pin['name']}=={known[1]}")
         else:
             yield good(check, where, f"{name} {pin['version']} is that of {known[0]}")
 
 
-def image(project: Project) -> Iterator[Finding]:
+def image(project: Project) -> list[Finding]:
     """Nothing is listed that MWAA's image brings: another version would break it, the same is superfluous."""
-    check, clean = "requirements/image", True
+    check = "requirements/image"
     brought = project.packages.closure(project.packages.image)
-    for number, name, _ in listed(project):
-        if name in brought:
-            clean = False
-            yield bad(
-                check,
-                f"{REQUIREMENTS}:{number}",
-                f"MWAA's image brings {name} itself",
-                "take the line out",
-            )
-    if clean:
-        yield good(check, REQUIREMENTS, "lists nothing that MWAA's image brings")
+    wrong = [
+        bad(check, f"{REQUIREMENTS}:{number}", f"MWAA's image brings {name} itself", "take the line out")
+        for number, name, _ in listed(project)
+        if name in brought
+    ]
+    return wrong or [good(check, REQUIREMENTS, "lists nothing that MWAA's image brings")]
 
 
-def resolvable(project: Project) -> Iterator[Finding]:
+def resolvable(project: Project) -> list[Finding]:
     """The pins, the constraints and what the packages need agree, by the metadata of the installed packages."""
     check = "requirements/resolvable"
     constraints, installed = _pinned(project, CONSTRAINTS), project.packages.installed
     wanted = {name: version for _, name, version in listed(project)}
     brought = project.packages.closure(project.packages.image)
-    todo, seen, clean = list(wanted), set(wanted), True
+    todo, seen, wrong = list(wanted), set(wanted), []
     while todo:
         name = todo.pop()
         package = installed.get(name)
         if package is None or package.version != wanted.get(name, constraints.get(name, package.version)):
             # Their own check tells of a pin that contradicts the constraints.
             if wanted.get(name) == constraints.get(name, wanted.get(name)):
-                clean = False
-                yield _not_installed(check, name, wanted.get(name) or constraints.get(name, ""), package)
+                wrong.append(_not_installed(check, name, wanted.get(name) or constraints.get(name, ""), package))
             continue
         for need in needs(package, frozenset()):
-            other = normalized(need.name)
+            other = canonicalize_name(need.name)
             version = wanted.get(other) or constraints.get(other)
             if version is not None and not _fits(need, version):
-                clean = False
-                yield bad(
-                    check,
-                    REQUIREMENTS,
-                    f"{name} {package.version} needs {need}, but {other} is held at {version}",
-                    f"choose a version of {name} that takes {other} {version}",
-                )
+                message = f"{name} {package.version} needs {need}, but {other} is held at {version}"
+                change = f"choose a version of {name} that takes {other} {version}"
+                wrong.append(bad(check, REQUIREMENTS, message, change))
             if other not in seen and other not in brought:
                 seen.add(other)
                 todo.append(other)
-    if clean:
-        yield good(check, REQUIREMENTS, f"all that {len(seen)} packages need fits the constraints")
+    return wrong or [good(check, REQUIREMENTS, f"all that {len(seen)} packages need fits the constraints")]
 
 
 CHECKS = (constraint_line, addresses, pins, image, resolvable)
@@ -148,7 +121,7 @@ def listed(project: Project) -> Iterator[tuple[int, str, str]]:
     """The pinned packages: number of the line, normalized name, version."""
     for number, line in _lines(project):
         if pin := _PIN.fullmatch(line):
-            yield number, normalized(pin["name"]), pin["version"]
+            yield number, canonicalize_name(pin["name"]), pin["version"]
 
 
 def names(project: Project) -> list[str]:
@@ -167,7 +140,7 @@ def _pinned(project: Project, path: str) -> dict[str, str]:
     found = {}
     for line in project.texts[path].splitlines():
         if pin := _PIN.match(line.strip()):
-            found[normalized(pin["name"])] = pin["version"]
+            found[canonicalize_name(pin["name"])] = pin["version"]
     return found
 
 
@@ -180,9 +153,5 @@ def _fits(need: Requirement, version: str) -> bool:
 
 def _not_installed(check: str, name: str, version: str, package: Package | None) -> Finding:
     here = f"it is {package.version} here" if package else "it is not installed here"
-    return bad(
-        check,
-        REQUIREMENTS,
-        f"what {name} {version} needs is not known: {here}",
-        "run make setup; if it stays, add it to requirements/local.in and run make lock",
-    )
+    change = "run make setup; if it stays, add it to requirements/local.in and run make lock"
+    return bad(check, REQUIREMENTS, f"what {name} {version} needs is not known: {here}", change)
