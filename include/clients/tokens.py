@@ -32,8 +32,8 @@ that refuses every call must not get a login for each."""
 
 _MAX_ANSWER_BYTES = 1024 * 1024
 _REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-_BUSY = "temporarily_unavailable"
-"""Error code of a server that asks for patience, with whatever status (RFC 6749, 4.1.2.1; some use it here too)."""
+_BUSY = ("server_error", "temporarily_unavailable")
+"""Error codes of a server that failed, with whatever status (RFC 6749, 4.1.2.1; some use them here too)."""
 _ERROR_CODES = frozenset(
     {
         "invalid_request",
@@ -223,7 +223,7 @@ def client_credentials(
         kind, body = "application/x-www-form-urlencoded", urlencode(form).encode()
         response, found = await _log_in(http, asked.token_url, kind, body, seconds=seconds, what=what)
         status, error = response.status, found.get("error")
-        if error == _BUSY:
+        if error in _BUSY:
             wait = retry_after_seconds(response.headers.get("Retry-After"), now=datetime.now(UTC))
             raise ApiUnavailableError(f"{what} answered {status}: {error}", retry_after=wait)
         if status in _REFUSALS or error:

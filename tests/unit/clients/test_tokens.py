@@ -220,12 +220,13 @@ def test_refused_credentials_are_tried_once_only_and_the_reason_is_named(refusal
     assert "client secret" in str(results[0])
 
 
+@pytest.mark.parametrize("code", ["server_error", "temporarily_unavailable"])
 @pytest.mark.parametrize("status", [200, 400, 401])
-def test_endpoint_that_is_temporarily_unavailable_is_no_refusal(status: int) -> None:
-    busy = httpx.Response(status, json={"error": "temporarily_unavailable"}, headers={"Retry-After": "7"})
+def test_endpoint_that_is_temporarily_unavailable_is_no_refusal(status: int, code: str) -> None:
+    busy = httpx.Response(status, json={"error": code}, headers={"Retry-After": "7"})
     dex = FakeDex(tokens=[busy])
     cache = tokens(dex)
-    with pytest.raises(ApiUnavailableError, match=f"{status}: temporarily_unavailable") as caught:
+    with pytest.raises(ApiUnavailableError, match=f"{status}: {code}") as caught:
         call(dex, 1, cache=cache)
     assert caught.value.retry_after == 7
     assert statuses(call(dex, 1, cache=cache)) == [200]
