@@ -170,6 +170,9 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--verify", dest="checked", type=Path, metavar="FILE", help="check a zip; needs no access")
     export.set_defaults(run=_export)
     adopt = proofs.add_parser("adopt", help="take answers of before the ledger into it, as they are; asks before")
+    adopt.add_argument(
+        "--added", action="append", default=[], metavar="KEY", help="also what 'verify' reports as added at this key"
+    )
     adopt.add_argument("--yes", action="store_true", help="do not ask")
     adopt.set_defaults(run=_adopt)
 
@@ -229,7 +232,9 @@ def _export(environment: Environment, options: argparse.Namespace) -> Report:
 
 
 def _adopt(environment: Environment, options: argparse.Namespace) -> Report:
-    return evidence.adopt(environment, agree=lambda question: _agree(options, question), tell=_tell)
+    return evidence.adopt(
+        environment, added=options.added, agree=lambda question: _agree(options, question), tell=_tell
+    )
 
 
 def _tell(text: str) -> None:

@@ -12,7 +12,7 @@ import re
 import sqlite3
 import tempfile
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -385,16 +385,29 @@ def verify(
     return Report(title, columns, [vars(finding) for finding in findings], notes, failed=bool(findings))
 
 
-def adopt(environment: Environment, *, agree: Callable[[str], None], tell: Callable[[str], None]) -> Report:
-    """Write one entry for the answers that were archived before the ledger began, as they are now."""
+def adopt(
+    environment: Environment,
+    *,
+    added: Collection[str] = (),
+    agree: Callable[[str], None],
+    tell: Callable[[str], None],
+) -> Report:
+    """Write one entry for the answers that were archived before the ledger began, as they are now.
+
+    And for those of the keys ``added`` that are reported as such, once somebody knows where they come from.
+    """
     bucket = environment.output("ArchiveBucketName")
     s3 = environment.aws("s3", connections=CONNECTIONS)
     with aws_errors("S3"):
         verification = Verification(s3, bucket, tell=tell)
         findings, _ = verification.run()
-        old = [finding.where for finding in findings if finding.kind == "unproven"]
+        old = [
+            found.where
+            for found in findings
+            if found.kind == "unproven" or (found.kind == "added" and found.where.partition(" (")[0] in added)
+        ]
         if not old:
-            raise OpsError("every archived answer has an entry already")
+            raise OpsError("no answer of before the ledger, or of the keys that were named, lacks an entry")
         agree(f"Take {len(old):,} answers of s3://{bucket} into the ledger as they are now?")
         with ThreadPoolExecutor(CONNECTIONS) as threads:
             lines = [line for _, line in _in_order(threads, old, lambda where: _adopted(verification, where))]

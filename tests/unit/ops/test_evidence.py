@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,9 +19,9 @@ from hypothesis import strategies as st
 from include.archive.ledger import Entry, SavedManifest, sha256
 from include.archive.manifests import merged
 from include.clients.s3 import json_bytes
-from ops.evidence import Finding, Scope, Verification
+from ops.evidence import Finding, Scope, Verification, adopt
 from ops.report import OpsError
-from tests.worlds.evidence import CLIENTS, FIRST, archive, save, summarize, three_days
+from tests.worlds.evidence import CLIENTS, FIRST, Bucket, archive, save, summarize, three_days
 from tests.worlds.s3 import Version, VersionedBucket, s3_error
 
 
@@ -220,6 +221,20 @@ def test_archive_of_before_the_ledger_is_unproven_and_not_broken(s3: VersionedBu
     s3.objects["trigger/7/7_trigger_20250101.json"] = [old]
     (finding,) = verify(s3)
     assert (finding.kind, finding.do) == ("unproven", "ops evidence adopt")
+
+
+def test_answers_that_no_run_accounted_for_are_adopted_where_somebody_names_them(s3: VersionedBucket) -> None:
+    for key in ("trigger/7/7_trigger_20250101.json", "trigger/8/8_trigger_20250101.json"):
+        s3.objects[key] = [Version("null", b"{}", stored_at=datetime.now(UTC) - timedelta(days=400))]
+    orphan, forged = "trigger/1/1_trigger_20260302.json", "trigger/2/2_trigger_20260302.json"
+    for key in (orphan, forged):
+        s3.put_object(Bucket=s3.bucket, Key=key, Body=b'{"late": true}')
+    environment, asked = Bucket("test", s3, None, {}, httpx.Client()), list[str]()
+    adopt(environment, added=[orphan], agree=asked.append, tell=asked.append)
+    assert asked[-1] == "Take 3 answers of s3://archive into the ledger as they are now?"
+    assert [(finding.kind, finding.where.split()[0]) for finding in verify(s3)] == [("added", forged)]
+    with pytest.raises(OpsError, match="lacks an entry"):
+        adopt(environment, agree=asked.append, tell=asked.append)
 
 
 def test_scope_leaves_the_rest_unread(s3: VersionedBucket) -> None:
