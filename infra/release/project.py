@@ -164,7 +164,7 @@ class Packages:
 
 def installed_packages() -> Packages:
     """What this interpreter has."""
-    found = {
+    found: dict[str, Package] = {
         canonicalize_name(each.name): Package(each.version, tuple(each.requires or ())) for each in distributions()
     }
     providers = {name: tuple({*map(canonicalize_name, names)}) for name, names in packages_distributions().items()}

@@ -137,7 +137,7 @@ def _lines(project: Project) -> Iterator[tuple[int, str]]:
 
 
 def _pinned(project: Project, path: str) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for line in project.texts[path].splitlines():
         if pin := _PIN.match(line.strip()):
             found[canonicalize_name(pin["name"])] = pin["version"]
