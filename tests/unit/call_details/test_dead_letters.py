@@ -29,7 +29,7 @@ from include.errors import (
     StorageRefusedError,
 )
 from tests.worlds.call_details import FakeCallDetails
-from tests.worlds.call_details_posting import FILE, PostingWorld, some_batch
+from tests.worlds.call_details_run import FILE, PostingWorld, some_batch
 from tests.worlds.dynamodb import table_error
 from tests.worlds.s3 import s3_error
 from tests.worlds.sqs import QUEUE_URL

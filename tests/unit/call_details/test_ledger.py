@@ -9,7 +9,7 @@ import pytest
 from include.call_details.ledger import read_chunks
 from include.call_details.models import MAX_BATCHES_PER_CHUNK, ChunkState, Settled
 from include.errors import AwsRefusedError, AwsUnavailableError, ClaimLostError, InvalidInputError, PipelineError
-from tests.worlds.call_details_ledger import LEASE, LedgerWorld, accepted
+from tests.worlds.call_details_run import LEASE, LedgerWorld, accepted
 from tests.worlds.dynamodb import table_error
 
 
@@ -32,7 +32,7 @@ def test_older_attempt_can_acknowledge_nothing_more() -> None:
     with pytest.raises(ClaimLostError):
         old.acknowledge(accepted(0))
     new.acknowledge(accepted(1))
-    assert read_chunks(world.table, claim) == [new.state]
+    assert read_chunks(world.items, claim) == [new.state]
     assert not new.state.is_settled(0)
 
 
@@ -62,7 +62,7 @@ def test_chunks_come_in_order_whatever_their_number() -> None:
     claim = world.claimed()
     for index in (11, 2, 0):
         world.open(claim, index, first=index * 4)
-    assert [state.index for state in read_chunks(world.table, claim)] == [0, 2, 11]
+    assert [state.index for state in read_chunks(world.items, claim)] == [0, 2, 11]
 
 
 @pytest.mark.parametrize("batches", [0, MAX_BATCHES_PER_CHUNK + 1])
@@ -76,7 +76,7 @@ def test_worst_chunk_fits_into_an_item() -> None:
     first = 100_000_000
     chunk = world.open(world.claimed(), first=first, batches=MAX_BATCHES_PER_CHUNK)
     chunk.acknowledge([Settled(first + n, 500, accepted=False) for n in range(MAX_BATCHES_PER_CHUNK)])
-    (item,) = (item for (_, sk), item in world.fake.items.items() if "chunk" in sk)
+    (item,) = (item for (_, sk), item in world.table.items.items() if "chunk" in sk)
     # DynamoDB counts a number as a byte for two digits and one more, and a byte for each element of a list.
     dead = sum((len(value["N"]) + 1) // 2 + 2 for value in item["dead"]["L"])
     rest = len(json.dumps({name: value for name, value in item.items() if name != "dead"}))
@@ -96,6 +96,6 @@ def test_worst_chunk_fits_into_an_item() -> None:
 @pytest.mark.parametrize("operation", ["get_item", "put_item"])
 def test_failures_are_typed(operation: str, code: str, status: int, error: type[PipelineError]) -> None:
     world = LedgerWorld()
-    world.fake.before[operation] = lambda: (_ for _ in ()).throw(table_error(code, status))
+    world.table.before[operation] = lambda: (_ for _ in ()).throw(table_error(code, status))
     with pytest.raises(error, match=code):
         world.claim()

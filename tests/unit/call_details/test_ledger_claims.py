@@ -10,7 +10,7 @@ import pytest
 from include.call_details.ledger import MAX_PAUSE_SECONDS, read_chunks
 from include.call_details.models import Claim, Done, FileVersion, LeaseHeld, Terms, Unfinished
 from include.errors import AwsUnavailableError, ClaimLostError
-from tests.worlds.call_details_ledger import FILE, LEASE, LedgerWorld, accepted
+from tests.worlds.call_details_run import FILE, LEASE, LedgerWorld, accepted
 from tests.worlds.dynamodb import table_error
 
 
@@ -101,7 +101,7 @@ def test_force_begins_another_round_once_with_the_batches_cut_as_before(world: L
     again = world.claims.claim(FILE, "run-2", force=True)
     assert again == Claim(FILE, "run-2", 2, 2)
     assert world.claimed("run-2", force=True) == again, "a retry of the forced run goes on with its round"
-    assert read_chunks(world.table, again) == []
+    assert read_chunks(world.items, again) == []
     assert world.open(again).state.settled_batches == 0
 
 
@@ -125,9 +125,9 @@ def test_a_backlog_is_read_in_few_calls(world: LedgerWorld) -> None:
     files = [FileVersion("ingest", f"incoming/{number}", "e") for number in range(250)]
     for file in files:
         world.claim(file=file)
-    world.fake.calls.clear()
+    world.table.calls.clear()
     assert {each.file for each in world.claims.unfinished()} == set(files)
-    assert (world.fake.calls["get_item"], world.fake.calls["batch_get_item"]) == (0, 3)
+    assert (world.table.calls["get_item"], world.table.calls["batch_get_item"]) == (0, 3)
 
 
 def test_version_that_was_let_go_of_is_there_for_the_next_owner_at_once(world: LedgerWorld) -> None:
@@ -152,10 +152,10 @@ def test_version_that_is_delivered_while_it_is_forgotten_is_not_lost(world: Ledg
     claim = world.claimed()
 
     def deliver() -> None:
-        world.fake.before.clear()
+        world.table.before.clear()
         world.claims.claim(FILE, "run-1", begun=False)
 
-    world.fake.before["delete_item"] = deliver
+    world.table.before["delete_item"] = deliver
     world.claims.forget(claim)
     assert world.claims.unfinished() == [Unfinished(FILE, "run-1", begun=False, lapsed=False)]
 
@@ -180,12 +180,12 @@ def test_terms_are_fixed_once_and_for_all_rounds_and_owners(world: LedgerWorld) 
 
 def test_owner_that_died_while_completing_leaves_nothing_unfinished(world: LedgerWorld) -> None:
     claim = world.claimed()
-    world.fake.before["delete_item"] = lambda: (_ for _ in ()).throw(table_error("InternalServerError", 500))
+    world.table.before["delete_item"] = lambda: (_ for _ in ()).throw(table_error("InternalServerError", 500))
     with pytest.raises(AwsUnavailableError):
         world.claims.complete(claim, "receipts/1.json")
-    world.fake.before.clear()
+    world.table.before.clear()
     assert world.claims.unfinished() == []
-    assert not any(pk == "unfinished" for pk, _ in world.fake.items)
+    assert not any(pk == "unfinished" for pk, _ in world.table.items)
 
 
 def test_owner_that_died_while_claiming_is_found_when_it_claims_again(world: LedgerWorld) -> None:
@@ -195,7 +195,7 @@ def test_owner_that_died_while_claiming_is_found_when_it_claims_again(world: Led
         if next(calls) == 1:
             raise table_error("InternalServerError", 500)
 
-    world.fake.before["put_item"] = fail_second
+    world.table.before["put_item"] = fail_second
     with pytest.raises(AwsUnavailableError):
         world.claim()
     assert world.claims.unfinished() == []
@@ -205,18 +205,18 @@ def test_owner_that_died_while_claiming_is_found_when_it_claims_again(world: Led
 
 def test_write_whose_answer_was_lost_and_that_botocore_repeats_is_known_again(world: LedgerWorld) -> None:
     def apply_twice() -> None:
-        world.fake.after.clear()
+        world.table.after.clear()
         # What botocore does after a time-out: the very same request once more.
-        *_, name = (item["written_by"] for item in world.fake.items.values())
+        *_, name = (item["written_by"] for item in world.table.items.values())
         raise table_error("ConditionalCheckFailedException", Item={"written_by": name})
 
-    world.fake.after["put_item"] = apply_twice
+    world.table.after["put_item"] = apply_twice
     assert world.claim() == Claim(FILE, "run-1", 1, 1)
 
 
 def test_new_claim_is_made_without_reading_and_by_one_only(world: LedgerWorld) -> None:
     assert world.claims.claim_new(FILE, "run-1") == Claim(FILE, "run-1", 1, 1)
-    assert (world.fake.calls["get_item"], world.fake.calls["put_item"]) == (0, 2)
+    assert (world.table.calls["get_item"], world.table.calls["put_item"]) == (0, 2)
     assert world.claims.claim_new(FILE, "run-2") is None
     assert world.claims.unfinished() == [Unfinished(FILE, "run-1", begun=False, lapsed=False)]
 

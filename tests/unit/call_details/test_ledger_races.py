@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from include.call_details.ledger import ChunkLedger, Claims, read_chunks
-from include.call_details.models import ChunkState, Claim, Done, FileVersion, Settled
-from include.clients.dynamodb import ItemTable
+from include.call_details.ledger import ChunkLedger, read_chunks
+from include.call_details.models import ChunkState, Claim, Done, Settled
 from include.errors import ClaimLostError
-from tests.worlds.call_details import FakeTime
-from tests.worlds.dynamodb import TABLE, FakeLedgerTable
+from tests.worlds.call_details_run import FILE, LEASE, LedgerWorld
 
-FILE = FileVersion("ingest", "incoming/f.txt", '"e"')
-LEASE = 10.0
 BATCHES = 4
 OWNERS = 2
 
@@ -35,20 +31,15 @@ class Owner:
     chunk: ChunkLedger | None = None
 
 
-@dataclass
-class Model:
+class Model(LedgerWorld):
     """The ledger, its owners, and what must hold of their writes."""
 
-    fake: FakeLedgerTable = field(default_factory=FakeLedgerTable)
-    time: FakeTime = field(default_factory=FakeTime)
-    acknowledged: set[int] = field(default_factory=set)
-    done_by: str | None = None
-    opened_by: Owner | None = None
-    opened_under: int = 0
-
-    def __post_init__(self) -> None:
-        self.table = ItemTable(self.fake, TABLE)
-        self.claims = Claims(self.table, lease_seconds=LEASE, clock=self.time)
+    def __init__(self) -> None:
+        super().__init__()
+        self.acknowledged: set[int] = set()
+        self.done_by: str | None = None
+        self.opened_by: Owner | None = None
+        self.opened_under = 0
         self.owners = [Owner(f"run-{number}") for number in range(OWNERS)]
 
     def do(self, step: tuple[str, int, int], interrupted_by: tuple[str, int, int] | None = None) -> None:
@@ -56,10 +47,10 @@ class Model:
         if interrupted_by is not None:
 
             def interrupt() -> None:
-                self.fake.before.clear()
+                self.table.before.clear()
                 self.do(interrupted_by)
 
-            self.fake.before["put_item"] = interrupt
+            self.table.before["put_item"] = interrupt
         action, number, batch = step
         owner = self.owners[number]
         try:
@@ -71,10 +62,10 @@ class Model:
                 self._write(action, owner, owner.claim, batch)
         except ClaimLostError:
             owner.claim = owner.chunk = None
-        self.fake.before.clear()
+        self.table.before.clear()
 
     def _claim(self, owner: Owner) -> None:
-        answer = self.claims.claim(FILE, owner.name)
+        answer = self.claim(owner.name)
         if isinstance(answer, Claim):
             assert self.done_by is None
             owner.claim = answer
@@ -83,7 +74,7 @@ class Model:
 
     def _write(self, action: str, owner: Owner, claim: Claim, batch: int) -> None:
         if action == "open":
-            owner.chunk = ChunkLedger.open(self.table, claim, 0, first=0, batches=BATCHES)
+            owner.chunk = self.open(claim, batches=BATCHES)
             assert claim.fence >= self.opened_under
             self.opened_by, self.opened_under = owner, claim.fence
         elif action == "acknowledge" and owner.chunk is not None:
@@ -110,10 +101,10 @@ class Model:
 
     def _chunk(self) -> ChunkState:
         claim = Claim(FILE, "reader", 0, 1)
-        return next(iter(read_chunks(self.table, claim)), ChunkState.fresh(0, 0, BATCHES))
+        return next(iter(read_chunks(self.items, claim)), ChunkState.fresh(0, 0, BATCHES))
 
     def _fence(self) -> int:
-        found = self.table.get(FILE.partition, "claim")
+        found = self.items.get(FILE.partition, "claim")
         return found.content["fence"] if found.version else 0
 
 

@@ -7,11 +7,8 @@ from typing import Any
 import pytest
 
 from include.call_details.keys import failed_key, plan_key, processed_key, processing_key, receipt_key
-from include.call_details.ledger import Claims
 from include.call_details.models import Claim, Done, FileVersion, Plan
 from include.call_details.planner import Planner, find, read_plan, resolve
-from include.call_details.storage import FileStore
-from include.clients.dynamodb import ItemTable
 from include.errors import (
     ClaimLostError,
     FileChangedError,
@@ -21,28 +18,23 @@ from include.errors import (
     RunRefusedError,
     StorageUnavailableError,
 )
-from tests.worlds.call_details import FakeTime
-from tests.worlds.dynamodb import TABLE, FakeLedgerTable
-from tests.worlds.s3 import BUCKET, FakeIngestBucket, s3_error
+from tests.worlds.call_details_run import KEY, RunWorld
+from tests.worlds.s3 import s3_error
 
-KEY = "incoming/ä b+.txt"
 BODY = b"one\ntwo\n\nthree\n"
 DAY = datetime(2026, 3, 8, 12, tzinfo=UTC)
 
 
-class Run:
-    """What the first task of a run works with; the clock moves on with every look at it."""
+class Run(RunWorld):
+    """What the first task of a run works with; the plans' clock moves on with every look at it."""
 
     def __init__(self) -> None:
-        self.s3 = FakeIngestBucket()
-        self.time = FakeTime()
-        self.store = FileStore(self.s3, BUCKET)
-        self.claims = Claims(ItemTable(FakeLedgerTable(), TABLE), clock=self.time)
+        super().__init__()
         self.planning = Planner(self.store, self.claims, records_per_batch=2, now=self._now)
         self._second = 0
 
     def drop(self, body: bytes = BODY, key: str = KEY) -> FileVersion:
-        return FileVersion(BUCKET, key, self.s3.drop(key, body))
+        return super().drop(body, key)
 
     def claim(self, file: FileVersion, owner: str = "run-1", *, force: bool = False) -> Claim:
         claim = self.planning.claim(file, owner, force=force)

@@ -24,7 +24,7 @@ from include.errors import (
     StorageUnavailableError,
 )
 from tests.worlds.call_details import FakeCallDetails
-from tests.worlds.call_details_posting import CLAIM, PostingWorld, some_batch
+from tests.worlds.call_details_run import CLAIM, PostingWorld, some_batch
 from tests.worlds.dynamodb import table_error
 from tests.worlds.s3 import s3_error
 

@@ -6,30 +6,21 @@ from typing import Any
 import pytest
 
 from include.call_details.keys import Incoming, processing_key, run_id
-from include.call_details.ledger import Claims
 from include.call_details.models import Claim, FileVersion
-from include.call_details.storage import FileStore
 from include.call_details.watcher import Intake
-from include.clients.dynamodb import ItemTable
 from include.errors import StorageUnavailableError
-from tests.worlds.call_details import FakeTime
-from tests.worlds.dynamodb import TABLE, FakeLedgerTable
-from tests.worlds.s3 import BUCKET, FakeIngestBucket, s3_error
+from tests.worlds.call_details_run import Surroundings
+from tests.worlds.s3 import BUCKET, s3_error
 
 DEFAULT = Incoming("incoming/", ("*.filepart", "*.tmp", "*.part", "*.partial", ".*"))
 KEYS = ["incoming/a +ä.txt", "incoming/b%20.txt", "incoming/sub/{{ 7 * 7 }}.txt"]
 
 
-class Watch:
+class Watch(Surroundings):
     """A watcher and its world."""
 
     def __init__(self) -> None:
-        self.s3 = FakeIngestBucket()
-        self.time = FakeTime()
-        self.store = FileStore(self.s3, BUCKET)
-        self.table = FakeLedgerTable()
-        table = ItemTable(self.table, TABLE)
-        self.claims = Claims(table, clock=self.time, lease_seconds=900)
+        super().__init__()
         self.intake = Intake(self.store, self.claims, DEFAULT)
 
     def drop(self, *keys: str, body: bytes = b"x\n") -> list[FileVersion]:

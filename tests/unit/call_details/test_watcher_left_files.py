@@ -3,20 +3,17 @@ from __future__ import annotations
 import pytest
 
 from include.call_details.watcher import PATIENCE_SECONDS, REPORT_AGAIN_SECONDS, LeftFile, LeftFiles
-from include.clients.dynamodb import ItemTable
-from tests.worlds.call_details import FakeTime
-from tests.worlds.dynamodb import TABLE, FakeLedgerTable
+from tests.worlds.call_details_run import Surroundings
 
 ONE, OTHER = LeftFile("incoming/a.txt", "e1", "refused"), LeftFile("incoming/a.txt", "e2", "refused")
 
 
-class Book:
+class Book(Surroundings):
     """What is known of left files, and a clock."""
 
     def __init__(self) -> None:
-        self.time = FakeTime()
-        self.table = FakeLedgerTable()
-        self.files = LeftFiles(ItemTable(self.table, TABLE), "ingest", clock=self.time)
+        super().__init__()
+        self.files = LeftFiles(self.items, "ingest", clock=self.time)
 
     def tell(self, *left: LeftFile) -> list[LeftFile]:
         """A round that leaves these, and tells people of those that are due."""
