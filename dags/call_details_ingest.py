@@ -61,10 +61,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-import pendulum
 from airflow.sdk import Asset, Param, dag, get_current_context, task
 
-from airflow_ext.defaults import ACCOUNTING, TASK_DEFAULTS, page
+from airflow_ext.defaults import ACCOUNTING, TASK_DEFAULTS, common
 from airflow_ext.ids import CALL_DETAILS_INGEST, Tag
 from airflow_ext.notifications.failure_callback import alert_unreported_failure
 
@@ -105,14 +104,12 @@ PARAMS = {
 @dag(
     dag_id=CALL_DETAILS_INGEST,
     schedule=None,
-    start_date=pendulum.datetime(2020, 1, 1, tz="UTC"),
-    catchup=False,
     max_active_runs=8,
     dagrun_timeout=timedelta(hours=24),
     params=PARAMS,
     default_args=TASK_DEFAULTS,
     on_failure_callback=alert_unreported_failure,
-    **page(__doc__, "by call_details_watch, for each file"),
+    **common(__doc__, "by call_details_watch, for each file"),
     tags=[Tag.CALL_DETAILS, Tag.ON_REQUEST],
 )
 def call_details_ingest() -> None:

@@ -35,10 +35,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-import pendulum
 from airflow.sdk import Param, dag, get_current_context, task
 
-from airflow_ext.defaults import TASK_DEFAULTS, page
+from airflow_ext.defaults import TASK_DEFAULTS, common
 from airflow_ext.ids import CALL_DETAILS_REPLAY, Tag
 from airflow_ext.notifications.failure_callback import alert_unreported_failure
 
@@ -74,14 +73,12 @@ PARAMS = {
 @dag(
     dag_id=CALL_DETAILS_REPLAY,
     schedule=None,
-    start_date=pendulum.datetime(2020, 1, 1, tz="UTC"),
-    catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=8),
     params=PARAMS,
     default_args=TASK_DEFAULTS,
     on_failure_callback=alert_unreported_failure,
-    **page(__doc__, "none, a person starts it"),
+    **common(__doc__, "none, a person starts it"),
     tags=[Tag.CALL_DETAILS, Tag.ON_REQUEST],
 )
 def call_details_replay() -> None:

@@ -37,10 +37,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import pendulum
 from airflow.sdk import dag, get_current_context, task
 
-from airflow_ext.defaults import WATCH_DEFAULTS, page
+from airflow_ext.defaults import WATCH_DEFAULTS, common
 from airflow_ext.ids import CALL_DETAILS_WATCH, Tag
 from airflow_ext.notifications.failure_callback import alert_unreported_failure
 from airflow_ext.operators.call_details_watch import DroppedFileSensor, StartRunOperator
@@ -49,13 +48,11 @@ from airflow_ext.operators.call_details_watch import DroppedFileSensor, StartRun
 @dag(
     dag_id=CALL_DETAILS_WATCH,
     schedule="@continuous",
-    start_date=pendulum.datetime(2020, 1, 1, tz="UTC"),
-    catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=3),
     default_args=WATCH_DEFAULTS,
     on_failure_callback=alert_unreported_failure,
-    **page(__doc__, "continuous"),
+    **common(__doc__, "continuous"),
     tags=[Tag.CALL_DETAILS, Tag.CONTINUOUS],
 )
 def call_details_watch() -> None:

@@ -62,10 +62,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import pendulum
 from airflow.sdk import Asset, Param, dag, get_current_context, task
 
-from airflow_ext.defaults import ACCOUNTING, TASK_DEFAULTS, page, schedule_of, schedule_text, schedule_timezone
+from airflow_ext.defaults import ACCOUNTING, TASK_DEFAULTS, common, schedule_of, schedule_text, schedule_timezone
 from airflow_ext.ids import DEX_TRIGGER_ARCHIVE, Tag
 from airflow_ext.notifications.failure_callback import alert_unreported_failure
 from airflow_ext.timetables import BusinessDayTimetable
@@ -104,14 +103,12 @@ PARAMS = {
 @dag(
     dag_id=DEX_TRIGGER_ARCHIVE,
     schedule=BusinessDayTimetable(SCHEDULE, timezone=schedule_timezone()),
-    start_date=pendulum.datetime(2020, 1, 1, tz="UTC"),
-    catchup=False,
     max_active_runs=3,
     dagrun_timeout=timedelta(hours=6),
     params=PARAMS,
     default_args=TASK_DEFAULTS,
     on_failure_callback=alert_unreported_failure,
-    **page(__doc__, schedule_text(SCHEDULE, schedule_timezone())),
+    **common(__doc__, schedule_text(SCHEDULE, schedule_timezone())),
     tags=[Tag.ARCHIVE, Tag.DAILY, Tag.DEX],
 )
 def dex_trigger_archive() -> None:

@@ -57,10 +57,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-import pendulum
 from airflow.sdk import Asset, Param, dag, get_current_context, task
 
-from airflow_ext.defaults import SHORT_RUN_DEFAULTS, page, schedule_of, schedule_text
+from airflow_ext.defaults import SHORT_RUN_DEFAULTS, common, schedule_of, schedule_text
 from airflow_ext.ids import ENERGY_AUCTION, Tag
 from airflow_ext.notifications.failure_callback import alert_unreported_failure
 from airflow_ext.operators.energy_auction import InvokeOrdersOperator, LambdaResultSensor
@@ -94,14 +93,12 @@ PARAMS = {
 @dag(
     dag_id=ENERGY_AUCTION,
     schedule=SCHEDULE,
-    start_date=pendulum.datetime(2020, 1, 1, tz="UTC"),
-    catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(seconds=290),
     params=PARAMS,
     default_args=SHORT_RUN_DEFAULTS,
     on_failure_callback=alert_unreported_failure,
-    **page(__doc__, schedule_text(SCHEDULE, "UTC")),
+    **common(__doc__, schedule_text(SCHEDULE, "UTC")),
     tags=[Tag.AUCTION, Tag.FIVE_MINUTES],
 )
 def energy_auction() -> None:

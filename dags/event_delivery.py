@@ -44,10 +44,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-import pendulum
 from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable, dag, get_current_context, task
 
-from airflow_ext.defaults import SHORT_RUN_DEFAULTS, page, schedule_of, schedule_text
+from airflow_ext.defaults import SHORT_RUN_DEFAULTS, common, schedule_of, schedule_text
 from airflow_ext.ids import EVENT_DELIVERY, EVENT_QUEUE_ASSET, Tag
 from airflow_ext.notifications.failure_callback import alert_unreported_failure
 from airflow_ext.triggers.sqs_wakeup import EventQueueTrigger
@@ -63,13 +62,11 @@ WAKE = Asset(EVENT_QUEUE_ASSET, watchers=[AssetWatcher(name=EVENT_QUEUE_ASSET, t
         timetable=CronTriggerTimetable(SCHEDULE, timezone="UTC"),
         assets=[WAKE],
     ),
-    start_date=pendulum.datetime(2020, 1, 1, tz="UTC"),
-    catchup=False,
     max_active_runs=8,
     dagrun_timeout=timedelta(minutes=30),
     default_args=SHORT_RUN_DEFAULTS,
     on_failure_callback=alert_unreported_failure,
-    **page(__doc__, f"for each new event, and {schedule_text(SCHEDULE, 'UTC')}"),
+    **common(__doc__, f"for each new event, and {schedule_text(SCHEDULE, 'UTC')}"),
     tags=[Tag.EVENTS, Tag.EVERY_MINUTE],
 )
 def event_delivery() -> None:

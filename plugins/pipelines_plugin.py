@@ -32,29 +32,21 @@ class RunNotes:
 
     @hookimpl
     def on_dag_run_success(self, dag_run: DagRun) -> None:
-        """Of a run that succeeded."""
-        write_note(dag_run)
+        """Copy the note from the run's XCom, unless a person wrote one; never raises."""
+        from airflow.models.xcom import XComModel
+        from sqlalchemy.orm import object_session
 
-    @hookimpl
-    def on_dag_run_failed(self, dag_run: DagRun) -> None:
-        """Of a run that failed."""
-        write_note(dag_run)
+        try:
+            session = object_session(dag_run)
+            if session is None or (dag_run.dag_run_note is not None and dag_run.dag_run_note.user_id is not None):
+                return
+            found = XComModel.get_many(run_id=dag_run.run_id, dag_ids=dag_run.dag_id, key=XComKey.NOTE.value, limit=1)
+            if (entry := session.scalar(found)) is not None:
+                dag_run.note = "\n".join(XComModel.deserialize_value(entry))[:MAX_NOTE]
+        except Exception:
+            log.exception("run %s of %s got no note", dag_run.run_id, dag_run.dag_id)
 
-
-def write_note(dag_run: DagRun) -> None:
-    """Copy the note from the run's XCom, unless a person wrote one; never raises."""
-    from airflow.models.xcom import XComModel
-    from sqlalchemy.orm import object_session
-
-    try:
-        session = object_session(dag_run)
-        if session is None or (dag_run.dag_run_note is not None and dag_run.dag_run_note.user_id is not None):
-            return
-        found = XComModel.get_many(run_id=dag_run.run_id, dag_ids=dag_run.dag_id, key=XComKey.NOTE.value, limit=1)
-        if (entry := session.scalar(found)) is not None:
-            dag_run.note = "\n".join(XComModel.deserialize_value(entry))[:MAX_NOTE]
-    except Exception:
-        log.exception("run %s of %s got no note", dag_run.run_id, dag_run.dag_id)
+    on_dag_run_failed = on_dag_run_success
 
 
 _SCRIPT = "ops/static/operations.js"

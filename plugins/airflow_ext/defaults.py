@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import pendulum
 from airflow.sdk import RetryDecision, RetryPolicy
 from airflow.sdk.configuration import conf
 
@@ -86,8 +87,8 @@ def schedule_text(expression: str, zone: str) -> str:
 _TO_RUNBOOK = re.compile(r"\[([^]]+)]\(docs/RUNBOOK\.md(#[^)]+)\)")
 
 
-def page(manual: str, schedule: str) -> dict[str, Any]:
-    """A DAG's name, description and page in the UI, from the docstring of its file.
+def common(manual: str, schedule: str) -> dict[str, Any]:
+    """What each DAG is given: no catch-up; and name, description and page in the UI, from the docstring of its file.
 
     Args:
         manual: a heading, a first sentence, and the rest; its links to the runbook lead to option ``runbook_url``,
@@ -102,6 +103,8 @@ def page(manual: str, schedule: str) -> dict[str, Any]:
         return f"{found[1]} ({url}{found[2]})" if url == RUNBOOK else f"[{found[1]}]({url}{found[2]})"
 
     return {
+        "start_date": pendulum.datetime(2020, 1, 1, tz="UTC"),
+        "catchup": False,
         "dag_display_name": title.removeprefix("# "),
         "description": f"{' '.join(sentence.split())} Schedule: {schedule}.",
         "doc_md": _TO_RUNBOOK.sub(link, manual),

@@ -46,24 +46,21 @@ class BusinessDayTimetable(CronTriggerTimetable):
         restriction: TimeRestriction,
     ) -> DagRunInfo | None:
         """The next run within the restriction, its bare dates read as business days."""
-        if not restriction.catchup and _is_long_ago(last_automated_data_interval):
-            last_automated_data_interval = None
-            restriction = restriction._replace(earliest=self._first(restriction.earliest))
+        earliest, last, now = restriction.earliest, last_automated_data_interval, DateTime.now(UTC)
+        if not restriction.catchup and (last is None or last.end < now.subtract(weeks=1)):
+            # An hour's grace: the DAG processor asks again and again, also between the hour and the scheduler's run.
+            last, since = None, now.subtract(hours=1)
+            earliest = since if earliest is None else max(earliest, since)
         info = super().next_dagrun_info(
-            last_automated_data_interval=last_automated_data_interval,
+            last_automated_data_interval=last,
             restriction=TimeRestriction(
-                earliest=self._day_start(restriction.earliest),
+                earliest=self._day_start(earliest),
                 latest=self._day_end(restriction.latest),
                 catchup=restriction.catchup,
             ),
         )
         # A backfill names its runs by this time as it is written, and not by generate_run_id.
         return info and info._replace(run_after=info.run_after.in_timezone(self._timezone))
-
-    def _first(self, earliest: DateTime | None) -> DateTime:
-        # An hour's grace: the DAG processor asks again and again, also between the hour and the scheduler's run.
-        since = DateTime.now(UTC).subtract(hours=1)
-        return since if earliest is None else max(earliest, since)
 
     def _day_start(self, bound: DateTime | None) -> DateTime | None:
         day = self._day(bound)
@@ -88,7 +85,3 @@ class BusinessDayTimetable(CronTriggerTimetable):
         # In UTC: Python never calls a local time that comes twice equal to one of another zone (PEP 495), and
         # Airflow compares this bound with the run that falls on it.
         return DateTime.create(day.year, day.month, day.day, tz=self._timezone).in_timezone(UTC)
-
-
-def _is_long_ago(interval: DataInterval | None) -> bool:
-    return interval is None or interval.end < DateTime.now(UTC).subtract(weeks=1)

@@ -156,7 +156,8 @@ def alert_unreported_failure(context: Context) -> None:
     ti = context.get("ti")
     refusal = None if ti is None else unknown_key(context)
     alerted = None if ti is None else _recorded(summary, ti, XComKey.ALERTED)
-    if (refusal and by_person(context)) or _was_alerted(context, alerted):
+    told = alerted and alerted["channels"] and alerted["clear_number"] == (context["dag_run"].clear_number or 0)
+    if (refusal and by_person(context)) or told:
         log.info("run %s of %s failed; people know why: %s", run_id, dag_id, refusal or alerted)
         if refusal or REFUSAL in (alerted or {}).get("channels", ()):
             _count_refusal()
@@ -192,12 +193,6 @@ def _count_refusal() -> None:
         publish_metrics({"ReportedFailures": 1.0}, environment=load_settings().environment, pipeline=ALL_PIPELINES)
     except Exception as error:  # noqa: BLE001 - at worst an alarm goes off
         log.error("metrics were not published: %s", type(error).__name__)
-
-
-def _was_alerted(context: Context, alerted: dict[str, Any] | None) -> bool:
-    if alerted is None or not alerted["channels"]:
-        return False
-    return bool(alerted["clear_number"] == (context["dag_run"].clear_number or 0))
 
 
 def _recorded(task_id: str, ti: RuntimeTaskInstanceProtocol, key: XComKey) -> Any:

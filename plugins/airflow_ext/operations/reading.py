@@ -70,6 +70,14 @@ class Kept:
             while len(self._values) > self._most:
                 self._values.popitem(last=False)
 
+    def of[Found](self, key: Hashable, make: Callable[[], Found]) -> Found:
+        """The value, which is made if there is none."""
+        found: Found | None = self.get(key)
+        if found is None:
+            found = make()
+            self.put(key, found)
+        return found
+
 
 class Source:
     """What the requests of one server process share."""
@@ -82,19 +90,11 @@ class Source:
 
     def settings(self) -> Settings:
         """The Variable ``settings``; raises as :func:`airflow_ext.settings.load_settings`."""
-        found: Settings = self._kept("settings", load_settings)
-        return found
+        return self._own.of("settings", load_settings)
 
     def client(self, service: str) -> Any:
         """A boto3 client that gives up within the time of a request."""
-        return self._kept(service, lambda: _client(service))
-
-    def _kept(self, name: str, make: Callable[[], Any]) -> Any:
-        found = self._own.get(name)
-        if found is None:
-            found = make()
-            self._own.put(name, found)
-        return found
+        return self._own.of(service, lambda: _client(service))
 
 
 def _client(service: str) -> Any:
@@ -229,20 +229,11 @@ class Reads:
 
     def document[Found](self, key: str, etag: str, read: Callable[[], Found]) -> Found:
         """As :meth:`object`, for large ones, of which few are kept."""
-        found: Found | None = self._source.documents.get((key, etag))
-        if found is None:
-            found = read()
-            self._source.documents.put((key, etag), found)
-        return found
+        return self._source.documents.of((key, etag), read)
 
     def object[Found](self, kind: str, key: str, etag: str, read: Callable[[], Found]) -> Found:
         """What ``read`` makes of an object, kept by its ETag."""
-        place = (kind, key, etag)
-        found: Found | None = self._source.objects.get(place)
-        if found is None:
-            found = read()
-            self._source.objects.put(place, found)
-        return found
+        return self._source.objects.of((kind, key, etag), read)
 
     def listed(
         self,

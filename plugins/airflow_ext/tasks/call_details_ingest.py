@@ -120,7 +120,7 @@ def post_chunk(context: Context, index: int) -> dict[str, int]:
     with record_failure(ti):
         if is_list(context["params"]["key"]):
             return _post_shared(context, index)
-        file = _file(context)
+        file = FileVersion(**ti.xcom_pull(task_ids=PLAN_TASK, key=XComKey.FILE))
         clients = CallDetailsClients(file.bucket)
         claim = clients.claims.current(file, context["dag_run"].run_id)
         found = read_plan(clients.store, claim)
@@ -198,7 +198,9 @@ def _close(context: Context, *, planned: bool) -> dict[str, Any]:
     key, etag, lies_at = (saved.document[name] for name in ("key", "etag", "stored_as"))
     log.info("file %s (ETag %s) %s: it is now at %s, receipt %s", key, etag, saved.outcome, lies_at, saved.key)
     _note(report, saved)
-    summary = report.push(_xcom_summary(saved))
+    # Without its ranges, of which there may be hundreds.
+    shown = {name: value for name, value in saved.document.items() if name != "ranges"}
+    summary = report.push({**shown, "problems": shown["problems"][:XCOM_PROBLEMS], "receipt": saved.key})
     if saved.outcome.failed:
         raise WorkFailedError(f"{key} ended {saved.outcome.value}: see {saved.key}")
     report.update_asset({**{name: saved.document.get(name) for name in _ASSET_FACTS}, "receipt": saved.key})
@@ -322,10 +324,6 @@ def _plan_key(context: Context) -> str:
     return key
 
 
-def _file(context: Context) -> FileVersion:
-    return FileVersion(**context["ti"].xcom_pull(task_ids=PLAN_TASK, key=XComKey.FILE))
-
-
 def _count(report: RunReport, found: Mapping[str, Any], *, failed: bool) -> None:
     """Publish the run's metrics; a run without a receipt posted nothing."""
     accepted, dead = found.get("records_accepted", 0), found.get("records_dead_lettered", 0)
@@ -346,9 +344,3 @@ def _note(report: RunReport, saved: SavedReceipt) -> None:
         lies_at=found["stored_as"],
         receipt=saved.key,
     )
-
-
-def _xcom_summary(saved: SavedReceipt) -> dict[str, Any]:
-    """What goes to XCom: the receipt without its ranges, of which there may be hundreds."""
-    found = {name: value for name, value in saved.document.items() if name != "ranges"}
-    return {**found, "problems": found["problems"][:XCOM_PROBLEMS], "receipt": saved.key}

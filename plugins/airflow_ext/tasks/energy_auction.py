@@ -223,6 +223,8 @@ def _count(report: RunReport, summary: Summary | None, *, undelivered: int = 0) 
     report.count({**values, "UndeliveredAlerts": undelivered}, failed=failed)
 
 
+_UNDER_WAY = ["queued", "running"]
+
 FINISH_SECONDS = 10.0
 """Left for orders, so that an earlier run is finished; else the next run does it."""
 
@@ -232,12 +234,12 @@ def _finish_earlier(context: Context, settings: Settings) -> None:
 
     Never raises: whatever happens here, the result of this run stands. What fails is left to the next run.
     """
-    dag_run = context["dag_run"]
+    ti, dag_run = context["ti"], context["dag_run"]
     deadlines, bucket = RunDeadlines.of(started_at(context)), settings.order_results_bucket
     today = auction_day(logical_date=dag_run.logical_date, run_after=dag_run.run_after)
     try:
         for run_id, uri in unfinished_runs(s3_client(), bucket, (today - timedelta(days=1), today)).items():
-            if run_id == dag_run.run_id or _under_way(context, run_id):
+            if run_id == dag_run.run_id or ti.get_dr_count(ENERGY_AUCTION, run_ids=[run_id], states=_UNDER_WAY):
                 continue
             if deadlines.left(LAST_ORDER) < FINISH_SECONDS:
                 log.warning("run %s ended without a summary; the next run finishes it", run_id)
@@ -249,11 +251,6 @@ def _finish_earlier(context: Context, settings: Settings) -> None:
                 log.warning("run %s could not be finished: %s", run_id, safe_text(describe(error)))
     except Exception as error:  # noqa: BLE001 - see above
         log.warning("earlier runs could not be finished: %s", safe_text(describe(error)))
-
-
-def _under_way(context: Context, run_id: str) -> bool:
-    dag_id = context["dag"].dag_id
-    return context["ti"].get_dr_count(dag_id=dag_id, run_ids=[run_id], states=["queued", "running"]) > 0
 
 
 def _finish(context: Context, settings: Settings, run: AuctionRun, deadlines: RunDeadlines) -> None:

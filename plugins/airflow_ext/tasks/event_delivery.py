@@ -108,7 +108,8 @@ def deliver(context: Context, owners: list[str]) -> dict[str, Any]:
         PipelineError: the settings, the tables or the dead letters' queue cannot be used.
     """
     with record_failure(context["ti"]):
-        context["label"] = _label(owners)  # type: ignore[typeddict-unknown-key] # read by map_index_template
+        label = owners[0] if len(owners) == 1 else f"{len(owners):,} owners"
+        context["label"] = label  # type: ignore[typeddict-unknown-key] # read by map_index_template
         clients = DeliveryClients()
         with _rare_collections():
             counts = asyncio.run(clients.dispatcher().deliver(owners))
@@ -214,7 +215,3 @@ def _mark(events: EventTable, marks: list[Change]) -> None:
 
 def _began(context: Context) -> float:
     return (started_at(context) or context["dag_run"].run_after).timestamp()
-
-
-def _label(owners: list[str]) -> str:
-    return owners[0] if len(owners) == 1 else f"{len(owners):,} owners"

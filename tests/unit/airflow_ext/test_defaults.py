@@ -18,8 +18,8 @@ from airflow_ext.defaults import (
     TypedRetryPolicy,
     backoff_seconds,
     by_person,
+    common,
     operations_url,
-    page,
     refuse_unknown_keys,
     schedule_of,
     schedule_text,
@@ -244,16 +244,15 @@ MANUAL = "# A name\n\nDoes this\nand that.\n\n**What.** See [the\nday](docs/RUNB
 
 def test_page_has_name_and_description_and_says_where_the_runbook_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AIRFLOW__PIPELINES__RUNBOOK_URL")
-    assert page(MANUAL, "07:05 UTC") == {
-        "dag_display_name": "A name",
-        "description": "Does this and that. Schedule: 07:05 UTC.",
-        "doc_md": MANUAL.replace("[the\nday](docs/RUNBOOK.md#a-day)", "the\nday (docs/RUNBOOK.md#a-day)"),
-    }
+    found = common(MANUAL, "07:05 UTC")
+    assert found["dag_display_name"] == "A name"
+    assert found["description"] == "Does this and that. Schedule: 07:05 UTC."
+    assert found["doc_md"] == MANUAL.replace("[the\nday](docs/RUNBOOK.md#a-day)", "the\nday (docs/RUNBOOK.md#a-day)")
 
 
 def test_page_links_to_the_runbook_that_the_option_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__PIPELINES__RUNBOOK_URL", r"https://wiki.example/\\1")
-    assert r"[the\nday](https://wiki.example/\\1#a-day)".replace(r"\n", "\n") in page(MANUAL, "x")["doc_md"]
+    assert r"[the\nday](https://wiki.example/\\1#a-day)".replace(r"\n", "\n") in common(MANUAL, "x")["doc_md"]
 
 
 def test_alerts_lead_to_the_page_that_the_plugin_registers() -> None:
