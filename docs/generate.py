@@ -75,6 +75,8 @@ def _section(dag: DAG) -> str:
         f"{dag.params.get_param(name).description} |"
         for name in dag.params
     ]
+    if params:
+        params = ["| Param | Type | Default | Meaning |", "| --- | --- | --- | --- |", *params, ""]
     tasks = [
         f"| `{task.task_id}` | {'one for each slice of work' if task.is_mapped else 'one'} | {task.retries} | "
         f"{', '.join(f'`{name}`' for name in sorted(task.downstream_task_ids)) or 'none'} |"
@@ -88,10 +90,7 @@ def _section(dag: DAG) -> str:
             "",
             manual.strip(),
             "",
-            "| Param | Type | Default | Meaning |",
-            "| --- | --- | --- | --- |",
             *params,
-            "",
             "| Task | Instances | Retries | Then |",
             "| --- | --- | --- | --- |",
             *tasks,
