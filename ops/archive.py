@@ -93,16 +93,13 @@ def _version(s3: Any, bucket: str, key: str, version: dict[str, Any]) -> dict[st
     if "ETag" not in version:
         return {**row, "archived_at": version["LastModified"].isoformat(), "proof": DELETED}
     found = s3.get_object(Bucket=bucket, Key=key, VersionId=version["VersionId"])
-    digest = hashlib.sha256()
-    for block in found["Body"].iter_chunks(1024 * 1024):
-        digest.update(block)
-    noted = found["Metadata"].get("sha256")
+    digest, noted = hashlib.file_digest(found["Body"], "sha256").hexdigest(), found["Metadata"].get("sha256")
     return {
         **row,
         "archived_at": found["Metadata"].get("archived_at"),
         "bytes": found["ContentLength"],
-        "sha256": digest.hexdigest(),
-        "proof": UNKNOWN if noted is None else AS_STORED if noted == digest.hexdigest() else CHANGED,
+        "sha256": digest,
+        "proof": UNKNOWN if noted is None else AS_STORED if noted == digest else CHANGED,
     }
 
 

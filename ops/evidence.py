@@ -36,7 +36,6 @@ CONNECTIONS = 32
 _MANIFESTS_AHEAD = 4
 """Manifests in memory at once: one of 10,000 clients has megabytes."""
 
-_BLOCK = 1024 * 1024
 _GONE = frozenset({"404", "NoSuchKey", "NoSuchVersion", "NotFound", "MethodNotAllowed"})
 _ARCHIVED = re.compile(r"trigger/(?P<client>-?\d+)/(?P=client)_trigger_(?P<day>\d{8})\.json", re.ASCII)
 _ADOPTED = "adopted"
@@ -338,28 +337,26 @@ class Verification:
 
     def _get(self, key: str, version: str | None) -> bytes | None:
         """A small object; None if it is gone."""
-        which = {"VersionId": version} if version else {}
+        found = self._found(key, version)
+        return found["Body"].read() if found else None
+
+    def digest(self, key: str, version: str | None) -> tuple[str | None, datetime | None]:
+        """The sha256 of an answer, read in blocks, None if it is gone; and until when it is locked."""
+        found = self._found(key, version)
+        if found is None:
+            return None, None
+        return hashlib.file_digest(found["Body"], "sha256").hexdigest(), found.get("ObjectLockRetainUntilDate")
+
+    def _found(self, key: str, version: str | None) -> dict[str, Any] | None:
         try:
-            body: bytes = self.s3.get_object(Bucket=self.bucket, Key=key, **which)["Body"].read()
+            found: dict[str, Any] = self.s3.get_object(
+                Bucket=self.bucket, Key=key, **({"VersionId": version} if version else {})
+            )
         except ClientError as error:
             if error_code(error) in _GONE:
                 return None
             raise
-        return body
-
-    def digest(self, key: str, version: str | None) -> tuple[str | None, datetime | None]:
-        """The sha256 of an answer, read in blocks, None if it is gone; and until when it is locked."""
-        which = {"VersionId": version} if version else {}
-        digest = hashlib.sha256()
-        try:
-            found = self.s3.get_object(Bucket=self.bucket, Key=key, **which)
-        except ClientError as error:
-            if error_code(error) in _GONE:
-                return None, None
-            raise
-        while block := found["Body"].read(_BLOCK):
-            digest.update(block)
-        return digest.hexdigest(), found.get("ObjectLockRetainUntilDate")
+        return found
 
 
 def verify(
