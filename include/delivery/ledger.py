@@ -364,16 +364,8 @@ class Ledger:
             now: those that are younger than ``SETTLE_SECONDS`` are left out.
             after: position behind which to begin.
         """
-        return await self._page(
-            {
-                "IndexName": "by-owner-status",
-                "KeyConditionExpression": "owner_status = :key AND #position > :after",
-                "ExpressionAttributeNames": {"#position": "position"},
-            },
-            f"{owner}#{Status.PENDING}",
-            after,
-            timestamp(now - SETTLE_SECONDS),
-        )
+        key, until = f"{owner}#{Status.PENDING}", timestamp(now - SETTLE_SECONDS)
+        return await self._page("by-owner-status", "owner_status", key, after, until)
 
     async def untouched(self, owner: str, after: str, until: str) -> Page:
         """An owner's events without a status of their own, as the index has them.
@@ -383,26 +375,22 @@ class Ledger:
             after: position behind which to begin.
             until: position at which to end.
         """
-        page = await self._page(
-            {
-                "IndexName": "by-owner",
-                "KeyConditionExpression": "#owner = :key AND #position > :after",
-                "ExpressionAttributeNames": {"#owner": "owner", "#position": "position"},
-            },
-            owner,
-            after,
-            until,
-        )
+        page = await self._page("by-owner", "owner", owner, after, until)
         # Most have none: a filter would cost the table more than it saves.
         return Page([event for event in page.events if not event.has_status], page.last)
 
-    async def _page(self, request: Mapping[str, Any], key: str, after: str | None, until: str) -> Page:
-        # A position begins with a digit of a year.
-        values = {":key": {"S": key}, ":after": {"S": after or "0"}}
+    async def _page(self, index: str, name: str, key: str, after: str | None, until: str) -> Page:
+        request = {
+            "TableName": self._table,
+            "IndexName": index,
+            "KeyConditionExpression": "#key = :key AND #position > :after",
+            "ExpressionAttributeNames": {"#key": name, "#position": "position"},
+            # A position begins with a digit of a year.
+            "ExpressionAttributeValues": {":key": {"S": key}, ":after": {"S": after or "0"}},
+            "Limit": PAGE,
+        }
         with aws_errors("DynamoDB", f"read from table {self._table}"):
-            answer = await self._call(
-                "Query", TableName=self._table, ExpressionAttributeValues=values, Limit=PAGE, **request
-            )
+            answer = await self._call("Query", **request)
         events = [Event.of(item) for item in answer["Items"] if item["position"]["S"] <= until]
         last = answer.get("LastEvaluatedKey", {}).get("position", {}).get("S")
         return Page(events, last if last and last <= until else None)

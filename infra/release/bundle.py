@@ -26,19 +26,6 @@ class ReleaseError(Exception):
     """The release cannot be made. The message says what is wrong and what to do about it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Revision:
-    """Where the sources come from.
-
-    Args:
-        commit: full hash; None without a git repository.
-        dirty: whether the sources differ from the commit; None without a git repository.
-    """
-
-    commit: str | None
-    dirty: bool | None
-
-
 def source_files(project: Path, folder: str) -> dict[str, bytes]:
     """The files of a folder of the project that its ``.gitignore`` files do not exclude.
 
@@ -67,8 +54,8 @@ def source_files(project: Path, folder: str) -> dict[str, bytes]:
     return {name.removeprefix(f"{folder}/"): (project / name).read_bytes() for name in sorted(names)}
 
 
-def revision(project: Path) -> Revision:
-    """The commit that the project is checked out from.
+def revision(project: Path) -> tuple[str | None, bool | None]:
+    """The commit that the project is checked out from, and whether the sources differ from it; see :class:`Manifest`.
 
     Args:
         project: the project's root; a repository further up is none of it.
@@ -77,9 +64,9 @@ def revision(project: Path) -> Revision:
         ReleaseError: git is missing, or the repository cannot be read.
     """
     if not (project / ".git").exists():
-        return Revision(None, None)
+        return None, None
     commit = _git("rev-parse", "HEAD", at=project).strip()
-    return Revision(commit, bool(_git("status", "--porcelain", at=project)))
+    return commit, bool(_git("status", "--porcelain", at=project))
 
 
 def _git(*arguments: str, at: Path) -> str:
@@ -154,7 +141,7 @@ def write_bundle(project: Path, folder: Path) -> Manifest:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".dist-", dir=folder.parent) as scratch:
         new = Path(scratch) / "bundle"
-        manifest = _write(project, new, revision(project))
+        manifest = _write(project, new)
         if folder.exists():
             shutil.rmtree(folder)
         new.rename(folder)
@@ -193,7 +180,7 @@ def _may_be_replaced(folder: Path) -> bool:
     return folder.is_dir() and ((folder / MANIFEST).is_file() or not any(folder.iterdir()))
 
 
-def _write(project: Path, folder: Path, source: Revision) -> Manifest:
+def _write(project: Path, folder: Path) -> Manifest:
     contents = {f"dags/{name}": body for name, body in source_files(project, "dags").items()}
     contents[REQUIREMENTS] = _read(project, REQUIREMENTS)
     for name, body in contents.items():
@@ -203,7 +190,7 @@ def _write(project: Path, folder: Path, source: Revision) -> Manifest:
             archive.writestr(_entry(name), body)
     contents[ARCHIVE] = (folder / ARCHIVE).read_bytes()
     digests = {name: sha256(body).hexdigest() for name, body in sorted(contents.items())}
-    manifest = Manifest(source.commit, source.dirty, digests)
+    manifest = Manifest(*revision(project), digests)
     _put(folder / MANIFEST, f"{json.dumps(asdict(manifest), indent=2)}\n".encode())
     return manifest
 
