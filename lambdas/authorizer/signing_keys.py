@@ -139,13 +139,11 @@ class SigningKeys:
         """The key at a stage; None when there is none, as before the first rotation, or one that is too short."""
         try:
             answer = self._secrets.get_secret_value(SecretId=self._secret_id, VersionStage=stage)
-        except ClientError as error:
+        except (ClientError, BotoCoreError) as error:
             code = aws.error_code(error)
             if code == "ResourceNotFoundException":
                 return None
             raise KeysUnavailableError(code) from None
-        except BotoCoreError as error:
-            raise KeysUnavailableError(type(error).__name__) from None
         key = _key_in(answer.get("SecretString", ""))
         return key if len(key.encode()) >= MIN_KEY_BYTES else None
 

@@ -236,11 +236,9 @@ class KeyUsage:
                     ReturnValues="UPDATED_NEW",
                 )
                 return int(answer["Attributes"]["minute_requests"]["N"])
-            except ClientError as error:
+            except (ClientError, BotoCoreError) as error:
                 if aws.error_code(error) != "ConditionalCheckFailedException":
                     break
-            except BotoCoreError:
-                break
         return count.total + count.unsent
 
 

@@ -6,22 +6,14 @@ import argparse
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
 from lambdas.common.aws import error_code, timestamp
 from lambdas.events_api.api_keys import MAX_AGE_SECONDS, KeyHash, id_of, is_key, new_key
-from lambdas.tools.tables import (
-    EPILOG,
-    ToolError,
-    add_table_options,
-    dynamodb_client,
-    owner,
-    print_text,
-    report,
-    table_errors,
-)
+from lambdas.tools.tables import EPILOG, ToolError, add_table_options, carried_out, dynamodb_client, owner, print_text
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -97,22 +89,20 @@ class KeyTable:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command; returns the exit code: 1 when it could not be done. Wrong arguments exit with 2."""
     options = _parser().parse_args(arguments)
-    now = timestamp(datetime.now(UTC))
-    try:
-        with table_errors(options.table):
-            table = KeyTable(dynamodb_client(), options.table)
-            if options.command == "create":
-                key = table.create(options.owner, options.label, now)
-                print(f"key {id_of(key)} of {options.owner}, shown this once:", file=sys.stderr)
-                print(key)
-            elif options.command == "list":
-                print_text(_listed(key for key in table.all() if options.owner in (None, key["owner"])))
-            else:
-                table.revoke(options.key_id, now)
-                print(f"revoked: {options.key_id}; it is refused within {MAX_AGE_SECONDS:.0f} seconds")
-    except ToolError as error:
-        return report(error)
-    return 0
+    return carried_out(partial(_carry_out, options), options.table)
+
+
+def _carry_out(options: argparse.Namespace) -> None:
+    table, now = KeyTable(dynamodb_client(), options.table), timestamp(datetime.now(UTC))
+    if options.command == "create":
+        key = table.create(options.owner, options.label, now)
+        print(f"key {id_of(key)} of {options.owner}, shown this once:", file=sys.stderr)
+        print(key)
+    elif options.command == "list":
+        print_text(_listed(key for key in table.all() if options.owner in (None, key["owner"])))
+    else:
+        table.revoke(options.key_id, now)
+        print(f"revoked: {options.key_id}; it is refused within {MAX_AGE_SECONDS:.0f} seconds")
 
 
 def _listed(keys: Iterable[Mapping[str, str]]) -> str:

@@ -10,6 +10,7 @@ import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import SplitResult, urlsplit
@@ -17,7 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 from botocore.exceptions import ClientError
 
 from lambdas.common.aws import error_code, timestamp
-from lambdas.tools.tables import EPILOG, ToolError, add_table_options, dynamodb_client, owner, report, table_errors
+from lambdas.tools.tables import EPILOG, ToolError, add_table_options, carried_out, dynamodb_client, owner
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -191,28 +192,26 @@ def _is_host(parts: SplitResult) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command; returns the exit code: 1 when it could not be done. Wrong arguments exit with 2."""
     options = _parser().parse_args(arguments)
-    now = timestamp(datetime.now(UTC))
-    try:
-        with table_errors(options.table):
-            table = SubscriptionTable(dynamodb_client(), options.table)
-            if options.command == "put":
-                check_url(options.url, allow_http=options.allow_http)
-                given = secret_from(sys.stdin) if options.secret else None
-                given = new_secret() if options.rotate_secret else given
-                made = table.put(options.owner, options.url, given, now) or (given if options.rotate_secret else None)
-                print(f"subscribed: {options.owner}", file=sys.stderr)
-                if made:
-                    print("deliveries are signed with this secret, shown this once:", file=sys.stderr)
-                    print(made)
-            elif options.command == "show":
-                for name, value in sorted(table.get(options.owner).items()):
-                    print(f"{name}: {str(value).lower() if isinstance(value, bool) else value}")
-            else:
-                table.switch_off(options.owner, now)
-                print(f"off: {options.owner}; events wait in the inbox until `put` switches it on again")
-    except ToolError as error:
-        return report(error)
-    return 0
+    return carried_out(partial(_carry_out, options), options.table)
+
+
+def _carry_out(options: argparse.Namespace) -> None:
+    table, now = SubscriptionTable(dynamodb_client(), options.table), timestamp(datetime.now(UTC))
+    if options.command == "put":
+        check_url(options.url, allow_http=options.allow_http)
+        given = secret_from(sys.stdin) if options.secret else None
+        given = new_secret() if options.rotate_secret else given
+        made = table.put(options.owner, options.url, given, now) or (given if options.rotate_secret else None)
+        print(f"subscribed: {options.owner}", file=sys.stderr)
+        if made:
+            print("deliveries are signed with this secret, shown this once:", file=sys.stderr)
+            print(made)
+    elif options.command == "show":
+        for name, value in sorted(table.get(options.owner).items()):
+            print(f"{name}: {str(value).lower() if isinstance(value, bool) else value}")
+    else:
+        table.switch_off(options.owner, now)
+        print(f"off: {options.owner}; events wait in the inbox until `put` switches it on again")
 
 
 def _parser() -> argparse.ArgumentParser:

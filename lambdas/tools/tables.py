@@ -6,8 +6,7 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -64,25 +63,26 @@ def owner(text: str) -> str:
     return text
 
 
-@contextmanager
-def table_errors(table: str) -> Iterator[None]:
-    """Translate botocore's errors inside the block.
-
-    Raises:
-        ToolError: of every one.
-    """
+def carried_out(work: Callable[[], None], table: str) -> int:
+    """Do something with a table; returns the exit code: 1 when it could not be done, and it says why."""
     try:
-        yield
+        work()
+    except ToolError as error:
+        wrong = str(error)
     except ClientError as error:
         code = aws.error_code(error)
         advice = {
             "ResourceNotFoundException": "there is no such table here: check --environment and AWS_DEFAULT_REGION",
             "AccessDeniedException": "these credentials may not: check AWS_PROFILE",
         }.get(code, "see that AWS works for these credentials")
-        raise ToolError(f"table {table}: {code}; {advice}") from None
+        wrong = f"table {table}: {code}; {advice}"
     # botocore's ValueError: AWS_ENDPOINT_URL is no address.
     except (BotoCoreError, ValueError) as error:
-        raise ToolError(f"table {table}: {error}") from None
+        wrong = f"table {table}: {error}"
+    else:
+        return 0
+    print(f"error: {wrong}", file=sys.stderr)
+    return 1
 
 
 def print_text(text: str) -> None:
@@ -94,9 +94,3 @@ def print_text(text: str) -> None:
     except BrokenPipeError:
         # As after `head`. Python would try once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def report(error: ToolError) -> int:
-    """Print what went wrong; returns the exit code."""
-    print(f"error: {error}", file=sys.stderr)
-    return 1
