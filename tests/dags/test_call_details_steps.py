@@ -36,7 +36,7 @@ from include.errors import (
 from tests.dags.call_details import KEY, RECONCILE_TASK, counts, drop, ingest, ingest_run, plan, post_chunk, reconcile
 from tests.worlds.call_details import ACCESS, SECRET, TOKEN, CallDetailsWorld, logged_in_as
 from tests.worlds.pipeline import PLANTED, leaks
-from tests.worlds.s3 import BUCKET, s3_error
+from tests.worlds.s3 import BUCKET, raising, s3_error
 
 
 @pytest.fixture
@@ -319,12 +319,8 @@ def test_killed_plan_is_told(state: str | None, world: CallDetailsWorld) -> None
 
 def test_plan_that_fails_for_a_while_leaves_the_file_to_its_retry(world: CallDetailsWorld) -> None:
     file = drop(world)
-
-    def fail(request: dict[str, Any]) -> None:
-        raise s3_error("SlowDown", "GetObject")
-
     run = ingest_run(KEY)
-    world.s3.before["GetObject"] = fail
+    world.s3.before["GetObject"] = raising(s3_error("SlowDown", "GetObject"))
     with pytest.raises(StorageUnavailableError):
         plan(run)
     del world.s3.before["GetObject"]

@@ -38,6 +38,15 @@ def s3_error(code: str, operation: str = "PutObject") -> ClientError:
     )
 
 
+def raising(error: BaseException) -> Callable[..., Any]:
+    """A hook around a call, or a stub, that only fails."""
+
+    def fail(*arguments: object, **named: object) -> None:
+        raise error
+
+    return fail
+
+
 def unreachable() -> EndpointConnectionError:
     """The error that botocore raises when there is no connection."""
     return EndpointConnectionError(endpoint_url="https://s3.invalid")

@@ -31,7 +31,7 @@ from include.errors import (
 from tests.worlds.call_details import FakeCallDetails
 from tests.worlds.call_details_run import FILE, PostingWorld, some_batch
 from tests.worlds.dynamodb import table_error
-from tests.worlds.s3 import s3_error
+from tests.worlds.s3 import raising, s3_error
 from tests.worlds.sqs import QUEUE_URL
 
 REFUSED, ACCEPTED = httpx.Response(422), httpx.Response(200)
@@ -203,11 +203,7 @@ def test_queue_that_only_repeats_itself_ends_the_replay(world: PostingWorld) -> 
 def test_refused_message_whose_copy_cannot_be_sent_stays(world: PostingWorld) -> None:
     refuse(world, 1)
     world.api.answers = {"1": [REFUSED]}
-
-    def fail() -> None:
-        raise table_error("InternalServerError", 500)
-
-    world.sqs.before["send_message"] = fail
+    world.sqs.before["send_message"] = raising(table_error("InternalServerError", 500))
     with pytest.raises(AwsUnavailableError):
         replay(world)
     assert world.sqs.visible == 1
@@ -278,13 +274,7 @@ def test_unreadable_message_stays_and_does_not_block_the_others(harm: str, world
 def test_failure_that_is_not_the_batchs_shows_all_messages_again(harm: str, error: type[PipelineError]) -> None:
     world = PostingWorld()
     refuse(world, *range(5))
-
-    def fail(*_: object) -> None:
-        raise table_error("InternalServerError", 500)
-
-    def deny(*_: object) -> None:
-        raise s3_error("AccessDenied")
-
+    fail = raising(table_error("InternalServerError", 500))
     if harm == "login":
         world.api = FakeCallDetails(logins=[httpx.Response(401)])
     elif harm == "long wait":
@@ -295,7 +285,7 @@ def test_failure_that_is_not_the_batchs_shows_all_messages_again(harm: str, erro
     elif harm == "delete":
         world.sqs.before["delete_message"] = fail
     else:
-        world.s3.before["GetObject"] = deny
+        world.s3.before["GetObject"] = raising(s3_error("AccessDenied"))
     with pytest.raises(error):
         replay(world)
     assert (len(world.sqs.bodies), world.sqs.visible) == (5, 5)

@@ -11,6 +11,7 @@ from include.call_details.models import MAX_BATCHES_PER_CHUNK, ChunkState, Settl
 from include.errors import AwsRefusedError, AwsUnavailableError, ClaimLostError, InvalidInputError, PipelineError
 from tests.worlds.call_details_run import LEASE, LedgerWorld, accepted
 from tests.worlds.dynamodb import table_error
+from tests.worlds.s3 import raising
 
 
 def test_acknowledged_batches_are_known_to_the_next_attempt() -> None:
@@ -96,6 +97,6 @@ def test_worst_chunk_fits_into_an_item() -> None:
 @pytest.mark.parametrize("operation", ["get_item", "put_item"])
 def test_failures_are_typed(operation: str, code: str, status: int, error: type[PipelineError]) -> None:
     world = LedgerWorld()
-    world.table.before[operation] = lambda: (_ for _ in ()).throw(table_error(code, status))
+    world.table.before[operation] = raising(table_error(code, status))
     with pytest.raises(error, match=code):
         world.claim()

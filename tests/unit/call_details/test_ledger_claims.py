@@ -12,6 +12,7 @@ from include.call_details.models import Claim, Done, FileVersion, LeaseHeld, Ter
 from include.errors import AwsUnavailableError, ClaimLostError
 from tests.worlds.call_details_run import FILE, LEASE, LedgerWorld, accepted
 from tests.worlds.dynamodb import table_error
+from tests.worlds.s3 import raising
 
 
 @pytest.fixture
@@ -180,7 +181,7 @@ def test_terms_are_fixed_once_and_for_all_rounds_and_owners(world: LedgerWorld) 
 
 def test_owner_that_died_while_completing_leaves_nothing_unfinished(world: LedgerWorld) -> None:
     claim = world.claimed()
-    world.table.before["delete_item"] = lambda: (_ for _ in ()).throw(table_error("InternalServerError", 500))
+    world.table.before["delete_item"] = raising(table_error("InternalServerError", 500))
     with pytest.raises(AwsUnavailableError):
         world.claims.complete(claim, "receipts/1.json")
     world.table.before.clear()

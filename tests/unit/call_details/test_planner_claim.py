@@ -19,7 +19,7 @@ from include.errors import (
     StorageUnavailableError,
 )
 from tests.worlds.call_details_run import KEY, RunWorld
-from tests.worlds.s3 import s3_error
+from tests.worlds.s3 import raising, s3_error
 
 BODY = b"one\ntwo\n\nthree\n"
 DAY = datetime(2026, 3, 8, 12, tzinfo=UTC)
@@ -217,11 +217,7 @@ def test_file_that_cannot_be_read_leaves_no_plan(name: str, run: Run) -> None:
 
 def test_s3_that_fails_in_the_middle_is_a_matter_of_a_retry(run: Run, file: FileVersion) -> None:
     claim = run.claim(file)
-
-    def fail(request: dict[str, Any]) -> None:
-        raise s3_error("SlowDown", "GetObject")
-
-    run.s3.before["GetObject"] = fail
+    run.s3.before["GetObject"] = raising(s3_error("SlowDown", "GetObject"))
     with pytest.raises(StorageUnavailableError):
         run.planning.plan(claim)
     del run.s3.before["GetObject"]

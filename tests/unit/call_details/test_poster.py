@@ -26,7 +26,7 @@ from include.errors import (
 from tests.worlds.call_details import FakeCallDetails
 from tests.worlds.call_details_run import CLAIM, PostingWorld, some_batch
 from tests.worlds.dynamodb import table_error
-from tests.worlds.s3 import s3_error
+from tests.worlds.s3 import raising, s3_error
 
 REFUSED = httpx.Response(422)
 
@@ -38,10 +38,6 @@ def world() -> PostingWorld:
 
 def batches(number: int) -> list[Batch]:
     return [some_batch(each) for each in range(number)]
-
-
-def fail_with(error: Exception) -> None:
-    raise error
 
 
 def test_every_batch_is_posted_once_and_acknowledged(world: PostingWorld) -> None:
@@ -233,9 +229,9 @@ def test_logins_that_cannot_be_counted_do_not_hide_why_the_posting_failed() -> N
 def test_dead_letter_that_cannot_be_kept_is_not_settled(where: str, error: type[PipelineError]) -> None:
     world = PostingWorld(FakeCallDetails(answers={"1": [REFUSED]}))
     if where == "s3":
-        world.s3.before["PutObject"] = lambda _: fail_with(s3_error("SlowDown"))
+        world.s3.before["PutObject"] = raising(s3_error("SlowDown"))
     else:
-        world.sqs.before["send_message"] = lambda: fail_with(table_error("RequestThrottled"))
+        world.sqs.before["send_message"] = raising(table_error("RequestThrottled"))
     with pytest.raises(error):
         world.post(batches(2), size=2, workers=1)
     assert not world.open(2).state.is_settled(1)

@@ -21,6 +21,7 @@ from include.clients.dynamodb import ItemTable
 from include.errors import AwsRefusedError, NoPermitError
 from tests.worlds.call_details import FakeTime
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable, table_error
+from tests.worlds.s3 import raising
 
 
 def permits_of(
@@ -31,13 +32,6 @@ def permits_of(
 ) -> ConcurrencyLimiter:
     table = ItemTable(fake, TABLE)
     return ConcurrencyLimiter(table, "call-details", limit, clock=time, sleep=sleep or time.sleep)
-
-
-def raising(code: str, status: int = 400) -> Callable[[], None]:
-    def fail() -> None:
-        raise table_error(code, status)
-
-    return fail
 
 
 @given(
@@ -193,7 +187,7 @@ def test_block_that_fails_gives_all_back() -> None:
 
 def test_table_that_is_down_for_a_while_is_waited_for() -> None:
     fake, time = FakeLedgerTable(), FakeTime()
-    fake.before["get_item"] = raising("InternalServerError", 500)
+    fake.before["get_item"] = raising(table_error("InternalServerError", 500))
 
     async def run() -> None:
         async with permits_of(fake, 5, time).hold(5) as held:
@@ -228,7 +222,7 @@ def test_task_that_gets_no_permit_leaves_its_worker_to_others() -> None:
 
 def test_missing_table_ends_the_waiting() -> None:
     fake = FakeLedgerTable()
-    fake.before["get_item"] = raising("ResourceNotFoundException")
+    fake.before["get_item"] = raising(table_error("ResourceNotFoundException"))
 
     async def run() -> None:
         async with permits_of(fake, 5, FakeTime()).hold(5) as held, held.permit():

@@ -13,7 +13,7 @@ from include.call_details.models import Done, FileOutcome, FileVersion
 from include.errors import ClaimLostError, FileChangedError, InvalidFileError, StorageUnavailableError
 from tests.worlds.call_details_run import ENDED, RUN, RunWorld
 from tests.worlds.dynamodb import table_error
-from tests.worlds.s3 import s3_error
+from tests.worlds.s3 import raising, s3_error
 
 BODY = b"1\n2\n3\n"
 
@@ -232,11 +232,7 @@ def test_missing_plan_is_told(world: RunWorld, file: FileVersion) -> None:
 
 def test_receipt_that_cannot_be_kept_completes_nothing(world: RunWorld, file: FileVersion) -> None:
     world.post(*world.plan(file))
-
-    def fail(request: dict[str, Any]) -> None:
-        raise s3_error("SlowDown")
-
-    world.s3.before["PutObject"] = fail
+    world.s3.before["PutObject"] = raising(s3_error("SlowDown"))
     with pytest.raises(StorageUnavailableError):
         world.closing(file).planned()
     assert world.s3.present("processing/") == [processing_key(file)]

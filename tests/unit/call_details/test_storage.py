@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from include.call_details.keys import OWN_PREFIXES
 from include.call_details.storage import FileStore, StoredFile
 from include.errors import FileChangedError, StorageRefusedError, StorageUnavailableError
-from tests.worlds.s3 import BUCKET, FakeIngestBucket, s3_error, unreachable
+from tests.worlds.s3 import BUCKET, FakeIngestBucket, raising, s3_error, unreachable
 
 ODD = "incoming/März +1&x=%20/ä b\u2028.txt"
 
@@ -69,11 +69,7 @@ def test_move_to_where_it_lies_does_nothing(s3: FakeIngestBucket) -> None:
 def test_move_that_broke_off_is_finished_by_the_next(broken: str, s3: FakeIngestBucket) -> None:
     s3.drop(ODD, b"a\n")
     store = store_of(s3)
-
-    def fail(request: dict[str, Any]) -> None:
-        raise s3_error("SlowDown", broken)
-
-    s3.before[broken] = fail
+    s3.before[broken] = raising(s3_error("SlowDown", broken))
     with pytest.raises(StorageUnavailableError):
         store.move(seen(store, ODD), "processing/1")
     assert ODD in s3.present(), "a file is never nowhere"
@@ -131,11 +127,7 @@ def test_large_file_that_is_replaced_before_its_copy_is_a_changed_file(code: str
     s3.drop(ODD, b"0123456789")
     store = store_of(s3, largest_copy=9)
     source = seen(store, ODD)
-
-    def refuse(request: dict[str, Any]) -> None:
-        raise s3_error(code, "HeadObject")
-
-    s3.before["CopyObject"] = refuse
+    s3.before["CopyObject"] = raising(s3_error(code, "HeadObject"))
     with pytest.raises(FileChangedError, match="was deleted or replaced before it could be moved"):
         store.move(source, "processing/1")
 
@@ -188,12 +180,8 @@ def test_errors_of_s3_are_typed(error: Exception, expected: type[Exception], s3:
     s3.drop("k", b"x")
     store = store_of(s3)
     source = seen(store, "k")
-
-    def fail(request: dict[str, Any]) -> None:
-        raise error
-
     for operation in ("ListObjectsV2", "HeadObject", "ListObjectVersions", "CopyObject", "DeleteObject", "GetObject"):
-        s3.before[operation] = fail
+        s3.before[operation] = raising(error)
     for call in (
         lambda: list(store.listed("incoming/")),
         lambda: store.head("k"),

@@ -10,7 +10,7 @@ from include.call_details.models import Claim, FileVersion
 from include.call_details.watcher import Intake
 from include.errors import StorageUnavailableError
 from tests.worlds.call_details_run import Surroundings
-from tests.worlds.s3 import BUCKET, s3_error
+from tests.worlds.s3 import BUCKET, raising, s3_error
 
 DEFAULT = Incoming("incoming/", ("*.filepart", "*.tmp", "*.part", "*.partial", ".*"))
 KEYS = ["incoming/a +ä.txt", "incoming/b%20.txt", "incoming/sub/{{ 7 * 7 }}.txt"]
@@ -89,10 +89,7 @@ def test_file_that_cannot_be_moved_keeps_no_other_from_it(watch: Watch) -> None:
 
 
 def test_listing_that_fails_is_told(watch: Watch) -> None:
-    def fail(request: dict[str, Any]) -> None:
-        raise s3_error("SlowDown", "ListObjectsV2")
-
-    watch.s3.before["ListObjectsV2"] = fail
+    watch.s3.before["ListObjectsV2"] = raising(s3_error("SlowDown", "ListObjectsV2"))
     with pytest.raises(StorageUnavailableError):
         watch.intake.take()
 
@@ -176,11 +173,7 @@ def test_file_whose_run_let_go_of_it_is_owed_only_when_it_is_delivered_again(wat
 
 def test_file_that_cannot_be_moved_is_not_delivered_again_by_each_round(watch: Watch) -> None:
     (file,) = watch.drop(KEYS[0])
-
-    def refuse(request: dict[str, Any]) -> None:
-        raise s3_error("AccessDenied", "CopyObject")
-
-    watch.s3.before["CopyObject"] = refuse
+    watch.s3.before["CopyObject"] = raising(s3_error("AccessDenied", "CopyObject"))
     watch.intake.take()
     assert without_run(watch) == {file}, "a run may find it where it lies"
     watch.claim(file, run_id(file))
@@ -192,9 +185,7 @@ def test_file_that_cannot_be_moved_is_not_delivered_again_by_each_round(watch: W
 def test_round_that_dies_with_a_file_in_its_hands_is_made_good_by_the_next(broken: str, watch: Watch) -> None:
     (file,) = watch.drop(KEYS[0])
     watch.claims.release(watch.claim(file, run_id(file)))
-
-    def die(*request: Any) -> None:
-        raise KeyboardInterrupt("killed")
+    die = raising(KeyboardInterrupt("killed"))
 
     def copied(request: dict[str, Any]) -> None:
         watch.table.before["put_item"] = die

@@ -5,6 +5,7 @@ import pytest
 from include.clients.dynamodb import Item, ItemTable
 from include.errors import AwsUnavailableError
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable, table_error
+from tests.worlds.s3 import raising
 
 
 def table_of(fake: FakeLedgerTable, pauses: list[float] | None = None) -> ItemTable:
@@ -40,10 +41,6 @@ def test_reading_that_goes_on_being_refused_is_an_error_that_passes() -> None:
     with pytest.raises(AwsUnavailableError, match="leaves keys of a group unread"):
         list(table_of(fake, pauses).get_many([("pk", "1")]))
     assert 0 < sum(pauses) < 15
-
-    def throttle() -> None:
-        raise table_error("ProvisionedThroughputExceededException")
-
-    fake.before["batch_get_item"] = throttle
+    fake.before["batch_get_item"] = raising(table_error("ProvisionedThroughputExceededException"))
     with pytest.raises(AwsUnavailableError):
         list(table_of(fake).get_many([("pk", "1")]))

@@ -28,6 +28,7 @@ from include.errors import (
 )
 from tests.worlds.functions import STATUS, FakeLambda, RaisedError, RawLambda, lambda_error
 from tests.worlds.pipeline import PLANTED, leaks
+from tests.worlds.s3 import raising
 
 URL = "https://lambda.test"
 JSON = st.recursive(
@@ -43,13 +44,6 @@ def client(fake: FakeLambda) -> FunctionClient:
 
 def invoke(function: Callable[[Any], Any]) -> Any:
     return client(FakeLambda({"f": function})).invoke("f", {"n": 1})
-
-
-def raising(error: BaseException) -> Callable[[Any], Any]:
-    def function(payload: Any) -> Any:
-        raise error
-
-    return function
 
 
 @given(JSON)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import boto3
 import pytest
@@ -9,7 +8,7 @@ from botocore.exceptions import EndpointConnectionError, NoCredentialsError, Par
 
 from include.clients.s3 import create_json, get_json, put_json, s3_errors, split_place
 from include.errors import PipelineError, StorageRefusedError, StorageUnavailableError
-from tests.worlds.s3 import FakeS3, s3_error
+from tests.worlds.s3 import FakeS3, raising, s3_error
 
 
 @pytest.mark.parametrize(
@@ -87,22 +86,14 @@ def test_absent_document_is_none() -> None:
 def test_answer_whose_body_cannot_be_read_has_its_status_as_code_and_means_not_there(code: str) -> None:
     s3 = FakeS3()
     put_json(s3, "archive", "papers/one.json", {})
-
-    def fail(request: dict[str, Any]) -> None:
-        raise s3_error(code, "GetObject")
-
-    s3.before["GetObject"] = fail
+    s3.before["GetObject"] = raising(s3_error(code, "GetObject"))
     assert get_json(s3, "archive", "papers/one.json") is None
 
 
 @pytest.mark.parametrize("code", ["412", "PreconditionFailed"])
 def test_document_that_is_there_already_is_not_written_again_also_if_the_answer_has_no_code(code: str) -> None:
     s3 = FakeS3()
-
-    def fail(request: dict[str, Any]) -> None:
-        raise s3_error(code, "PutObject")
-
-    s3.before["PutObject"] = fail
+    s3.before["PutObject"] = raising(s3_error(code, "PutObject"))
     assert create_json(s3, "archive", "papers/one.json", {}) is False
 
 
