@@ -19,8 +19,9 @@ _seed = environment.text("SEED", default="")
 # Made once a warm start, so that a seed gives a sequence of answers and not the same one to every call.
 auction = Auction(
     random=Random(_seed or None),  # noqa: S311 - makes up orders, guards nothing
-    probability=environment.number("RESULTS_PROBABILITY", least=0, most=1),
-    max_orders=environment.whole_number("MAX_ORDERS", least=1, most=_MAX_ORDERS),
+    # The template's defaults: who sets one variable by the console or the CLI may take the others away.
+    probability=environment.number("RESULTS_PROBABILITY", least=0, most=1, default="0.3"),
+    max_orders=environment.whole_number("MAX_ORDERS", least=1, most=_MAX_ORDERS, default="10"),
 )
 
 

@@ -32,14 +32,14 @@ def text(name: str, *, default: str | None = None) -> str:
     return default
 
 
-def number(name: str, *, least: float, most: float) -> float:
-    """The variable as a number from ``least`` to ``most``.
+def number(name: str, *, least: float, most: float, default: str | None = None) -> float:
+    """The variable as a number from ``least`` to ``most``; ``default`` as of :func:`text`.
 
     Raises:
         EnvironmentVariableError: it is missing, no number, or out of range.
     """
     try:
-        value = float(text(name))
+        value = float(text(name, default=default))
     except ValueError:
         value = math.nan
     # Written so that NaN, which compares false with everything, is out of range.
@@ -48,14 +48,14 @@ def number(name: str, *, least: float, most: float) -> float:
     return value
 
 
-def whole_number(name: str, *, least: int, most: int) -> int:
-    """The variable as a whole number from ``least`` to ``most``.
+def whole_number(name: str, *, least: int, most: int, default: str | None = None) -> int:
+    """The variable as a whole number from ``least`` to ``most``; ``default`` as of :func:`text`.
 
     Raises:
         EnvironmentVariableError: it is missing, no whole number, or out of range.
     """
     try:
-        value = int(text(name))
+        value = int(text(name, default=default))
     except ValueError:
         value = least - 1
     if not least <= value <= most:

@@ -65,13 +65,16 @@ def test_results_without_a_seed_differ_between_warm_starts(
     assert first != second
 
 
+def test_one_variable_alone_steers_the_results(load: LoadHandler, context: object) -> None:
+    found = [load(RESULTS, RESULTS_PROBABILITY="1").handler({}, context) for _ in range(20)]
+    assert all(answer["results"] and len(answer["orders"]) <= 10 for answer in found)
+
+
 @pytest.mark.parametrize(
     ("module", "environment", "named"),
     [
-        (RESULTS, {"MAX_ORDERS": "3"}, "RESULTS_PROBABILITY"),
         (RESULTS, {"RESULTS_PROBABILITY": "1.01", "MAX_ORDERS": "3"}, "RESULTS_PROBABILITY"),
         (RESULTS, {"RESULTS_PROBABILITY": "nan", "MAX_ORDERS": "3"}, "RESULTS_PROBABILITY"),
-        (RESULTS, {"RESULTS_PROBABILITY": "0.3"}, "MAX_ORDERS"),
         (RESULTS, {"RESULTS_PROBABILITY": "0.3", "MAX_ORDERS": "0"}, "MAX_ORDERS"),
         (RESULTS, {"RESULTS_PROBABILITY": "0.3", "MAX_ORDERS": "2.5"}, "MAX_ORDERS"),
         (RESULTS, {"RESULTS_PROBABILITY": "0.3", "MAX_ORDERS": "10001"}, "MAX_ORDERS"),
