@@ -12,6 +12,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from include.auction.models import OrderOutcome, Orders, Result, had_orders, orders_gone
+from include.clients.lambda_function import HANDLER_ERROR
 from include.clients.s3 import split_place
 from include.errors import (
     Backoff,
@@ -147,8 +148,9 @@ class OrderFunction:
     def _rejects(self, error_type: str) -> bool:
         """Whether an error of this type is the function's way to reject an order."""
         name = _class_of(error_type)
+        of_the_platform = error_type.startswith(_OF_THE_PLATFORM) and error_type != HANDLER_ERROR
         # An error without a type is a time-out of an older runtime.
-        if not error_type or error_type.startswith(_OF_THE_PLATFORM) or name in _OUT_OF_MEMORY:
+        if not error_type or of_the_platform or name in _OUT_OF_MEMORY:
             return False
         return name == REJECTED or not {ANY, error_type, name}.isdisjoint(self.rejections())
 

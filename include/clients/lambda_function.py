@@ -33,8 +33,11 @@ _MAX_REASON = 300
 
 _THROTTLED = frozenset({"TooManyRequestsException"})
 
-_CLASS_LOST = frozenset({"Runtime.HandlerError"})
+HANDLER_ERROR = "Runtime.HandlerError"
 """What a runtime that hands on nothing but the message calls every error of a handler (the local emulator does)."""
+
+_DIED = frozenset({"Worker process died", "Worker returned no response"})
+"""The local emulator's messages for a function whose process has ended, which it calls an error of the handler too."""
 
 _NAMED = re.compile(r"(?P<kind>\w+Error): ", re.ASCII)
 
@@ -101,8 +104,10 @@ def _failure(body: bytes, name: str) -> FunctionFailedError:
         document = None
     found = document if isinstance(document, dict) else {}
     kind, reason = _shown(found.get("errorType")), _shown(found.get("errorMessage"))
-    if kind in _CLASS_LOST and (named := _NAMED.match(reason)):
+    if kind == HANDLER_ERROR and (named := _NAMED.match(reason)):
         kind = named["kind"]
+    elif kind == HANDLER_ERROR and reason in _DIED:
+        kind = "Runtime.ExitError"
     # Functions that reckon with such runtimes begin their messages with the class's name.
     reason = reason.removeprefix(f"{kind}: ")
     text = ": ".join(part for part in (kind, reason) if part) or "an error without a name"

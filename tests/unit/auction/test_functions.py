@@ -21,13 +21,19 @@ if TYPE_CHECKING:
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "FUNCTIONS.md").read_text()
 ORDERS = Orders("run", date(2026, 3, 8), ({"status": "accepted"},))
-OWN = ["ValueError", "KeyError", "InvalidOrderError", "builtins.ValueError", "MyMemoryErrorFound"]
+OWN = [
+    "ValueError",
+    "KeyError",
+    "InvalidOrderError",
+    "builtins.ValueError",
+    "MyMemoryErrorFound",
+    "Runtime.HandlerError",
+]
 NOT_OWN = [
     "",
     "Sandbox.Timedout",
     "Runtime.ExitError",
     "Runtime.ImportModuleError",
-    "Runtime.HandlerError",
     "Function.ResponseSizeTooLarge",
     "Extension.Crash",
     "MemoryError",
@@ -288,7 +294,7 @@ def test_page_shows_which_answers_of_lambda_b_name_a_key() -> None:
 
 def test_page_shows_which_errors_of_lambda_b_are_rejections() -> None:
     table = rows('| error type | by default | with `["ValueError"]` | with `["*"]` |')
-    assert len(table) == 7
+    assert len(table) == 8
     for kind, *columns in table:
         for setting, expected in zip(((), ("ValueError",), ("*",)), columns, strict=True):
             outcome = process(raising(RaisedError(kind, "no")), *setting)

@@ -130,6 +130,12 @@ def test_name_that_boto_itself_refuses_is_permanent() -> None:
             "Runtime.HandlerError",
             "function f raised Runtime.HandlerError: it broke",
         ),
+        (
+            "Runtime.HandlerError",
+            "Worker process died",
+            "Runtime.ExitError",
+            "function f raised Runtime.ExitError: Worker process died",
+        ),
         ("KeyError", "MineError: no", "KeyError", "function f raised KeyError: MineError: no"),
         ("Sandbox.Timedout", "", "Sandbox.Timedout", "function f raised Sandbox.Timedout"),
     ],
