@@ -453,11 +453,8 @@ class HeldLane:
         self.lane = lane
         self.top = lane.top
         self.head = lane.head
-
-    @property
-    def unwritten(self) -> int:
-        """How many accepted events it has noted since."""
-        return sum(entry.outcome is not None for entry in self._noted)
+        self.unwritten = 0
+        """How many accepted events it has noted since the last writing."""
 
     @property
     def complete(self) -> bool:
@@ -479,6 +476,7 @@ class HeldLane:
     def note(self, entry: Entry, now: float) -> None:
         """Take note of an event."""
         self._noted.append(entry)
+        self.unwritten += entry.outcome is not None
         self.top = max(self.top, entry.position)
         self._since = now if self._since is None else self._since
 
@@ -552,7 +550,7 @@ class HeldLane:
             return False
         # The API may have made it due since it was read; that is looked at in the next turn.
         self.lane, self._read_at = written, now
-        self._noted, self._since = [], None
+        self._noted, self._since, self.unwritten = [], None, 0
         return True
 
 
