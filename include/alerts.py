@@ -99,6 +99,9 @@ class Alert:
         return "\n".join([*lines, f"what to do: {self.next_step}"])
 
 
+Send = Callable[[Alert], None]
+"""Sends an alert through one channel, or raises whatever it likes; several threads may use it at once."""
+
 KILLED = "the task was killed or never ran; see its log"
 """Reason of a task that recorded none."""
 

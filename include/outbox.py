@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from include.alerts import Alert, Failure, Severity
+from include.alerts import Alert, Failure, Send, Severity
 from include.clients.s3 import CONDITION_FAILED, MISSING, create_json, get_object, json_bytes, put_object, s3_errors
 from include.errors import Backoff, describe
 
@@ -38,9 +38,6 @@ SECONDS = 10.0
 """For which one run sends."""
 PAUSES = Backoff(first=60.0, longest=3600.0, jitter=0)
 """From one attempt for an alert to the next."""
-
-Send = Callable[[Alert], None]
-"""Sends an alert through one channel, or raises whatever it likes."""
 
 
 class Outbox:

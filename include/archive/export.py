@@ -87,7 +87,16 @@ def _files(s3: Any, bucket: str, client: int, first: date, last: date) -> Iterat
         if began is not None:
             yield f"ledger/{number:08d}.json", body
         for line in lines:
-            yield from _answer(s3, bucket, line)
+            found = _get(s3, bucket, line["key"], line["version_id"])
+            name = answer_name(line["key"], line["version_id"])
+            noted = {
+                "key": line["key"],
+                "version_id": line["version_id"],
+                "content_type": found["ContentType"],
+                "metadata": found["Metadata"],
+            }
+            yield f"answers/{name}", found["Body"].read()
+            yield f"metadata/{name}", json.dumps(noted, indent=2, sort_keys=True).encode() + b"\n"
 
 
 def answer_name(key: str, version_id: str | None) -> str:
@@ -98,19 +107,6 @@ def answer_name(key: str, version_id: str | None) -> str:
 def version_of(name: str) -> str:
     """The id of the version that :func:`answer_name` named; ``None`` where the bucket keeps no versions."""
     return unquote(name.rpartition("/")[2].partition(".")[2].removesuffix(".json"))
-
-
-def _answer(s3: Any, bucket: str, line: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
-    found = _get(s3, bucket, line["key"], line["version_id"])
-    name = answer_name(line["key"], line["version_id"])
-    noted = {
-        "key": line["key"],
-        "version_id": line["version_id"],
-        "content_type": found["ContentType"],
-        "metadata": found["Metadata"],
-    }
-    yield f"answers/{name}", found["Body"].read()
-    yield f"metadata/{name}", json.dumps(noted, indent=2, sort_keys=True).encode() + b"\n"
 
 
 def _get(s3: Any, bucket: str, key: str, version_id: str | None = None) -> Any:

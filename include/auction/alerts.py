@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from include.alerts import Alert, RunRef, Section, Severity
+from include.alerts import Alert, RunRef, Section, Send, Severity
 from include.auction.models import Result, Summary
 from include.clients.s3 import get_json, put_json
 from include.errors import Backoff, describe
@@ -49,9 +49,6 @@ def no_orders(run: RunRef, *, reason: str) -> Alert:
     failure = run.failure("the results", reason, WAIT_TASK)
     return run.alert(Severity.ERROR, headline, failures=[failure], section=Section.AUCTION_RUN)
 
-
-Send = Callable[[Alert], None]
-"""Sends an alert through one channel, or raises whatever it likes."""
 
 ATTEMPTS = 3
 PAUSES = Backoff(first=1.0, jitter=0)
@@ -134,12 +131,36 @@ def deliver(
         how many messages were not delivered, counted by alert and channel.
     """
     deadline = clock() + seconds
+    in_a_row, lock = Counter[str](), threading.Lock()
+
+    def took(channel: str, alert: Alert) -> bool:
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                sleep(PAUSES.seconds(attempt))
+            if clock() >= deadline:
+                break
+            try:
+                channels[channel](alert)
+            except Exception as error:  # noqa: BLE001 - whatever a channel raises must not reach the pipeline
+                log.warning("alert was not delivered through %s: %s", channel, describe(error))
+            else:
+                return True
+        return False
+
+    def send(channel: str, name: str) -> bool:
+        if in_a_row[channel] >= MAX_FAILURES_IN_A_ROW:
+            return False
+        sent = took(channel, alerts[name])
+        with lock:
+            in_a_row[channel] = 0 if sent else in_a_row[channel] + 1
+        if sent:
+            record.add(name, channel)
+        return sent
+
     jobs: list[Future[bool]] = []
-    for channel, send in channels.items():
-        queue = [name for name in alerts if channel not in record.channels_of(name)]
-        sender = _Sender(channel, send, record, deadline, clock, sleep)
+    for channel in channels:
         pool = ThreadPoolExecutor(at_once[channel])
-        jobs += [pool.submit(sender.send_one, name, alerts[name]) for name in queue]
+        jobs += [pool.submit(send, channel, name) for name in alerts if channel not in record.channels_of(name)]
         pool.shutdown(wait=False)
     if not jobs:
         return 0
@@ -152,41 +173,3 @@ def deliver(
     if undelivered:
         log.warning("messages about orders that were not delivered: %d", undelivered)
     return undelivered
-
-
-@dataclass
-class _Sender:
-    """Sends alerts through one channel, in several threads, until the time is up or the channel counts as down."""
-
-    channel: str
-    send: Send
-    record: DeliveryRecord
-    deadline: float
-    clock: Callable[[], float]
-    sleep: Callable[[float], None]
-    failures_in_a_row: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def send_one(self, name: str, alert: Alert) -> bool:
-        if self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
-            return False
-        sent = self._try(alert)
-        with self.lock:
-            self.failures_in_a_row = 0 if sent else self.failures_in_a_row + 1
-        if sent:
-            self.record.add(name, self.channel)
-        return sent
-
-    def _try(self, alert: Alert) -> bool:
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                self.sleep(PAUSES.seconds(attempt))
-            if self.clock() >= self.deadline:
-                break
-            try:
-                self.send(alert)
-            except Exception as error:  # noqa: BLE001 - whatever a channel raises must not reach the pipeline
-                log.warning("alert was not delivered through %s: %s", self.channel, describe(error))
-            else:
-                return True
-        return False

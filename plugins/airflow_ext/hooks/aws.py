@@ -12,8 +12,7 @@ from airflow_ext.outside import outside
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import boto3
-    from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook, BaseSessionFactory
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
     from botocore.config import Config
     from botocore.loaders import Loader
     from botocore.session import Session
@@ -151,27 +150,16 @@ _spare_sessions: list[Session] = []
 _kept = threading.local()
 
 
-def _shared_session(settings: dict[str, Any]) -> boto3.Session:
-    """This thread's boto3 session of these settings: region, credentials or profile."""
+@functools.cache
+def __getattr__(name: str) -> Any:
+    """Make the session factory when it is asked for.
+
+    Airflow asks while it imports ``base_aws``, which takes 0.3 s, and of which the factory's base class is a part.
+    """
+    if name != "SharedSessionFactory":
+        raise AttributeError(name)
     import boto3
     import botocore.session
-
-    sessions: dict[Any, tuple[float, boto3.Session]] = vars(_kept).setdefault("sessions", {})
-    now = outside.monotonic()
-    for old in [each for each, (until, _) in sessions.items() if now >= until]:
-        del sessions[old]
-    key = tuple(sorted((name, value) for name, value in settings.items() if value is not None))
-    if key not in sessions:
-        made = _spare_sessions.pop() if _spare_sessions else botocore.session.get_session()
-        session = boto3.Session(botocore_session=made, **settings)
-        # Afterwards, as boto3 adds a directory of its own to the loader that it finds.
-        made.register_component("data_loader", _loader())
-        sessions[key] = now + SESSION_SECONDS, session
-    return sessions[key][1]
-
-
-@functools.cache
-def _session_factory() -> type[BaseSessionFactory]:
     from airflow.providers.amazon.aws.hooks.base_aws import BaseSessionFactory
 
     class SharedSessionFactory(BaseSessionFactory):
@@ -189,19 +177,21 @@ def _session_factory() -> type[BaseSessionFactory]:
             return self._create_basic_session({"region_name": self.region_name})
 
         def _create_basic_session(self, session_kwargs: dict[str, Any]) -> boto3.Session:
-            return _shared_session(session_kwargs)
+            """This thread's session of these settings: region, credentials or profile."""
+            sessions: dict[Any, tuple[float, boto3.Session]] = vars(_kept).setdefault("sessions", {})
+            now = outside.monotonic()
+            for old in [each for each, (until, _) in sessions.items() if now >= until]:
+                del sessions[old]
+            key = tuple(sorted((name, value) for name, value in session_kwargs.items() if value is not None))
+            if key not in sessions:
+                made = _spare_sessions.pop() if _spare_sessions else botocore.session.get_session()
+                session = boto3.Session(botocore_session=made, **session_kwargs)
+                # Afterwards, as boto3 adds a directory of its own to the loader that it finds.
+                made.register_component("data_loader", _loader())
+                sessions[key] = now + SESSION_SECONDS, session
+            return sessions[key][1]
 
     return SharedSessionFactory
-
-
-def __getattr__(name: str) -> Any:
-    """Make the session factory when it is asked for.
-
-    Airflow asks while it imports ``base_aws``, which takes 0.3 s, and of which the factory's base class is a part.
-    """
-    if name == "SharedSessionFactory":
-        return _session_factory()
-    raise AttributeError(name)
 
 
 def publish_metrics(values: Mapping[str, float], *, environment: str, pipeline: str) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from slack_sdk.http_retry.response import HttpResponse
     from slack_sdk.http_retry.state import RetryState
 
-    from include.alerts import Alert
+    from include.alerts import Alert, Send
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +38,6 @@ AT_ONCE = {"slack": 1, "sns": 4}
 _SLACK_TIMEOUT_SECONDS = 5
 _SLACK_MAX_RETRIES = 50
 """More than there can be: the time ends them."""
-
-Channel = Callable[["Alert"], None]
-"""Sends one alert, or raises whatever the provider raises; several threads may use it at once."""
 
 
 def send_alert(
@@ -71,7 +68,7 @@ def send_alert(
 
 def open_channels(
     context: Context, *, topic_arn: str | None, seconds: float = 10.0, attempts: int = 2
-) -> dict[str, Channel]:
+) -> dict[str, Send]:
     """The channels by name; never raises: a channel that cannot be opened refuses its alerts.
 
     Connection and client are looked up once, and each alert has a notifier of its own: a notifier keeps its text.
@@ -84,7 +81,7 @@ def open_channels(
         seconds: for how long Slack is waited for when it asks to wait.
         attempts: how often SNS is tried for one alert; a sender that repeats alerts itself wants one.
     """
-    channels: dict[str, Channel] = {}
+    channels: dict[str, Send] = {}
     topic = topic_arn or alert_topic()
     # First, as SNS may keep an alert waiting.
     if (slack := _opened(lambda: _slack(context, seconds))) is not None:
@@ -94,7 +91,7 @@ def open_channels(
     return channels
 
 
-def _opened(open_channel: Callable[[], Channel | None]) -> Channel | None:
+def _opened(open_channel: Callable[[], Send | None]) -> Send | None:
     try:
         return open_channel()
     except Exception as error:  # noqa: BLE001 - the channel's failure is logged for each alert, as any other
@@ -106,7 +103,7 @@ def _opened(open_channel: Callable[[], Channel | None]) -> Channel | None:
         return refuse
 
 
-def _sns(context: Context, topic_arn: str, attempts: int) -> Channel:
+def _sns(context: Context, topic_arn: str, attempts: int) -> Send:
     from airflow.providers.amazon.aws.hooks.sns import SnsHook
     from airflow.providers.amazon.aws.notifications.sns import SnsNotifier
 
@@ -130,7 +127,7 @@ def _sns(context: Context, topic_arn: str, attempts: int) -> Channel:
     return publish
 
 
-def _slack(context: Context, seconds: float) -> Channel | None:
+def _slack(context: Context, seconds: float) -> Send | None:
     """The channel, or None where nobody configured one; it waits for up to ``seconds`` in all when Slack asks to."""
     if not _is_configured():
         return None

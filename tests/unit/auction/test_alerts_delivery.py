@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.alerts import Alert, Severity
-from include.auction.alerts import ATTEMPTS, MAX_FAILURES_IN_A_ROW, DeliveryRecord, Send, deliver
+from include.alerts import Alert, Send, Severity
+from include.auction.alerts import ATTEMPTS, MAX_FAILURES_IN_A_ROW, DeliveryRecord, deliver
 from tests.worlds.s3 import FakeS3, s3_error
 
 if TYPE_CHECKING:
