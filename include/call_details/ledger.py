@@ -80,8 +80,13 @@ class Claims:
         """Claim a version that nobody has claimed yet, for an owner that is to be started; None if somebody has."""
         claim = Claim(file, owner, 1, 1)
         # Before the claim, as nothing can take a pointer away whose claim never was.
-        self._mark_unfinished(file, new=True)
-        return claim if self._write(Item(file.partition, _CLAIM), claim) else None
+        made = self._mark_unfinished(file, new=True)
+        if self._write(Item(file.partition, _CLAIM), claim):
+            return claim
+        if made is not None:
+            # There was none: the version is done, or need not be finished.
+            self._table.delete(made)
+        return None
 
     def items(self, files: Iterable[FileVersion]) -> dict[str, Item]:
         """The claims of many versions as they are stored, by partition, for ``seen``; of each that was made."""
@@ -165,6 +170,15 @@ class Claims:
         seen = self._table.get(file.partition, _CLAIM)
         return bool(seen.version) and seen.content["receipt"] is not None
 
+    def is_begun(self, file: FileVersion, owner: str) -> bool:
+        """Whether a run has begun on the version, which is not done: the owner, or one that has it no more."""
+        seen = self._table.get(file.partition, _CLAIM)
+        if not seen.version:
+            return False
+        now = _StoredClaim.of(file, seen)
+        held = now.claim.owner != owner and now.until > self._clock()
+        return now.receipt is None and now.claim.begun and not held
+
     def current(self, file: FileVersion, owner: str) -> Claim:
         """The claim that ``owner`` has and has not completed, for those of its tasks that did not make it."""
         seen = self._table.get(file.partition, _CLAIM)
@@ -227,13 +241,15 @@ class Claims:
         until = self._clock() + self._lease_seconds if until is None else until
         return self._table.replace(seen, _StoredClaim(claim, until, receipt).content()) is not None
 
-    def _mark_unfinished(self, file: FileVersion, *, new: bool = False) -> None:
+    def _mark_unfinished(self, file: FileVersion, *, new: bool = False) -> Item | None:
+        """Write the pointer to a claim, and return it if ``new`` and there was none."""
         pointer = Item(_UNFINISHED, file.partition)
-        if new and self._table.replace(pointer, asdict(file)) is not None:
-            return
+        if new and (made := self._table.replace(pointer, asdict(file))) is not None:
+            return made
         # Written again even if it is there: whoever is about to delete an older one must not delete this one.
         while self._table.replace(self._table.get(_UNFINISHED, file.partition), asdict(file)) is None:
             pass
+        return None
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,14 @@ class Planner:
             raise FileChangedError(
                 f"{file.key} ({file.etag}) is nowhere in bucket {self.store.bucket}: drop it again and clear this run"
             )
-        return self.store.move(stored, processing_key(file)) if stored.key == file.key else stored
+        if stored.key != file.key:
+            return stored
+        moved = self.store.copy(stored, processing_key(file))
+        # A deletion withdraws the older versions, too, which nobody has claimed yet. The watcher takes them, and then
+        # this one away.
+        if len(self.store.versions(file.key)) == 1:
+            self.store.remove(stored)
+        return moved
 
     def _terms(self) -> Terms:
         return Terms(self._records_per_batch, timestamp(self._now()))

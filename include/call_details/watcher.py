@@ -180,6 +180,9 @@ class Intake:
             self._store.copy(found, processing_key(file))
             _log_claimed(file, found, owner)
             return file
+        if new is None and not dropped_again and self._claims.is_begun(file, owner):
+            # An earlier round has taken it. To claim it would call it under way, though nothing may work on it.
+            return None
         claim = new or self._claims.claim(file, owner)
         if isinstance(claim, LeaseHeld):
             reason = f"run {claim.owner} works on {file.key}"
@@ -190,7 +193,7 @@ class Intake:
             if isinstance(claim, Claim):
                 _log_claimed(file, found, owner)
         elif isinstance(claim, Claim):
-            # An earlier round has taken it, and could not delete the object.
+            # It has begun just now.
             return None
         if isinstance(claim, Done):
             log.info("%s (%s) was ingested before by run %s, see %s", file.key, file.etag, claim.owner, claim.receipt)

@@ -228,3 +228,13 @@ def test_empty_file_has_a_plan_without_chunks(run: Run) -> None:
     plan = run.planning.plan(run.claim(run.drop(b"")))
     assert (plan.records, plan.chunks) == (0, ())
     assert Plan.from_document(plan.to_document()) == plan
+
+
+def test_run_for_the_newest_version_withdraws_no_older_one(run: Run) -> None:
+    older, newest = run.drop(b"older"), run.drop(b"newest")
+    run.planning.plan(run.claim(newest, "manual__1"))
+    assert [found.etag.strip('"') for found in run.store.versions(KEY)] == [older.etag, newest.etag]
+    run.s3.delete(KEY)
+    alone = run.drop(b"alone")
+    run.planning.plan(run.claim(alone, "manual__2"))
+    assert run.s3.present("incoming/") == []

@@ -134,3 +134,22 @@ def test_deletion_of_the_same_second_loses_no_version(changes_per_second: int) -
     watch.intake.take()
     later = [watch.drop(KEYS[0], body=b"%d\n" % number)[0] for number in range(2)]
     assert [file for file in watch.intake.take().files if file != first] == later
+
+
+@pytest.mark.parametrize("end", ["unreadable", "died"])
+def test_version_of_an_earlier_run_is_not_claimed_again_when_another_is_dropped(end: str) -> None:
+    watch = Watch()
+    # Dropped, taken and deleted within one second: the next look finds it beside what is dropped later.
+    watch.s3.changes_per_second = 1000
+    (bad,) = watch.drop(KEYS[0], body=b"cannot be read\n")
+    watch.intake.take()
+    watch.time.pass_by(1000)
+    claim = watch.claim(bad, "manual__1")
+    if end == "unreadable":
+        watch.claims.forget(claim)
+    watch.time.pass_by(1000)
+    (good,) = watch.drop(KEYS[0], body=b"good\n")
+    assert watch.intake.take().files == (good,)
+    owners = {each.file: each.owner for each in watch.claims.unfinished()}
+    assert owners == {good: run_id(good)} | ({bad: "manual__1"} if end == "died" else {})
+    watch.claim(bad, "manual__2")
