@@ -129,14 +129,14 @@ def test_command_fails_for_a_project_whose_files_are_broken(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = _copy(root, tmp_path / "broken")
-    _edit(broken / "dags/call_details_replay.py", "import pendulum\n", "import pendulum\nimport not_on_mwaa\n")
+    _edit(broken / "dags/call_details_replay.py", "from datetime import", "import not_on_mwaa\nfrom datetime import")
     _edit(broken / "plugins/.airflowignore", "airflow_ext/\n", "")
     _edit(broken / "include/call_details/rate_limit.py", "LEASE_SECONDS = 90.0", "LEASE_SECONDS = 60.0")
     _edit(broken / "dags/event_delivery.py", "minutes=4", "minutes=2")
     _edit(
         broken / "dags/call_details_watch.py",
-        "import pendulum\n",
-        "import pendulum\nimport time\nwhile time.process_time() < 3:\n    pass\n",
+        "from airflow_ext",
+        "import time\nwhile time.process_time() < 3:\n    pass\nfrom airflow_ext",
     )
     assert main(["--project", str(broken)]) == 1
     told = capsys.readouterr().out
