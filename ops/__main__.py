@@ -121,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add("health", lambda at, o: runs.health(at), "Airflow's own parts, and DAG files that cannot be imported")
 
-    start = add("start", _start, "start a run")
+    start = add("start", lambda at, o: runs.start(at, o.dag, o.params), "start a run")
     start.add_argument("dag", choices=runs.DAGS, metavar="DAG", help=f"one of {', '.join(runs.DAGS)}")
     start.add_argument("params", type=_object, nargs="?", default={}, metavar="JSON", help="the run's params")
 
@@ -191,10 +191,6 @@ def _day(environment: Environment, options: argparse.Namespace) -> Report:
     if options.client is None:
         return archive.day(environment, options.day)
     return archive.answer(environment, options.day, options.client)
-
-
-def _start(environment: Environment, options: argparse.Namespace) -> str:
-    return runs.start(environment, options.dag, options.params)
 
 
 def _clear(environment: Environment, options: argparse.Namespace) -> Report:

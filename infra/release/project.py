@@ -251,25 +251,18 @@ def bad(check: str, where: str, message: str, change: str) -> Finding:
     return Finding(check, ok=False, where=where, message=message, change=change)
 
 
-def less(check: str, low: Amount, high: Amount, why: str) -> Finding:
-    """``low`` must be less than ``high``.
+def at_most(check: str, low: Amount, high: Amount, why: str, *, less: bool = False) -> Finding:
+    """``low`` must be no more than ``high``, or less than it.
 
     Args:
         check: name of the check.
         low: the one.
         high: the other.
         why: what would happen otherwise; a clause.
+        less: whether it may not be the same.
     """
-    return _compared(check, low, high, why, ok=low.value < high.value, relation="less than")
-
-
-def at_most(check: str, low: Amount, high: Amount, why: str) -> Finding:
-    """``low`` must be no more than ``high``; see :func:`less`."""
-    return _compared(check, low, high, why, ok=low.value <= high.value, relation="at most")
-
-
-def _compared(check: str, low: Amount, high: Amount, why: str, *, ok: bool, relation: str) -> Finding:
-    if ok:
+    relation = "less than" if less else "at most"
+    if low.value < high.value or (low.value == high.value and not less):
         return good(check, low.where, f"{low} is {relation} {high}")
     change = f"lower {low.where}" + (f", or raise {high.where}" if high.where else "")
     return bad(check, low.where, f"{low} must be {relation} {high}: otherwise {why}", change)

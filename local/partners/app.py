@@ -185,9 +185,17 @@ def _refused(problems: list[str]) -> Response:
 
 
 class PartnerStubs:
-    """The app: finds the endpoint for a call, applies the control's rules, and keeps the journal."""
+    """The app: finds the endpoint for a call, applies the control's rules, and keeps the journal.
 
-    def __init__(self, credentials: Callable[[], Credentials], *, clock: Callable[[], float]) -> None:
+    `credentials` is first asked when the server starts, `clock` counts token lifetimes.
+    """
+
+    def __init__(
+        self,
+        credentials: Callable[[], Credentials] = credentials_from_environment,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._credentials = credentials
         self._control = Control()
         calls = CallDetails(self._control, clock=clock)
@@ -283,13 +291,4 @@ class PartnerStubs:
         return error_answer(404, f"no partner serves this path; served are {served}", authorized=False)
 
 
-def create_app(
-    credentials: Callable[[], Credentials] = credentials_from_environment,
-    *,
-    clock: Callable[[], float] = time.monotonic,
-) -> PartnerStubs:
-    """Return the app; `credentials` is first asked when the server starts, `clock` counts token lifetimes."""
-    return PartnerStubs(credentials, clock=clock)
-
-
-app = create_app()
+app = PartnerStubs()

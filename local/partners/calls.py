@@ -160,32 +160,25 @@ class Entry(NamedTuple):
     n: int = 0
 
 
-@dataclass(slots=True)
-class Concurrency:
-    """Calls in progress on one path, and the most there were at once."""
-
-    now: int = 0
-    most: int = 0
-
-
 class Journal:
     """The calls of one server, oldest dropped first."""
 
     def __init__(self, *, capacity: int = CAPACITY) -> None:
         self._entries: deque[Entry] = deque(maxlen=capacity)
         self._counts: Counter[tuple[str, str]] = Counter()
-        self._concurrency: dict[str, Concurrency] = {}
+        # Calls in progress by path, and the most there were at once.
+        self._now: Counter[str] = Counter()
+        self._most: dict[str, int] = {}
         self._last = 0
 
     def enter(self, path: str) -> None:
         """Note that a call to `path` has begun."""
-        running = self._concurrency.setdefault(path, Concurrency())
-        running.now += 1
-        running.most = max(running.most, running.now)
+        self._now[path] += 1
+        self._most[path] = max(self._most.get(path, 0), self._now[path])
 
     def leave(self, path: str) -> None:
         """Note that a call to `path` has ended, in whatever way."""
-        self._concurrency[path].now -= 1
+        self._now[path] -= 1
 
     def record(self, entry: Entry) -> None:
         """Keep one call, counted under its status or, if it was not answered in full, under `end`."""
@@ -197,7 +190,7 @@ class Journal:
         """Forget calls and counters; numbering goes on, calls in progress stay counted as such."""
         self._entries.clear()
         self._counts.clear()
-        self._concurrency = {path: Concurrency(each.now, each.now) for path, each in self._concurrency.items()}
+        self._most = dict(self._now)
 
     def read(self, *, path: str = "/", since: int = 0, limit: int = DEFAULT_LIMIT) -> dict[str, Any]:
         """Return the newest `limit` calls at or below `path` numbered above `since`, oldest first.
@@ -214,7 +207,7 @@ class Journal:
             "matched": len(found),
             "last": self._last,
             "counts": counts,
-            "max_concurrent": {name: each.most for name, each in sorted(self._concurrency.items()) if each.most},
+            "max_concurrent": {name: most for name, most in sorted(self._most.items()) if most},
         }
 
 

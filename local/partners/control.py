@@ -14,7 +14,7 @@ import base64
 import binascii
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Annotated, Any, Literal, Self
@@ -321,7 +321,8 @@ async def deliver(
         await _cut(receive, send)
         return None, "cut before"
     body = b"" if answer.status in BODILESS else answer.body
-    headers = [(name.encode(), value.encode()) for name, value in _headers(answer)]
+    given = (("content-type", answer.content_type), *answer.headers)
+    headers = [(name.encode(), value.encode()) for name, value in given]
     if answer.status not in BODILESS:
         headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
@@ -337,11 +338,6 @@ async def deliver(
         body = b""
     await send({"type": "http.response.body", "body": body})
     return answer.status, "answered"
-
-
-def _headers(answer: Answer) -> Iterator[tuple[str, str]]:
-    yield "content-type", answer.content_type
-    yield from answer.headers
 
 
 async def _wait(seconds: float, receive: Receive, *, watched: bool = False) -> bool:

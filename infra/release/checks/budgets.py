@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from infra.release.project import Amount, Finding, Project, at_most, less
+from infra.release.project import Amount, Finding, Project, at_most
 
 Term = str | Amount | tuple["Term", ...] | Callable[[Project], Amount]
 """A number: by the dotted name of a constant of the code; by a method of :class:`Project` and its arguments, as
@@ -39,8 +39,8 @@ class Budget:
 
     def __call__(self, project: Project) -> Iterator[Finding]:
         """Compare the numbers of a project; raises what the methods of :class:`Project` raise."""
-        compare = less if self.relation == "<" else at_most
-        yield compare(self.check, amount(project, self.smaller), amount(project, self.greater), self.why)
+        smaller, greater = amount(project, self.smaller), amount(project, self.greater)
+        yield at_most(self.check, smaller, greater, self.why, less=self.relation == "<")
 
 
 def amount(project: Project, term: Term) -> Amount:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from local.partners.app import PartnerStubs, create_app
+from local.partners.app import PartnerStubs
 from local.partners.dex import Credentials, credentials_from_environment
 from local.sample.client_database import BROKEN_CLIENT_ID
 
@@ -27,7 +27,7 @@ def run(scenario: Scenario, app: PartnerStubs | None = None) -> None:
     """Run a scenario against an app in this process."""
 
     async def inside() -> None:
-        transport = httpx.ASGITransport(app or create_app(lambda: Credentials("me", SECRET)))
+        transport = httpx.ASGITransport(app or PartnerStubs(lambda: Credentials("me", SECRET)))
         async with httpx.AsyncClient(transport=transport, base_url="http://stubs") as client:
             await scenario(client)
 
@@ -297,7 +297,7 @@ def test_the_server_starts_only_with_credentials(environ: dict[str, str], expect
     async def send(message: Any) -> None:
         sent.append(message)
 
-    app = create_app(lambda: credentials_from_environment(environ))
+    app = PartnerStubs(lambda: credentials_from_environment(environ))
     asyncio.run(app({"type": "lifespan"}, receive, send))
     assert sent[0]["type"] == expected
     assert expected.endswith("complete") or sent[0]["message"].startswith("DEX_CLIENT_SECRET is not set")

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from local.partners.app import create_app
+from local.partners.app import PartnerStubs
 from local.partners.call_details import BATCH_PATH, LOGIN_PATH, ApiKeys, keys_from_environment
 from local.partners.dex import Credentials
 
@@ -31,7 +31,7 @@ def run(scenario: Scenario, *, clock: Callable[[], float] = lambda: 0.0) -> None
     """Run a scenario against an app in this process."""
 
     async def inside() -> None:
-        app = create_app(lambda: Credentials("me", "x"), clock=clock)
+        app = PartnerStubs(lambda: Credentials("me", "x"), clock=clock)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://stubs") as client:
             await scenario(client)
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from local.partners.app import create_app
+from local.partners.app import PartnerStubs
 from local.partners.dex import Credentials
 
 SECRET = f"whsec_{base64.b64encode(b'planted-secret-of-acme').decode()}"
@@ -26,7 +26,7 @@ def run(scenario: Scenario) -> None:
     """Run a scenario against an app in this process."""
 
     async def inside() -> None:
-        app = create_app(lambda: Credentials("me", "x"))
+        app = PartnerStubs(lambda: Credentials("me", "x"))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://stubs") as client:
             await scenario(client)
 
