@@ -110,6 +110,11 @@ def test_client_task_pushes_no_xcom(world: ArchiveWorld) -> None:
         assert list(session.scalars(of_task)) == []
 
 
+def test_day_of_long_ago_is_archived(world: ArchiveWorld) -> None:
+    run_dag("dex_trigger_archive", {"client_ids": [11]}, logical_date=pendulum.datetime(2009, 3, 8, 12))
+    assert world.s3.keys("trigger/") == ["trigger/11/11_trigger_20090308.json"]
+
+
 def test_run_that_cannot_tell_anyone_itself_is_told_by_the_failure_callback(
     world: ArchiveWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
