@@ -15,15 +15,16 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from itertools import batched
-from operator import ge, gt, le, lt
 from types import SimpleNamespace
 from typing import Any, Self
 
+from botocore import xform_name
 from botocore.exceptions import ClientError
 
 from include.delivery.models import timestamp
 from lambdas.events_api.lanes import Lane, Outcome, outcomes_of
 from lambdas.events_api.store import EventStore, event_of
+from tests.worlds.dynamodb_expressions import Attributes, holds, plain, updated
 from tests.worlds.pipeline import PLANTED
 
 MAX_BATCH = 25
@@ -59,8 +60,6 @@ class Repeat:
 Fault = Exception | Leave | Lose | Repeat | None
 """What happens to one call; None = nothing."""
 
-Item = dict[str, dict[str, Any]]
-
 
 class FakeTable:
     """Quacks like a boto3 DynamoDB client with one table.
@@ -78,7 +77,7 @@ class FakeTable:
     def __init__(
         self, name: str, *keys: str, indexes: dict[str, tuple[str, str]] | None = None, faults: Iterable[Fault] = ()
     ) -> None:
-        self.items: dict[Any, Item] = {}
+        self.items: dict[Any, Attributes] = {}
         self.calls: Counter[str] = Counter()
         self.before: dict[str, Callable[[], None]] = {}
         self.after: dict[str, Callable[[], None]] = {}
@@ -109,7 +108,7 @@ class FakeTable:
         def update() -> dict[str, Any]:
             self._check(request["Key"], request)
             key = self._key(request["Key"])
-            self.items[key] = _updated({**request["Key"], **self.items.get(key, {})}, request)
+            self.items[key] = updated({**request["Key"], **self.items.get(key, {})}, request)
             return {"Attributes": dict(self.items[key])}
 
         return self._call("update_item", request, update)
@@ -141,11 +140,11 @@ class FakeTable:
     def query(self, **request: Any) -> dict[str, Any]:
         return self._call("query", request, lambda: self.found(self.items.values(), request))
 
-    def found(self, items: Iterable[Item], request: dict[str, Any]) -> dict[str, Any]:
+    def found(self, items: Iterable[Attributes], request: dict[str, Any]) -> dict[str, Any]:
         """The answer to a query of an index that shows these items."""
         partition, sort = self._indexes[request["IndexName"]]
         found = [item for item in items if partition in item and sort in item]
-        found = [item for item in found if _holds(request["KeyConditionExpression"], item, request)]
+        found = [item for item in found if holds(request["KeyConditionExpression"], item, request)]
         backwards = not request.get("ScanIndexForward", True)
         found.sort(key=lambda item: (item[sort]["S"], item[self._keys[0]]["S"]), reverse=backwards)
         names = (self._keys[0], partition, sort)
@@ -157,7 +156,7 @@ class FakeTable:
         size = min(request.get("Limit", self.megabyte), self.megabyte)
         page = found[:size]
         last = {name: page[-1][name] for name in names} if len(page) == size else {}
-        shown = [copy.deepcopy(item) for item in page if _holds(request.get("FilterExpression", ""), item, request)]
+        shown = [copy.deepcopy(item) for item in page if holds(request.get("FilterExpression", ""), item, request)]
         items = {} if request.get("Select") == "COUNT" else {"Items": shown}
         return {**items, "Count": len(shown), **({"LastEvaluatedKey": last} if last else {})}
 
@@ -178,10 +177,10 @@ class FakeTable:
         items = self._call("query", request, lambda: sorted(self.items.items()))
         yield from self._pages([item for key, item in items if key[0] == pk and key[1].startswith(prefix)])
 
-    def _pages(self, items: list[Item]) -> Iterator[dict[str, Any]]:
+    def _pages(self, items: list[Attributes]) -> Iterator[dict[str, Any]]:
         return ({"Items": list(page)} for page in batched(items, self.page_size))
 
-    def _key(self, item: Item) -> Any:
+    def _key(self, item: Attributes) -> Any:
         values = tuple(item[name]["S"] for name in self._keys)
         return values if len(values) > 1 else values[0]
 
@@ -202,9 +201,9 @@ class FakeTable:
         self.after.get(operation, lambda: None)()
         return answer
 
-    def _check(self, key: Item, request: dict[str, Any]) -> None:
+    def _check(self, key: Attributes, request: dict[str, Any]) -> None:
         there = self.items.get(self._key(key), {})
-        if _holds(request.get("ConditionExpression", ""), there, request):
+        if holds(request.get("ConditionExpression", ""), there, request):
             return
         tell = there and request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
         raise table_error("ConditionalCheckFailedException", **({"Item": dict(there)} if tell else {}))
@@ -239,85 +238,6 @@ class FakeDynamoDB(FakeTable):
             self.items[item["record_id"]["S"]] = item
 
 
-_TOKEN = re.compile(r"\(|\)|<>|<=|>=|=|<|>|[^\s()=<>]+")
-
-
-def _holds(condition: str, item: Item, request: dict[str, Any]) -> bool:
-    """Whether an item fits a condition or a filter."""
-    if not condition:
-        return True
-    names, values = request.get("ExpressionAttributeNames", {}), request.get("ExpressionAttributeValues", {})
-    tokens = _TOKEN.findall(condition)
-
-    def attribute(name: str) -> dict[str, Any] | None:
-        return item.get(names[name] if name.startswith("#") else name)
-
-    def either() -> bool:
-        found = both()
-        while tokens and tokens[0] == "OR":
-            tokens.pop(0)
-            found = both() or found
-        return found
-
-    def both() -> bool:
-        found = one()
-        while tokens and tokens[0] == "AND":
-            tokens.pop(0)
-            found = one() and found
-        return found
-
-    def one() -> bool:
-        first = tokens.pop(0)
-        if first == "NOT":
-            return not one()
-        if first == "(":
-            found = either()
-            assert tokens.pop(0) == ")"
-            return found
-        if first in ("attribute_exists", "attribute_not_exists"):
-            _, name, _ = tokens.pop(0), tokens.pop(0), tokens.pop(0)
-            return (attribute(name) is not None) is (first == "attribute_exists")
-        there, operator = attribute(first), tokens.pop(0)
-        if operator == "BETWEEN":
-            low, _, high = values[tokens.pop(0)], tokens.pop(0), values[tokens.pop(0)]
-            assert _plain(low) <= _plain(high), "DynamoDB refuses such a condition"
-            return there is not None and _plain(low) <= _plain(there) <= _plain(high)
-        other = values[tokens.pop(0)]
-        if there is None:
-            return operator == "<>"
-        if operator in ("=", "<>"):
-            return (there == other) is (operator == "=")
-        comparison = {"<": lt, "<=": le, ">": gt, ">=": ge}[operator]
-        return bool(comparison(_plain(there), _plain(other)))
-
-    found = either()
-    assert not tokens, condition
-    return found
-
-
-def _plain(attribute: dict[str, Any]) -> Any:
-    return int(attribute["N"]) if "N" in attribute else attribute["S"]
-
-
-def _updated(item: Item, request: dict[str, Any]) -> Item:
-    names, values = request.get("ExpressionAttributeNames", {}), request["ExpressionAttributeValues"]
-    sets, _, removed = request["UpdateExpression"].removeprefix("SET ").partition(" REMOVE ")
-    changed = {name: value for name, value in item.items() if name not in removed.split(", ")}
-
-    def value_of(text: str) -> dict[str, Any]:
-        if kept := re.fullmatch(r"if_not_exists\((\S+), (\S+)\)", text):
-            return item.get(names.get(kept[1], kept[1]), values[kept[2]])
-        return values[text] if text.startswith(":") else item[names.get(text, text)]
-
-    for name, text in re.findall(r"([^\s,]+) = ((?:if_not_exists\(.+?\)|[^,])+)", sets):
-        old, plus, added = text.strip().partition(" + ")
-        value = value_of(old)
-        if plus:
-            value = {"N": str(int(value["N"]) + int(value_of(added)["N"]))}
-        changed[names.get(name, name)] = value
-    return changed
-
-
 TABLE = "ingest-ledger-test"
 
 
@@ -348,7 +268,7 @@ EVENT_INDEXES = {
 def event_item(number: int, owner: str = "acme", *, created: float, **changes: Any) -> dict[str, Any]:
     """A pending event with a status of its own, but for ``changes``; None leaves an attribute out."""
     event_id, at = f"evt_{number:012d}", timestamp(created)
-    plain = {
+    values = {
         "event_id": event_id,
         "owner": owner,
         "event_type": "order.placed",
@@ -361,16 +281,13 @@ def event_item(number: int, owner: str = "acme", *, created: float, **changes: A
         "version": 1,
         **changes,
     }
-    item = {
-        name: {"N": str(value)} if isinstance(value, int) else {"S": value} for name, value in plain.items() if value
-    }
-    item["delivery_attempts"] = {"N": str(plain["delivery_attempts"])}
-    return {**item, "owner_status": {"S": f"{owner}#{plain['status']}"}}
+    item = {name: _typed(value) for name, value in values.items() if value is not None}
+    return {**item, "owner_status": {"S": f"{owner}#{values['status']}"}}
 
 
 def method_of(client: object, operation: str) -> Callable[..., Any]:
     """The method of a boto3 client that makes an operation."""
-    return getattr(client, re.sub("(?<!^)(?=[A-Z])", "_", operation).lower())
+    return getattr(client, xform_name(operation))
 
 
 class FakeEventTables:
@@ -384,7 +301,7 @@ class FakeEventTables:
     def __init__(self) -> None:
         self.table = FakeTable(EVENTS, "event_id", indexes=EVENT_INDEXES)
         self._subscribed = FakeTable(SUBSCRIPTIONS, "owner")
-        self.subscriptions: dict[str, Item] = self._subscribed.items
+        self.subscriptions: dict[str, Attributes] = self._subscribed.items
         self.calls: Counter[str] = Counter()
         self.before: Callable[[str], None] = lambda operation: None
         self.after: Callable[[str], None] = lambda operation: None
@@ -406,7 +323,7 @@ class FakeEventTables:
 
     def lane(self, owner: str = "acme") -> dict[str, Any]:
         """An owner's lane, without the types of its attributes; empty if there is none."""
-        return {name: _plain(value) for name, value in self.items.get(f"lane#{owner}", {}).items()}
+        return {name: plain(value) for name, value in self.items.get(f"lane#{owner}", {}).items()}
 
     def add_lane(self, owner: str, posts: int, *, created: float) -> None:
         """Give an owner a lane that a worker has had, and count so many events as posted."""
@@ -434,7 +351,7 @@ class FakeEventTables:
     def plain(self, number: int) -> dict[str, Any]:
         """An event's attributes without their types, with what its owner's lane says of it."""
         item = self.items[f"evt_{number:012d}"]
-        found = {name: _plain(value) for name, value in item.items()}
+        found = {name: plain(value) for name, value in item.items()}
         if "owner_status" not in item:
             found |= asdict(self.api.get(found["owner"], found["event_id"]))
         return {name: value for name, value in found.items() if value is not None}
@@ -527,12 +444,10 @@ class FakeEventTables:
             return table.batch_get_item(RequestItems=RequestItems)
 
     def put_item(self, **request: Any) -> dict[str, Any]:
-        with self._call("put_item"):
-            return self.table.put_item(**request)
+        return self._of_events("put_item", request)
 
     def delete_item(self, **request: Any) -> dict[str, Any]:
-        with self._call("delete_item"):
-            return self.table.delete_item(**request)
+        return self._of_events("delete_item", request)
 
     def scan(
         self,
@@ -551,10 +466,13 @@ class FakeEventTables:
 
     def update_item(self, **request: Any) -> dict[str, Any]:
         if request["TableName"] == EVENTS:
-            with self._call("update_item"):
-                return self.table.update_item(**request)
+            return self._of_events("update_item", request)
         with self._call("update_subscription"):
             return self._subscribed.update_item(**request)
+
+    def _of_events(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        with self._call(operation):
+            return getattr(self.table, operation)(**request)
 
     @contextmanager
     def _call(self, operation: str) -> Iterator[None]:

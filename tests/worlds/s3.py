@@ -99,11 +99,7 @@ class FakeS3:
             key, kept = request["Key"], self._latest(request["Key"])
             if request.get("IfNoneMatch") == "*" and kept is not None:
                 raise s3_error("PreconditionFailed")
-            if "IfMatch" in request:
-                if kept is None:
-                    raise s3_error("NoSuchKey")
-                if request["IfMatch"] != kept.etag:
-                    raise s3_error("PreconditionFailed")
+            self._check_match(kept, request, "PutObject")
             version = Version(self.ids.format(next(self._numbers)), bytes(request["Body"]), request)
             self.objects.setdefault(key, []).append(version)
             return {"ETag": version.etag, "VersionId": version.id}
@@ -166,9 +162,7 @@ class FakeS3:
             if cut:
                 folders.add(f"{prefix}{name}{cut}")
             else:
-                live = self._live(key)
-                size = len(live.body or b"")
-                found.append({"Key": key, "ETag": live.etag, "Size": size, "LastModified": live.stored_at})
+                found.append(self._listed(key))
         most = request.get("MaxKeys", 1000)
         return {"Contents": found[:most], "CommonPrefixes": [{"Prefix": folder} for folder in sorted(folders)]}
 
@@ -186,14 +180,18 @@ class FakeS3:
         with self._lock:
             self._enter("DeleteObject", request)
             kept = self._latest(request["Key"])
-            if "IfMatch" in request:
-                if kept is None:
-                    raise s3_error("NoSuchKey", "DeleteObject")
-                if request["IfMatch"] != kept.etag:
-                    raise s3_error("PreconditionFailed", "DeleteObject")
+            self._check_match(kept, request, "DeleteObject")
             if kept is not None:
                 self.delete(request["Key"])
             return {}
+
+    @staticmethod
+    def _check_match(kept: Version | None, request: dict[str, Any], operation: str) -> None:
+        if "IfMatch" in request:
+            if kept is None:
+                raise s3_error("NoSuchKey", operation)
+            if request["IfMatch"] != kept.etag:
+                raise s3_error("PreconditionFailed", operation)
 
     def _enter(self, operation: str, request: dict[str, Any]) -> None:
         self.calls[operation] += 1
@@ -206,10 +204,14 @@ class FakeS3:
         versions = self.objects.get(key, [])
         return versions[-1] if versions and versions[-1].body is not None else None
 
-    def _live(self, key: str) -> Version:
+    def _listed(self, key: str) -> dict[str, Any]:
+        """What lies under a key, as a list describes it."""
         found = self._latest(key)
-        assert found is not None, key
-        return found
+        return {"Key": key, "ETag": found.etag, "Size": len(found.body), "LastModified": found.stored_at}
+
+    def _time(self, version: Version) -> datetime:
+        """What S3 says of when a version was stored."""
+        return version.stored_at
 
     def list_versions(self, prefix: str) -> Iterator[dict[str, Any]]:
         """Versions and delete markers as ``list_object_versions`` describes them, by key, the newest first."""
@@ -219,9 +221,20 @@ class FakeS3:
                     "Key": key,
                     "VersionId": version.id,
                     "IsLatest": place == 0,
-                    "LastModified": version.stored_at,
+                    "LastModified": self._time(version),
                 }
                 yield found if version.body is None else {**found, "ETag": version.etag, "Size": len(version.body)}
+
+    def _version_pages(self, **request: Any) -> Iterator[dict[str, Any]]:
+        """Two lists, as boto3 gives them: the order of a version and a deletion is to be seen by their times alone."""
+        self._enter("ListObjectVersions", request)
+        with self._lock:
+            found = list(self.list_versions(request["Prefix"]))
+        for page in batched(found, 3):
+            yield {
+                "Versions": [version for version in page if "ETag" in version],
+                "DeleteMarkers": [version for version in page if "ETag" not in version],
+            }
 
     def _version(self, key: str, wanted: str | None) -> Version:
         found = self._latest(key)
@@ -247,11 +260,11 @@ BUCKET = "ingest"
 EPOCH = datetime(2026, 3, 8, tzinfo=UTC)
 
 
+@dataclass(frozen=True)
 class _Pages:
     """Quacks like a boto3 paginator."""
 
-    def __init__(self, pages: Callable[..., Iterator[dict[str, Any]]]) -> None:
-        self.paginate = pages
+    paginate: Callable[..., Iterator[dict[str, Any]]]
 
 
 class FakeIngestBucket(FakeS3):
@@ -317,7 +330,7 @@ class FakeIngestBucket(FakeS3):
             self.copy_object(Bucket=bucket, Key=key, CopySource=origin, **ExtraArgs)
 
     def get_paginator(self, operation: str) -> _Pages:
-        return _Pages({"list_objects_v2": self._list_objects, "list_object_versions": self._list_versions}[operation])
+        return _Pages({"list_objects_v2": self._list_objects, "list_object_versions": self._version_pages}[operation])
 
     def _list_objects(self, **request: Any) -> Iterator[dict[str, Any]]:
         self._enter("ListObjectsV2", request)
@@ -325,49 +338,17 @@ class FakeIngestBucket(FakeS3):
         for start in range(0, len(keys), 2):
             # A page is a request.
             self.calls["pages"] += 1
-            page = [(key, self._live(key)) for key in keys[start : start + 2]]
-            yield {
-                "Contents": [
-                    {"Key": key, "ETag": live.etag, "Size": len(live.body or b""), "LastModified": live.stored_at}
-                    for key, live in page
-                ]
-            }
+            yield {"Contents": [self._listed(key) for key in keys[start : start + 2]]}
         if not keys:
             yield {}
 
-    def _list_versions(self, **request: Any) -> Iterator[dict[str, Any]]:
-        self._enter("ListObjectVersions", request)
-        with self._lock:
-            found = [
-                (key, version, version is self.objects[key][-1])
-                for key in self.keys(request["Prefix"])
-                for version in reversed(self.objects[key])
-            ]
-        for page in batched(found, 3):
-            # Two lists, as boto3 gives them: the order of a version and a deletion is to be seen by their times alone.
-            yield {
-                "Versions": [self._listed(*each) for each in page if each[1].body is not None],
-                "DeleteMarkers": [self._listed(*each) for each in page if each[1].body is None],
-            }
-
-    def _listed(self, key: str, version: Version, latest: bool) -> dict[str, Any]:
-        described = {"Key": key, "VersionId": version.id, "IsLatest": latest}
-        time = EPOCH + timedelta(seconds=int(version.id[1:]) // self.changes_per_second)
-        content = {"ETag": version.etag, "Size": len(version.body)} if version.body is not None else {}
-        return {**described, "LastModified": time, **content}
+    def _time(self, version: Version) -> datetime:
+        return EPOCH + timedelta(seconds=int(version.id[1:]) // self.changes_per_second)
 
 
 class VersionedBucket(FakeS3):
     """A bucket whose versions can be listed, in pages."""
 
-    def get_paginator(self, operation: str) -> VersionedBucket:
+    def get_paginator(self, operation: str) -> _Pages:
         assert operation == "list_object_versions"
-        return self
-
-    def paginate(self, *, Bucket: str, Prefix: str) -> Iterator[dict[str, Any]]:  # noqa: N803 - as boto3 has them
-        self._enter("ListObjectVersions", {"Bucket": Bucket})
-        for page in itertools.batched(self.list_versions(Prefix), 3):
-            yield {
-                "Versions": [version for version in page if "ETag" in version],
-                "DeleteMarkers": [version for version in page if "ETag" not in version],
-            }
+        return _Pages(self._version_pages)
