@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
+from dataclasses import KW_ONLY, dataclass
 from typing import cast
 
 
@@ -25,6 +26,7 @@ async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
         raise error from error.__cause__
 
 
+@dataclass
 class GroupCommit[T, R]:
     """Commits the changes of many tasks in few calls: what arrives during a call goes into the next one.
 
@@ -36,24 +38,16 @@ class GroupCommit[T, R]:
         calls_at_once: calls of ``commit`` under way at the same time.
     """
 
-    def __init__(
-        self,
-        commit: Callable[[list[T]], Sequence[R]],
-        threads: Executor,
-        *,
-        gather_seconds: float,
-        enough: float,
-        most: int = sys.maxsize,
-        calls_at_once: int = 1,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-    ) -> None:
-        self._commit = commit
-        self._threads = threads
-        self._gather_seconds = gather_seconds
-        self._enough = enough
-        self._most = most
-        self._calls_at_once = calls_at_once
-        self._sleep = sleep
+    commit: Callable[[list[T]], Sequence[R]]
+    threads: Executor
+    _: KW_ONLY
+    gather_seconds: float
+    enough: float
+    most: int = sys.maxsize
+    calls_at_once: int = 1
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+
+    def __post_init__(self) -> None:
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._committing: set[asyncio.Task[None]] = set()
 
@@ -61,7 +55,7 @@ class GroupCommit[T, R]:
         """Return the change's result when it is committed; raises what ``commit`` raised for its group."""
         done: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((change, done))
-        if len(self._committing) < self._calls_at_once:
+        if len(self._committing) < self.calls_at_once:
             self._committing.add(asyncio.create_task(self._commit_waiting()))
         return await done
 
@@ -72,10 +66,10 @@ class GroupCommit[T, R]:
     async def _commit_waiting(self) -> None:
         try:
             while self._waiting:
-                if len(self._waiting) < self._enough:
-                    await self._sleep(self._gather_seconds)
+                if len(self._waiting) < self.enough:
+                    await self.sleep(self.gather_seconds)
                 # Another call may have taken them all meanwhile.
-                if group := [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]:
+                if group := [self._waiting.popleft() for _ in range(min(self.most, len(self._waiting)))]:
                     await self._commit_group(group)
         finally:
             # Here, not when the task is done a moment later: a change that arrives in between would be left waiting.
@@ -84,7 +78,7 @@ class GroupCommit[T, R]:
     async def _commit_group(self, group: list[tuple[T, asyncio.Future[R]]]) -> None:
         changes = [change for change, _ in group]
         try:
-            results = await asyncio.get_running_loop().run_in_executor(self._threads, self._commit, changes)
+            results = await asyncio.get_running_loop().run_in_executor(self.threads, self.commit, changes)
         except Exception as error:  # noqa: BLE001 - raised where each change was written
             for _, done in group:
                 if not done.done():

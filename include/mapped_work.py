@@ -76,6 +76,7 @@ class Outcome(Protocol):
         """Whether a retry may help."""
 
 
+@dataclass(frozen=True)
 class OutcomeFile[T: Outcome]:
     """The outcomes of one mapped task, as one JSON object in S3.
 
@@ -85,25 +86,24 @@ class OutcomeFile[T: Outcome]:
             was cleared finds an earlier number and does its work again.
     """
 
-    def __init__(self, kind: type[T], s3: S3Client, bucket: str, key: str, *, clear_number: int) -> None:
-        self._kind = kind
-        self._s3 = s3
-        self._bucket = bucket
-        self._key = key
-        self._clear_number = clear_number
+    kind: type[T]
+    s3: S3Client
+    bucket: str
+    key: str
+    clear_number: int
 
     def resume(self) -> dict[int, T]:
         """Outcomes that earlier attempts of this run left, by item."""
         clear_number, outcomes = self._read()
-        return {outcome.item: outcome for outcome in outcomes} if clear_number == self._clear_number else {}
+        return {outcome.item: outcome for outcome in outcomes} if clear_number == self.clear_number else {}
 
     def save(self, outcomes: Iterable[T]) -> None:
         """Replace the file by these outcomes."""
-        put_json(self._s3, self._bucket, self._key, self._document(outcomes))
+        put_json(self.s3, self.bucket, self.key, self._document(outcomes))
 
     def create(self, outcomes: Iterable[T]) -> None:
         """Write these outcomes, unless there is a file."""
-        create_json(self._s3, self._bucket, self._key, self._document(outcomes))
+        create_json(self.s3, self.bucket, self.key, self._document(outcomes))
 
     def current(self, *, planned_at: int, succeeded: bool, lasting: Callable[[T], bool]) -> list[T]:
         """The outcomes that hold now, for the run's summary; the arguments are those of :meth:`MappedWork.account`.
@@ -112,17 +112,17 @@ class OutcomeFile[T: Outcome]:
         when the task succeeded (it was not cleared) or when they name a failure themselves.
         """
         clear_number, outcomes = self._read()
-        current = clear_number == self._clear_number or succeeded or any(outcome.failed for outcome in outcomes)
+        current = clear_number == self.clear_number or succeeded or any(outcome.failed for outcome in outcomes)
         return outcomes if current and clear_number >= planned_at else list(filter(lasting, outcomes))
 
     def _document(self, outcomes: Iterable[T]) -> dict[str, Any]:
-        return {"clear_number": self._clear_number, "outcomes": [vars(outcome) for outcome in outcomes]}
+        return {"clear_number": self.clear_number, "outcomes": [vars(outcome) for outcome in outcomes]}
 
     def _read(self) -> tuple[int, list[T]]:
-        document = get_json(self._s3, self._bucket, self._key)
+        document = get_json(self.s3, self.bucket, self.key)
         if document is None:
             return -1, []
-        return document["clear_number"], [msgspec.convert(item, self._kind) for item in document["outcomes"]]
+        return document["clear_number"], [msgspec.convert(item, self.kind) for item in document["outcomes"]]
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class MappedWork[T: Outcome]:
     def file(self, piece: Slice) -> OutcomeFile[T]:
         """The outcomes of a slice's task."""
         key = outcomes_key(self.plan_key, piece.start)
-        return OutcomeFile(self.kind, self.s3, self.bucket, key, clear_number=self.clear_number)
+        return OutcomeFile(self.kind, self.s3, self.bucket, key, self.clear_number)
 
     def account(
         self,

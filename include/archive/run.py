@@ -244,39 +244,33 @@ class Archiver:
         return kept
 
 
+@dataclass
 class Backoff:
     """Makes all clients of a task wait when a response asked one of them to: an API's limit is for all calls."""
 
-    def __init__(
-        self,
-        max_pause: float,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-    ) -> None:
-        self._max_pause = max_pause
-        self._clock = clock
-        self._sleep = sleep
-        self._until = 0.0
-        self._asked = 0.0
-        self._pauses = 0
+    max_pause: float
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+
+    def __post_init__(self) -> None:
+        self._until, self._asked, self._pauses = 0.0, 0.0, 0
 
     async def wait(self) -> float | None:
         """Wait until the API may be asked, which is now; None when it has asked for pauses too often."""
         # Again after each sleep: a call that was on its way may have been told to wait longer. Not all return at once:
         # the first that is refused keeps the others waiting.
-        while self._pauses <= MAX_PAUSES and (left := self._until - self._clock()) > 0:
+        while self._pauses <= MAX_PAUSES and (left := self._until - self.clock()) > 0:
             spread = min(self._asked, _SPREAD_SECONDS)
-            await self._sleep(left + random.uniform(0.0, spread))  # noqa: S311 - spreads load, guards nothing
-        return self._clock() if self._pauses <= MAX_PAUSES else None
+            await self.sleep(left + random.uniform(0.0, spread))  # noqa: S311 - spreads load, guards nothing
+        return self.clock() if self._pauses <= MAX_PAUSES else None
 
     def note(self, outcome: ClientOutcome, began: float) -> None:
         """Learn from the outcome of a call that began at this time of :meth:`wait`."""
-        now = self._clock()
+        now = self.clock()
         if outcome.retry_after is not None:
             # Those that began before the last pause was over say nothing about what came of it.
             self._pauses += began >= self._until
-            self._asked = min(outcome.retry_after, self._max_pause)
+            self._asked = min(outcome.retry_after, self.max_pause)
             self._until = max(self._until, now + self._asked)
         elif not outcome.failed:
             self._pauses = 0

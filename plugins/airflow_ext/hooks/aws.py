@@ -68,7 +68,7 @@ class AwsSession:
 
 def s3_client(*, max_connections: int = 10, session: AwsSession | None = None) -> S3Client:
     """An S3 client for up to ``max_connections`` requests at once, with bounded time-outs and retries."""
-    return cast("S3Client", (session or AwsSession()).client("s3", _bounded("s3", max_connections)))
+    return cast("S3Client", _client("s3", session, max_connections, seconds=(10, 30)))
 
 
 def lambda_client(*, max_connections: int = 1, session: AwsSession | None = None) -> LambdaClient:
@@ -78,40 +78,36 @@ def lambda_client(*, max_connections: int = 1, session: AwsSession | None = None
     """
     from include.clients.lambda_function import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS
 
-    config = _config(max_connections, connect=CONNECT_TIMEOUT_SECONDS, read=READ_TIMEOUT_SECONDS, attempts=1)
-    return cast("LambdaClient", (session or AwsSession()).client("lambda", config))
+    seconds = CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS
+    return cast("LambdaClient", _client("lambda", session, max_connections, seconds=seconds, attempts=1))
 
 
 def quick_client(service: str, *, session: AwsSession | None = None) -> Any:
     """A client of DynamoDB, SQS or SSM, whose calls take milliseconds: one that does not answer is asked again soon."""
-    return (session or AwsSession()).client(service, _bounded(service))
+    return _client(service, session)
 
 
 def signed_client(service: str, *, session: AwsSession | None = None, client: Any = None) -> SignedClient:
-    """The same for an event loop, and for S3 as well, from a client that there is already or a new one; not opened."""
+    """The same for an event loop, and for the service of any client that there is already; not opened."""
     session = session or AwsSession()
-    return session.signed(service, client or session.client(service, _bounded(service)))
-
-
-def _bounded(service: str, max_connections: int = 50) -> Config:
-    if service == "s3":
-        return _config(max_connections, connect=10, read=30, attempts=4)
-    # 10 s is above the longest poll of a queue.
-    return _config(max_connections, connect=5, read=10, attempts=4)
-
-
-def _config(max_connections: int, *, connect: int, read: int, attempts: int) -> Config:
-    from botocore.config import Config
-
-    retries: Any = {"mode": "standard", "total_max_attempts": attempts}
-    return Config(max_pool_connections=max_connections, connect_timeout=connect, read_timeout=read, retries=retries)
+    return session.signed(service, client or _client(service, session))
 
 
 def sns_client(*, max_connections: int = 1, attempts: int = 1) -> SNSClient:
     """An SNS client that waits for no more than 15 s an attempt; a message that was slow to be confirmed goes again."""
-    return cast(
-        "SNSClient", AwsSession().client("sns", _config(max_connections, connect=5, read=10, attempts=attempts))
-    )
+    return cast("SNSClient", _client("sns", None, max_connections, attempts=attempts))
+
+
+def _client(
+    service: str, session: AwsSession | None, most: int = 50, *, seconds: tuple[int, int] = (5, 10), attempts: int = 4
+) -> Any:
+    """``seconds`` to connect and to read; 10 are above the longest poll of a queue."""
+    from botocore.config import Config
+
+    retries: Any = {"mode": "standard", "total_max_attempts": attempts}
+    connect, read = seconds
+    config = Config(max_pool_connections=most, connect_timeout=connect, read_timeout=read, retries=retries)
+    return (session or AwsSession()).client(service, config)
 
 
 @functools.cache
