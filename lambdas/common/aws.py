@@ -75,23 +75,10 @@ def may_pass(error: ClientError | BotoCoreError) -> bool:
     return error_code(error) in _THROTTLED or status >= _SERVER_ERROR
 
 
-class JsonLog:
-    """Writes to standard output, which Lambda sends to the function's log."""
-
-    def __init__(self, service: str) -> None:
-        self._service = service
-
-    def info(self, message: str, **fields: str | None) -> None:
-        """Note what happens in the ordinary course of things."""
-        self._write("INFO", message, fields)
-
-    def error(self, message: str, **fields: str | None) -> None:
-        """Note what somebody has to look into."""
-        self._write("ERROR", message, fields)
-
-    def _write(self, level: str, message: str, fields: dict[str, str | None]) -> None:
-        timestamp = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = {"level": level, "message": message, "timestamp": timestamp, "service": self._service, **fields}
-        sys.stdout.write(json.dumps(line) + "\n")
-        # Lambda may freeze the function before Python would do it.
-        sys.stdout.flush()
+def log(level: str, message: str, service: str, **fields: str | None) -> None:
+    """Write a line to standard output, which Lambda sends to the function's log; ``level`` is INFO or ERROR."""
+    timestamp = datetime.now(UTC).isoformat(timespec="milliseconds")
+    line = {"level": level, "message": message, "timestamp": timestamp, "service": service, **fields}
+    sys.stdout.write(json.dumps(line) + "\n")
+    # Lambda may freeze the function before Python would do it.
+    sys.stdout.flush()

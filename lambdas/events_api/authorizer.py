@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lambdas.common import environment
-from lambdas.common.aws import JsonLog
+from lambdas.common.aws import log
 from lambdas.events_api.api_keys import (
     ApiKeyStore,
     Denial,
@@ -22,7 +22,7 @@ from lambdas.events_api.api_keys import (
     dynamodb_client,
 )
 
-log = JsonLog("events-api-authorizer")
+SERVICE = "events-api-authorizer"
 # Made while the function starts: there is more CPU then, and a warm call keeps the connection.
 dynamodb, table = dynamodb_client(), environment.text("API_KEYS_TABLE")
 keys = ApiKeyStore(dynamodb, table, clock=time.time)
@@ -37,12 +37,12 @@ def handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
         key = keys.find(key_of(event.get("headers") or {}))
         usage.count(key.key_id)
     except DeniedError as error:
-        log.info("denied", request_id=request_id, reason=str(error))
+        log("INFO", "denied", SERVICE, request_id=request_id, reason=str(error))
         return {"isAuthorized": True, "context": {"owner": "", "denied": error.denial}}
     except KeysUnavailableError as error:
-        log.error("keys unavailable", request_id=request_id, reason=str(error))
+        log("ERROR", "keys unavailable", SERVICE, request_id=request_id, reason=str(error))
         return {"isAuthorized": True, "context": {"owner": "", "denied": Denial.UNCHECKED}}
-    log.info("allowed", request_id=request_id, owner=key.owner, key_id=key.key_id)
+    log("INFO", "allowed", SERVICE, request_id=request_id, owner=key.owner, key_id=key.key_id)
     return {"isAuthorized": True, "context": {"owner": key.owner, "key_id": key.key_id}}
 
 

@@ -15,14 +15,9 @@ PAYLOAD_APART = 1
 """Form of events whose payload may be in an item of its own."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How an event was delivered: when its post ended, the status of the response, and how long it took."""
-
-    ended_at: datetime
-    status: int
-    milliseconds: int
-
+Outcome = tuple[int, int, int]
+"""How an event was delivered: when its post ended (milliseconds since the epoch), the status of the response, and how
+many milliseconds it took."""
 
 Outcomes = Mapping[str, Outcome | None]
 """By the event's position; None if the event itself says what became of it."""
@@ -67,26 +62,20 @@ class Lane:
             event: as it was stored.
             outcomes: of batches, besides those of the lane.
         """
-        outcome = {**outcomes, **self.outcomes}.get(event.position)
+        outcome = self.outcomes.get(event.position, outcomes.get(event.position))
         return replace(event, next_attempt_at=event.created_at) if outcome is None else delivered(event, outcome)
 
 
 def delivered(event: Event, outcome: Outcome) -> Event:
     """An event that was accepted at its first attempt."""
-    ended_ms = round(outcome.ended_at.timestamp() * 1000)
-    began = datetime.fromtimestamp((ended_ms - outcome.milliseconds) / 1000, UTC)
-    attempt = {
-        "time": timestamp(began),
-        "status": outcome.status,
-        "milliseconds": outcome.milliseconds,
-        "cause": None,
-    }
+    ended_ms, status, milliseconds = outcome
+    attempt = {"time": _time(ended_ms - milliseconds), "status": status, "milliseconds": milliseconds, "cause": None}
     return replace(
         event,
         status=Status.DELIVERED,
         delivery_attempts=1,
-        last_status=outcome.status,
-        delivered_at=timestamp(outcome.ended_at),
+        last_status=status,
+        delivered_at=_time(ended_ms),
         attempts=json.dumps([attempt], separators=(",", ":")),
     )
 
@@ -107,13 +96,13 @@ def outcomes_of(item: Mapping[str, Any]) -> Outcomes:
     for text in item.get("entries", {"S": ""})["S"].split():
         created, event_id, *outcome = text.split(".")
         created_ms = int(created, 16)
-        position = f"{timestamp(_moment(created_ms))}#evt_{event_id}"
+        position = f"{_time(created_ms)}#evt_{event_id}"
         found[position] = None
         if outcome:
             after, status, milliseconds = outcome
-            found[position] = Outcome(_moment(created_ms + int(after, 16)), int(status), int(milliseconds))
+            found[position] = (created_ms + int(after, 16), int(status), int(milliseconds))
     return found
 
 
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+def _time(milliseconds: int) -> str:
+    return timestamp(datetime.fromtimestamp(milliseconds / 1000, UTC))
