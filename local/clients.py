@@ -99,9 +99,9 @@ class AirflowApi:
             if len(found) >= page["total_entries"] or not page["task_instances"]:
                 return found
 
-    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
-        """The value of an XCom entry."""
-        path = f"{_run_path(dag_id, run_id)}/taskInstances/{task_id}/xcomEntries/{key}"
+    def xcom(self, dag_id: str, run_id: str, task_id: str) -> Any:
+        """What a task returned."""
+        path = f"{_run_path(dag_id, run_id)}/taskInstances/{task_id}/xcomEntries/return_value"
         return self.request("GET", path, params={"deserialize": "true"})["value"]
 
     def wait(
@@ -142,7 +142,7 @@ def active_runs(airflow: AirflowApi, dag_id: str) -> list[str]:
     return [run["dag_run_id"] for run in airflow.runs(dag_id) if not has_ended(run)]
 
 
-def pause_when_idle(airflow: AirflowApi, dag_id: str, *, poll: float = 0.5) -> None:
+def pause_when_idle(airflow: AirflowApi, dag_id: str) -> None:
     """Pause a DAG at a moment at which it has no run: a paused DAG's run would never end.
 
     Raises:
@@ -158,7 +158,7 @@ def pause_when_idle(airflow: AirflowApi, dag_id: str, *, poll: float = 0.5) -> N
             airflow.unpause(dag_id)
         if time.monotonic() > deadline:
             raise StackError(f"{dag_id} was never without a run for 300 s")
-        time.sleep(poll)
+        time.sleep(0.5)
 
 
 _WAIT_SECONDS = 20.0

@@ -116,9 +116,9 @@ class Environment:
         outputs = {item["OutputKey"]: item["OutputValue"] for item in stack.get("Outputs", [])}
         return outputs, {item["ParameterKey"]: item.get("ParameterValue", "") for item in stack.get("Parameters", [])}
 
-    def log(self, group: str, *, seconds: int = 3600) -> str:
-        """Messages of a log group in the last ``seconds``, the oldest first."""
-        begin = int((time.time() - seconds) * 1000)
+    def log(self, group: str) -> str:
+        """Messages of a log group in the last hour, the oldest first."""
+        begin = int((time.time() - 3600) * 1000)
         with aws_errors("CloudWatch Logs"):
             pages = self.aws("logs").get_paginator("filter_log_events").paginate(logGroupName=group, startTime=begin)
             return "\n".join(event["message"].rstrip() for page in pages for event in page["events"])
@@ -138,7 +138,9 @@ class Environment:
             OpsError: no answer, or a refusal; the message holds what Airflow said.
         """
         if self.name == LOCAL:
-            return self._local_airflow(method, path, params, body)
+            headers = {"Authorization": f"Bearer {self._token}"}
+            url = f"{self.stack['airflow_url']}/api/v2{path}"
+            return self._ask(method, url, params=params, json=body, headers=headers)
         with aws_errors("MWAA"):
             answer = self.aws("mwaa").invoke_rest_api(
                 Name=f"pipelines-{self.name}",
@@ -148,11 +150,6 @@ class Environment:
                 **({"Body": body} if body is not None else {}),
             )
         return answer.get("RestApiResponse")
-
-    def _local_airflow(self, method: str, path: str, params: Mapping[str, Any] | None, body: object | None) -> Any:
-        headers = {"Authorization": f"Bearer {self._token}"}
-        url = f"{self.stack['airflow_url']}/api/v2{path}"
-        return self._ask(method, url, params=params, json=body, headers=headers)
 
     @functools.cached_property
     def _token(self) -> str:

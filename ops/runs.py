@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -122,28 +121,20 @@ def health(environment: Environment) -> Report:
     return Report(f"Airflow in {environment.name}", {"part": "part", "state": "state"}, rows, failed=failed)
 
 
-def wait(
-    environment: Environment,
-    dag_id: str,
-    run_id: str,
-    *,
-    timeout: float = 1800.0,
-    sleep: Callable[[float], object] = time.sleep,
-    clock: Callable[[], float] = time.monotonic,
-) -> dict[str, Any]:
+def wait(environment: Environment, dag_id: str, run_id: str, *, timeout: float = 1800.0) -> dict[str, Any]:
     """Wait until a run has ended and return it as Airflow describes it.
 
     Raises:
         OpsError: it has not ended after ``timeout`` seconds; it goes on.
     """
-    deadline = clock() + timeout
+    deadline = time.monotonic() + timeout
     while True:
         run: dict[str, Any] = environment.airflow("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")
         if run["state"] in _ENDED:
             return run
-        if clock() > deadline:
+        if time.monotonic() > deadline:
             raise OpsError(f"run {run_id} of {dag_id} is still {run['state']}: look at it in Airflow")
-        sleep(2.0)
+        time.sleep(2.0)
 
 
 def returned(environment: Environment, dag_id: str, run_id: str, task_id: str) -> Any:

@@ -148,18 +148,6 @@ def write_bundle(project: Path, folder: Path) -> Manifest:
     return manifest
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a bundle.
-
-    Raises:
-        ReleaseError: the folder holds no bundle.
-    """
-    try:
-        return Manifest(**json.loads((folder / MANIFEST).read_text()))
-    except (OSError, TypeError, ValueError) as error:
-        raise ReleaseError(f"{folder} holds no bundle ({error}): run make bundle") from error
-
-
 def constraints_name(project: Path) -> str:
     """The name under which the archive must hold the constraints, by the first line of ``requirements.txt``.
 

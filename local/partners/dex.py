@@ -10,7 +10,6 @@ import json
 import os
 import re
 import secrets
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -65,13 +64,7 @@ def credentials_from_environment(environ: Mapping[str, str] = os.environ) -> Cre
 class Dex:
     """The stub; tokens live in memory, `clock` counts seconds for their expiry."""
 
-    def __init__(
-        self,
-        control: Control,
-        credentials: Callable[[], Credentials],
-        *,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, control: Control, credentials: Callable[[], Credentials], *, clock: Callable[[], float]) -> None:
         self._control = control
         self._credentials = credentials
         self.tokens = Tokens("dex", clock)

@@ -13,7 +13,7 @@ import binascii
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -43,8 +43,7 @@ class Arrival:
 class Receivers:
     """The stub; secrets and arrivals live in memory, the oldest of these are dropped first."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._secrets: dict[str, Webhook] = {}
         self._arrivals: deque[Arrival] = deque(maxlen=CAPACITY)
         self._last = 0
@@ -95,7 +94,7 @@ class Receivers:
             receiver=name,
             webhook_id=call.headers.get("webhook-id", ""),
             timestamp=call.headers.get("webhook-timestamp", ""),
-            at=self._clock(),
+            at=time.time(),
             verified=self._verified(name, call.headers, call.body),
         )
         self._arrivals.append(arrival)

@@ -137,21 +137,6 @@ class GuardedProcess:
             await self._process.wait()
 
 
-async def run_step(command: Command, log: Path) -> None:
-    """Run a command to its end.
-
-    Raises:
-        StackError: its exit code is not 0; the message holds the end of its log.
-    """
-    process = await GuardedProcess.start(command, log)
-    try:
-        code = await process.wait()
-    finally:
-        await process.stop()
-    if code != 0:
-        raise StackError(f"'{command.name}' failed with exit code {code}\n{describe_log(log)}")
-
-
 async def capture(arguments: Sequence[str | Path], *, user: str | None = None) -> int:
     """Run a short command without output; returns its exit code."""
     process = await asyncio.create_subprocess_exec(
@@ -256,8 +241,18 @@ class Supervisor:
         self._watches.create_task(self._replace(command, replaced))
 
     async def execute(self, command: Command) -> None:
-        """Run a command of the start-up to its end; raises StackError if it fails."""
-        await run_step(command, self.layout.log(command.name))
+        """Run a command of the start-up to its end.
+
+        Raises:
+            StackError: its exit code is not 0; the message holds the end of its log.
+        """
+        process = await GuardedProcess.start(command, self.layout.log(command.name))
+        try:
+            code = await process.wait()
+        finally:
+            await process.stop()
+        if code != 0:
+            raise StackError(f"'{command.name}' failed with exit code {code}\n{describe_log(process.log)}")
 
     async def _launch(self, command: Command) -> GuardedProcess:
         process = await GuardedProcess.start(command, self.layout.log(command.name))

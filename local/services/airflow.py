@@ -57,11 +57,6 @@ def _service(name: str, options: list[str], environment: Mapping[str, str]) -> C
     return Command(name, [PYTHON, "-m", "airflow", name, *options], named, grace=3.0)
 
 
-def expected_dags(dags_folder: Path = PROJECT_ROOT / "dags") -> set[str]:
-    """DAG ids that must be known: one a file (rule of the house: the file's name is the DAG's id)."""
-    return {path.stem for path in dags_folder.glob("*.py")}
-
-
 async def wait_for_components(client: httpx.AsyncClient) -> None:
     """Wait until database, scheduler, triggerer and DAG processor report themselves healthy."""
     while True:
@@ -74,12 +69,13 @@ async def wait_for_components(client: httpx.AsyncClient) -> None:
         await asyncio.sleep(_POLL_SECONDS)
 
 
-async def wait_for_dags(client: httpx.AsyncClient, expected: set[str]) -> None:
-    """Wait until every expected DAG is known.
+async def wait_for_dags(client: httpx.AsyncClient) -> None:
+    """Wait until the DAG of every file is known; its id is the file's name.
 
     Raises:
         StackError: a file of dags/ cannot be imported; the message holds Airflow's stack trace.
     """
+    expected = {path.stem for path in (PROJECT_ROOT / "dags").glob("*.py")}
     token = (await client.get("/auth/token")).raise_for_status().json()["access_token"]
     client.headers["Authorization"] = f"Bearer {token}"
     while True:

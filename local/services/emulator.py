@@ -197,8 +197,12 @@ def finish_deployment(
         except secretsmanager.exceptions.ResourceNotFoundException as error:
             raise StackError(f"no template makes a secret 'airflow/connections/{name}': add it") from error
     ssm = aws_client("ssm", endpoint_url)
-    for parameter, key in _call_details_keys(stack_secrets).items():
-        ssm.put_parameter(Name=parameter, Value=key, Type="SecureString", Overwrite=True)
+    for name, key in (
+        # Those that the connection takes unless it names others.
+        ("/copyazure/accesskey", stack_secrets.call_details_access_key),
+        ("/copyazure/secretkey", stack_secrets.call_details_secret_key),
+    ):
+        ssm.put_parameter(Name=name, Value=key, Type="SecureString", Overwrite=True)
     queue_url = sqs.create_queue(QueueName=ALERTS_QUEUE)["QueueUrl"]
     queue = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])["Attributes"]
     aws_client("sns", endpoint_url).subscribe(
@@ -271,12 +275,4 @@ def _connections(
             "host": f"{partners_url}/slack/services",
             "password": "T000/B000/XXXX",
         },
-    }
-
-
-def _call_details_keys(stack_secrets: StackSecrets) -> dict[str, str]:
-    """SSM parameters by name: those that the connection takes unless it names others."""
-    return {
-        "/copyazure/accesskey": stack_secrets.call_details_access_key,
-        "/copyazure/secretkey": stack_secrets.call_details_secret_key,
     }

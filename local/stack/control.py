@@ -122,7 +122,8 @@ def _start(options: StackOptions, on_event: Callable[[Event], None]) -> subproce
     stay_on_this_machine()
     layout = Layout(options.state_directory.resolve())
     if running_supervisor(layout) is not None:
-        url = f" at {_airflow_url(layout)}" if layout.stack_file.exists() else " (still starting)"
+        started = layout.stack_file.exists()
+        url = f" at {json.loads(layout.stack_file.read_text())['airflow_url']}" if started else " (still starting)"
         raise StackError(f"a stack is already running in {layout.root}{url}: 'make down' stops it")
     if options.executor == "CeleryExecutor":
         require_packages()
@@ -176,10 +177,6 @@ def _clear(layout: Layout) -> None:
     for directory in (layout.root, layout.logs, layout.root / "emulator"):
         directory.mkdir(parents=True, exist_ok=True)
     layout.root.chmod(0o700)
-
-
-def _airflow_url(layout: Layout) -> str:
-    return str(json.loads(layout.stack_file.read_text())["airflow_url"])
 
 
 _EXIT_NOT_RUNNING = 3

@@ -178,7 +178,7 @@ async def _wait_for_airflow(supervisor: Supervisor, url: str) -> None:
             async with supervisor.step("Airflow services"):
                 await airflow.wait_for_components(client)
             async with supervisor.step("DAGs"):
-                await airflow.wait_for_dags(client, airflow.expected_dags())
+                await airflow.wait_for_dags(client)
     except TimeoutError:
         raise StackError(
             f"Airflow was not ready after {_READY_SECONDS:.0f} s: see the logs in {supervisor.layout.logs}"
