@@ -9,7 +9,7 @@ import pytest
 from include.clients.webhooks import POST_SECONDS, WebhookResponse
 from include.delivery.ledger import LEASE_SECONDS
 from include.delivery.models import SKEW_SECONDS, timestamp
-from include.delivery.owner_queue import PAGE_SECONDS
+from include.delivery.owner_queue import PAGE_SECONDS, SLOW_SECONDS
 from tests.worlds.events import ACCEPTED, START, Arrival, DeliveryWorld, refused
 
 
@@ -248,23 +248,22 @@ def test_a_slow_receiver_s_events_are_not_posted_beyond_their_lease_and_keep_the
 
 
 def test_no_post_begins_that_could_outlast_the_lease() -> None:
-    world = DeliveryWorld()
-    world.add(40)
-    held_up = False
+    world = DeliveryWorld(by_lane=False)
+    world.add(80)
+    left = []
 
     def latency(arrival: Arrival) -> float:
-        nonlocal held_up
-        leases = [int(item["lease_until"]["N"]) for item in world.tables.items.values() if "lease_until" in item]
-        assert max(leases) >= arrival.at + POST_SECONDS + SKEW_SECONDS
-        if arrival.event_id.endswith("12") and not held_up:
-            held_up = True
-            return LEASE_SECONDS - POST_SECONDS
-        return 0.01
+        leases = [int(item["lease_until"]["N"]) for item in world.tables.events.values() if "lease_until" in item]
+        left.append(max(leases) - arrival.at)
+        # Quick until many are claimed at once, and then nearly slow.
+        return 0.01 if len(left) <= 31 else 0.9 * SLOW_SECONDS
 
     world.latency = latency
-    for _ in range(2):
+    for _ in range(3):
         world.deliver()
-    assert world.arrived() == list(range(1, 41))
+        world.pass_time(LEASE_SECONDS)
+    assert world.arrived() == list(range(1, 81))
+    assert POST_SECONDS + SKEW_SECONDS <= min(left) < LEASE_SECONDS / 2
 
 
 def test_the_first_event_of_a_claim_is_settled_last_so_that_nobody_else_begins_on_the_lane() -> None:
