@@ -71,8 +71,7 @@ class Entry:
 
     def is_of(self, run_id: str, manifest: SavedManifest) -> bool:
         """Whether it is the entry of this run and manifest."""
-        ours = (run_id, manifest.key, manifest.version_id, manifest.sha256)
-        return (self.run_id, self.manifest, self.version_id, self.sha256) == ours
+        return (self.run_id, self.manifest, self.version_id, self.sha256) == (run_id, *manifest.place)
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,11 @@ class SavedManifest:
     sha256: str
     saved_at: datetime | None = field(default=None, compare=False)
 
+    @property
+    def place(self) -> tuple[str, str | None, str]:
+        """Key, version and sha256."""
+        return self.key, self.version_id, self.sha256
+
 
 def sha256(body: bytes) -> str:
     """Hex digest."""
@@ -119,15 +123,7 @@ class Ledger:
         if manifest.saved_at is not None and (found := self._find(newest.number, run_id, manifest, manifest.saved_at)):
             return found
         while True:
-            entry = Entry(
-                newest.number + 1,
-                run_id,
-                trigger_date,
-                manifest.key,
-                manifest.version_id,
-                manifest.sha256,
-                newest.sha256,
-            )
+            entry = Entry(newest.number + 1, run_id, trigger_date, *manifest.place, newest.sha256)
             key, more = ledger_key(entry.number), {"IfNoneMatch": "*", **self._lock}
             if put_object(self._s3, self._bucket, key, entry.to_bytes(), none_for=CONDITION_FAILED, **more) is not None:
                 return entry

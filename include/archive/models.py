@@ -104,6 +104,10 @@ def select(clients: Sequence[Client], wanted: Sequence[int | str] | None) -> lis
     return [client for client in clients if client.id in chosen]
 
 
+_OF_PLAN = ("run_id", "clear_number", "force", "concurrency", "base_url")
+"""What a plan's document has under the same names."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """One run's work.
@@ -115,8 +119,7 @@ class Plan:
         concurrency: calls that one task runs at once.
         base_url: of the API where its connection names none.
         slices: cover all clients, in order, without overlap.
-        lock_mode: of S3 Object Lock for what the run writes, as are the days: see
-            :func:`include.archive.store.lock_until`.
+        lock: mode and days of S3 Object Lock for what the run writes: see :func:`include.archive.store.lock_until`.
     """
 
     run_id: str
@@ -127,19 +130,14 @@ class Plan:
     base_url: str
     clients: tuple[Client, ...]
     slices: tuple[Slice, ...]
-    lock_mode: str = "NONE"
-    lock_days: int = 0
+    lock: tuple[str, int] = ("NONE", 0)
 
     def to_document(self) -> dict[str, Any]:
         """A JSON document; :meth:`from_document` reads it back."""
         return {
-            "run_id": self.run_id,
-            "clear_number": self.clear_number,
+            **{name: getattr(self, name) for name in _OF_PLAN},
             "trigger_date": self.day.isoformat(),
-            "force": self.force,
-            "concurrency": self.concurrency,
-            "base_url": self.base_url,
-            "lock": [self.lock_mode, self.lock_days],
+            "lock": self.lock,
             "clients": [[client.id, client.name] for client in self.clients],
             "slices": [[piece.start, piece.stop, piece.label] for piece in self.slices],
         }
@@ -147,16 +145,10 @@ class Plan:
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Plan:
         """The plan that :meth:`to_document` wrote, or the release before."""
-        lock_mode, lock_days = document.get("lock", ("NONE", 0))
         return cls(
-            run_id=document["run_id"],
-            clear_number=document["clear_number"],
+            **{name: document[name] for name in _OF_PLAN},
             day=date.fromisoformat(document["trigger_date"]),
-            force=document["force"],
-            concurrency=document["concurrency"],
-            base_url=document["base_url"],
-            lock_mode=lock_mode,
-            lock_days=lock_days,
+            lock=tuple(document.get("lock", ("NONE", 0))),
             clients=tuple(Client(*client) for client in document["clients"]),
             slices=tuple(Slice(*piece) for piece in document["slices"]),
         )
@@ -309,10 +301,7 @@ class Manifest:
                 {
                     "client_id": outcome.client_id,
                     "client_name": names[outcome.client_id],
-                    "key": outcome.key,
-                    "sha256": outcome.sha256,
-                    "bytes": outcome.bytes,
-                    "version_id": outcome.version_id,
+                    **{name: getattr(outcome, name) for name in ("key", "sha256", "bytes", "version_id")},
                     "outcome": outcome.outcome.value,
                     "run_id": self.plan.run_id,
                 }

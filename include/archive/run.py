@@ -58,7 +58,7 @@ class ArchiveRun:
 
     def __init__(self, s3: S3Client, bucket: str, key: str, plan: Plan) -> None:
         self.plan = plan
-        self._lock = lock_until(plan.lock_mode, plan.lock_days, datetime.now(UTC))
+        self._lock = lock_until(*plan.lock, datetime.now(UTC))
         self._s3 = s3
         self._bucket = bucket
         self._key = key

@@ -79,8 +79,7 @@ def list_clients(context: Context) -> list[Work]:
             force=params["force"],
             concurrency=calls_of_task(settings.archive_concurrency, tasks=len(slices)),
             base_url=settings.dex_api_base_url,
-            lock_mode=settings.archive_lock_mode,
-            lock_days=settings.archive_lock_days,
+            lock=(settings.archive_lock_mode, settings.archive_lock_days),
             clients=tuple(clients),
             slices=slices,
         )
