@@ -117,17 +117,17 @@ def _listed(keys: Iterable[Mapping[str, str]]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Make, show and take back the keys of the events API.",
+        description="Create, list and revoke keys of the events API.",
         epilog=EPILOG.format(command=f"{PROGRAM} create --owner test-user --environment local"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    create = commands.add_parser("create", help="make a key and print it, this once, alone on standard output")
-    create.add_argument("--owner", required=True, type=owner, help="whose events the key opens; shown in logs")
+    create = commands.add_parser("create", help="create a key and print it, once, alone on standard output")
+    create.add_argument("--owner", required=True, type=owner, help="whose events it gives access to; shown in logs")
     create.add_argument("--label", type=_label, help="a note of what the key is for")
-    shown = commands.add_parser("list", help="show all keys but for what is secret")
+    shown = commands.add_parser("list", help="list the keys, without what is secret")
     shown.add_argument("--owner", type=owner, help="only the keys of this owner")
-    revoke = commands.add_parser("revoke", help="take a key back for good")
+    revoke = commands.add_parser("revoke", help="revoke a key for good")
     # A whole key that somebody pastes here is not to stand in a message.
     revoke.add_argument(
         "key_id",

@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         + EPILOG.format(command=f"{PROGRAM} --subject test-user --ttl 1h"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--subject", required=True, type=_subject, help="whom the token speaks for; shown in logs")
+    parser.add_argument("--subject", required=True, type=_subject, help="who the caller is (claim sub); shown in logs")
     parser.add_argument(
         "--ttl", default="1h", type=_seconds, help="validity: 30s, 15m, 1h, up to 30d (default %(default)s)"
     )
