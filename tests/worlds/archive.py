@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 import httpx
 
 from include.clients.tokens import ClientCredentials
-from tests.worlds.http import Reply, ScriptedPartner, response_of
+from tests.worlds.http import Reply, ScriptedPartner
 from tests.worlds.pipeline import PLANTED, PLANTED_TOKEN, PipelineWorld
 from tests.worlds.s3 import FakeS3
 
@@ -57,20 +57,9 @@ class FakeDex(ScriptedPartner):
         self.login_headers: list[httpx.Headers] = []
         self.asked: list[httpx.Request] = []
         self.bearers: list[str] = []
-        self.in_flight = 0
-        self.most_in_flight = 0
-        self.pause: Callable[[], Awaitable[None]] | None = None
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        try:
-            if self.pause is not None:
-                await self.pause()
-            reply = self._login(request) if str(request.url) == TOKEN_URL else self._answer(request)
-            return await response_of(reply, request)
-        finally:
-            self.in_flight -= 1
+    def reply_to(self, request: httpx.Request) -> Reply:
+        return self._login(request) if str(request.url) == TOKEN_URL else self._answer(request)
 
     @property
     def clients_asked(self) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -14,7 +14,7 @@ import httpx
 
 from include.clients.tokens import Keys, TokenCache, key_login
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable
-from tests.worlds.http import Reply, ScriptedPartner, response_of
+from tests.worlds.http import Reply, ScriptedPartner
 from tests.worlds.pipeline import PLANTED, PLANTED_TOKEN, PipelineWorld
 from tests.worlds.s3 import BUCKET, FakeIngestBucket
 from tests.worlds.sqs import QUEUE_URL, FakeSqs
@@ -61,21 +61,9 @@ class FakeCallDetails(ScriptedPartner):
         self.login_requests: list[httpx.Request] = []
         self.posted: list[httpx.Request] = []
         self.tokens: list[str] = []
-        self.in_flight = 0
-        self.most_in_flight = 0
-        self.pause: Callable[[], Awaitable[None]] | None = None
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        login = str(request.url) == LOGIN_URL
-        self.in_flight += not login
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        try:
-            if self.pause is not None:
-                await self.pause()
-            reply = self._log_in(request) if login else self._take(request)
-            return await response_of(reply, request)
-        finally:
-            self.in_flight -= not login
+    def reply_to(self, request: httpx.Request) -> Reply:
+        return self._log_in(request) if str(request.url) == LOGIN_URL else self._take(request)
 
     def login(self, time: FakeTime | None = None) -> TokenCache:
         """The tokens of this API, fetched anew, in this time."""

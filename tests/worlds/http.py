@@ -44,7 +44,25 @@ async def response_of(reply: Reply, request: httpx.Request) -> httpx.Response:
 
 
 class ScriptedPartner(httpx.AsyncBaseTransport):
-    """Answers as ``handle_async_request`` says, in httpx's words, which tests read well."""
+    """Answers as ``reply_to`` says, in httpx's words, which tests read well; ``pause`` is what it waits for first."""
+
+    in_flight = 0
+    most_in_flight = 0
+    pause: Callable[[], Awaitable[None]] | None = None
+
+    def reply_to(self, request: httpx.Request) -> Reply:
+        """The reply to a request, which it may note."""
+        raise NotImplementedError
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            if self.pause is not None:
+                await self.pause()
+            return await response_of(self.reply_to(request), request)
+        finally:
+            self.in_flight -= 1
 
     @property
     def http(self) -> HttpClient:

@@ -51,10 +51,8 @@ class Partner(ScriptedPartner):
         self.reply = reply
         self.requests: list[httpx.Request] = []
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    def reply_to(self, request: httpx.Request) -> httpx.Response | Exception:
         self.requests.append(request)
-        if isinstance(self.reply, Exception):
-            raise self.reply
         return self.reply
 
 
