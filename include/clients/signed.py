@@ -77,11 +77,11 @@ class _Answer:
 
 @dataclass
 class _Request:
-    """What a signer reads and changes of ``botocore.awsrequest.AWSRequest``."""
+    """What a signer reads and changes of ``botocore.awsrequest.AWSRequest``; its place is not in it at first."""
 
     method: str
     url: str
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     body: bytes
     params: None = None
     context: dict[str, Any] = field(default_factory=dict)
@@ -197,7 +197,7 @@ class SignedClient:
         path = f"/{path.removeprefix('/')}"
         if request["query_string"]:
             path += f"?{percent_encode_sequence(request['query_string'])}"
-        answer = await self._answer(model, request["method"], path, headers, body, bucket)
+        answer = await self._answer(model, _Request(request["method"], path, headers, body), bucket)
         read = io.BytesIO(answer.body) if model.has_streaming_output else answer.body
         return self._parse(answer, read, model.output_shape)
 
@@ -216,35 +216,27 @@ class SignedClient:
             "X-Amz-Target": f"{names['targetPrefix']}.{operation}",
             "Content-Type": f"application/x-amz-json-{names['jsonVersion']}",
         }
-        return (await self._answer(self._model(operation), "POST", "/", headers, document, None)).body
+        return (await self._answer(self._model(operation), _Request("POST", "/", headers, document), None)).body
 
     def _model(self, operation: str) -> OperationModel:
         if operation not in self._models:
             self._models[operation] = self._service.operation_model(operation)
         return self._models[operation]
 
-    async def _answer(
-        self,
-        model: OperationModel,
-        method: str,
-        path: str,
-        headers: Mapping[str, str],
-        body: bytes,
-        bucket: str | None,
-    ) -> _Answer:
+    async def _answer(self, model: OperationModel, request: _Request, bucket: str | None) -> _Answer:
         """The answer to a request that is sent again while that may help."""
         attempt, moved = 1, False
         while True:
             failure: Exception
             try:
                 place, credentials = await self._prepare(bucket)
-                answer = await self._exchange(place, credentials, method, path, headers, body)
+                answer = await self._exchange(place, credentials, request)
                 if answer.status < HTTPStatus.MULTIPLE_CHOICES:
                     return answer
                 failure = self._error(answer, model)
             except _NO_ANSWER as error:
                 failure = error
-            if bucket and not moved and _is_moved(failure, method):
+            if bucket and not moved and _is_moved(failure, request.method):
                 moved = True
                 await self._find_region(bucket)
                 continue
@@ -254,26 +246,21 @@ class SignedClient:
             attempt += 1
 
     async def _exchange(
-        self,
-        place: _Place,
-        credentials: Credentials | ReadOnlyCredentials,
-        method: str,
-        path: str,
-        headers: Mapping[str, str],
-        body: bytes,
+        self, place: _Place, credentials: Credentials | ReadOnlyCredentials, asked: _Request
     ) -> _Answer:
-        url = place.url + path
-        request = _Request(method, url, {**headers, "Host": place.host}, body)
+        headers = {**asked.headers, "Host": place.host}
+        request = _Request(asked.method, place.url + asked.url, headers, asked.body)
         sign = _S3Signer if self._service.service_name == "s3" else _Signer
         sign(credentials, place.service, place.region).add_auth(cast("AWSRequest", request))
-        seconds = self._config.connect_timeout + self._config.read_timeout + len(body) / _SLOWEST_BYTES_PER_SECOND
+        config, sending = self._config, len(asked.body) / _SLOWEST_BYTES_PER_SECOND
+        seconds = config.connect_timeout + config.read_timeout + sending
         try:
             # Until the head of the answer: also a name server, and who takes no more bytes, may take too long.
             async with asyncio.timeout(seconds):
                 answer = await self._session.request(
-                    method,
-                    URL(url, encoded=True),
-                    data=in_one_piece(body) or None,
+                    request.method,
+                    URL(request.url, encoded=True),
+                    data=in_one_piece(request.body) or None,
                     headers=request.headers,
                     proxy=place.proxy,
                     timeout=self._timeout,
