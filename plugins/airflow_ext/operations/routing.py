@@ -8,7 +8,7 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
@@ -86,21 +86,31 @@ def answers[Read: Callable[..., dict[str, Any]]](
         keep: the answer for 30 s, if nothing failed or was left out; not for payloads. It is not used for a request
             that says ``Cache-Control: no-cache``.
     """
+    return lambda read: _added(add, read, partial(_answer, keep=keep))
 
-    def decorate(read: Read) -> Read:
-        async def route(request: Request, **parameters: Any) -> Response:
-            return await _answer(request, partial(read, **parameters), keep=keep)
 
-        known = inspect.signature(read, eval_str=True)
-        first, *others = known.parameters.values()
-        request = first.replace(name="request", annotation=Request)
-        route.__signature__ = known.replace(  # type: ignore[attr-defined] # what FastAPI reads
-            parameters=[request, *others], return_annotation=Response
-        )
-        add(route)
-        return read
+def downloads[Read: Callable[..., tuple[bytes, str]]](add: Callable[[Any], object]) -> Callable[[Read], Read]:
+    """The same for a file that the browser saves, whatever it holds: of its bytes and its name, ASCII without quotes.
 
-    return decorate
+    It may last longer than an answer, and is never a part of the file.
+    """
+    return lambda read: _added(add, read, _download)
+
+
+def _added[Read: Callable[..., Any]](
+    add: Callable[[Any], object], read: Read, respond: Callable[[Request, Callable[[Reads], Any]], Awaitable[Response]]
+) -> Read:
+    async def route(request: Request, **parameters: Any) -> Response:
+        return await respond(request, partial(read, **parameters))
+
+    known = inspect.signature(read, eval_str=True)
+    first, *others = known.parameters.values()
+    request = first.replace(name="request", annotation=Request)
+    route.__signature__ = known.replace(  # type: ignore[attr-defined] # what FastAPI reads
+        parameters=[request, *others], return_annotation=Response
+    )
+    add(route)
+    return read
 
 
 async def _answer(request: Request, read: Callable[[Reads], dict[str, Any]], *, keep: bool) -> Response:
@@ -110,20 +120,16 @@ async def _answer(request: Request, read: Callable[[Reads], dict[str, Any]], *, 
     if kept is not None:
         return tagged(request, kept, "application/json", calls=0)
     reads = Reads(source)
-    work = asyncio.get_running_loop().run_in_executor(_THREADS, partial(_read, reads, read))
+    work = asyncio.get_running_loop().run_in_executor(_THREADS, lambda: reads.attempt(lambda: read(reads)))
+    found = None
     try:
         found = await asyncio.wait_for(work, MOST_SECONDS)
     except TimeoutError:
-        found = {}
         reads.strips.append(f"no answer within {MOST_SECONDS:.0f} s: AWS is slow or cannot be reached; try again")
-    body = to_json({**found, "strips": reads.strips, "left_out": reads.left_out})
+    body = to_json({**(found or {}), "strips": reads.strips, "left_out": reads.left_out})
     if keep and not reads.strips and not reads.left_out:
         source.answers.put(key, body)
     return tagged(request, body, "application/json", calls=reads.calls)
-
-
-def _read(reads: Reads, read: Callable[[Reads], dict[str, Any]]) -> dict[str, Any]:
-    return reads.attempt(lambda: read(reads)) or {}
 
 
 def tagged(request: Request, body: bytes, media_type: str, *, calls: int = 0) -> Response:
@@ -137,19 +143,12 @@ def tagged(request: Request, body: bytes, media_type: str, *, calls: int = 0) ->
     return Response(body, media_type=media_type, headers=headers)
 
 
-async def download(request: Request, read: Callable[[Reads], bytes], name: str) -> Response:
-    """A file for the browser to save, whatever it holds.
-
-    Args:
-        request: the request.
-        read: gives its bytes; called in a thread. It may last longer than an answer, and is never a part of the file.
-        name: ASCII, without quotes.
-    """
+async def _download(request: Request, read: Callable[[Reads], tuple[bytes, str]]) -> Response:
     from botocore.exceptions import BotoCoreError, ClientError
 
     reads = Reads(request.app.state.source, limited=False)
     try:
-        body = await asyncio.get_running_loop().run_in_executor(_THREADS, read, reads)
+        body, name = await asyncio.get_running_loop().run_in_executor(_THREADS, read, reads)
     except InvalidInputError as error:
         raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from None
     except (PipelineError, BotoCoreError, ClientError) as error:

@@ -9,11 +9,11 @@ from collections import defaultdict
 from datetime import date, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query
 
 from airflow_ext.ids import DEX_TRIGGER_ARCHIVE
 from airflow_ext.operations.reading import Reads, page
-from airflow_ext.operations.routing import Cursor, answers, bodies, download, get, metadata, shown
+from airflow_ext.operations.routing import Cursor, answers, bodies, downloads, get, metadata, shown
 from airflow_ext.operations.views.days import (
     Day,
     DayManifest,
@@ -46,25 +46,17 @@ _METADATA = [metadata(DEX_TRIGGER_ARCHIVE)]
 _GUARDS = bodies(DEX_TRIGGER_ARCHIVE, "operations.evidence")
 
 
-@router.get("/clients/{client}/days/{day}/download", dependencies=_GUARDS)
-async def download_body(request: Request, client: Client, day: Day, version: Version) -> Response:
+@downloads(router.get("/clients/{client}/days/{day}/download", dependencies=_GUARDS))
+def download_body(reads: Reads, client: Client, day: Day, version: Version) -> tuple[bytes, str]:
     """A version's bytes as they came."""
-
-    def read(reads: Reads) -> bytes:
-        found: bytes = _get(reads, client, day, version)["Body"].read()
-        return found
-
-    return await download(request, read, archive_key(client, day).rpartition("/")[2])
+    return _get(reads, client, day, version)["Body"].read(), archive_key(client, day).rpartition("/")[2]
 
 
-@router.get("/clients/{client}/days/{day}/proof", dependencies=_GUARDS)
-async def download_proof(request: Request, client: Client, day: Day) -> Response:
+@downloads(router.get("/clients/{client}/days/{day}/proof", dependencies=_GUARDS))
+def download_proof(reads: Reads, client: Client, day: Day) -> tuple[bytes, str]:
     """The zip that proves the day's answer (spec: archive, Proof); it takes a call for each entry of the ledger."""
-
-    def read(reads: Reads) -> bytes:
-        return zipped(evidence_files(reads.unlimited("s3"), reads.settings.archive_bucket, client, day, day))
-
-    return await download(request, read, f"evidence_{client}_{day}.zip")
+    files = evidence_files(reads.unlimited("s3"), reads.settings.archive_bucket, client, day, day)
+    return zipped(files), f"evidence_{client}_{day}.zip"
 
 
 @answers(router.get("/clients", dependencies=_METADATA))

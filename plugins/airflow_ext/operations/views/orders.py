@@ -8,11 +8,11 @@ import re
 from datetime import UTC, date, datetime
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter
 
 from airflow_ext.ids import ENERGY_AUCTION
 from airflow_ext.operations.reading import ROWS, Reads, page
-from airflow_ext.operations.routing import Cursor, answers, download, metadata
+from airflow_ext.operations.routing import Cursor, answers, downloads, metadata
 from airflow_ext.outside import outside
 from include.auction.keys import alerts_key, orders_key, summaries_prefix
 from include.clients.s3 import get_json
@@ -22,12 +22,6 @@ router = APIRouter(prefix="/orders", dependencies=[metadata(ENERGY_AUCTION)])
 _COUNTS = ("total", "accepted", "rejected", "errored")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:\+00:00|Z)")
 _CSV = ("time", "index", "order_id", "result", "reason", "run_id")
-
-
-@router.get("/csv")
-async def orders_csv(request: Request, day: date) -> Response:
-    """All orders of a day that were not accepted, as a table for a spreadsheet."""
-    return await download(request, lambda reads: _csv(reads, day), f"orders_{day}.csv")
 
 
 @answers(router.get(""))
@@ -80,13 +74,15 @@ def _alerted(reads: Reads, day: date, run_id: str) -> dict[str, list[str]]:
     return found
 
 
-def _csv(reads: Reads, day: date) -> bytes:
+@downloads(router.get("/csv"))
+def orders_csv(reads: Reads, day: date) -> tuple[bytes, str]:
+    """All orders of a day that were not accepted, as a table for a spreadsheet."""
     _, rows = _read(reads, day)
     text = io.StringIO()
     writer = csv.DictWriter(text, _CSV, extrasaction="ignore", lineterminator="\r\n")
     writer.writeheader()
     writer.writerows({name: _cell(row.get(name)) for name in _CSV} for row in rows)
-    return text.getvalue().encode("utf-8", "replace")
+    return text.getvalue().encode("utf-8", "replace"), f"orders_{day}.csv"
 
 
 def _cell(value: Any) -> Any:
