@@ -9,7 +9,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
-from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Self
 
@@ -57,8 +56,8 @@ class AuctionRun:
     ) -> list[OrderOutcome]:
         """Process the orders of one slice by Lambda B, so many at once, and save and return an outcome for each."""
         file = self._work([piece], clear_number).file(piece)
-        processor = OrderProcessor(self.orders, function, file, concurrency, deadlines)
-        return processor.process(range(piece.start, piece.stop))
+        indexes = range(piece.start, piece.stop)
+        return give(self.orders, indexes, function, file, concurrency=concurrency, deadlines=deadlines)
 
     def hand_over(
         self,
@@ -150,9 +149,9 @@ class AuctionRun:
             found = [outcome for left in readers.map(read, slices) for outcome in left]
         outcomes = {outcome.index: outcome for outcome in found if not outcome.retryable}
         file = OutcomeFile(OrderOutcome, self._s3, self._bucket, later_key(self._key), clear_number=0)
-        processor = OrderProcessor(orders, function, file, concurrency, deadlines)
         left = [index for index in range(len(orders.items)) if index not in outcomes]
-        outcomes |= {outcome.index: outcome for outcome in processor.process(left)}
+        given = give(orders, left, function, file, concurrency=concurrency, deadlines=deadlines)
+        outcomes |= {outcome.index: outcome for outcome in given}
         return Summary(orders.run_id, orders.day, tuple(outcomes[index] for index in range(len(orders.items))))
 
     def delivery_record(self) -> DeliveryRecord:
@@ -182,63 +181,58 @@ TIME_UP = "the run's time was up; clear the task to process the order"
 """Reason of an order that Lambda B was not given, or not to the end."""
 
 
-@dataclass(frozen=True)
-class OrderProcessor:
-    """Gives orders of one run to Lambda B, several at once, and keeps outcomes for a retry and for the summary.
+def give(
+    orders: Orders,
+    indexes: Iterable[int],
+    function: OrderFunction,
+    file: OutcomeFile[OrderOutcome],
+    *,
+    concurrency: int,
+    deadlines: RunDeadlines,
+    save_every: float = SAVE_EVERY_SECONDS,
+) -> list[OrderOutcome]:
+    """Give each order that is not settled yet to Lambda B, several at once; an outcome per index, in their order.
 
-    From :data:`~include.auction.deadlines.LAST_ORDER` on no order begins, after
-    :data:`~include.auction.deadlines.LAST_ANSWER` no answer is waited for.
+    Outcomes are kept for a retry and for the summary. From :data:`~include.auction.deadlines.LAST_ORDER` on no order
+    begins, after :data:`~include.auction.deadlines.LAST_ANSWER` no answer is waited for. Orders that are not settled
+    when the run's time is up have failed for good: a retry would have no time either.
     """
 
-    orders: Orders
-    function: OrderFunction
-    file: OutcomeFile[OrderOutcome]
-    concurrency: int
-    deadlines: RunDeadlines
-    save_every: float = SAVE_EVERY_SECONDS
+    def has_time() -> bool:
+        return deadlines.left(LAST_ORDER) > 0
 
-    def process(self, indexes: Iterable[int]) -> list[OrderOutcome]:
-        """An outcome per index, in their order: gives each order that is not settled yet to Lambda B.
-
-        Orders that are not settled when the run's time is up have failed for good: a retry would have no time either.
-        """
-        wanted = list(indexes)
-        earlier = self.file.resume()
-        if earlier:
-            log.info(
-                "orders that wait_for_results or an earlier attempt gave to Lambda B (see its log): %d", len(earlier)
-            )
-        settled = {index: outcome for index, outcome in earlier.items() if not outcome.retryable}
-        waiting = [index for index in wanted if index not in settled]
-        if not waiting:
-            return [settled[index] for index in wanted]
-        pool = ThreadPoolExecutor(min(self.concurrency, len(waiting)))
-        calls = [pool.submit(self.function.process, self.orders, index, has_time=self._has_time) for index in waiting]
-        try:
-            while (left := self.deadlines.left(LAST_ANSWER)) > 0:
-                if not wait(calls, timeout=min(self.save_every, left)).not_done:
-                    break
-                self._save(settled, calls)
-        finally:
-            # Without blocking: a task that must end has no time for invocations that are under way.
-            pool.shutdown(wait=False, cancel_futures=True)
-            self._save(settled, calls)
-        if not self._has_time():
-            for index in wanted:
-                last = settled.get(index) or earlier.get(index)
-                if last is None or last.retryable:
-                    reason = TIME_UP if last is None else f"{last.reason}; {TIME_UP}"
-                    settled[index] = OrderOutcome(index, self.orders.id_of(index), Result.ERRORED, reason=reason)
-            self.file.save(settled.values())
-        return [settled[index] for index in wanted]
-
-    def _has_time(self) -> bool:
-        return self.deadlines.left(LAST_ORDER) > 0
-
-    def _save(self, settled: dict[int, OrderOutcome], calls: Iterable[Future[OrderOutcome | None]]) -> None:
+    def save() -> None:
         ended = [call.result() for call in calls if call.done() and not call.cancelled()]
         settled.update({outcome.index: outcome for outcome in ended if outcome is not None})
-        self.file.save(settled.values())
+        file.save(settled.values())
+
+    wanted = list(indexes)
+    earlier = file.resume()
+    if earlier:
+        log.info("orders that wait_for_results or an earlier attempt gave to Lambda B (see its log): %d", len(earlier))
+    settled = {index: outcome for index, outcome in earlier.items() if not outcome.retryable}
+    waiting = [index for index in wanted if index not in settled]
+    if not waiting:
+        return [settled[index] for index in wanted]
+    pool = ThreadPoolExecutor(min(concurrency, len(waiting)))
+    calls = [pool.submit(function.process, orders, index, has_time=has_time) for index in waiting]
+    try:
+        while (left := deadlines.left(LAST_ANSWER)) > 0:
+            if not wait(calls, timeout=min(save_every, left)).not_done:
+                break
+            save()
+    finally:
+        # Without blocking: a task that must end has no time for invocations that are under way.
+        pool.shutdown(wait=False, cancel_futures=True)
+        save()
+    if not has_time():
+        for index in wanted:
+            last = settled.get(index) or earlier.get(index)
+            if last is None or last.retryable:
+                reason = TIME_UP if last is None else f"{last.reason}; {TIME_UP}"
+                settled[index] = OrderOutcome(index, orders.id_of(index), Result.ERRORED, reason=reason)
+        file.save(settled.values())
+    return [settled[index] for index in wanted]
 
 
 def raise_for_orders(outcomes: Sequence[OrderOutcome]) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from enum import Enum, auto
 from itertools import batched, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_ext.hooks.call_details import CallDetailsClients
 from airflow_ext.ids import CALL_DETAILS_INGEST
@@ -50,15 +49,10 @@ _ENDED = ["success", "failed"]
 log = logging.getLogger(__name__)
 
 
-class _Run(Enum):
-    """State of a run of ``call_details_ingest``."""
+type _State = Literal["missing", "under way", "ended"]
+"""Of a run of ``call_details_ingest``."""
 
-    MISSING = auto()
-    UNDER_WAY = auto()
-    ENDED = auto()
-
-
-type _Runs = dict[str, tuple[Sequence[FileVersion], _Run]]
+type _Runs = dict[str, tuple[Sequence[FileVersion], _State]]
 """Runs to start: their files and states by their ids."""
 
 
@@ -123,7 +117,7 @@ def _runs_to_start(taken: Taken, intake: Intake, ti: RuntimeTaskInstanceProtocol
             break
         # A run whose claim lapsed had its chance, unless the file was dropped again since.
         begun = all(each.begun for each in unstarted[owner])
-        if state is _Run.MISSING or (state is _Run.ENDED and not begun):
+        if state == "missing" or (state == "ended" and not begun):
             runs[owner] = sorted((each.file for each in unstarted[owner]), key=lambda file: file.key), state
             log.warning("%d files were claimed before for run %s, which never started", len(unstarted[owner]), owner)
     return runs
@@ -133,7 +127,7 @@ def _number_of_files(runs: _Runs) -> int:
     return sum(len(files) for files, _ in runs.values())
 
 
-def _start(store: FileStore, owner: str, files: Sequence[FileVersion], state: _Run) -> Start:
+def _start(store: FileStore, owner: str, files: Sequence[FileVersion], state: _State) -> Start:
     key: str = files[0].key
     etag: str | None = files[0].etag
     note: str | None = None
@@ -145,11 +139,11 @@ def _start(store: FileStore, owner: str, files: Sequence[FileVersion], state: _R
         "trigger_run_id": owner,
         "conf": {"bucket": store.bucket, "key": key, "etag": etag, "force": False},
         "note": note,
-        "reset_dag_run": state is _Run.ENDED,
+        "reset_dag_run": state == "ended",
     }
 
 
-def _states(run_ids: Iterable[str], ti: RuntimeTaskInstanceProtocol) -> Iterator[tuple[str, _Run]]:
+def _states(run_ids: Iterable[str], ti: RuntimeTaskInstanceProtocol) -> Iterator[tuple[str, _State]]:
     """The ids, each with the state of its run."""
     for group in batched(run_ids, _IDS_OF_A_REQUEST):
         number = ti.get_dr_count(CALL_DETAILS_INGEST, run_ids=list(group))
@@ -159,8 +153,7 @@ def _states(run_ids: Iterable[str], ti: RuntimeTaskInstanceProtocol) -> Iterator
             for each in group:
                 yield from _states([each], ti)
         else:
-            run = _Run.ENDED if ended else _Run.UNDER_WAY if number else _Run.MISSING
-            yield from ((each, run) for each in group)
+            yield from ((each, "ended" if ended else "under way" if number else "missing") for each in group)
 
 
 def _beside(intake: Intake) -> list[LeftFile]:

@@ -44,9 +44,9 @@ class EventQueueTrigger(BaseEventTrigger):
         """Fire again and again; never ends by itself."""
         while True:
             try:
-                queue = await asyncio.to_thread(_Queue)
+                sqs, url = await asyncio.to_thread(_open_queue)
                 while True:
-                    if woken := await asyncio.to_thread(queue.take):
+                    if woken := await asyncio.to_thread(_take, sqs, url):
                         yield TriggerEvent({"messages": woken})  # type: ignore[no-untyped-call] # Airflow's is untyped
                         await outside.pause(GATHER_SECONDS)
             except Exception as error:  # noqa: BLE001 - a trigger that raises is not started again
@@ -55,32 +55,23 @@ class EventQueueTrigger(BaseEventTrigger):
             await outside.pause(PAUSE_SECONDS)
 
 
-class _Queue:
-    """The queue; made and used in threads, as settings and connection are read by blocking calls."""
+def _open_queue() -> tuple[Any, str]:
+    from airflow_ext.hooks.aws import quick_client
+    from airflow_ext.settings import delivery_settings
 
-    def __init__(self) -> None:
-        from airflow_ext.hooks.aws import quick_client
-        from airflow_ext.settings import delivery_settings
+    url = delivery_settings().event_queue_url
+    return quick_client("sqs"), url
 
-        self._url = delivery_settings().event_queue_url
-        self._sqs = quick_client("sqs")
 
-    def take(self) -> int:
-        """Wait for messages and delete them; how many there were."""
-        taken = 0
-        for number in range(_MAX_ROUNDS):
-            found = self._sqs.receive_message(
-                QueueUrl=self._url,
-                MaxNumberOfMessages=_MESSAGES_AT_ONCE,
-                WaitTimeSeconds=0 if number else _POLL_SECONDS,
-            ).get("Messages", [])
-            if not found:
-                break
-            taken += len(found)
-            self._sqs.delete_message_batch(
-                QueueUrl=self._url,
-                Entries=[
-                    {"Id": str(index), "ReceiptHandle": message["ReceiptHandle"]} for index, message in enumerate(found)
-                ],
-            )
-        return taken
+def _take(sqs: Any, url: str) -> int:
+    """Wait for messages and delete them; how many there were."""
+    taken = 0
+    for number in range(_MAX_ROUNDS):
+        seconds = 0 if number else _POLL_SECONDS
+        answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=_MESSAGES_AT_ONCE, WaitTimeSeconds=seconds)
+        if not (found := answer.get("Messages")):
+            break
+        taken += len(found)
+        entries = [{"Id": str(index), "ReceiptHandle": each["ReceiptHandle"]} for index, each in enumerate(found)]
+        sqs.delete_message_batch(QueueUrl=url, Entries=entries)
+    return taken

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from include.auction.deadlines import LAST_ANSWER, LAST_ORDER, RunDeadlines
 from include.auction.functions import OrderFunction
 from include.auction.models import OrderOutcome, Orders, Result
-from include.auction.run import TIME_UP, OrderProcessor
+from include.auction.run import TIME_UP, give
 from include.clients.lambda_function import FunctionClient
 from include.errors import StorageUnavailableError
 from include.mapped_work import OutcomeFile
@@ -49,8 +49,8 @@ class Task:
         file = OutcomeFile(OrderOutcome, cast("S3Client", self.s3), "archive", KEY, clear_number=clear_number)
         function = OrderFunction(FunctionClient(cast("LambdaClient", self.functions)), "b", tuple, lambda _: None)
         deadlines = RunDeadlines(0.0, self.now)
-        processor = OrderProcessor(self.orders, function, file, deadlines=deadlines, **self.options)
-        return processor.process(range(len(self.orders.items)))
+        indexes = range(len(self.orders.items))
+        return give(self.orders, indexes, function, file, deadlines=deadlines, **self.options)
 
     @property
     def asked(self) -> Counter[int]:
