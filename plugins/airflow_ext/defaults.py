@@ -103,8 +103,7 @@ def common(manual: str, schedule: str) -> dict[str, Any]:
         return f"{found[1]} ({url}{found[2]})" if url == RUNBOOK else f"[{found[1]}]({url}{found[2]})"
 
     return {
-        # Before any day that somebody may ask for: of an earlier one Airflow starts no task, and calls a run by hand a
-        # success; in a backfill it lets the run stand.
+        # Before any day that somebody may ask for: a run by hand of an earlier one has no tasks, and is a success.
         "start_date": pendulum.datetime(2000, 1, 1, tz="UTC"),
         "catchup": False,
         "dag_display_name": title.removeprefix("# "),
