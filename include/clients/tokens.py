@@ -6,11 +6,11 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from include.clients.http import TIMEOUT_SECONDS, HttpClient, Response, body_of, raise_for_status, retry_after_seconds
@@ -229,13 +229,14 @@ def client_credentials(
         if status in _REFUSALS or error:
             known = isinstance(error, str) and error in _ERROR_CODES
             raise refused(f"{status}: {error if known else 'no reason given'}")
-        if not _is_token(found.get("access_token")):
+        token = _token_of(found, "access_token")
+        if token is None:
             raise InvalidAnswerError(
                 f"{what} answered {status} without a usable access_token; check that token_url is right"
             )
         lifetime = _lifetime(found.get("expires_in"))
         # A token that lives shorter than the margin is used for half its life rather than never.
-        return Grant(found["access_token"], lifetime - min(REFRESH_EARLY_SECONDS, lifetime / 2))
+        return Grant(token, lifetime - min(REFRESH_EARLY_SECONDS, lifetime / 2))
 
     return fetch
 
@@ -262,8 +263,8 @@ def key_login(
             raise AuthRefusedError(
                 f"{what} refused the keys ({response.status}): check the SSM parameters of access key and secret key"
             )
-        token = found.get("token") or found.get("access_token")
-        if not _is_token(token):
+        token = _token_of(found, "token", "access_token")
+        if token is None:
             # The answer is not told: it may hold a token under another name.
             raise InvalidAnswerError(f"{what} answered without a usable token or access_token; check extra.auth_url")
         return Grant(token, KEY_LOGIN_SECONDS)
@@ -286,7 +287,7 @@ async def _log_in(
             max_bytes=_MAX_ANSWER_BYTES,
             what=what,
         )
-    if response.status not in (HTTPStatus.CREATED, *_REFUSALS):
+    if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES and response.status not in _REFUSALS:
         raise_for_status(response, what=what)
     try:
         found = json.loads(body_of(response, what=what, max_bytes=_MAX_ANSWER_BYTES))
@@ -300,9 +301,10 @@ async def _log_in(
     return response, found if isinstance(found, dict) else {}
 
 
-def _is_token(value: object) -> TypeGuard[str]:
-    """Whether it can be sent in a header."""
-    return isinstance(value, str) and value.isascii() and value.isprintable() and bool(value) and " " not in value
+def _token_of(found: Mapping[str, object], *names: str) -> str | None:
+    """The first of these members that can be sent in a header, without white space around it."""
+    texts = (value.strip() for name in names if isinstance(value := found.get(name), str))
+    return next((text for text in texts if text.isascii() and text.isprintable() and text and " " not in text), None)
 
 
 def _lifetime(expires_in: object) -> float:

@@ -31,8 +31,17 @@ def test_login_is_what_the_spec_asks_for() -> None:
     assert "Authorization" not in request.headers
 
 
-@pytest.mark.parametrize("answer", [{"token": "x"}, {"access_token": "x"}, {"token": None, "access_token": "x"}])
-@pytest.mark.parametrize("status", [200, 201])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"token": "x"},
+        {"access_token": "x"},
+        {"token": None, "access_token": "x"},
+        {"token": {"type": "JWT"}, "access_token": "x"},
+        {"token": " x\r\n"},
+    ],
+)
+@pytest.mark.parametrize("status", [200, 201, 202])
 def test_both_spellings_of_the_token_are_taken(answer: dict[str, Any], status: int) -> None:
     assert value(make(FakeCallDetails(logins=[httpx.Response(status, json=answer)]))) == "x"
 
@@ -133,7 +142,7 @@ def test_login_that_comes_back_is_used() -> None:
     [
         (httpx.Response(404), ApiRefusedError),
         (httpx.Response(302, headers={"Location": "https://elsewhere.test/"}), ApiRefusedError),
-        (httpx.Response(204), ApiRefusedError),
+        (httpx.Response(204), InvalidAnswerError),
         (httpx.Response(200, text=f"<html>{SECRET}"), InvalidAnswerError),
         (httpx.Response(200, json=[SECRET]), InvalidAnswerError),
         (httpx.Response(200, json={"jwt": SECRET}), InvalidAnswerError),
