@@ -102,7 +102,7 @@ class Closing:
                 key = before["stored_as"]
             saved = self._save(receipt, key if stored else None, not_ingested=not_ingested)
         if stored is not None:
-            self.store.move(stored, key)
+            self._move(stored, key)
         self.claims.complete(
             claim, saved.key, pointer=known.pointer if known else None, seen=known.seen if known else None
         )
@@ -124,7 +124,7 @@ class Closing:
         receipt = self._receipt(error, nothing_read=FileOutcome.UNREADABLE)
         saved = self._save(receipt, failed_key(self.file) if stored else None)
         if stored is not None:
-            self.store.move(stored, failed_key(self.file))
+            self._move(stored, failed_key(self.file))
         self.claims.forget(claim)
         return saved
 
@@ -157,6 +157,11 @@ class Closing:
             if document is not None:
                 return SavedReceipt(found.receipt, document)
         raise ClaimLostError(f"run {found.owner} has taken over {self.file.key} ({self.file.etag}), or has done it")
+
+    def _move(self, stored: StoredFile, key: str) -> None:
+        # Where it was dropped, it was dropped again: a deletion there would withdraw older versions, which nobody has
+        # claimed yet. The watcher takes them, and then this one away.
+        (self.store.copy if stored.key == self.file.key else self.store.move)(stored, key)
 
     def _account(self, claim: Claim, plan: Plan, error: str | None = None) -> Receipt:
         return account(self._receipt(error), plan, self.known.states if self.known else read_chunks(self.table, claim))

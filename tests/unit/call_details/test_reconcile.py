@@ -10,7 +10,13 @@ import pytest
 from include.call_details.keys import failed_key, idempotency_key, processed_key, processing_key, receipt_key
 from include.call_details.ledger import LEASE_SECONDS
 from include.call_details.models import Done, FileOutcome, FileVersion
-from include.errors import ClaimLostError, FileChangedError, InvalidFileError, StorageUnavailableError
+from include.errors import (
+    AwsUnavailableError,
+    ClaimLostError,
+    FileChangedError,
+    InvalidFileError,
+    StorageUnavailableError,
+)
 from tests.worlds.call_details_run import ENDED, RUN, RunWorld
 from tests.worlds.dynamodb import table_error
 from tests.worlds.s3 import raising, s3_error
@@ -159,6 +165,31 @@ def test_file_that_cannot_be_read_goes_to_failed(world: RunWorld) -> None:
     assert world.s3.present("failed/") == [kept.document["stored_as"]] == [failed_key(file)]
     assert world.closing(file).unreadable("the file is not gzip") == kept, "a retry does it again"
     assert world.claims.unfinished() == []
+
+
+@pytest.mark.parametrize("body", [b"\x1f\x8b damaged", BODY])
+def test_retry_of_closing_leaves_what_was_dropped_again_to_the_watcher(body: bytes, world: RunWorld) -> None:
+    file = world.drop(body)
+    if body == BODY:
+        world.post(*world.plan(file))
+    else:
+        with pytest.raises(InvalidFileError):
+            world.plan(file)
+
+    def close() -> object:
+        return world.closing(file).planned() if body == BODY else world.closing(file).unreadable("not gzip")
+
+    def die_once_it_is_moved() -> None:
+        if not world.s3.present("processing/"):
+            raise table_error("ThrottlingException")
+
+    world.table.before["put_item"] = die_once_it_is_moved
+    with pytest.raises(AwsUnavailableError):
+        close()
+    world.table.before.clear()
+    newer, again = world.drop(b"newer\n"), world.drop(body)
+    close()
+    assert [found.etag.strip('"') for found in world.store.versions(file.key)] == [newer.etag, again.etag]
 
 
 def test_file_that_could_not_be_read_is_tried_again_without_force(world: RunWorld) -> None:
