@@ -66,7 +66,7 @@ class Finding:
     kind: str
     where: str
     what: str
-    do: str
+    do: str = "keep the bucket as it is and read docs/EVIDENCE.md, When something is found"
 
 
 @dataclass(frozen=True)
@@ -148,28 +148,28 @@ class Verification:
             versions.setdefault(version["Key"], []).append(version)
         keys = sorted(key for key in versions if ENTRY_KEY.fullmatch(key))
         for key in sorted(versions.keys() - set(keys)):
-            yield _finding("added", key, "not an entry of the ledger")
+            yield Finding("added", key, "not an entry of the ledger")
         bodies = threads.map(lambda key: self._get(key, None), keys)
         previous, expected = None, 1
         for key, body in zip(keys, bodies, strict=True):
             if len(versions[key]) > 1:
-                yield _finding("rewritten", key, "the entry has more than one version; an entry is never rewritten")
+                yield Finding("rewritten", key, "the entry has more than one version; an entry is never rewritten")
             if key > ledger_key(expected):
                 first, expected = expected, max(_number_in(key), expected)
                 gone = "an entry is" if expected - first == 1 else f"{expected - first:,} entries from this one on are"
-                yield _finding("missing", ledger_key(first), f"{gone} gone")
+                yield Finding("missing", ledger_key(first), f"{gone} gone")
                 previous = None
             try:
                 entry = Entry.from_bytes(body or b"")
             except ValueError as error:
-                yield _finding("rewritten", key, f"not an entry as it was written: {error}")
+                yield Finding("rewritten", key, f"not an entry as it was written: {error}")
                 previous, expected = None, expected + 1
                 continue
             if ledger_key(entry.number) != key or (entry.previous is None) != (entry.number == 1):
-                yield _finding("rewritten", key, "number and place of the entry differ")
+                yield Finding("rewritten", key, "number and place of the entry differ")
             elif previous is not None and entry.previous != previous:
-                yield _finding("rewritten", ledger_key(entry.number - 1), f"entry {entry.number} names another digest")
-                yield _finding("rewritten", key, "or this entry is the one that changed")
+                yield Finding("rewritten", ledger_key(entry.number - 1), f"entry {entry.number} names another digest")
+                yield Finding("rewritten", key, "or this entry is the one that changed")
             previous, expected = sha256(body or b""), expected + 1
             yield entry, versions[key][-1]["LastModified"]
 
@@ -184,12 +184,12 @@ class Verification:
             where = f"{entry.manifest} ({entry.version_id})"
             if body is None or sha256(body) != entry.sha256:
                 if body is None:
-                    yield _finding("missing", where, f"the manifest of entry {entry.number} is gone")
+                    yield Finding("missing", where, f"the manifest of entry {entry.number} is gone")
                 else:
-                    yield _finding("changed", where, f"not the manifest of entry {entry.number}")
+                    yield Finding("changed", where, f"not the manifest of entry {entry.number}")
                 if entry is entries[-1]:
                     what = "or this entry is what changed: no later one proves it"
-                    yield _finding("changed", ledger_key(entry.number), what)
+                    yield Finding("changed", ledger_key(entry.number), what)
                 continue
             try:
                 document = json.loads(body)
@@ -203,10 +203,10 @@ class Verification:
                 selected = [(line["client_id"], at) for line, at in lines]
                 named = (document["run_id"], document["trigger_date"])
             except (ValueError, KeyError, TypeError, RecursionError):
-                yield _finding("changed", where, "not a manifest as runs write them")
+                yield Finding("changed", where, "not a manifest as runs write them")
                 continue
             if named != (entry.run_id, entry.trigger_date):
-                yield _finding("changed", ledger_key(entry.number), "names another run or day than its manifest")
+                yield Finding("changed", ledger_key(entry.number), "names another run or day than its manifest")
             database.execute(
                 "INSERT OR REPLACE INTO manifests VALUES (?, ?, ?, ?, ?)",
                 (entry.manifest, entry.version_id or "", entry.sha256, entry.number, day or ""),
@@ -228,9 +228,9 @@ class Verification:
             if found == expected:
                 done.append((key, version))
             elif found is None:
-                yield _finding("missing", f"{key} ({version})", f"the answer of entry {entry} is gone")
+                yield Finding("missing", f"{key} ({version})", f"the answer of entry {entry} is gone")
             else:
-                yield _finding("changed", f"{key} ({version})", f"sha256 is {found}, entry {entry} has {expected}")
+                yield Finding("changed", f"{key} ({version})", f"sha256 is {found}, entry {entry} has {expected}")
             if number % 1000 == 0 or number == total:
                 database.executemany("UPDATE answers SET proven = 1 WHERE key = ? AND version = ?", done)
                 database.commit()
@@ -247,7 +247,7 @@ class Verification:
             where = f"{version['Key']} ({version['VersionId']})"
             if "ETag" not in version:
                 if version["IsLatest"]:
-                    yield _finding("missing", where, "a delete marker hides the answer")
+                    yield Finding("missing", where, "a delete marker hides the answer")
                 continue
             row = database.execute(
                 "SELECT 1 FROM answers WHERE key = ? AND version IN (?, '')", (version["Key"], version["VersionId"])
@@ -257,7 +257,7 @@ class Verification:
                 yield (
                     Finding("unproven", where, "archived before the ledger began", "ops evidence adopt")
                     if old
-                    else _finding("added", where, "no entry of the ledger knows it")
+                    else Finding("added", where, "no entry of the ledger knows it")
                 )
 
     def _days(self, database: sqlite3.Connection, threads: ThreadPoolExecutor) -> Iterator[Finding]:
@@ -269,20 +269,20 @@ class Verification:
         for day, body in bodies:
             key = manifest_key(date.fromisoformat(day))
             if body is None:
-                yield _finding("missing", key, "the day's manifest is gone")
+                yield Finding("missing", key, "the day's manifest is gone")
                 continue
             try:
                 document = json.loads(body)
                 rebuilt = self._is_made_of_its_runs(document, body)
             except (ValueError, KeyError, TypeError):
-                yield _finding("changed", key, "not a day's manifest")
+                yield Finding("changed", key, "not a day's manifest")
                 continue
             known = {row[0] for row in database.execute("SELECT key FROM manifests WHERE day = ?", (day,))}
             named = {run["manifest"] for run in document["runs"] if run["manifest"]}
             if not rebuilt:
-                yield _finding("changed", key, "not what the manifests of its runs make of it")
+                yield Finding("changed", key, "not what the manifests of its runs make of it")
             elif known - named:
-                yield _finding("changed", key, f"lacks {', '.join(sorted(known - named))}")
+                yield Finding("changed", key, f"lacks {', '.join(sorted(known - named))}")
 
     def _is_made_of_its_runs(self, document: dict[str, Any], body: bytes) -> bool:
         """Whether a day's manifest is what its runs make of it, as far as can be told: one may be of before the ledger.
@@ -467,10 +467,6 @@ def _unproven(database: sqlite3.Connection) -> Iterator[tuple[str, str, str, int
         key, version = rows[-1][:2]
 
 
-def _finding(kind: str, where: str, what: str) -> Finding:
-    return Finding(kind, where, what, "keep the bucket as it is and read docs/EVIDENCE.md, When something is found")
-
-
 def _in_order[T, R](
     threads: ThreadPoolExecutor, items: Iterable[T], work: Callable[[T], R], *, ahead: int = 2 * CONNECTIONS
 ) -> Iterator[tuple[T, R]]:
@@ -487,21 +483,16 @@ def _in_order[T, R](
 
 @contextmanager
 def _database(checkpoint: Path | None) -> Iterator[sqlite3.Connection]:
-    with (
-        tempfile.TemporaryDirectory(prefix="evidence-") as scratch,
-        closing(_opened(checkpoint or Path(scratch, "proven.sqlite"))) as database,
-    ):
-        yield database
-        database.commit()
-
-
-def _opened(file: Path) -> sqlite3.Connection:
-    try:
-        database = sqlite3.connect(file)
-        database.executescript(_TABLES)
-    except sqlite3.Error as error:
-        raise OpsError(f"checkpoint {file} cannot be used: {error}") from None
-    return database
+    with tempfile.TemporaryDirectory(prefix="evidence-") as scratch:
+        file = checkpoint or Path(scratch, "proven.sqlite")
+        try:
+            database = sqlite3.connect(file)
+            database.executescript(_TABLES)
+        except sqlite3.Error as error:
+            raise OpsError(f"checkpoint {file} cannot be used: {error}") from None
+        with closing(database):
+            yield database
+            database.commit()
 
 
 def _count(database: sqlite3.Connection, table: str) -> int:

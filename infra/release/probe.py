@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, TypeGuard
 
 RUNS = 400
@@ -236,18 +236,11 @@ def settings_fields() -> dict[str, dict[str, float | None]]:
     return found
 
 
-class Recorder:
-    """Stands in for a session of AWS: a client is what it was to be made with."""
-
-    def client(self, service: str, config: Any) -> Any:
-        """The configuration itself."""
-        return config
-
-
 def clients() -> dict[str, dict[str, float]]:
     """Time-outs (s), attempts and connections of the clients that tasks use."""
     aws = importlib.import_module("airflow_ext.hooks.aws")
-    session = Recorder()
+    # Stands in for one of AWS: a client is what it was to be made with.
+    session = SimpleNamespace(client=lambda service, config: config)
     made = {
         "lambda": aws.lambda_client(session=session),
         "s3": aws.s3_client(session=session),
@@ -284,6 +277,13 @@ def references() -> dict[str, int]:
     }
 
 
+def options() -> dict[str, float]:
+    """Configuration options of Airflow that are numbers, by section and name."""
+    from airflow.sdk.configuration import conf
+
+    return {f"{section}.{name}": float(conf.getfloat(section, name)) for section, name in OPTIONS}
+
+
 OPTIONS = (
     ("core", "max_map_length"),
     ("core", "parallelism"),
@@ -316,16 +316,9 @@ def main(output: Path) -> None:
         "settings": settings_fields(),
         "clients": clients(),
         "references": references(),
-        "options": {f"{section}.{name}": option(section, name) for section, name in OPTIONS},
+        "options": options(),
     }
     output.write_text(json.dumps(found))
-
-
-def option(section: str, name: str) -> float:
-    """A configuration option that is a number."""
-    from airflow.sdk.configuration import conf
-
-    return float(conf.getfloat(section, name))
 
 
 if __name__ == "__main__":

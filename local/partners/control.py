@@ -267,10 +267,7 @@ class Control:
 
     def choose(self, path: str, query: Mapping[str, str], body: bytes = b"") -> ActiveRule | None:
         """Return the first rule that is for this call, or None; the call counts for every rule it met."""
-        for active in self._active:
-            if active.takes(path, query, body):
-                return active
-        return None
+        return next((active for active in self._active if active.takes(path, query, body)), None)
 
 
 def _problem(error: Any) -> str:
