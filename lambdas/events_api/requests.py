@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,7 +25,7 @@ from lambdas.events_api.errors import (
     ThrottledError,
 )
 from lambdas.events_api.models import EVENT_TYPE, NewEvent, Number, Status
-from lambdas.events_api.store import INBOX, Listing
+from lambdas.events_api.store import INBOX, Listing, Query
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 r"""The largest payload and metadata take 1.6 MB when a client writes every character as \uXXXX."""
@@ -102,20 +102,6 @@ def read_new_event(request: Mapping[str, Any]) -> NewEvent:
         if not faults:
             return event
     raise InvalidRequestError(faults[:MAX_FAULTS], total=len(faults) + len(unknown[MAX_FAULTS:]))
-
-
-@dataclass(frozen=True)
-class Query:
-    """What a caller wants to see.
-
-    Args:
-        after: position behind which the page begins; None = at the beginning.
-        limit: at most so many events.
-    """
-
-    listing: Listing
-    after: str | None
-    limit: int
 
 
 def read_events_query(parameters: Mapping[str, str], owner: str) -> Query:

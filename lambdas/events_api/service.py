@@ -22,8 +22,8 @@ from lambdas.events_api.models import (
     is_event_id,
     random_id,
 )
-from lambdas.events_api.requests import Query, cursor_after
-from lambdas.events_api.store import DeliveryQueue, EventStore, IdSecret
+from lambdas.events_api.requests import cursor_after
+from lambdas.events_api.store import DeliveryQueue, EventStore, IdSecret, Query
 
 _IDS = 3
 """Random ids that are tried. The first one is taken once in a million million times or so."""
@@ -113,7 +113,7 @@ class Events:
 
     def page(self, owner: str, query: Query) -> tuple[list[Event], str | None]:
         """Some events, and the cursor of those that follow, if any do."""
-        page = self.store.page(owner, query.listing, after=query.after, limit=query.limit)
+        page = self.store.page(owner, query)
         return page.events, cursor_after(page.last, owner, query.listing) if page.last else None
 
     def acknowledge(self, owner: str, event_id: str) -> None:

@@ -85,6 +85,20 @@ INBOX = Listing(Status.PENDING, newest_first=False)
 
 
 @dataclass(frozen=True)
+class Query:
+    """Which part of a listing.
+
+    Args:
+        after: position behind which it begins, whether or not an event is there; None = at the beginning.
+        limit: at most so many events.
+    """
+
+    listing: Listing
+    after: str | None
+    limit: int
+
+
+@dataclass(frozen=True)
 class Page:
     """A part of a listing.
 
@@ -212,16 +226,9 @@ class EventStore:
         events = self._applied(owner, lane, [item for item in items.values() if item.get("owner") == {"S": owner}])
         return min(events, key=lambda event: event.position, default=None)
 
-    def page(self, owner: str, listing: Listing, *, after: str | None, limit: int) -> Page:
-        """Some of the owner's events. What was changed within the last second may be missing.
-
-        Args:
-            owner: whose.
-            listing: which, and in which order.
-            after: position behind which it begins, whether or not an event is there; None = at the beginning.
-            limit: at most so many.
-        """
-        page = self._listed(owner, listing, after=after, limit=limit)
+    def page(self, owner: str, query: Query) -> Page:
+        """Some of the owner's events. What was changed within the last second may be missing."""
+        page = self._listed(owner, query)
         left, events = MAX_PAGE_BYTES, page.events
         for number, event in enumerate(events):
             left -= _payload_bytes(event)
@@ -230,30 +237,29 @@ class EventStore:
                 break
         return Page(self._with_payloads(page.events), page.last)
 
-    def _listed(self, owner: str, listing: Listing, *, after: str | None, limit: int) -> Page:
+    def _listed(self, owner: str, query: Query) -> Page:
         """The same, of any size, without payloads that have items of their own."""
-        lane = None
+        lane, listing = None, query.listing
         if listing.status not in (Status.FAILED, Status.ACKNOWLEDGED):
             lane = Lane.of(self._items(lane_key(owner)).get(lane_key(owner), {}))
             lane = lane if lane.in_use or listing.status is None else None
         if lane is None or listing.status is not Status.PENDING:
-            return self._page(owner, listing, lane, after=after, limit=limit)
+            return self._page(owner, query, lane)
         # Pending by their own status, and by the lane: each in order.
-        own = self._page(owner, listing, None, after=after, limit=limit)
-        since = max(listing.since or "0", lane.marker)
-        untouched = self._page(owner, replace(listing, since=since), lane, after=after, limit=limit)
-        return _merged(own, untouched, limit, newest_first=listing.newest_first)
+        own = self._page(owner, query, None)
+        later = replace(listing, since=max(listing.since or "0", lane.marker))
+        untouched = self._page(owner, replace(query, listing=later), lane)
+        return _merged(own, untouched, query)
 
-    def _page(self, owner: str, listing: Listing, lane: Lane | None, *, after: str | None, limit: int) -> Page:
+    def _page(self, owner: str, query: Query, lane: Lane | None) -> Page:
         """A page of one index.
 
         Args:
             owner: whose events.
-            listing: which of them.
+            query: which of them.
             lane: says what became of those without a status of their own; None = only those that have one.
-            after: see :meth:`page`.
-            limit: see there.
         """
+        listing, after, limit = query.listing, query.after, query.limit
         index, key = "by-owner", ("owner", owner)
         if lane is None and listing.status:
             index, key = "by-owner-status", ("owner_status", owner_status(owner, listing.status))
@@ -480,8 +486,9 @@ class EventStore:
         return event_of(answer["Attributes"])
 
 
-def _merged(one: Page, other: Page, limit: int, *, newest_first: bool) -> Page:
+def _merged(one: Page, other: Page, query: Query) -> Page:
     """One page of two listings in the same order, of different events."""
+    limit, newest_first = query.limit, query.listing.newest_first
     events = sorted((*one.events, *other.events), key=lambda event: event.position, reverse=newest_first)
     # Beyond where one of them goes on, events may be missing.
     ends = [page.last for page in (one, other) if page.last is not None]

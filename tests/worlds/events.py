@@ -27,7 +27,7 @@ from include.delivery.report import DeadLetters, DeliveryCounts
 from include.delivery.subscriptions import Subscriptions
 from lambdas.events_api.errors import NoSuchEventError, QueueUnavailableError
 from lambdas.events_api.models import Event, Status, random_id
-from lambdas.events_api.store import INBOX, DeliveryQueue, EventStore, Listing, event_of, item_of
+from lambdas.events_api.store import INBOX, DeliveryQueue, EventStore, Listing, Query, event_of, item_of
 from tests.worlds.call_details import FakeTime
 from tests.worlds.dynamodb import (
     EVENT_INDEXES,
@@ -382,7 +382,7 @@ class EventStoreContract:
             ):
                 with pytest.raises(NoSuchEventError):
                     action(stranger, event_id)
-            assert store.page(stranger + "#", NEWEST_FIRST, after=None, limit=10).events == []
+            assert store.page(stranger + "#", Query(NEWEST_FIRST, None, 10)).events == []
         assert store.get(owner, event.event_id) == event
 
     def test_acknowledged_event_is_not_due_any_more_and_keeps_its_time(self, store: EventStore, owner: str) -> None:
@@ -394,9 +394,9 @@ class EventStoreContract:
         for at in (LATER, "2026-03-02T11:00:00.000Z"):
             store.acknowledge(owner, event.event_id, at)
             assert store.get(owner, event.event_id) == expected
-        listed = store.page(owner, Listing(Status.ACKNOWLEDGED, newest_first=True), after=None, limit=10)
+        listed = store.page(owner, Query(Listing(Status.ACKNOWLEDGED, newest_first=True), None, 10))
         assert (listed.events, listed.last) == ([expected], None)
-        assert store.page(owner, INBOX, after=None, limit=10).events == []
+        assert store.page(owner, Query(INBOX, None, 10)).events == []
 
     @pytest.mark.parametrize("status", list(Status))
     def test_replayed_event_is_as_new_in_its_old_place(self, store: EventStore, owner: str, status: Status) -> None:
@@ -418,7 +418,7 @@ class EventStoreContract:
         replayed = store.replay(owner, event.event_id, LATER)
         assert replayed == replace(event, next_attempt_at=LATER, attempts=ATTEMPTS, version=8)
         assert store.get(owner, event.event_id) == replayed
-        assert store.page(owner, INBOX, after=None, limit=10).events == [replayed]
+        assert store.page(owner, Query(INBOX, None, 10)).events == [replayed]
 
     def test_deleted_event_is_gone_and_its_id_free(self, store: EventStore, owner: str) -> None:
         event = new_event(owner)
@@ -427,7 +427,7 @@ class EventStoreContract:
         for action in (store.get, store.delete):
             with pytest.raises(NoSuchEventError):
                 action(owner, event.event_id)
-        assert store.page(owner, NEWEST_FIRST, after=None, limit=10).events == []
+        assert store.page(owner, Query(NEWEST_FIRST, None, 10)).events == []
         assert store.put(event) is None
 
     def test_event_of_a_key_is_its_owner_s_first_one_that_is_there(self, store: EventStore, owner: str) -> None:
@@ -478,20 +478,20 @@ class EventStoreContract:
             store.put(event)
         store.delete(owner, events[1].event_id)
         store.acknowledge(owner, events[2].event_id, LATER)
-        assert store.page(owner, INBOX, after=events[1].position, limit=10).events == [events[3]]
-        (oldest,) = store.page(owner, NEWEST_FIRST, after=events[1].position, limit=10).events
+        assert store.page(owner, Query(INBOX, events[1].position, 10)).events == [events[3]]
+        (oldest,) = store.page(owner, Query(NEWEST_FIRST, events[1].position, 10)).events
         assert oldest == events[0]
 
 
 def walk(store: EventStore, owner: str, listing: Listing, limit: int) -> Iterable[Event]:
     """All events of a listing, page by page."""
-    page = store.page(owner, listing, after=None, limit=limit)
+    page = store.page(owner, Query(listing, None, limit))
     while True:
         assert len(page.events) <= limit
         yield from page.events
         if page.last is None:
             return
-        page = store.page(owner, listing, after=page.last, limit=limit)
+        page = store.page(owner, Query(listing, page.last, limit))
 
 
 def at_once[T](action: Callable[[int], T], number: int = AT_ONCE) -> list[T]:

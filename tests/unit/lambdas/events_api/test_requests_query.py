@@ -13,13 +13,12 @@ from lambdas.events_api.models import Status
 from lambdas.events_api.requests import (
     DEFAULT_LIMIT,
     MAX_LIMIT,
-    Query,
     cursor_after,
     position_of,
     read_events_query,
     read_inbox_query,
 )
-from lambdas.events_api.store import INBOX, Listing
+from lambdas.events_api.store import INBOX, Listing, Query
 
 OWNER = "owner-1"
 POSITION = "2026-03-02T09:30:00.000Z#evt_0123456789ab"

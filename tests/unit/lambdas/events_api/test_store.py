@@ -16,6 +16,7 @@ from lambdas.events_api.store import (
     MAX_PAGE_BYTES,
     EventStore,
     Listing,
+    Query,
     dynamodb_client,
     secrets_client,
     sqs_client,
@@ -67,7 +68,7 @@ Call = Callable[[EventStore], object]
 CALLS: dict[str, Call] = {
     "put": lambda store: store.put(new_event(OWNER)),
     "get": lambda store: store.get(OWNER, "evt_000000000000"),
-    "page": lambda store: store.page(OWNER, INBOX, after=None, limit=1),
+    "page": lambda store: store.page(OWNER, Query(INBOX, None, 1)),
     "acknowledge": lambda store: store.acknowledge(OWNER, "evt_000000000000", LATER),
     "replay": lambda store: store.replay(OWNER, "evt_000000000000", LATER),
     "delete": lambda store: store.delete(OWNER, "evt_000000000000"),
@@ -165,7 +166,7 @@ def test_large_events_make_short_pages() -> None:
     events = [new_event(OWNER, status=Status.PENDING) for _ in range(3)]
     for event in events:
         store.put(event)
-    page = store.page(OWNER, INBOX, after=None, limit=50)
+    page = store.page(OWNER, Query(INBOX, None, 50))
     assert (page.events, page.last) == (events[:2], events[1].position)
 
 
@@ -219,7 +220,7 @@ def test_event_that_is_deleted_while_it_is_read_is_not_there() -> None:
     store.put(kept)
     store.put(gone)
     del table.items[table.items[gone.event_id]["payload_key"]["S"]]
-    assert store.page(OWNER, INBOX, after=None, limit=9).events == [kept]
+    assert store.page(OWNER, Query(INBOX, None, 9)).events == [kept]
     with pytest.raises(NoSuchEventError):
         store.get(OWNER, gone.event_id)
 
@@ -243,7 +244,7 @@ def test_large_payloads_make_short_pages_wherever_they_are(listing: Listing, apa
     events = [new_event(OWNER, payload=f'{{"note":"{number:0{MAX_PAGE_BYTES * 2 // 5}}"}}') for number in range(5)]
     for event in events:
         store.put(event)
-    assert len(store.page(OWNER, listing, after=None, limit=9).events) == 2
+    assert len(store.page(OWNER, Query(listing, None, 9)).events) == 2
     assert list(walk(store, OWNER, listing, 9)) == events
 
 
@@ -253,7 +254,7 @@ def test_search_ends_when_a_page_is_full() -> None:
     for number in range(20):
         store.put(new_event(OWNER, payload=f'{{"note":"{number:0{MAX_PAGE_BYTES * 2 // 5}}"}}'))
     table.calls.clear()
-    store.page(OWNER, replace(INBOX, event_type="order.created"), after=None, limit=20)
+    store.page(OWNER, Query(replace(INBOX, event_type="order.created"), None, 20))
     assert table.calls["query"] == 1, "of three events"
 
 
@@ -264,7 +265,7 @@ def test_search_for_a_rare_type_ends_in_time_and_can_be_continued() -> None:
     for event in events:
         store.put(event)
     rare = Listing(None, newest_first=True, event_type="rare")
-    first = store.page(OWNER, rare, after=None, limit=5)
+    first = store.page(OWNER, Query(rare, None, 5))
     assert (first.events, first.last) == ([], events[6].position), "two megabytes were read in the time"
     assert list(walk(store, OWNER, rare, 5)) == [events[0]]
 
