@@ -85,12 +85,8 @@ class ArchiveRun:
     ) -> None:
         """Archive the clients of one slice of the plan and keep an outcome for each.
 
-        Neither the API nor the client of S3 is opened yet.
-
-        Raises:
-            RetryableFailuresError: some failed and a retry may help at least one; it asks for the longest wait that the
-                API asked for.
-            WorkFailedError: some failed for good.
+        Neither the API nor the client of S3 is opened yet. Raises as :func:`raise_for_failures`, with the longest wait
+        that the API asked for.
         """
         plan = self.plan
         archiver = Archiver(

@@ -236,12 +236,7 @@ def give(
 
 
 def raise_for_orders(outcomes: Sequence[OrderOutcome]) -> None:
-    """Turn orders that were not accepted into the one error of their task.
-
-    Raises:
-        RetryableFailuresError: for at least one, a retry may succeed.
-        WorkFailedError: for none.
-    """
+    """Turn orders that were not accepted into the one error of their task; see :func:`raise_for_failures`."""
     counts = {result: sum(outcome.result is result for outcome in outcomes) for result in Result}
     counted = ", ".join(f"{number} {result.value}" for result, number in counts.items() if number)
     # What failed before what was merely rejected: that is what somebody has to look at.

@@ -245,15 +245,10 @@ class Reads:
         pages: int = 1,
         past: Callable[[str], str | None] = lambda key: None,
     ) -> list[Any]:
-        """Objects as ListObjectsV2 describes them.
+        """Objects as ListObjectsV2 describes them, of keys later than ``after``; ``/`` leaves out what lies deeper.
 
-        Args:
-            bucket: its name.
-            prefix: of the keys.
-            after: only later keys.
-            delimiter: ``/`` leaves out what lies deeper.
-            pages: most pages of 1,000; what is beyond is left out.
-            past: of a key that is not wanted, after which one to list on.
+        What is beyond so many ``pages`` of 1,000 is left out. ``past`` gives of a key that is not wanted after which
+        one to list on, and None of any other.
         """
         found: list[Any] = []
         more: dict[str, str] = {"StartAfter": after} if after else {}

@@ -46,9 +46,7 @@ def metadata(dag_id: str) -> Any:
 def bodies(dag_id: str, event: str) -> Sequence[Any]:
     """Guard of a route with payloads: GET on the DAG's XComs too, and a line in Airflow's audit log.
 
-    Args:
-        dag_id: the DAG.
-        event: name in the audit log; beside it are the user, and the path's and query's parameters.
+    The line has the name ``event``, the user, and the path's and query's parameters.
     """
     guard = Depends(requires_access_dag("GET", DagAccessEntity.XCOM, dag_id))
     # Airflow has no public way to write its audit log; its own routes use this. test_app.py notices if it goes.

@@ -48,11 +48,9 @@ MOST_KEPT = 100
 
 
 def process_orders(context: Context, work: Work, function_name: str) -> None:
-    """Give one order, or one group of orders where there are very many, to Lambda B.
+    """Give one order, or one group of orders where there are very many, to Lambda B; a retry gives it the rest.
 
-    Raises:
-        RetryableFailuresError: a retry may succeed for some; it gives only those to Lambda B again.
-        WorkFailedError: some were not accepted, and no retry changes it.
+    Raises as :func:`include.mapped_work.raise_for_failures`.
     """
     ti, session = context["ti"], AwsSession()
     piece = slice_of(work["start"], work["stop"])

@@ -80,14 +80,7 @@ class DeliveryClients:
 
 
 def select_due(context: Context) -> list[list[str]]:
-    """Find whose events are due.
-
-    Returns:
-        the owners in shares, one for each task; none if nothing is due.
-
-    Raises:
-        PipelineError: the settings or the tables cannot be read.
-    """
+    """Find whose events are due; returns the owners in shares, one for each task; none if nothing is due."""
     ti = context["ti"]
     with record_failure(ti):
         clients = DeliveryClients()
@@ -103,9 +96,6 @@ def deliver(context: Context, owners: list[str]) -> dict[str, Any]:
 
     Returns:
         numbers, and the events that failed for good: see :meth:`include.delivery.report.DeliveryCounts.to_document`.
-
-    Raises:
-        PipelineError: the settings, the tables or the dead letters' queue cannot be used.
     """
     with record_failure(context["ti"]):
         label = owners[0] if len(owners) == 1 else f"{len(owners):,} owners"
