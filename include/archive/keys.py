@@ -47,8 +47,14 @@ def trigger_date(
     if requested is not None:
         if backfill:
             raise RunRefusedError("param trigger_date in a backfill: each of its runs has its own day; leave it out")
-        day = _parse(requested)
-        origin = "param trigger_date"
+        try:
+            if not _ISO_DATE.fullmatch(requested):
+                raise ValueError(requested)
+            day, origin = date.fromisoformat(requested), "param trigger_date"
+        except ValueError as error:
+            raise RunRefusedError(
+                f"param trigger_date {requested!r} is not a calendar date; write YYYY-MM-DD, such as 2026-03-08"
+            ) from error
     else:
         if logical_date is None:
             moment, origin = triggered_at, "the day it was triggered"
@@ -64,17 +70,6 @@ def trigger_date(
             "choose a day that has come"
         )
     return day
-
-
-def _parse(text: str) -> date:
-    try:
-        if not _ISO_DATE.fullmatch(text):
-            raise ValueError(text)
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise RunRefusedError(
-            f"param trigger_date {text!r} is not a calendar date; write YYYY-MM-DD, such as 2026-03-08"
-        ) from error
 
 
 EVIDENCE = "trigger/"

@@ -94,19 +94,11 @@ class Source:
 
     def client(self, service: str) -> Any:
         """A boto3 client that gives up within the time of a request."""
-        return self._own.of(service, lambda: _client(service))
+        from botocore.config import Config
 
-
-def _client(service: str) -> Any:
-    from botocore.config import Config
-
-    config = Config(
-        max_pool_connections=_AT_ONCE,
-        connect_timeout=1,
-        read_timeout=2,
-        retries={"mode": "standard", "total_max_attempts": 2},
-    )
-    return AwsSession().client(service, config)
+        retries: Any = {"mode": "standard", "total_max_attempts": 2}
+        config = Config(max_pool_connections=_AT_ONCE, connect_timeout=1, read_timeout=2, retries=retries)
+        return self._own.of(service, lambda: AwsSession().client(service, config))
 
 
 class _Counted:

@@ -21,9 +21,8 @@ class LambdaResultSensor(BaseSensorOperator):
     """Polls Lambda A until it has results; a worker is held for the first poll only.
 
     The wait ends at the setting ``auction_results_timeout``, counted from the start of the run: without results the
-    task is skipped and says so. What Lambda A gave is saved in S3, once: a retry, a cleared task and a triggerer that
-    was started again find it there and do not poll again. A trigger that finds results gives the orders to Lambda B
-    before the mapped tasks start.
+    task is skipped and says so. What Lambda A gave is saved in S3, once: a retry and a cleared task find it there and
+    do not poll again, as does the trigger (:class:`~airflow_ext.triggers.lambda_result.LambdaResultTrigger`).
 
     Args:
         function_name: Lambda A, name or ARN; templated.
@@ -70,10 +69,7 @@ class InvokeOrdersOperator(BaseOperator):
     """Gives one order, or one group of orders, to Lambda B and saves an outcome for each in S3.
 
     Orders that the trigger of the task before has settled are not given to it again. The task fails unless every order
-    was accepted: at once if a retry can help none of the others, else it is retried with those. It returns nothing: the
-    summary reads the outcomes.
-
-    Nothing of it is templated: what Airflow keeps of rendered templates is a request more for each order.
+    was accepted. Nothing of it is templated: what Airflow keeps of rendered templates is a request more for each order.
     """
 
     def __init__(self, *, work: Work, **kwargs: Any) -> None:
