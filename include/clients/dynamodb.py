@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 _BATCH = 100
 _BATCH_ATTEMPTS = 6
 _PAUSES = Backoff(first=0.2, longest=5.0)
-_REFUSED = frozenset({"ConditionalCheckFailedException"})
+CONDITION_FAILED = frozenset({"ConditionalCheckFailedException"})
+"""How a conditional write is refused."""
+
 _OWN = frozenset({"pk", "sk", "version", "written_by"})
 _serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
@@ -169,7 +171,7 @@ class ItemTable:
                     **condition,
                 )
             except ClientError as error:
-                if error_code(error) not in _REFUSED:
+                if error_code(error) not in CONDITION_FAILED:
                     raise
                 there: Any = error.response.get("Item", {})
                 return written if there.get("written_by") == {"S": name} else None
@@ -177,7 +179,7 @@ class ItemTable:
 
     def delete(self, seen: Item) -> None:
         """Delete the item, if it is still as it was seen."""
-        with aws_errors("DynamoDB", f"delete an item of table {self._name}"), unless(_REFUSED):
+        with aws_errors("DynamoDB", f"delete an item of table {self._name}"), unless(CONDITION_FAILED):
             self._dynamodb.delete_item(
                 TableName=self._name,
                 Key={"pk": {"S": seen.pk}, "sk": {"S": seen.sk}},

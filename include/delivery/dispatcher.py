@@ -42,14 +42,10 @@ class Dispatcher:
     """Delivers shares.
 
     Args:
-        events: the table of events.
-        open_ledger: opens the lanes of that table.
-        subscriptions: the table of subscriptions.
-        dead_letters: the queue of failed events.
+        open_ledger: opens the lanes of the table of events.
         open_endpoint: makes the endpoint at a URL, not yet connected.
         concurrency: posts that one task makes at once.
         max_attempts: posts of one event.
-        seconds: see ``DELIVER_SECONDS``.
         clock: seconds since the epoch.
         sleep: as ``asyncio.sleep``.
         open_threads: makes an executor of so many threads.
@@ -70,11 +66,7 @@ class Dispatcher:
     async def deliver(self, owners: Sequence[str]) -> DeliveryCounts:
         """Post all that is due of these owners, and can be posted within the time.
 
-        Args:
-            owners: whose events; one without an active subscription is left out.
-
-        Returns:
-            what was done.
+        Owners without an active subscription are left out.
 
         Raises:
             AwsUnavailableError: a retry may work; what was posted by then is recorded, or is posted again.

@@ -60,20 +60,12 @@ def select_due(
     events_per_task: int = EVENTS_PER_TASK,
     owners_per_task: int = OWNERS_PER_TASK,
 ) -> Due:
-    """Find the owners whose events are due and wanted.
+    """Find the owners whose events are due and wanted; ``now`` in seconds since the epoch, ``tasks`` are most shares.
 
     An owner is found also when its oldest event waits for another attempt and only those behind it are due: to know
-    that takes one query, which its task makes.
-
-    Args:
-        events: the table of events.
-        subscriptions: the table of subscriptions.
-        now: seconds since the epoch.
-        tasks: most shares.
-        max_pages: see ``MAX_PAGES``.
-        max_owners: of more than so many, some, drawn by chance, are left to later runs.
-        events_per_task: so many, or fewer, make no second share,
-        owners_per_task: unless they are of more owners than this.
+    that takes one query, which its task makes. Of more than ``max_owners`` some, drawn by chance, are left to later
+    runs. ``events_per_task`` or fewer events make no second share, unless they are of more than ``owners_per_task``
+    owners.
     """
     counts: Counter[str] = Counter()
     oldest: dict[str, str] = {}

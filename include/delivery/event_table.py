@@ -73,9 +73,7 @@ class EventTable:
     def due(self, now: float, *, limit: int | None = None) -> Iterator[list[tuple[str, str]]]:
         """Pages of pending events that are due, those due for longest first: owner and time of creation of each.
 
-        Args:
-            now: seconds since the epoch.
-            limit: of a page; None = as many as DynamoDB reads.
+        ``now`` in seconds since the epoch; ``limit`` is of a page, None is as many as DynamoDB reads.
         """
         for items in self._due(Status.PENDING.value, now, limit):
             # What was written by hand under an id that is gone has a status and nothing else.
@@ -105,10 +103,8 @@ class EventTable:
     def pending(self, owner: str, now: float, *, limit: int = PAGE) -> list[Event]:
         """An owner's first pending events in the order of their creation, as the index has them, perhaps a moment late.
 
-        Args:
-            owner: whose.
-            now: those that are younger than ``SETTLE_SECONDS`` are left out.
-            limit: at most so many; fewer when they are large.
+        Those younger than ``SETTLE_SECONDS`` at ``now`` (seconds since the epoch) are left out; fewer are read when
+        they are large.
         """
         pages = self._query(
             IndexName="by-owner-status",
@@ -142,16 +138,10 @@ class EventTable:
         return found[::-1]
 
     def add_test(self, owner: str, now: float) -> str:
-        """Store an event of type ``webhook.test``, which is delivered like any other of the owner's.
+        """Store an event of type ``webhook.test``, which is delivered like any other of the owner's; returns its id.
 
-        It has a status of its own from the beginning, as events have that the API stored before there were lanes.
-
-        Args:
-            owner: whose webhook is to be tested.
-            now: seconds since the epoch.
-
-        Returns:
-            its id; ids of such events begin with ``evt_test``.
+        It has a status of its own from the beginning, as events have that the API stored before there were lanes; its
+        id begins with ``evt_test``. ``now`` in seconds since the epoch.
         """
         at = timestamp(now)
         event_id = _TEST_ID + "".join(secrets.choice(string.digits + string.ascii_lowercase) for _ in range(8))
@@ -187,10 +177,8 @@ class EventTable:
         """Make up to ``GROUP`` changes of different events in one call, each by itself.
 
         Statements, because only they can be sent in groups whose members are conditional one by one; a transaction
-        would write all or nothing, at twice the price. A call that raises may have made some of the changes.
-
-        Returns:
-            for each change None when it is made, or what is there instead.
+        would write all or nothing, at twice the price. A call that raises may have made some of the changes. Returns
+        None for each that is made, or what is there instead.
         """
         results: list[Conflict | None] = [None] * len(changes)
         left = list(enumerate(changes))

@@ -28,7 +28,8 @@ from typing import Any, Self
 
 from botocore.exceptions import ClientError
 
-from include.clients.aws import aws_errors, error_code
+from include.clients.aws import aws_errors, error_code, unless
+from include.clients.dynamodb import CONDITION_FAILED
 from include.delivery.event_table import PAGE, SETTLE_SECONDS
 from include.delivery.models import Event, Status, seconds_of, timestamp
 from include.errors import AwsUnavailableError
@@ -216,13 +217,9 @@ class Ledger:
         self._table = table
 
     async def take(self, owner: str, worker: str, now: float, *, free_before: float) -> HeldLane:
-        """Get the lane for ``LEASE_SECONDS``.
+        """Get the lane for ``LEASE_SECONDS``; times in seconds since the epoch.
 
-        Args:
-            owner: whose.
-            worker: no two have the same name.
-            now: seconds since the epoch.
-            free_before: a lease that ended before then holds no more.
+        No two workers have the same name. A lease that ended before ``free_before`` holds no more.
 
         Raises:
             LaneLostError: another worker has it.
@@ -321,12 +318,8 @@ class Ledger:
             "ExpressionAttributeNames": {"#count": "count"},
             "ExpressionAttributeValues": {":count": {"N": str(len(lane.entries))}},
         }
-        with aws_errors("DynamoDB", f"write to table {self._table}"):
-            try:
-                await self._call("PutItem", TableName=self._table, **request)
-            except ClientError as error:
-                if error_code(error) != "ConditionalCheckFailedException":
-                    raise
+        with aws_errors("DynamoDB", f"write to table {self._table}"), unless(CONDITION_FAILED):
+            await self._call("PutItem", TableName=self._table, **request)
 
     async def listed(self, lane: Lane) -> set[str]:
         """The positions behind the marker that entries or batches list, read consistently."""
@@ -359,22 +352,14 @@ class Ledger:
     async def pending(self, owner: str, now: float, after: str | None) -> Page:
         """An owner's events that are pending by their own status, as the index has them: it may be a moment late.
 
-        Args:
-            owner: whose.
-            now: those that are younger than ``SETTLE_SECONDS`` are left out.
-            after: position behind which to begin.
+        Those behind a position; not those that are younger than ``SETTLE_SECONDS`` at ``now``, in seconds since the
+        epoch.
         """
         key, until = f"{owner}#{Status.PENDING}", timestamp(now - SETTLE_SECONDS)
         return await self._page("by-owner-status", "owner_status", key, after, until)
 
     async def untouched(self, owner: str, after: str, until: str) -> Page:
-        """An owner's events without a status of their own, as the index has them.
-
-        Args:
-            owner: whose.
-            after: position behind which to begin.
-            until: position at which to end.
-        """
+        """An owner's events without a status of their own behind one position, up to another, as the index has them."""
         page = await self._page("by-owner", "owner", owner, after, until)
         # Most have none: a filter would cost the table more than it saves.
         return Page([event for event in page.events if not event.has_status], page.last)
@@ -424,7 +409,7 @@ class Ledger:
                     **request,
                 )
             except ClientError as error:
-                if error_code(error) != "ConditionalCheckFailedException":
+                if error_code(error) not in CONDITION_FAILED:
                     raise
                 refused: Any = error.response
                 return False, refused.get("Item") or key
@@ -489,26 +474,15 @@ class HeldLane:
         return 0.0 if self._since is None else now - self._since
 
     async def write(self, now: float) -> None:
-        """Write what was noted, and begin a new lease.
-
-        Raises:
-            LaneLostError: another worker has the lane.
-        """
+        """Write what was noted, and begin a new lease; raises LaneLostError if another worker has the lane."""
         until = math.ceil(now + LEASE_SECONDS)
         await self._write(now, None, lease_owner=self._worker, lease_until=float(until))
 
     async def release(self, now: float, *, oldest: str | None) -> bool:
-        """Write what was noted, and give the lane back.
+        """Write what was noted, and give the lane back; raises LaneLostError if another worker has it.
 
-        Args:
-            now: seconds since the epoch.
-            oldest: time of creation of the first event that waits, if any does.
-
-        Returns:
-            whether another turn makes sense soon: events may be there that the index did not show yet.
-
-        Raises:
-            LaneLostError: another worker has the lane.
+        ``oldest`` is the time of creation of the first event that waits, if any does. Returns whether another turn
+        makes sense soon: events may be there that the index did not show yet.
         """
         seconds = now - self.lane.posted_at
         due: str | None = ""

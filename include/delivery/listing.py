@@ -50,16 +50,11 @@ class OwnerEvents:
         return f"{min(total, most):,}" + "+" * (total > most or not complete)
 
     def page(self, status: Status, limit: int, after: str = "") -> tuple[list[Item], str | None]:
-        """Some events of a status: pending the oldest first, others the newest.
-
-        Args:
-            status: of the events.
-            limit: at most so many.
-            after: position behind which to begin; empty = at the beginning.
+        """Some events of a status, behind a position if one is given: pending the oldest first, others the newest.
 
         Returns:
-            items as the table would have them if each event had its own status; the position behind which there may
-            be more, if any.
+            at most ``limit`` items, as the table would have them if each event had its own status; the position behind
+            which there may be more, if any.
         """
         oldest_first = status is Status.PENDING
         low, high = ("0", ":")

@@ -199,15 +199,9 @@ class Conflict:
 
 
 def claim(event: Event, worker: str, until: int) -> tuple[Change, Event]:
-    """Take an event, to post it.
+    """Take an event that is pending, due and not leased, to post it: the change, and the event as it is then.
 
-    Args:
-        event: pending, due, and not leased, as it was read.
-        worker: who takes it; no two have the same name.
-        until: when the lease ends, seconds since the epoch.
-
-    Returns:
-        the change, and the event as it is then.
+    No two workers have the same name. ``until`` is when the lease ends, seconds since the epoch.
     """
     sets: dict[str, str | int] = {"lease_owner": worker, "lease_until": until}
     if not event.has_status:
@@ -223,12 +217,7 @@ def release(event: Event) -> Change:
 
 
 def delivered(event: Event, attempt: Attempt) -> Change:
-    """An event was accepted.
-
-    Args:
-        event: as it was claimed, or was seen behind one that was.
-        attempt: to post it.
-    """
+    """An event was accepted: one that was claimed, or that was seen behind one that was."""
     sets = {
         **_status(event, Status.DELIVERED),
         **_counted(event, attempt),

@@ -93,13 +93,9 @@ class SignedRequest:
 
 
 def signed_request(event: Event, secret: str, now: float, *, before: str = "") -> SignedRequest:
-    """A post of an event, signed as Standard Webhooks has it. A repetition has the same ``Webhook-Id``.
+    """A post of an event, signed as Standard Webhooks has it; ``now`` in seconds since the epoch.
 
-    Args:
-        event: what is posted.
-        secret: of the subscription.
-        now: seconds since the epoch.
-        before: a secret that the receiver may still have instead.
+    A repetition has the same ``Webhook-Id``. ``before`` is a secret that the receiver may still have instead.
 
     Raises:
         ValueError: the secret is no base64, or empty.
@@ -132,10 +128,7 @@ class DispatchContext:
     """What the queues of one task share.
 
     Args:
-        ledger: the lanes of the table of events.
         changes: commits changes of events.
-        subscriptions: the table of subscriptions.
-        dead_letters: the queue of failed events.
         open_endpoint: makes the endpoint at a URL, not yet connected.
         threads: where boto3 is called.
         permits: one for each post that may be under way.
@@ -400,9 +393,7 @@ class OwnerQueue:
     async def _post_all(self, first: Event, behind: deque[Event]) -> float | None:
         """Post one after the other, writing each outcome while the next is on its way, and the first one's in the end.
 
-        Args:
-            first: the queue's first event, as claimed.
-            behind: those that follow; what is not posted, as one before failed, is left in it.
+        What is not posted, as one before failed, is left in ``behind``. The first one is as claimed.
 
         Returns:
             when to look at the queue again, if one was not accepted or another worker has it; None if all are settled.

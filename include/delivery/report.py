@@ -19,11 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """An event that failed for good.
+    """An event that failed for good; the table keeps it, and it can be replayed.
 
     Args:
-        event_id: of the event, which the table keeps: it can be replayed.
-        owner: of the event.
         attempts: how often it was posted.
         last_status: HTTP status of the last attempt; None if it was not answered.
         error: why it failed, on a short line without anything of the answer's body.
@@ -142,14 +140,10 @@ def metrics(due: Due | None, total: DeliveryCounts) -> dict[str, float]:
 
 
 def unreported(events: EventTable, owners: Iterable[str], *, since: float) -> list[DeadLetter]:
-    """The failed events of owners whose task was killed before it could report them.
+    """The failed events of the owners of a task that was killed before it could report them.
 
-    Events that another run saw fail at the same time are among them: see :func:`untold`.
-
-    Args:
-        events: the table of events.
-        owners: of the task's share.
-        since: when the run began, seconds since the epoch.
+    ``since`` is when the run began, seconds since the epoch. Events that another run saw fail at the same time are
+    among them: see :func:`untold`.
     """
     return [DeadLetter.recorded(event) for owner in owners for event in events.failed(owner, since)]
 
@@ -157,13 +151,9 @@ def unreported(events: EventTable, owners: Iterable[str], *, since: float) -> li
 def untold(events: EventTable, counts: Sequence[DeliveryCounts]) -> tuple[list[DeliveryCounts], list[Change]]:
     """Leave out the events of whose failure a run has told people: of several at a time, more than one may see it.
 
-    Args:
-        events: the table of events.
-        counts: what the run's tasks did.
-
     Returns:
-        what is to be told; and the changes that mark those events, to be made when people were told: a run that is
-        killed in between leaves them to be told again.
+        what is to be told of what the run's tasks did; and the changes that mark those events, to be made when people
+        were told: a run that is killed in between leaves them to be told again.
     """
     keys = {letter.event_id for each in counts for letter in each.dead}
     items = {item["event_id"]["S"]: item for item in events.items(sorted(keys))}
@@ -188,8 +178,7 @@ def _is(letter: DeadLetter, items: Mapping[str, Mapping[str, Any]], name: str) -
 def failure_alerts(counts: Sequence[DeliveryCounts], run: RunRef) -> dict[str, Alert]:
     """The alerts of a run's failed events, one for each or one for many, of what its tasks did by map index.
 
-    Returns:
-        the alerts by a name that is the same whenever the same event fails.
+    Each has a name that is the same whenever the same event fails.
     """
     failures = {
         letter.event_id: _failure(letter, index, run) for index, each in enumerate(counts) for letter in each.dead

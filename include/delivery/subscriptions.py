@@ -7,10 +7,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from botocore.exceptions import ClientError
-
-from include.clients.aws import aws_errors, error_code
-from include.clients.dynamodb import read_items
+from include.clients.aws import aws_errors, unless
+from include.clients.dynamodb import CONDITION_FAILED, read_items
 from include.delivery.models import timestamp
 from include.errors import Backoff
 
@@ -102,26 +100,22 @@ class Subscriptions:
     def _switch(self, owner: str, reason: str | None, now: float, condition: str, values: Mapping[str, Any]) -> bool:
         """Switch a webhook off for a reason, or on; returns whether the condition holds."""
         changed = " REMOVE deactivated_reason" if reason is None else ", deactivated_reason = :reason"
-        with aws_errors("DynamoDB", f"write to table {self._name}"):
-            try:
-                self._dynamodb.update_item(
-                    TableName=self._name,
-                    Key={"owner": {"S": owner}},
-                    UpdateExpression=f"SET active = :active, updated_at = :now{changed}",
-                    ConditionExpression=condition,
-                    ExpressionAttributeNames={"#url": "url"},
-                    ExpressionAttributeValues={
-                        ":active": {"BOOL": reason is None},
-                        ":now": {"S": timestamp(now)},
-                        **({} if reason is None else {":reason": {"S": reason}}),
-                        **values,
-                    },
-                )
-            except ClientError as error:
-                if error_code(error) != "ConditionalCheckFailedException":
-                    raise
-                return False
-        return True
+        with aws_errors("DynamoDB", f"write to table {self._name}"), unless(CONDITION_FAILED):
+            self._dynamodb.update_item(
+                TableName=self._name,
+                Key={"owner": {"S": owner}},
+                UpdateExpression=f"SET active = :active, updated_at = :now{changed}",
+                ConditionExpression=condition,
+                ExpressionAttributeNames={"#url": "url"},
+                ExpressionAttributeValues={
+                    ":active": {"BOOL": reason is None},
+                    ":now": {"S": timestamp(now)},
+                    **({} if reason is None else {":reason": {"S": reason}}),
+                    **values,
+                },
+            )
+            return True
+        return False
 
 
 def _is_active(item: Mapping[str, Any]) -> bool:
