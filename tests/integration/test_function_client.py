@@ -12,7 +12,7 @@ import pytest
 from botocore.config import Config
 
 from include.auction.models import Orders
-from include.clients.lambda_function import CONNECT_TIMEOUT_SECONDS, FunctionClient
+from include.clients.lambda_function import CONNECT_TIMEOUT_SECONDS, HANDLER_ERROR, FunctionClient
 from include.errors import (
     FunctionFailedError,
     FunctionRefusedError,
@@ -87,6 +87,20 @@ def test_answer_that_is_not_json_is_refused(make: Make, functions: FunctionClien
     odd = make("def handler(event, context):\n    note(event)\n    return float('nan')")
     with pytest.raises(InvalidAnswerError):
         functions.invoke(odd.name, {})
+
+
+@pytest.mark.parametrize(
+    ("does", "error_type"),
+    [("raise ValueError('the price is too low')", HANDLER_ERROR), ("os._exit(1)", "Runtime.ExitError")],
+    ids=["raises", "dies"],
+)
+def test_error_of_a_handler_is_told_from_the_end_of_its_process(
+    make: Make, functions: FunctionClient, does: str, error_type: str
+) -> None:
+    function = make(f"import os\ndef handler(event, context):\n    {does}")
+    with pytest.raises(FunctionFailedError) as caught:
+        functions.invoke(function.name, {})
+    assert caught.value.error_type == error_type
 
 
 def test_refusals_of_the_real_function_are_known_by_their_type(
