@@ -129,16 +129,10 @@ class OrderStore:
         self._bucket = bucket
 
     def save(self, order: Order) -> bool:
-        """Write an order, unless it is there.
+        """Write an order, unless it is there; False when it was. Raises ClientError if S3 refused.
 
         It is there when an earlier call was killed between its write and its answer, or when the client sent the
         request again because S3's answer got lost: either way it is stored, which is what the caller wants to know.
-
-        Returns:
-            False when it was there.
-
-        Raises:
-            ClientError: S3 refused.
         """
         for _ in range(WRITES - 1):
             try:

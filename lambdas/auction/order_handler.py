@@ -22,15 +22,7 @@ store = OrderStore(s3_client(), environment.text("ORDER_RESULTS_BUCKET"))
 # Never the event, whatever POWERTOOLS_LOGGER_LOG_EVENT says.
 @logger.inject_lambda_context(log_event=False)
 def handler(event: object, context: LambdaContext) -> dict[str, Any]:
-    """Store one order.
-
-    Returns:
-        ``order_id``, and the ``key`` of the stored order.
-
-    Raises:
-        OrderRejectedError: the auction rejected it.
-        InvalidOrderError: it is no order.
-    """
+    """Store one order; returns its ``order_id`` and ``key``, raises OrderRejectedError or InvalidOrderError."""
     try:
         order = accepted_order(event, request_id=context.aws_request_id, today=datetime.now(UTC).date())
     except OrderError as error:

@@ -15,11 +15,7 @@ class EnvironmentVariableError(Exception):
 
 
 def text(name: str, *, default: str | None = None) -> str:
-    """The variable as it stands.
-
-    Args:
-        name: of the variable.
-        default: taken when the variable is missing or empty; None = it must be there.
+    """The variable as it stands, or the default if it is missing or empty.
 
     Raises:
         EnvironmentVariableError: it is missing or empty, and there is no default.

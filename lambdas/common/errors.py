@@ -13,10 +13,7 @@ RETRY_AFTER_SECONDS = 5
 class ApiError(Exception):
     """Base of the errors that a caller is told about.
 
-    Args:
-        message: goes into the response; by default, that of the class.
-
-    ``details`` are what the response lists beside the message, JSON values.
+    The message, by default that of the class, goes into the response, which lists ``details`` (JSON values) beside it.
     """
 
     status = 500

@@ -37,9 +37,8 @@ def json_response(
 def error_response(error: Exception, request_id: str) -> Response[str]:
     """The response to a request that failed: the one form that every error has.
 
-    Args:
-        error: an ApiError, whose message is for the caller; of any other, nothing is told.
-        request_id: by which the caller's report and our log find each other.
+    The message of an ApiError is for the caller, who is told nothing of any other. By ``request_id`` the caller's
+    report and our log find each other.
     """
     if not isinstance(error, ApiError):
         error = ApiError()
@@ -80,9 +79,8 @@ def sorted_out(item: Any, fields: Iterable[str]) -> tuple[Any, list[str]]:
 def field_faults(error: ValidationError, messages: Mapping[str, str]) -> Iterator[tuple[str | None, str]]:
     """Field and message of each thing that pydantic found.
 
-    Args:
-        error: of a model whose validators raise ValueErrors with messages for the caller.
-        messages: by pydantic's type of error, or by ``<field>.<type>`` where the fields differ.
+    Its model's validators raise ValueErrors with messages for the caller. ``messages`` are by pydantic's type of error,
+    or by ``<field>.<type>`` where the fields differ.
     """
     for found in error.errors(include_url=False, include_context=False, include_input=False):
         field = str(found["loc"][0]) if found["loc"] else None
@@ -138,9 +136,7 @@ def body_text(event: Mapping[str, Any], *, max_bytes: int) -> str:
 def parse_json(text: str, *, number: Callable[[str], object]) -> Any:
     """The JSON document in ``text``. Objects that give a name twice become an AmbiguousObject.
 
-    Args:
-        text: of the whole document.
-        number: makes of a number, as it is written, what the document holds in its place.
+    ``number`` makes of a number, as it is written, what the document holds in its place.
 
     Raises:
         NotJsonError: it is not JSON by RFC 8259 (``NaN`` is not), or nested deeper than Python can read.

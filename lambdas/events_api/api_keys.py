@@ -122,10 +122,7 @@ def dynamodb_client() -> DynamoDBClient:
 class ApiKeyStore:
     """Checks keys against one table.
 
-    Args:
-        dynamodb: a client.
-        table: its name.
-        clock: seconds; a wall clock, because another may stand still while a function is frozen between two calls.
+    ``clock`` gives seconds of a wall clock: another may stand still while a function is frozen between two calls.
     """
 
     def __init__(self, dynamodb: DynamoDBClient, table: str, *, clock: Callable[[], float]) -> None:
@@ -178,13 +175,8 @@ class ApiKeyStore:
 class KeyUsage:
     """Limits the requests of each key in a minute, counted in the table by all copies of the function together.
 
-    Each copy adds what it has counted in parts of a hundredth of the limit, so a key may make a few more.
-
-    Args:
-        dynamodb: a client.
-        table: of the keys.
-        limit: requests in a minute.
-        clock: seconds since the epoch.
+    Each copy adds what it has counted in parts of a hundredth of the limit, so a key may make a few more. ``clock``
+    gives seconds since the epoch.
     """
 
     def __init__(self, dynamodb: DynamoDBClient, table: str, *, limit: int, clock: Callable[[], float]) -> None:
@@ -196,11 +188,7 @@ class KeyUsage:
         self._counts: dict[str, _Count] = {}
 
     def count(self, key_id: str) -> None:
-        """Count a request of a valid key. If the table fails, the key is not limited.
-
-        Raises:
-            DeniedError: it has made too many.
-        """
+        """Count a request of a valid key; raises DeniedError if it has made too many, unless the table fails."""
         minute = int(self._clock() // 60)
         count = self._counts.get(key_id)
         if count is None or count.minute != minute:

@@ -56,12 +56,7 @@ class Lane:
         return event.position not in self.outcomes and event.position <= self.top
 
     def applied(self, event: Event, outcomes: Outcomes) -> Event:
-        """An event without a status of its own as it is: pending, unless an outcome of it is listed.
-
-        Args:
-            event: as it was stored.
-            outcomes: of batches, besides those of the lane.
-        """
+        """An event without a status of its own as it is: pending, unless the lane or a batch lists an outcome of it."""
         outcome = self.outcomes.get(event.position, outcomes.get(event.position))
         return replace(event, next_attempt_at=event.created_at) if outcome is None else delivered(event, outcome)
 

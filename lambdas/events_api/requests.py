@@ -105,11 +105,7 @@ def read_new_event(request: Mapping[str, Any]) -> NewEvent:
 
 
 def read_events_query(parameters: Mapping[str, str], owner: str) -> Query:
-    """The query of `GET /events`.
-
-    Raises:
-        InvalidRequestError: a parameter cannot be used, or there is no such parameter.
-    """
+    """The query of `GET /events`; raises InvalidRequestError if a parameter is unknown or cannot be used."""
     readers = {"status": _status, "event_type": _event_type, "since": _time, "until": _time}
     found: dict[str, Any] = {}
     faults: list[Fault] = []
@@ -149,11 +145,7 @@ def _time(text: str) -> str:
 
 
 def read_inbox_query(parameters: Mapping[str, str], owner: str) -> Query:
-    """The query of `GET /inbox`.
-
-    Raises:
-        InvalidRequestError: a parameter cannot be used, or there is no such parameter.
-    """
+    """The query of `GET /inbox`; raises InvalidRequestError if a parameter is unknown or cannot be used."""
     return _read(parameters, owner, INBOX, ("limit", "cursor"), [])
 
 

@@ -63,14 +63,9 @@ _MARK = (
 
 @dataclass(frozen=True)
 class Listing:
-    """Which of an owner's events, in which order.
+    """Which of an owner's events, the newest or the oldest first.
 
-    Args:
-        status: only those of this status; None = all.
-        newest_first: else the oldest come first.
-        event_type: only those of this type.
-        since: only those that were created then or later.
-        until: only those that were created before.
+    Those of a status, of a type, created at ``since`` or later, and created before ``until``; None = all.
     """
 
     status: Status | None
@@ -155,12 +150,8 @@ class IdSecret:
 class EventStore:
     """One table of events. Every method raises StoreUnavailableError if the table fails.
 
-    Those with an ``event_id`` raise NoSuchEventError if the owner has no event of this id.
-
-    Args:
-        dynamodb: a client that repeats calls by itself.
-        table: its name.
-        clock: seconds that only grow.
+    Those with an ``event_id`` raise NoSuchEventError if the owner has no event of this id. The client repeats calls by
+    itself; ``clock`` gives seconds that only grow.
     """
 
     def __init__(self, dynamodb: DynamoDBClient, table: str, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -169,11 +160,7 @@ class EventStore:
         self._clock = clock
 
     def put(self, event: Event) -> Event | None:
-        """Store a new event, unless its id is taken.
-
-        Returns:
-            None when it is stored; else the event that has the id, which is left as it is.
-        """
+        """Store a new event, unless its id is taken: returns the event that has it, which is left as it is."""
         lane = self._mark(event.owner, event.created_at)
         item = item_of(event)
         # At a position that a worker has passed, as the function was slow or its clock is wrong, it might not be seen.
@@ -252,12 +239,8 @@ class EventStore:
         return _merged(own, untouched, query)
 
     def _page(self, owner: str, query: Query, lane: Lane | None) -> Page:
-        """A page of one index.
-
-        Args:
-            owner: whose events.
-            query: which of them.
-            lane: says what became of those without a status of their own; None = only those that have one.
+        """A page of one index; the lane says what became of events without a status of their own, None = leave them
+        out.
         """
         listing, after, limit = query.listing, query.after, query.limit
         index, key = "by-owner", ("owner", owner)
@@ -459,10 +442,8 @@ class EventStore:
         """Give the owner's event a status of its own, and return it as it is then.
 
         What of ``known`` the lane alone knows until now is written as well. The lease of a worker ends: what that
-        worker writes of an older version is refused, and its lease would only make the next one wait.
-
-        Raises:
-            _ConditionFailedError: it is gone since it was read, or ``also`` does not hold.
+        worker writes of an older version is refused, and its lease would only make the next one wait. Raises
+        _ConditionFailedError if the event is gone since it was read, or ``also`` does not hold.
         """
         lane, (item,) = self._own(owner, event_id)
         event = self._applied(owner, lane, [item])[0]
@@ -508,11 +489,7 @@ class DeliveryQueue:
         self._url = url
 
     def wake(self, event_id: str) -> None:
-        """Say that an event is due.
-
-        Raises:
-            QueueUnavailableError: the message may not have been sent.
-        """
+        """Say that an event is due; raises QueueUnavailableError if the message may not have been sent."""
         try:
             self._sqs.send_message(QueueUrl=self._url, MessageBody=json.dumps({"event_id": event_id}))
         except (ClientError, BotoCoreError) as error:
@@ -558,11 +535,7 @@ def _value(attribute: AttributeValueTypeDef) -> str | int:
 
 
 class _ConditionFailedError(Exception):
-    """A conditional write was refused.
-
-    Args:
-        item: what is there; empty when there is nothing.
-    """
+    """A conditional write was refused; ``item`` is what is there, empty when there is nothing."""
 
     def __init__(self, item: Mapping[str, AttributeValueTypeDef]) -> None:
         super().__init__()

@@ -142,11 +142,7 @@ _MESSAGES = {
 
 
 def read_records(document: Any) -> list[OrderRecord]:
-    """The records of a request.
-
-    Raises:
-        InvalidRecordsError: some are not as they must be; it lists the first MAX_FAULTS faults and counts them all.
-    """
+    """The records of a request; else InvalidRecordsError lists the first MAX_FAULTS faults and counts them all."""
     if not isinstance(document, list) or not 1 <= len(document) <= MAX_RECORDS:
         fault = Fault(None, None, f"must be an array of 1 to {MAX_RECORDS} records")
         raise InvalidRecordsError([fault], total=1)

@@ -67,11 +67,7 @@ class KeyTable:
                 yield {name: value["S"] for name, value in item.items()}
 
     def revoke(self, key_id: str, now: str) -> None:
-        """Take a key back; it keeps the time of the first time.
-
-        Raises:
-            ToolError: there is no such key.
-        """
+        """Take a key back; it keeps the time of the first time. Raises ToolError if there is no such key."""
         try:
             self._dynamodb.update_item(
                 TableName=self._name,

@@ -47,16 +47,9 @@ class SubscriptionTable:
         self._name = name
 
     def put(self, owner: str, url: str, secret: str | None, now: str) -> str | None:
-        """Have the owner's events delivered from now on.
+        """Have the owner's events delivered from now on; returns the secret, if it is new.
 
-        Args:
-            owner: whose.
-            url: of the webhook.
-            secret: that deliveries are signed with; None = the one that the owner has, or else a new one.
-            now: the time.
-
-        Returns:
-            the secret, if it is new.
+        Without a ``secret``, deliveries are signed with the one that the owner has, or else with a new one.
         """
         made = new_secret()
         # One expression for both, or two that are called at once could each print a secret.
@@ -91,11 +84,7 @@ class SubscriptionTable:
         return made if answer["Attributes"]["secret"] == {"S": made} else None
 
     def get(self, owner: str) -> Mapping[str, Any]:
-        """The owner's subscription, without its secrets.
-
-        Raises:
-            ToolError: there is none.
-        """
+        """The owner's subscription, without its secrets; raises ToolError if there is none."""
         found = self._dynamodb.get_item(TableName=self._name, Key={"owner": {"S": owner}}, ConsistentRead=True)
         if "Item" not in found:
             raise self._none(owner)
@@ -103,11 +92,7 @@ class SubscriptionTable:
         return {name: value for name, value in values.items() if name not in ("secret", "previous_secret")}
 
     def switch_off(self, owner: str, now: str) -> None:
-        """Have the owner's events delivered no more; they wait in the inbox.
-
-        Raises:
-            ToolError: there is none.
-        """
+        """Have the owner's events delivered no more: they wait in the inbox. Raises ToolError if there is no webhook."""
         try:
             self._dynamodb.update_item(
                 TableName=self._name,
@@ -136,11 +121,7 @@ def new_secret() -> str:
 
 
 def secret_from(source: TextIO) -> str:
-    """The secret on the first line of standard input; a person at a terminal is asked for it, and does not see it.
-
-    Raises:
-        ToolError: it is none.
-    """
+    """The secret on standard input's first line, for which a person at a terminal is asked unseen; else ToolError."""
     text = getpass.getpass("secret: ") if source.isatty() else source.readline().strip()
     try:
         data = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
@@ -159,11 +140,7 @@ def _standard_input(text: str) -> str:
 
 
 def check_url(url: str, *, allow_http: bool) -> None:
-    """Refuse what could never be delivered to. The delivery itself checks the address that the name stands for.
-
-    Raises:
-        ToolError: it is no address of a webhook.
-    """
+    """Refuse, by a ToolError, what could never be delivered to. The delivery itself checks the address of the name."""
     try:
         parts = urlsplit(url)
         usable = _is_host(parts) and parts.port != 0

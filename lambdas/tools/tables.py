@@ -36,12 +36,7 @@ def dynamodb_client() -> DynamoDBClient:
 
 
 def add_table_options(parser: argparse.ArgumentParser, prefix: str) -> None:
-    """``--environment`` and ``--table``, one of which names the table.
-
-    Args:
-        parser: of a subcommand.
-        prefix: of the table's name, before ``-<environment>``.
-    """
+    """``--environment`` and ``--table``, one of which names the table; the prefix comes before ``-<environment>``."""
     environment = os.environ.get("ENVIRONMENT")
     which = parser.add_mutually_exclusive_group(required=environment is None)
     which.add_argument(
