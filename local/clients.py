@@ -63,12 +63,9 @@ class AirflowApi:
             raise StackError(f"Airflow answered {answer.status_code} to PUT /parseDagFile: {answer.text[:500]}")
 
     def trigger(self, dag_id: str, *, conf: dict[str, Any] | None = None, logical_date: str | None = None) -> str:
-        """Start a run; returns its run id.
+        """Start a run of a DAG that is not paused, with params; returns its run id.
 
-        Args:
-            dag_id: the DAG, which must not be paused.
-            conf: params of the run.
-            logical_date: ISO 8601, or None as for a run started in the UI without one.
+        ``logical_date`` is ISO 8601, or None as for a run started in the UI without one.
         """
         body = {"conf": conf or {}, "logical_date": logical_date}
         return str(self.request("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
@@ -113,11 +110,7 @@ class AirflowApi:
         on_poll: Callable[[], None] = lambda: None,
         poll: float = 2.0,
     ) -> dict[str, Any]:
-        """Wait until the run has ended, and return it.
-
-        Raises:
-            StackError: it did not end in time.
-        """
+        """Wait until the run has ended, and return it; raises StackError if it did not end in time."""
         deadline = time.monotonic() + timeout
         while not has_ended(run := self.run(dag_id, run_id)):
             if time.monotonic() > deadline:
@@ -169,18 +162,10 @@ _taking = threading.Lock()
 
 
 def receive_alerts(stack: Stack, *, containing: str, expected: int) -> list[str]:
-    """Take alerts off the queue, as they were received.
+    """Take alerts with a text off the queue, as they were received; others are kept for who asks for them.
 
     Waits up to 20 s for ``expected`` of them; then drains the queue, so that one too many is seen as well. Several
     threads may wait for alerts of their own.
-
-    Args:
-        stack: the stack whose queue it is.
-        expected: how many to wait for.
-        containing: only alerts with this text; others are kept for who asks for them.
-
-    Returns:
-        texts of the alerts.
     """
     sqs, queue = stack.aws("sqs"), stack.alerts_queue_url
     deadline = time.monotonic() + _WAIT_SECONDS

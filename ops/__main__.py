@@ -42,11 +42,7 @@ _EXIT_INTERRUPTED = 130
 def main(
     argv: Sequence[str] | None = None, *, open_environment: Callable[[str], Environment] = Environment.open
 ) -> int:
-    """Run one command.
-
-    Args:
-        argv: arguments; those of the process if None.
-        open_environment: finds an environment by its name.
+    """Run one command, with the process's arguments if there are none; ``open_environment`` finds one by its name.
 
     Returns:
         the exit code: 0 if all is well, 1 if what was asked for is missing or failed, 2 for a wrong command line, 130
@@ -258,11 +254,7 @@ def _add_consent(command: argparse.ArgumentParser, dry_run: str) -> None:
 
 
 def _agree(options: argparse.Namespace, question: str, plan: Report | None = None) -> None:
-    """Ask a person, who is shown the plan.
-
-    Raises:
-        OpsError: the answer is no, or there is nobody to ask.
-    """
+    """Ask a person, who is shown the plan; raises OpsError if the answer is no, or there is nobody to ask."""
     if options.yes:
         return
     if not sys.stdin.isatty():

@@ -106,15 +106,9 @@ def _version(s3: Any, bucket: str, key: str, version: dict[str, Any]) -> dict[st
 def backfill(
     environment: Environment, first: date, last: date, clients: list[int] | None, *, again: bool, dry_run: bool
 ) -> Report:
-    """Have each day of a range archived, or show which days that would be.
+    """Have each day of a range archived, both included, or show which days that would be.
 
-    Args:
-        environment: where.
-        first: first day.
-        last: last day, included.
-        clients: only these; None is all.
-        again: also the days whose run has succeeded.
-        dry_run: only show the days.
+    Only of the clients, if any are named; ``again`` also the days whose run has succeeded.
 
     Raises:
         OpsError: the range is empty, or Airflow refuses it.

@@ -110,15 +110,7 @@ def listed(environment: Environment) -> Report:
 
 
 def shown(environment: Environment, key: str) -> Report:
-    """The body of a batch, record by record, each as it was sent.
-
-    Args:
-        environment: where.
-        key: of the body, as :func:`listed` names it.
-
-    Raises:
-        OpsError: there is no such body.
-    """
+    """The body of a batch, by its key as :func:`listed` names it, each record as it was sent; else OpsError."""
     with aws_errors("S3"):
         found = get_object(environment.aws("s3"), environment.output("IngestBucketName"), key)
     records = array_texts(found[0].decode("utf-8", "replace"), "records") if found else None
@@ -139,13 +131,8 @@ def replayed(
 ) -> Report:
     """Post batches again through the DAG ``call_details_replay``, after showing what that would do.
 
-    Args:
-        environment: where.
-        chosen: only these, by the keys that :func:`listed` names; empty = all.
-        limit: batches at most.
-        dry_run: only show it.
-        agree: asks a person, and raises if the answer is no.
-        tell: says what is going on.
+    Only those ``chosen`` by the keys that :func:`listed` names, or all if there are none, up to the limit. ``agree``
+    asks a person, and raises if the answer is no; ``tell`` says what is going on.
     """
     waiting = _waiting(environment.aws("sqs"), environment.output("CallDetailsDeadLettersUrl"))
     if not dry_run:

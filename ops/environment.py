@@ -80,11 +80,7 @@ class Environment:
         return cls(name, session, stack["aws_endpoint_url"], stack, http)
 
     def aws(self, service: str, *, connections: int = 10) -> Any:
-        """A boto3 client for up to ``connections`` requests at once.
-
-        Raises:
-            OpsError: region, address or profile of the shell cannot be used.
-        """
+        """A boto3 client for so many requests at once; OpsError if the shell's region, address or profile is wrong."""
         config = _CONFIG.merge(Config(max_pool_connections=connections))
         try:
             with aws_errors(service):
@@ -94,11 +90,7 @@ class Environment:
             raise OpsError(f"{service}: {error}; check AWS_DEFAULT_REGION and AWS_ENDPOINT_URL") from None
 
     def output(self, name: str) -> str:
-        """An output of the application's stack: a name or an address.
-
-        Raises:
-            OpsError: there is no such stack or output.
-        """
+        """An output of the application's stack, a name or an address; OpsError if there is no such stack or output."""
         found = self._described[0].get(name)
         if found is None:
             raise OpsError(f"stack pipelines-{self.name} has no output {name}: is it of this release? Deploy it again")
@@ -126,13 +118,7 @@ class Environment:
     def airflow(
         self, method: str, path: str, *, params: Mapping[str, Any] | None = None, body: object | None = None
     ) -> Any:
-        """Airflow's answer to a call of its REST API.
-
-        Args:
-            method: ``GET``, ``POST``, ``PATCH``.
-            path: below ``/api/v2``.
-            params: of the query.
-            body: a JSON document.
+        """Airflow's answer to a call of its REST API: the path is below ``/api/v2``, the body a JSON document.
 
         Raises:
             OpsError: no answer, or a refusal; the message holds what Airflow said.
@@ -180,11 +166,7 @@ def _refused(status: int, text: str) -> OpsError:
 
 @contextmanager
 def aws_errors(service: str) -> Iterator[None]:
-    """Translate botocore's errors inside the block.
-
-    Raises:
-        OpsError: of every one; it says what to check.
-    """
+    """Translate botocore's errors inside the block: every one becomes an OpsError that says what to check."""
     try:
         yield
     except ClientError as error:

@@ -71,13 +71,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Scope:
-    """What to verify; None is all.
-
-    Args:
-        first: first day.
-        last: last day, included.
-        client: one client.
-    """
+    """What to verify; None is all. Both days are included."""
 
     first: date | None = None
     last: date | None = None
@@ -98,13 +92,9 @@ class Scope:
 
 @dataclass
 class Verification:
-    """Verifies one bucket.
+    """Verifies one bucket, with a boto3 client of ``CONNECTIONS`` connections; ``tell`` says how far it is.
 
     Args:
-        s3: a boto3 client with ``CONNECTIONS`` connections.
-        bucket: the archive bucket.
-        scope: which answers.
-        tell: says how far it is.
         locked: answers that were read and that S3 Object Lock keeps.
         locked_until: the earliest end of such a lock.
     """
@@ -117,10 +107,7 @@ class Verification:
     locked_until: datetime | None = None
 
     def run(self, checkpoint: Path | None = None) -> tuple[list[Finding], dict[str, int]]:
-        """Verify.
-
-        Args:
-            checkpoint: where to note what is proven, and to go on from; None is a file that is deleted afterwards.
+        """Verify; what is proven is noted in the checkpoint, to go on from, or in a file that is deleted afterwards.
 
         Returns:
             the findings, worst first, and how many entries, manifests and answers were read.

@@ -15,11 +15,7 @@ from rich.table import Table
 
 
 class OpsError(Exception):
-    """The message says what is wrong and what to do; the command changed nothing.
-
-    Args:
-        status: of Airflow's answer, if it refused.
-    """
+    """What is wrong and what to do; the command changed nothing. ``status`` is Airflow's, if it refused."""
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
@@ -45,11 +41,9 @@ class Report:
     failed: bool = False
 
     def write(self, *, as_json: bool, file: TextIO | None = None) -> None:
-        """Print it.
+        """Print it, on standard output if there is no file.
 
-        Args:
-            as_json: one JSON object: ``title``, ``rows`` with all their fields, ``notes``.
-            file: where to; standard output if None.
+        As one JSON object: ``title``, ``rows`` with all their fields, ``notes``.
         """
         file = file or sys.stdout
         if as_json:

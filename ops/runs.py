@@ -77,11 +77,7 @@ def failed(environment: Environment, dag_id: str | None, *, limit: int = 20) -> 
 
 
 def start(environment: Environment, dag_id: str, conf: dict[str, Any]) -> str:
-    """Start a run and return its id.
-
-    Raises:
-        OpsError: Airflow refuses it, or the DAG is paused.
-    """
+    """Start a run and return its id; raises OpsError if Airflow refuses it, or the DAG is paused."""
     if environment.airflow("GET", f"/dags/{dag_id}")["is_paused"]:
         raise OpsError(f"{dag_id} is paused, so a run would wait without end: unpause it in Airflow first")
     body = {"logical_date": None, "conf": conf}
@@ -96,14 +92,7 @@ def latest_failed(environment: Environment, dag_id: str) -> str | None:
 
 
 def clear(environment: Environment, dag_id: str, run_id: str, *, dry_run: bool) -> Report:
-    """Have the failed tasks of a run done again, and what follows them.
-
-    Args:
-        environment: where.
-        dag_id: the DAG.
-        run_id: the run.
-        dry_run: only show the tasks.
-    """
+    """Have the failed tasks of a run done again, and what follows them; or only show the tasks."""
     body = {"dag_run_id": run_id, "only_failed": True, "include_downstream": True, "dry_run": dry_run}
     tasks = environment.airflow("POST", f"/dags/{dag_id}/clearTaskInstances", body=body)["task_instances"]
     rows = [{"task": _task_name(task), "state": task["state"]} for task in tasks]
@@ -122,11 +111,7 @@ def health(environment: Environment) -> Report:
 
 
 def wait(environment: Environment, dag_id: str, run_id: str, *, timeout: float = 1800.0) -> dict[str, Any]:
-    """Wait until a run has ended and return it as Airflow describes it.
-
-    Raises:
-        OpsError: it has not ended after ``timeout`` seconds; it goes on.
-    """
+    """Wait until a run has ended and return it as Airflow describes it; OpsError if it is not within ``timeout`` s."""
     deadline = time.monotonic() + timeout
     while True:
         run: dict[str, Any] = environment.airflow("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")

@@ -57,8 +57,7 @@ def source_files(project: Path, folder: str) -> dict[str, bytes]:
 def revision(project: Path) -> tuple[str | None, bool | None]:
     """The commit that the project is checked out from, and whether the sources differ from it; see :class:`Manifest`.
 
-    Args:
-        project: the project's root; a repository further up is none of it.
+    A repository further up is none of the project's root.
 
     Raises:
         ReleaseError: git is missing, or the repository cannot be read.
@@ -122,14 +121,9 @@ class Manifest:
 
 
 def write_bundle(project: Path, folder: Path) -> Manifest:
-    """Build the bundle, and replace the folder by it once it is complete.
+    """Build the bundle, and replace the folder, if it is an earlier bundle or empty, once it is complete.
 
-    Args:
-        project: the project's root; with or without a git repository.
-        folder: where to; missing, empty, or an earlier bundle.
-
-    Returns:
-        what is in the bundle.
+    The project's root may have a git repository.
 
     Raises:
         ReleaseError: the sources do not make a bundle, or the folder holds something else; it is left as it was.
@@ -219,11 +213,7 @@ def _read(project: Path, name: str) -> bytes:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line.
-
-    Returns:
-        the exit code: 0, or 1 when nothing was written.
-    """
+    """The command line; returns the exit code: 0, or 1 when nothing was written."""
     parser = argparse.ArgumentParser(
         prog="python -m infra.release.bundle", description="Write what MWAA takes of a release."
     )

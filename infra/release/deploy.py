@@ -70,13 +70,7 @@ def deploy(
 ) -> list[str]:
     """Deploy to a target, or tell what would be done; returns the names of what was changed.
 
-    Args:
-        target: where to.
-        places: files and programs.
-        commands: runs commands.
-        session: credentials and region.
-        options: `dry_run` and `approved`, as the command line has them.
-        sleep: waits for so many seconds.
+    The options are `dry_run` and `approved`, as the command line has them; `sleep` waits for so many seconds.
 
     Raises:
         ReleaseError: refused (nothing was changed), or failed (the text says what to do).

@@ -52,8 +52,7 @@ class Installed:
 def fingerprint(project: Path) -> str:
     """SHA-256 of all that decides what is installed: the image's list, ``requirements.txt`` and the constraints.
 
-    Raises:
-        ReleaseError: as :func:`infra.release.bundle.constraints_name`.
+    Raises as :func:`infra.release.bundle.constraints_name`.
     """
     digest = sha256()
     for path in (project / IMAGE, project / REQUIREMENTS, project / "requirements" / constraints_name(project)):
@@ -68,11 +67,7 @@ def installed(venv: Path) -> Installed | None:
 
 
 def install(project: Path, venv: Path) -> Installed:
-    """Make the virtual environment, unless it is there and current.
-
-    Raises:
-        ReleaseError: the requirements cannot be installed; the installer has said why.
-    """
+    """Make the virtual environment, unless it is current; ReleaseError if the installer fails, which says why."""
     wanted, found = fingerprint(project), installed(venv)
     if found is not None and found.fingerprint == wanted:
         return found
@@ -122,11 +117,7 @@ def _run(command: list[str]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line.
-
-    Returns:
-        the exit code: 0, or 1 when it could not be installed.
-    """
+    """The command line; returns the exit code: 0, or 1 when it could not be installed."""
     parser = argparse.ArgumentParser(prog="python -m infra.release.mwaa_image", description=__doc__)
     parser.add_argument("--venv", type=Path, default=VENV, help="the virtual environment to make (default: .venv-mwaa)")
     options = parser.parse_args(arguments)

@@ -24,11 +24,7 @@ UNREADABLE = "preflight/facts"
 
 
 def run_checks(project: Project) -> list[Finding]:
-    """All findings, those of each check together, in the checks' order.
-
-    Raises:
-        ReleaseError: a file that several checks read is malformed.
-    """
+    """All findings by check, in the checks' order; raises ReleaseError if a file that several read is malformed."""
     checks = [*(check for family in FAMILIES for check in family.CHECKS), *budgets(project)]
     found = [finding for check in checks for finding in _run(check, project)]
     order = list(dict.fromkeys(finding.check for finding in found))
@@ -50,12 +46,7 @@ def _run(check: Callable[[Project], Iterable[Finding]], project: Project) -> lis
 
 
 def report(findings: Sequence[Finding], *, verbose: bool) -> str:
-    """The findings for people.
-
-    Args:
-        findings: those of each check together.
-        verbose: also what every check that holds has compared.
-    """
+    """The findings, each check's together, for people; ``verbose``: also what the checks that hold have compared."""
     lines = []
     for name, group in groupby(findings, key=lambda finding: finding.check):
         of_check = list(group)

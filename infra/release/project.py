@@ -58,12 +58,7 @@ def texts(values: Mapping[str, Any], parameters: Mapping[str, str]) -> dict[str,
 
 
 def settings_in(secret: Any, parameters: Mapping[str, str]) -> dict[str, float]:
-    """The numbers among the settings that a template writes.
-
-    Args:
-        secret: ``SecretString`` of the settings, a text or ``Fn::Sub`` of one.
-        parameters: values of the template's parameters.
-    """
+    """The numbers among a template's settings, which ``SecretString`` holds as a text or as ``Fn::Sub`` of one."""
     text = secret["Fn::Sub"] if isinstance(secret, dict) and "Fn::Sub" in secret else secret
     text = text[0] if isinstance(text, list) else text
     found: dict[str, float] = {}
@@ -81,12 +76,7 @@ MWAA = "infra/mwaa.yaml"
 
 
 def parameters_of(files: Mapping[str, str], template: str, environment: str) -> dict[str, str]:
-    """Values of a template's parameters in an environment.
-
-    Args:
-        files: contents by path.
-        template: path of the template.
-        environment: see :class:`infra.release.project.Project`.
+    """Values of a template's parameters in an environment; ``files`` are contents by path, the template is a path.
 
     Raises:
         ReleaseError: samconfig.toml has no section for it, or the template is malformed.
@@ -101,15 +91,7 @@ def parameters_of(files: Mapping[str, str], template: str, environment: str) -> 
 
 
 def airflow_options(files: Mapping[str, str], environment: str) -> dict[str, str]:
-    """Airflow's configuration options on MWAA, less those of secrets, which need AWS.
-
-    Args:
-        files: contents by path.
-        environment: see :class:`infra.release.project.Project`.
-
-    Raises:
-        ReleaseError: what :func:`parameters_of` raises.
-    """
+    """Airflow's options on MWAA, less those of secrets, which need AWS; arguments as of :func:`parameters_of`."""
     given = parameters_of(files, MWAA, environment)
     found: dict[str, str] = {}
     for resource in parse_template(files[MWAA], MWAA)["Resources"].values():
@@ -124,12 +106,7 @@ IMAGE = Path(__file__).with_name("mwaa_image.txt")
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """An installed package.
-
-    Args:
-        version: of the package.
-        requires: its dependencies, as its metadata states them.
-    """
+    """An installed package, with its dependencies as its metadata states them."""
 
     version: str
     requires: tuple[str, ...]
@@ -252,15 +229,7 @@ def bad(check: str, where: str, message: str, change: str) -> Finding:
 
 
 def at_most(check: str, low: Amount, high: Amount, why: str, *, less: bool = False) -> Finding:
-    """``low`` must be no more than ``high``, or less than it.
-
-    Args:
-        check: name of the check.
-        low: the one.
-        high: the other.
-        why: what would happen otherwise; a clause.
-        less: whether it may not be the same.
-    """
+    """``low`` must be no more than ``high``, or less than it; ``why`` is what would happen otherwise, a clause."""
     relation = "less than" if less else "at most"
     if low.value < high.value or (low.value == high.value and not less):
         return good(check, low.where, f"{low} is {relation} {high}")
@@ -331,11 +300,7 @@ class Project:
         return Amount(self.airflow.constants[name], own, f"{own} in {path}")
 
     def setting(self, name: str) -> Amount:
-        """A setting as the template writes it, or its default.
-
-        Raises:
-            MissingFactError: there is no such setting.
-        """
+        """A setting as the template writes it, or its default; MissingFactError if there is no such setting."""
         if name in self._settings:
             return Amount(self._settings[name], name, f"setting {name} ({SETTINGS_RESOURCE} in {TEMPLATE})")
         default = self.airflow.settings.get(name, {}).get("default")
@@ -382,22 +347,14 @@ class Project:
         return described
 
     def resource(self, name: str, field: str, default: float | None = None) -> Amount:
-        """A number among the properties of a resource of the template.
-
-        Raises:
-            MissingFactError: it is not there, nor a default.
-        """
+        """A number among the properties of a resource of the template, or the default; else MissingFactError."""
         files = (path for path, text in self.texts.items() if f"\n  {name}:\n" in text)
         where = f"{field} of {name} in {next(files, TEMPLATE)}"
         found = number(self.template["Resources"].get(name, {}).get("Properties", {}).get(field), self.parameters)
         return _given(default if found is None else found, f"{field} of {name}", where)
 
     def worker_slots(self) -> Amount:
-        """Tasks that the environment's workers run at once.
-
-        Raises:
-            MissingFactError: the class of the environment is not known.
-        """
+        """Tasks that the environment's workers run at once; MissingFactError if its class is not known."""
         given = parameters_of(self.texts, MWAA, self.environment)
         where = f"parameters EnvironmentClass and MaxWorkers of {MWAA} ({self.environment} in {SAM})"
         each, workers = TASKS_OF_A_WORKER.get(given.get("EnvironmentClass", "")), number(given.get("MaxWorkers"), {})
@@ -405,11 +362,7 @@ class Project:
         return _given(None if each is None or workers is None else each * workers, what, where)
 
     def parameter(self, name: str) -> Amount:
-        """A parameter of the template.
-
-        Raises:
-            MissingFactError: there is none, or it is no number.
-        """
+        """A parameter of the template; MissingFactError if there is none, or it is no number."""
         found = number({"Ref": name}, self.parameters)
         return _given(found, name, f"parameter {name} of {TEMPLATE}")
 
@@ -436,11 +389,7 @@ def text_files(root: Path) -> list[str]:
 
 
 def read_projects(root: Path, environments: Sequence[str]) -> list[Project]:
-    """Read a project as each of some environments sees it, and have Airflow load it.
-
-    Args:
-        root: its root.
-        environments: see :class:`infra.release.project.Project`.
+    """Read the project at ``root`` as each of some environments sees it, and have Airflow load it.
 
     Raises:
         ReleaseError: a file is missing or cannot be read, or Airflow gives no answer.

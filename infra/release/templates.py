@@ -35,11 +35,7 @@ _Loader.add_multi_constructor("!", _long_form)
 
 @cache
 def parse_template(text: str, where: str) -> dict[str, Any]:
-    """One template as a document; do not change it.
-
-    Raises:
-        ReleaseError: it is no YAML, or has no resources.
-    """
+    """One template as a document, not to be changed; ReleaseError if it is no YAML, or has no resources."""
     try:
         document = _Loader(text).get_single_data()
     except yaml.YAMLError as error:

@@ -92,7 +92,7 @@ class SubscriptionTable:
         return {name: value for name, value in values.items() if name not in ("secret", "previous_secret")}
 
     def switch_off(self, owner: str, now: str) -> None:
-        """Have the owner's events delivered no more: they wait in the inbox. Raises ToolError if there is no webhook."""
+        """Have the owner's events wait in the inbox from now on; raises ToolError if there is no subscription."""
         try:
             self._dynamodb.update_item(
                 TableName=self._name,

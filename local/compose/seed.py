@@ -47,14 +47,9 @@ class Cursor(Protocol):
 
 
 def write_sample(cursor: Cursor, *, placeholder: str) -> int:
-    """Make the tables anew and fill them with the rows of the local stack's client database.
+    """Make the tables anew and fill them with the local stack's clients; returns the number of rows, of both tables.
 
-    Args:
-        cursor: of any database; the caller commits.
-        placeholder: how its driver writes a parameter: `%s`, or `?`.
-
-    Returns:
-        The number of rows written, of both tables.
+    The cursor is of any database, whose driver writes a parameter as `placeholder`, `%s` or `?`; the caller commits.
     """
     for statement in _statements(_SCHEMA.read_text(encoding="utf-8")):
         cursor.execute(statement)

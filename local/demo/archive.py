@@ -24,11 +24,7 @@ EXPLANATION = (
 
 
 def prove(s3: Any, bucket: str, key: str) -> dict[str, bool]:
-    """Verify the evidence, put a forged answer over one, verify again, and take the forgery away.
-
-    Returns:
-        what was to be seen, and whether it was.
-    """
+    """Verify the evidence, forge an answer, verify again, take it away; what was to be seen, and whether it was."""
     findings, read_ = Verification(s3, bucket).run()
     forged = s3.put_object(Bucket=bucket, Key=key, Body=b'{"forged": true}')["VersionId"]
     found, _ = Verification(s3, bucket).run()

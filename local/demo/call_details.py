@@ -98,11 +98,7 @@ def run_call_details(stack: Stack, part: Part) -> None:
 
 
 def drop_samples(s3: Any, bucket: str) -> set[str]:
-    """Put all samples under ``incoming/`` of the bucket. ``s3`` is a boto3 client.
-
-    Returns:
-        the ids of the runs that the watcher is to start.
-    """
+    """Put all samples under ``incoming/`` of the bucket; returns the ids of the runs that the watcher is to start."""
     runs = set()
     with tempfile.TemporaryDirectory() as directory:
         for name, sample in SAMPLES.items():

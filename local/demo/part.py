@@ -60,16 +60,7 @@ class Part:
 
 
 def run_tool(stack: Stack, tool: str, *arguments: str) -> str:
-    """What a command of ``lambdas.tools`` prints.
-
-    Args:
-        stack: where it is to work.
-        tool: name of its module.
-        arguments: of the command line.
-
-    Raises:
-        StackError: it failed; the message is its own.
-    """
+    """What a command of ``lambdas.tools`` prints on the stack; raises StackError with its message if it failed."""
     done = subprocess.run(
         [PYTHON, "-m", f"lambdas.tools.{tool}", *arguments],
         cwd=PROJECT_ROOT,
@@ -104,11 +95,7 @@ def queue_messages(stack: Stack, queue_url: str) -> list[dict[str, Any]]:
 
 
 def wait_until(holds: Callable[[], bool], what: str) -> None:
-    """Wait for up to five minutes.
-
-    Raises:
-        StackError: it did not come; names ``what``.
-    """
+    """Wait for up to five minutes; raises StackError, which names ``what``, if it did not come."""
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while not holds():
         if time.monotonic() > deadline:
@@ -118,12 +105,9 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
 
 @contextmanager
 def rules(partners: httpx.Client, *added: dict[str, Any], **options: Any) -> Iterator[None]:
-    """Have the stubs follow rules, before those that they have, until the block ends.
+    """Have the stubs follow rules of the control document (see ``local.partners.app``) until the block ends.
 
-    Args:
-        partners: the stubs.
-        added: rules of the control document (see ``local.partners.app``).
-        options: its other fields, such as ``latency_ms``.
+    They come before those that the stubs have; ``options`` are the document's other fields, such as ``latency_ms``.
     """
     before = get_json(partners, "/control")
     partners.put("/control", json={**before, **options, "rules": [*added, *before["rules"]]}).raise_for_status()

@@ -64,13 +64,8 @@ def run_demo(
 ) -> int:
     """Run every part once, print what happened, and keep it as ``demo.json`` in the state directory.
 
-    Args:
-        stack: a running one.
-        lanes: explanation and function of each part, by its name; the lanes run at the same time.
-        take: takes pictures when they have ended; as :func:`take_pictures`.
-
-    Returns:
-        exit code: 0 when everything promised is there, else 1.
+    The lanes, by name of a part its explanation and function, run at the same time. ``take`` takes pictures when they
+    have ended, as :func:`take_pictures`. Returns the exit code: 0 when everything promised is there, else 1.
     """
     console = Console(highlight=False)
 
@@ -94,11 +89,7 @@ def run_demo(
 
 
 def take_pictures(stack: Stack, folder: Path) -> list[str]:
-    """Take a picture of each view of the operations page as it is after the demo.
-
-    Returns:
-        lines that name the pictures, or say why one was not taken.
-    """
+    """Take a picture of each view of the operations page; returns lines that name them, or say why one is missing."""
     found = stack.aws("s3").list_objects_v2(Bucket=stack.archive_bucket, Prefix=MANIFESTS, Delimiter="/")
     digits = max((each["Key"] for each in found.get("Contents", ())), default="").rpartition("/")[2][:8]
     day = f"{digits[:4]}-{digits[4:6]}-{digits[6:]}"
@@ -118,16 +109,7 @@ def take_pictures(stack: Stack, folder: Path) -> list[str]:
 
 
 def pictures(url: str, views: Mapping[str, str], folder: Path) -> list[str]:
-    """Take pictures of pages with a Chromium of this machine, two at a time.
-
-    Args:
-        url: of Airflow.
-        views: path of each page by the picture's name.
-        folder: for ``<name>.png``.
-
-    Returns:
-        as :func:`take_pictures`.
-    """
+    """Take pictures ``<name>.png`` of pages with this machine's Chromium, two at once; as :func:`take_pictures`."""
     chromium = next(filter(None, map(shutil.which, BROWSERS)), None)
     if chromium is None:
         return [f"no pictures: install a Chromium ({', '.join(BROWSERS)}; on Debian: apt-get install chromium)"]

@@ -117,11 +117,7 @@ class GuardedProcess:
         return await self._process.wait()
 
     async def watch(self) -> None:
-        """Wait until the command ends, which it should not.
-
-        Raises:
-            ServiceDiedError: it ended.
-        """
+        """Wait until the command ends, which it should not; raises ServiceDiedError then."""
         raise ServiceDiedError(self.command.name, await self.wait(), self.log)
 
     async def stop(self) -> None:

@@ -43,12 +43,7 @@ _ALL_FAIL = 17
 
 
 def fill_stack(stack: Stack, now: datetime) -> None:
-    """Fill the stack's buckets, tables and queue.
-
-    Args:
-        stack: a stack that runs.
-        now: an aware time; the month ends with the day before.
-    """
+    """Fill the stack's buckets, tables and queue with the month that ends the day before ``now``, an aware time."""
     s3, dynamodb, chance = stack.aws("s3"), stack.aws("dynamodb"), random.Random(1)
     yesterday = now.astimezone(UTC).date() - timedelta(days=1)
     fill_archive(s3, stack.archive_bucket, _CLIENTS, yesterday, DAYS)
@@ -139,15 +134,7 @@ class _Awaited:
 
 
 def fill_archive(s3: Any, bucket: str, clients: Sequence[tuple[int, str]], last: date, days: int) -> None:
-    """Archive these days.
-
-    Args:
-        s3: a boto3 client.
-        bucket: the archive bucket.
-        clients: ids and names.
-        last: the last day.
-        days: how many, that one included.
-    """
+    """Archive so many days, up to the last one, for clients by id and name; ``s3`` is a boto3 client."""
     store = ArchiveStore(cast("SignedClient", _Awaited(s3)), bucket)
     chance = random.Random(1)
     for back in range(days - 1, -1, -1):

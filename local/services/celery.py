@@ -55,11 +55,7 @@ def worker_commands(environment: Mapping[str, str]) -> list[Command]:
 
 
 async def wait_for_workers(broker_url: str, *, timeout: float) -> None:
-    """Wait until every worker answers through the broker.
-
-    Raises:
-        StackError: one did not in `timeout` seconds.
-    """
+    """Wait until every worker answers through the broker; raises StackError if one did not in `timeout` seconds."""
     silent = set(WORKER_NAMES)
     try:
         async with asyncio.timeout(timeout):
@@ -135,11 +131,7 @@ class Broker:
 
 
 def require_packages() -> None:
-    """See that all that CeleryExecutor needs is installed.
-
-    Raises:
-        StackError: a package is missing.
-    """
+    """See that all that CeleryExecutor needs is installed; raises StackError if a package is missing."""
     for name in _PACKAGES:
         try:
             importlib.metadata.version(name)

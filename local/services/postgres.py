@@ -87,11 +87,7 @@ class Postgres:
 
 
 async def prepare() -> Postgres:
-    """Make the directory of a new server, and see that its programs run as the user that is to run them.
-
-    Raises:
-        StackError: they do not.
-    """
+    """Make the directory of a new server; StackError if its programs do not run as the user that is to run them."""
     directory = Path(tempfile.mkdtemp(prefix="pipelines-pg-"))
     try:
         user = _UNPRIVILEGED_USER if os.geteuid() == 0 else None

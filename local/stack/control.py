@@ -96,10 +96,7 @@ def start_detached(options: StackOptions, *, on_event: Callable[[Event], None] =
 
 
 def stop(state_directory: Path = DEFAULT_STATE_DIRECTORY) -> bool:
-    """Stop the stack of this state directory and wait until nothing is left of it.
-
-    Returns:
-        False when none was running.
+    """Stop the stack of this state directory and wait until nothing is left of it; False when none was running.
 
     Raises:
         StackError: it did not stop in time.

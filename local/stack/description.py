@@ -58,11 +58,7 @@ class Stack:
 
     @classmethod
     def read(cls, state_directory: Path = DEFAULT_STATE_DIRECTORY) -> Self:
-        """The stack that runs with this state directory.
-
-        Raises:
-            StackError: none runs, or it is still starting.
-        """
+        """The stack that runs with this state directory; raises StackError if none runs, or it is still starting."""
         layout = Layout(state_directory)
         pid = running_supervisor(layout)
         if pid is None:

@@ -133,11 +133,7 @@ class Shelf:
     bucket: str
 
     def put(self, key: str, path: Path) -> Upload:
-        """Upload a file under a key, unless the current version has its content already.
-
-        Raises:
-            ReleaseError: the bucket keeps no versions.
-        """
+        """Upload a file, unless the key's current version has its content; ReleaseError if there are no versions."""
         content = path.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
         current = self._current(key)

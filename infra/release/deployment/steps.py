@@ -26,11 +26,7 @@ class Commands:
     environment: Mapping[str, str]
 
     def run(self, arguments: Sequence[str]) -> None:
-        """Run a command to its end.
-
-        Raises:
-            ReleaseError: it cannot be started, or its exit code is not 0.
-        """
+        """Run a command to its end; raises ReleaseError if it cannot be started, or its exit code is not 0."""
         try:
             done = subprocess.run(list(arguments), cwd=self.root, env=dict(self.environment), check=False)  # noqa: S603 - the deployment's own
         except OSError as error:
@@ -39,11 +35,7 @@ class Commands:
             raise ReleaseError(f"`{shlex.join(arguments)}` failed (exit code {done.returncode}); its output is above")
 
     def read(self, arguments: Sequence[str]) -> str:
-        """What a command prints, without the end of its last line.
-
-        Raises:
-            ReleaseError: it cannot be started, or its exit code is not 0.
-        """
+        """What a command prints, without the end of its last line; raises ReleaseError as :meth:`run` does."""
         try:
             done = subprocess.run(  # noqa: S603 - the deployment's own
                 list(arguments), cwd=self.root, env=dict(self.environment), check=False, capture_output=True, text=True
@@ -86,16 +78,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Files and programs of a deployment.
-
-    Args:
-        sam: the SAM CLI.
-        sam_config: infra/samconfig.toml.
-        application_template: infra/template.yaml.
-        airflow_template: infra/mwaa.yaml.
-        build: folder that `sam build` fills.
-        bundle: folder that infra.release.bundle fills.
-    """
+    """Files and programs of a deployment; `sam build` fills ``build``, infra.release.bundle fills ``bundle``."""
 
     sam: Path
     sam_config: Path
