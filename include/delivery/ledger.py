@@ -181,11 +181,7 @@ def lane_key(owner: str) -> str:
 
 
 class LaneLostError(Exception):
-    """Another worker has the lane: nothing was written.
-
-    Args:
-        until: end of that worker's lease, seconds since the epoch.
-    """
+    """Another worker has the lane until then, seconds since the epoch: nothing was written."""
 
     def __init__(self, until: float) -> None:
         super().__init__(until)
@@ -194,11 +190,7 @@ class LaneLostError(Exception):
 
 @dataclass(frozen=True)
 class Page:
-    """Events in the order of their creation.
-
-    Args:
-        last: position behind which there may be more; None = there are no more.
-    """
+    """Events in their order, and the position behind which there may be more; None = there are no more."""
 
     events: list[Event]
     last: str | None
@@ -207,9 +199,7 @@ class Page:
 class Ledger:
     """The lanes of one table. Every method raises AwsUnavailableError if a retry may work, else AwsRefusedError.
 
-    Args:
-        call: makes calls of DynamoDB, and repeats those whose answer got lost.
-        table: of events.
+    ``call`` makes calls of DynamoDB, and repeats those whose answer got lost.
     """
 
     def __init__(self, call: Call, table: str) -> None:
@@ -417,13 +407,9 @@ class Ledger:
 
 
 class HeldLane:
-    """A lane that a worker has, and what it has noted since it last wrote it.
+    """A lane that a worker has, as it was taken at ``now``, and what it has noted since it last wrote it.
 
-    Args:
-        ledger: writes it.
-        lane: as it was taken.
-        worker: that has it.
-        now: seconds since the epoch.
+    All times that are numbers are seconds since the epoch.
     """
 
     def __init__(self, ledger: Ledger, lane: Lane, worker: str, now: float) -> None:

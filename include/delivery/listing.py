@@ -17,14 +17,9 @@ _CALLS = 3
 
 
 class OwnerEvents:
-    """What the table of events has of one owner; raises as the client does.
+    """What the table of events has of one owner; raises as the boto3 client does.
 
     An event that appeared late is shown once it is posted.
-
-    Args:
-        dynamodb: a boto3 client.
-        table: of events.
-        owner: whose.
     """
 
     def __init__(self, dynamodb: DynamoDBClient, table: str, owner: str) -> None:

@@ -81,12 +81,7 @@ _webhook = lru_cache(1024)(Webhook)
 
 @dataclass(frozen=True)
 class SignedRequest:
-    """One post.
-
-    Args:
-        body: JSON; the payload's text is the one that its owner sent, digit by digit.
-        headers: with the signature.
-    """
+    """One post: JSON, with the payload's text as its owner sent it, digit by digit, and headers with the signature."""
 
     body: bytes
     headers: dict[str, str] = field(repr=False)
@@ -182,13 +177,7 @@ class EventUpdate:
 
 
 class OwnerQueue:
-    """The pending events of one owner, for one worker.
-
-    Args:
-        context: shared with the task's other queues.
-        subscription: of the owner.
-        counts: where it counts what it does.
-    """
+    """The pending events of one owner, for one worker; the context is shared with the task's other queues."""
 
     def __init__(self, context: DispatchContext, subscription: Subscription, counts: DeliveryCounts) -> None:
         self.subscription = subscription

@@ -59,10 +59,7 @@ class Subscription:
 class Subscriptions:
     """One table. Every method raises AwsUnavailableError if a retry may work, else AwsRefusedError.
 
-    Args:
-        dynamodb: a boto3 client; safe to share between threads.
-        name: the table.
-        sleep: as ``time.sleep``.
+    The boto3 client is safe to share between threads; ``sleep`` as ``time.sleep``.
     """
 
     def __init__(self, dynamodb: DynamoDBClient, name: str, *, sleep: Callable[[float], object]) -> None:

@@ -70,12 +70,9 @@ def is_subject(text: str) -> bool:
 
 
 class TokenVerifier:
-    """Checks tokens.
+    """Checks tokens, which one of the keys must have signed.
 
-    Args:
-        keys: one of which must have signed the token.
-        audience: that ``aud`` must be, or hold if it is a list; None = not checked.
-        issuer: that ``iss`` must be; None = not checked.
+    ``aud`` must be the audience, or hold it if it is a list, and ``iss`` the issuer; None = not checked.
     """
 
     def __init__(self, keys: SigningKeys, *, audience: str | None, issuer: str | None) -> None:

@@ -49,17 +49,10 @@ class Pending:
 
 @dataclass(frozen=True)
 class Events:
-    """Every method is about the events of one owner.
+    """Every method is about the events of one owner; ``clock`` gives the time in UTC.
 
-    Those with an ``event_id`` raise NoSuchEventError if the owner has no such event, all raise StoreUnavailableError
-    as the table does.
-
-    Args:
-        store: the table.
-        queue: wakes the delivery.
-        secret: of the ids of events with an idempotency key.
-        clock: the time, in UTC.
-        draw_id: an id for an event without an idempotency key.
+    Those with an ``event_id`` raise NoSuchEventError if the owner has no such event, all raise StoreUnavailableError as
+    the table does.
     """
 
     store: EventStore

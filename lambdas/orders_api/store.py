@@ -66,10 +66,8 @@ class _Rest:
 class OrderStore:
     """Writes records to one table.
 
-    Args:
-        clock: seconds that only grow.
-        sleep: waits that many seconds.
-        share: a random number from 0 to 1: how much of a delay is really waited.
+    ``clock`` gives seconds that only grow, ``sleep`` waits that many; ``share`` is how much of a delay is really
+    waited, a random number from 0 to 1.
     """
 
     dynamodb: DynamoDBClient

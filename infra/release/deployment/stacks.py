@@ -42,12 +42,11 @@ class Stacks:
     """Deploys stacks, in one account and region.
 
     Args:
-        cloudformation: client of CloudFormation.
         say: takes a line for the person who waits.
         confirm: asks that person; a change of a stack is made only if it returns True.
         clock: seconds, from any start.
         sleep: waits for so many seconds.
-        tags: tags of the stacks, which CloudFormation passes on to what it makes, {name: value}.
+        tags: of the stacks, which CloudFormation passes on to what it makes, {name: value}.
     """
 
     cloudformation: CloudFormationClient

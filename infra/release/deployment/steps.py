@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from infra.release.bundle import ReleaseError
 from infra.release.deployment.mwaa import Airflow, Shelf
@@ -27,24 +28,23 @@ class Commands:
 
     def run(self, arguments: Sequence[str]) -> None:
         """Run a command to its end; raises ReleaseError if it cannot be started, or its exit code is not 0."""
-        try:
-            done = subprocess.run(list(arguments), cwd=self.root, env=dict(self.environment), check=False)  # noqa: S603 - the deployment's own
-        except OSError as error:
-            raise ReleaseError(f"`{arguments[0]}` cannot be run ({error.strerror}): run `make setup`") from error
+        done = self._ended(arguments, "run `make setup`")
         if done.returncode != 0:
             raise ReleaseError(f"`{shlex.join(arguments)}` failed (exit code {done.returncode}); its output is above")
 
     def read(self, arguments: Sequence[str]) -> str:
         """What a command prints, without the end of its last line; raises ReleaseError as :meth:`run` does."""
-        try:
-            done = subprocess.run(  # noqa: S603 - the deployment's own
-                list(arguments), cwd=self.root, env=dict(self.environment), check=False, capture_output=True, text=True
-            )
-        except OSError as error:
-            raise ReleaseError(f"`{arguments[0]}` cannot be run ({error.strerror}): install it") from error
+        done = self._ended(arguments, "install it", capture_output=True, text=True)
         if done.returncode != 0:
             raise ReleaseError(f"`{shlex.join(arguments)}` failed: {done.stderr.strip()}")
         return done.stdout.rstrip("\n")
+
+    def _ended(self, arguments: Sequence[str], advice: str, **options: bool) -> subprocess.CompletedProcess[str]:
+        where: dict[str, Any] = {"cwd": self.root, "env": dict(self.environment), **options}
+        try:
+            return subprocess.run(list(arguments), check=False, **where)  # noqa: S603 - the deployment's own
+        except OSError as error:
+            raise ReleaseError(f"`{arguments[0]}` cannot be run ({error.strerror}): {advice}") from error
 
 
 def describe_tree(commands: Commands, *, must_be_clean: bool) -> str:
@@ -126,13 +126,8 @@ class Deployment:
     while it is given no version; all later ones find the bucket.
 
     Args:
-        target: where to.
         account: account id (12 digits), or a placeholder for a dry run.
-        places: files and programs.
-        commands: runs commands.
-        stacks: deploys stacks.
-        shelf: the bucket that infra/mwaa.yaml makes.
-        airflow: the environment that infra/mwaa.yaml makes.
+        shelf: the bucket that infra/mwaa.yaml makes, as it makes the environment ``airflow``.
         confirm: asks the person who waits; what it asks about is done only if it returns True. None if nobody has to
             agree, or somebody has already.
         say: takes a line for that person.
