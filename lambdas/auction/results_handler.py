@@ -7,7 +7,7 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 
-from lambdas.auction.results import Auction
+from lambdas.auction.results import results
 from lambdas.common import environment
 
 _MAX_ORDERS = 10_000
@@ -15,20 +15,17 @@ _MAX_ORDERS = 10_000
 
 logger = Logger()
 
-_seed = environment.text("SEED", default="")
 # Made once a warm start, so that a seed gives a sequence of answers and not the same one to every call.
-auction = Auction(
-    random=Random(_seed or None),  # noqa: S311 - makes up orders, guards nothing
-    # The template's defaults: who sets one variable by the console or the CLI may take the others away.
-    probability=environment.number("RESULTS_PROBABILITY", least=0, most=1, default="0.3"),
-    max_orders=environment.whole_number("MAX_ORDERS", least=1, most=_MAX_ORDERS, default="10"),
-)
+random = Random(environment.text("SEED", default="") or None)  # noqa: S311 - makes up orders, guards nothing
+# The template's defaults: who sets one variable by the console or the CLI may take the others away.
+probability = environment.number("RESULTS_PROBABILITY", least=0, most=1, default="0.3")
+max_orders = environment.whole_number("MAX_ORDERS", least=1, most=_MAX_ORDERS, default="10")
 
 
 # Never the event, whatever POWERTOOLS_LOGGER_LOG_EVENT says.
 @logger.inject_lambda_context(log_event=False)
 def handler(event: object, context: object) -> dict[str, Any]:
     """Answer one poll; the input is not looked at."""
-    answer = auction.results()
+    answer = results(random, probability, max_orders)
     logger.info("answered", results=answer["results"], orders=len(answer.get("orders", ())))
     return answer

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambdas.auction.results import Auction
+from lambdas.auction.results import results
 
 SEEDS = st.text(max_size=20)
 PROBABILITIES = st.floats(0, 1)
@@ -15,8 +15,8 @@ LIMITS = st.integers(1, 50)
 
 
 def answers(number: int, *, seed: str = "seed", probability: float = 0.5, max_orders: int = 10) -> list[dict[str, Any]]:
-    auction = Auction(Random(seed), probability, max_orders)
-    return [auction.results() for _ in range(number)]
+    random = Random(seed)
+    return [results(random, probability, max_orders) for _ in range(number)]
 
 
 @given(SEEDS, PROBABILITIES, LIMITS)
