@@ -94,11 +94,15 @@ class Source:
 
     def client(self, service: str) -> Any:
         """A boto3 client that gives up within the time of a request."""
-        from botocore.config import Config
 
-        retries: Any = {"mode": "standard", "total_max_attempts": 2}
-        config = Config(max_pool_connections=_AT_ONCE, connect_timeout=1, read_timeout=2, retries=retries)
-        return self._own.of(service, lambda: AwsSession().client(service, config))
+        def make() -> Any:
+            from botocore.config import Config
+
+            retries: Any = {"mode": "standard", "total_max_attempts": 2}
+            config = Config(max_pool_connections=_AT_ONCE, connect_timeout=1, read_timeout=2, retries=retries)
+            return AwsSession().client(service, config)
+
+        return self._own.of(service, make)
 
 
 class _Counted:
@@ -194,11 +198,9 @@ class Reads:
         try:
             yield
         except _LeftOutError:
-            self._leave_out(what)
+            self._add(self.left_out, what)
         except (PipelineError, BotoCoreError, ClientError) as error:
-            strip = self._strip(error)
-            if strip not in self.strips:
-                self.strips.append(strip)
+            self._add(self.strips, self._strip(error))
 
     def _strip(self, error: Exception) -> str:
         for service, reason in self._down.items():
@@ -257,13 +259,13 @@ class Reads:
                 if not answer.get("IsTruncated"):
                     return found
                 more = {"ContinuationToken": answer["NextContinuationToken"]}
-        self._leave_out(f"what follows the first {len(found):,} objects below {prefix}")
+        self._add(self.left_out, f"what follows the first {len(found):,} objects below {prefix}")
         return found
 
-    def _leave_out(self, what: str) -> None:
+    def _add(self, texts: list[str], text: str) -> None:
         with self._lock:
-            if what not in self.left_out:
-                self.left_out.append(what)
+            if text not in texts:
+                texts.append(text)
 
 
 def page(rows: Sequence[Any], cursor: int, *, total: int | None = None) -> dict[str, Any]:
