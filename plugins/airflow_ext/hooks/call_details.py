@@ -44,11 +44,6 @@ class Access:
     secret_key_param: str
 
 
-def call_details_access(*, https_only: bool = True) -> Access:
-    """Read and check the connection."""
-    return access_of(get_connection(CALL_DETAILS_CONNECTION), https_only=https_only)
-
-
 def access_of(conn: Connection, *, https_only: bool = True) -> Access:
     """What connection ``call_details_api`` says."""
     extra = conn.extra_dejson
@@ -121,7 +116,7 @@ class CallDetailsClients:
 
     def api_opener(self) -> Callable[[Gate], CallDetailsApi]:
         """A function that makes the API's client, given the gate that each call has to pass."""
-        access = call_details_access(https_only=not self.settings.is_local)
+        access = access_of(get_connection(CALL_DETAILS_CONNECTION), https_only=not self.settings.is_local)
         login = call_details_login(access, quick_client("ssm", session=self.session))
         return lambda gate: CallDetailsApi(
             access.url,

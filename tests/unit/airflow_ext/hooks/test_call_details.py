@@ -7,7 +7,8 @@ from urllib.parse import quote
 import pytest
 from airflow.sdk import Connection
 
-from airflow_ext.hooks.call_details import Access, _shared_login, access_of, call_details_access, call_details_login
+from airflow_ext.hooks.call_details import Access, _shared_login, access_of, call_details_login
+from airflow_ext.settings import get_connection
 from include.errors import AwsRefusedError, SettingsError, SettingsUnavailableError
 from tests.worlds.call_details import ACCESS, SECRET, FakeSsm
 from tests.worlds.pipeline import leaks
@@ -66,13 +67,13 @@ def test_field_that_cannot_be_used_is_named_and_not_shown(fields: dict[str, Any]
 @pytest.mark.usefixtures("airflow_database")
 def test_absent_connection_is_worth_a_retry() -> None:
     with pytest.raises(SettingsUnavailableError, match="call_details_api"):
-        call_details_access()
+        get_connection("call_details_api")
 
 
 def test_connection_is_read_where_airflow_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
     value = {"conn_type": "http", "host": POST, "extra": {"auth_url": LOGIN}}
     monkeypatch.setenv("AIRFLOW_CONN_CALL_DETAILS_API", json.dumps(value))
-    assert call_details_access().url == POST
+    assert access_of(get_connection("call_details_api")).url == POST
 
 
 def test_login_is_shared_by_the_process_until_the_keys_change() -> None:
