@@ -205,6 +205,11 @@ class Claims:
                 found.append(Unfinished(file, now.claim.owner, now.claim.begun, lapsed))
         return found
 
+    def begun_by(self, owner: str, bucket: str, key: str) -> FileVersion | None:
+        """The version under a key that an owner has begun on and not finished, if there is one."""
+        files = (each.file for each in self.unfinished() if each.owner == owner and each.begun)
+        return next((file for file in files if (file.bucket, file.key) == (bucket, key)), None)
+
     def under_way(self, most: int) -> tuple[list[Claim], int]:
         """Up to ``most`` claims that are not completed, and how many there are in all; changes nothing."""
         pointers = self._table.query(_UNFINISHED)

@@ -192,6 +192,18 @@ def test_cleared_run_posts_nothing_that_is_acknowledged(world: CallDetailsWorld)
     assert sorted(world.api.keys.values()) == [1, 1]
 
 
+def test_cleared_run_goes_on_with_its_version_though_a_newer_one_was_dropped(world: CallDetailsWorld) -> None:
+    file = drop(world)
+    run = ingest_run(KEY)
+    plan(run)
+    with pytest.raises(WorkFailedError, match="ended incomplete"):
+        reconcile(run)
+    drop(world, b"newer\n")
+    summary = ingest(ingest_run(KEY))
+    assert (summary["etag"], counts(summary)) == (file.etag, (3, 3, 0))
+    assert world.s3.present("incoming/") == [KEY], "the newer one is the watcher's"
+
+
 @pytest.mark.parametrize("token", ["none yet", "refused in mid-run"])
 def test_keys_that_are_changed_meanwhile_cost_a_retry_and_not_the_run(token: str, world: CallDetailsWorld) -> None:
     file = drop(world)

@@ -308,9 +308,12 @@ def _bucket_that_was_named(context: Context) -> Iterator[None]:
 
 def _wanted(context: Context, clients: CallDetailsClients) -> FileVersion:
     """The version that the params mean; what a person asks for is looked for before anything is claimed."""
-    params = context["params"]
+    params, had = context["params"], None
+    if not params["etag"]:
+        # Cleared or tried again, the run goes on with the version that it had, whatever was dropped since.
+        had = clients.claims.begun_by(context["dag_run"].run_id, clients.bucket, params["key"])
     with _bucket_that_was_named(context):
-        file = resolve(clients.store, params["key"], params["etag"])
+        file = had or resolve(clients.store, params["key"], params["etag"])
         if not by_person(context) or find(clients.store, file) is not None:
             return file
     if not params["force"] and clients.claims.is_done(file):
