@@ -66,7 +66,7 @@ def failed(environment: Environment, dag_id: str | None, *, limit: int = 20) -> 
             "dag": task["dag_id"],
             "run": task["dag_run_id"],
             "task": _task_name(task),
-            "ended": _ago(task["end_date"]),
+            "ended": age(ended) if (ended := moment(task["end_date"])) else None,
             "reason": _reason(environment, task),
         }
         for task in found
@@ -155,8 +155,3 @@ def _task_name(task: dict[str, Any]) -> str:
 def _seconds(run: dict[str, Any]) -> int | None:
     began, ended = moment(run["start_date"]), moment(run["end_date"])
     return round((ended - began).total_seconds()) if began and ended else None
-
-
-def _ago(text: str | None) -> str | None:
-    then = moment(text)
-    return age(then) if then else None

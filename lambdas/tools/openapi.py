@@ -159,9 +159,7 @@ ORDERS_GATEWAY = {
     401: ("unauthorized", "a bearer token is required"),
     403: ("forbidden", "the token was not accepted"),
     429: ("throttled", "too many requests: try again later"),
-    500: ("internal_error", "the request could not be processed"),
-    502: ("internal_error", "the request could not be processed"),
-    504: ("internal_error", "the request could not be processed"),
+    **dict.fromkeys((500, 502, 504), ("internal_error", "the request could not be processed")),
 }
 """Code and message of what API Gateway answers by itself, as the template of the orders API has it."""
 
