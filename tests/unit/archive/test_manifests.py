@@ -168,6 +168,7 @@ def test_run_that_is_recorded_again_finds_what_is_there() -> None:
         entry = record_run(cast("Any", s3), "archive", run(name, c1=ARCHIVED))
         assert record_run(cast("Any", s3), "archive", run(name, c1=ARCHIVED)) == entry
     assert [len(s3.bodies(key)) for key in s3.keys("ledger/")] == [1, 1]
+    assert len(s3.bodies(KEY)) == 2, "the day has a version for each of the two runs"
     assert [each["run_id"] for each in json.loads(s3.bodies(KEY)[-1] or b"")["runs"]] == ["nightly", "repair"]
 
 
