@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from threading import Event
 
 import pytest
 from hypothesis import given
@@ -182,6 +183,31 @@ def test_block_that_fails_gives_all_back() -> None:
 
     with pytest.raises(ZeroDivisionError):
         asyncio.run(run())
+    assert [item["holders"]["M"] for item in fake.items.values()] == [{}]
+
+
+def test_renewal_under_way_does_not_take_again_what_is_given_back() -> None:
+    fake, asking, answer = FakeLedgerTable(), Event(), Event()
+
+    def wait() -> None:
+        if not asking.is_set():
+            asking.set()
+            assert answer.wait(60)
+
+    async def run() -> None:
+        lease = PermitLease(permits_of(fake, 5, FakeTime()), 5)
+        await lease.renew()
+        fake.before["get_item"] = wait
+        renewing = asyncio.create_task(lease.renew())
+        await asyncio.to_thread(asking.wait)
+        renewing.cancel()
+        giving_back = asyncio.create_task(lease.give_back())
+        given_back, _ = await asyncio.wait([giving_back], timeout=0.1)
+        answer.set()
+        await giving_back
+        assert not given_back
+
+    asyncio.run(run())
     assert [item["holders"]["M"] for item in fake.items.values()] == [{}]
 
 
