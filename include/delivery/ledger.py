@@ -31,7 +31,7 @@ from botocore.exceptions import ClientError
 from include.clients.aws import aws_errors, error_code, unless
 from include.clients.dynamodb import CONDITION_FAILED
 from include.delivery.event_table import PAGE, SETTLE_SECONDS
-from include.delivery.models import Event, Status, seconds_of, timestamp
+from include.delivery.models import SKEW_SECONDS, Event, Status, seconds_of, timestamp
 from include.errors import AwsUnavailableError
 
 Call = Callable[..., Awaitable[Mapping[str, Any]]]
@@ -206,10 +206,10 @@ class Ledger:
         self._call = call
         self._table = table
 
-    async def take(self, owner: str, worker: str, now: float, *, free_before: float) -> HeldLane:
+    async def take(self, owner: str, worker: str, now: float) -> HeldLane:
         """Get the lane for ``LEASE_SECONDS``; times in seconds since the epoch.
 
-        No two workers have the same name. A lease that ended before ``free_before`` holds no more.
+        No two workers have the same name. A lease holds until ``SKEW_SECONDS`` after its end.
 
         Raises:
             LaneLostError: another worker has it.
@@ -226,7 +226,7 @@ class Ledger:
                 ":zero": {"N": "0"},
                 ":one": {"N": "1"},
                 ":floor": {"S": timestamp(now - GRACE_SECONDS)},
-                ":free": {"N": str(math.floor(free_before))},
+                ":free": {"N": str(math.floor(now - SKEW_SECONDS))},
                 ":form": {"N": str(PAYLOAD_APART)},
             },
         }

@@ -206,9 +206,7 @@ class OwnerQueue:
         if now >= context.until:
             return now
         try:
-            lane = await context.ledger.take(
-                self.subscription.owner, context.worker, now, free_before=now - SKEW_SECONDS
-            )
+            lane = await context.ledger.take(self.subscription.owner, context.worker, now)
         except LaneLostError as lost:
             return max(lost.until + SKEW_SECONDS, now + SETTLE_SECONDS)
         try:

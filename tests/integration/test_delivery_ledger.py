@@ -104,7 +104,7 @@ async def in_ledger[T](aws: Aws, act: Callable[[Ledger], Awaitable[T]]) -> T:
 
 async def had_by_a_worker(ledger: Ledger, owner: str) -> None:
     now = time.time()
-    lane = await ledger.take(owner, "earlier", now - 3600, free_before=now)
+    lane = await ledger.take(owner, "earlier", now - 3600)
     await lane.release(now, oldest=None)
 
 
@@ -297,13 +297,13 @@ def test_a_lane_is_one_worker_s_and_whoever_lost_it_changes_nothing(tables: Aws)
     owner, now = store(tables, 2, by_lane=True), time.time()
 
     async def act(ledger: Ledger) -> None:
-        first = await ledger.take(owner, "first", now, free_before=now)
+        first = await ledger.take(owner, "first", now)
         with pytest.raises(LaneLostError) as lost:
-            await ledger.take(owner, "second", now, free_before=now)
+            await ledger.take(owner, "second", now)
         assert lost.value.until == pytest.approx(now + 60, abs=1)
         page = await ledger.untouched(owner, first.top, "9")
         first.note(outcome(page.events[0], now, 200, 0.1), now)
-        second = await ledger.take(owner, "second", now + 70, free_before=now + 65)
+        second = await ledger.take(owner, "second", now + 70)
         with pytest.raises(LaneLostError):
             await first.write(now)
         second.note(outcome(page.events[1], now, 201, 0.1), now)
