@@ -21,12 +21,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from include.archive.keys import EVIDENCE, LEDGER, MANIFESTS, ledger_key, manifest_key
 from include.archive.ledger import ENTRY_KEY, Entry, Ledger, SavedManifest, sha256
 from include.archive.manifests import merged
-from include.clients.aws import error_code
+from include.clients.aws import unless
 from ops.environment import Environment, aws_errors
 from ops.report import OpsError, Report
 
@@ -335,15 +333,11 @@ class Verification:
         return hashlib.file_digest(found["Body"], "sha256").hexdigest(), found.get("ObjectLockRetainUntilDate")
 
     def _found(self, key: str, version: str | None) -> dict[str, Any] | None:
-        try:
-            found: dict[str, Any] = self.s3.get_object(
-                Bucket=self.bucket, Key=key, **({"VersionId": version} if version else {})
-            )
-        except ClientError as error:
-            if error_code(error) in _GONE:
-                return None
-            raise
-        return found
+        which = {"VersionId": version} if version else {}
+        with unless(_GONE):
+            found: dict[str, Any] = self.s3.get_object(Bucket=self.bucket, Key=key, **which)
+            return found
+        return None
 
 
 def verify(
