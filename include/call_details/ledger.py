@@ -84,8 +84,10 @@ class Claims:
         if self._write(Item(file.partition, _CLAIM), claim):
             return claim
         if made is not None:
-            # There was none: the version is done, or need not be finished.
-            self._table.delete(made)
+            now = _StoredClaim.of(file, self._table.get(file.partition, _CLAIM))
+            if now.receipt is not None or now.until == RELEASED:
+                # It had none, as it is done, or need not be finished. Else its owner has died between the two writes.
+                self._table.delete(made)
         return None
 
     def items(self, files: Iterable[FileVersion]) -> dict[str, Item]:

@@ -67,6 +67,11 @@ def find(store: FileStore, file: FileVersion) -> StoredFile | None:
     return None
 
 
+def is_moved(store: FileStore, file: FileVersion) -> bool:
+    """Whether a version lies, too, under another key than the one under which it was dropped."""
+    return any(store.versions(key) for key in _candidate_keys(store, file) if key != file.key)
+
+
 def _candidate_keys(store: FileStore, file: FileVersion) -> Iterator[str]:
     yield processing_key(file)
     yield file.key

@@ -16,6 +16,7 @@ from itertools import batched
 from include.call_details.keys import OWN_PREFIXES, Incoming, file_version, processing_key, run_id, shared_run_id
 from include.call_details.ledger import Claims
 from include.call_details.models import CHUNK_BYTES, Claim, Done, FileVersion, LeaseHeld, Unfinished, digest
+from include.call_details.planner import is_moved
 from include.call_details.storage import FileStore, StoredFile
 from include.clients.dynamodb import Item, ItemTable
 from include.errors import PipelineError
@@ -182,6 +183,9 @@ class Intake:
             return file
         if new is None and not dropped_again and self._claims.is_begun(file, owner):
             # An earlier round has taken it. To claim it would call it under way, though nothing may work on it.
+            if not is_moved(self._store, file):
+                # That round could not copy it, and the deletion of the last version would withdraw it.
+                self._store.copy(found, processing_key(file))
             return None
         claim = new or self._claims.claim(file, owner)
         if isinstance(claim, LeaseHeld):

@@ -189,7 +189,8 @@ def test_owner_that_died_while_completing_leaves_nothing_unfinished(world: Ledge
     assert not any(pk == "unfinished" for pk, _ in world.table.items)
 
 
-def test_owner_that_died_while_claiming_is_found_when_it_claims_again(world: LedgerWorld) -> None:
+@pytest.mark.parametrize("again", ["claim", "claim_new"])
+def test_owner_that_died_while_claiming_is_found_when_it_is_claimed_again(again: str, world: LedgerWorld) -> None:
     calls = itertools.count()
 
     def fail_second() -> None:
@@ -200,8 +201,11 @@ def test_owner_that_died_while_claiming_is_found_when_it_claims_again(world: Led
     with pytest.raises(AwsUnavailableError):
         world.claim()
     assert world.claims.unfinished() == []
-    world.claimed()
-    assert len(world.claims.unfinished()) == 1
+    if again == "claim":
+        world.claimed()
+    else:
+        assert world.claims.claim_new(FILE, "run-2") is None
+    assert [each.owner for each in world.claims.unfinished()] == ["run-1"]
 
 
 def test_write_whose_answer_was_lost_and_that_botocore_repeats_is_known_again(world: LedgerWorld) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from include.call_details.keys import processing_key, run_id
 from include.call_details.models import FileVersion
 from tests.unit.call_details.test_watcher import KEYS, Watch
-from tests.worlds.s3 import BUCKET
+from tests.worlds.s3 import BUCKET, s3_error
 
 
 def bodies(watch: Watch, files: list[FileVersion]) -> list[bytes]:
@@ -153,3 +153,20 @@ def test_version_of_an_earlier_run_is_not_claimed_again_when_another_is_dropped(
     owners = {each.file: each.owner for each in watch.claims.unfinished()}
     assert owners == {good: run_id(good)} | ({bad: "manual__1"} if end == "died" else {})
     watch.claim(bad, "manual__2")
+
+
+def test_version_that_could_not_be_copied_is_not_deleted_with_a_newer_one_once_its_run_has_begun() -> None:
+    watch = Watch()
+    (first,) = watch.drop(KEYS[0], body=b"first\n")
+
+    def fail(request: dict[str, Any]) -> None:
+        del watch.s3.before["CopyObject"]
+        raise s3_error("SlowDown", "CopyObject")
+
+    watch.s3.before["CopyObject"] = fail
+    assert len(watch.intake.take().left) == 1
+    watch.claim(first, run_id(first))
+    (second,) = watch.drop(KEYS[0], body=b"second\n")
+    assert watch.intake.take().files == (second,)
+    assert bodies(watch, [first, second]) == [b"first\n", b"second\n"]
+    assert watch.s3.present("incoming/") == []
