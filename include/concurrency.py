@@ -1,15 +1,28 @@
-"""Concurrent work that several pipelines do alike: one error out of a task group, one call for many changes."""
+"""What several pipelines do alike: one error out of a task group, one call for many changes, objects of JSON."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import KW_ONLY, dataclass
 from typing import cast
+
+import msgspec
+
+_converting = threading.Lock()
+
+
+def converted[T](found: object, kind: type[T]) -> T:
+    """An object of JSON values as one of a dataclass, in any thread; raises as ``msgspec.convert``."""
+    # That crashes the process where one thread converts to a class of which another has just begun to make a note, as
+    # it does the first time: for enumerations, and dataclasses in dataclasses, it runs Python in between.
+    with _converting:
+        return msgspec.convert(found, kind)
 
 
 @asynccontextmanager

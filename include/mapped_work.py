@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
-
 from include.clients.s3 import create_json, get_json, put_json
+from include.concurrency import converted
 from include.errors import RetryableFailuresError, WorkFailedError
 
 if TYPE_CHECKING:
@@ -122,7 +121,7 @@ class OutcomeFile[T: Outcome]:
         document = get_json(self.s3, self.bucket, self.key)
         if document is None:
             return -1, []
-        return document["clear_number"], [msgspec.convert(item, self.kind) for item in document["outcomes"]]
+        return document["clear_number"], [converted(item, self.kind) for item in document["outcomes"]]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import msgspec
 
 from include.archive.keys import LEDGER, ledger_key
 from include.clients.s3 import CONDITION_FAILED, put_object, s3_errors
+from include.concurrency import converted
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -62,7 +63,7 @@ class Entry:
     def from_bytes(cls, body: bytes) -> Entry:
         """The entry that :meth:`to_bytes` wrote; raises ValueError if the bytes are not those of an entry."""
         try:
-            entry = msgspec.convert(json.loads(body), cls)
+            entry = converted(json.loads(body), cls)
         except (msgspec.ValidationError, RecursionError) as error:
             raise ValueError("fields of the entry") from error
         if entry.to_bytes() != body:

@@ -26,7 +26,7 @@ from include.call_details.models import FileVersion
 from include.clients.aws import aws_errors
 from include.clients.call_details import CallDetailsApi
 from include.clients.s3 import get_object, put_object
-from include.concurrency import task_group
+from include.concurrency import converted, task_group
 from include.errors import InvalidInputError, StorageRefusedError, TransientError
 
 if TYPE_CHECKING:
@@ -172,8 +172,8 @@ def from_message(text: str) -> tuple[DeadLetter, BodyPointer]:
     """Read a message of the queue; raises InvalidInputError if it is not one of ours."""
     try:
         found = json.loads(text)
-        pointer = msgspec.convert(found.pop("body"), BodyPointer)
-        dead_letter = msgspec.convert(found, DeadLetter)
+        pointer = converted(found.pop("body"), BodyPointer)
+        dead_letter = converted(found, DeadLetter)
     except (msgspec.ValidationError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         # Not chained: the decoder's error holds the whole message.
         raise InvalidInputError(f"the message is no dead letter ({type(error).__name__})") from None

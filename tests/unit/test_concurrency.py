@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
+import sys
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import make_dataclass
+from enum import StrEnum
+from threading import Barrier
+from typing import Any
 
 import pytest
 
-from include.concurrency import GroupCommit, task_group
+from include.concurrency import GroupCommit, converted, task_group
 from include.errors import AuthRefusedError, AwsUnavailableError
 
 
@@ -185,3 +191,27 @@ def test_a_change_that_arrives_when_calls_end_is_committed(later: int) -> None:
         return await last
 
     assert asyncio.run(run()) == "result 3"
+
+
+def convert_to_new_classes() -> None:
+    """What a process does once of each class, many times: six threads convert to one for the first time."""
+    sys.setswitchinterval(1e-6)
+    together = Barrier(6)
+    with ThreadPoolExecutor(6) as threads:
+        for _ in range(200):
+            how = StrEnum("How", ["WELL"])
+            kind: Any = make_dataclass("Done", [("item", int), ("how", how), ("reason", str | None)], frozen=True)
+
+            def convert(_: int, kind: Any = kind) -> object:
+                together.wait()
+                return converted({"item": 1, "how": "well", "reason": None}, kind)
+
+            assert set(threads.map(convert, range(6))) == {kind(1, how.WELL, None)}
+
+
+def test_threads_convert_to_a_class_for_the_first_time_at_once() -> None:
+    # In a process of its own, which may crash.
+    process = multiprocessing.get_context("spawn").Process(target=convert_to_new_classes)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
