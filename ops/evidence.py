@@ -384,8 +384,10 @@ def adopt(
             for found in findings
             if found.kind == "unproven" or (found.kind == "added" and found.where.partition(" (")[0] in added)
         ]
+        if unknown := sorted(set(added) - {where.partition(" (")[0] for where in old}):
+            raise OpsError(f"'ops evidence verify' reports nothing as added at {', '.join(unknown)}")
         if not old:
-            raise OpsError("no answer of before the ledger, or of the keys that were named, lacks an entry")
+            raise OpsError("no answer of before the ledger lacks an entry")
         agree(f"Take {len(old):,} answers of s3://{bucket} into the ledger as they are now?")
         with ThreadPoolExecutor(CONNECTIONS) as threads:
             lines = [line for _, line in _in_order(threads, old, lambda where: _adopted(verification, where))]

@@ -230,6 +230,8 @@ def test_answers_that_no_run_accounted_for_are_adopted_where_somebody_names_them
     for key in (orphan, forged):
         s3.put_object(Bucket=s3.bucket, Key=key, Body=b'{"late": true}')
     environment, asked = Bucket("test", s3, None, {}, httpx.Client()), list[str]()
+    with pytest.raises(OpsError, match=r"nothing as added at trigger/1/1_trigger_20260303\.json$"):
+        adopt(environment, added=[orphan, orphan.replace("02.json", "03.json")], agree=asked.append, tell=asked.append)
     adopt(environment, added=[orphan], agree=asked.append, tell=asked.append)
     assert asked[-1] == "Take 3 answers of s3://archive into the ledger as they are now?"
     assert [(finding.kind, finding.where.split()[0]) for finding in verify(s3)] == [("added", forged)]
