@@ -40,6 +40,8 @@ ORDERS = [{"status": "accepted", "power": power} for power in range(6)] + [{"sta
 CLIENTS = 20
 OWNERS = 8
 MOST_ATTEMPTS = 5
+MOST_WAITING = 5
+"""Runs of a DAG; with more than these the load would grow for as long as a campaign lasts."""
 """Of one event: the last of them is seen within the campaign."""
 
 DAGS = (
@@ -220,7 +222,14 @@ class Campaign:
         self._started(call_details.REPLAY_DAG_ID)
 
     def _started(self, dag: str, **conf: Any) -> str:
-        """Start a run under an id of ours, so that a start whose answer was lost is known all the same."""
+        """Start a run under an id of ours, so that a start whose answer was lost is known all the same.
+
+        Raises:
+            StackError: many wait already, or none could be started.
+        """
+        waiting = self.airflow.request("GET", f"/dags/{dag}/dagRuns", params={"state": ["queued"], "limit": 1})
+        if waiting["total_entries"] >= MOST_WAITING:
+            raise StackError(f"{dag} does not keep up")
         run_id = f"chaos__{time.time_ns()}"
         body = {"dag_run_id": run_id, "logical_date": None, "conf": conf}
         for _ in range(60):
