@@ -59,7 +59,8 @@ PARTNER_TROUBLES: tuple[dict[str, Any], ...] = (
     {"status": 429, "headers": {"Retry-After": "2"}},
     {"status": 500, "applied": True},
     {"cut": "before"},
-    {"cut": "mid"},
+    # Half an answer shows its status: to a webhook that is an acceptance.
+    {"cut": "mid", "applied": True},
     {"latency_ms": 3000},
 )
 
