@@ -89,7 +89,7 @@ def manifest_key(day: date) -> str:
 
 def run_manifest_key(day: date, run_id: str) -> str:
     """Key of a run's manifest. What Airflow does not let into run ids by default, such as ``/``, is percent-encoded."""
-    return f"manifests/trigger/{_compact(day)}/{quote(run_id, safe=':+')}.json"
+    return f"manifests/trigger/{_of_run(day, run_id)}.json"
 
 
 def ledger_key(number: int) -> str:
@@ -103,7 +103,11 @@ def plan_key(day: date, run_id: str, planned_at: datetime) -> str:
     With the time: a run that was deleted and started anew has the same id, as has each backfill's run of a day, and
     must not take the outcomes of the one before for its own.
     """
-    return f"runs/trigger/{_compact(day)}/{quote(run_id, safe=':+')}/{planned_at:%Y%m%dT%H%M%S.%f}/plan.json"
+    return f"runs/trigger/{_of_run(day, run_id)}/{planned_at:%Y%m%dT%H%M%S.%f}/plan.json"
+
+
+def _of_run(day: date, run_id: str) -> str:
+    return f"{_compact(day)}/{quote(run_id, safe=':+')}"
 
 
 def _compact(day: date) -> str:

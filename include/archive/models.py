@@ -286,8 +286,8 @@ class Manifest:
         """The outcomes of the clients that failed."""
         return [outcome for outcome in self.outcomes if outcome.failed]
 
-    def to_document(self) -> dict[str, Any]:
-        """The JSON document that goes to S3."""
+    def summary(self) -> dict[str, Any]:
+        """The manifest without its line per client."""
         names = {client.id: client.name for client in self.plan.clients}
         return {
             "trigger_date": self.plan.day.isoformat(),
@@ -297,6 +297,13 @@ class Manifest:
                 {"client_id": each.client_id, "client_name": names[each.client_id], "error": each.error}
                 for each in self.failures
             ],
+        }
+
+    def to_document(self) -> dict[str, Any]:
+        """The JSON document that goes to S3."""
+        names = {client.id: client.name for client in self.plan.clients}
+        return {
+            **self.summary(),
             "clients": [
                 {
                     "client_id": outcome.client_id,

@@ -234,6 +234,11 @@ def started_at(context: Context) -> datetime | None:
     return None if dag_run.start_date == dag_run.logical_date else dag_run.start_date
 
 
+def began_at(context: Context) -> datetime:
+    """When the run started, or was to start if that is not known."""
+    return started_at(context) or context["dag_run"].run_after
+
+
 def by_person(context: Context) -> bool:
     """Whether a person started the run, and so sees without an alert that it was refused."""
     return context["dag_run"].run_type in ("manual", "backfill")

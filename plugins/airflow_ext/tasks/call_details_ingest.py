@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_ext.defaults import by_person, started_at
+from airflow_ext.defaults import began_at, by_person
 from airflow_ext.hooks.call_details import CallDetailsClients
 from airflow_ext.ids import XComKey
 from airflow_ext.metrics import RunReport, task_states
@@ -236,7 +236,7 @@ def _close_shared(context: Context, *, planned: bool) -> dict[str, Any]:
         clients.claims,
         members,
         run_id=run_id,
-        started_at=started_at(context) or context["dag_run"].run_after,
+        started_at=began_at(context),
         now=lambda: datetime.now(UTC),
     )
     report.about(datetime.now(UTC).date())
@@ -286,7 +286,7 @@ def _receipt(
         claims=clients.claims,
         file=file,
         run_id=dag_run.run_id,
-        started_at=started_at(context) or dag_run.run_after,
+        started_at=began_at(context),
         now=datetime.now(UTC),
     )
     if reason is None:

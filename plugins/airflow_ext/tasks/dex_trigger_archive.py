@@ -159,10 +159,10 @@ def summarize(context: Context) -> dict[str, Any]:
 
 def xcom_summary(manifest: Manifest, key: str) -> dict[str, Any]:
     """What goes to XCom: the manifest itself, or its numbers and first errors where it is long."""
-    document = manifest.to_document()
-    if len(manifest.outcomes) > XCOM_CLIENTS:
-        del document["clients"], document["errors"][XCOM_CLIENTS:]
-    return {**document, "manifest": key}
+    if len(manifest.outcomes) <= XCOM_CLIENTS:
+        return {**manifest.to_document(), "manifest": key}
+    summary = manifest.summary()
+    return {**summary, "errors": summary["errors"][:XCOM_CLIENTS], "manifest": key}
 
 
 async def _log_in(dex: DexApi) -> None:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
-from airflow_ext.defaults import started_at
+from airflow_ext.defaults import began_at
 from airflow_ext.hooks.aws import AwsSession, quick_client, signed_client
 from airflow_ext.ids import XComKey
 from airflow_ext.metrics import RunReport, task_states
@@ -204,4 +204,4 @@ def _mark(events: EventTable, marks: list[Change]) -> None:
 
 
 def _began(context: Context) -> float:
-    return (started_at(context) or context["dag_run"].run_after).timestamp()
+    return began_at(context).timestamp()
