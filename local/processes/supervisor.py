@@ -103,9 +103,12 @@ class GuardedProcess:
 
     @property
     def service_pid(self) -> int:
-        """Process id of the command itself: the guard's first child."""
-        children = psutil.Process(self.pid).children()
-        return min(children, key=psutil.Process.create_time).pid if children else self.pid
+        """Process id of the command itself: the guard's first child; the guard's own while it has none."""
+        try:
+            children = psutil.Process(self.pid).children()
+            return min(children, key=psutil.Process.create_time).pid if children else self.pid
+        except psutil.NoSuchProcess:  # one of two services that are replaced at the same time
+            return self.pid
 
     async def begun(self) -> None:
         """Wait until the guard has started the command, or has ended."""

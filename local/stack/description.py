@@ -58,7 +58,7 @@ class Stack:
 
     @classmethod
     def read(cls, state_directory: Path = DEFAULT_STATE_DIRECTORY) -> Self:
-        """The stack that runs with this state directory; raises StackError if none runs, or it is still starting."""
+        """The stack that runs with this state directory; raises StackError if none runs, or none yet or any more."""
         layout = Layout(state_directory)
         pid = running_supervisor(layout)
         if pid is None:
@@ -66,7 +66,7 @@ class Stack:
         try:
             content = json.loads(layout.stack_file.read_text())
         except FileNotFoundError:
-            raise StackError("the stack is still starting: try again in some seconds") from None
+            raise StackError("the stack is starting or stopping: 'make status' says more in some seconds") from None
         return cls(**{field.name: content[field.name] for field in fields(cls)})
 
     def write(self, layout: Layout) -> None:

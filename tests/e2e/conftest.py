@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from local.clients import AirflowApi, pause_when_idle
-from local.processes.layout import LOOPBACK
+from local.processes.layout import LOOPBACK, Layout
 from local.sample.client_database import create_client_database
 from local.services.airflow import DEFAULT_EXECUTOR, EXECUTORS, Executor
 from local.stack.control import StackOptions, running_stack
@@ -101,6 +101,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory, executor: Executor) -> Itera
     } | (CELERY_OPTIONS if executor == "CeleryExecutor" else {})
     with running_stack(StackOptions(state_directory=state, executor=executor, airflow_options=options)) as running:
         yield running
+        failed = Layout(state).failed_file
+        assert not failed.exists(), failed.read_text()
         processes = family(state)
     assert len(processes) > len(running.pids)
     _, alive = psutil.wait_procs(processes, timeout=GONE_WITHIN_SECONDS)

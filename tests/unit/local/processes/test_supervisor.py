@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from local.processes.layout import Layout
-from local.processes.supervisor import Command, StackError, Supervisor
+from local.processes.supervisor import Command, GuardedProcess, StackError, Supervisor
 
 
 def shell(name: str, script: str) -> Command:
@@ -174,3 +174,13 @@ def test_a_service_that_gives_up_as_it_starts_or_dies_before_the_stack_is_ready_
 def test_a_starter_that_no_longer_listens_changes_nothing(trial: Trial) -> None:
     trial.report.close()
     trial.supervisor.tell("ready")
+
+
+def test_a_service_that_has_ended_still_has_an_id_for_whoever_publishes_all(tmp_path: Path) -> None:
+    async def end() -> GuardedProcess:
+        process = await GuardedProcess.start(shell("frail", "exit 0"), tmp_path / "frail.log")
+        await process.wait()
+        return process
+
+    process = asyncio.run(end())
+    assert process.service_pid == process.pid
