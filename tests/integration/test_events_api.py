@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lambdas.events_api.api_keys import id_of
-from lambdas.events_api.models import MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES
-from tests.integration.deployed_api import CALL_SECONDS, eventually
-from tests.integration.events import DOCUMENT, NO_SUCH_EVENT, EventsApi, Owner, new_event, unique
+from lambdas.events_api.models import MAX_PAYLOAD_BYTES
+from tests.integration.events import DOCUMENT, EventsApi, Owner, new_event, unique
 
 if TYPE_CHECKING:
-    import httpx
-
-AT_ONCE = 2
-"""More would measure how long the emulator takes to start as many functions; the store is tested with more."""
+    pass
 
 
 @pytest.fixture
@@ -93,12 +85,6 @@ def test_event_is_stored_digit_by_digit_and_shown_so(events_api: EventsApi, owne
     assert events_api.woken() == [{"event_id": event_id}]
 
 
-def test_every_new_event_wakes_the_delivery_once(events_api: EventsApi, owner: Owner) -> None:
-    events_api.woken()
-    ids = [owner.post() for _ in range(12)]
-    assert sorted(message["event_id"] for message in events_api.woken()) == sorted(ids)
-
-
 def test_page_of_large_events_is_cut_short_and_none_is_left_out(owner: Owner) -> None:
     ids = [owner.post(payload={"text": "x" * (MAX_PAYLOAD_BYTES - 20)}) for _ in range(6)]
     found, cursor = owner.page("/inbox")
@@ -127,60 +113,3 @@ def test_page_of_another_origin_may_call_the_local_stack(events_api: EventsApi, 
     assert "x-api-key" in preflight.headers["access-control-allow-headers"].lower()
     headers = {"Origin": "https://shop.test", "X-API-Key": owner.key}
     assert "access-control-allow-origin" in events_api.call("GET /inbox", headers=headers).headers
-
-
-def at_once(call: Callable[[], httpx.Response]) -> list[httpx.Response]:
-    """The answers to as many calls, all begun at the same moment."""
-    start = Barrier(AT_ONCE, timeout=CALL_SECONDS)
-
-    def one(_: int) -> httpx.Response:
-        start.wait()
-        return call()
-
-    with ThreadPoolExecutor(AT_ONCE) as callers:
-        return list(callers.map(one, range(AT_ONCE)))
-
-
-def test_same_key_at_the_same_instant_makes_one_event(events_api: EventsApi, owner: Owner) -> None:
-    for number in range(5):
-        body = new_event(idempotency_key=f"instant-{number}")
-        answers = at_once(lambda body=body: owner.call("POST /events", body=body))  # type: ignore[misc]
-        assert sorted(answer.status_code for answer in answers) == [200] * (AT_ONCE - 1) + [201]
-        assert len({answer.json()["event_id"] for answer in answers}) == 1
-        assert len(events_api.stored_of(owner.name)) == number + 1
-
-
-def sized(field: str, size: int) -> bytes:
-    """A new event whose payload or metadata has this many bytes without white space, half of them in UTF-8."""
-    filled = json.dumps({"a": ""}).encode()
-    room = size - len(filled) + 1  # json.dumps writes a space
-    text = "é" * (room // 2) + "x" * (room % 2)
-    return json.dumps(new_event(**{field: {"a": text}}), ensure_ascii=False).encode()
-
-
-@pytest.mark.parametrize(("field", "most"), [("payload", MAX_PAYLOAD_BYTES), ("metadata", MAX_METADATA_BYTES)])
-def test_largest_event_is_taken_and_one_byte_more_is_not(
-    events_api: EventsApi, owner: Owner, field: str, most: int
-) -> None:
-    taken = owner.call("POST /events", body=sized(field, most))
-    assert taken.status_code == 201, taken.text
-    item = events_api.stored(taken.json()["event_id"])
-    assert item is not None
-    assert len(item[field]["S"].encode()) == most
-    refused = owner.call("POST /events", body=sized(field, most + 1))
-    assert (refused.status_code, refused.json()["error"]["code"]) == (413, "too_large")
-    assert len(events_api.stored_of(owner.name)) == 1
-
-
-def test_table_that_does_not_answer_is_a_503_without_internals(events_api: EventsApi, owner: Owner) -> None:
-    with events_api.variables("events-api", EVENTS_TABLE="events-missing"):
-        answers = [
-            owner.call("POST /events", body=new_event()),
-            owner.call("GET /inbox"),
-            owner.call(f"DELETE /events/{NO_SUCH_EVENT}"),
-        ]
-    for answer in answers:
-        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
-        assert "retry-after" not in answer.headers, "to come back soon would not help"
-        assert "missing" not in answer.text
-    eventually("events can be stored again", lambda: owner.call("GET /inbox").status_code == 200)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,6 @@ from tests.integration.deployed_api import eventually
 from tests.integration.events import API_LOG, AUTHORIZER_LOG, NO_SUCH_EVENT, EventsApi, Owner, new_event
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import httpx
 
 OF_ONE_EVENT = ("GET /events/{}", "POST /events/{}/acknowledge", "POST /events/{}/replay", "DELETE /events/{}")
@@ -63,37 +60,16 @@ def test_key_that_has_used_up_its_limit_is_refused_and_another_is_not(events_api
     assert owner.call("GET /inbox").status_code == 200, "under the limit as it was"
 
 
-@pytest.mark.parametrize("headers", [{"X-API-Key": ""}, {"Authorization": ""}, {"Cookie": "sk_"}])
-def test_empty_key_is_none(events_api: EventsApi, headers: dict[str, str]) -> None:
-    assert refusal(events_api.call("GET /events", headers=headers)) == (401, "unauthorized")
-
-
 def test_bad_keys_are_refused_all_in_the_same_way(events_api: EventsApi, owner: Owner) -> None:
     key, other = owner.key, events_api.owner().key
     owner.post()
     forged = f"{key[:11]}{new_key()[11:]}"
+    # A few of each kind, as they reach the function through the gateway; unit tests of the authorizer have all.
     bad: list[list[tuple[bytes, bytes]]] = [
         [(b"X-API-Key", value)]
-        for value in (
-            forged.encode(),
-            key[:-1].encode(),
-            f"{key}0".encode(),
-            f"{key[:-1]}{'a' if key[-1] != 'a' else 'b'}".encode(),
-            key.upper().encode(),
-            key.removeprefix("sk_").encode(),
-            key[:11].encode(),
-            f"Bearer {key}".encode(),
-            f"{key},{other}".encode(),
-            f"{key}\u0660".encode(),
-            b"\xff\xfe",
-            b"sk_" + b"*" * 32,
-            b"sk_" + b"a" * 8_000,
-        )
+        for value in (forged.encode(), f"{key},{other}".encode(), b"\xff\xfe", b"sk_" + b"a" * 8_000)
     ]
-    bad += [
-        [(b"Authorization", value)]
-        for value in (key.encode(), b"Bearer", f"Basic {key}".encode(), f"Bearer {forged}".encode())
-    ]
+    bad.append([(b"Authorization", f"Basic {key}".encode())])
     bad.append([(b"X-API-Key", key.encode()), (b"Authorization", f"Bearer {other}".encode())])
     bad.append([(b"X-API-Key", forged.encode()), (b"Authorization", f"Bearer {key}".encode())])
     answers = [events_api.call("GET /events", headers=headers) for headers in bad]
@@ -161,61 +137,13 @@ def test_owners_neither_see_nor_touch_each_other_s_events(events_api: EventsApi,
     assert [events_api.stored(event_id) for event_id in ids] == before
 
 
-@pytest.mark.parametrize("cursor", ["", "é", "%00", base64.urlsafe_b64encode(b"a" * 53).decode(), "A" * 6_000])
-def test_cursor_that_is_none_is_named(owner: Owner, cursor: str) -> None:
-    for path in ("/events", "/inbox"):
-        answer = owner.call(f"GET {path}", cursor=cursor)
-        assert refusal(answer) == (422, "invalid_request")
-        assert [fault["field"] for fault in answer.json()["error"]["details"]] == ["cursor"]
-
-
-def test_cursor_of_another_listing_or_with_another_character_is_named(owner: Owner) -> None:
-    for _ in range(3):
-        owner.post()
-    _, cursor = owner.page("/inbox", limit=1)
-    assert cursor is not None
-    assert len(owner.page("/inbox", cursor=cursor)[0]) == 2
-    changed = [f"{cursor[:at]}{'A' if cursor[at] != 'A' else 'B'}{cursor[at + 1 :]}" for at in (0, 17, 30, 50)]
-    requests: list[tuple[str, Mapping[str, str]]] = [
-        ("/events", {"cursor": cursor}),
-        ("/events", {"cursor": cursor, "status": "pending"}),
-        *(("/inbox", {"cursor": text}) for text in (*changed, cursor[:-4], cursor + cursor, f"{cursor},{cursor}")),
-    ]
-    for path, params in requests:
-        answer = owner.call(f"GET {path}", **params)
-        assert refusal(answer) == (422, "invalid_request"), params
-        assert [fault["field"] for fault in answer.json()["error"]["details"]] == ["cursor"]
-
-
-@pytest.mark.parametrize(
-    ("path", "params", "field"),
-    [
-        ("/events", {"limit": "0"}, "limit"),
-        ("/inbox", {"limit": "\u0661"}, "limit"),
-        ("/events", {"limit": ["1", "2"]}, "limit"),
-        ("/inbox", {"status": "pending"}, "status"),
-        ("/events", {"owner": "somebody"}, "owner"),
-    ],
-)
-def test_query_that_cannot_be_is_named(owner: Owner, path: str, params: dict[str, Any], field: str) -> None:
-    answer = owner.call(f"GET {path}", **params)
-    assert refusal(answer) == (422, "invalid_request")
-    assert [fault["field"] for fault in answer.json()["error"]["details"]] == [field]
-
-
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
         (b"", 400, "empty_body"),
-        (b"{", 400, "not_json"),
-        (b'{"event_type": "a", "payload": {"a": NaN}}', 400, "not_json"),
         (b"[" * 100_000 + b"]" * 100_000, 400, "not_json"),
         (json.dumps(new_event()).encode().ljust(MAX_BODY_BYTES + 1), 413, "too_large"),
         (json.dumps(new_event()).encode().ljust(5_000_000), 413, "too_large"),
-        (b"null", 422, "invalid_request"),
-        (b'{"event_type": "a", "event_type": "b", "payload": {"a": 1}}', 422, "invalid_request"),
-        (b'{"event_type": "a", "payload": {"a": "\\ud800"}}', 422, "invalid_request"),
-        (b'{"event_type": "a", "payload": {"a": ' + b"[" * 64 + b"]" * 64 + b"}}", 422, "invalid_request"),
         (json.dumps(new_event(owner="somebody")).encode(), 422, "invalid_request"),
     ],
     ids=lambda value: str(value)[:40],
