@@ -110,15 +110,11 @@ def test_fault_that_passes_loses_and_doubles_nothing(stubs: Stubs, fault: dict[s
     assert taken["times"] - NUMBER <= state.retries, "repeats are retries, under the same key"
 
 
-def test_several_tasks_together_never_have_more_calls_under_way_than_permits(stubs: Stubs) -> None:
+async def test_several_tasks_together_never_have_more_calls_under_way_than_permits(stubs: Stubs) -> None:
     stubs.client.delete(RECEIVED)
     stubs.rules(latency_ms=30)
     world = World(stubs)
-
-    async def together() -> list[ChunkState]:
-        return await asyncio.gather(*(world.chunk(index) for index in range(5)))
-
-    assert all(state.finished for state in asyncio.run(together()))
+    assert all(state.finished for state in (await asyncio.gather(*(world.chunk(index) for index in range(5)))))
     journal = stubs.client.get("/journal", params={"limit": 0}).json()
     assert journal["max_concurrent"][BATCHES] == PERMITS
     assert stubs.client.get(RECEIVED).json()["times"] == 5 * NUMBER

@@ -87,18 +87,14 @@ def test_a_body_of_ten_megabytes_is_not_waited_for(stubs: Stubs) -> None:
     assert len(arrivals(stubs)) == 3
 
 
-def test_nothing_reaches_this_machine_under_whatever_name(stubs: Stubs) -> None:
+async def test_nothing_reaches_this_machine_under_whatever_name(stubs: Stubs) -> None:
     stubs.client.delete(ARRIVALS)
     port = stubs.client.base_url.port
-
-    async def run() -> list[WebhookResponse]:
-        replies = []
-        for host in ("localhost", LOOPBACK, "[::1]", "[::ffff:127.0.0.1]"):
-            async with Endpoint(f"http://{host}:{port}/receivers/acme", open_webhooks(), https_only=False) as receiver:
-                replies.append(await receiver.post(b"{}", {}))
-        return replies
-
-    for reply in asyncio.run(run()):
+    replies = []
+    for host in ("localhost", LOOPBACK, "[::1]", "[::ffff:127.0.0.1]"):
+        async with Endpoint(f"http://{host}:{port}/receivers/acme", open_webhooks(), https_only=False) as receiver:
+            replies.append(await receiver.post(b"{}", {}))
+    for reply in replies:
         assert reply.failure is not None
         assert reply.failure.error.endswith("failed: the host's address is not public")
     assert arrivals(stubs) == []
@@ -111,54 +107,46 @@ def socket_with_little_room(address: AddrInfoType) -> socket.socket:
     return connection
 
 
-def test_a_receiver_that_reads_nothing_is_hung_up_on() -> None:
-    async def run() -> WebhookResponse:
-        taken, left = list[int](), asyncio.Event()
+async def test_a_receiver_that_reads_nothing_is_hung_up_on() -> None:
+    taken, left = list[int](), asyncio.Event()
 
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await left.wait()
-            taken.append(len(await reader.read()))
-            writer.close()
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await left.wait()
+        taken.append(len(await reader.read()))
+        writer.close()
 
-        # Takes a little and then reads no more, so that most of the post stays with us.
-        async with await asyncio.start_server(serve, LOOPBACK, 0, limit=1024) as server:
-            port = server.sockets[0].getsockname()[1]
-            http = open_webhooks(public_only=False, open_socket=socket_with_little_room)
-            async with Endpoint(f"http://{LOOPBACK}:{port}/", http, https_only=False, seconds=0.5) as receiver:
-                reply = await receiver.post(b"x" * 1_000_000, {})
-            left.set()
-        assert len(taken) == 1
-        assert taken[0] < 1_000_000, "what had not been sent by then is not sent afterwards"
-        return reply
-
-    reply = asyncio.run(run())
+    # Takes a little and then reads no more, so that most of the post stays with us.
+    async with await asyncio.start_server(serve, LOOPBACK, 0, limit=1024) as server:
+        port = server.sockets[0].getsockname()[1]
+        http = open_webhooks(public_only=False, open_socket=socket_with_little_room)
+        async with Endpoint(f"http://{LOOPBACK}:{port}/", http, https_only=False, seconds=0.5) as receiver:
+            reply = await receiver.post(b"x" * 1_000_000, {})
+        left.set()
+    assert len(taken) == 1
+    assert taken[0] < 1_000_000, "what had not been sent by then is not sent afterwards"
     assert reply.failure is not None
     assert reply.failure.error.endswith("within 0.5 s")
 
 
-def test_a_certificate_that_nobody_vouches_for_is_not_trusted_and_the_name_is_asked_for(tmp_path: Path) -> None:
+async def test_a_certificate_that_nobody_vouches_for_is_not_trusted_and_the_name_is_asked_for(tmp_path: Path) -> None:
     context, names = server_tls(tmp_path, "receiver.test"), list[str | None]()
     context.sni_callback = lambda connection, name, _: names.append(name)
 
     async def loopback(host: str, port: int) -> list[str]:
         return [LOOPBACK]
 
-    async def run() -> WebhookResponse:
-        served = list[bytes]()
+    served = list[bytes]()
 
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            served.append(await reader.read(1))
-            writer.close()
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(await reader.read(1))
+        writer.close()
 
-        async with await asyncio.start_server(serve, LOOPBACK, 0, ssl=context) as server:
-            port = server.sockets[0].getsockname()[1]
-            http = open_webhooks(public_only=False, lookup=loopback)
-            async with Endpoint(f"https://receiver.test:{port}/", http) as receiver:
-                reply = await receiver.post(b"{}", {})
-        assert served in ([], [b""])
-        return reply
-
-    reply = asyncio.run(run())
+    async with await asyncio.start_server(serve, LOOPBACK, 0, ssl=context) as server:
+        port = server.sockets[0].getsockname()[1]
+        http = open_webhooks(public_only=False, lookup=loopback)
+        async with Endpoint(f"https://receiver.test:{port}/", http) as receiver:
+            reply = await receiver.post(b"{}", {})
+    assert served in ([], [b""])
     assert reply.failure is not None
     assert reply.failure.error.endswith("failed: certificate: self-signed certificate")
     assert names == ["receiver.test"]

@@ -107,25 +107,19 @@ def test_status_counts_though_the_body_cannot_be_read(rest: bytes) -> None:
 
 
 @pytest.mark.parametrize("handler", [EndingResponseHandler, LenientResponseHandler])
-def test_body_that_cannot_be_read_on_ends_its_reading_at_once(handler: type[ResponseHandler]) -> None:
-    async def run() -> None:
-        reading = handler(asyncio.get_running_loop())
-        body = aiohttp.StreamReader(reading, 1024, loop=asyncio.get_running_loop())
-        reading._payload = body
-        reading.set_exception(ValueError())
-        with pytest.raises(aiohttp.ClientPayloadError):
-            await asyncio.wait_for(body.read(), 20)
-
-    asyncio.run(run())
+async def test_body_that_cannot_be_read_on_ends_its_reading_at_once(handler: type[ResponseHandler]) -> None:
+    reading = handler(asyncio.get_running_loop())
+    body = aiohttp.StreamReader(reading, 1024, loop=asyncio.get_running_loop())
+    reading._payload = body
+    reading.set_exception(ValueError())
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await asyncio.wait_for(body.read(), 20)
 
 
-def test_answers_of_aws_are_read_so() -> None:
-    async def run() -> None:
-        session = boto3.Session("key", "secret", region_name="us-east-1")
-        async with SignedClient(session.client("dynamodb"), session.get_credentials) as dynamodb:
-            assert isinstance(dynamodb._connect()._factory(), EndingResponseHandler)
-
-    asyncio.run(run())
+async def test_answers_of_aws_are_read_so() -> None:
+    session = boto3.Session("key", "secret", region_name="us-east-1")
+    async with SignedClient(session.client("dynamodb"), session.get_credentials) as dynamodb:
+        assert isinstance(dynamodb._connect()._factory(), EndingResponseHandler)
 
 
 def test_headers_that_are_needed_are_kept() -> None:

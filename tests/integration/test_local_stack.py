@@ -151,22 +151,19 @@ asyncio.run(ask(sys.argv[2]))
 """
 
 
-def test_both_drivers_reach_the_embedded_postgres_and_only_through_its_socket(tmp_path: Path) -> None:
-    async def trial() -> str:
-        log = tmp_path / "postgres.log"
-        server = await postgres.prepare()
-        process = await GuardedProcess.start(server.server_command(clean_environment()), log)
-        try:
-            async with asyncio.timeout(20):
-                while not await server.is_ready():
-                    await asyncio.sleep(0.05)
-            assert server.directory.stat().st_mode & 0o077 == 0
-            command = [sys.executable, "-c", ASK_BOTH_DRIVERS, server.url, server.async_url]
-            asked = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-            answer, _ = await asked.communicate()
-        finally:
-            await process.stop()
-        assert not server.directory.exists()
-        return answer.decode()
-
-    assert asyncio.run(trial()).split("\n")[:2] == ["no address", "off"]
+async def test_both_drivers_reach_the_embedded_postgres_and_only_through_its_socket(tmp_path: Path) -> None:
+    log = tmp_path / "postgres.log"
+    server = await postgres.prepare()
+    process = await GuardedProcess.start(server.server_command(clean_environment()), log)
+    try:
+        async with asyncio.timeout(20):
+            while not await server.is_ready():
+                await asyncio.sleep(0.05)
+        assert server.directory.stat().st_mode & 0o077 == 0
+        command = [sys.executable, "-c", ASK_BOTH_DRIVERS, server.url, server.async_url]
+        asked = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        answer, _ = await asked.communicate()
+    finally:
+        await process.stop()
+    assert not server.directory.exists()
+    assert (answer.decode()).split("\n")[:2] == ["no address", "off"]

@@ -100,97 +100,77 @@ def test_an_error_of_the_block_itself_is_raised_itself() -> None:
         asyncio.run(run())
 
 
-def test_changes_that_arrive_during_a_call_share_the_next_one() -> None:
+async def test_changes_that_arrive_during_a_call_share_the_next_one() -> None:
     table, threads = Table(), HeldThreads()
-
-    async def run() -> list[str]:
-        writer = table.writer(threads)
-        writes = [asyncio.create_task(writer.write(number)) for number in range(3)]
+    writer = table.writer(threads)
+    writes = [asyncio.create_task(writer.write(number)) for number in range(3)]
+    await turns(3)
+    later = [asyncio.create_task(writer.write(number)) for number in (3, 4)]
+    await turns(3)
+    while not all(write.done() for write in [*writes, *later]):
+        threads.go_on()
         await turns(3)
-        later = [asyncio.create_task(writer.write(number)) for number in (3, 4)]
-        await turns(3)
-        while not all(write.done() for write in [*writes, *later]):
-            threads.go_on()
-            await turns(3)
-        return [await write for write in [*writes, *later]]
-
-    assert asyncio.run(run()) == [f"result {number}" for number in range(5)]
+    assert ([await write for write in [*writes, *later]]) == [f"result {number}" for number in range(5)]
     assert table.groups == [[0, 1, 2], [3, 4]]
 
 
-def test_a_small_group_waits_for_more_and_a_large_one_does_not() -> None:
+async def test_a_small_group_waits_for_more_and_a_large_one_does_not() -> None:
     table, threads = Table(), HeldThreads()
-
-    async def run() -> None:
-        writer = table.writer(threads, enough=2, most=3)
-        for numbers in ([1], [2, 3, 4, 5]):
-            writes = [asyncio.create_task(writer.write(number)) for number in numbers]
-            while not all(write.done() for write in writes):
-                await turns(5)
-                threads.go_on()
-
-    asyncio.run(run())
+    writer = table.writer(threads, enough=2, most=3)
+    for numbers in ([1], [2, 3, 4, 5]):
+        writes = [asyncio.create_task(writer.write(number)) for number in numbers]
+        while not all(write.done() for write in writes):
+            await turns(5)
+            threads.go_on()
     assert table.groups == [[1], [2, 3, 4], [5]]
     assert table.pauses == [0.5, 0.5], "before 1 and before 5"
 
 
-def test_only_the_group_that_failed_learns_of_it() -> None:
+async def test_only_the_group_that_failed_learns_of_it() -> None:
     table, threads = Table(), HeldThreads()
-
-    async def run() -> list[str | BaseException]:
-        writer = table.writer(threads, most=2)
-        writes = [asyncio.create_task(writer.write(number)) for number in (1, -2, 3)]
-        while not all(write.done() for write in writes):
-            await turns(3)
-            threads.go_on()
-        return await asyncio.gather(*writes, return_exceptions=True)
-
-    first, second, third = asyncio.run(run())
+    writer = table.writer(threads, most=2)
+    writes = [asyncio.create_task(writer.write(number)) for number in (1, -2, 3)]
+    while not all(write.done() for write in writes):
+        await turns(3)
+        threads.go_on()
+    first, second, third = await asyncio.gather(*writes, return_exceptions=True)
     assert isinstance(first, AwsUnavailableError)
     assert first is second
     assert third == "result 3"
 
 
-def test_closing_commits_what_cancelled_tasks_wrote() -> None:
+async def test_closing_commits_what_cancelled_tasks_wrote() -> None:
     table, threads = Table(), HeldThreads()
-
-    async def run() -> None:
-        writer = table.writer(threads)
-        writes = [asyncio.create_task(writer.write(number)) for number in (1, 2)]
-        await turns(3)
-        for write in writes:
-            write.cancel()
-        closing = asyncio.create_task(writer.close())
-        await turns(3)
-        threads.go_on()
-        await closing
-
-    asyncio.run(run())
+    writer = table.writer(threads)
+    writes = [asyncio.create_task(writer.write(number)) for number in (1, 2)]
+    await turns(3)
+    for write in writes:
+        write.cancel()
+    closing = asyncio.create_task(writer.close())
+    await turns(3)
+    threads.go_on()
+    await closing
     assert table.groups == [[1, 2]]
 
 
 @pytest.mark.parametrize("later", range(12))
-def test_a_change_that_arrives_when_calls_end_is_committed(later: int) -> None:
+async def test_a_change_that_arrives_when_calls_end_is_committed(later: int) -> None:
     table, threads = Table(), HeldThreads()
-
-    async def run() -> str:
-        writer = table.writer(threads, enough=2, calls_at_once=2)
-        first = []
-        for number in (1, 2):
-            first.append(asyncio.create_task(writer.write(number)))
-            await turns(5)
-        assert len(threads.given) == 2, "all calls are under way"
+    writer = table.writer(threads, enough=2, calls_at_once=2)
+    first = []
+    for number in (1, 2):
+        first.append(asyncio.create_task(writer.write(number)))
+        await turns(5)
+    assert len(threads.given) == 2, "all calls are under way"
+    threads.go_on()
+    await turns(later)
+    last = asyncio.create_task(writer.write(3))
+    for _ in range(10):
+        await turns(5)
         threads.go_on()
-        await turns(later)
-        last = asyncio.create_task(writer.write(3))
-        for _ in range(10):
-            await turns(5)
-            threads.go_on()
-        assert last.done(), "it was left waiting"
-        await asyncio.gather(*first)
-        return await last
-
-    assert asyncio.run(run()) == "result 3"
+    assert last.done(), "it was left waiting"
+    await asyncio.gather(*first)
+    assert (await last) == "result 3"
 
 
 def convert_to_new_classes() -> None:

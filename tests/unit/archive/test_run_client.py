@@ -175,21 +175,18 @@ def test_no_more_calls_at_once_than_allowed(concurrency: int) -> None:
     assert source.most_active == concurrency
 
 
-def test_slow_client_holds_up_nobody_else() -> None:
-    async def run() -> None:
-        source, everyone_else = Source(), asyncio.Event()
+async def test_slow_client_holds_up_nobody_else() -> None:
+    source, everyone_else = Source(), asyncio.Event()
 
-        async def gate(client_id: int) -> None:
-            if client_id == 1:
-                await asyncio.wait_for(everyone_else.wait(), timeout=10)
-            elif len(source.asked) == 20:
-                everyone_else.set()
+    async def gate(client_id: int) -> None:
+        if client_id == 1:
+            await asyncio.wait_for(everyone_else.wait(), timeout=10)
+        elif len(source.asked) == 20:
+            everyone_else.set()
 
-        source.gate = gate
-        outcomes = await archiver(FakeS3(), source, concurrency=2).archive(clients(20))
-        assert {outcome.outcome for outcome in outcomes} == {Result.ARCHIVED}
-
-    asyncio.run(run())
+    source.gate = gate
+    outcomes = await archiver(FakeS3(), source, concurrency=2).archive(clients(20))
+    assert {outcome.outcome for outcome in outcomes} == {Result.ARCHIVED}
 
 
 async def _stuck_after(source: Source, done: int) -> asyncio.Event:
@@ -223,21 +220,17 @@ def test_task_that_is_cancelled_leaves_its_outcomes_for_the_retry() -> None:
     assert retry.asked == [5, 6, 7, 8, 9, 10]
 
 
-def test_task_that_is_killed_has_saved_on_its_way() -> None:
+async def test_task_that_is_killed_has_saved_on_its_way() -> None:
     s3, source = FakeS3(), Source()
-
-    async def run() -> dict[int, ClientOutcome]:
-        begun = await _stuck_after(source, 4)
-        task = asyncio.create_task(archiver(s3, source, concurrency=1, save_every=0.0).archive(clients(10)))
-        await begun.wait()
-        # What a process that is killed now leaves behind.
-        left = ledger(s3)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        return left
-
-    assert sorted(asyncio.run(run())) == [1, 2, 3, 4]
+    begun = await _stuck_after(source, 4)
+    task = asyncio.create_task(archiver(s3, source, concurrency=1, save_every=0.0).archive(clients(10)))
+    await begun.wait()
+    # What a process that is killed now leaves behind.
+    left = ledger(s3)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert sorted(left) == [1, 2, 3, 4]
 
 
 def test_ledger_is_not_written_for_every_client() -> None:
@@ -352,21 +345,17 @@ def test_first_that_is_refused_after_a_pause_keeps_the_others_waiting(monkeypatc
     asyncio.run(wait())
 
 
-def test_answers_to_calls_of_before_a_pause_are_no_further_pauses() -> None:
+async def test_answers_to_calls_of_before_a_pause_are_no_further_pauses() -> None:
     refused = ClientOutcome(1, Result.FAILED, retryable=True, retry_after=1.0)
     clock = Clock()
-
-    async def ask() -> None:
-        backoff = Backoff(60.0, clock=clock)
-        began = [await backoff.wait() for _ in range(10)]
-        for each in began:
-            assert each is not None
-            backoff.note(refused, each)
-            # Longer than it asked to wait.
-            clock.now += 2.0
-        assert await backoff.wait() == clock.now
-
-    asyncio.run(ask())
+    backoff = Backoff(60.0, clock=clock)
+    began = [await backoff.wait() for _ in range(10)]
+    for each in began:
+        assert each is not None
+        backoff.note(refused, each)
+        # Longer than it asked to wait.
+        clock.now += 2.0
+    assert await backoff.wait() == clock.now
 
 
 @pytest.mark.parametrize("asked", [3600.0, float("inf")])

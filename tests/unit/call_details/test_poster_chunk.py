@@ -11,7 +11,7 @@ import pytest
 
 from include.call_details.keys import idempotency_key, processing_key
 from include.call_details.ledger import LEASE_SECONDS, read_chunks
-from include.call_details.models import Chunk, ChunkState
+from include.call_details.models import Chunk
 from include.call_details.poster import post_chunk, share_of
 from include.errors import ApiUnavailableError, ClaimLostError, FileChangedError, InvalidInputError
 from tests.worlds.call_details_run import RunWorld
@@ -139,26 +139,23 @@ class Slow:
         await self.go_on.wait()
 
 
-def test_claim_is_renewed_while_a_chunk_is_posted(world: RunWorld) -> None:
-    async def run() -> ChunkState:
-        slow = Slow(world)
-        claim, plan = world.plan(world.drop(BODY))
-        posting = asyncio.create_task(post_chunk(world.posting_context(sleep=slow.sleep), claim, plan, plan.chunks[0]))
-        await slow.asked.wait()
-        world.time.now += LEASE_SECONDS * 2 / 3
-        writes = world.table.calls["put_item"]
-        slow.renew.set()
-        while len(slow.renewed) < 2:
-            await asyncio.sleep(0)
-        assert slow.renewed == [LEASE_SECONDS / 3] * 2
-        assert world.table.calls["put_item"] > writes
-        world.time.now += LEASE_SECONDS * 2 / 3
-        (claimed,) = world.claims.unfinished()
-        assert not claimed.lapsed, "the lease would be over if it had not been renewed"
-        slow.go_on.set()
-        return await posting
-
-    assert asyncio.run(run()).finished
+async def test_claim_is_renewed_while_a_chunk_is_posted(world: RunWorld) -> None:
+    slow = Slow(world)
+    claim, plan = world.plan(world.drop(BODY))
+    posting = asyncio.create_task(post_chunk(world.posting_context(sleep=slow.sleep), claim, plan, plan.chunks[0]))
+    await slow.asked.wait()
+    world.time.now += LEASE_SECONDS * 2 / 3
+    writes = world.table.calls["put_item"]
+    slow.renew.set()
+    while len(slow.renewed) < 2:
+        await asyncio.sleep(0)
+    assert slow.renewed == [LEASE_SECONDS / 3] * 2
+    assert world.table.calls["put_item"] > writes
+    world.time.now += LEASE_SECONDS * 2 / 3
+    (claimed,) = world.claims.unfinished()
+    assert not claimed.lapsed, "the lease would be over if it had not been renewed"
+    slow.go_on.set()
+    assert (await posting).finished
 
 
 def test_chunk_whose_claim_is_lost_posts_no_further(world: RunWorld) -> None:
@@ -180,25 +177,22 @@ def test_chunk_whose_claim_is_lost_posts_no_further(world: RunWorld) -> None:
     assert world.api.posted == []
 
 
-def test_renewal_that_fails_for_a_moment_stops_nothing(world: RunWorld) -> None:
-    async def run() -> ChunkState:
-        slow = Slow(world)
-        claim, plan = world.plan(world.drop(BODY))
-        posting = asyncio.create_task(post_chunk(world.posting_context(sleep=slow.sleep), claim, plan, plan.chunks[0]))
-        await slow.asked.wait()
+async def test_renewal_that_fails_for_a_moment_stops_nothing(world: RunWorld) -> None:
+    slow = Slow(world)
+    claim, plan = world.plan(world.drop(BODY))
+    posting = asyncio.create_task(post_chunk(world.posting_context(sleep=slow.sleep), claim, plan, plan.chunks[0]))
+    await slow.asked.wait()
 
-        def fail() -> None:
-            del world.table.before["get_item"]
-            raise table_error("ThrottlingException")
+    def fail() -> None:
+        del world.table.before["get_item"]
+        raise table_error("ThrottlingException")
 
-        world.table.before["get_item"] = fail
-        slow.renew.set()
-        while len(slow.renewed) < 2:
-            await asyncio.sleep(0)
-        slow.go_on.set()
-        return await posting
-
-    assert asyncio.run(run()).finished
+    world.table.before["get_item"] = fail
+    slow.renew.set()
+    while len(slow.renewed) < 2:
+        await asyncio.sleep(0)
+    slow.go_on.set()
+    assert (await posting).finished
 
 
 def test_chunk_of_an_owner_that_was_taken_over_begins_nothing(world: RunWorld) -> None:

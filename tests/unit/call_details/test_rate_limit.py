@@ -101,29 +101,26 @@ def test_lower_limit_holds_for_what_is_renewed() -> None:
     assert after.refresh("b", 20).count == 0
 
 
-def test_holder_that_was_stopped_for_longer_than_its_lease_begins_no_call() -> None:
+async def test_holder_that_was_stopped_for_longer_than_its_lease_begins_no_call() -> None:
     time = FakeTime()
     stopped = asyncio.Event()
 
     async def never(_: float) -> None:
         await stopped.wait()
 
-    async def run() -> None:
-        held = PermitLease(permits_of(FakeLedgerTable(), 5, time, sleep=never), 5)
-        keeping = asyncio.create_task(held.keep())
-        async with held.permit():
+    held = PermitLease(permits_of(FakeLedgerTable(), 5, time, sleep=never), 5)
+    keeping = asyncio.create_task(held.keep())
+    async with held.permit():
+        pass
+    # A call that began now could still be under way when the lease ends.
+    time.now += LEASE_SECONDS - CALL_SECONDS - SKEW_SECONDS + 0.001
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05), held.permit():
             pass
-        # A call that began now could still be under way when the lease ends.
-        time.now += LEASE_SECONDS - CALL_SECONDS - SKEW_SECONDS + 0.001
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05), held.permit():
-                pass
-        keeping.cancel()
-
-    asyncio.run(run())
+    keeping.cancel()
 
 
-def test_no_more_calls_at_once_than_permits_over_many_tasks() -> None:
+async def test_no_more_calls_at_once_than_permits_over_many_tasks() -> None:
     fake, limit, tasks = FakeLedgerTable(), 7, 12
     at_once, most, calls = 0, 0, 0
 
@@ -150,26 +147,20 @@ def test_no_more_calls_at_once_than_permits_over_many_tasks() -> None:
     def _soon() -> asyncio.Future[None]:
         return asyncio.ensure_future(_wait())
 
-    async def run() -> None:
-        await asyncio.gather(*(task(number) for number in range(tasks)))
-
-    asyncio.run(run())
+    await asyncio.gather(*(task(number) for number in range(tasks)))
     assert calls == tasks * 10
     assert most == limit
     (item,) = fake.items.values()
     assert item["holders"]["M"] == {}, "all were given back"
 
 
-def test_call_that_fails_gives_its_permit_to_the_next() -> None:
-    async def run() -> None:
-        time = FakeTime()
-        async with permits_of(FakeLedgerTable(), 1, time).hold(1) as held:
-            for _ in range(3):
-                with pytest.raises(ZeroDivisionError):
-                    async with held.permit():
-                        raise ZeroDivisionError
-
-    asyncio.run(run())
+async def test_call_that_fails_gives_its_permit_to_the_next() -> None:
+    time = FakeTime()
+    async with permits_of(FakeLedgerTable(), 1, time).hold(1) as held:
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError):
+                async with held.permit():
+                    raise ZeroDivisionError
 
 
 def test_block_that_fails_gives_all_back() -> None:
@@ -186,7 +177,7 @@ def test_block_that_fails_gives_all_back() -> None:
     assert [item["holders"]["M"] for item in fake.items.values()] == [{}]
 
 
-def test_renewal_under_way_does_not_take_again_what_is_given_back() -> None:
+async def test_renewal_under_way_does_not_take_again_what_is_given_back() -> None:
     fake, asking, answer = FakeLedgerTable(), Event(), Event()
 
     def wait() -> None:
@@ -194,36 +185,29 @@ def test_renewal_under_way_does_not_take_again_what_is_given_back() -> None:
             asking.set()
             assert answer.wait(60)
 
-    async def run() -> None:
-        lease = PermitLease(permits_of(fake, 5, FakeTime()), 5)
-        await lease.renew()
-        fake.before["get_item"] = wait
-        renewing = asyncio.create_task(lease.renew())
-        await asyncio.to_thread(asking.wait)
-        renewing.cancel()
-        giving_back = asyncio.create_task(lease.give_back())
-        given_back, _ = await asyncio.wait([giving_back], timeout=0.1)
-        answer.set()
-        await giving_back
-        assert not given_back
-
-    asyncio.run(run())
+    lease = PermitLease(permits_of(fake, 5, FakeTime()), 5)
+    await lease.renew()
+    fake.before["get_item"] = wait
+    renewing = asyncio.create_task(lease.renew())
+    await asyncio.to_thread(asking.wait)
+    renewing.cancel()
+    giving_back = asyncio.create_task(lease.give_back())
+    given_back, _ = await asyncio.wait([giving_back], timeout=0.1)
+    answer.set()
+    await giving_back
+    assert not given_back
     assert [item["holders"]["M"] for item in fake.items.values()] == [{}]
 
 
-def test_table_that_is_down_for_a_while_is_waited_for() -> None:
+async def test_table_that_is_down_for_a_while_is_waited_for() -> None:
     fake, time = FakeLedgerTable(), FakeTime()
     fake.before["get_item"] = raising(table_error("InternalServerError", 500))
-
-    async def run() -> None:
-        async with permits_of(fake, 5, time).hold(5) as held:
-            while len(time.slept) < 5:
-                await asyncio.sleep(0)
-            fake.before.clear()
-            async with held.permit():
-                pass
-
-    asyncio.run(run())
+    async with permits_of(fake, 5, time).hold(5) as held:
+        while len(time.slept) < 5:
+            await asyncio.sleep(0)
+        fake.before.clear()
+        async with held.permit():
+            pass
 
 
 def test_task_that_gets_no_permit_leaves_its_worker_to_others() -> None:
@@ -246,13 +230,9 @@ def test_task_that_gets_no_permit_leaves_its_worker_to_others() -> None:
     assert time.now - started >= WAIT_SECONDS
 
 
-def test_missing_table_ends_the_waiting() -> None:
+async def test_missing_table_ends_the_waiting() -> None:
     fake = FakeLedgerTable()
     fake.before["get_item"] = raising(table_error("ResourceNotFoundException"))
-
-    async def run() -> None:
+    with pytest.raises(AwsRefusedError):
         async with permits_of(fake, 5, FakeTime()).hold(5) as held, held.permit():
             pytest.fail("there is none")
-
-    with pytest.raises(AwsRefusedError):
-        asyncio.run(run())

@@ -128,44 +128,37 @@ def test_never_more_calls_than_the_limit_whoever_comes_goes_or_dies(
     asyncio.run(run())
 
 
-def test_what_is_being_given_back_is_not_used_any_more() -> None:
-    async def run() -> None:
-        world = World(50, tasks=0)
-        first, second = world.task(wish=50), world.task(wish=50)
-        for task in (first, second, first):
-            await task.held.renew()
-        assert first.held.count == 50
-        await world.renew(first, calls=50)
-        assert (first.held.count, len(first.calls)) == (25, 25)
-
-    asyncio.run(run())
+async def test_what_is_being_given_back_is_not_used_any_more() -> None:
+    world = World(50, tasks=0)
+    first, second = world.task(wish=50), world.task(wish=50)
+    for task in (first, second, first):
+        await task.held.renew()
+    assert first.held.count == 50
+    await world.renew(first, calls=50)
+    assert (first.held.count, len(first.calls)) == (25, 25)
 
 
 @pytest.mark.parametrize("busy", [False, True])
-def test_who_comes_later_has_a_share_soon(busy: bool) -> None:
+async def test_who_comes_later_has_a_share_soon(busy: bool) -> None:
     """Whether the first are busy or not: a call in use is waited for, and no other begins as soon as it ends."""
-
-    async def run() -> None:
-        world = World(50, tasks=0)
-        first = [world.task(wish=25) for _ in range(2)]
-        started = world.time.now
-        for task in first:
-            await task.held.renew()
-            for _ in range(25 if busy else 0):
+    world = World(50, tasks=0)
+    first = [world.task(wish=25) for _ in range(2)]
+    started = world.time.now
+    for task in first:
+        await task.held.renew()
+        for _ in range(25 if busy else 0):
+            await task.begin(started + CALL_SECONDS)
+    late = world.task(wish=13)
+    await late.held.renew()
+    assert late.held.count == 0
+    world.time.now += RENEW_SECONDS
+    for task in first:
+        await task.held.renew()
+        for _ in range(10):
+            await task.end()
+            if busy:
                 await task.begin(started + CALL_SECONDS)
-        late = world.task(wish=13)
-        await late.held.renew()
-        assert late.held.count == 0
-        world.time.now += RENEW_SECONDS
-        for task in first:
-            await task.held.renew()
-            for _ in range(10):
-                await task.end()
-                if busy:
-                    await task.begin(started + CALL_SECONDS)
-            await task.held.renew()
-        await late.held.renew()
-        assert late.held.count == 13
-        assert sum(task.held.count for task in first) == 37
-
-    asyncio.run(run())
+        await task.held.renew()
+    await late.held.renew()
+    assert late.held.count == 13
+    assert sum(task.held.count for task in first) == 37

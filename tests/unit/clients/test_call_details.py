@@ -170,20 +170,16 @@ def test_api_that_asks_for_a_long_wait_is_left_alone_and_the_batch_not_given_up(
     assert (len(fake.posted), time.slept) == (1, [])
 
 
-def test_api_that_asks_for_a_long_wait_after_it_has_accepted_some_costs_a_pause_and_no_failure() -> None:
+async def test_api_that_asks_for_a_long_wait_after_it_has_accepted_some_costs_a_pause_and_no_failure() -> None:
     fake, time = scripted(ACCEPTED, httpx.Response(429, headers={"Retry-After": "61"})), FakeTime()
-
-    async def run() -> None:
-        async with CallDetailsApi(POST_URL, fake.login(time), http=fake.http, sleep=time.sleep, clock=time) as api:
-            assert (await api.post(BODY, "a")).accepted
+    async with CallDetailsApi(POST_URL, fake.login(time), http=fake.http, sleep=time.sleep, clock=time) as api:
+        assert (await api.post(BODY, "a")).accepted
+        with pytest.raises(PausedError, match="the API asks to wait for 61 s") as raised:
             await api.post(BODY, "a")
-
-    with pytest.raises(PausedError, match="the API asks to wait for 61 s") as raised:
-        asyncio.run(run())
     assert raised.value.retry_after == pytest.approx(61)
 
 
-def test_wait_that_the_last_attempt_is_told_is_one_for_all() -> None:
+async def test_wait_that_the_last_attempt_is_told_is_one_for_all() -> None:
     time, posted_at = FakeTime(), list[float]()
 
     def note(_: httpx.Request) -> httpx.Response:
@@ -191,17 +187,13 @@ def test_wait_that_the_last_attempt_is_told_is_one_for_all() -> None:
         return ACCEPTED
 
     fake = FakeCallDetails(answers={"a": [httpx.Response(429, headers={"Retry-After": "50"})], "b": [note]})
-
-    async def run() -> None:
-        login = fake.login(time)
-        async with CallDetailsApi(
-            POST_URL, login, attempts=1, http=fake.http, sleep=time.sleep, clock=time, now=lambda: NOW
-        ) as api:
-            assert not (await api.post(BODY, "a")).accepted
-            assert (await api.post(BODY, "b")).accepted
-
     started = time.now
-    asyncio.run(run())
+    login = fake.login(time)
+    async with CallDetailsApi(
+        POST_URL, login, attempts=1, http=fake.http, sleep=time.sleep, clock=time, now=lambda: NOW
+    ) as api:
+        assert not (await api.post(BODY, "a")).accepted
+        assert (await api.post(BODY, "b")).accepted
     assert posted_at[0] >= started + 50
 
 
@@ -300,15 +292,11 @@ def test_every_call_goes_through_the_gate_and_no_pause_does() -> None:
     assert (entered, inside) == (2, 0)
 
 
-def test_cookies_of_an_answer_are_not_sent_with_the_next_batch() -> None:
+async def test_cookies_of_an_answer_are_not_sent_with_the_next_batch() -> None:
     fake = FakeCallDetails(answers={"a": [httpx.Response(200, headers={"Set-Cookie": "session=1"})]})
-
-    async def run() -> None:
-        async with CallDetailsApi(POST_URL, fake.login(), http=fake.http) as api:
-            for _ in range(3):
-                await api.post(BODY, "a")
-
-    asyncio.run(run())
+    async with CallDetailsApi(POST_URL, fake.login(), http=fake.http) as api:
+        for _ in range(3):
+            await api.post(BODY, "a")
     assert all("Cookie" not in request.headers for request in fake.posted)
 
 

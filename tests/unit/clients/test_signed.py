@@ -322,19 +322,13 @@ def test_no_answer_is_that_of_botocore(servers: dict[str, Any], client: dict[str
         put(FakeNetwork(servers), boto("s3", **client))
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:
+async def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:
     network = FakeNetwork({PUBLIC: [reply(200)]})
-
-    async def run() -> None:
-        connector = functools.partial(aiohttp.TCPConnector, socket_factory=network.open_socket)
-        client = boto("s3", endpoint=f"https://{PUBLIC}")
-        async with SignedClient(
-            client, lambda: CREDENTIALS, connector=connector, sleep=lambda _: asyncio.sleep(0)
-        ) as s3:
+    connector = functools.partial(aiohttp.TCPConnector, socket_factory=network.open_socket)
+    client = boto("s3", endpoint=f"https://{PUBLIC}")
+    async with SignedClient(client, lambda: CREDENTIALS, connector=connector, sleep=lambda _: asyncio.sleep(0)) as s3:
+        with pytest.raises(SSLError):
             await s3.call("PutObject", **OBJECT)
-
-    with pytest.raises(SSLError):
-        asyncio.run(run())
     assert sent(network) == []
 
 

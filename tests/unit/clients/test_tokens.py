@@ -232,33 +232,25 @@ def test_endpoint_that_is_temporarily_unavailable_is_no_refusal(status: int, cod
     assert statuses(call(dex, 1, cache=cache)) == [200]
 
 
-def test_failed_login_is_shared_by_all_who_wait_for_it() -> None:
+async def test_failed_login_is_shared_by_all_who_wait_for_it() -> None:
     dex = FakeDex(tokens=[httpx.Response(503, headers={"Retry-After": "7"})])
     dex.pause = lambda: asyncio.sleep(0.01)
     cache = tokens(dex)
-
-    async def run() -> list[BaseException | Token]:
-        return list(await asyncio.gather(*(cache.token() for _ in range(20)), return_exceptions=True))
-
-    results = asyncio.run(run())
+    results = list(await asyncio.gather(*(cache.token() for _ in range(20)), return_exceptions=True))
     assert {type(result) for result in results} == {ApiUnavailableError}
     assert {result.retry_after for result in results if isinstance(result, ApiUnavailableError)} == {7.0}
     assert len(dex.logins) == 1
 
 
-def test_caller_that_gives_up_does_not_take_the_login_from_the_others() -> None:
+async def test_caller_that_gives_up_does_not_take_the_login_from_the_others() -> None:
     dex = FakeDex()
     dex.pause = lambda: asyncio.sleep(0.05)
     cache = tokens(dex)
-
-    async def run() -> None:
-        impatient, patient = (asyncio.create_task(cache.token()) for _ in range(2))
-        await asyncio.sleep(0)
-        impatient.cancel()
-        await patient
-        assert impatient.cancelled()
-
-    asyncio.run(run())
+    impatient, patient = (asyncio.create_task(cache.token()) for _ in range(2))
+    await asyncio.sleep(0)
+    impatient.cancel()
+    await patient
+    assert impatient.cancelled()
     assert len(dex.logins) == 1
 
 

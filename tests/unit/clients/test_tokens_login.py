@@ -67,35 +67,28 @@ def test_login_that_asks_for_a_long_wait_is_left_alone(asked: str, logins: int) 
     assert (caught.value.retry_after, len(fake.login_requests)) == (float(asked), logins)
 
 
-def test_token_that_served_is_always_renewed_after_a_401() -> None:
+async def test_token_that_served_is_always_renewed_after_a_401() -> None:
     login = make(FakeCallDetails())
 
-    async def run() -> list[str]:
-        async def accept(token: Token) -> Response:
-            return Response(200, {}, b"")
+    async def accept(token: Token) -> Response:
+        return Response(200, {}, b"")
 
-        values = []
-        for _ in range(3):
-            await login.call(accept)
-            values.append((await login.token(refused=await login.token())).value)
-        return values
-
-    assert asyncio.run(run()) == [f"{TOKEN}-2", f"{TOKEN}-3", f"{TOKEN}-4"]
+    values = []
+    for _ in range(3):
+        await login.call(accept)
+        values.append((await login.token(refused=await login.token())).value)
+    assert (values) == [f"{TOKEN}-2", f"{TOKEN}-3", f"{TOKEN}-4"]
 
 
-def test_tokens_that_never_serve_are_not_renewed_for_ever() -> None:
+async def test_tokens_that_never_serve_are_not_renewed_for_ever() -> None:
     fake, time = FakeCallDetails(), FakeTime()
     login = make(fake, time)
-
-    async def run() -> None:
-        token = await login.token()
-        for _ in range(10):
-            token = await login.token(refused=token)
-        assert len(fake.login_requests) == MAX_REFUSED
-        time.now += FRUITLESS_SECONDS
-        assert await login.token(refused=token) is not token
-
-    asyncio.run(run())
+    token = await login.token()
+    for _ in range(10):
+        token = await login.token(refused=token)
+    assert len(fake.login_requests) == MAX_REFUSED
+    time.now += FRUITLESS_SECONDS
+    assert await login.token(refused=token) is not token
     assert len(fake.login_requests) == MAX_REFUSED + 1
 
 
@@ -113,18 +106,14 @@ def test_refused_keys_are_not_tried_again(status: int) -> None:
 @pytest.mark.parametrize(
     "reply", [httpx.Response(503), httpx.Response(429), httpx.ConnectError(SECRET), httpx.ReadTimeout(SECRET)]
 )
-def test_login_that_is_down_is_asked_three_times_by_all_together(reply: httpx.Response | Exception) -> None:
+async def test_login_that_is_down_is_asked_three_times_by_all_together(reply: httpx.Response | Exception) -> None:
     fake, time = FakeCallDetails(logins=[reply] * 10), FakeTime()
     login = make(fake, time)
-
-    async def run() -> list[BaseException]:
-        return [
-            error
-            for error in await asyncio.gather(*(login.token() for _ in range(20)), return_exceptions=True)
-            if isinstance(error, BaseException)
-        ]
-
-    errors = asyncio.run(run())
+    errors = [
+        error
+        for error in await asyncio.gather(*(login.token() for _ in range(20)), return_exceptions=True)
+        if isinstance(error, BaseException)
+    ]
     assert all(isinstance(error, ApiUnavailableError) for error in errors)
     assert leaks(str(errors[0]), SECRET) == []
     assert (len(fake.login_requests), len(time.slept)) == (3, 2)

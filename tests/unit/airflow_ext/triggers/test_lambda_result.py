@@ -79,7 +79,7 @@ def test_looks_until_there_are_results_and_fires_references(world: AuctionWorld)
     assert [(work["start"], work["stop"]) for work in resume(event)] == [(0, 1), (1, 2)]
 
 
-def test_event_loop_is_not_held_while_the_function_runs(world: AuctionWorld) -> None:
+async def test_event_loop_is_not_held_while_the_function_runs(world: AuctionWorld) -> None:
     loop_went_on = threading.Event()
 
     def slow(payload: Any) -> Any:
@@ -87,21 +87,17 @@ def test_event_loop_is_not_held_while_the_function_runs(world: AuctionWorld) -> 
         return results([])
 
     world.functions.functions[A] = slow
+    trigger = LambdaResultTrigger(asdict(wait()))
 
-    async def both() -> None:
-        trigger = LambdaResultTrigger(asdict(wait()))
+    async def loop() -> None:
+        while not world.functions.asked(A):
+            await asyncio.sleep(0.001)
+        loop_went_on.set()
 
-        async def loop() -> None:
-            while not world.functions.asked(A):
-                await asyncio.sleep(0.001)
-            loop_went_on.set()
-
-        async with asyncio.TaskGroup() as group:
-            group.create_task(loop())
-            event = await anext(aiter(trigger.run()))
-        assert event.payload["ready"]
-
-    asyncio.run(both())
+    async with asyncio.TaskGroup() as group:
+        group.create_task(loop())
+        event = await anext(aiter(trigger.run()))
+    assert event.payload["ready"]
 
 
 def test_time_since_the_workers_poll_counts(world: AuctionWorld) -> None:
@@ -142,7 +138,7 @@ def test_handover_that_fails_costs_nothing_but_time(world: AuctionWorld, caplog:
     assert "the orders are left to the mapped tasks: ZeroDivisionError" in caplog.text
 
 
-def test_event_loop_is_not_held_while_lambda_b_runs(world: AuctionWorld) -> None:
+async def test_event_loop_is_not_held_while_lambda_b_runs(world: AuctionWorld) -> None:
     """Nor are the threads that all triggers share."""
     loop_went_on = threading.Event()
 
@@ -153,19 +149,16 @@ def test_event_loop_is_not_held_while_lambda_b_runs(world: AuctionWorld) -> None
     world.give(*["accepted"] * 100)
     world.functions.functions[B] = slow
 
-    async def both() -> None:
-        async def loop() -> None:
-            while not world.functions.asked(B):
-                await asyncio.sleep(0.001)
-            assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 10) == "free"
-            loop_went_on.set()
+    async def loop() -> None:
+        while not world.functions.asked(B):
+            await asyncio.sleep(0.001)
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 10) == "free"
+        loop_went_on.set()
 
-        async with asyncio.TaskGroup() as group:
-            group.create_task(loop())
-            event = await anext(aiter(LambdaResultTrigger(asdict(wait())).run()))
-        assert event.payload["ready"]
-
-    asyncio.run(both())
+    async with asyncio.TaskGroup() as group:
+        group.create_task(loop())
+        event = await anext(aiter(LambdaResultTrigger(asdict(wait())).run()))
+    assert event.payload["ready"]
     assert len(world.functions.asked(B)) == 100
 
 

@@ -144,7 +144,7 @@ def test_settings_that_come_later_are_found(text: str, queue: Queue, monkeypatch
     assert queue.pauses == [PAUSE_SECONDS] * 2
 
 
-def test_event_loop_goes_on_while_the_queue_is_waited_for(queue: Queue) -> None:
+async def test_event_loop_goes_on_while_the_queue_is_waited_for(queue: Queue) -> None:
     loop_went_on = threading.Event()
     looking = threading.Event()
 
@@ -154,17 +154,13 @@ def test_event_loop_goes_on_while_the_queue_is_waited_for(queue: Queue) -> None:
 
     queue.send(1)
     queue.before["receive_message"] = look
+    async with asyncio.TaskGroup() as group:
 
-    async def both() -> None:
-        async with asyncio.TaskGroup() as group:
+        async def loop() -> None:
+            while not looking.is_set():
+                await asyncio.sleep(0.001)
+            loop_went_on.set()
 
-            async def loop() -> None:
-                while not looking.is_set():
-                    await asyncio.sleep(0.001)
-                loop_went_on.set()
-
-            group.create_task(loop())
-            event = await anext(aiter(EventQueueTrigger().run()))
-        assert event.payload == {"messages": 1}
-
-    asyncio.run(both())
+        group.create_task(loop())
+        event = await anext(aiter(EventQueueTrigger().run()))
+    assert event.payload == {"messages": 1}

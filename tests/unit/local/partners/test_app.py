@@ -4,34 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
 import pytest
 
 from local.partners.app import PartnerStubs
-from local.partners.dex import Credentials, credentials_from_environment
+from local.partners.dex import credentials_from_environment
 from local.sample.client_database import BROKEN_CLIENT_ID
+from tests.unit.local.partners.conftest import SECRET, set_rules
 
-SECRET = "the-secret-that-nobody-may-see"
 FORM = {"grant_type": "client_credentials", "client_id": "me", "client_secret": SECRET}
 TRIGGER = "/data-exchange/trigger"
 QUESTION = {"clientId": "1014", "triggerDate": "2025-03-09"}
 WEBHOOK = "/slack/services/T000/B000/hook-token"
-
-Scenario = Callable[[httpx.AsyncClient], Awaitable[None]]
-
-
-def run(scenario: Scenario, app: PartnerStubs | None = None) -> None:
-    """Run a scenario against an app in this process."""
-
-    async def inside() -> None:
-        transport = httpx.ASGITransport(app or PartnerStubs(lambda: Credentials("me", SECRET)))
-        async with httpx.AsyncClient(transport=transport, base_url="http://stubs") as client:
-            await scenario(client)
-
-    asyncio.run(inside())
 
 
 async def log_in(client: httpx.AsyncClient) -> None:
@@ -40,134 +26,104 @@ async def log_in(client: httpx.AsyncClient) -> None:
     client.headers["authorization"] = f"Bearer {response.json()['access_token']}"
 
 
-async def set_rules(client: httpx.AsyncClient, *rules: dict[str, Any], **general: Any) -> None:
-    """Put rules in force."""
-    response = await client.put("/control", json={"rules": rules, **general})
-    assert response.status_code == 200, response.text
-
-
 async def journal(client: httpx.AsyncClient, **filters: str) -> dict[str, Any]:
     """Read the journal."""
     shown: dict[str, Any] = (await client.get("/journal", params=filters)).json()
     return shown
 
 
-def test_a_client_logs_in_and_gets_answers_and_the_journal_tells() -> None:
-    async def scenario(client: httpx.AsyncClient) -> None:
-        refused = await client.get(TRIGGER, params=QUESTION)
-        assert refused.status_code == 401
-        await log_in(client)
-        answer = await client.get(TRIGGER, params=QUESTION)
-        assert answer.status_code == 200
-        assert answer.headers["content-type"] == "application/json"
-        assert answer.json()[0]["clientId"] == 1014
-        shown = await journal(client)
-        assert [(call["path"], call["status"], call["authorized"]) for call in shown["calls"]] == [
-            (TRIGGER, 401, False),
-            ("/oauth2/token", 200, True),
-            (TRIGGER, 200, True),
-        ]
-        assert shown["calls"][2]["query"] == QUESTION
-        assert shown["calls"][2]["client_id"] == "1014"
-        assert shown["counts"] == {TRIGGER: {"200": 1, "401": 1}, "/oauth2/token": {"200": 1}}
-
-    run(scenario)
+async def test_a_client_logs_in_and_gets_answers_and_the_journal_tells(client: httpx.AsyncClient) -> None:
+    refused = await client.get(TRIGGER, params=QUESTION)
+    assert refused.status_code == 401
+    await log_in(client)
+    answer = await client.get(TRIGGER, params=QUESTION)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()[0]["clientId"] == 1014
+    shown = await journal(client)
+    assert [(call["path"], call["status"], call["authorized"]) for call in shown["calls"]] == [
+        (TRIGGER, 401, False),
+        ("/oauth2/token", 200, True),
+        (TRIGGER, 200, True),
+    ]
+    assert shown["calls"][2]["query"] == QUESTION
+    assert shown["calls"][2]["client_id"] == "1014"
+    assert shown["counts"] == {TRIGGER: {"200": 1, "401": 1}, "/oauth2/token": {"200": 1}}
 
 
-def test_the_broken_sample_client_gets_a_page_until_the_rules_are_replaced() -> None:
-    async def scenario(client: httpx.AsyncClient) -> None:
-        await log_in(client)
-        question = QUESTION | {"clientId": str(BROKEN_CLIENT_ID)}
-        page = await client.get(TRIGGER, params=question)
-        assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
-        assert page.text.startswith("<!DOCTYPE html>")
-        await set_rules(client)
-        mended = await client.get(TRIGGER, params=question)
-        assert mended.json()
-        await client.delete("/control")
-        assert (await client.get(TRIGGER, params=question)).text == page.text
-
-    run(scenario)
+async def test_the_broken_sample_client_gets_a_page_until_the_rules_are_replaced(client: httpx.AsyncClient) -> None:
+    await log_in(client)
+    question = QUESTION | {"clientId": str(BROKEN_CLIENT_ID)}
+    page = await client.get(TRIGGER, params=question)
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert page.text.startswith("<!DOCTYPE html>")
+    await set_rules(client)
+    mended = await client.get(TRIGGER, params=question)
+    assert mended.json()
+    await client.delete("/control")
+    assert (await client.get(TRIGGER, params=question)).text == page.text
 
 
-def test_a_rule_replaces_only_what_it_names() -> None:
-    async def scenario(client: httpx.AsyncClient) -> None:
-        await log_in(client)
-        original = await client.get(TRIGGER, params=QUESTION)
-        await set_rules(client, {"path": TRIGGER, "status": 202, "headers": {"X-Trace": "1"}})
-        changed = await client.get(TRIGGER, params=QUESTION)
-        assert (changed.status_code, changed.headers["x-trace"], changed.content) == (
-            202,
-            "1",
-            original.content,
-        )
-        await set_rules(client, {"path": TRIGGER, "body_base64": "bnVsbA=="})
-        assert (await client.get(TRIGGER, params=QUESTION)).content == b"null"
-        await set_rules(client, {"path": TRIGGER, "body": ""})
-        assert (await client.get(TRIGGER, params=QUESTION)).content == b""
-
-    run(scenario)
+async def test_a_rule_replaces_only_what_it_names(client: httpx.AsyncClient) -> None:
+    await log_in(client)
+    original = await client.get(TRIGGER, params=QUESTION)
+    await set_rules(client, {"path": TRIGGER, "status": 202, "headers": {"X-Trace": "1"}})
+    changed = await client.get(TRIGGER, params=QUESTION)
+    assert (changed.status_code, changed.headers["x-trace"], changed.content) == (
+        202,
+        "1",
+        original.content,
+    )
+    await set_rules(client, {"path": TRIGGER, "body_base64": "bnVsbA=="})
+    assert (await client.get(TRIGGER, params=QUESTION)).content == b"null"
+    await set_rules(client, {"path": TRIGGER, "body": ""})
+    assert (await client.get(TRIGGER, params=QUESTION)).content == b""
 
 
-def test_an_error_status_comes_with_retry_after_and_an_error_body() -> None:
-    async def scenario(client: httpx.AsyncClient) -> None:
-        await log_in(client)
-        await set_rules(client, {"path": TRIGGER, "status": 429, "headers": {"Retry-After": "3"}, "count": 1})
-        busy = await client.get(TRIGGER, params=QUESTION)
-        assert (busy.status_code, busy.headers["retry-after"]) == (429, "3")
-        assert busy.json()["error"] == "Too Many Requests"
-        assert (await client.get(TRIGGER, params=QUESTION)).status_code == 200
-        shown = await journal(client, path=TRIGGER)
-        assert [(call["status"], call.get("rule")) for call in shown["calls"]] == [(429, 0), (200, None)]
-
-    run(scenario)
+async def test_an_error_status_comes_with_retry_after_and_an_error_body(client: httpx.AsyncClient) -> None:
+    await log_in(client)
+    await set_rules(client, {"path": TRIGGER, "status": 429, "headers": {"Retry-After": "3"}, "count": 1})
+    busy = await client.get(TRIGGER, params=QUESTION)
+    assert (busy.status_code, busy.headers["retry-after"]) == (429, "3")
+    assert busy.json()["error"] == "Too Many Requests"
+    assert (await client.get(TRIGGER, params=QUESTION)).status_code == 200
+    shown = await journal(client, path=TRIGGER)
+    assert [(call["status"], call.get("rule")) for call in shown["calls"]] == [(429, 0), (200, None)]
 
 
-def test_a_status_without_content_has_none() -> None:
-    async def scenario(client: httpx.AsyncClient) -> None:
-        await log_in(client)
-        await set_rules(client, {"path": TRIGGER, "status": 204})
-        answer = await client.get(TRIGGER, params=QUESTION)
-        assert (answer.status_code, answer.content) == (204, b"")
-        assert "content-length" not in answer.headers
-
-    run(scenario)
+async def test_a_status_without_content_has_none(client: httpx.AsyncClient) -> None:
+    await log_in(client)
+    await set_rules(client, {"path": TRIGGER, "status": 204})
+    answer = await client.get(TRIGGER, params=QUESTION)
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert "content-length" not in answer.headers
 
 
-def test_a_header_of_a_rule_takes_the_place_of_the_partners_own() -> None:
-    async def scenario(client: httpx.AsyncClient) -> None:
-        await set_rules(client, {"path": "/oauth2", "headers": {"Cache-Control": "max-age=5"}})
-        response = await client.post("/oauth2/token", data=FORM)
-        assert response.headers.get_list("cache-control") == ["max-age=5"]
-
-    run(scenario)
+async def test_a_header_of_a_rule_takes_the_place_of_the_partners_own(client: httpx.AsyncClient) -> None:
+    await set_rules(client, {"path": "/oauth2", "headers": {"Cache-Control": "max-age=5"}})
+    response = await client.post("/oauth2/token", data=FORM)
+    assert response.headers.get_list("cache-control") == ["max-age=5"]
 
 
-def test_form_values_match_too() -> None:
-    async def scenario(client: httpx.AsyncClient) -> None:
-        await set_rules(client, {"match": {"grant_type": "client_credentials"}, "status": 503, "count": 1})
-        statuses = [(await client.post("/oauth2/token", data=FORM)).status_code for _ in range(2)]
-        assert statuses == [503, 200]
-
-    run(scenario)
+async def test_form_values_match_too(client: httpx.AsyncClient) -> None:
+    await set_rules(client, {"match": {"grant_type": "client_credentials"}, "status": 503, "count": 1})
+    statuses = [(await client.post("/oauth2/token", data=FORM)).status_code for _ in range(2)]
+    assert statuses == [503, 200]
 
 
-def test_latency_holds_up_each_call_and_not_the_others() -> None:
-    async def scenario(client: httpx.AsyncClient) -> None:
-        await log_in(client)
-        await set_rules(client, {"match": {"clientId": "1021"}, "latency_ms": 0}, latency_ms=200)
-        started = time.perf_counter()
-        answers = await asyncio.gather(*(client.get(TRIGGER, params=QUESTION) for _ in range(30)))
-        elapsed = time.perf_counter() - started
-        assert {answer.status_code for answer in answers} == {200}
-        assert 0.2 <= elapsed < 3
-        await client.get(TRIGGER, params=QUESTION | {"clientId": "1021"})
-        shown = await journal(client, path=TRIGGER)
-        assert shown["max_concurrent"][TRIGGER] == 30
-        assert min(call["duration_ms"] for call in shown["calls"][:30]) >= 200
-        assert shown["calls"][30]["duration_ms"] < 200
-
-    run(scenario)
+async def test_latency_holds_up_each_call_and_not_the_others(client: httpx.AsyncClient) -> None:
+    await log_in(client)
+    await set_rules(client, {"match": {"clientId": "1021"}, "latency_ms": 0}, latency_ms=200)
+    started = time.perf_counter()
+    answers = await asyncio.gather(*(client.get(TRIGGER, params=QUESTION) for _ in range(30)))
+    elapsed = time.perf_counter() - started
+    assert {answer.status_code for answer in answers} == {200}
+    assert 0.2 <= elapsed < 3
+    await client.get(TRIGGER, params=QUESTION | {"clientId": "1021"})
+    shown = await journal(client, path=TRIGGER)
+    assert shown["max_concurrent"][TRIGGER] == 30
+    assert min(call["duration_ms"] for call in shown["calls"][:30]) >= 200
+    assert shown["calls"][30]["duration_ms"] < 200
 
 
 @pytest.mark.parametrize(
@@ -182,46 +138,39 @@ def test_latency_holds_up_each_call_and_not_the_others() -> None:
         ("/slack/services/T000//hook-token", '{"text": "x"}', 404, "no_service"),
     ],
 )
-def test_slack_takes_messages_and_the_journal_keeps_them(path: str, body: str, status: int, answer: str) -> None:
-    async def scenario(client: httpx.AsyncClient) -> None:
-        response = await client.post(path, content=body)
-        assert (response.status_code, response.text) == (status, answer)
-        (call,) = (await journal(client, path="/slack"))["calls"]
-        assert (call["path"], call["status"]) == ("/slack/services", status)
-        assert call.get("body") == (body if status == 200 else None)
-
-    run(scenario)
-
-
-def test_no_secret_and_no_token_is_in_journal_or_control() -> None:
-    async def scenario(client: httpx.AsyncClient) -> None:
-        await client.post("/oauth2/token", data=FORM | {"grant_type": SECRET[:0]})
-        await log_in(client)
-        token = client.headers["authorization"].removeprefix("Bearer ")
-        await client.get(TRIGGER, params=QUESTION | {"access_token": token})
-        await client.post("/oauth2/token", params={"client_secret": SECRET})
-        await client.get(f"/oauth2/token?secret={SECRET}")
-        for path in (WEBHOOK, WEBHOOK.replace("services", "service")):
-            await client.post(path, json={"text": "hello"})
-        shown = await journal(client)
-        assert shown["matched"] == 7
-        for text in (str(shown), (await client.get("/control")).text):
-            for hidden in (SECRET, token, "hook-token"):
-                assert hidden not in text
-        assert shown["calls"][-1]["path"] == "/slack/…"
-
-    run(scenario)
+async def test_slack_takes_messages_and_the_journal_keeps_them(
+    client: httpx.AsyncClient, path: str, body: str, status: int, answer: str
+) -> None:
+    response = await client.post(path, content=body)
+    assert (response.status_code, response.text) == (status, answer)
+    (call,) = (await journal(client, path="/slack"))["calls"]
+    assert (call["path"], call["status"]) == ("/slack/services", status)
+    assert call.get("body") == (body if status == 200 else None)
 
 
-def test_unserved_paths_and_methods_say_what_is_served() -> None:
-    async def scenario(client: httpx.AsyncClient) -> None:
-        missing = await client.get("/data-exchange/triggers")
-        assert missing.status_code == 404
-        assert TRIGGER in missing.json()["message"]
-        wrong = await client.post(TRIGGER)
-        assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET")
+async def test_no_secret_and_no_token_is_in_journal_or_control(client: httpx.AsyncClient) -> None:
+    await client.post("/oauth2/token", data=FORM | {"grant_type": SECRET[:0]})
+    await log_in(client)
+    token = client.headers["authorization"].removeprefix("Bearer ")
+    await client.get(TRIGGER, params=QUESTION | {"access_token": token})
+    await client.post("/oauth2/token", params={"client_secret": SECRET})
+    await client.get(f"/oauth2/token?secret={SECRET}")
+    for path in (WEBHOOK, WEBHOOK.replace("services", "service")):
+        await client.post(path, json={"text": "hello"})
+    shown = await journal(client)
+    assert shown["matched"] == 7
+    for text in (str(shown), (await client.get("/control")).text):
+        for hidden in (SECRET, token, "hook-token"):
+            assert hidden not in text
+    assert shown["calls"][-1]["path"] == "/slack/…"
 
-    run(scenario)
+
+async def test_unserved_paths_and_methods_say_what_is_served(client: httpx.AsyncClient) -> None:
+    missing = await client.get("/data-exchange/triggers")
+    assert missing.status_code == 404
+    assert TRIGGER in missing.json()["message"]
+    wrong = await client.post(TRIGGER)
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET")
 
 
 @pytest.mark.parametrize(
@@ -237,48 +186,38 @@ def test_unserved_paths_and_methods_say_what_is_served() -> None:
         ),
     ],
 )
-def test_a_bad_control_document_is_answered_422_and_changes_nothing(content: bytes, problem: str) -> None:
-    async def scenario(client: httpx.AsyncClient) -> None:
-        before = (await client.get("/control")).json()
-        response = await client.put("/control", content=content)
-        assert response.status_code == 422
-        assert response.json()["problems"][0].startswith(problem)
-        assert (await client.get("/control")).json() == before
-
-    run(scenario)
+async def test_a_bad_control_document_is_answered_422_and_changes_nothing(
+    client: httpx.AsyncClient, content: bytes, problem: str
+) -> None:
+    before = (await client.get("/control")).json()
+    response = await client.put("/control", content=content)
+    assert response.status_code == 422
+    assert response.json()["problems"][0].startswith(problem)
+    assert (await client.get("/control")).json() == before
 
 
 @pytest.mark.parametrize("query", ["since=yesterday", "limit=-1", "paht=/slack"])
-def test_a_bad_journal_filter_is_answered_422(query: str) -> None:
-    async def scenario(client: httpx.AsyncClient) -> None:
-        response = await client.get(f"/journal?{query}")
-        assert response.status_code == 422
-        assert response.json()["problems"][0].startswith(query.partition("=")[0])
-
-    run(scenario)
+async def test_a_bad_journal_filter_is_answered_422(client: httpx.AsyncClient, query: str) -> None:
+    response = await client.get(f"/journal?{query}")
+    assert response.status_code == 422
+    assert response.json()["problems"][0].startswith(query.partition("=")[0])
 
 
-def test_the_journal_can_be_cleared_and_read_from_a_number_on() -> None:
-    async def scenario(client: httpx.AsyncClient) -> None:
-        for _ in range(3):
-            await client.get(TRIGGER)
-        assert [call["n"] for call in (await journal(client, since="1", limit="1"))["calls"]] == [3]
-        assert (await client.delete("/journal")).status_code == 204
-        assert (await journal(client))["counts"] == {}
-
-    run(scenario)
+async def test_the_journal_can_be_cleared_and_read_from_a_number_on(client: httpx.AsyncClient) -> None:
+    for _ in range(3):
+        await client.get(TRIGGER)
+    assert [call["n"] for call in (await journal(client, since="1", limit="1"))["calls"]] == [3]
+    assert (await client.delete("/journal")).status_code == 204
+    assert (await journal(client))["counts"] == {}
 
 
-def test_a_cut_needs_the_server_and_says_so() -> None:
-    async def scenario(client: httpx.AsyncClient) -> None:
-        await set_rules(client, {"path": TRIGGER, "cut": "before"})
-        with pytest.raises(RuntimeError, match="under uvicorn only"):
-            await client.get(TRIGGER, params=QUESTION)
-        shown = await journal(client)
-        assert shown["counts"] == {TRIGGER: {"failed": 1}}
-        assert shown["max_concurrent"] == {TRIGGER: 1}
-
-    run(scenario)
+async def test_a_cut_needs_the_server_and_says_so(client: httpx.AsyncClient) -> None:
+    await set_rules(client, {"path": TRIGGER, "cut": "before"})
+    with pytest.raises(RuntimeError, match="under uvicorn only"):
+        await client.get(TRIGGER, params=QUESTION)
+    shown = await journal(client)
+    assert shown["counts"] == {TRIGGER: {"failed": 1}}
+    assert shown["max_concurrent"] == {TRIGGER: 1}
 
 
 @pytest.mark.parametrize(

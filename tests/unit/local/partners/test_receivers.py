@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,25 +10,9 @@ import httpx
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from local.partners.app import PartnerStubs
-from local.partners.dex import Credentials
-
 SECRET = f"whsec_{base64.b64encode(b'planted-secret-of-acme').decode()}"
 ARRIVALS = "/journal/receivers"
 SECRETS = "/control/receivers"
-
-Scenario = Callable[[httpx.AsyncClient], Awaitable[None]]
-
-
-def run(scenario: Scenario) -> None:
-    """Run a scenario against an app in this process."""
-
-    async def inside() -> None:
-        app = PartnerStubs(lambda: Credentials("me", "x"))
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://stubs") as client:
-            await scenario(client)
-
-    asyncio.run(inside())
 
 
 def signed(event_id: str, body: bytes, *, secret: str = SECRET, age: timedelta = timedelta()) -> dict[str, str]:
@@ -53,90 +35,69 @@ async def arrivals(client: httpx.AsyncClient, **query: str) -> list[dict[str, An
     return found
 
 
-def test_arrivals_are_remembered_in_their_order() -> None:
-    async def scenario(client: httpx.AsyncClient) -> None:
-        assert (await client.put(SECRETS, json={"acme": SECRET})).json() == {"receivers": ["acme"]}
-        for name, event_id in (("acme", "evt_2"), ("other", "evt_1"), ("acme", "evt_2")):
-            assert await post(client, name, event_id) == 200
-        found = await arrivals(client)
-        assert [(each["n"], each["receiver"], each["webhook_id"]) for each in found] == [
-            (1, "acme", "evt_2"),
-            (2, "other", "evt_1"),
-            (3, "acme", "evt_2"),
-        ]
-        assert [each["verified"] for each in found] == [True, None, True]
-        assert all(each["accepted"] and each["timestamp"].isdigit() for each in found)
-        assert [each["n"] for each in await arrivals(client, receiver="acme", since="1")] == [3]
-        assert (await client.delete(ARRIVALS)).status_code == 204
-        assert await arrivals(client) == []
-        assert (await client.get(ARRIVALS)).json()["last"] == 3
-
-    run(scenario)
+async def test_arrivals_are_remembered_in_their_order(client: httpx.AsyncClient) -> None:
+    assert (await client.put(SECRETS, json={"acme": SECRET})).json() == {"receivers": ["acme"]}
+    for name, event_id in (("acme", "evt_2"), ("other", "evt_1"), ("acme", "evt_2")):
+        assert await post(client, name, event_id) == 200
+    found = await arrivals(client)
+    assert [(each["n"], each["receiver"], each["webhook_id"]) for each in found] == [
+        (1, "acme", "evt_2"),
+        (2, "other", "evt_1"),
+        (3, "acme", "evt_2"),
+    ]
+    assert [each["verified"] for each in found] == [True, None, True]
+    assert all(each["accepted"] and each["timestamp"].isdigit() for each in found)
+    assert [each["n"] for each in await arrivals(client, receiver="acme", since="1")] == [3]
+    assert (await client.delete(ARRIVALS)).status_code == 204
+    assert await arrivals(client) == []
+    assert (await client.get(ARRIVALS)).json()["last"] == 3
 
 
 @pytest.mark.parametrize("options", [{"secret": "whsec_b3RoZXI="}, {"age": timedelta(minutes=6)}])
-def test_a_signature_that_does_not_fit_is_refused(options: dict[str, Any]) -> None:
-    async def scenario(client: httpx.AsyncClient) -> None:
-        await client.put(SECRETS, json={"acme": SECRET})
-        assert await post(client, "acme", **options) == 401
-        (found,) = await arrivals(client)
-        assert (found["verified"], found["accepted"]) == (False, False)
-
-    run(scenario)
+async def test_a_signature_that_does_not_fit_is_refused(client: httpx.AsyncClient, options: dict[str, Any]) -> None:
+    await client.put(SECRETS, json={"acme": SECRET})
+    assert await post(client, "acme", **options) == 401
+    (found,) = await arrivals(client)
+    assert (found["verified"], found["accepted"]) == (False, False)
 
 
-def test_a_receiver_fails_as_often_as_a_rule_says_and_then_accepts() -> None:
-    async def scenario(client: httpx.AsyncClient) -> None:
-        rules = [{"path": "/receivers/acme", "count_each": 2, "status": 503, "headers": {"Retry-After": "1"}}]
-        assert (await client.put("/control", json={"rules": rules})).status_code == 200
-        assert [await post(client, "acme", "evt_1") for _ in range(3)] == [503, 503, 200]
-        assert await post(client, "acme", "evt_2") == 503, "each event by itself"
-        assert await post(client, "other", "evt_1") == 200
-        assert [each["accepted"] for each in await arrivals(client)] == [False, False, True, False, True]
-
-    run(scenario)
+async def test_a_receiver_fails_as_often_as_a_rule_says_and_then_accepts(client: httpx.AsyncClient) -> None:
+    rules = [{"path": "/receivers/acme", "count_each": 2, "status": 503, "headers": {"Retry-After": "1"}}]
+    assert (await client.put("/control", json={"rules": rules})).status_code == 200
+    assert [await post(client, "acme", "evt_1") for _ in range(3)] == [503, 503, 200]
+    assert await post(client, "acme", "evt_2") == 503, "each event by itself"
+    assert await post(client, "other", "evt_1") == 200
+    assert [each["accepted"] for each in await arrivals(client)] == [False, False, True, False, True]
 
 
-def test_rules_can_single_out_an_event() -> None:
-    async def scenario(client: httpx.AsyncClient) -> None:
-        rules = [{"path": "/receivers", "match": {"webhookId": "evt_2"}, "status": 410}]
-        await client.put("/control", json={"rules": rules})
-        assert [await post(client, "acme", f"evt_{number}") for number in (1, 2, 3)] == [200, 410, 200]
-
-    run(scenario)
+async def test_rules_can_single_out_an_event(client: httpx.AsyncClient) -> None:
+    rules = [{"path": "/receivers", "match": {"webhookId": "evt_2"}, "status": 410}]
+    await client.put("/control", json={"rules": rules})
+    assert [await post(client, "acme", f"evt_{number}") for number in (1, 2, 3)] == [200, 410, 200]
 
 
 @pytest.mark.parametrize("content", [[], "x", {"acme": ""}, {"acme": 7}, {"acme": "whsec_"}, {"acme": "whsec_a"}])
-def test_secrets_that_are_none_are_refused_and_change_nothing(content: Any) -> None:
-    async def scenario(client: httpx.AsyncClient) -> None:
-        await client.put(SECRETS, json={"known": SECRET})
-        response = await client.put(SECRETS, json=content)
-        assert response.status_code == 422
-        assert response.json()["problems"]
-        assert (await client.get(SECRETS)).json() == {"receivers": ["known"]}
-
-    run(scenario)
+async def test_secrets_that_are_none_are_refused_and_change_nothing(client: httpx.AsyncClient, content: Any) -> None:
+    await client.put(SECRETS, json={"known": SECRET})
+    response = await client.put(SECRETS, json=content)
+    assert response.status_code == 422
+    assert response.json()["problems"]
+    assert (await client.get(SECRETS)).json() == {"receivers": ["known"]}
 
 
-def test_secrets_are_forgotten_and_never_shown() -> None:
-    async def scenario(client: httpx.AsyncClient) -> None:
-        await client.put(SECRETS, json={"acme": SECRET})
-        await post(client, "acme")
-        for path in (SECRETS, ARRIVALS, "/control", "/journal"):
-            text = (await client.get(path)).text
-            assert SECRET not in text
-            assert "v1," not in text
-        assert (await client.delete(SECRETS)).status_code == 204
-        await post(client, "acme", secret="whsec_b3RoZXI=")
-        assert (await arrivals(client))[-1]["verified"] is None
-
-    run(scenario)
+async def test_secrets_are_forgotten_and_never_shown(client: httpx.AsyncClient) -> None:
+    await client.put(SECRETS, json={"acme": SECRET})
+    await post(client, "acme")
+    for path in (SECRETS, ARRIVALS, "/control", "/journal"):
+        text = (await client.get(path)).text
+        assert SECRET not in text
+        assert "v1," not in text
+    assert (await client.delete(SECRETS)).status_code == 204
+    await post(client, "acme", secret="whsec_b3RoZXI=")
+    assert (await arrivals(client))[-1]["verified"] is None
 
 
 @pytest.mark.parametrize("path", ["/receivers", "/receivers/", "/receivers/a/b"])
-def test_only_receivers_by_name_are_there(path: str) -> None:
-    async def scenario(client: httpx.AsyncClient) -> None:
-        assert (await client.post(path, content=b"{}")).status_code == 404
-        assert await arrivals(client) == []
-
-    run(scenario)
+async def test_only_receivers_by_name_are_there(client: httpx.AsyncClient, path: str) -> None:
+    assert (await client.post(path, content=b"{}")).status_code == 404
+    assert await arrivals(client) == []

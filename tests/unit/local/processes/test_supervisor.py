@@ -176,11 +176,7 @@ def test_a_starter_that_no_longer_listens_changes_nothing(trial: Trial) -> None:
     trial.supervisor.tell("ready")
 
 
-def test_a_service_that_has_ended_still_has_an_id_for_whoever_publishes_all(tmp_path: Path) -> None:
-    async def end() -> GuardedProcess:
-        process = await GuardedProcess.start(shell("frail", "exit 0"), tmp_path / "frail.log")
-        await process.wait()
-        return process
-
-    process = asyncio.run(end())
+async def test_a_service_that_has_ended_still_has_an_id_for_whoever_publishes_all(tmp_path: Path) -> None:
+    process = await GuardedProcess.start(shell("frail", "exit 0"), tmp_path / "frail.log")
+    await process.wait()
     assert process.service_pid == process.pid
