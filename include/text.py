@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -41,6 +42,57 @@ def printable_values(document: Any) -> Any:
 def refuse_constant(name: str) -> None:
     """``parse_constant`` of a JSON decoder that takes no ``NaN`` or ``Infinity``, which Python's does."""
     raise ValueError(f"{name} is not JSON")
+
+
+def json_text(body: bytes, errors: str = "strict") -> str:
+    """JSON in UTF-8, UTF-16 or UTF-32 as text; of UTF-8 with its byte order mark. ``errors`` as of ``bytes.decode``."""
+    # Not documented, but what json.loads() reads bytes by; that would take halves of surrogate pairs as well.
+    return body.decode(json.detect_encoding(body).removesuffix("-sig"), errors)
+
+
+# Builds nothing but lists as it reads a value.
+_CHECKER = json.JSONDecoder(object_pairs_hook=len, parse_float=len, parse_int=len, parse_constant=refuse_constant)
+# Strings, so that brackets in them are passed over; one without an end reaches to the end of the text. Possessive
+# (``*+``): what matched is never given back, so that no text takes more than linear time or keeps a stack.
+_STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_PIECE_DEPTH = 500
+
+
+def is_strict_json(text: bytes | bytearray) -> bool:
+    """Whether a valid UTF-8 text is one JSON value by RFC 8259, however deep it is nested."""
+    try:
+        _CHECKER.decode(text.decode())
+    except RecursionError:
+        return _is_deep_json(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_deep_json(text: bytes | bytearray) -> bool:
+    """The same for nesting deeper than any parser's stack, in linear time: the text is checked in pieces.
+
+    A piece is what lies between two multiples of ``_PIECE_DEPTH``, with ``[]`` in place of what lies deeper.
+    """
+    pieces = [bytearray()]
+    depth = position = 0
+    for token in _STRUCTURE.finditer(text):
+        if token[0] in (b"[", b"{"):
+            depth += 1
+            if depth % _PIECE_DEPTH == 0:
+                pieces[-1] += text[position : token.start()] + b"[]"
+                pieces.append(bytearray())
+                position = token.start()
+        elif token[0] in (b"]", b"}"):
+            depth -= 1
+            if depth < 0:
+                return False
+            if depth % _PIECE_DEPTH == _PIECE_DEPTH - 1:
+                piece = pieces.pop() + text[position : token.end()]
+                position = token.end()
+                if not is_strict_json(piece):
+                    return False
+    return depth == 0 and is_strict_json(pieces[0] + text[position:])
 
 
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)

@@ -18,7 +18,7 @@ from typing import Any
 
 from include.errors import InvalidAnswerError, RunRefusedError
 from include.mapped_work import Slice, cut_bounds
-from include.text import one_line, refuse_constant
+from include.text import is_strict_json, json_text, one_line, refuse_constant
 
 _SHOWN = 10
 
@@ -182,26 +182,34 @@ class Response:
 
 
 def read_response(body: bytes) -> Response:
-    """Check that ``body`` is a JSON document (RFC 8259, UTF-8) other than ``null``.
+    """Check that ``body`` is a JSON document (RFC 8259) other than ``null``, in UTF-8, or in UTF-16 or UTF-32.
+
+    RFC 8259 has UTF-8 alone; those before it had the others too, and some servers of Windows still write them.
 
     Raises:
         InvalidAnswerError: empty body, invalid JSON, or ``null``. The message never quotes the body.
     """
     if not body.strip():
-        raise InvalidAnswerError("DEX API answered 200 with an empty body; nothing was archived")
+        raise _unusable("an empty body")
     try:
         # A byte order mark is no part of JSON, but a parser may ignore it (RFC 8259, 8.1). It stays in the archive.
-        document = _DECODER.decode(body.decode("utf-8-sig"))
+        text = json_text(body).removeprefix("\ufeff")
+        document = _DECODER.decode(text)
     except UnicodeDecodeError as error:
-        raise InvalidAnswerError("DEX API answered 200 with a body that is not UTF-8") from error
+        raise _unusable("a body that is in none of UTF-8, UTF-16 and UTF-32") from error
     except RecursionError as error:
-        raise InvalidAnswerError("DEX API answered 200 with JSON nested too deep to check") from error
+        if not is_strict_json(text.encode()):
+            raise _unusable("invalid JSON") from error
+        document = text
     except ValueError as error:
-        kind = "HTML" if body.lstrip()[:1] == b"<" else "invalid JSON"
-        raise InvalidAnswerError(f"DEX API answered 200 with {kind}; nothing was archived") from error
+        raise _unusable("HTML" if body.lstrip()[:1] == b"<" else "invalid JSON") from error
     if document is None:
-        raise InvalidAnswerError("DEX API answered 200 with null; nothing was archived")
+        raise _unusable("null")
     return Response(body, hashlib.sha256(body).hexdigest(), empty=document in ([], {}))
+
+
+def _unusable(what: str) -> InvalidAnswerError:
+    return InvalidAnswerError(f"DEX API answered 200 with {what}; nothing was archived")
 
 
 # Integers are left as text: their size is the partner's business, and Python limits their digits.

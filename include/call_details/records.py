@@ -9,7 +9,6 @@ by RFC 8259 is a record as it stands, any other is wrapped in an object.
 from __future__ import annotations
 
 import codecs
-import json
 import re
 import threading
 from collections import deque
@@ -25,7 +24,7 @@ from include.call_details.content import UTF_8, exactly, read_text
 from include.call_details.keys import idempotency_key
 from include.call_details.models import Chunk, Plan
 from include.errors import InvalidFileError
-from include.text import refuse_constant
+from include.text import is_strict_json
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 
@@ -48,13 +47,7 @@ _COUNT_INVALID = "call_details.count_invalid"
 
 # Reads a value to its end without building it: a long line costs no memory, and numbers keep every digit.
 _PARSER = msgspec.json.Decoder(msgspec.Raw)
-# Builds nothing either, but lists, as it reads a value.
-_CHECKER = json.JSONDecoder(object_pairs_hook=len, parse_float=len, parse_int=len, parse_constant=refuse_constant)
 _SURROGATE = re.compile(rb"\\u[dD]")
-# Strings, so that brackets in them are passed over; one without an end reaches to the end of the text. Possessive
-# (``*+``): what matched is never given back, so that no text takes more than linear time or keeps a stack.
-_STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
-_PIECE_DEPTH = 500
 
 _ESCAPED_IN_TWO = b'"\\\b\t\n\f\r'
 _ESCAPED_IN_SIX = bytes(set(range(0x20)) - set(_ESCAPED_IN_TWO))
@@ -244,47 +237,11 @@ def is_json(text: bytes) -> bool:
     try:
         _PARSER.decode(text)
     except RecursionError:
-        return _is_deep_json(text)
+        return is_strict_json(text)
     except msgspec.DecodeError:
         # The one other thing valid that this parser refuses is an escaped surrogate without its partner.
-        return _SURROGATE.search(text) is not None and _is_json(text)
+        return _SURROGATE.search(text) is not None and is_strict_json(text)
     return True
-
-
-def _is_json(text: bytes | bytearray) -> bool:
-    try:
-        _CHECKER.decode(text.decode())
-    except RecursionError:
-        return _is_deep_json(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_deep_json(text: bytes | bytearray) -> bool:
-    """The same for nesting deeper than any parser's stack, in linear time: the text is checked in pieces.
-
-    A piece is what lies between two multiples of ``_PIECE_DEPTH``, with ``[]`` in place of what lies deeper.
-    """
-    pieces = [bytearray()]
-    depth = position = 0
-    for token in _STRUCTURE.finditer(text):
-        if token[0] in (b"[", b"{"):
-            depth += 1
-            if depth % _PIECE_DEPTH == 0:
-                pieces[-1] += text[position : token.start()] + b"[]"
-                pieces.append(bytearray())
-                position = token.start()
-        elif token[0] in (b"]", b"}"):
-            depth -= 1
-            if depth < 0:
-                return False
-            if depth % _PIECE_DEPTH == _PIECE_DEPTH - 1:
-                piece = pieces.pop() + text[position : token.end()]
-                position = token.end()
-                if not _is_json(piece):
-                    return False
-    return depth == 0 and _is_json(pieces[0] + text[position:])
 
 
 _SLICE_BYTES = 256 * 1024

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -18,8 +17,9 @@ from include.errors import (
     FunctionThrottledError,
     FunctionUnavailableError,
     InvalidAnswerError,
+    InvalidInputError,
 )
-from include.text import one_line, refuse_constant
+from include.text import one_line
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -61,10 +61,17 @@ class FunctionClient:
             FunctionUnavailableError: a failure of Lambda itself, or no answer; it may have run.
             FunctionRefusedError: no such function, no permission, too large a request.
             InvalidAnswerError: the answer is not JSON.
+            InvalidInputError: the payload has a number that JSON has not, such as infinity; it was not invoked.
         """
+        try:
+            sent = json.dumps(payload, allow_nan=False).encode()
+        except ValueError:
+            raise InvalidInputError(
+                f"the input of function {name} has a number that is out of range; it was not invoked"
+            ) from None
         with _errors(name):
             try:
-                answer = self._client.invoke(FunctionName=name, Payload=json.dumps(payload).encode())
+                answer = self._client.invoke(FunctionName=name, Payload=sent)
             except ClientError as error:
                 if (code := error_code(error)) in _THROTTLED:
                     raise FunctionThrottledError(f"cannot invoke function {name}: Lambda answered {code}") from error
@@ -73,7 +80,8 @@ class FunctionClient:
         if answer.get("FunctionError"):
             raise _failure(body, name)
         try:
-            return json.loads(body, parse_float=_finite, parse_constant=refuse_constant)
+            # One number out of range is not to cost the whole answer: it is infinite then.
+            return json.loads(body, parse_int=_integer)
         except (ValueError, RecursionError) as error:
             # Not chained: the decoder's error holds the whole answer.
             raise InvalidAnswerError(
@@ -119,8 +127,9 @@ def _shown(value: object) -> str:
     return one_line(value, _MAX_REASON) if isinstance(value, str) else ""
 
 
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError("a number beyond the range of floats")
-    return value
+def _integer(text: str) -> float:
+    try:
+        return int(text)
+    except ValueError:
+        # Python reads no more than 4,300 digits.
+        return float(text)

@@ -22,7 +22,7 @@ from fastapi import Depends, HTTPException, Query, Request, Response
 
 from airflow_ext.operations.reading import MOST_SECONDS, Reads, Source
 from include.errors import InvalidInputError, PipelineError
-from include.text import indented_json
+from include.text import indented_json, json_text
 
 Cursor = Annotated[int, Query(ge=0)]
 """Where a page of a list begins."""
@@ -175,7 +175,7 @@ def get(reads: Reads, what: str, **which: str) -> Any:
 
 def shown(found: Any) -> dict[str, Any]:
     """The body of an object of S3 as text, as it is and indented."""
-    text, size = found["Body"].read(MOST_SHOWN).decode("utf-8", "replace"), found["ContentLength"]
+    text, size = json_text(found["Body"].read(MOST_SHOWN), "replace"), found["ContentLength"]
     return {"text": text, "pretty": indented_json(text), "bytes": size, "cut": size > MOST_SHOWN}
 
 

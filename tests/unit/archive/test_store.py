@@ -132,6 +132,13 @@ def test_empty_answer_may_be_first_and_may_replace_another_empty_one() -> None:
     assert archive(s3, b"{}").outcome is Result.UNCHANGED
 
 
+@pytest.mark.parametrize("nothing", [b"", b" \r\n"])
+def test_archive_of_before_without_any_byte_is_an_empty_one(nothing: bytes) -> None:
+    s3 = FakeS3()
+    legacy(s3, nothing)
+    assert archive(s3, b"[]").outcome is Result.UPDATED
+
+
 def test_full_answer_replaces_an_empty_archive() -> None:
     s3 = FakeS3()
     archive(s3, b"[]")

@@ -7,8 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.auction.functions import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, ResultsPoller, pause_before
-from include.auction.models import OrderOutcome, Result, Summary
+from include.auction.functions import (
+    FIRST_PAUSE_SECONDS,
+    MAX_PAUSE_SECONDS,
+    OrderFunction,
+    ResultsPoller,
+    pause_before,
+)
+from include.auction.models import OrderOutcome, Orders, Result, Summary
 from include.clients.lambda_function import FunctionClient
 from include.errors import (
     FunctionFailedError,
@@ -18,7 +24,7 @@ from include.errors import (
     StorageRefusedError,
     StorageUnavailableError,
 )
-from tests.worlds.functions import FakeLambda, RaisedError, lambda_error
+from tests.worlds.functions import FakeLambda, RaisedError, RawLambda, lambda_error
 from tests.worlds.s3 import FakeS3, s3_error
 
 if TYPE_CHECKING:
@@ -78,6 +84,22 @@ def test_run_that_found_nothing_before_may_poll_again() -> None:
     stage = Stage()
     Summary("run", DAY, reason="no results").save(cast("S3Client", stage.s3), "archive")
     assert stage.poller().find() is None
+
+
+def test_order_with_a_number_out_of_range_fails_alone() -> None:
+    answer = b'{"results": true, "orders": [{"status": "accepted", "power": 1e999}, {"status": "accepted"}]}'
+    s3 = FakeS3()
+    uri = "s3://archive/runs/run/orders.json"
+    ResultsPoller(cast("S3Client", s3), FunctionClient(RawLambda(answer)), "a", uri, "run", DAY).poll()
+    orders = Orders.load(cast("S3Client", s3), uri)
+    b = OrderFunction(FunctionClient(FakeLambda({"b": lambda order: {}})), "b", lambda: ())
+    bad, good = (b.process(orders, index) for index in (0, 1))
+    assert bad is not None
+    assert good is not None
+    assert (bad.result, bad.retryable, good.result) == (Result.ERRORED, False, Result.ACCEPTED)
+    assert (
+        bad.reason == "InvalidInputError: the input of function b has a number that is out of range; it was not invoked"
+    )
 
 
 def test_function_is_given_nothing() -> None:

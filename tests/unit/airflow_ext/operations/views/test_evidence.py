@@ -120,6 +120,11 @@ def test_body_is_shown_with_each_of_its_characters(page: OperationsPage, body: b
     assert downloaded.headers["content-disposition"] == 'attachment; filename="1000_trigger_20260302.json"'
 
 
+def test_body_of_another_encoding_is_shown_as_text(page: OperationsPage) -> None:
+    page.archive(DAY, {1000: '{"name": "Zażółć"}'.encode("utf-16")})
+    assert page.get(f"{AT}/body?version={version(page)}", user="auditor")["text"] == '{"name": "Zażółć"}'
+
+
 def test_versions_are_compared_line_by_line(page: OperationsPage) -> None:
     page.archive(DAY, {1000: b'{"a": 1, "b": 2}'}, run="r1")
     page.archive(DAY, {1000: b'{"a": 1, "b": 3}'}, run="r2")
