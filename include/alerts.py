@@ -25,6 +25,8 @@ class Section(StrEnum):
 
     ARCHIVE_RUN = "dex-trigger-archive-failed-run"
     AUCTION_RUN = "energy-auction-failed-run"
+    REJECTED_ORDER = "a-rejected-order"
+    UNDELIVERED_ALERTS = "energy-auction-undelivered-alerts"
     INGEST_RUN = "call-details-ingest-failed-run"
     WATCH = "files-that-stay"
     CALL_DETAILS_DEAD_LETTERS = "call-details-dead-letters"
@@ -93,7 +95,7 @@ class Alert:
             *map(str, self.failures[:MAX_FAILURES]),
         ]
         if len(self.failures) > MAX_FAILURES:
-            lines.append(f"- and {len(self.failures) - MAX_FAILURES} more, see the manifest")
+            lines.append(f"- and {len(self.failures) - MAX_FAILURES} more")
         if self.operations:
             lines.append(f"operations page: {self.operations}")
         return "\n".join([*lines, f"what to do: {self.next_step}"])

@@ -38,7 +38,8 @@ def order_alerts(run: RunRef, summary: Summary, slices: Sequence[Slice]) -> dict
             rejected = outcome.result is Result.REJECTED
             headline = f"order {outcome.index} {'was rejected' if rejected else 'failed'}"
             severity = Severity.WARNING if rejected else Severity.ERROR
-            alert = run.alert(severity, headline, failures=[failure], section=Section.AUCTION_RUN)
+            section = Section.REJECTED_ORDER if rejected else Section.AUCTION_RUN
+            alert = run.alert(severity, headline, failures=[failure], section=section)
             found[f"{outcome.order_id}/{outcome.result}"] = alert
     return found
 

@@ -17,7 +17,7 @@ from lambdas.tools.tables import EPILOG
 DEFAULT_SECRET_ID = "orders-api/jwt"  # noqa: S105 - a name
 DEFAULT_AUDIENCE = "orders-api"
 MAX_TTL_SECONDS = 30 * 86_400
-"""A token cannot be taken back except by rotating the secret, which ends all others too."""
+"""A token cannot be taken back except by rotating the secret twice, which ends all others too."""
 
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 

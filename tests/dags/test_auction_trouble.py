@@ -138,6 +138,8 @@ def test_alerts_have_what_is_left_of_the_runs_time(
     with outside.replaced(monotonic=lambda: next(elapsed)):
         summarize(run)
     assert world.metrics[0][1]["UndeliveredAlerts"] == undelivered
+    step = "docs/RUNBOOK.md#energy-auction-undelivered-alerts" if undelivered else "nothing"
+    assert run.pushed(SUMMARY_TASK, XComKey.NOTE)[2] == f"- what to do: {step}"
 
 
 def test_orders_that_have_expired_are_not_replaced_by_new_ones(world: AuctionWorld, run: FakeRun) -> None:

@@ -135,7 +135,7 @@ def _account(context: Context, settings: Settings, report: RunReport, works: Seq
     document, counts = _push(report, summary, key), summary.counts
     report.note(
         f"{counts['accepted']:,} of {counts['total']:,} orders accepted",
-        section=Section.AUCTION_RUN if counts["errored"] or undelivered else None,
+        section=Section.AUCTION_RUN if counts["errored"] else Section.UNDELIVERED_ALERTS if undelivered else None,
         rejected=counts["rejected"],
         failed=counts["errored"],
         alerts_not_delivered=undelivered,

@@ -46,8 +46,9 @@ def test_each_order_that_was_not_accepted_has_an_alert_of_its_own() -> None:
         "run: run\n"
         "- order 3 (id id-3) in process_order[1]: the price\n"
         "    log: http://airflow.test/process_order/1\n"
-        "what to do: docs/RUNBOOK.md#energy-auction-failed-run"
+        "what to do: docs/RUNBOOK.md#a-rejected-order"
     )
+    assert found["id-2/errored"].next_step == "docs/RUNBOOK.md#energy-auction-failed-run"
 
 
 def test_order_without_a_reason_is_told_too() -> None:
