@@ -34,7 +34,6 @@ DOCUMENTS = (
     "docs/COMPOSE.md",
     "docs/RUNBOOK.md",
     "docs/EVIDENCE.md",
-    "docs/CONFIGURATION.md",
     "infra/README.md",
     "CONTRIBUTING.md",
 )
