@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from typing import Any
 from include.archive.keys import EVIDENCE, LEDGER, MANIFESTS, ledger_key, manifest_key
 from include.archive.ledger import ENTRY_KEY, Entry, Ledger, SavedManifest, sha256
 from include.archive.manifests import merged
+from include.archive.store import lock_until
 from include.clients.aws import unless
 from ops.environment import Environment, aws_errors
 from ops.report import OpsError, Report
@@ -372,9 +373,12 @@ def adopt(
 ) -> Report:
     """Write one entry for the answers that were archived before the ledger began, as they are now.
 
-    And for those of the keys ``added`` that are reported as such, once somebody knows where they come from.
+    And for those of the keys ``added`` that are reported as such, once somebody knows where they come from. All of it
+    is locked as what a run writes is.
     """
     bucket = environment.output("ArchiveBucketName")
+    mode, days = environment.parameter("ArchiveLockMode", "NONE"), int(environment.parameter("ArchiveLockDays", "0"))
+    lock = lock_until(mode, days, datetime.now(UTC))
     s3 = environment.aws("s3", connections=CONNECTIONS)
     with aws_errors("S3"):
         verification = Verification(s3, bucket, tell=tell)
@@ -388,15 +392,16 @@ def adopt(
             raise OpsError(f"'ops evidence verify' reports nothing as added at {', '.join(unknown)}")
         if not old:
             raise OpsError("no answer of before the ledger lacks an entry")
-        agree(f"Take {len(old):,} answers of s3://{bucket} into the ledger as they are now?")
+        locked = f", and lock them for {days:,} days ({mode})" if lock else ""
+        agree(f"Take {len(old):,} answers of s3://{bucket} into the ledger as they are now{locked}?")
         with ThreadPoolExecutor(CONNECTIONS) as threads:
-            lines = [line for _, line in _in_order(threads, old, lambda where: _adopted(verification, where))]
+            lines = [line for _, line in _in_order(threads, old, lambda where: _adopted(verification, where, lock))]
         document = {"trigger_date": None, "run_id": _ADOPTED, "errors": [], "clients": lines}
         body = json.dumps(document, separators=(",", ":")).encode("ascii")
         key = f"{MANIFESTS}{_ADOPTED}/{sha256(body)}.json"
-        ledger = Ledger(s3, bucket)
+        ledger = Ledger(s3, bucket, lock)
         newest = ledger.newest()
-        written = s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json")
+        written = s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", **lock)
         saved = SavedManifest(key, written.get("VersionId"), sha256(body))
         entry = ledger.append(_ADOPTED, None, saved, newest)
     return Report(
@@ -406,13 +411,21 @@ def adopt(
     )
 
 
-def _adopted(verification: Verification, where: str) -> dict[str, Any]:
+def _adopted(verification: Verification, where: str, lock: dict[str, Any]) -> dict[str, Any]:
     key, _, version = where.removesuffix(")").partition(" (")
     found = _client_and_day(key)
     if found is None:
         raise OpsError(f"{key} is not the key of an answer: move it away from {EVIDENCE}, then try again")
     head = verification.s3.head_object(Bucket=verification.bucket, Key=key, VersionId=version)
     client, day = found
+    # One that is there already may last longer, or may not be made shorter.
+    if lock and "ObjectLockRetainUntilDate" not in head:
+        verification.s3.put_object_retention(
+            Bucket=verification.bucket,
+            Key=key,
+            VersionId=version,
+            Retention={name.removeprefix("ObjectLock"): value for name, value in lock.items()},
+        )
     return {
         "client_id": client,
         "trigger_date": day,

@@ -119,7 +119,10 @@ class SigningKeys:
         try:
             current = self._version("AWSCURRENT")
             if current is None:
-                raise KeysUnavailableError(f"the secret is missing, or has no key of at least {MIN_KEY_BYTES} bytes")
+                raise KeysUnavailableError(
+                    f"secret {self._secret_id} is missing, or has no key of at least {MIN_KEY_BYTES} bytes: put one "
+                    "(docs/RUNBOOK.md, Rotate secrets)"
+                )
             self._current_read_at = self._clock()
             if current not in self._keys[:1]:
                 # Before the other is asked for: who has a token of this key needs no other. Without a rotation, the

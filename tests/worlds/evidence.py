@@ -13,10 +13,13 @@ from tests.worlds.s3 import VersionedBucket, at_once
 
 
 class Bucket(Environment):
-    """An environment that has nothing but one bucket, its session."""
+    """An environment that has nothing but one bucket, its session, and parameters of its stack."""
 
     def output(self, name: str) -> str:
         return str(self.session.bucket)
+
+    def parameter(self, name: str, default: str) -> str:
+        return str(self.stack.get(name, default))
 
     def aws(self, service: str, *, connections: int = 10) -> Any:
         return self.session

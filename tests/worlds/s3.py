@@ -8,7 +8,7 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import batched
 from typing import Any, Self
@@ -352,3 +352,11 @@ class VersionedBucket(FakeS3):
     def get_paginator(self, operation: str) -> _Pages:
         assert operation == "list_object_versions"
         return _Pages(self._version_pages)
+
+    def put_object_retention(self, **request: Any) -> None:
+        self._enter("PutObjectRetention", request)
+        lock = {f"ObjectLock{name}": value for name, value in request["Retention"].items()}
+        self.objects[request["Key"]] = [
+            replace(each, arguments=each.arguments | lock) if each.id == request["VersionId"] else each
+            for each in self.objects[request["Key"]]
+        ]

@@ -239,6 +239,20 @@ def test_answers_that_no_run_accounted_for_are_adopted_where_somebody_names_them
         adopt(environment, agree=asked.append, tell=asked.append)
 
 
+def test_what_is_adopted_is_locked_as_what_runs_write(s3: VersionedBucket) -> None:
+    key = "trigger/7/7_trigger_20250101.json"
+    s3.objects[key] = [Version("null", b"{}", stored_at=datetime.now(UTC) - timedelta(days=400))]
+    asked = list[str]()
+    stack = {"ArchiveLockMode": "COMPLIANCE", "ArchiveLockDays": "3650"}
+    adopt(Bucket("test", s3, None, stack, httpx.Client()), agree=asked.append, tell=lambda text: None)
+    assert "as they are now, and lock them for 3,650 days (COMPLIANCE)?" in asked[0]
+    written = [key, *s3.keys("manifests/adopted/"), s3.keys("ledger/")[-1]]
+    for each in written:
+        noted = s3.head_object(Bucket=s3.bucket, Key=each)
+        assert noted["ObjectLockMode"] == "COMPLIANCE"
+        assert noted["ObjectLockRetainUntilDate"] > datetime.now(UTC) + timedelta(days=3649)
+
+
 def test_scope_leaves_the_rest_unread(s3: VersionedBucket) -> None:
     s3.delete("trigger/2/2_trigger_20260302.json")
     s3.delete("trigger/1/1_trigger_20260303.json")

@@ -70,7 +70,7 @@ def test_key_is_the_text_or_the_field_secret_without_a_line_break_at_the_end(sec
 
 @pytest.mark.parametrize("secret", ['{"Secret": "' + FIRST + '"}', '{"secret": 1234567890123456}', '{"secret": null}'])
 def test_json_object_without_a_text_named_secret_is_no_key(secret: str, clock: Clock) -> None:
-    with pytest.raises(KeysUnavailableError, match="has no key of at least 16 bytes"):
+    with pytest.raises(KeysUnavailableError, match=r"^secret \S+ .* has no key of at least 16 bytes: put one"):
         keys_of(FakeSecret(secret), clock).kept()
 
 
