@@ -29,8 +29,10 @@ runs go on at a time.
 
 - Time-outs, lost connections, 408, 425, 429 and 5xx are retried, and `Retry-After` is honoured. A batch that is still
   not accepted becomes a dead letter; the others go on.
-- After ten such batches in a row the API is taken for unavailable: they do not become dead letters, and the task is
-  retried later. If that goes on, the run fails with one alert; clear it when the API is back.
+- After ten such batches in a row the API is taken for unavailable: the task is retried later, up to five times within
+  some twelve minutes. What the last try does not get accepted becomes dead letters too.
+- If the login fails, or the API asks to wait for more than a minute, in every try, nothing becomes a dead letter, and
+  the run fails with one alert; clear it when the API is back.
 - A task that dies is retried and continues after its last acknowledged batch.
 - If the API asks to wait for more than a minute, the task waits that long and then continues. As long as batches are
   accepted in between, that costs it no try, so a small quota is waited for as often as it takes, within the 24 hours

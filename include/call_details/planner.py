@@ -72,6 +72,19 @@ def is_moved(store: FileStore, file: FileVersion) -> bool:
     return any(store.versions(key) for key in _candidate_keys(store, file) if key != file.key)
 
 
+def _why_gone(store: FileStore, file: FileVersion) -> str:
+    """What became of a version that is nowhere, and what to do."""
+    deletions = [(at, key) for key in _candidate_keys(store, file) if (at := store.deleted_at(key)) is not None]
+    if not deletions:
+        return f"{file.key} ({file.etag}) is nowhere in bucket {store.bucket}: drop it again and clear this run"
+    # Moving it on deleted it at its earlier places.
+    at, key = max(deletions)
+    return (
+        f"{file.key} ({file.etag}) was deleted at {at:%Y-%m-%d %H:%M:%S} UTC, when it lay at {key}: if that was not "
+        "meant, drop it again and clear this run"
+    )
+
+
 def _candidate_keys(store: FileStore, file: FileVersion) -> Iterator[str]:
     yield processing_key(file)
     yield file.key
@@ -137,9 +150,7 @@ class Planner:
         """The version where it is, once it is where no other may be dropped."""
         stored = find(self.store, file)
         if stored is None:
-            raise FileChangedError(
-                f"{file.key} ({file.etag}) is nowhere in bucket {self.store.bucket}: drop it again and clear this run"
-            )
+            raise FileChangedError(_why_gone(self.store, file))
         if stored.key != file.key:
             return stored
         moved = self.store.copy(stored, processing_key(file))

@@ -48,7 +48,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PostingContext:
-    """What a chunk is posted with; ``limit`` is how many calls at once the limiter allows."""
+    """What a chunk is posted with.
+
+    Args:
+        limit: how many calls at once the limiter allows.
+        last_try: see :class:`Poster`.
+    """
 
     store: FileStore
     table: ItemTable
@@ -57,6 +62,7 @@ class PostingContext:
     limit: int
     dead_letters: DeadLetters
     open_api: Callable[[Gate], CallDetailsApi]
+    last_try: bool = False
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
 
 
@@ -157,7 +163,8 @@ async def _post(
         ):
             # Twice as many as may be sent at once: while some wait for their acknowledgement, which takes about as long
             # as a call, the others are sent.
-            await Poster(api, context.dead_letters, workers=2 * share, failed=failed).post(batches)
+            poster = Poster(api, context.dead_letters, workers=2 * share, failed=failed, last_try=context.last_try)
+            await poster.post(batches)
     except (ApiUnavailableError, PausedError) as error:
         # The next attempt waits for as long as the API asks, and must find the claim still its own.
         for claim in claims:
@@ -208,6 +215,7 @@ class Poster:
         max_bytes: of all their bodies; a larger body is under way alone.
         failed: takes the files of which a batch cannot be settled, and why, and the other files go on; None: that
             ends the posting.
+        last_try: nobody tries again later, so that what an unavailable API has not accepted becomes dead letters.
     """
 
     def __init__(
@@ -218,6 +226,7 @@ class Poster:
         workers: int,
         max_bytes: int = MAX_BYTES,
         failed: dict[FileVersion, PipelineError] | None = None,
+        last_try: bool = False,
     ) -> None:
         self._api = api
         self._logins = api.logins
@@ -231,6 +240,7 @@ class Poster:
         )
         self._budget = Budget(max_bytes)
         self._failed_files = failed
+        self._last_try = last_try
         self._failed: deque[tuple[ChunkLedger, Batch, Delivery]] = deque()
         self._in_a_row = 0
         self._last: ChunkLedger | None = None
@@ -243,7 +253,8 @@ class Poster:
 
         Raises:
             ClaimLostError: another attempt or owner works on the chunk.
-            ApiUnavailableError: many batches in a row failed in a way that may pass; they are no dead letters.
+            ApiUnavailableError: many batches in a row failed in a way that may pass; they are no dead letters. Not in
+                the last try.
             PipelineError: any other that reading, the login, the ledger or the dead letters raise. What was
                 acknowledged before stays settled.
         """
@@ -274,8 +285,8 @@ class Poster:
         while (work := await self._queue.get()) is not None:
             chunk, batch = work
             delivery = await self._api.post(batch.body, batch.idempotency_key)
-            if delivery.accepted or not delivery.retryable:
-                # The API is there: what failed before are single bad batches.
+            if delivery.accepted or not delivery.retryable or self._last_try:
+                # The API is there: what failed before are single bad batches. Or nobody will ask it again.
                 self._in_a_row = 0
                 await self._settle_failed(0)
                 await self._settle(chunk, batch, delivery)

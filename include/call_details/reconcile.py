@@ -173,7 +173,8 @@ class Closing:
         """Save the receipt of a file that stays where it is, if it still is anywhere, and release the claim."""
         stored = find(self.store, self.file)
         saved = self._save(receipt, stored.key if stored else None)
-        self.claims.release(claim)
+        # Nobody can finish a file that is gone.
+        (self.claims.release if stored else self.claims.forget)(claim)
         return saved
 
     def _save(self, receipt: Receipt, stored_as: str | None, *, not_ingested: str | None = None) -> SavedReceipt:

@@ -123,6 +123,11 @@ class FileStore:
         versions, _ = self._history(key)
         return versions[0]["ETag"] if versions else None
 
+    def deleted_at(self, key: str) -> datetime | None:
+        """When the object under a key was deleted; None if there is one, or never was one that S3 still knows."""
+        versions, deleted_at = self._history(key)
+        return None if any(version["IsLatest"] for version in versions) else deleted_at
+
     def _history(self, key: str) -> tuple[list[ObjectVersionTypeDef], datetime | None]:
         """All versions that are kept of an object, newest first, and when it was last deleted."""
         versions: list[ObjectVersionTypeDef] = []

@@ -239,6 +239,11 @@ def began_at(context: Context) -> datetime:
     return started_at(context) or context["dag_run"].run_after
 
 
+def is_last_try(context: Context) -> bool:
+    """Whether no retry of the task follows, whatever happens in this one."""
+    return context["ti"].try_number > context["ti"].max_tries
+
+
 def by_person(context: Context) -> bool:
     """Whether a person started the run, and so sees without an alert that it was refused."""
     return context["dag_run"].run_type in ("manual", "backfill")

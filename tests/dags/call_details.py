@@ -58,9 +58,12 @@ def plan(run: FakeRun) -> list[int]:
         return call_details_ingest.plan(context)
 
 
-def post_chunk(run: FakeRun, index: int) -> dict[str, int]:
+LAST_TRY = 6
+
+
+def post_chunk(run: FakeRun, index: int, *, try_number: int = 1) -> dict[str, int]:
     """One mapped task."""
-    with run.task(POST_TASK, index) as context:
+    with run.task(POST_TASK, index, try_number=try_number) as context:
         return call_details_ingest.post_chunk(context, index)
 
 

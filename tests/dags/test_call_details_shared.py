@@ -21,7 +21,17 @@ from include.errors import (
     RunRefusedError,
     WorkFailedError,
 )
-from tests.dags.call_details import claim_files, ingest, ingest_run, plan, post_chunk, reconcile, replay_run, watch_run
+from tests.dags.call_details import (
+    LAST_TRY,
+    claim_files,
+    ingest,
+    ingest_run,
+    plan,
+    post_chunk,
+    reconcile,
+    replay_run,
+    watch_run,
+)
 from tests.dags.call_details import replay as replay_dead_letters
 from tests.worlds.airflow import FakeRun
 from tests.worlds.call_details import CallDetailsWorld
@@ -261,6 +271,16 @@ def test_api_that_is_unavailable_costs_no_dead_letter_and_the_retry_does_the_res
     assert post_chunk(run, 0) == {"files": NUMBER}
     assert reconcile(run)["outcomes"] == {"processed": NUMBER}
     assert world.sqs.bodies == []
+
+
+def test_api_that_is_unavailable_to_the_last_try_costs_dead_letters_of_every_file(world: CallDetailsWorld) -> None:
+    files = drop(world)
+    (start,) = claim_files(watch_run())
+    run = shared_run(start)
+    plan(run)
+    world.api.answers = {key: [httpx.Response(503)] for key in keys_of(*files)}
+    assert post_chunk(run, 0, try_number=LAST_TRY) == {"files": NUMBER}
+    assert reconcile(run)["outcomes"] == {"processed with dead letters": NUMBER}
 
 
 def test_task_that_gave_up_leaves_an_alert_for_each_file_and_clearing_does_the_rest(world: CallDetailsWorld) -> None:

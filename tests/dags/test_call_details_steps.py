@@ -33,7 +33,18 @@ from include.errors import (
     StorageUnavailableError,
     WorkFailedError,
 )
-from tests.dags.call_details import KEY, RECONCILE_TASK, counts, drop, ingest, ingest_run, plan, post_chunk, reconcile
+from tests.dags.call_details import (
+    KEY,
+    LAST_TRY,
+    RECONCILE_TASK,
+    counts,
+    drop,
+    ingest,
+    ingest_run,
+    plan,
+    post_chunk,
+    reconcile,
+)
 from tests.worlds.call_details import ACCESS, SECRET, TOKEN, CallDetailsWorld, logged_in_as
 from tests.worlds.pipeline import PLANTED, leaks
 from tests.worlds.s3 import BUCKET, raising, s3_error
@@ -103,6 +114,23 @@ def test_refused_batch_is_a_warning_and_the_run_a_success(world: CallDetailsWorl
     assert "call_details_replay" in post["text"]
     assert run.pushed(RECONCILE_TASK, XComKey.ALERTED)["channels"] == ["slack", "sns"]
     assert world.metrics[0][1] == {"FailedRuns": 0.0, "AcceptedRecords": 1.0, "DeadLetteredRecords": 2.0}
+
+
+def test_api_that_is_unavailable_to_the_last_try_costs_dead_letters_and_the_receipt_adds_up(
+    world: CallDetailsWorld,
+) -> None:
+    file = drop(world, b"1\n" * 24)
+    world.api.answers = {idempotency_key(file, number): [httpx.Response(503)] for number in range(12)}
+    run = ingest_run(KEY)
+    plan(run)
+    with pytest.raises(ApiUnavailableError):
+        post_chunk(run, 0, try_number=LAST_TRY - 1)
+    assert world.sqs.bodies == []
+    assert post_chunk(run, 0, try_number=LAST_TRY) == {"accepted": 0, "dead_lettered": 12}
+    summary = reconcile(run)
+    assert (summary["outcome"], counts(summary)) == ("processed with dead letters", (24, 0, 24))
+    assert len(world.s3.present("dead-letter/")) == len(world.sqs.bodies) == 12
+    assert len(world.wire.sns) == 1
 
 
 def test_people_are_alerted_when_xcom_takes_nothing(world: CallDetailsWorld) -> None:

@@ -128,8 +128,8 @@ class CallDetailsClients:
             clock=outside.monotonic,
         )
 
-    def posting_context(self) -> PostingContext:
-        """What a chunk is posted with."""
+    def posting_context(self, *, last_try: bool) -> PostingContext:
+        """What a chunk is posted with; ``last_try``: no retry of the task follows."""
         return PostingContext(
             store=self.store,
             table=self.table,
@@ -138,4 +138,5 @@ class CallDetailsClients:
             limit=self.settings.max_concurrent_calls,
             dead_letters=self.dead_letters,
             open_api=self.api_opener(),
+            last_try=last_try,
         )

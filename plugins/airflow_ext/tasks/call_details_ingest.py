@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_ext.defaults import began_at, by_person
+from airflow_ext.defaults import began_at, by_person, is_last_try
 from airflow_ext.hooks.call_details import CallDetailsClients
 from airflow_ext.ids import XComKey
 from airflow_ext.metrics import RunReport, task_states
@@ -127,7 +127,7 @@ def post_chunk(context: Context, index: int) -> dict[str, int]:
         chunk = found.chunks[index]
         label = f"records {chunk.first_record:,}-{chunk.first_record + chunk.records - 1:,}"
         context["label"] = label  # type: ignore[typeddict-unknown-key] # read by map_index_template
-        state = asyncio.run(post(clients.posting_context(), claim, found, chunk))
+        state = asyncio.run(post(clients.posting_context(last_try=is_last_try(context)), claim, found, chunk))
         log.info("%s: %d batches accepted, %d dead letters", label, state.accepted_batches, len(state.dead))
         return {"accepted": state.accepted_batches, "dead_lettered": len(state.dead)}
 
@@ -139,7 +139,8 @@ def _post_shared(context: Context, index: int) -> dict[str, int]:
     label = f"{len(members)} files from {members[0].file.key}"
     context["label"] = safe_text(label)[:_MAX_LABEL]  # type: ignore[typeddict-unknown-key] # read by map_index_template
     owned = list(claimed(clients.claims, members, context["dag_run"].run_id))
-    failed = asyncio.run(post_files(clients.posting_context(), owned, tasks=len(slices)))
+    posting = clients.posting_context(last_try=is_last_try(context))
+    failed = asyncio.run(post_files(posting, owned, tasks=len(slices)))
     log.info("%d files: %d were posted before or now", len(members), len(owned) - len(failed))
     if failed:
         shown = "; ".join(f"{file.key}: {error}" for file, error in list(failed.items())[:_SHOWN])

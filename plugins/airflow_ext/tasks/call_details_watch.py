@@ -6,6 +6,7 @@ import logging
 from itertools import batched, islice
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_ext.defaults import is_last_try
 from airflow_ext.hooks.call_details import CallDetailsClients
 from airflow_ext.ids import CALL_DETAILS_INGEST
 from airflow_ext.metrics import RunReport
@@ -85,7 +86,7 @@ def claim_files(context: Context) -> list[int]:
             left=len(taken.left),
         )
         _report(context, clients, report.run, [*(left for left in taken.left if not left.busy), *_beside(intake)])
-        if taken.left and not starts and context["ti"].try_number <= context["ti"].max_tries:
+        if taken.left and not starts and not is_last_try(context):
             reasons = "; ".join(left.reason for left in taken.left[:_SHOWN])
             raise RetryableFailuresError(f"{len(taken.left)} files stay where they were dropped: {reasons}")
         if starts:

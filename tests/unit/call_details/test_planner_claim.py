@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -200,9 +201,22 @@ def test_owner_that_was_taken_over_cannot_note_its_plan(run: Run, file: FileVers
         run.planning.plan(claim)
 
 
-def test_deleted_file_is_told(run: Run, file: FileVersion) -> None:
+@pytest.mark.parametrize("moved", [False, True])
+def test_deleted_file_is_told_with_where_and_when(moved: bool, run: Run, file: FileVersion) -> None:
+    claim, place = run.claim(file), KEY
+    if moved:
+        place = processing_key(file)
+        run.move(file, place)
+    run.s3.delete(place)
+    (last,) = [each for each in run.s3.list_versions(place) if each["IsLatest"]]
+    expected = re.escape(f"was deleted at {last['LastModified']:%Y-%m-%d %H:%M:%S} UTC, when it lay at {place}: ")
+    with pytest.raises(FileChangedError, match=expected):
+        run.planning.plan(claim)
+
+
+def test_file_of_which_nothing_is_known_is_told(run: Run, file: FileVersion) -> None:
     claim = run.claim(file)
-    run.s3.delete(KEY)
+    run.s3.objects.clear()
     with pytest.raises(FileChangedError, match="is nowhere in bucket ingest"):
         run.planning.plan(claim)
 

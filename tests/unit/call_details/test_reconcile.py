@@ -78,6 +78,7 @@ def test_receipt_of_a_file_that_is_gone_names_no_key(world: RunWorld, file: File
     world.s3.delete(processing_key(file))
     kept = world.closing(file).planned()
     assert (kept.outcome, kept.document["stored_as"]) == (FileOutcome.INCOMPLETE, None)
+    assert world.claims.unfinished() == [], "nobody can finish it, so it is not under way"
 
 
 @pytest.mark.parametrize("broken", ["PutObject", "CopyObject", "DeleteObject", "put_item"])
