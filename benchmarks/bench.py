@@ -142,7 +142,7 @@ class Bench:
         path = Path(self.stack.client_database)
         create_client_database(path, clients=number, eligible_share=1.0)
         with closing(sqlite3.connect(path)) as database:
-            return clients_from_rows(database.execute(client_query()))
+            return clients_from_rows(database.execute(client_query()))[0]
 
     def set_latency(self, milliseconds: float) -> None:
         """Let the DEX API take that long for each answer, and never fail."""

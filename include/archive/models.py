@@ -57,28 +57,29 @@ def client_query(*, names_as_bytes: bool = False) -> str:
     return query.replace("c.name", _NAME_AS_BYTES) if names_as_bytes else query
 
 
-def clients_from_rows(rows: Iterable[Sequence[Any]]) -> list[Client]:
+def clients_from_rows(rows: Iterable[Sequence[Any]]) -> tuple[list[Client], list[tuple[str, str]]]:
     """Clients in the order of the rows, one per ``ClientID``, with printable names of bounded length.
 
-    Raises:
-        InvalidAnswerError: a ``ClientID`` that is not an integer.
+    And of each row whose ``ClientID`` is no integer its name, and what is wrong: it is not to cost the other clients
+    their archives.
     """
     clients: dict[int, Client] = {}
+    unusable: list[tuple[str, str]] = []
     for row in rows:
+        name = row[1].decode("utf-16-le", "surrogatepass") if isinstance(row[1], bytes) else str(row[1] or "")
+        name = one_line(name, _MAX_NAME)
         try:
             client_id = int(row[0])
             # int() would also read "1_000", as another client than the one that is meant.
             exact = _INTEGER.fullmatch(row[0]) if isinstance(row[0], str) else row[0] == client_id
             if isinstance(row[0], bool) or not exact:
                 raise ValueError(row[0])
-        except (TypeError, ValueError, OverflowError) as error:
-            raise InvalidAnswerError(
-                f"the client database returned ClientID {one_line(repr(row[0]), _MAX_NAME)}, not an integer; check "
-                "table Client"
-            ) from error
-        name = row[1].decode("utf-16-le", "surrogatepass") if isinstance(row[1], bytes) else str(row[1] or "")
-        clients.setdefault(client_id, Client(client_id, one_line(name, _MAX_NAME)))
-    return list(clients.values())
+        except (TypeError, ValueError, OverflowError):
+            shown = one_line(repr(row[0]), _MAX_NAME)
+            unusable.append((name, f"ClientID {shown} in table Client is not an integer; correct or remove the row"))
+        else:
+            clients.setdefault(client_id, Client(client_id, name))
+    return list(clients.values()), unusable
 
 
 def select(clients: Sequence[Client], wanted: Sequence[int | str] | None) -> list[Client]:
@@ -120,6 +121,7 @@ class Plan:
         base_url: of the API where its connection names none.
         slices: cover all clients, in order, without overlap.
         lock: mode and days of S3 Object Lock for what the run writes: see :func:`include.archive.store.lock_until`.
+        unusable: name of each client that has no usable id, and why; of these no day has an account.
     """
 
     run_id: str
@@ -131,6 +133,7 @@ class Plan:
     clients: tuple[Client, ...]
     slices: tuple[Slice, ...]
     lock: tuple[str, int] = ("NONE", 0)
+    unusable: tuple[tuple[str, str], ...] = ()
 
     def to_document(self) -> dict[str, Any]:
         """A JSON document; :meth:`from_document` reads it back."""
@@ -138,6 +141,7 @@ class Plan:
             **{name: getattr(self, name) for name in _OF_PLAN},
             "trigger_date": self.day.isoformat(),
             "lock": self.lock,
+            "unusable": self.unusable,
             "clients": [[client.id, client.name] for client in self.clients],
             "slices": [[piece.start, piece.stop, piece.label] for piece in self.slices],
         }
@@ -149,6 +153,7 @@ class Plan:
             **{name: document[name] for name in _OF_PLAN},
             day=date.fromisoformat(document["trigger_date"]),
             lock=tuple(document.get("lock", ("NONE", 0))),
+            unusable=tuple((name, why) for name, why in document.get("unusable", ())),
             clients=tuple(Client(*client) for client in document["clients"]),
             slices=tuple(Slice(*piece) for piece in document["slices"]),
         )
@@ -279,7 +284,7 @@ def count_outcomes(outcomes: Sequence[str]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a run did: an outcome per client of its plan, in the plan's order."""
+    """What a run did: an outcome per client of its plan, in the plan's order; those without a usable id failed too."""
 
     plan: Plan
     outcomes: tuple[ClientOutcome, ...]
@@ -287,12 +292,8 @@ class Manifest:
     @property
     def counts(self) -> dict[str, int]:
         """See :func:`count_outcomes`."""
-        return count_outcomes([outcome.outcome for outcome in self.outcomes])
-
-    @property
-    def failures(self) -> list[ClientOutcome]:
-        """The outcomes of the clients that failed."""
-        return [outcome for outcome in self.outcomes if outcome.failed]
+        unusable = [Result.FAILED] * len(self.plan.unusable)
+        return count_outcomes([outcome.outcome for outcome in self.outcomes] + unusable)
 
     def summary(self) -> dict[str, Any]:
         """The manifest without its line per client."""
@@ -302,8 +303,11 @@ class Manifest:
             "run_id": self.plan.run_id,
             **self.counts,
             "errors": [
-                {"client_id": each.client_id, "client_name": names[each.client_id], "error": each.error}
-                for each in self.failures
+                {"client_id": id_, "client_name": name, "error": error}
+                for id_, name, error in (
+                    *((each.client_id, names[each.client_id], each.error) for each in self.outcomes if each.failed),
+                    *((None, name, why) for name, why in self.plan.unusable),
+                )
             ],
         }
 

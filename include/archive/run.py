@@ -281,7 +281,7 @@ def digest(manifest: Manifest, run: RunRef, *, uri: str) -> Alert | None:
     """The alert that the run's end calls for: failed clients, no clients at all, or None."""
     plan, counts = manifest.plan, manifest.counts
     facts = [f"trigger date: {plan.day}", f"manifest: {uri}"]
-    if not plan.clients:
+    if not counts["total_clients"]:
         headline = f"no client to archive for {plan.day}: the query selects none"
         return run.alert(Severity.WARNING, headline, [*facts, f"log: {run.log_url(LIST_TASK, None)}"], section=SECTION)
     if not counts["failed_archives"]:
@@ -294,6 +294,7 @@ def digest(manifest: Manifest, run: RunRef, *, uri: str) -> Alert | None:
         )
         if outcome.failed
     ]
+    failures += [run.failure(f"a client ({name})", why, LIST_TASK) for name, why in plan.unusable]
     headline = f"{counts['failed_archives']} of {counts['total_clients']} clients not archived for {plan.day}"
     return run.alert(Severity.ERROR, headline, facts, failures, section=SECTION)
 

@@ -82,6 +82,38 @@ def test_failed_clients_fail_the_run_with_one_digest(world: ArchiveWorld, run: F
     assert world.reported_failures == 1
 
 
+def test_client_without_a_usable_id_fails_the_run_and_costs_no_other_its_archive(
+    world: ArchiveWorld, run: FakeRun
+) -> None:
+    world.set_clients([11, "C-100"])
+    archive_all(run, list_clients(run))
+    with pytest.raises(WorkFailedError, match="1 of 2 clients failed"):
+        summarize(run)
+    assert world.s3.keys("trigger/") == ["trigger/11/11_trigger_20260308.json"]
+    manifest = world.manifest()
+    why = "ClientID 'C-100' in table Client is not an integer; correct or remove the row"
+    assert (manifest["total_clients"], manifest["successful_archives"], manifest["failed_archives"]) == (2, 1, 1)
+    assert manifest["errors"] == [{"client_id": None, "client_name": "Client C-100", "error": why}]
+    assert f"a client (Client C-100) in list_clients: {why}" in world.wire.slack[0]["text"]
+    (day,) = world.s3.bodies("manifests/trigger/20260308.json")
+    assert json.loads(day or b"")["failed_archives"] == 0, "no run could ever archive it"
+
+
+def test_who_names_clients_is_not_told_of_others_without_a_usable_id(world: ArchiveWorld, run: FakeRun) -> None:
+    world.set_clients([11, "C-100"])
+    run.params["client_ids"] = [11]
+    archive_all(run, list_clients(run))
+    assert summarize(run)["failed_archives"] == 0
+
+
+def test_run_without_any_usable_id_fails_and_is_no_warning(world: ArchiveWorld, run: FakeRun) -> None:
+    world.set_clients(["C-100"])
+    assert list_clients(run) == []
+    with pytest.raises(WorkFailedError, match="1 of 1 clients failed"):
+        summarize(run)
+    assert "1 of 1 clients not archived" in world.wire.sns[0]["Subject"]
+
+
 def test_summary_that_is_killed_before_its_alert_leaves_it_to_the_failure_callback(
     world: ArchiveWorld, run: FakeRun
 ) -> None:

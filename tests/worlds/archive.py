@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,7 +115,7 @@ class ArchiveWorld(PipelineWorld):
     def outside(self) -> tuple[dict[str, Any], dict[str, Any]]:
         return {"s3": self.s3}, {"http": self.dex.http}
 
-    def set_clients(self, ids: list[int]) -> None:
+    def set_clients(self, ids: Sequence[int | str]) -> None:
         """Fill the client database."""
         self.database.unlink(missing_ok=True)
         with sqlite3.connect(self.database) as database:

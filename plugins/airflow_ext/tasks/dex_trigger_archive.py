@@ -67,7 +67,8 @@ def list_clients(context: Context) -> list[Work]:
                 "takes no lock that has ended: deploy with ArchiveLockDays of at least 1, or with ArchiveLockMode=NONE"
             )
         rows = read_rows(client_query(), undecoded=client_query(names_as_bytes=True))
-        clients = select(clients_from_rows(rows), params["client_ids"])
+        known, unusable = clients_from_rows(rows)
+        clients = select(known, params["client_ids"])
         if clients:
             dex = dex_api(default_base_url=settings.dex_api_base_url, https_only=not settings.is_local)
             asyncio.run(_log_in(dex))
@@ -80,6 +81,8 @@ def list_clients(context: Context) -> list[Work]:
             concurrency=calls_of_task(settings.archive_concurrency, tasks=len(slices)),
             base_url=settings.dex_api_base_url,
             lock=(settings.archive_lock_mode, settings.archive_lock_days),
+            # Who asks for some clients has not asked for these.
+            unusable=tuple(unusable) if params["client_ids"] is None else (),
             clients=tuple(clients),
             slices=slices,
         )
@@ -136,10 +139,10 @@ def summarize(context: Context) -> dict[str, Any]:
                 why_no_outcome=lambda index: report.failure(ARCHIVE_TASK, index),
                 newest=newest.result,
             )
-        counts, failed = manifest.counts, bool(manifest.failures)
+        counts, failed = manifest.counts, manifest.counts["failed_archives"]
         report.count(
             {"FailedClients": counts["failed_archives"], "SuccessfulClients": counts["successful_archives"]},
-            failed=failed,
+            failed=bool(failed),
         )
         report.alert(digest(manifest, report.run, uri=f"s3://{settings.archive_bucket}/{key}"))
         report.note(
@@ -147,19 +150,19 @@ def summarize(context: Context) -> dict[str, Any]:
             f"for {manifest.plan.day}",
             section=SECTION if failed or not counts["total_clients"] else None,
             unchanged=counts["unchanged"],
-            failed=counts["failed_archives"],
+            failed=failed,
             manifest=key,
         )
         summary = report.push(xcom_summary(manifest, key))
         if failed:
-            raise WorkFailedError(f"{len(manifest.failures)} of {len(manifest.outcomes)} clients failed; see {key}")
+            raise WorkFailedError(f"{failed} of {counts['total_clients']} clients failed; see {key}")
         report.update_asset({"trigger_date": manifest.plan.day.isoformat(), **counts, "manifest": key})
         return summary
 
 
 def xcom_summary(manifest: Manifest, key: str) -> dict[str, Any]:
     """What goes to XCom: the manifest itself, or its numbers and first errors where it is long."""
-    if len(manifest.outcomes) <= XCOM_CLIENTS:
+    if manifest.counts["total_clients"] <= XCOM_CLIENTS:
         return {**manifest.to_document(), "manifest": key}
     summary = manifest.summary()
     return {**summary, "errors": summary["errors"][:XCOM_CLIENTS], "manifest": key}
