@@ -13,13 +13,11 @@ SUMMARY_TASK = "summarize"
 
 
 def list_clients(run: FakeRun) -> list[dex_trigger_archive.Work]:
-    """The first task."""
     with run.task(LIST_TASK) as context:
         return dex_trigger_archive.list_clients(context)
 
 
 def archive_client(run: FakeRun, index: int, work: dex_trigger_archive.Work) -> None:
-    """One mapped task."""
     with run.task(ARCHIVE_TASK, index) as context:
         dex_trigger_archive.archive_client(context, work)
 
@@ -34,5 +32,4 @@ def archive_all(run: FakeRun, works: list[dex_trigger_archive.Work]) -> None:
 
 
 def summarize(run: FakeRun) -> dict[str, Any]:
-    """The last task."""
     return dex_trigger_archive.summarize(run.context(SUMMARY_TASK))

@@ -40,7 +40,6 @@ def end(run: FakeRun, event: Event) -> list[Work]:
 
 
 def begin(run: FakeRun) -> Wait | list[Work]:
-    """What the sensor does in a worker."""
     with run.task(WAIT_TASK) as context:
         with record_failure(context["ti"]):
             found = lambda_result.begin(context, A, B)
@@ -51,14 +50,12 @@ def begin(run: FakeRun) -> Wait | list[Work]:
 
 
 def wait_for_results(run: FakeRun) -> list[Work]:
-    """The first task, of a run that has results at once."""
     found = begin(run)
     assert isinstance(found, list)
     return found
 
 
 def process(run: FakeRun, index: int, work: Work, *, try_number: int = 1) -> None:
-    """One mapped task."""
     with run.task(ORDER_TASK, index, try_number=try_number) as context:
         energy_auction.process_orders(context, work, B)
 
@@ -73,5 +70,4 @@ def process_all(run: FakeRun, works: list[Work]) -> None:
 
 
 def summarize(run: FakeRun) -> dict[str, Any]:
-    """The last task."""
     return energy_auction.summarize(run.context(SUMMARY_TASK))

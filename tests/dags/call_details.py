@@ -29,18 +29,15 @@ def counts(document: dict[str, Any]) -> tuple[int, int, int]:
 
 
 def watch_run() -> FakeRun:
-    """A round of the watcher."""
     return FakeRun("scheduled__1", "scheduled", dag_id=CALL_DETAILS_WATCH)
 
 
 def ingest_run(key: str, *, run_id: str = "manual__1", **params: Any) -> FakeRun:
-    """A run for one file."""
     found = {"bucket": None, "key": key, "etag": None, "force": False} | params
     return FakeRun(run_id, dag_id=CALL_DETAILS_INGEST, params=found)
 
 
 def replay_run(*, dead_letters: list[str] | None = None, limit: int = 100, dry_run: bool = False) -> FakeRun:
-    """A replay."""
     params = {"dead_letters": dead_letters, "limit": limit, "dry_run": dry_run}
     return FakeRun(dag_id=CALL_DETAILS_REPLAY, params=params)
 
@@ -53,7 +50,6 @@ def claim_files(run: FakeRun, *, try_number: int = 1) -> list[call_details_watch
 
 
 def plan(run: FakeRun) -> list[int]:
-    """The first task."""
     with run.task(PLAN_TASK) as context:
         return call_details_ingest.plan(context)
 
@@ -62,13 +58,11 @@ LAST_TRY = 6
 
 
 def post_chunk(run: FakeRun, index: int, *, try_number: int = 1) -> dict[str, int]:
-    """One mapped task."""
     with run.task(POST_TASK, index, try_number=try_number) as context:
         return call_details_ingest.post_chunk(context, index)
 
 
 def reconcile(run: FakeRun) -> dict[str, Any]:
-    """The last task."""
     return call_details_ingest.reconcile(run.context(RECONCILE_TASK))
 
 
@@ -83,6 +77,5 @@ def ingest(run: FakeRun) -> dict[str, Any]:
 
 
 def replay(run: FakeRun) -> dict[str, Any]:
-    """The replay's task."""
     with run.task(REPLAY_TASK) as context:
         return call_details_replay.replay(context)

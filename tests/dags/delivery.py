@@ -70,7 +70,6 @@ class DeliveryRuns(PipelineWorld):
         return [b"POST " + each for stream in self.network.streams for each in stream.written.split(b"POST ")[1:]]
 
     def dead(self) -> list[str]:
-        """The events that the dead-letter queue tells of."""
         return [json.loads(body)["event_id"] for body in self.sqs.bodies]
 
     def told(self) -> list[str]:
@@ -90,7 +89,6 @@ def delivery_run(run_type: str = "asset_triggered") -> FakeRun:
 
 
 def select_due(run: FakeRun) -> list[list[str]]:
-    """The first task."""
     with run.task(SELECT_TASK) as context:
         shares = event_delivery.select_due(context)
         # As Airflow pushes what a task returns.
@@ -99,7 +97,6 @@ def select_due(run: FakeRun) -> list[list[str]]:
 
 
 def deliver(run: FakeRun, index: int, owners: list[str], *, try_number: int = 1) -> dict[str, Any]:
-    """One mapped task."""
     with run.task(DELIVER_TASK, index, try_number=try_number) as context:
         document = event_delivery.deliver(context, owners)
         context["ti"].xcom_push(key="return_value", value=document)
@@ -107,7 +104,6 @@ def deliver(run: FakeRun, index: int, owners: list[str], *, try_number: int = 1)
 
 
 def summarize(run: FakeRun) -> dict[str, Any]:
-    """The last task."""
     return event_delivery.summarize(run.context(SUMMARY_TASK))
 
 

@@ -23,7 +23,6 @@ NOT_YET = {"results": False}
 
 @pytest.fixture
 def world() -> Iterator[AuctionWorld]:
-    """Both Lambdas, an empty bucket."""
     with AuctionWorld().attached() as world:
         yield world
 

@@ -34,7 +34,6 @@ UNAVAILABLE = lambda_error("ServiceException")
 
 @pytest.fixture
 def world() -> Iterator[AuctionWorld]:
-    """Both Lambdas, an empty bucket."""
     with AuctionWorld().attached() as world:
         yield world
 

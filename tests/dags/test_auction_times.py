@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from annotated_types import Le
@@ -24,7 +24,7 @@ EVERY = timedelta(minutes=5)
 
 @pytest.fixture
 def dag(dagbag: DagBag) -> DAG:
-    return cast("DAG", dagbag.dags["energy_auction"])
+    return dagbag.dags["energy_auction"]
 
 
 def seconds(number: float) -> timedelta:

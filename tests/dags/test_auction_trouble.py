@@ -35,7 +35,6 @@ def world() -> Iterator[AuctionWorld]:
 
 @pytest.fixture
 def run() -> FakeRun:
-    """A run that has just begun."""
     return begun(0)
 
 

@@ -62,12 +62,10 @@ def parse(root: Path, *left_out: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def parsed(root: Path) -> dict[str, Any]:
-    """All files."""
     return parse(root)
 
 
 def heavy(parsed: dict[str, Any]) -> set[str]:
-    """Which of the heavy packages were loaded."""
     return {name for name in HEAVY for module in parsed["modules"] if module == name or module.startswith(f"{name}.")}
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
-from typing import cast
 
 import psutil
 import pytest
@@ -71,7 +70,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def executor_of(config: pytest.Config) -> Executor:
     """The executor that was asked for; the option is unknown where pytest was not started on this directory."""
-    return cast("Executor", config.getoption("--executor", default=DEFAULT_EXECUTOR))
+    return config.getoption("--executor", default=DEFAULT_EXECUTOR)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -127,7 +126,6 @@ def all_partners(stack: Stack, session_secrets: Secrets) -> Iterator[Partners]:
 
 @pytest.fixture(scope="session")
 def airflow(stack: Stack) -> Iterator[AirflowApi]:
-    """Airflow's API."""
     with AirflowApi(stack) as api:
         yield api
 
@@ -176,25 +174,21 @@ def no_run_left(pipeline: Pipeline, auction: Pipeline, ingest_runs: Pipeline, re
 
 @pytest.fixture(scope="session")
 def archive(stack: Stack) -> Archive:
-    """The archive bucket."""
     return Archive(stack)
 
 
 @pytest.fixture(scope="session")
 def results(stack: Stack, auction: Pipeline) -> Results:
-    """The order results bucket."""
     return Results(stack, auction)
 
 
 @pytest.fixture(scope="session")
 def ingest(stack: Stack, all_partners: Partners, ingest_runs: Pipeline) -> Ingest:
-    """The ingest bucket and the API."""
     return Ingest(stack, all_partners, ingest_runs)
 
 
 @pytest.fixture(scope="session")
 def events_api(stack: Stack, airflow: AirflowApi, all_partners: Partners) -> Iterator[Delivery]:
-    """The events API and its users."""
     api = Delivery(stack, Pipeline(delivery_world.DAG_ID, airflow))
     yield api
     api.close()

@@ -22,7 +22,6 @@ ALL = [1001, 1002, 1003, NOTHING_TO_REPORT, 987_654_321]
 
 @pytest.fixture
 def trio(use_clients: UseClients) -> list[int]:
-    """Three clients with something to report."""
     clients = [1001, 1002, 1003]
     use_clients(clients)
     return clients

@@ -24,7 +24,6 @@ CLIENTS = [1001, 1002]
 
 @pytest.fixture(autouse=True)
 def clients(use_clients: UseClients) -> None:
-    """Two clients."""
     use_clients(CLIENTS)
 
 

@@ -30,7 +30,6 @@ def trigger_form(open_page: OpenPage, dag_id: str) -> Locator:
 
 
 def field(form: Locator, param: str) -> Locator:
-    """A param's input."""
     return form.locator(f"[name=element_{param}]")
 
 

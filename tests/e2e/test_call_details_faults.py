@@ -74,7 +74,6 @@ def test_faults_that_pass_and_faults_that_last(
 
 
 def calls_by_batch(partners: Partners, file: File, since: int) -> dict[int, list[Call]]:
-    """The calls for each batch of a file; there were no others."""
     numbers = {key: batch for batch, key in enumerate(file.batch_keys)}
     found: dict[int, list[Call]] = {batch: [] for batch in numbers.values()}
     for call in partners.calls(BATCHES, since=since):

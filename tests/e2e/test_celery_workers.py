@@ -153,6 +153,5 @@ def test_lost_workers_cost_their_tasks_a_try_and_no_record_no_order_and_no_alert
 
 
 def posting_task(ingest: Ingest, run_id: str) -> dict[str, Any]:
-    """The one task instance that posts."""
     (task,) = (task for task in ingest.pipeline.tasks(run_id) if task["task_id"] == POST_TASK)
     return task

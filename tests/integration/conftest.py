@@ -6,12 +6,11 @@ import itertools
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.request import urlopen
 
 import boto3
@@ -31,16 +30,6 @@ from local.services.emulator import orders_api_url as stage_url
 from tests.integration.deployed_api import CALL_SECONDS, TLS
 from tests.integration.events import EventsApi
 
-if TYPE_CHECKING:
-    from mypy_boto3_cloudformation import CloudFormationClient
-    from mypy_boto3_cloudwatch import CloudWatchClient
-    from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_lambda import LambdaClient
-    from mypy_boto3_s3 import S3Client
-    from mypy_boto3_secretsmanager import SecretsManagerClient
-    from mypy_boto3_sns import SNSClient
-    from mypy_boto3_sqs import SQSClient
-
 HERE = Path(__file__).parent
 EMPTY_ACCOUNTS = itertools.count(100_000_000_000)
 START_SECONDS = 180
@@ -55,9 +44,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.allow_hosts([LOOPBACK]))
 
 
+SERVICES = {
+    **{name: name for name in ("s3", "cloudwatch", "cloudformation", "sns", "sqs", "dynamodb", "apigateway")},
+    "secrets": "secretsmanager",
+    "functions": "lambda",
+}
+
+
 @dataclass(frozen=True)
 class Aws:
-    """The emulator as one account of it: clients, and the deployment of the template.
+    """The emulator as one account of it: clients by the names of ``SERVICES``, and the deployment of the template.
 
     Args:
         endpoint: address of the emulator.
@@ -73,51 +69,11 @@ class Aws:
         """A session of this account; clients also need ``endpoint_url``."""
         return boto3.Session(aws_access_key_id=self.account, aws_secret_access_key=DUMMY_AWS_KEY, region_name=REGION)
 
-    @cached_property
-    def s3(self) -> S3Client:
-        """The account's S3 client."""
-        return self.session().client("s3", endpoint_url=self.endpoint)
-
-    @cached_property
-    def secrets(self) -> SecretsManagerClient:
-        """The account's Secrets Manager client."""
-        return self.session().client("secretsmanager", endpoint_url=self.endpoint)
-
-    @cached_property
-    def cloudwatch(self) -> CloudWatchClient:
-        """The account's CloudWatch client."""
-        return self.session().client("cloudwatch", endpoint_url=self.endpoint)
-
-    @cached_property
-    def cloudformation(self) -> CloudFormationClient:
-        """The account's CloudFormation client."""
-        return self.session().client("cloudformation", endpoint_url=self.endpoint)
-
-    @cached_property
-    def sns(self) -> SNSClient:
-        """The account's SNS client."""
-        return self.session().client("sns", endpoint_url=self.endpoint)
-
-    @cached_property
-    def sqs(self) -> SQSClient:
-        """The account's SQS client."""
-        return self.session().client("sqs", endpoint_url=self.endpoint)
-
-    @cached_property
-    def functions(self) -> LambdaClient:
-        """The account's Lambda client."""
-        return self.session().client("lambda", endpoint_url=self.endpoint)
-
-    @cached_property
-    def dynamodb(self) -> DynamoDBClient:
-        """The account's DynamoDB client."""
-        return self.session().client("dynamodb", endpoint_url=self.endpoint)
-
-    @cached_property
-    def apigateway(self) -> Any:
-        """The account's API Gateway client."""
-        create: Callable[..., Any] = self.session().client
-        return create("apigateway", endpoint_url=self.endpoint)
+    def __getattr__(self, name: str) -> Any:
+        """A boto3 client of this account, made once."""
+        if name not in SERVICES:
+            raise AttributeError(name)
+        return self.__dict__.setdefault(name, self.session().client(SERVICES[name], endpoint_url=self.endpoint))
 
     def deploy(self, **parameters: str) -> dict[str, str]:
         """Deploy the built template as environment ``local`` and return the stack's outputs."""
@@ -213,26 +169,21 @@ def outputs(aws: Aws) -> Mapping[str, str]:
 
 @pytest.fixture
 def archive_bucket(outputs: Mapping[str, str]) -> str:
-    """Name of the archive bucket that the template made."""
     return outputs["ArchiveBucketName"]
 
 
 @pytest.fixture
 def order_results_bucket(outputs: Mapping[str, str]) -> str:
-    """Name of the bucket of order results that the template made."""
     return outputs["OrderResultsBucketName"]
 
 
 @pytest.fixture
 def orders_api_url(aws: Aws, outputs: Mapping[str, str]) -> str:
-    """Address of the orders API's stage; records go to ``<address>/orders``."""
     return stage_url(aws.endpoint, outputs["OrdersApiId"])
 
 
 @pytest.fixture(scope="session")
 def events_api(aws: Aws, outputs: Mapping[str, str]) -> Iterator[EventsApi]:
-    """The events API of the shared account."""
-    create: Callable[..., Any] = aws.session().client
-    answer_preflights(create("apigatewayv2", endpoint_url=aws.endpoint), outputs["EventsApiId"])
+    answer_preflights(aws.session().client("apigatewayv2", endpoint_url=aws.endpoint), outputs["EventsApiId"])
     with httpx.Client(timeout=CALL_SECONDS, verify=TLS) as client:
         yield EventsApi(aws, outputs, client)

@@ -76,18 +76,15 @@ class DeployedApi:
         return create("logs", endpoint_url=self.aws.endpoint)
 
     def log(self, group: str) -> list[str]:
-        """All lines of a function's log."""
         pages = self._logs.get_paginator("filter_log_events").paginate(logGroupName=group)
         return [event["message"] for page in pages for event in page["events"]]
 
     def invoke(self, function: str, event: object) -> tuple[Any, bool]:
-        """What a function answers to an event, and whether that is an error."""
         answer = self.aws.functions.invoke(FunctionName=function, Payload=json.dumps(event))
         return json.loads(answer["Payload"].read()), "FunctionError" in answer
 
     @contextmanager
     def variables(self, function: str, **changes: str) -> Iterator[None]:
-        """Inside the block, the function has another environment."""
         functions = self.aws.functions
         before = functions.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
         functions.update_function_configuration(FunctionName=function, Environment={"Variables": {**before, **changes}})

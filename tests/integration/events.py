@@ -8,15 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import httpx
 
 from lambdas.common.aws import timestamp
 from lambdas.tools.api_keys import KeyTable
 from local.services.emulator import events_api_url
 from tests.integration.deployed_api import DOCUMENTS, DeployedApi, hold_against
-
-if TYPE_CHECKING:
-    import httpx
 
 DOCUMENT_PATH = DOCUMENTS / "events_api.json"
 DOCUMENT: dict[str, Any] = json.loads(DOCUMENT_PATH.read_text(encoding="utf-8"))
@@ -28,12 +27,10 @@ NO_SUCH_EVENT = "evt_000000000000"
 
 
 def new_event(**fields: Any) -> dict[str, Any]:
-    """An event that can be posted, but for ``fields``."""
     return {"event_type": "order.created", "payload": {"order": 1}, **fields}
 
 
 def unique(prefix: str) -> str:
-    """A name that no other test has."""
     return f"{prefix}-{uuid.uuid4().hex[:12]}"
 
 
@@ -49,16 +46,13 @@ class EventsApi(DeployedApi):
 
     @property
     def url(self) -> str:
-        """Its address."""
         return events_api_url(self.aws.endpoint, self.outputs["EventsApiId"])
 
     @cached_property
     def keys(self) -> KeyTable:
-        """The table of keys, as the tool sees it."""
         return KeyTable(self.aws.dynamodb, self.outputs["ApiKeysTableName"])
 
     def owner(self) -> Owner:
-        """Somebody new, with a key."""
         name = unique("owner")
         return Owner(self, name, self.keys.create(name, None, timestamp(datetime.now(UTC))))
 
@@ -93,7 +87,6 @@ class EventsApi(DeployedApi):
         ).get("Item")
 
     def stored_of(self, owner: str) -> list[Mapping[str, Any]]:
-        """All items of an owner."""
         pages = self.aws.dynamodb.get_paginator("scan").paginate(TableName=self.outputs["EventsTableName"])
         return [item for page in pages for item in page["Items"] if item.get("owner") == {"S": owner}]
 
@@ -123,12 +116,10 @@ class Owner:
     key: str
 
     def call(self, route: str, *, body: object = None, **params: Any) -> httpx.Response:
-        """The answer to a request with the owner's key."""
         headers = {"X-API-Key": self.key, "Content-Type": "application/json"}
         return self.api.call(route, headers=headers, body=body, params=params)
 
     def post(self, **fields: Any) -> str:
-        """Post a new event; returns its id."""
         answer = self.call("POST /events", body=new_event(**fields))
         assert answer.status_code == 201, answer.text
         event_id: str = answer.json()["event_id"]

@@ -21,17 +21,13 @@ AUTHORIZER_LOG = "/aws/lambda/orders-api-authorizer"
 
 
 def record(record_id: str, /, **fields: Any) -> dict[str, Any]:
-    """A record that can be stored, but for ``fields``."""
     return {"record_id": record_id, "parameter_1": "abc", "parameter_2": 2.1, **fields}
 
 
 @dataclass(frozen=True)
 class OrdersApi(DeployedApi):
-    """The orders API."""
-
     @property
     def url(self) -> str:
-        """Address of the stage."""
         return orders_api_url(self.aws.endpoint, self.outputs["OrdersApiId"])
 
     def key(self) -> str:
@@ -43,7 +39,6 @@ class OrdersApi(DeployedApi):
         return forge(HS256, claims(**changes), self.key())
 
     def issued_token(self) -> str:
-        """What the token tool prints for this API."""
         token, said = self.run_tool("issue_token", "--subject", "test-user", "--ttl", "15m")
         assert said == ""
         return token
@@ -74,17 +69,14 @@ class OrdersApi(DeployedApi):
         return answer
 
     def stored(self, record_id: str) -> Mapping[str, Any] | None:
-        """The table's item, in DynamoDB's own notation."""
         return self.aws.dynamodb.get_item(
             TableName=self.outputs["OrdersTableName"], Key={"record_id": {"S": record_id}}, ConsistentRead=True
         ).get("Item")
 
     def forget(self, record_id: str) -> None:
-        """Take a record out of the table."""
         self.aws.dynamodb.delete_item(TableName=self.outputs["OrdersTableName"], Key={"record_id": {"S": record_id}})
 
     def stored_ids(self) -> set[str]:
-        """Of all records that the table has."""
         pages = self.aws.dynamodb.get_paginator("scan").paginate(
             TableName=self.outputs["OrdersTableName"], ProjectionExpression="record_id"
         )

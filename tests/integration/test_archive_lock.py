@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -41,17 +41,15 @@ def run(shelf: Shelf, name: str, body: bytes, lock: dict[str, Any]) -> Result:
 def proof(shelf: Shelf) -> Report:
     """What ``ops evidence verify`` says of the bucket."""
     environment = SimpleNamespace(output=lambda name: shelf.bucket, aws=lambda service, connections: shelf.s3)
-    return verify(cast("Any", environment), Scope(), tell=lambda text: None)
+    return verify(environment, Scope(), tell=lambda text: None)
 
 
 def versions(shelf: Shelf) -> list[tuple[str, str]]:
-    """Keys and ids of all versions in the bucket."""
     found = shelf.s3.list_object_versions(Bucket=shelf.bucket)["Versions"]
     return [(version["Key"], version["VersionId"]) for version in found]
 
 
 def refused(shelf: Shelf, key: str, version: str) -> bool:
-    """Whether a version cannot be deleted."""
     try:
         shelf.s3.delete_object(Bucket=shelf.bucket, Key=key, VersionId=version)
     except ClientError as error:
@@ -96,7 +94,7 @@ def test_default_retention_of_the_bucket_locks_what_is_written_without_a_lock(sh
     retention = {"Mode": "GOVERNANCE", "Days": 10}
     shelf.s3.put_object_lock_configuration(
         Bucket=shelf.bucket,
-        ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": cast("Any", retention)}},
+        ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": retention}},
     )
     run(shelf, "first", b"[1]", {})
     assert all(refused(shelf, *place) for place in versions(shelf))

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 import pytest
 
 from include.archive.models import ClientOutcome, Result
+from tests.integration.conftest import Aws
 from tests.integration.shelf import Shelf
-
-if TYPE_CHECKING:
-    from tests.integration.conftest import Aws
 
 
 @pytest.fixture

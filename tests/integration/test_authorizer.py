@@ -5,16 +5,14 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
 
+from tests.integration.conftest import Aws
 from tests.integration.orders import AUTHORIZER_LOG, OrdersApi, record
 from tests.worlds.tokens import HS256, claims, forge
-
-if TYPE_CHECKING:
-    from tests.integration.conftest import Aws
 
 METHOD_ARN = "arn:aws:execute-api:us-east-1:000000000000:api/prod/POST/orders"
 OTHER_KEY = "k" * 64

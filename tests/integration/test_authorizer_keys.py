@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.integration.conftest import Aws
 from tests.integration.deployed_api import eventually
 from tests.integration.orders import OrdersApi, record
 from tests.worlds.tokens import HS256, claims, forge
-
-if TYPE_CHECKING:
-    from tests.integration.conftest import Aws
 
 
 @pytest.fixture
@@ -22,7 +19,6 @@ def api(aws: Aws, outputs: Mapping[str, str]) -> OrdersApi:
 
 
 def rotate(api: OrdersApi) -> str:
-    """Put a new key in place and return it."""
     key = secrets.token_hex(32)
     api.aws.secrets.put_secret_value(SecretId=api.outputs["OrdersJwtSecretName"], SecretString=key)
     return key

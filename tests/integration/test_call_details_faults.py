@@ -33,7 +33,6 @@ PERMITS = 8
 
 
 def records(number: int) -> bytes:
-    """The two records of a batch."""
     return b'{"n":%d.50},"x"' % number
 
 

@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 
 from include.clients.signed import SignedClient
-from include.clients.webhooks import Endpoint, WebhookResponse
+from include.clients.webhooks import WebhookResponse
 from include.delivery.dispatcher import Dispatcher
 from include.delivery.due import select_due
 from include.delivery.event_table import SETTLE_SECONDS, EventTable
@@ -28,12 +28,10 @@ from lambdas.events_api.models import Status as ApiStatus
 from lambdas.events_api.models import random_id
 from lambdas.events_api.store import INBOX, EventStore, Listing
 from lambdas.events_api.store import event_of as api_event_of
+from tests.integration.conftest import Aws
 from tests.integration.test_events_store import INDEXES, create_table
 from tests.worlds.dynamodb import SECRET, event_item
 from tests.worlds.events import ACCEPTED, NEWEST_FIRST, new_event, refused, tried, walk
-
-if TYPE_CHECKING:
-    from tests.integration.conftest import Aws
 
 EVENTS, SUBSCRIPTIONS = "events-to-deliver", "subscriptions-to-deliver"
 AT_ONCE = 8
@@ -243,7 +241,7 @@ def dispatcher(tables: Aws, events: EventTable, subscriptions: Subscriptions, qu
         open_ledger=lambda: open_ledger(tables),
         subscriptions=subscriptions,
         dead_letters=DeadLetters(tables.sqs, queue_url),
-        open_endpoint=lambda url: cast("Endpoint", memory),
+        open_endpoint=lambda url: memory,
         concurrency=4,
         max_attempts=2,
     )

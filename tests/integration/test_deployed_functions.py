@@ -5,20 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import jwt
 import pytest
 
-if TYPE_CHECKING:
-    from tests.integration.conftest import Aws
+from tests.integration.conftest import Aws
 
 RECORD = {"record_id": "smoke-1", "parameter_1": "first", "parameter_2": 2.1}
 
 
 def token(aws: Aws, name: str, *, audience: str = "orders-api") -> str:
-    """A token for a minute, signed with the deployment's own key."""
     key = aws.secrets.get_secret_value(SecretId=name)["SecretString"]
     now = int(time.time())
     return jwt.encode({"sub": "smoke", "aud": audience, "iat": now, "exp": now + 60}, key, algorithm="HS256")

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from lambdas.events_api.api_keys import id_of
 from lambdas.events_api.models import MAX_PAYLOAD_BYTES
 from tests.integration.events import DOCUMENT, EventsApi, Owner, new_event, unique
-
-if TYPE_CHECKING:
-    pass
 
 
 @pytest.fixture

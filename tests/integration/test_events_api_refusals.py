@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import httpx
 import pytest
 
 from lambdas.events_api.api_keys import new_key
 from lambdas.events_api.requests import MAX_BODY_BYTES
 from tests.integration.deployed_api import eventually
 from tests.integration.events import API_LOG, AUTHORIZER_LOG, NO_SUCH_EVENT, EventsApi, Owner, new_event
-
-if TYPE_CHECKING:
-    import httpx
 
 OF_ONE_EVENT = ("GET /events/{}", "POST /events/{}/acknowledge", "POST /events/{}/replay", "DELETE /events/{}")
 GUARDED = ("POST /events", "GET /events", "GET /inbox", *(route.format(NO_SUCH_EVENT) for route in OF_ONE_EVENT))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from botocore.config import Config
@@ -19,10 +19,8 @@ from include.errors import (
     FunctionUnavailableError,
     InvalidAnswerError,
 )
+from tests.integration.conftest import Aws
 from tests.worlds.functions import AdHocFunction
-
-if TYPE_CHECKING:
-    from tests.integration.conftest import Aws
 
 Make = Callable[..., AdHocFunction]
 ORDERS = Orders(

@@ -52,7 +52,6 @@ def starting(state: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def family(state: Path) -> list[psutil.Process]:
-    """The supervisor and all that runs below it."""
     pid = running_supervisor(Layout(state))
     assert pid is not None
     supervisor = psutil.Process(pid)

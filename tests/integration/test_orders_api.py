@@ -9,16 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from decimal import Decimal
 from threading import Barrier
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
 from lambdas.orders_api.models import MAX_BODY_BYTES, MAX_RECORDS
+from tests.integration.conftest import Aws
 from tests.integration.orders import OrdersApi, record
-
-if TYPE_CHECKING:
-    from tests.integration.conftest import Aws
 
 DAY_SECONDS = 86_400
 
@@ -29,7 +26,6 @@ def api(aws: Aws, outputs: Mapping[str, str]) -> OrdersApi:
 
 
 def with_number(record_id: str, literal: str) -> bytes:
-    """A request whose number is written as ``literal``."""
     return f'[{{"record_id": "{record_id}", "parameter_1": "", "parameter_2": {literal}}}]'.encode()
 
 

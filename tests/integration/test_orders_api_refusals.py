@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
 
 from lambdas.orders_api.models import MAX_BODY_BYTES
+from tests.integration.conftest import Aws
 from tests.integration.deployed_api import eventually
 from tests.integration.orders import API_LOG, AUTHORIZER_LOG, OrdersApi, record
 from tests.worlds.tokens import HS256, claims, forge
-
-if TYPE_CHECKING:
-    from tests.integration.conftest import Aws
 
 GOOD = record("good")
 """Stands beside what is wrong, and is stored by no test of this file."""

@@ -70,7 +70,6 @@ class Stubs:
         return calls
 
     def ask(self, **options: Any) -> httpx.Response:
-        """Ask for one trigger response."""
         return self.client.get(TRIGGER, params=QUESTION, **options)
 
 

@@ -20,7 +20,6 @@ def read_template() -> dict[str, Any]:
 
 
 def resource(name: str) -> dict[str, Any]:
-    """Properties of one resource."""
     properties = read_template()["Resources"][name]["Properties"]
     assert isinstance(properties, dict)
     return properties

@@ -31,7 +31,6 @@ def read_variables(path: Path) -> dict[str, str]:
 
 
 def config(root: Path, env_file: Path) -> subprocess.CompletedProcess[str]:
-    """What a compose client makes of the file."""
     command = [PYTHON.parent / "podman-compose", "--podman-path", "/bin/echo", "--env-file", env_file]
     command += ["-f", root / "docker-compose.yaml", "config"]
     return subprocess.run(

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given
@@ -11,9 +10,6 @@ from include.archive.models import ClientOutcome, Result
 from include.errors import RetryableFailuresError, StorageUnavailableError, WorkFailedError
 from include.mapped_work import NO_OUTCOME, MappedWork, OutcomeFile, Slice, raise_for_failures
 from tests.worlds.s3 import FakeS3, s3_error
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
 
 LASTING = 99
 KEY = "runs/trigger/20260308/run/outcomes/000000.json"
@@ -36,7 +32,7 @@ OUTCOMES = st.builds(
 
 
 def file_of(s3: FakeS3, clear_number: int = 0) -> OutcomeFile[ClientOutcome]:
-    return OutcomeFile(ClientOutcome, cast("S3Client", s3), s3.bucket, KEY, clear_number=clear_number)
+    return OutcomeFile(ClientOutcome, s3, s3.bucket, KEY, clear_number=clear_number)
 
 
 def read(s3: FakeS3, *, clear_number: int = 0, planned_at: int = 0, succeeded: bool = False) -> list[ClientOutcome]:
@@ -139,7 +135,7 @@ def account(
     """Item and reason of each outcome, for what the tasks of the slices left."""
     s3 = FakeS3()
     plan_key = "runs/trigger/20260308/run/plan.json"
-    work = MappedWork(ClientOutcome, cast("S3Client", s3), s3.bucket, plan_key, SLICES, clear_number=0)
+    work = MappedWork(ClientOutcome, s3, s3.bucket, plan_key, SLICES, clear_number=0)
     for piece, outcomes in zip(SLICES, found, strict=True):
         if outcomes:
             work.file(piece).save(outcomes)

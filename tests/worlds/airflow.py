@@ -122,7 +122,6 @@ class FakeRun:
 
     @contextmanager
     def task(self, task_id: str, map_index: int | None = None, *, try_number: int = 1) -> Iterator[Context]:
-        """The context of one task, whose state then is how the block ended."""
         name = task_id if map_index is None else f"{task_id}_{map_index}"
         self.states[name] = "failed"
         try:

@@ -70,7 +70,6 @@ class Wire:
     slack_refusal: tuple[int, str] | None = None
 
     def attach(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Catch what goes out for the rest of the test."""
 
         def send(session: Any, request: AWSPreparedRequest) -> AWSResponse:
             # A function, unlike a method of ours, is given the session whose method it becomes.

@@ -116,7 +116,6 @@ class ArchiveWorld(PipelineWorld):
         return {"s3": self.s3}, {"http": self.dex.http}
 
     def set_clients(self, ids: Sequence[int | str]) -> None:
-        """Fill the client database."""
         self.database.unlink(missing_ok=True)
         with sqlite3.connect(self.database) as database:
             database.executescript(
@@ -139,6 +138,5 @@ class ArchiveWorld(PipelineWorld):
         database.close()
 
     def manifest(self) -> dict[str, Any]:
-        """The manifest of the one run."""
         (key,) = [key for key in self.s3.keys("manifests/") if key.count("/") > 2]
         return json.loads(self.s3.bodies(key)[-1] or b"")

@@ -47,7 +47,6 @@ class AuctionWorld(PipelineWorld):
         self.answers = deque(answers)
 
     def orders(self) -> list[str]:
-        """Keys of the stored orders."""
         return self.s3.keys("orders/")
 
     def paper(self, prefix: str) -> Any:

@@ -88,7 +88,6 @@ class FakeCallDetails(ScriptedPartner):
 
 
 def logged_in_as(request: httpx.Request) -> dict[str, Any]:
-    """What a login sent."""
     return json.loads(request.content)
 
 
@@ -127,7 +126,6 @@ class CallDetailsWorld(PipelineWorld):
 
     @contextmanager
     def attached(self) -> Iterator[Self]:
-        """Stand in for the outside during the block."""
         with super().attached():
             self.set_connection("call_details_api", conn_type="http", host=POST_URL, extra={"auth_url": LOGIN_URL})
             yield self
@@ -138,7 +136,6 @@ class CallDetailsWorld(PipelineWorld):
         return aws, {"http": self.api.http, **parts}
 
     def receipt(self) -> dict[str, Any]:
-        """The one receipt in the bucket."""
         (key,) = self.s3.present("receipts/")
         return json.loads(self.s3.body(key))
 

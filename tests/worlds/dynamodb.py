@@ -242,8 +242,6 @@ TABLE = "ingest-ledger-test"
 
 
 class FakeLedgerTable(FakeTable):
-    """The ledger of call details."""
-
     def __init__(self) -> None:
         super().__init__(TABLE, "pk", "sk")
 
@@ -318,7 +316,6 @@ class FakeEventTables:
 
     @property
     def events(self) -> dict[str, dict[str, Any]]:
-        """The events alone."""
         return {key: item for key, item in self.items.items() if key.startswith("evt_")}
 
     def lane(self, owner: str = "acme") -> dict[str, Any]:
@@ -335,11 +332,9 @@ class FakeEventTables:
         lane.setdefault("marker", {"S": "0"})
 
     def add(self, *items: dict[str, Any]) -> None:
-        """Store events."""
         self.items.update({item["event_id"]["S"]: item for item in items})
 
     def subscribe(self, owner: str, url: str = "https://receiver.test/hook", *, active: bool = True) -> None:
-        """Give an owner a webhook."""
         item = {"owner": {"S": owner}, "url": {"S": url}, "secret": {"S": SECRET}, "active": {"BOOL": active}}
         self.subscriptions[owner] = item
 

@@ -211,11 +211,9 @@ class DeliveryWorld:
         return [int(each.event_id[4:]) for each in self.arrivals if each.url == f"https://{owner}.test/hook"]
 
     def dead(self) -> list[dict[str, Any]]:
-        """What the dead-letter queue holds."""
         return [json.loads(body) for body in self.sqs.bodies]
 
     def pass_time(self, seconds: float) -> None:
-        """Let the time pass."""
         self.time.now += seconds
 
 
@@ -262,7 +260,6 @@ class MemoryEvents(EventStore):
 
     @property
     def events(self) -> dict[str, Event]:
-        """All events by id."""
         return {key: event_of(item) for key, item in self.table.items.items() if key.startswith("evt_")}
 
     def change(self, event_id: str, **changes: Any) -> None:
@@ -275,8 +272,6 @@ class MemoryEvents(EventStore):
 
 
 class MemoryQueue(DeliveryQueue):
-    """The events API's queue in memory. It raises ``failure``, if there is one."""
-
     def __init__(self) -> None:
         super().__init__(None, QUEUE_URL)
         self.woken: list[str] = []

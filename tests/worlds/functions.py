@@ -83,7 +83,6 @@ class FakeLambda:
             return _answer(json.dumps(body).encode()) | {"FunctionError": "Unhandled"}
 
     def asked(self, name: str) -> list[Any]:
-        """The payloads that reached a function."""
         return [payload for called, payload in self.invocations if called == name]
 
 

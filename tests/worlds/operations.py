@@ -91,7 +91,6 @@ class OperationsPage:
         return asyncio.run(request())
 
     def get(self, path: str, **options: Any) -> dict[str, Any]:
-        """A JSON answer."""
         answer = self.ask(path, **options)
         assert answer.status_code == 200, answer.text
         return answer.json()

@@ -102,12 +102,10 @@ class PipelineWorld:
         raise NotImplementedError
 
     def change_settings(self, **changes: Any) -> None:
-        """Put the settings, with changes, where Airflow finds them."""
         self.settings |= changes
         self.environment.setenv("AIRFLOW_VAR_SETTINGS", json.dumps(self.settings))
 
     def set_connection(self, conn_id: str, **fields: Any) -> None:
-        """Put a connection where Airflow finds it."""
         self.environment.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(fields))
 
     @property

@@ -138,11 +138,9 @@ class FakeS3:
             self.objects[key].append(Version(self.ids.format(next(self._numbers)), None))
 
     def bodies(self, key: str) -> list[bytes | None]:
-        """The versions of ``key``, oldest first."""
         return [version.body for version in self.objects.get(key, [])]
 
     def keys(self, prefix: str = "") -> list[str]:
-        """Keys of the objects that begin with ``prefix``."""
         return sorted(key for key in self.objects if key.startswith(prefix))
 
     def present(self, prefix: str = "") -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -22,7 +22,7 @@ def saved(run: str) -> SavedManifest:
 
 
 def ledger(s3: FakeS3) -> Ledger:
-    return Ledger(cast("Any", s3), "archive")
+    return Ledger(s3, "archive")
 
 
 def append(s3: FakeS3, run: str, manifest: str = "") -> Entry:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from datetime import date
 from threading import Barrier
-from typing import Any, cast
+from typing import Any
 
 from include.archive.ledger import Ledger, SavedManifest
 from include.archive.manifests import Manifests, merged, record_run
@@ -81,7 +81,7 @@ def test_run_that_is_cleared_in_part_does_not_undo_what_another_archived_since()
         run("nightly", c1=FAILED, c2=ARCHIVED, c3=ARCHIVED, c4=FAILED, c5=ARCHIVED),
         run("nightly", c1=FAILED, c2=ARCHIVED, c3=ARCHIVED, c4=ARCHIVED, c5=ARCHIVED),
     ):
-        record_run(cast("Any", s3), "archive", document)
+        record_run(s3, "archive", document)
     day = json.loads(s3.bodies(KEY)[-1] or b"")
     assert {line["client_id"]: (line["outcome"], line["run_id"]) for line in day["clients"]} == {
         1: (ARCHIVED, "repair"),
@@ -119,13 +119,13 @@ def test_manifest_of_before_the_ledger_counts_as_one_run_of_its_day() -> None:
 
 def test_day_in_the_bucket_has_its_counts_in_the_metadata_and_loses_no_run_to_a_race() -> None:
     s3 = FakeS3()
-    manifests = Manifests(cast("Any", s3), "archive")
+    manifests = Manifests(s3, "archive")
     first, second = run("nightly", c1=FAILED, c2=ARCHIVED), run("repair", c1=ARCHIVED)
     manifests.merge_day(DAY, first, place("nightly"))
 
     def other_writes(request: dict[str, Any]) -> None:
         del s3.before["PutObject"]
-        Manifests(cast("Any", s3), "archive").merge_day(DAY, second, place("repair"))
+        Manifests(s3, "archive").merge_day(DAY, second, place("repair"))
 
     s3.before["PutObject"] = other_writes
     third = run("backfill", c3=FAILED)
@@ -143,7 +143,7 @@ def test_day_in_the_bucket_has_its_counts_in_the_metadata_and_loses_no_run_to_a_
 
 def test_manifest_of_a_run_is_saved_once_and_a_cleared_run_gets_another_version() -> None:
     s3 = FakeS3()
-    manifests = Manifests(cast("Any", s3), "archive")
+    manifests = Manifests(s3, "archive")
     first = manifests.save_run(DAY, "manual__2026-03-08T06:00:00+00:00", run("m", c1=FAILED))
     assert manifests.save_run(DAY, "manual__2026-03-08T06:00:00+00:00", run("m", c1=FAILED)) == first
     assert first.key == "manifests/trigger/20260308/manual__2026-03-08T06:00:00+00:00.json"
@@ -155,9 +155,9 @@ def test_manifest_of_a_run_is_saved_once_and_a_cleared_run_gets_another_version(
 
 def test_what_proves_the_first_run_of_a_day_is_written_without_reading() -> None:
     s3 = FakeS3()
-    newest = Ledger(cast("Any", s3), "archive").newest()
+    newest = Ledger(s3, "archive").newest()
     s3.calls.clear()
-    entry = record_run(cast("Any", s3), "archive", run("nightly", c1=FAILED), newest=lambda: newest)
+    entry = record_run(s3, "archive", run("nightly", c1=FAILED), newest=lambda: newest)
     assert s3.calls == {"PutObject": 3}
     assert (entry.number, json.loads(s3.bodies(KEY)[-1] or b"")["runs"][-1]["sha256"]) == (1, entry.sha256)
 
@@ -165,8 +165,8 @@ def test_what_proves_the_first_run_of_a_day_is_written_without_reading() -> None
 def test_run_that_is_recorded_again_finds_what_is_there() -> None:
     s3 = FakeS3()
     for name in ("nightly", "repair", "nightly"):
-        entry = record_run(cast("Any", s3), "archive", run(name, c1=ARCHIVED))
-        assert record_run(cast("Any", s3), "archive", run(name, c1=ARCHIVED)) == entry
+        entry = record_run(s3, "archive", run(name, c1=ARCHIVED))
+        assert record_run(s3, "archive", run(name, c1=ARCHIVED)) == entry
     assert [len(s3.bodies(key)) for key in s3.keys("ledger/")] == [1, 1]
     assert len(s3.bodies(KEY)) == 2, "the day has a version for each of the two runs"
     assert [each["run_id"] for each in json.loads(s3.bodies(KEY)[-1] or b"")["runs"]] == ["nightly", "repair"]
@@ -181,5 +181,5 @@ def test_entry_and_the_day_s_manifest_are_written_at_the_same_time() -> None:
         return real(**request)
 
     real, s3.put_object = s3.put_object, put  # type: ignore[method-assign] # the meeting of this test
-    record_run(cast("Any", s3), "archive", run("nightly", c1=ARCHIVED))
+    record_run(s3, "archive", run("nightly", c1=ARCHIVED))
     assert not meet.broken

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import date
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import httpx
 import pytest
@@ -18,11 +18,6 @@ from include.errors import RetryableFailuresError, StorageRefusedError, WorkFail
 from tests.worlds.archive import BASE_URL, CREDENTIALS, FakeDex
 from tests.worlds.s3 import FakeS3
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
-    from include.clients.signed import SignedClient
-
 DAY = date(2026, 3, 8)
 PAPERS = "runs/trigger/20260308/run%201/"
 
@@ -32,19 +27,19 @@ def plan_run(s3: FakeS3, count: int = 6, *, clear_number: int = 0, max_tasks: in
     clients = tuple(Client(number, f"Client {number}") for number in range(1, count + 1))
     slices = cut(clients, max_tasks=max_tasks, clients_per_task=3)
     plan = Plan("run 1", clear_number, DAY, False, 2, BASE_URL, clients, slices)
-    return save_plan(cast("S3Client", s3), s3.bucket, plan)
+    return save_plan(s3, s3.bucket, plan)
 
 
 def reopened(s3: FakeS3) -> ArchiveRun:
     """The run as a task gets it: by the place of its newest plan alone."""
     newest = max(key for key in s3.present(PAPERS) if key.endswith("/plan.json"))
-    return ArchiveRun.load(f"s3://archive/{newest}", cast("S3Client", s3))
+    return ArchiveRun.load(f"s3://archive/{newest}", s3)
 
 
 def do_slice(s3: FakeS3, dex: FakeDex, index: int, *, clear_number: int = 0, **options: float) -> None:
     run = reopened(s3)
     api = DexApi(run.plan.base_url, CREDENTIALS, http=dex.http)
-    signed = cast("SignedClient", s3)
+    signed = s3
     run.archive_slice(run.plan.slices[index], api, signed, clear_number=clear_number, **options)
 
 
@@ -233,4 +228,4 @@ def test_plan_that_is_gone_says_how_to_make_it_again() -> None:
     uri = plan_run(s3)
     s3.delete(uri.removeprefix("s3://archive/"))
     with pytest.raises(StorageRefusedError, match="clear list_clients"):
-        ArchiveRun.load(uri, cast("S3Client", s3))
+        ArchiveRun.load(uri, s3)

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from datetime import date
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 
@@ -25,12 +25,6 @@ from include.errors import (
 from include.mapped_work import OutcomeFile
 from tests.worlds.archive import Clock
 from tests.worlds.s3 import FakeS3, s3_error
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
-    from include.clients.dex import DexApi
-    from include.clients.signed import SignedClient
 
 DAY = date(2026, 3, 8)
 LEDGER = "runs/trigger/20260308/run/outcomes/000000.json"
@@ -68,10 +62,10 @@ class Source:
 
 
 def archiver(s3: FakeS3, source: Source, *, concurrency: int = 4, clear_number: int = 0, **options: float) -> Archiver:
-    client = cast("S3Client", s3)
+    client = s3
     return Archiver(
-        source=cast("DexApi", source),
-        store=ArchiveStore(cast("SignedClient", s3), s3.bucket),
+        source=source,
+        store=ArchiveStore(s3, s3.bucket),
         ledger=OutcomeFile(ClientOutcome, client, s3.bucket, LEDGER, clear_number=clear_number),
         day=DAY,
         force=False,
@@ -89,7 +83,7 @@ def clients(count: int) -> list[Client]:
 
 
 def ledger(s3: FakeS3) -> dict[int, ClientOutcome]:
-    return OutcomeFile(ClientOutcome, cast("S3Client", s3), s3.bucket, LEDGER, clear_number=0).resume()
+    return OutcomeFile(ClientOutcome, s3, s3.bucket, LEDGER, clear_number=0).resume()
 
 
 def failing_put(prefix: str, error: Exception, *, times: int = 10**6) -> Callable[[dict[str, Any]], None]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 
@@ -13,15 +13,12 @@ from include.archive.store import ArchiveStore, lock_until
 from include.errors import EmptyAnswerError, PipelineError, StorageRefusedError, StorageUnavailableError
 from tests.worlds.s3 import FakeS3, at_once, s3_error, unreachable
 
-if TYPE_CHECKING:
-    from include.clients.signed import SignedClient
-
 DAY = date(2026, 3, 8)
 KEY = archive_key(7, DAY)
 
 
 def archive(s3: FakeS3, body: bytes, *, force: bool = False, bucket: str = "archive") -> ClientOutcome:
-    return at_once(ArchiveStore(cast("SignedClient", s3), bucket).save(7, DAY, read_response(body), force=force))
+    return at_once(ArchiveStore(s3, bucket).save(7, DAY, read_response(body), force=force))
 
 
 def legacy(s3: FakeS3, body: bytes) -> None:
@@ -245,7 +242,7 @@ def test_locked_archive_brings_the_end_of_its_lock_with_each_write() -> None:
         "ObjectLockMode": "COMPLIANCE",
         "ObjectLockRetainUntilDate": datetime(2026, 3, 18, 12, tzinfo=UTC),
     }
-    store = ArchiveStore(cast("SignedClient", s3), "archive", lock)
+    store = ArchiveStore(s3, "archive", lock)
     at_once(store.save(1, date(2026, 3, 8), read_response(b"{}"), force=False))
     (version,) = s3.objects["trigger/1/1_trigger_20260308.json"]
     assert lock.items() <= version.arguments.items()

@@ -3,7 +3,6 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given
@@ -12,9 +11,6 @@ from hypothesis import strategies as st
 from include.alerts import Alert, Send, Severity
 from include.auction.alerts import ATTEMPTS, MAX_FAILURES_IN_A_ROW, DeliveryRecord, deliver
 from tests.worlds.s3 import FakeS3, s3_error
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
 
 KEY = "runs/run/alerts.json"
 AT_ONCE = {"slack": 1, "sns": 4}
@@ -42,7 +38,7 @@ def down(order: str) -> bool:
 
 
 def record(s3: FakeS3, **options: float) -> DeliveryRecord:
-    return DeliveryRecord(cast("S3Client", s3), "archive", KEY, **options)
+    return DeliveryRecord(s3, "archive", KEY, **options)
 
 
 def send(

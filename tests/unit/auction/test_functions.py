@@ -4,7 +4,7 @@ import json
 import re
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -15,9 +15,6 @@ from include.auction.models import OrderOutcome, Orders, Result
 from include.clients.lambda_function import FunctionClient
 from include.errors import InvalidAnswerError, SettingsError, SettingsUnavailableError
 from tests.worlds.functions import FakeLambda, RaisedError, RawLambda, lambda_error
-
-if TYPE_CHECKING:
-    from mypy_boto3_lambda import LambdaClient
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "FUNCTIONS.md").read_text()
 ORDERS = Orders("run", date(2026, 3, 8), ({"status": "accepted"},))
@@ -101,7 +98,7 @@ def test_any_answer_is_orders_or_nothing_or_malformed(answer: Any) -> None:
 
 def process(client: FakeLambda, *rejections: str) -> OrderOutcome:
     """One order through Lambda B, with the setting ``rejection_errors``."""
-    function = OrderFunction(FunctionClient(cast("LambdaClient", client)), "b", lambda: rejections, lambda _: None)
+    function = OrderFunction(FunctionClient(client), "b", lambda: rejections, lambda _: None)
     return function.process(ORDERS, 0)
 
 
@@ -218,7 +215,7 @@ def test_throttled_call_is_repeated_for_some_seconds_as_the_function_did_not_run
         return {"key": "k"}
 
     client = FakeLambda({"b": order})
-    function = OrderFunction(FunctionClient(cast("LambdaClient", client)), "b", tuple, slept.append)
+    function = OrderFunction(FunctionClient(client), "b", tuple, slept.append)
     outcome = function.process(ORDERS, 0)
     assert (outcome.result is Result.ACCEPTED, outcome.retryable) == (accepted, not accepted)
     assert len(slept) == min(throttles, MAX_THROTTLES - 1)
@@ -235,7 +232,7 @@ def test_setting_is_read_only_for_an_error_that_may_be_a_rejection() -> None:
         raise RuntimeError("the settings cannot be read")
 
     client = raising(RaisedError("OrderRejectedError", "no"))
-    function = OrderFunction(FunctionClient(cast("LambdaClient", client)), "b", broken)
+    function = OrderFunction(FunctionClient(client), "b", broken)
     assert function.process(ORDERS, 0).result is Result.REJECTED
 
 
@@ -245,7 +242,7 @@ def test_setting_that_cannot_be_read_is_an_error_of_its_order_alone(error: type[
         raise error("settings: no such Variable")
 
     client = raising(RaisedError("ValueError", "no"))
-    outcome = OrderFunction(FunctionClient(cast("LambdaClient", client)), "b", broken).process(ORDERS, 0)
+    outcome = OrderFunction(FunctionClient(client), "b", broken).process(ORDERS, 0)
     assert (outcome.result, outcome.retryable) == (Result.ERRORED, retryable)
     assert outcome.reason == f"{error.__name__}: settings: no such Variable"
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -27,10 +27,6 @@ from include.errors import (
 from tests.worlds.functions import FakeLambda, RaisedError, RawLambda, lambda_error
 from tests.worlds.s3 import FakeS3, s3_error
 
-if TYPE_CHECKING:
-    from mypy_boto3_lambda import LambdaClient
-    from mypy_boto3_s3 import S3Client
-
 DAY = date(2026, 3, 8)
 NOT_YET = {"results": False}
 READY = {"results": True, "orders": [{"status": "accepted"}, {"status": "rejected"}]}
@@ -45,8 +41,8 @@ class Stage:
         self.s3 = FakeS3()
 
     def poller(self) -> ResultsPoller:
-        functions = FunctionClient(cast("LambdaClient", self.functions))
-        return ResultsPoller(cast("S3Client", self.s3), functions, "a", "s3://archive/runs/run/orders.json", "run", DAY)
+        functions = FunctionClient(self.functions)
+        return ResultsPoller(self.s3, functions, "a", "s3://archive/runs/run/orders.json", "run", DAY)
 
     def _answer(self, payload: Any) -> Any:
         answer = self.answers.pop(0)
@@ -75,14 +71,14 @@ def test_orders_that_are_gone_are_not_replaced_by_new_ones() -> None:
     """They expire before the summary does; other orders would get their ids, and pass for stored."""
     stage = Stage()
     summary = Summary("run", DAY, (OrderOutcome(0, "id", Result.ACCEPTED, key="k"),))
-    summary.save(cast("S3Client", stage.s3), "archive")
+    summary.save(stage.s3, "archive")
     with pytest.raises(StorageRefusedError, match=r"are gone .* start a new run"):
         stage.poller().find()
 
 
 def test_run_that_found_nothing_before_may_poll_again() -> None:
     stage = Stage()
-    Summary("run", DAY, reason="no results").save(cast("S3Client", stage.s3), "archive")
+    Summary("run", DAY, reason="no results").save(stage.s3, "archive")
     assert stage.poller().find() is None
 
 
@@ -90,8 +86,8 @@ def test_order_with_a_number_out_of_range_fails_alone() -> None:
     answer = b'{"results": true, "orders": [{"status": "accepted", "power": 1e999}, {"status": "accepted"}]}'
     s3 = FakeS3()
     uri = "s3://archive/runs/run/orders.json"
-    ResultsPoller(cast("S3Client", s3), FunctionClient(RawLambda(answer)), "a", uri, "run", DAY).poll()
-    orders = Orders.load(cast("S3Client", s3), uri)
+    ResultsPoller(s3, FunctionClient(RawLambda(answer)), "a", uri, "run", DAY).poll()
+    orders = Orders.load(s3, uri)
     b = OrderFunction(FunctionClient(FakeLambda({"b": lambda order: {}})), "b", lambda: ())
     bad, good = (b.process(orders, index) for index in (0, 1))
     assert bad is not None

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from datetime import date
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,9 +12,6 @@ from include.auction.keys import order_id
 from include.auction.models import Orders, slice_of
 from include.errors import StorageRefusedError, StorageUnavailableError
 from tests.worlds.s3 import FakeS3, s3_error
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
 
 DAY = date(2026, 3, 8)
 URI = "s3://archive/runs/2026/03/08/run/orders.json"
@@ -30,7 +27,7 @@ def orders_of(*orders: Any) -> Orders:
 
 
 def save(s3: FakeS3, *orders: Any) -> Orders:
-    return orders_of(*orders).save(cast("S3Client", s3), URI)
+    return orders_of(*orders).save(s3, URI)
 
 
 def test_payload_is_the_order_with_our_id_and_day_and_loses_none_of_its_own() -> None:
@@ -67,7 +64,7 @@ def test_labels_say_which_orders() -> None:
 def test_orders_are_loaded_as_they_were_saved(orders: list[Any]) -> None:
     s3 = FakeS3()
     saved = save(s3, *orders)
-    assert saved == Orders.load(cast("S3Client", s3), URI) == orders_of(*orders)
+    assert saved == Orders.load(s3, URI) == orders_of(*orders)
 
 
 def test_first_orders_are_the_orders() -> None:
@@ -80,12 +77,12 @@ def test_first_orders_are_the_orders() -> None:
 def test_half_a_surrogate_pair_is_saved_like_any_text() -> None:
     s3 = FakeS3()
     save(s3, {"text": "\ud800"})
-    assert Orders.load(cast("S3Client", s3), URI).items == ({"text": "\ud800"},)
+    assert Orders.load(s3, URI).items == ({"text": "\ud800"},)
     json.loads((s3.bodies("runs/2026/03/08/run/orders.json")[0] or b"").decode())
 
 
 def test_absent_orders_are_none_or_an_error_that_says_what_to_do() -> None:
-    s3 = cast("S3Client", FakeS3())
+    s3 = FakeS3()
     assert Orders.find(s3, URI) is None
     with pytest.raises(StorageRefusedError, match=r"are gone .* start a new run"):
         Orders.load(s3, URI)

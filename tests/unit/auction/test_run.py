@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,10 +18,6 @@ from include.errors import RetryableFailuresError, WorkFailedError
 from include.mapped_work import NO_OUTCOME, MappedWork
 from tests.worlds.functions import FakeLambda, RaisedError
 from tests.worlds.s3 import FakeS3
-
-if TYPE_CHECKING:
-    from mypy_boto3_lambda import LambdaClient
-    from mypy_boto3_s3 import S3Client
 
 DAY = date(2026, 3, 8)
 URI = "s3://archive/runs/2026/03/08/run/orders.json"
@@ -41,17 +37,17 @@ class Run:
 
     def __init__(self, count: int, bad: Sequence[int] = ()) -> None:
         self.s3 = FakeS3()
-        Orders("run", DAY, tuple({"n": n} for n in range(count))).save(cast("S3Client", self.s3), URI)
+        Orders("run", DAY, tuple({"n": n} for n in range(count))).save(self.s3, URI)
         self.bad = set(bad)
         self.slices = [slice_of(n, n + 1) for n in range(count)]
         self.functions = FakeLambda({"b": self._order})
 
     @property
     def run(self) -> AuctionRun:
-        return AuctionRun.load(URI, cast("S3Client", self.s3))
+        return AuctionRun.load(URI, self.s3)
 
     def process(self, index: int, *, clear_number: int = 0) -> None:
-        function = OrderFunction(FunctionClient(cast("LambdaClient", self.functions)), "b", tuple, lambda _: None)
+        function = OrderFunction(FunctionClient(self.functions), "b", tuple, lambda _: None)
         self.run.process_slice(
             self.slices[index],
             function,
@@ -112,12 +108,12 @@ def test_cleared_task_that_left_nothing_new_is_not_counted_by_its_earlier_life()
 def test_every_order_is_accounted_for_once(results: list[Result], data: st.DataObject) -> None:
     s3, count = FakeS3(), len(results)
     left = data.draw(st.sets(st.integers(0, max(count - 1, 0))))
-    orders = Orders("run", DAY, tuple({} for _ in results)).save(cast("S3Client", s3), URI)
+    orders = Orders("run", DAY, tuple({} for _ in results)).save(s3, URI)
     slices = orders.cut(max_tasks=data.draw(st.integers(1, 40)), per_task=data.draw(st.integers(1, 40)))
-    work = MappedWork(OrderOutcome, cast("S3Client", s3), "archive", URI.removeprefix("s3://archive/"), slices, 0)
+    work = MappedWork(OrderOutcome, s3, "archive", URI.removeprefix("s3://archive/"), slices, 0)
     for piece in slices:
         work.file(piece).save(outcome(n, results[n]) for n in range(piece.start, piece.stop) if n in left)
-    summary = AuctionRun.load(URI, cast("S3Client", s3)).account(
+    summary = AuctionRun.load(URI, s3).account(
         slices, clear_number=0, planned_at=0, succeeded=[], why_no_outcome=lambda index: f"task {index} died"
     )
     assert [ended.index for ended in summary.outcomes] == list(range(count))
@@ -139,7 +135,7 @@ def test_order_without_an_outcome_has_failed_for_good() -> None:
 def test_summary_is_saved_under_the_runs_day_and_id() -> None:
     s3 = FakeS3()
     outcomes = (outcome(0, key="orders/0"), outcome(1, Result.REJECTED, reason="no"), errored(2))
-    key = Summary("run", DAY, outcomes).save(cast("S3Client", s3), "archive")
+    key = Summary("run", DAY, outcomes).save(s3, "archive")
     assert key == "summaries/2026/03/08/run.json"
     assert json.loads(s3.bodies(key)[0] or b"") == {
         "run_id": "run",
@@ -165,7 +161,7 @@ def test_summary_without_results_says_why() -> None:
 
 def test_summary_without_orders_does_not_replace_one_with_orders() -> None:
     s3 = FakeS3()
-    bucket, with_orders = cast("S3Client", s3), Summary("run", DAY, (outcome(0, key="orders/0"),))
+    bucket, with_orders = s3, Summary("run", DAY, (outcome(0, key="orders/0"),))
     key = Summary("run", DAY, reason="no results").save(bucket, "archive")
     assert not had_orders(bucket, "archive", DAY, "run")
     assert with_orders.save(bucket, "archive") == key

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from datetime import date
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,7 +19,6 @@ from tests.worlds.functions import FakeLambda, Meeting, RaisedError, lambda_erro
 from tests.worlds.s3 import FakeS3, s3_error
 
 if TYPE_CHECKING:
-    from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_s3 import S3Client
 
 URI = "s3://archive/runs/2026/03/08/run/orders.json"
@@ -40,11 +39,11 @@ class Run:
 
     @property
     def _s3(self) -> S3Client:
-        return cast("S3Client", self.s3)
+        return self.s3
 
     @property
     def _function(self) -> OrderFunction:
-        return OrderFunction(FunctionClient(cast("LambdaClient", self.functions)), "b", tuple, lambda _: None)
+        return OrderFunction(FunctionClient(self.functions), "b", tuple, lambda _: None)
 
     @property
     def _deadlines(self) -> RunDeadlines:
@@ -65,7 +64,6 @@ class Run:
 
     @property
     def asked(self) -> Counter[int]:
-        """How often each order was given to Lambda B."""
         return Counter(payload["n"] for payload in self.functions.asked("b"))
 
 

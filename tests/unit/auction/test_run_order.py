@@ -4,7 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from datetime import date
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,10 +19,6 @@ from include.errors import StorageUnavailableError
 from include.mapped_work import OutcomeFile
 from tests.worlds.functions import FakeLambda, Meeting, RaisedError, lambda_error
 from tests.worlds.s3 import FakeS3, s3_error
-
-if TYPE_CHECKING:
-    from mypy_boto3_lambda import LambdaClient
-    from mypy_boto3_s3 import S3Client
 
 KEY = "runs/run/outcomes/000000.json"
 UNAVAILABLE = lambda_error("ServiceException")
@@ -46,15 +42,14 @@ class Task:
         self.s3 = FakeS3()
 
     def process(self, *, clear_number: int = 0) -> list[OrderOutcome]:
-        file = OutcomeFile(OrderOutcome, cast("S3Client", self.s3), "archive", KEY, clear_number=clear_number)
-        function = OrderFunction(FunctionClient(cast("LambdaClient", self.functions)), "b", tuple, lambda _: None)
+        file = OutcomeFile(OrderOutcome, self.s3, "archive", KEY, clear_number=clear_number)
+        function = OrderFunction(FunctionClient(self.functions), "b", tuple, lambda _: None)
         deadlines = RunDeadlines(0.0, self.now)
         indexes = range(len(self.orders.items))
         return give(self.orders, indexes, function, file, deadlines=deadlines, **self.options)
 
     @property
     def asked(self) -> Counter[int]:
-        """How often each order was given to Lambda B."""
         return Counter(payload["n"] for payload in self.functions.asked("b"))
 
     def _order(self, order: Any) -> Any:

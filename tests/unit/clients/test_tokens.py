@@ -47,7 +47,6 @@ def tokens(dex: FakeDex, clock: Clock | None = None) -> TokenCache:
 def call(
     dex: FakeDex, *client_ids: int, cache: TokenCache | None = None, together: bool = False
 ) -> list[Response | BaseException]:
-    """Ask for each client with the tokens of one cache, in turn or all at once."""
     cache = cache or tokens(dex)
 
     async def ask(client_id: int) -> Response:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
-
 import pytest
 
 from include.delivery.listing import OwnerEvents
@@ -12,9 +10,6 @@ from lambdas.events_api.models import Status as ApiStatus
 from lambdas.events_api.store import Listing
 from tests.worlds.dynamodb import EVENTS
 from tests.worlds.events import ACCEPTED, START, DeliveryWorld, refused, walk
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 
 def world_of_all_statuses() -> DeliveryWorld:
@@ -38,7 +33,7 @@ def test_pages_hold_what_the_api_lists(status: Status, limit: int) -> None:
     world = world_of_all_statuses()
     listing = Listing(ApiStatus(status.value), newest_first=status is not Status.PENDING)
     expected = [(event.event_id, event.attempts) for event in walk(world.tables.api, "acme", listing, 7)]
-    events = OwnerEvents(cast("DynamoDBClient", world.tables), EVENTS, "acme")
+    events = OwnerEvents(world.tables, EVENTS, "acme")
     found: list[Event] = []
     after: str | None = ""
     while after is not None:
@@ -52,6 +47,6 @@ def test_pages_hold_what_the_api_lists(status: Status, limit: int) -> None:
 
 
 def test_owner_without_events_has_none() -> None:
-    events = OwnerEvents(cast("DynamoDBClient", DeliveryWorld().tables), EVENTS, "nobody")
+    events = OwnerEvents(DeliveryWorld().tables, EVENTS, "nobody")
     for status in Status:
         assert (events.page(status, 10), events.count(status, 10)) == (([], None), "0")

@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
 
 import boto3
 import pytest
@@ -164,7 +163,7 @@ def deployment(folder: Path, environment: str, confirm: Callable[[str], bool] | 
     session = boto3.Session(region_name="us-east-1")
     commands = Commands(folder, command_environment({}))
     made = assembled(environment, commands, session, approved=False)
-    client = cast("Any", FakeCloudFormation("UPDATE_COMPLETE"))
+    client = FakeCloudFormation("UPDATE_COMPLETE")
     stacks = Stacks(client, print, lambda _: True, lambda: 0.0, lambda _: None)
     return replace(made, places=replace(PLACES, sam=sam), stacks=stacks, confirm=confirm)
 

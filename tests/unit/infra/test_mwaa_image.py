@@ -17,7 +17,6 @@ LISTS = (str(IMAGE), "requirements.txt", "requirements/constraints.txt")
 
 @pytest.fixture
 def project(root: Path, tmp_path: Path) -> Path:
-    """The lists alone: without the rest, nothing can be installed."""
     project = tmp_path / "project"
     shutil.copytree(root / "requirements", project / "requirements")
     shutil.copy(root / "requirements.txt", project)

@@ -55,7 +55,6 @@ class Context:
 
 @pytest.fixture
 def context() -> Context:
-    """One invocation."""
     return Context()
 
 
@@ -104,7 +103,6 @@ def imports(root: Path) -> Callable[..., set[str]]:
 
 @pytest.fixture
 def log() -> Iterator[Callable[[ModuleType], io.StringIO]]:
-    """Diverts the log of a handler's module, and returns where it goes."""
     with ExitStack() as stack:
 
         def divert(module: ModuleType) -> io.StringIO:

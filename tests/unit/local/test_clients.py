@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import cast
 
 import httpx
 import pytest
 
 from local.clients import AirflowApi
 from local.processes.supervisor import StackError
-from local.stack.description import Stack
 
 
 class StackThatAnswers:
@@ -39,7 +37,7 @@ class Failing:
 
 
 def api(handler: Callable[[httpx.Request], httpx.Response]) -> AirflowApi:
-    return AirflowApi(cast(Stack, StackThatAnswers(handler)))
+    return AirflowApi(StackThatAnswers(handler))
 
 
 def test_a_read_that_times_out_is_repeated() -> None:

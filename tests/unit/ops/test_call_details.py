@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import httpx
 import pytest
@@ -15,9 +15,6 @@ from ops.environment import Environment
 from ops.report import OpsError
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable, table_error
 from tests.worlds.s3 import BUCKET, FakeIngestBucket
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 
 class Ingest(Environment):
@@ -68,7 +65,7 @@ def refuse() -> None:
 def test_file_under_way_is_shown_with_its_run_and_nothing_is_written() -> None:
     environment = ingest(FakeIngestBucket())
     ledger = environment.session["dynamodb"]
-    claims = Claims(ItemTable(cast("DynamoDBClient", ledger), TABLE))
+    claims = Claims(ItemTable(ledger, TABLE))
     for etag, owner in (('"e1"', "done"), ('"e2"', "run-2")):
         claim = claims.claim(FileVersion(BUCKET, "incoming/a.txt", etag), owner)
         assert isinstance(claim, Claim)

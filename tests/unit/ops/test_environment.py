@@ -20,8 +20,6 @@ STACK = {
 
 
 class Mwaa:
-    """MWAA's client: answers or raises what a test gives it."""
-
     def __init__(self, reply: dict[str, Any] | Exception) -> None:
         self.reply = reply
         self.asked: list[dict[str, Any]] = []

@@ -66,7 +66,6 @@ def roles(folder: Path) -> dict[str, str]:
 
 
 def log_in(url: str, user: str) -> Login:
-    """Log a user in."""
     answer = httpx.post(f"{url}/auth/token", json={"username": user, "password": user}).raise_for_status()
     cookie = {
         "name": "_token",

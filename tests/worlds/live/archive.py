@@ -19,8 +19,6 @@ def key_of(client: int, day: date) -> str:
 
 
 class Archive(Bucket):
-    """Reads the archive."""
-
     def __init__(self, stack: Stack) -> None:
         super().__init__(stack, stack.archive_bucket)
 
@@ -37,11 +35,9 @@ class Archive(Bucket):
         return counts
 
     def body(self, client: int, day: date, version: str | None = None) -> bytes:
-        """A client's answer of a day."""
         return bytes(self.get(key_of(client, day), version)["Body"])
 
     def manifest(self, day: date) -> dict[str, Any]:
-        """The day's manifest."""
         return json.loads(self.get(f"manifests/trigger/{day:%Y%m%d}.json")["Body"])
 
     def outcomes(self, day: date, run_id: str) -> Iterator[dict[str, Any]]:

@@ -35,13 +35,10 @@ NOT_YET = {"results": False}
 
 
 def order_id(run_id: str, index: int) -> str:
-    """The id of a run's order."""
     return hashlib.sha256(f"{run_id}/{index}".encode()).hexdigest()
 
 
 class Results(Bucket):
-    """Reads what auctions have left."""
-
     def __init__(self, stack: Stack, pipeline: Pipeline) -> None:
         super().__init__(stack, stack.order_results_bucket)
         self._pipeline = pipeline
@@ -57,7 +54,6 @@ class Results(Bucket):
         return {index: count for index, count in found.items() if count}
 
     def order(self, run_id: str, index: int) -> Order:
-        """A stored order."""
         return json.loads(self.get(self.key(run_id, index))["Body"])
 
     def key(self, run_id: str, index: int) -> str:
@@ -65,7 +61,6 @@ class Results(Bucket):
         return f"orders/{self._day(run_id)}/order_{order_id(run_id, index)}.json"
 
     def summary(self, run_id: str) -> dict[str, Any]:
-        """The summary of a run, as it lies in S3."""
         return json.loads(self.get(f"summaries/{self._day(run_id)}/{run_id}.json")["Body"])
 
     def _day(self, run_id: str) -> str:

@@ -18,8 +18,6 @@ class Version:
 
 
 class Bucket:
-    """Reads one bucket."""
-
     def __init__(self, stack: Stack, name: str) -> None:
         self.name = name
         self.s3 = stack.aws("s3")

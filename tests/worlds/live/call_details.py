@@ -52,7 +52,6 @@ class File:
     told: Sequence[str] | None = field(default=None, repr=False)
 
     def batch_key(self, batch: int) -> str:
-        """The idempotency key of a batch."""
         return hashlib.sha256(json.dumps([self.bucket, self.key, self.etag, batch]).encode()).hexdigest()
 
     @cached_property
@@ -65,12 +64,10 @@ class File:
 
     @cached_property
     def batches(self) -> list[tuple[str, ...]]:
-        """The records of each batch."""
         return list(batched(self.records, self.size))
 
     @property
     def batch_keys(self) -> list[str]:
-        """The idempotency keys of all batches."""
         return [self.batch_key(batch) for batch in range(len(self.batches))]
 
     def rule(self, *batches: int, **fault: Any) -> Rule:
@@ -106,7 +103,6 @@ class Ingest(Bucket):
         return [found["Key"] for page in pages for found in page.get("Contents", [])]
 
     def start(self, file: File, **params: Any) -> str:
-        """Start a run for a file by hand."""
         return self.pipeline.start(key=file.key, **params)
 
     def run_of(self, file: File) -> str:
@@ -121,7 +117,6 @@ class Ingest(Bucket):
         return [run["dag_run_id"] for run in runs if version.items() <= run["conf"].items()]
 
     def receipt(self, file: File) -> dict[str, Any]:
-        """A version's receipt."""
         return json.loads(self.get(f"receipts/{file.key}.{file.etag}.json")["Body"])
 
     def assert_processed(self, file: File, *, dead: Sequence[int] = ()) -> dict[str, Any]:
@@ -165,7 +160,6 @@ class Ingest(Bucket):
         return list(seen.values())
 
     def forget_dead_letters(self) -> None:
-        """Empty the queue."""
         while messages := self._receive():
             for message in messages:
                 self._sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=message["ReceiptHandle"])

@@ -83,12 +83,10 @@ class Delivery:
         return self.owners[-1]
 
     def call(self, owner: Owner, method: str, path: str, **options: Any) -> httpx.Response:
-        """Call the API with the owner's key."""
         headers = {"Authorization": f"Bearer {owner.key}"}
         return self._http.request(method, f"{self._stack.events_api_url}{path}", headers=headers, **options)
 
     def post(self, owner: Owner) -> str:
-        """Post an event; returns its id."""
         event = {"event_type": "order.placed", "payload": {"note": PAYLOAD}, "metadata": {"note": PAYLOAD}}
         answer = self.call(owner, "POST", "/events", json=event)
         assert answer.status_code == httpx.codes.CREATED, answer.text
@@ -113,7 +111,6 @@ class Delivery:
         return attributes
 
     def wait_for(self, status: str, *event_ids: str) -> None:
-        """Wait until these events have a status."""
         wait_until(
             lambda: {self.event(event_id)["status"] for event_id in event_ids} == {status},
             what=f"{', '.join(event_ids)} {status}",
@@ -149,7 +146,6 @@ class Delivery:
         return [letter for letter in self._dead if letter["event_id"] == event_id]
 
     def task_of(self, owner: Owner) -> dict[str, Any]:
-        """The running task in whose share the owner is."""
         airflow = self.pipeline.airflow
         running = [run["dag_run_id"] for run in airflow.runs(DAG_ID) if run["state"] == "running"]
         for run_id in running:

@@ -17,7 +17,6 @@ class Inbox:
         self._sns: list[str] = []
 
     def sns(self) -> list[str]:
-        """All messages that the alerts topic has delivered until now."""
         self._sns += receive_alerts(self._stack, containing="", expected=0)
         return list(self._sns)
 

@@ -17,8 +17,6 @@ Call = dict[str, Any]
 
 
 class Partners:
-    """The stubs of a stack."""
-
     def __init__(self, stack: Stack, secrets: Secrets) -> None:
         self._secrets = secrets
         self._http = httpx.Client(base_url=stack.partners_url, timeout=30)
@@ -57,11 +55,9 @@ class Partners:
         return self._http.get("/journal/call-details", params=asked).raise_for_status().json()
 
     def last(self) -> int:
-        """Number of the latest call."""
         return int(self._http.get("/journal", params={"limit": 0}).raise_for_status().json()["last"])
 
     def token(self) -> str:
-        """A fresh access token."""
         credentials = self._secrets.read(DEX_API)
         form = {
             "grant_type": "client_credentials",
@@ -72,7 +68,6 @@ class Partners:
         return str(self._http.post(TOKEN, data=form).raise_for_status().json()["access_token"])
 
     def call_details_token(self, keys: dict[str, str]) -> str:
-        """A fresh token of the call-details API."""
         return str(self._http.post("/call-details/login", json=keys).raise_for_status().json()["token"])
 
     def answers(self, clients: list[int], day: date) -> dict[int, bytes]:
@@ -86,5 +81,4 @@ class Partners:
 
 
 def begun(call: Call) -> datetime:
-    """When a call of the journal began."""
     return datetime.fromisoformat(call["at"])

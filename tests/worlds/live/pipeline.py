@@ -32,14 +32,11 @@ def far_schedules() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Ended:
-    """A run that has ended, and its task instances."""
-
     id: str
     state: str
     tasks: list[dict[str, Any]]
 
     def task(self, task_id: str) -> dict[str, Any]:
-        """The one instance of an unmapped task."""
         (found,) = [task for task in self.tasks if task["task_id"] == task_id]
         return found
 
@@ -54,8 +51,6 @@ class Ended:
 
 
 class Pipeline:
-    """One DAG of the stack."""
-
     def __init__(self, dag_id: str, airflow: AirflowApi) -> None:
         self.dag_id = dag_id
         self.airflow = airflow
@@ -67,7 +62,6 @@ class Pipeline:
         return self.airflow.trigger(self.dag_id, conf=conf, logical_date=at)
 
     def ended(self, run_id: str, *, timeout: float = WAIT_SECONDS) -> Ended:
-        """Wait for the run's end."""
         run = self.airflow.wait(self.dag_id, run_id, timeout=timeout, poll=POLL_SECONDS)
         return Ended(run_id, run["state"], self.tasks(run_id))
 
@@ -76,15 +70,12 @@ class Pipeline:
         return self.ended(self.start(**how))
 
     def tasks(self, run_id: str) -> list[dict[str, Any]]:
-        """The task instances of a run as they are now."""
         return self.airflow.tasks(self.dag_id, run_id)
 
     def run_ids(self) -> list[str]:
-        """The ids of all runs until now."""
         return [run["dag_run_id"] for run in self.airflow.runs(self.dag_id)]
 
     def wait_until_idle(self) -> None:
-        """Wait until no run is queued or running."""
         active = {"state": ["queued", "running"]}
         path = f"/dags/{self.dag_id}/dagRuns"
         wait_until(

@@ -24,11 +24,9 @@ class Secrets:
         self._deleted: set[str] = set()
 
     def read(self, name: str) -> dict[str, Any]:
-        """The secret's JSON object."""
         return json.loads(self.text(name))
 
     def text(self, name: str) -> str:
-        """The secret as it is."""
         return str(self._client.get_secret_value(SecretId=name)["SecretString"])
 
     def put(self, name: str, value: dict[str, Any] | str) -> None:

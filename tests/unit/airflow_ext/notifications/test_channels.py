@@ -5,10 +5,10 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from airflow.sdk import BaseHook, Context
+from airflow.sdk import BaseHook
 from botocore.exceptions import EndpointConnectionError
 
 from airflow_ext.ids import SLACK_CONNECTION
@@ -37,7 +37,7 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
 
 
 def send(alert: Alert = ALERT, topic_arn: str | None = TOPIC) -> list[str]:
-    return send_alert(alert, cast("Context", {}), topic_arn=topic_arn)
+    return send_alert(alert, {}, topic_arn=topic_arn)
 
 
 def test_alert_goes_to_topic_and_slack(wire: Wire) -> None:
@@ -155,7 +155,7 @@ def test_webhook_address_is_not_logged(wire: Wire, caplog: pytest.LogCaptureFixt
 
 
 def test_many_alerts_look_their_connections_up_once(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    channels = open_channels(cast("Context", {}), topic_arn=TOPIC)
+    channels = open_channels({}, topic_arn=TOPIC)
     for conn_id in ("AWS_DEFAULT", "SLACK_ALERTS"):
         monkeypatch.delenv(f"AIRFLOW_CONN_{conn_id}")
     with ThreadPoolExecutor(4) as pool:
@@ -170,7 +170,7 @@ def test_many_alerts_look_their_connections_up_once(wire: Wire, monkeypatch: pyt
 def test_channel_that_cannot_be_opened_refuses_and_the_other_works(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     extra = {"region_name": "us-east-1", "endpoint_url": "no address"}
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps({"conn_type": "aws", "extra": extra}))
-    channels = open_channels(cast("Context", {}), topic_arn=TOPIC)
+    channels = open_channels({}, topic_arn=TOPIC)
     assert list(channels) == ["slack", "sns"]
     with pytest.raises(ValueError, match="Invalid endpoint"):
         channels["sns"](ALERT)
@@ -186,7 +186,7 @@ def test_sender_that_repeats_by_itself_has_one_attempt_at_a_time(wire: Wire) -> 
     """SNS may have taken a message whose confirmation is late."""
     wire.sns_is_down = True
     with pytest.raises(EndpointConnectionError):
-        open_channels(cast("Context", {}), topic_arn=TOPIC, attempts=1)["sns"](ALERT)
+        open_channels({}, topic_arn=TOPIC, attempts=1)["sns"](ALERT)
     assert wire.sns_attempts == 1
 
 
@@ -200,7 +200,7 @@ def pauses() -> Iterator[list[float]]:
 
 def test_slack_is_given_the_time_that_it_asks_for(wire: Wire, pauses: list[float]) -> None:
     wire.slack_retry_after = ["1", "3", "2.0", "4, 2"]
-    open_channels(cast("Context", {}), topic_arn=None, seconds=30)["slack"](ALERT)
+    open_channels({}, topic_arn=None, seconds=30)["slack"](ALERT)
     assert [int(pause) for pause in pauses] == [1, 3, 2, 4]
     assert len(wire.slack) == 1
 
@@ -270,5 +270,5 @@ def test_slack_that_cannot_be_reached_is_told_with_the_reason(wire: Wire, caplog
 def test_slack_that_asks_for_more_time_than_there_is_refuses(asked: str, wire: Wire, pauses: list[float]) -> None:
     wire.slack_retry_after = [asked]
     with pytest.raises(ApiRefusedError, match="Slack answered 429"):
-        open_channels(cast("Context", {}), topic_arn=None, seconds=30)["slack"](ALERT)
+        open_channels({}, topic_arn=None, seconds=30)["slack"](ALERT)
     assert (pauses, wire.slack) == ([], [])

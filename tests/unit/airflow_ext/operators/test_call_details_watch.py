@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
 
 import pytest
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
@@ -14,10 +13,7 @@ from airflow_ext.triggers.dropped_files import DroppedFileTrigger
 from include.errors import SettingsError
 from tests.worlds.s3 import FakeIngestBucket
 
-if TYPE_CHECKING:
-    from airflow.sdk import Context
-
-CONTEXT = cast("Context", {})
+CONTEXT = {}
 SETTINGS = {
     "environment": "local",
     "archive_bucket": "archive",

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, cast
 
 import pytest
 
@@ -23,7 +22,7 @@ class Person:
         self.now += seconds
 
     def stacks(self, cloudformation: FakeCloudFormation) -> Stacks:
-        client = cast("Any", cloudformation)
+        client = cloudformation
         tags = {"pipelines": "dev"}
         return Stacks(client, self.read.append, lambda _: self.agrees, lambda: self.now, self.sleep, tags)
 

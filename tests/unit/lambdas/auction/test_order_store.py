@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -10,16 +10,13 @@ from botocore.exceptions import ClientError
 from lambdas.auction.order import WRITES, Order, OrderStore, s3_client
 from tests.worlds.s3 import FakeS3, s3_error
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
 BUCKET = "order-results"
 ORDER = Order("abc", date(2026, 3, 8), b'{"status": "accepted"}')
 FUNCTION_SECONDS = 30
 
 
 def keep(s3: FakeS3, order: Order = ORDER) -> bool:
-    return OrderStore(cast("S3Client", s3), BUCKET).save(order)
+    return OrderStore(s3, BUCKET).save(order)
 
 
 def answers(*codes: str | None) -> Callable[[dict[str, Any]], None]:

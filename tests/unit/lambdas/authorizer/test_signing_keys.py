@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
-
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
@@ -16,9 +14,6 @@ from lambdas.authorizer.signing_keys import (
     secrets_client,
 )
 from tests.worlds.tokens import FakeSecret, secrets_manager_error
-
-if TYPE_CHECKING:
-    from mypy_boto3_secretsmanager import SecretsManagerClient
 
 FIRST, SECOND, THIRD = "1" * 64, "2" * 64, "3" * 64
 FUNCTION_SECONDS = 10
@@ -42,7 +37,7 @@ def clock() -> Clock:
 
 
 def keys_of(secret: FakeSecret, clock: Clock, secret_id: str = "orders-api/jwt") -> SigningKeys:
-    return SigningKeys(cast("SecretsManagerClient", secret), secret_id, clock=clock)
+    return SigningKeys(secret, secret_id, clock=clock)
 
 
 def test_current_and_previous_key_are_read_once_and_kept(clock: Clock) -> None:
@@ -137,7 +132,7 @@ def test_keys_out_of_reach_leave_those_that_are_kept(clock: Clock) -> None:
 
 def test_keys_serve_through_an_outage_for_an_hour_and_are_asked_for_every_few_seconds(clock: Clock) -> None:
     secret, reported = FakeSecret(SECOND, FIRST), list[str]()
-    keys = SigningKeys(cast("SecretsManagerClient", secret), "orders-api/jwt", clock=clock, report=reported.append)
+    keys = SigningKeys(secret, "orders-api/jwt", clock=clock, report=reported.append)
     keys.kept()
     begin = clock.now
     secret.failure = THROTTLED
@@ -157,7 +152,7 @@ def test_keys_serve_through_an_outage_for_an_hour_and_are_asked_for_every_few_se
 
 def test_previous_key_out_of_reach_does_not_lock_out_who_has_the_current_one(clock: Clock) -> None:
     secret, reported = FakeSecret(SECOND, FIRST), list[str]()
-    keys = SigningKeys(cast("SecretsManagerClient", secret), "orders-api/jwt", clock=clock, report=reported.append)
+    keys = SigningKeys(secret, "orders-api/jwt", clock=clock, report=reported.append)
     secret.failing_stage, secret.failure = "AWSPREVIOUS", THROTTLED
     assert keys.kept() == (SECOND,)
     assert reported == ["ThrottlingException"]

@@ -27,7 +27,6 @@ def api(load: Callable[..., ModuleType], aws: dict[str, Any], context: Any, monk
 
 @pytest.fixture
 def posted(api: Api) -> str:
-    """The id of an event of owner-1."""
     status, answer = api.post()
     assert (status, answer["event_id"]) == (201, ID)
     return ID

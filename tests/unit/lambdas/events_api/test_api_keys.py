@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
@@ -27,9 +27,6 @@ from lambdas.events_api.api_keys import (
 from lambdas.tools.api_keys import KeyTable
 from tests.worlds.dynamodb import FakeTable, table_error
 
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-
 CREATED = "2026-03-02T09:30:00.000Z"
 AUTHORIZER_SECONDS = 10
 
@@ -40,12 +37,12 @@ class World:
     def __init__(self) -> None:
         self.now = 1_772_443_800.0
         self.table = FakeTable("api-keys", "key_id")
-        self.keys = KeyTable(cast("DynamoDBClient", self.table), "api-keys")
-        self.store = ApiKeyStore(cast("DynamoDBClient", self.table), "api-keys", clock=lambda: self.now)
+        self.keys = KeyTable(self.table, "api-keys")
+        self.store = ApiKeyStore(self.table, "api-keys", clock=lambda: self.now)
 
     def usage(self, limit: int) -> KeyUsage:
         """Another copy of the function."""
-        return KeyUsage(cast("DynamoDBClient", self.table), "api-keys", limit=limit, clock=lambda: self.now)
+        return KeyUsage(self.table, "api-keys", limit=limit, clock=lambda: self.now)
 
     def create(self, owner: str = "owner-1") -> str:
         return self.keys.create(owner, None, CREATED)

@@ -3,16 +3,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 
 from lambdas.events_api.api_keys import id_of, new_key
 from lambdas.tools.api_keys import KeyTable
 from tests.worlds.dynamodb import FakeTable, table_error
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 HANDLER = "lambdas.events_api.authorizer"
 REQUEST_ID = "J5Yx3iP0IAMEV-Q="
@@ -32,7 +29,7 @@ def table(aws: dict[str, Any]) -> FakeTable:
 
 @pytest.fixture
 def key(table: FakeTable) -> str:
-    return KeyTable(cast("DynamoDBClient", table), "api-keys").create("owner-1", None, "2026-03-02T09:30:00.000Z")
+    return KeyTable(table, "api-keys").create("owner-1", None, "2026-03-02T09:30:00.000Z")
 
 
 @pytest.fixture
@@ -104,7 +101,7 @@ def test_every_refusal_is_the_same(authorize: Authorize, key: str) -> None:
 def test_key_that_makes_too_many_requests_is_told_apart_and_others_are_let_in(
     authorize: Authorize, table: FakeTable, key: str
 ) -> None:
-    other = KeyTable(cast("DynamoDBClient", table), "api-keys").create("owner-2", None, "2026-03-02T09:30:00.000Z")
+    other = KeyTable(table, "api-keys").create("owner-2", None, "2026-03-02T09:30:00.000Z")
     answers = [authorize(x_api_key=key) for _ in range(202)]
     # A minute may have ended meanwhile.
     assert answers.count({"isAuthorized": True, "context": {"owner": "", "denied": "throttled"}}) in (2, 102)

@@ -200,7 +200,6 @@ def test_log_holds_ids_and_counts(
 def test_nothing_is_printed_in_development_mode(
     request: pytest.FixtureRequest, log: Divert, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Left to itself, the resolver would print events then."""
     monkeypatch.setenv("POWERTOOLS_DEV", "true")
     api: Api = request.getfixturevalue("api")
     output = log(api.module)

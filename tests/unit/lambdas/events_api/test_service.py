@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,9 +24,6 @@ from lambdas.events_api.store import IdSecret
 from tests.worlds.events import MemoryEvents, MemoryQueue, at_once
 from tests.worlds.tokens import FakeSecret
 
-if TYPE_CHECKING:
-    from mypy_boto3_secretsmanager import SecretsManagerClient
-
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 OWNER, OTHER = "owner-1", "owner-2"
 SECRET = "s" * 64
@@ -42,7 +39,7 @@ class World:
         self.events = self.events_with(FakeSecret(SECRET, name="ids"))
 
     def events_with(self, secret: FakeSecret, **options: Any) -> Events:
-        ids = IdSecret(cast("SecretsManagerClient", secret), "ids")
+        ids = IdSecret(secret, "ids")
         return Events(self.store, self.queue, ids, **{"clock": self.clock, **options})
 
     def clock(self) -> datetime:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError, ReadTimeoutError
@@ -24,9 +24,6 @@ from lambdas.events_api.store import (
 from tests.worlds.dynamodb import EVENT_INDEXES, FakeTable, Fault, Lose, Repeat, table_error
 from tests.worlds.events import LATER, EventStoreContract, new_event, walk
 
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-
 TIMED_OUT = ReadTimeoutError(endpoint_url="https://dynamodb.invalid")
 OWNER = "owner-1"
 
@@ -36,7 +33,7 @@ def table_with(*faults: Fault) -> FakeTable:
 
 
 def store_on(table: FakeTable, name: str = "events") -> EventStore:
-    return EventStore(cast("DynamoDBClient", table), name)
+    return EventStore(table, name)
 
 
 def add_lane(table: FakeTable, owner: str = OWNER) -> None:
@@ -260,7 +257,7 @@ def test_search_ends_when_a_page_is_full() -> None:
 
 def test_search_for_a_rare_type_ends_in_time_and_can_be_continued() -> None:
     seconds = iter(range(0, 1000, 2))
-    store = EventStore(cast("DynamoDBClient", table_with()), "events", clock=lambda: next(seconds))
+    store = EventStore(table_with(), "events", clock=lambda: next(seconds))
     events = [new_event(OWNER, event_type="rare" if number == 0 else "common") for number in range(12)]
     for event in events:
         store.put(event)

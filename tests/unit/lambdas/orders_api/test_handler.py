@@ -232,7 +232,6 @@ def test_log_holds_ids_and_counts(
 def test_nothing_is_printed_in_development_mode(
     load: LoadHandler, context: Any, log: Divert, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Left to itself, the resolver would print events then."""
     monkeypatch.setenv("POWERTOOLS_DEV", "true")
     api = Api(load(HANDLER, ORDERS_TABLE="orders", POWERTOOLS_METRICS_NAMESPACE="Pipelines"), context)
     output = log(api.module)

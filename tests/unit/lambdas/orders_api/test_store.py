@@ -3,7 +3,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, cast
 
 import pytest
 from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, NoCredentialsError, ReadTimeoutError
@@ -13,9 +12,6 @@ from hypothesis import strategies as st
 from lambdas.orders_api.models import NotStoredError, OrderRecord
 from lambdas.orders_api.store import BATCH_RECORDS, BATCHES_AT_ONCE, CALL_SECONDS, OrderStore, dynamodb_client
 from tests.worlds.dynamodb import FakeDynamoDB, Fault, Leave, Lose, table_error
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 TIMED_OUT = ReadTimeoutError(endpoint_url="https://dynamodb.invalid")
 TTL = 1_772_443_800
@@ -66,7 +62,7 @@ def put(
     share: float = 1.0,
 ) -> None:
     time = time or Time()
-    store = OrderStore(cast("DynamoDBClient", table), "orders", clock=time.clock, sleep=time.sleep, share=lambda: share)
+    store = OrderStore(table, "orders", clock=time.clock, sleep=time.sleep, share=lambda: share)
     store.put(sent, ttl=TTL, seconds=seconds)
 
 

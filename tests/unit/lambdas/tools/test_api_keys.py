@@ -4,7 +4,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
@@ -12,9 +12,6 @@ from botocore.exceptions import EndpointConnectionError
 from lambdas.events_api.api_keys import ApiKeyStore, DeniedError, id_of, is_key, new_key
 from lambdas.tools import api_keys
 from tests.worlds.dynamodb import FakeTable, table_error
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 HERE = ["--environment", "test"]
 
@@ -42,7 +39,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def keys(table: FakeTable) -> ApiKeyStore:
-    return ApiKeyStore(cast("DynamoDBClient", table), "api-keys-test", clock=lambda: 0.0)
+    return ApiKeyStore(table, "api-keys-test", clock=lambda: 0.0)
 
 
 def test_key_is_printed_alone_and_opens_its_owner_s_events(table: FakeTable, run: Run) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import jwt
 import pytest
@@ -12,15 +12,11 @@ from lambdas.authorizer.verification import TokenVerifier
 from lambdas.tools import issue_token
 from tests.worlds.tokens import FakeSecret, secrets_manager_error
 
-if TYPE_CHECKING:
-    from mypy_boto3_secretsmanager import SecretsManagerClient
-
 KEY, PREVIOUS_KEY = "k" * 64, "p" * 64
 
 
 @pytest.fixture
 def secret(aws: dict[str, Any]) -> FakeSecret:
-    """The secret that the tool's client reads."""
     aws["secretsmanager"] = FakeSecret(KEY, PREVIOUS_KEY)
     return aws["secretsmanager"]
 
@@ -35,7 +31,7 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def test_token_is_printed_alone_and_let_in(secret: FakeSecret, capsys: pytest.CaptureFixture[str]) -> None:
     token = printed(capsys, "--subject", "test-user")
-    keys = SigningKeys(cast("SecretsManagerClient", secret), "orders-api/jwt", clock=time.time)
+    keys = SigningKeys(secret, "orders-api/jwt", clock=time.time)
     assert TokenVerifier(keys, audience="orders-api", issuer=None).subject(token) == "test-user"
     claims = jwt.decode(token, KEY, algorithms=["HS256"], audience="orders-api")
     assert set(claims) == {"sub", "aud", "iat", "exp"}

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from local.clients import AirflowApi
 from local.demo.auction import MOST_RUNS, run_until_both_seen
 
 ACCEPTED, REJECTED = "accepted", "rejected"
@@ -45,5 +44,5 @@ class Airflow:
     ids=["the schedule's own run is enough", "until both were seen", "their number is bounded"],
 )
 def test_runs_are_added_until_both_kinds_of_orders_were_seen(results: list[list[str]], runs: list[str]) -> None:
-    found = run_until_both_seen(cast("AirflowApi", Airflow(*results)))
+    found = run_until_both_seen(Airflow(*results))
     assert [summary["run_id"] for summary in found] == runs

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -38,7 +38,7 @@ def break_off(stack: Stack, part: Part) -> None:
 def test_demo_succeeds_only_if_every_promise_of_every_part_is_kept(
     lanes: list[dict[str, Any]], code: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stack = cast("Stack", SimpleNamespace(logs=str(tmp_path / "logs")))
+    stack = SimpleNamespace(logs=str(tmp_path / "logs"))
     assert run_demo(stack, lanes, take=lambda _, folder: [f"{folder.name}/days.png"]) == code
     shown = capsys.readouterr().out
     assert said in shown

@@ -22,6 +22,5 @@ def client() -> httpx.AsyncClient:
 
 
 async def set_rules(client: httpx.AsyncClient, *rules: dict[str, Any], **general: Any) -> None:
-    """Put rules in force."""
     response = await client.put("/control", json={"rules": rules, **general})
     assert response.status_code == 200, response.text

@@ -27,7 +27,6 @@ async def log_in(client: httpx.AsyncClient) -> None:
 
 
 async def journal(client: httpx.AsyncClient, **filters: str) -> dict[str, Any]:
-    """Read the journal."""
     shown: dict[str, Any] = (await client.get("/journal", params=filters)).json()
     return shown
 

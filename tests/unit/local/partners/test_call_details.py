@@ -39,7 +39,6 @@ def body_of(*records: str) -> bytes:
 
 
 async def post(client: httpx.AsyncClient, key: str | None = "k1", body: bytes = body_of('{"n":1.50}')) -> int:
-    """Post a batch and return the status."""
     response = await client.post(BATCH_PATH, content=body, headers={"Idempotency-Key": key} if key is not None else {})
     return response.status_code
 

@@ -8,7 +8,6 @@ from local.partners.calls import Entry, Journal
 
 
 def record(journal: Journal, path: str = "/a", **fields: Any) -> None:
-    """Record one call that was answered 200, with changes."""
     call: dict[str, Any] = {
         "at": 1_741_500_000.5,
         "method": "GET",
@@ -23,7 +22,6 @@ def record(journal: Journal, path: str = "/a", **fields: Any) -> None:
 
 
 def numbers(shown: dict[str, Any]) -> list[int]:
-    """Return the numbers of the calls shown."""
     return [call["n"] for call in shown["calls"]]
 
 

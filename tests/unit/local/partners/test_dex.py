@@ -29,8 +29,6 @@ QUESTION = {"clientId": "1014", "triggerDate": "2025-03-09"}
 
 
 class Clock:
-    """A clock that stands still until told."""
-
     def __init__(self) -> None:
         self.now = 1000.0
 
@@ -53,7 +51,6 @@ class Caller:
         return self._answers[TOKEN_PATH](Call(TOKEN_PATH, {}, headers, urlencode(form).encode()))
 
     def token(self) -> str:
-        """Return a fresh token."""
         token: str = json.loads(self.token_request(GOOD).body)["access_token"]
         return token
 
@@ -64,7 +61,6 @@ class Caller:
 
 
 def parsed(answer: Answer) -> Any:
-    """Return the answer's JSON."""
     return json.loads(answer.body)
 
 
