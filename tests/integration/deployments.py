@@ -30,7 +30,7 @@ NOT_HELD = frozenset(
 )
 """Types of resources that the emulator's CloudFormation does not know."""
 
-NOT_HELD_EITHER = frozenset({"UnreportedWithinHour", "UnreportedWithinLongerTime"})
+NOT_HELD_EITHER = frozenset({"TriggererSilentAlarm", "UnreportedWithinHour", "UnreportedWithinLongerTime"})
 """Resources of types that it knows, but not like that: no alarm that calculates with several metrics."""
 
 LACKING = {
@@ -43,6 +43,7 @@ LACKING = {
         "NatGatewayB",
         "PrivateRouteToTheInternetA",
         "PrivateRouteToTheInternetB",
+        "TriggererSilentAlarm",
         "UnreportedFailureAlarm",
         "UnreportedWithinHour",
         "UnreportedWithinLongerTime",

@@ -23,15 +23,17 @@ ENVIRONMENT = {"Fn::Sub": "pipelines-${Environment}"}
 
 METRICS_OF_MWAA = {
     ("AmazonMWAA", "SchedulerHeartbeat"): {"Function": "Scheduler", "Environment": ENVIRONMENT},
-    ("AmazonMWAA", "TriggerHeartbeat"): {"Function": "Triggerer", "Environment": ENVIRONMENT},
     ("AmazonMWAA", "ImportErrors"): {"Function": "DAG Processing", "Environment": ENVIRONMENT},
     ("AWS/MWAA", "ApproximateAgeOfOldestTask"): {"Environment": ENVIRONMENT},
 }
 """Metrics and their dimensions as MWAA's guide lists them ("Apache Airflow environment metrics in CloudWatch", and
 "Container, queue, and database metrics"): with others there is no data, and an alarm never rings."""
 
-SIGNS_OF_LIFE = {"SchedulerHeartbeat", "TriggerHeartbeat"}
+SIGNS_OF_LIFE = {"SchedulerHeartbeat"}
 """Metrics of which silence is the bad news."""
+
+NAMES_OF_THE_TRIGGERER_S = {"TriggerHeartbeat", "TriggererHeartbeat"}
+"""MWAA's guide has the first in the former list, and the second where it describes its own dashboard."""
 
 UNREPORTED = {
     # A round that fails is followed by the next at once; that there is none has an alarm.
@@ -67,6 +69,22 @@ def test_alarm_watches_a_metric_that_mwaa_publishes_and_knows_what_silence_means
 
 def test_every_part_that_runs_the_pipelines_is_watched() -> None:
     assert {(alarm["Namespace"], alarm["MetricName"]) for alarm in SIMPLE.values()} == set(METRICS_OF_MWAA)
+
+
+def test_triggerer_is_heard_by_whichever_name_its_metric_has() -> None:
+    alarm = METRIC_ALARMS["TriggererSilentAlarm"]
+    expression, *metrics = alarm["Metrics"]
+    assert (expression["Expression"], expression["ReturnData"]) == ('SUM(METRICS("named"))', True)
+    assert {item["MetricStat"]["Metric"]["MetricName"] for item in metrics} == NAMES_OF_THE_TRIGGERER_S
+    for item in metrics:
+        stat = item["MetricStat"]
+        assert item["Id"].startswith("named_")
+        assert not item["ReturnData"]
+        assert (stat["Stat"], stat["Metric"]["Namespace"]) == ("Sum", "AmazonMWAA")
+        assert dimensions(stat["Metric"]) == {"Function": "Triggerer", "Environment": ENVIRONMENT}
+        assert stat["Period"] * alarm["EvaluationPeriods"] >= 1200, "an update would ring at once"
+    assert (alarm["Threshold"], alarm["ComparisonOperator"]) == (1, "LessThanThreshold")
+    assert alarm["TreatMissingData"] == "breaching"
 
 
 def test_update_of_the_environment_does_not_ring_at_once() -> None:

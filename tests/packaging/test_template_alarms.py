@@ -161,27 +161,39 @@ def test_run_that_takes_long_for_its_slot_or_day_is_noticed_before_airflow_ends_
     assert seconds < limit.total_seconds()
 
 
-def _of_queue(name: str) -> dict[str, dict[str, Any]]:
-    """The alarms of a queue by their metrics."""
+def _of_queue(name: str) -> list[dict[str, Any]]:
+    """The alarms of a queue, in the order of the template."""
     dimensions = {"QueueName": {"Fn::GetAtt": f"{name}.QueueName"}}
-    return {alarm["MetricName"]: alarm for alarm in ALARMS.values() if _dimensions(alarm) == dimensions}
+    return [alarm for alarm in ALARMS.values() if _dimensions(alarm) == dimensions]
 
 
 @pytest.mark.parametrize("name", ["CallDetailsDeadLetters", "EventDeadLetters"])
 def test_dead_letters_are_noticed_at_once(name: str) -> None:
-    assert _of_queue(name)["ApproximateNumberOfMessagesVisible"]["Threshold"] == 1
+    alarm = _of_queue(name)[0]
+    assert (alarm["MetricName"], alarm["Threshold"]) == ("ApproximateNumberOfMessagesVisible", 1)
+    assert (alarm["Period"], alarm["EvaluationPeriods"]) == (300, 1)
 
 
-def test_dead_letters_of_call_details_are_noticed_again_before_they_are_lost() -> None:
+def test_dead_letters_of_call_details_are_noticed_again_before_they_are_lost_however_often_they_were_looked_at() -> (
+    None
+):
     queue = resource("CallDetailsDeadLetters")
-    oldest = _of_queue("CallDetailsDeadLetters")["ApproximateAgeOfOldestMessage"]
-    assert oldest["Threshold"] < queue["MessageRetentionPeriod"] == 14 * 86400
+    _, old = _of_queue("CallDetailsDeadLetters")
+    # SQS takes what was received three times out of the age of the oldest message, and the operations page receives.
+    assert (old["MetricName"], old["Statistic"]) == ("ApproximateNumberOfMessagesVisible", "Maximum")
+    assert (old["Threshold"], old["ComparisonOperator"]) == (1, "GreaterThanOrEqualToThreshold")
+    # Longer than somebody hides messages from others, so that one who looks does not begin it anew.
+    assert old["Period"] == 3600
+    assert old["Period"] * old["EvaluationPeriods"] <= 7 * 86400, "CloudWatch looks back no further"
+    assert old["Period"] * old["EvaluationPeriods"] < queue["MessageRetentionPeriod"] / 2
+    assert queue["MessageRetentionPeriod"] == 14 * 86400
     # An event stays in its table, failed: its dead letter is only a note.
-    assert set(_of_queue("EventDeadLetters")) == {"ApproximateNumberOfMessagesVisible"}
+    assert len(_of_queue("EventDeadLetters")) == 1
 
 
 def test_wake_ups_that_nobody_takes_are_noticed_before_they_are_gone() -> None:
-    oldest = _of_queue("EventQueue")["ApproximateAgeOfOldestMessage"]
+    (oldest,) = _of_queue("EventQueue")
+    assert oldest["MetricName"] == "ApproximateAgeOfOldestMessage"
     assert (oldest["Statistic"], oldest["ComparisonOperator"]) == ("Maximum", "GreaterThanThreshold")
     assert oldest["Threshold"] + oldest["Period"] < resource("EventQueue")["MessageRetentionPeriod"]
 
