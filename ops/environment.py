@@ -25,7 +25,7 @@ LOCAL = "local"
 STATE_DIRECTORY = Path(__file__).resolve().parents[1] / ".local"
 
 _TIMEOUT_SECONDS = 30.0
-_CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
+_CONFIG = Config(connect_timeout=5, read_timeout=30)
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,10 @@ class Environment:
         )
         return cls(name, session, stack["aws_endpoint_url"], stack, http)
 
-    def aws(self, service: str, *, connections: int = 10) -> Any:
+    def aws(self, service: str, *, connections: int = 10, attempts: int = 3) -> Any:
         """A boto3 client for so many requests at once; OpsError if the shell's region, address or profile is wrong."""
-        config = _CONFIG.merge(Config(max_pool_connections=connections))
+        retries: Any = {"mode": "standard", "total_max_attempts": attempts}
+        config = _CONFIG.merge(Config(max_pool_connections=connections, retries=retries))
         try:
             with aws_errors(service):
                 return self.session.client(service, endpoint_url=self.endpoint_url, config=config)
@@ -127,8 +128,10 @@ class Environment:
             headers = {"Authorization": f"Bearer {self._token}"}
             url = f"{self.stack['airflow_url']}/api/v2{path}"
             return self._ask(method, url, params=params, json=body, headers=headers)
+        # MWAA gives up after ten seconds, and Airflow may have done it by then: a second call would start a second run.
+        reads = method == "GET" or path.endswith("/list")
         with aws_errors("MWAA"):
-            answer = self.aws("mwaa").invoke_rest_api(
+            answer = self.aws("mwaa", attempts=3 if reads else 1).invoke_rest_api(
                 Name=f"pipelines-{self.name}",
                 Path=path,
                 Method=method,

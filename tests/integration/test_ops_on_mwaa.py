@@ -25,11 +25,15 @@ RUN = {
 
 
 class Mwaa(ThreadingHTTPServer):
-    """The operation InvokeRestApi (Amazon MWAA API reference), which wraps what Airflow answers."""
+    """The operation InvokeRestApi (Amazon MWAA API reference), which wraps what Airflow answers.
+
+    Of the path ``fails`` Airflow does not answer in time.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[tuple[str, Any]] = []
+        self.fails = ""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -37,8 +41,13 @@ class _Handler(BaseHTTPRequestHandler):
         assert isinstance(self.server, Mwaa)
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append((self.path, body))
-        answer = json.dumps({"RestApiStatusCode": 200, "RestApiResponse": {"dag_runs": [RUN]}}).encode()
-        self.send_response(200)
+        failed = body["Path"] == self.server.fails
+        found = {"detail": "no answer in time"} if failed else {"dag_runs": [RUN], "is_paused": False}
+        status = 500 if failed else 200
+        answer = json.dumps({"RestApiStatusCode": 504 if failed else 200, "RestApiResponse": found}).encode()
+        self.send_response(status)
+        if failed:
+            self.send_header("x-amzn-ErrorType", "RestApiServerException")
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
@@ -60,7 +69,8 @@ def mwaa() -> Iterator[Mwaa]:
     server.server_close()
 
 
-def test_runs_are_asked_of_mwaa_and_printed_for_scripts(mwaa: Mwaa, root: Path) -> None:
+def ops(mwaa: Mwaa, root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command as on AWS."""
     environment = {
         "PATH": os.environ["PATH"],
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{mwaa.server_port}",
@@ -72,8 +82,12 @@ def test_runs_are_asked_of_mwaa_and_printed_for_scripts(mwaa: Mwaa, root: Path) 
         "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
         "ENVIRONMENT": "prod",
     }
-    command = [sys.executable, "-m", "ops", "--json", "runs", "dex_trigger_archive", "--limit", "1"]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "ops", *arguments]
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_runs_are_asked_of_mwaa_and_printed_for_scripts(mwaa: Mwaa, root: Path) -> None:
+    done = ops(mwaa, root, "--json", "runs", "dex_trigger_archive", "--limit", "1")
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)["rows"]
     assert (row["run"], row["state"], row["seconds"]) == ("manual__2026-03-08", "failed", 125)
@@ -81,3 +95,18 @@ def test_runs_are_asked_of_mwaa_and_printed_for_scripts(mwaa: Mwaa, root: Path) 
     assert path == "/restapi/pipelines-prod"
     assert (body["Path"], body["Method"]) == ("/dags/~/dagRuns/list", "POST")
     assert body["Body"] == {"dag_ids": ["dex_trigger_archive"], "order_by": "-run_after", "page_limit": 1}
+
+
+def test_run_is_started_once_though_airflow_did_not_answer_in_time(mwaa: Mwaa, root: Path) -> None:
+    mwaa.fails = "/dags/dex_trigger_archive/dagRuns"
+    done = ops(mwaa, root, "start", "dex_trigger_archive")
+    assert done.returncode == 1
+    assert "Airflow answered 504: no answer in time" in done.stderr
+    assert [body["Path"] for _, body in mwaa.asked] == ["/dags/dex_trigger_archive", mwaa.fails]
+
+
+def test_what_only_reads_is_asked_again(mwaa: Mwaa, root: Path) -> None:
+    mwaa.fails = "/dags/~/dagRuns/list"
+    done = ops(mwaa, root, "runs", "dex_trigger_archive")
+    assert done.returncode == 1
+    assert [body["Path"] for _, body in mwaa.asked] == [mwaa.fails] * 3

@@ -21,7 +21,7 @@ class Bucket(Environment):
     def parameter(self, name: str, default: str) -> str:
         return str(self.stack.get(name, default))
 
-    def aws(self, service: str, *, connections: int = 10) -> Any:
+    def aws(self, service: str, *, connections: int = 10, attempts: int = 3) -> Any:
         return self.session
 
 

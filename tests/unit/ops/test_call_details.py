@@ -20,7 +20,7 @@ from tests.worlds.s3 import BUCKET, FakeIngestBucket
 class Ingest(Environment):
     """An environment that has nothing but the bucket, the ledger, and the stack that names them."""
 
-    def aws(self, service: str, *, connections: int = 10) -> Any:
+    def aws(self, service: str, *, connections: int = 10, attempts: int = 3) -> Any:
         return self.session[service]
 
 

@@ -15,7 +15,7 @@ class Tables(Environment):
     def output(self, name: str) -> str:
         return {"EventsTableName": EVENTS, "SubscriptionsTableName": SUBSCRIPTIONS}[name]
 
-    def aws(self, service: str, *, connections: int = 10) -> Any:
+    def aws(self, service: str, *, connections: int = 10, attempts: int = 3) -> Any:
         return self.session
 
 
