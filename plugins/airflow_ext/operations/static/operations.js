@@ -115,6 +115,9 @@ const ask = async (path, { method = "GET", body, fresh, signal } = {}) => {
   throw new Error(detail || `Airflow answered ${answer.status}`);
 };
 
+// What an answer lacks: what could not be read or done, and what a request's limits left out.
+const lacking = (found) => [...found.strips, ...found.left_out.map((text) => `left out, to stay within a request's limits: ${text}`)].join("; ");
+
 const query = (values) => {
   const pairs = Object.entries(values).flatMap(([name, value]) =>
     (Array.isArray(value) ? value : [value]).filter((one) => one !== undefined && one !== null && one !== "").map((one) => [name, one]));
@@ -523,7 +526,7 @@ const Backfill = ({ actions, day }) => {
       ask(`ops/days/plan${query({ first, last, client: ids })}`, { fresh: true }),
       ask("api/v2/backfills/dry_run", { method: "POST", body: order() }),
     ]);
-    if (found.strips.length) throw new Error(found.strips.join(" "));
+    if (found.strips.length || found.days === undefined) throw new Error(lacking(found));
     setPlan({ ...found, runs: dry.backfills.length });
     return null;
   });
@@ -805,16 +808,16 @@ const OneOwner = ({ owner, actions }) => {
   const data = asked.data?.rows ? asked.data : null;
   const post = (path, body) => action.act(async () => {
     const found = await ask(`ops/events/${path}`, { method: "POST", body });
-    if (found.strips.length) throw new Error(found.strips.join(" "));
     setPlan(null);
     asked.again();
+    if (lacking(found)) throw new Error(`${found.replayed ? `${many(found.replayed, "event")} pending again; ` : ""}${lacking(found)}`);
     return found.event_id ? h(Fragment, "Test event ", h(Text, { mono: true }, found.event_id), " is stored; the next run posts it, behind what waits for this owner.")
       : found.replayed === undefined ? `The webhook of ${visible(owner)} is ${found.active ? "on" : "off"}.`
       : `${number(found.replayed)} events are pending again${found.changed_meanwhile ? `; ${number(found.changed_meanwhile)} had changed meanwhile and were left` : ""}.`;
   });
   const count = () => action.act(async () => {
     const found = await ask(`ops/events/failed${query({ owner, since: `${since}:00Z` })}`, { fresh: true });
-    if (found.strips.length) throw new Error(found.strips.join(" "));
+    if (lacking(found)) throw new Error(lacking(found));
     setPlan(found);
     return null;
   });

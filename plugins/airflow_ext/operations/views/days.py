@@ -227,7 +227,7 @@ def plan(reads: Reads, first: Day, last: Day, client: Annotated[list[int] | None
         manifests = day_manifests(reads, first, last)
         known = sorted(manifests)
         found = reads.each(lambda day: counts(reads, day, manifests[day]), known, "the counts of some days")
-        there = sum(numbers["successful_archives"] for numbers in found if numbers)
+        there = None if None in found else sum(numbers["successful_archives"] for numbers in found if numbers)
         return {"days": len(days), "clients": None, "there": there, "without_manifest": len(days) - len(known)}
 
     def of_client(client: int) -> int:

@@ -134,6 +134,14 @@ def test_plan_counts_what_is_there(page: OperationsPage) -> None:
     assert (everybody["there"], everybody["without_manifest"]) == (5, 4)
 
 
+def test_plan_of_more_days_than_can_be_read_does_not_take_some_of_them_for_all(page: OperationsPage) -> None:
+    for back in range(MOST_CALLS + 1):
+        page.archive(DAY - timedelta(days=back), {1000: b"{}"})
+    found = page.get(f"/days/plan?first={DAY - timedelta(days=MOST_CALLS)}&last={DAY}")
+    assert (found["days"], found["there"]) == (MOST_CALLS + 1, None)
+    assert found["left_out"] == ["the counts of some days"]
+
+
 @pytest.mark.parametrize(
     "query",
     ["first=2026-03-02&last=2026-03-01", "first=2020-01-01&last=2026-01-01", "first=now&last=2026-01-01", ""],

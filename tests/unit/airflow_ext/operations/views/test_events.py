@@ -8,6 +8,7 @@ import json
 import pytest
 
 from airflow_ext.operations.reading import MOST_CALLS
+from airflow_ext.outside import outside
 from include.delivery.models import timestamp
 from lambdas.events_api.models import is_event_id
 from tests.worlds.dynamodb import event_item
@@ -131,6 +132,29 @@ def test_more_failed_events_than_one_click_replays_are_told(page: OperationsPage
     assert post(page, "/events/replay-failed", owner="acme", since=since)["replayed"] == 1000
     again = page.get(f"/events/failed?owner=acme&since={since}", headers={"Cache-Control": "no-cache"})
     assert (again["count"], again["more"]) == (1, False)
+
+
+def test_replay_that_runs_out_of_time_or_of_luck_says_how_many_are_pending_again(page: OperationsPage) -> None:
+    seconds, since = [0.0], "2026-03-07T23:00:00Z"
+
+    def slow(operation: str) -> None:
+        if operation == "batch_execute_statement":
+            seconds[0] += 5.0
+
+    def fail_once(operation: str) -> None:
+        if operation == "batch_execute_statement" and page.tables.events.statuses().count("pending") == 50:
+            raise unreachable()
+
+    page.tables.events.add(*(event_item(number, created=NOW + number, **FAILED) for number in range(60)))
+    page.tables.events.before = slow
+    with outside.replaced(monotonic=lambda: seconds[0]):
+        found = post(page, "/events/replay-failed", owner="acme", since=since)
+    assert (found["replayed"], found["changed_meanwhile"], found["strips"]) == (25, 0, [])
+    assert found["left_out"] == ["the rest of the events; count again"]
+    page.tables.events.before = fail_once
+    found = post(page, "/events/replay-failed", owner="acme", since=since)
+    assert (found["replayed"], found["changed_meanwhile"], found["left_out"]) == (25, 0, [])
+    assert found["strips"] == ["DynamoDB cannot be reached from Airflow's server (EndpointConnectionError)"]
 
 
 def test_webhook_is_switched_off_and_on(page: OperationsPage) -> None:
