@@ -17,7 +17,7 @@ import httpx
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
-from ops.report import OpsError
+from ops.report import OpsError, printable
 
 LOCAL = "local"
 """The environment of the local stack, which needs no account: its addresses are in ``stack.json``."""
@@ -114,7 +114,8 @@ class Environment:
         begin = int((time.time() - 3600) * 1000)
         with aws_errors("CloudWatch Logs"):
             pages = self.aws("logs").get_paginator("filter_log_events").paginate(logGroupName=group, startTime=begin)
-            return "\n".join(event["message"].rstrip() for page in pages for event in page["events"])
+            messages = [event["message"] for page in pages for event in page["events"]]
+        return "\n".join(printable(line) for message in messages for line in message.rstrip().expandtabs().split("\n"))
 
     def airflow(
         self, method: str, path: str, *, params: Mapping[str, Any] | None = None, body: object | None = None
@@ -176,10 +177,9 @@ def aws_errors(service: str) -> Iterator[None]:
         found: Mapping[str, Any] = error.response
         if "RestApiStatusCode" in found:
             raise _refused(found["RestApiStatusCode"], json.dumps(found.get("RestApiResponse"))) from None
-        raise OpsError(
-            f"{service}: {found['Error']['Code']}: {found['Error'].get('Message', '')}; check --environment, "
-            "AWS_PROFILE and AWS_DEFAULT_REGION"
-        ) from None
+        code = found["Error"]["Code"]
+        advice = "log in again" if "Expired" in code else "check --environment, AWS_PROFILE and AWS_DEFAULT_REGION"
+        raise OpsError(f"{service}: {code}: {found['Error'].get('Message', '')}; {advice}") from None
     except (ConnectionError, HTTPClientError) as error:
         raise OpsError(
             f"{service}: {error}; check the network and AWS_DEFAULT_REGION; for the local stack see 'make status'"

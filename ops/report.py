@@ -74,8 +74,12 @@ def _text(value: object, *, grouped: bool = True) -> str:
         return ""
     if grouped and isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    # What others chose (names, keys, reasons) must not steer the terminal.
-    return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in str(value))
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """A line with what would steer the terminal made visible: others chose names, keys, reasons."""
+    return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
 
 
 def age(then: datetime, now: datetime | None = None) -> str:

@@ -130,6 +130,7 @@ def test_refusal_of_airflow_is_quoted(environment: Environment) -> None:
             ClientError({"Error": {"Code": "AccessDeniedException", "Message": "not allowed"}}, "X"),
             "AccessDenied.*--env",
         ),
+        (ClientError({"Error": {"Code": "ExpiredTokenException", "Message": "expired"}}, "X"), "log in again$"),
     ],
 )
 def test_error_of_aws_says_what_to_check(error: Exception, advice: str) -> None:
@@ -145,6 +146,24 @@ def test_region_or_address_of_the_shell_that_is_none_is_said(
     monkeypatch.setenv(name, value)
     with pytest.raises(OpsError, match="check AWS_DEFAULT_REGION and AWS_ENDPOINT_URL"):
         Environment.open("prod").aws("cloudformation")
+
+
+class Logs:
+    """CloudWatch Logs' client, session and paginator, with one message."""
+
+    def client(self, service: str, **options: Any) -> Any:
+        return self
+
+    def get_paginator(self, operation: str) -> Any:
+        return self
+
+    def paginate(self, **request: Any) -> list[dict[str, Any]]:
+        return [{"events": []}, {"events": [{"message": "refused: \x1b[2J\u202etxet\n\tat line 1\n"}]}]
+
+
+def test_log_with_texts_of_partners_does_not_steer_the_terminal() -> None:
+    environment = Environment("prod", Logs(), None, {}, httpx.Client())
+    assert environment.log("airflow-pipelines-prod-Task") == "refused: \\x1b[2J\\x202etxet\n        at line 1"
 
 
 def test_what_is_not_airflow_is_said() -> None:
