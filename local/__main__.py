@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", parents=[common, start], help="start the stack and keep it running")
     up.add_argument("--sample", choices=["month"], help="fill it with a month of days, auctions, files and owners")
-    commands.add_parser("down", parents=[common], help="stop the stack; nothing is left")
+    commands.add_parser("down", parents=[common], help="stop the stack, with all its processes")
     commands.add_parser("status", parents=[common], help="show services, process ids and addresses")
     commands.add_parser("demo", parents=[common, start], help="start a stack, run the pipelines once, stop")
     airflow = commands.add_parser("airflow", parents=[common], help="run Airflow's commands on the stack")

@@ -97,8 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print JSON for scripts instead of a table")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, run: Command, text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text)
+    def add(name: str, run: Command, text: str, *, to: Any = commands) -> argparse.ArgumentParser:
+        command: argparse.ArgumentParser = to.add_parser(name, help=text, description=text)
         command.set_defaults(run=run)
         return command
 
@@ -139,38 +139,33 @@ def _parser() -> argparse.ArgumentParser:
     owner.add_argument("owner", metavar="NAME")
 
     letters = add("dead-letters", lambda at, o: call_details.listed(at), "what could not be delivered")
-    letter_commands = letters.add_subparsers(metavar="list|show|replay")
-    letter_commands.add_parser("list", help="what waits in both queues (the default)")
-    show = letter_commands.add_parser("show", help="the records of a batch")
+    of_letters = letters.add_subparsers(metavar="list|show|replay")
+    add("list", lambda at, o: call_details.listed(at), "what waits in both queues (the default)", to=of_letters)
+    show = add("show", lambda at, o: call_details.shown(at, o.key), "the records of a batch", to=of_letters)
     show.add_argument("key", metavar="KEY", help="of its body, as 'list' names it")
-    show.set_defaults(run=lambda at, o: call_details.shown(at, o.key))
-    replay = letter_commands.add_parser("replay", help="post batches again; asks before")
+    replay = add("replay", _replay, "post batches of call details again; asks before", to=of_letters)
     replay.add_argument("keys", nargs="*", metavar="KEY", help="only these, as 'list' names them (default: all)")
     replay.add_argument("--limit", type=_positive, default=1_000, help="batches at most (default 1,000)")
     _add_consent(replay, "only say what would be posted")
-    replay.set_defaults(run=_replay)
 
     proof = add("evidence", _verify, "prove that the archive is what was archived")
     proofs = proof.add_subparsers(metavar="verify|export|adopt", required=True)
-    verify = proofs.add_parser("verify", help="read ledger, manifests and answers, and report what is not proven")
+    verify = add("verify", _verify, "read ledger, manifests and answers, and report what is not proven", to=proofs)
     verify.add_argument("--from", dest="first", type=_day_of, metavar="FIRST", help="first day")
     verify.add_argument("--to", dest="last", type=_day_of, metavar="LAST", help="last day, included")
     verify.add_argument("--client", type=int, metavar="ID", help="only this client")
     verify.add_argument("--checkpoint", type=Path, metavar="FILE", help="note what is proven, and go on from there")
-    verify.set_defaults(run=_verify)
-    export = proofs.add_parser("export", help="a zip that proves a client's answers to somebody without access")
+    export = add("export", _export, "a zip that proves a client's answers to somebody without access", to=proofs)
     export.add_argument("--client", type=int, metavar="ID", help="whose answers")
     export.add_argument("--day", type=_day_of, metavar="DAY", help="the day, or the first of a range")
     export.add_argument("--to", dest="last", type=_day_of, metavar="LAST", help="last day, included (default: DAY)")
     export.add_argument("--out", type=Path, metavar="FILE", help="default: evidence-<client>-<day>.zip")
     export.add_argument("--verify", dest="checked", type=Path, metavar="FILE", help="check a zip; needs no access")
-    export.set_defaults(run=_export)
-    adopt = proofs.add_parser("adopt", help="take answers of before the ledger into it, as they are; asks before")
+    adopt = add("adopt", _adopt, "take answers of before the ledger into it, as they are; asks before", to=proofs)
     adopt.add_argument(
         "--added", action="append", default=[], metavar="KEY", help="also what 'verify' reports as added at this key"
     )
     adopt.add_argument("--yes", action="store_true", help="do not ask")
-    adopt.set_defaults(run=_adopt)
 
     output = add("output", lambda at, o: at.output(o.name), "a name or address that the application's stack gives")
     output.add_argument("name", metavar="NAME", help="such as ArchiveBucketName")
