@@ -67,8 +67,8 @@ MAX_NAMED = 100
 MAX_SINGLE = 10
 """Beyond so many failed events, one alert reports all: what fails together has one cause."""
 
-_TOLD = "told_failure"
-"""Attribute of an event: ``first_failed_at`` of the failure of which people were told."""
+_ALERTED = "told_failure"
+"""Attribute of an event: ``first_failed_at`` of the failure that was alerted."""
 
 SELECT_TASK = "select_due"
 DELIVER_TASK = "deliver"
@@ -143,30 +143,30 @@ def unreported(events: EventTable, owners: Iterable[str], *, since: float) -> li
     """The failed events of the owners of a task that was killed before it could report them.
 
     ``since`` is when the run began, seconds since the epoch. Events that another run saw fail at the same time are
-    among them: see :func:`untold`.
+    among them: see :func:`not_alerted`.
     """
     return [DeadLetter.recorded(event) for owner in owners for event in events.failed(owner, since)]
 
 
-def untold(events: EventTable, counts: Sequence[DeliveryCounts]) -> tuple[list[DeliveryCounts], list[Change]]:
-    """Leave out the events of whose failure a run has told people: of several at a time, more than one may see it.
+def not_alerted(events: EventTable, counts: Sequence[DeliveryCounts]) -> tuple[list[DeliveryCounts], list[Change]]:
+    """Leave out the events whose failure was alerted: of several runs at a time, more than one may see it.
 
     Returns:
-        what is to be told of what the run's tasks did; and the changes that mark those events, to be made when people
-        were told: a run that is killed in between leaves them to be told again.
+        what is to be alerted of what the run's tasks did; and the changes that mark those events, to be made after the
+        alert: a run that is killed in between leaves them to be alerted again.
     """
     keys = {letter.event_id for each in counts for letter in each.dead}
     items = {item["event_id"]["S"]: item for item in events.items(sorted(keys))}
     left, marks = [], dict[str, Change]()
     for each in counts:
-        # Only this run can tell of those that the queue did not take, or that the task does not name.
+        # Only this run can report those that the queue did not take, or that the task does not name.
         alone = each.unqueued or each.failed > len(each.dead)
-        dead = [letter for letter in each.dead if alone or not _is(letter, items, _TOLD)]
+        dead = [letter for letter in each.dead if alone or not _is(letter, items, _ALERTED)]
         left.append(replace(each, dead=dead, failed=each.failed - len(each.dead) + len(dead)))
         for letter in dead:
-            if _is(letter, items, "first_failed_at") and not _is(letter, items, _TOLD):
+            if _is(letter, items, "first_failed_at") and not _is(letter, items, _ALERTED):
                 event = Event.of(items[letter.event_id])
-                marks[event.event_id] = Change.of(event, {_TOLD: letter.first_failed_at})
+                marks[event.event_id] = Change.of(event, {_ALERTED: letter.first_failed_at})
     return left, list(marks.values())
 
 

@@ -32,9 +32,9 @@ from include.delivery.report import (
     DeliveryCounts,
     failure_alerts,
     metrics,
+    not_alerted,
     task_failures_alert,
     unreported,
-    untold,
 )
 from include.delivery.subscriptions import Subscriptions
 from include.errors import PipelineError, WorkFailedError, describe
@@ -147,8 +147,8 @@ def summarize(context: Context) -> dict[str, Any]:
         due_now = {"due": found.events, "owners": found.owners} if found else {}
         report = RunReport(context, clients.settings)
         failed_tasks = task_failures_alert(reasons, report.run) if reasons else None
-        to_tell, marks = _untold(clients.events, counts)
-        if report.alert(*failure_alerts(to_tell, report.run).values(), failed_tasks):
+        to_alert, marks = _not_alerted(clients.events, counts)
+        if report.alert(*failure_alerts(to_alert, report.run).values(), failed_tasks):
             _mark(clients.events, marks)
         report.send_waiting()
         report.count(metrics(found, total), failed=bool(reasons))
@@ -186,21 +186,21 @@ def _outcomes(context: Context, events: EventTable) -> tuple[list[DeliveryCounts
     return counts, reasons
 
 
-def _untold(events: EventTable, counts: list[DeliveryCounts]) -> tuple[list[DeliveryCounts], list[Change]]:
+def _not_alerted(events: EventTable, counts: list[DeliveryCounts]) -> tuple[list[DeliveryCounts], list[Change]]:
     try:
-        return untold(events, counts)
+        return not_alerted(events, counts)
     except PipelineError as error:
-        log.warning("failed events may be told again: %s", describe(error))
+        log.warning("failed events may be alerted again: %s", describe(error))
         return counts, []
 
 
 def _mark(events: EventTable, marks: list[Change]) -> None:
-    """Mark events as told; one that somebody has changed since is left as it is. Failing to is only logged."""
+    """Mark events as alerted; one that somebody has changed meanwhile is left as it is. Failing to is only logged."""
     try:
         for group in batched(marks, GROUP):
             events.change(group)
     except PipelineError as error:
-        log.warning("failed events may be told again: %s", describe(error))
+        log.warning("failed events may be alerted again: %s", describe(error))
 
 
 def _began(context: Context) -> float:
