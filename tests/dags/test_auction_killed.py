@@ -137,7 +137,7 @@ def test_next_run_finishes_and_reports_what_a_lost_worker_left_open(processed: i
         assert (len(world.functions.asked(B)), len(world.wire.sns)) == (len(STATUSES), 2), "it is finished once"
 
 
-def test_summary_that_dies_at_any_step_leaves_no_rejected_order_untold() -> None:
+def test_summary_that_dies_at_any_step_leaves_no_rejected_order_unreported() -> None:
     for at in itertools.count():
         with AuctionWorld().attached() as world:
             run = cut_off(world, processed=len(STATUSES))

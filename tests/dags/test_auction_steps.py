@@ -90,7 +90,7 @@ def test_orders_that_are_kept_are_not_asked_for_again(world: AuctionWorld, run: 
     [({"results": "yes"}, InvalidAnswerError), (lambda_error("ResourceNotFoundException"), FunctionRefusedError)],
     ids=str,
 )
-def test_what_no_look_mends_fails_at_the_first(
+def test_what_no_poll_repairs_fails_at_the_first(
     answer: Any, error: type[Exception], world: AuctionWorld, run: FakeRun
 ) -> None:
     world.answer([answer])
@@ -126,7 +126,7 @@ def test_every_kind_of_order_in_groups(world: AuctionWorld, run: FakeRun) -> Non
     )
 
 
-def test_retry_gives_only_what_it_may_mend_to_the_function(world: AuctionWorld, run: FakeRun) -> None:
+def test_retry_gives_only_what_may_still_succeed_to_the_function(world: AuctionWorld, run: FakeRun) -> None:
     world.change_settings(max_mapped_orders=1)
     world.give("accepted", "accepted", "rejected")
     (work,) = wait_for_results(run)
@@ -234,7 +234,7 @@ def test_scheduled_run_whose_function_is_not_there_sends_an_alert(world: Auction
 
 
 @pytest.mark.parametrize("state", ["failed", "upstream_failed", "removed", None])
-def test_failed_wait_is_told_once(state: str | None, world: AuctionWorld, run: FakeRun) -> None:
+def test_failed_wait_is_reported_once(state: str | None, world: AuctionWorld, run: FakeRun) -> None:
     run.states[WAIT_TASK] = state
     run.xcoms.values[WAIT_TASK, XComKey.FAILURE, None] = "InvalidAnswerError: the answer has no field 'results'"
     with pytest.raises(WorkFailedError, match="wait_for_results failed: InvalidAnswerError"):
@@ -246,7 +246,7 @@ def test_failed_wait_is_told_once(state: str | None, world: AuctionWorld, run: F
     assert world.metrics[0][1]["FailedRuns"] == 1.0
 
 
-def test_killed_task_is_accounted_for_and_told(world: AuctionWorld, run: FakeRun) -> None:
+def test_killed_task_is_accounted_for_and_reported(world: AuctionWorld, run: FakeRun) -> None:
     world.give("accepted", "accepted")
     works = wait_for_results(run)
     process(run, 0, works[0])
@@ -269,7 +269,7 @@ def test_task_that_failed_before_its_first_order_says_why(world: AuctionWorld, r
     assert "NoRegionError, see the log" in world.paper("summaries/")["not_accepted"][0]["reason"]
 
 
-def test_cleared_run_stores_nothing_twice_and_tells_nothing_twice(world: AuctionWorld, run: FakeRun) -> None:
+def test_cleared_run_stores_nothing_twice_and_alerts_nothing_twice(world: AuctionWorld, run: FakeRun) -> None:
     world.give("accepted", "rejected")
     process_all(run, wait_for_results(run))
     summarize(run)

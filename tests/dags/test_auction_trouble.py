@@ -159,7 +159,7 @@ def test_orders_that_have_expired_are_not_replaced_by_new_ones(world: AuctionWor
 
 
 @pytest.mark.parametrize("storage_works", [True, False])
-def test_failed_wait_leaves_a_summary_where_it_can_and_is_told_once(
+def test_failed_wait_leaves_a_summary_where_it_can_and_is_reported_once(
     storage_works: bool, world: AuctionWorld, run: FakeRun
 ) -> None:
     if not storage_works:
@@ -175,7 +175,7 @@ def test_failed_wait_leaves_a_summary_where_it_can_and_is_told_once(
         assert run.pushed(SUMMARY_TASK, "return_value")["reason"] == summary["reason"]
 
 
-def test_wait_that_somebody_marked_as_success_is_told(world: AuctionWorld, run: FakeRun) -> None:
+def test_wait_that_somebody_marked_as_success_is_reported(world: AuctionWorld, run: FakeRun) -> None:
     run.states[WAIT_TASK] = "success"
     with pytest.raises(WorkFailedError, match="wait_for_results was marked as success, but has no results"):
         summarize(run)

@@ -40,7 +40,7 @@ def test_run_that_failed_is_followed_by_the_next_at_once(world: CallDetailsWorld
     assert counts(ingest(ingest_run(KEY, run_id="manual__2"))) == (3, 3, 0)
 
 
-def test_second_run_that_waits_in_vain_touches_nothing_of_the_first(world: CallDetailsWorld) -> None:
+def test_second_run_that_waits_without_success_touches_nothing_of_the_first(world: CallDetailsWorld) -> None:
     drop(world)
     first, second = ingest_run(KEY), ingest_run(KEY, run_id="manual__2")
     plan(first)
@@ -68,7 +68,7 @@ def test_run_that_was_taken_over_stops(world: CallDetailsWorld) -> None:
     assert counts(reconcile(second)) == (3, 3, 0)
 
 
-def test_last_task_that_dies_after_the_file_was_closed_tells_people_when_it_is_retried(
+def test_last_task_that_dies_after_the_file_was_closed_alerts_people_when_it_is_retried(
     world: CallDetailsWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = drop(world)

@@ -61,7 +61,7 @@ def test_chosen_ones_alone_are_posted_and_what_is_gone_is_in_the_note(world: Cal
     assert "- not in the queue: 1" in run.pushed("replay", XComKey.NOTE)
 
 
-def test_what_is_refused_again_stays_and_is_told_once(world: CallDetailsWorld) -> None:
+def test_what_is_refused_again_stays_and_is_reported_once(world: CallDetailsWorld) -> None:
     (first, *_) = [json.loads(text)["idempotency_key"] for text in world.sqs.bodies]
     world.api.answers = {first: [REFUSED]}
     run = replay_run()

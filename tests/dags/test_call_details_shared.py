@@ -231,7 +231,7 @@ def accounts_for_every_file(world: CallDetailsWorld, killing: Killing, files: li
     assert world.wire.sns == []
 
 
-def test_cleared_run_posts_nothing_again_and_tells_nobody_twice(world: CallDetailsWorld) -> None:
+def test_cleared_run_posts_nothing_again_and_alerts_nobody_twice(world: CallDetailsWorld) -> None:
     files = drop(world)
     world.api.answers[idempotency_key(files[5], 1)] = [httpx.Response(422)]
     (start,) = claim_files(watch_run())
@@ -297,7 +297,7 @@ def test_task_that_gave_up_leaves_an_alert_for_each_file_and_clearing_does_the_r
 
 
 @pytest.mark.parametrize("state", ["failed", None])
-def test_plan_that_was_killed_is_told_once_for_all_files(state: str | None, world: CallDetailsWorld) -> None:
+def test_plan_that_was_killed_is_reported_once_for_all_files(state: str | None, world: CallDetailsWorld) -> None:
     files = drop(world)
     (start,) = claim_files(watch_run())
     run = shared_run(start)

@@ -311,7 +311,7 @@ def test_person_who_names_no_file_is_refused_without_alert_and_nothing_is_claime
 
 
 @NO_FILES
-def test_run_that_nobody_watches_and_that_names_no_file_is_told_once(
+def test_run_that_nobody_watches_and_that_names_no_file_is_reported_once(
     params: dict[str, Any], world: CallDetailsWorld
 ) -> None:
     drop(world)
@@ -349,7 +349,7 @@ def test_person_learns_that_a_file_was_ingested_also_when_it_has_expired(world: 
 
 
 @pytest.mark.parametrize("state", ["failed", "upstream_failed", None])
-def test_killed_plan_is_told(state: str | None, world: CallDetailsWorld) -> None:
+def test_killed_plan_is_reported(state: str | None, world: CallDetailsWorld) -> None:
     run = ingest_run(KEY)
     run.states[PLAN_TASK] = state
     with pytest.raises(WorkFailedError, match="nothing was ingested: plan failed: the task was killed"):

@@ -161,7 +161,7 @@ def test_round_of_nothing_but_files_that_cannot_be_taken_pauses_and_ends_well(wo
     assert len(claim_files(run)) == 1
 
 
-def test_file_that_cannot_be_taken_is_told_once_however_many_rounds_find_it(world: CallDetailsWorld) -> None:
+def test_file_that_cannot_be_taken_is_reported_once_however_many_rounds_find_it(world: CallDetailsWorld) -> None:
     run = left_over(world)
     for _ in range(4):
         assert claim_files(run, try_number=6) == []
@@ -245,7 +245,7 @@ def test_missing_setting_is_named(name: str, world: CallDetailsWorld) -> None:
         claim_files(watch_run())
 
 
-def test_file_beside_the_prefix_is_told_once_and_holds_up_nothing(world: CallDetailsWorld) -> None:
+def test_file_beside_the_prefix_is_reported_once_and_holds_up_nothing(world: CallDetailsWorld) -> None:
     drop(world, "elsewhere/a.txt")
     run = watch_run()
     for _ in range(4):

@@ -88,7 +88,7 @@ def test_tables_that_fail_for_a_moment_are_asked_again(world: DeliveryRuns) -> N
     assert world.wire.sns == []
 
 
-def test_tables_that_refuse_fail_the_run_which_is_told_once(world: DeliveryRuns) -> None:
+def test_tables_that_refuse_fail_the_run_which_is_reported_once(world: DeliveryRuns) -> None:
     world.add(1)
 
     def fail(operation: str) -> None:

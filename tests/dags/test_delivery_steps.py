@@ -118,7 +118,7 @@ def test_owners_are_shared_by_tasks_with_names(world: DeliveryRuns, run: FakeRun
     assert set(world.tables.statuses()) == {"delivered"}
 
 
-def test_event_that_failed_is_told_once_and_the_run_a_success(world: DeliveryRuns, run: FakeRun) -> None:
+def test_event_that_failed_is_reported_once_and_the_run_a_success(world: DeliveryRuns, run: FakeRun) -> None:
     world.add(2)
     world.answer(DOWN, OK)
     summary = whole_run(run)
@@ -134,7 +134,7 @@ def test_event_that_failed_is_told_once_and_the_run_a_success(world: DeliveryRun
 
 
 @pytest.mark.parametrize(("failed", "alerts"), [(MAX_SINGLE, MAX_SINGLE), (MAX_SINGLE + 1, 1), (150, 1)])
-def test_many_that_failed_are_told_together(failed: int, alerts: int, world: DeliveryRuns, run: FakeRun) -> None:
+def test_many_that_failed_are_reported_together(failed: int, alerts: int, world: DeliveryRuns, run: FakeRun) -> None:
     world.add(failed)
     world.answer(DOWN)
     assert whole_run(run)["failed"] == failed

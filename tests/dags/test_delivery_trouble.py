@@ -53,7 +53,7 @@ def break_tables(world: DeliveryRuns, broken: str) -> None:
     world.tables.before = fail
 
 
-def test_killed_task_fails_the_run_and_what_it_saw_fail_is_told(world: DeliveryRuns, run: FakeRun) -> None:
+def test_killed_task_fails_the_run_and_what_it_saw_fail_is_reported(world: DeliveryRuns, run: FakeRun) -> None:
     world.add(2)
     world.add(1, "other", first=3)
     world.fill_task("acme")
@@ -90,7 +90,7 @@ def test_second_attempt_tells_of_what_failed_in_the_first(world: DeliveryRuns, r
     ]
 
 
-def test_events_that_failed_in_an_earlier_run_are_not_told_again(world: DeliveryRuns, run: FakeRun) -> None:
+def test_events_that_failed_in_an_earlier_run_are_not_reported_again(world: DeliveryRuns, run: FakeRun) -> None:
     world.add(1)
     world.answer(DOWN, OK)
     whole_run(run)
@@ -127,14 +127,16 @@ def at_once(world: DeliveryRuns, count: int = 2) -> list[FakeRun]:
 
 
 @pytest.mark.parametrize("killed", [(True, True), (False, True), (True, False)])
-def test_event_that_several_runs_saw_fail_is_told_by_the_first(killed: tuple[bool, bool], world: DeliveryRuns) -> None:
+def test_event_that_several_runs_saw_fail_is_reported_by_the_first(
+    killed: tuple[bool, bool], world: DeliveryRuns
+) -> None:
     saw, other = at_once(world)
     world.tables.be_late()
     pairs = [(saw, killed[0]), (other, True)] if killed[1] else [(other, True), (saw, killed[1])]
     assert [end(world, run, killed=dies) for run, dies in pairs] == [[event_id(1)], []]
 
 
-def test_summary_that_dies_before_its_mark_is_told_again_and_after_it_is_not(world: DeliveryRuns) -> None:
+def test_summary_that_dies_before_its_mark_is_reported_again_and_after_it_is_not(world: DeliveryRuns) -> None:
     first, second, third = at_once(world, 3)
 
     def die(operation: str) -> None:
@@ -151,7 +153,7 @@ def test_summary_that_dies_before_its_mark_is_told_again_and_after_it_is_not(wor
 
 
 @pytest.mark.parametrize("broken", ["batch_get_item", "batch_execute_statement"])
-def test_table_that_fails_keeps_nobody_from_being_told(broken: str, world: DeliveryRuns) -> None:
+def test_table_that_fails_keeps_nobody_from_being_alerted(broken: str, world: DeliveryRuns) -> None:
     first, second, third = at_once(world, 3)
     break_tables(world, broken)
     assert end(world, first, killed=False) == [event_id(1)]
@@ -160,7 +162,7 @@ def test_table_that_fails_keeps_nobody_from_being_told(broken: str, world: Deliv
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_event_is_told_when_its_alert_is_on_its_way(kept: bool, world: DeliveryRuns) -> None:
+def test_event_is_reported_when_its_alert_is_on_its_way(kept: bool, world: DeliveryRuns) -> None:
     first, second = at_once(world)
     world.wire.sns_is_down = world.wire.slack_is_down = True
     world.change_settings(order_results_bucket="order-results" if kept else "nowhere")
@@ -170,7 +172,7 @@ def test_event_is_told_when_its_alert_is_on_its_way(kept: bool, world: DeliveryR
     assert end(world, second) == ([] if kept else [event_id(1)])
 
 
-def test_event_that_the_queue_did_not_take_is_told_by_the_run_that_knows(world: DeliveryRuns) -> None:
+def test_event_that_the_queue_did_not_take_is_reported_by_the_run_that_knows(world: DeliveryRuns) -> None:
     def refuse() -> None:
         raise table_error("AccessDenied")
 
@@ -181,7 +183,7 @@ def test_event_that_the_queue_did_not_take_is_told_by_the_run_that_knows(world: 
     assert "did not take: 1" in world.wire.sns[-1]["Message"]
 
 
-def test_events_that_a_task_does_not_name_are_told_all_the_same(world: DeliveryRuns) -> None:
+def test_events_that_a_task_does_not_name_are_reported_all_the_same(world: DeliveryRuns) -> None:
     world.add(MAX_NAMED + 4, first=2)
     saw, other = at_once(world)
     end(world, other)
@@ -190,7 +192,7 @@ def test_events_that_a_task_does_not_name_are_told_all_the_same(world: DeliveryR
     assert [told for told in world.told() if "delivered by this run" not in told] == [subject] * 2
 
 
-def test_event_that_failed_again_after_a_replay_is_told_again(world: DeliveryRuns) -> None:
+def test_event_that_failed_again_after_a_replay_is_reported_again(world: DeliveryRuns) -> None:
     first, second, third = at_once(world, 3)
     assert end(world, first) == [event_id(1)]
     world.tables.api.replay("acme", event_id(1), timestamp(time.time()))
@@ -241,7 +243,7 @@ def test_task_that_gave_up_says_why(world: DeliveryRuns, run: FakeRun) -> None:
     assert world.tables.statuses() == ["pending"]
 
 
-def test_task_that_somebody_marked_as_success_is_told(world: DeliveryRuns, run: FakeRun) -> None:
+def test_task_that_somebody_marked_as_success_is_reported(world: DeliveryRuns, run: FakeRun) -> None:
     world.add(1)
     select_due(run)
     run.states[f"{DELIVER_TASK}_0"] = "success"
@@ -250,7 +252,7 @@ def test_task_that_somebody_marked_as_success_is_told(world: DeliveryRuns, run: 
     assert len(world.wire.sns) == 1
 
 
-def test_selection_that_fails_is_told_and_no_number_is_made_up(world: DeliveryRuns, run: FakeRun) -> None:
+def test_selection_that_fails_is_reported_and_no_number_is_made_up(world: DeliveryRuns, run: FakeRun) -> None:
     world.add(1)
     break_tables(world, "query")
     with pytest.raises(WorkFailedError):
@@ -263,7 +265,7 @@ def test_selection_that_fails_is_told_and_no_number_is_made_up(world: DeliveryRu
 
 
 @pytest.mark.parametrize("state", ["failed", "upstream_failed", None])
-def test_killed_selection_is_told(state: str | None, world: DeliveryRuns, run: FakeRun) -> None:
+def test_killed_selection_is_reported(state: str | None, world: DeliveryRuns, run: FakeRun) -> None:
     run.states[SELECT_TASK] = state
     with pytest.raises(WorkFailedError):
         summarize(run)

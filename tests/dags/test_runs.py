@@ -115,7 +115,7 @@ def test_day_of_long_ago_is_archived(world: ArchiveWorld) -> None:
     assert world.s3.keys("trigger/") == ["trigger/11/11_trigger_20090308.json"]
 
 
-def test_run_that_cannot_tell_anyone_itself_is_told_by_the_failure_callback(
+def test_run_that_cannot_tell_anyone_itself_is_reported_by_the_failure_callback(
     world: ArchiveWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", "{}")

@@ -184,7 +184,7 @@ def test_no_clients_is_a_warning_and_a_success(world: ArchiveWorld, run: FakeRun
     assert len(world.wire.slack) == 1
 
 
-def test_failed_listing_is_told_once_with_its_reason(world: ArchiveWorld, run: FakeRun) -> None:
+def test_failed_listing_is_reported_once_with_its_reason(world: ArchiveWorld, run: FakeRun) -> None:
     world.database.unlink()
     with pytest.raises(DatabaseUnavailableError):
         list_clients(run)
@@ -231,7 +231,7 @@ def test_scheduled_run_that_could_not_list_has_run_all_the_same(world: ArchiveWo
 
 
 @pytest.mark.parametrize("state", ["failed", "upstream_failed", "skipped", "removed", None])
-def test_killed_listing_is_told_too(state: str | None, world: ArchiveWorld, run: FakeRun) -> None:
+def test_killed_listing_is_reported_too(state: str | None, world: ArchiveWorld, run: FakeRun) -> None:
     run.states[LIST_TASK] = state
     with pytest.raises(WorkFailedError, match="killed"):
         summarize(run)

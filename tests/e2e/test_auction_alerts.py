@@ -61,7 +61,7 @@ def test_control_character_in_the_words_of_functions_is_a_visible_escape_for_tri
     assert r"B rings \x07" in json.loads(slack)["text"]
 
 
-def test_slack_is_down_and_sns_tells(
+def test_slack_is_down_and_sns_alerts(
     auction: Pipeline, results: Results, inbox: Inbox, partners: Partners, offered: str
 ) -> None:
     broken: list[dict[str, Any]] = [{"count": 2, "status": 500}, {"count": 2, "latency_ms": 60_000}, {"cut": "before"}]

@@ -136,7 +136,7 @@ def test_people_hear_once_of_each_order_that_was_not_accepted(
         assert reason in log
 
 
-def test_a_run_that_is_cleared_works_on_the_same_orders_stores_nothing_twice_and_tells_nobody_again(
+def test_a_run_that_is_cleared_works_on_the_same_orders_stores_nothing_twice_and_alerts_nobody_again(
     auction: Pipeline,
     results: Results,
     inbox: Inbox,

@@ -126,7 +126,7 @@ def test_no_orders_are_a_success(auction: Pipeline, results: Results, played: di
     assert len(asset_events(auction, run)) == 1
 
 
-def test_a_malformed_answer_fails_at_once_and_people_are_told_why(
+def test_a_malformed_answer_fails_at_once_and_the_alert_says_why(
     auction: Pipeline, inbox: Inbox, played: dict[str, Played]
 ) -> None:
     run = played["malformed"].run

@@ -70,7 +70,7 @@ def test_an_unknown_client_a_future_day_and_a_misspelt_key_are_refused_and_wake_
     assert partners.questions(future) == {}
 
 
-def test_unusable_settings_are_named_where_people_can_still_be_told(
+def test_unusable_settings_are_named_where_people_can_still_be_alerted(
     stack: Stack,
     pipeline: Pipeline,
     archive: Archive,
@@ -112,7 +112,7 @@ def test_wrong_credentials_are_refused_once_and_not_tried_again(
     assert [call["status"] for call in partners.calls(TOKEN, since=calls)] == [401]
 
 
-def test_a_database_out_of_reach_and_a_missing_secret_are_named_and_once_mended_the_run_goes_on(
+def test_a_database_out_of_reach_and_a_missing_secret_are_named_and_once_fixed_the_run_goes_on(
     pipeline: Pipeline,
     partners: Partners,
     archive: Archive,

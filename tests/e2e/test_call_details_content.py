@@ -95,7 +95,7 @@ def test_hostile_files_end_as_the_rules_say(ingest: Ingest, partners: Partners) 
         assert [task["state"] for task in runs[name].tasks if task["task_id"] == POST_TASK] == ["skipped"]
 
 
-def test_files_that_cannot_be_read_are_put_aside_and_told_once(
+def test_files_that_cannot_be_read_are_put_aside_and_reported_once(
     ingest: Ingest, partners: Partners, inbox: Inbox
 ) -> None:
     files = {name: ingest.drop(f"{name}.gz", content, told=[]) for name, (content, _) in UNREADABLE.items()}

@@ -89,7 +89,7 @@ def test_answers_under_way_while_storage_stands_still_are_kept_once_though_their
     assert archive.manifest(day)["successful_archives"] == len(clients)
 
 
-def test_a_run_whose_summary_is_killed_every_time_still_tells_people_once(
+def test_a_run_whose_summary_is_killed_every_time_still_alerts_people_once(
     stack: Stack,
     pipeline: Pipeline,
     partners: Partners,

@@ -152,7 +152,7 @@ def test_files_are_uploaded_where_their_content_differs_and_removed_where_they_a
     assert listed == {"plugins.zip", "dags/a.py", "dags/common/b.py"}
 
 
-def test_environment_that_is_not_there_is_told(project: Project) -> None:
+def test_environment_that_is_not_there_is_reported(project: Project) -> None:
     airflow = Airflow(project.mwaa, project.logs, "pipelines-staging", "airflow-pipelines-staging-Scheduler")
     with pytest.raises(ReleaseError, match="MWAA has no environment pipelines-staging"):
         airflow.check()
@@ -167,7 +167,7 @@ def test_account_is_that_of_the_credentials_and_must_be_the_targets(project: Pro
         check_account(session, replace(project.target, account="999999999999"))
 
 
-def test_missing_credentials_are_told_before_anything_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_reported_before_anything_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     with pytest.raises(ReleaseError, match="there are no AWS credentials: sign in"):

@@ -92,7 +92,7 @@ def test_answer_that_is_not_json_is_refused(make: Make, functions: FunctionClien
     [("raise ValueError('the price is too low')", HANDLER_ERROR), ("os._exit(1)", "Runtime.ExitError")],
     ids=["raises", "dies"],
 )
-def test_error_of_a_handler_is_told_from_the_end_of_its_process(
+def test_error_of_a_handler_is_reported_from_the_end_of_its_process(
     make: Make, functions: FunctionClient, does: str, error_type: str
 ) -> None:
     function = make(f"import os\ndef handler(event, context):\n    {does}")

@@ -111,7 +111,7 @@ def test_a_service_killed_during_the_start_is_named_and_ends_the_start(tmp_path:
     assert "service 'emulator'" in status.stdout
 
 
-def test_a_taken_fixed_port_is_told_before_anything_starts(tmp_path: Path) -> None:
+def test_a_taken_fixed_port_is_reported_before_anything_starts(tmp_path: Path) -> None:
     with socket.create_server((LOOPBACK, 0)) as listener:
         port = listener.getsockname()[1]
         stack = running_stack(StackOptions(state_directory=tmp_path, aws_port=port))

@@ -129,7 +129,7 @@ def test_what_is_not_there_has_boto3s_codes(
     assert error_code(raised.value) == code
 
 
-def test_nobody_there_is_told_as_by_boto3(account: Aws, bucket: str) -> None:
+def test_nobody_there_is_reported_as_by_boto3(account: Aws, bucket: str) -> None:
     async def action(s3: SignedClient) -> None:
         await s3.call("HeadObject", Bucket=bucket, Key="k")
 

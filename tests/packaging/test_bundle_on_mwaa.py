@@ -148,7 +148,7 @@ def test_plugin_is_registered_once(component: dict[str, Any]) -> None:
     assert component["plugin_errors"] == {}
 
 
-def test_plugin_is_loaded_as_a_component_starts_unless_told_otherwise(
+def test_plugin_is_loaded_as_a_component_starts_unless_set_otherwise(
     dag_processor: dict[str, Any], triggerer: dict[str, Any], lazy: bool
 ) -> None:
     # Importing Airflow starts the scan in any process whose option says so.

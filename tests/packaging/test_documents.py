@@ -112,7 +112,7 @@ def test_documents_are_walked_in_a_network_that_is_this_machine_alone() -> None:
     assert (done.stdout, done.stderr) in (("True\nTrue\n", ""), ("", "the system does not let it\n"))
 
 
-def test_commands_that_bash_cannot_parse_are_told() -> None:
+def test_commands_that_bash_cannot_parse_are_reported() -> None:
     (block,) = prove.blocks_of("page.md", "```sh\nif true; then\n```\n")
     assert "syntax error" in prove.syntax_error(block)
 

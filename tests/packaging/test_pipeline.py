@@ -107,7 +107,7 @@ def test_deployment_may_take_as_long_as_it_waits() -> None:
         assert project["TimeoutInMinutes"] * 60 > AIRFLOW_SECONDS + 1800
 
 
-def test_failures_of_any_stage_are_told() -> None:
+def test_failures_of_any_stage_are_reported() -> None:
     (rule,) = properties_of(DELIVERY, "AWS::Events::Rule").values()
     pattern = rule["EventPattern"]
     assert pattern["detail"] == {

@@ -155,7 +155,7 @@ def test_command_fails_for_a_project_whose_files_are_broken(
     assert "under the bare name" in told
 
 
-def test_command_says_where_it_looked_in_vain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_says_where_it_looked_and_found_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--project", str(tmp_path)]) == 2
     told = capsys.readouterr()
     assert f"{tmp_path}/infra/template.yaml cannot be read" in told.err

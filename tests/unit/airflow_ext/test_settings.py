@@ -172,7 +172,7 @@ def test_ignored_names_may_be_separated_by_commas() -> None:
     assert parse(ignored_names="").ignored_names == ()
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         parse_settings('{"archive_concurrency": 0}')
     for field in ("environment", "archive_bucket", "order_results_bucket", "alerts_topic_arn", "archive_concurrency"):

@@ -68,7 +68,7 @@ def test_repair_of_one_client_does_not_make_an_incomplete_day_look_complete() ->
     assert {line["client_id"]: line["run_id"] for line in day["clients"]} == {1: "nightly", 2: "repair", 3: "nightly"}
 
 
-def test_client_that_fails_again_is_told_with_its_latest_reason() -> None:
+def test_client_that_fails_again_is_reported_with_its_latest_reason() -> None:
     day = merge(run("nightly", c1=FAILED), run("repair", c1=FAILED))
     assert [error["error"] for error in day["errors"]] == ["refused in repair"]
 
@@ -93,7 +93,7 @@ def test_run_that_is_cleared_in_part_does_not_undo_what_another_archived_since()
     assert (numbers(day), day["errors"]) == ((5, 5, 0), [])
 
 
-def test_cleared_run_whose_client_fails_for_another_reason_is_told_with_that() -> None:
+def test_cleared_run_whose_client_fails_for_another_reason_is_reported_with_that() -> None:
     first, again = run("nightly", c1=FAILED), run("nightly", c1=FAILED)
     again["errors"][0]["error"] = "another reason"
     day = merged(merge(first), again, SavedManifest("key", "v2", "another digest"), earlier=first)

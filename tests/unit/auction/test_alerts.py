@@ -51,11 +51,11 @@ def test_each_order_that_was_not_accepted_has_an_alert_of_its_own() -> None:
     assert found["id-2/errored"].next_step == "docs/RUNBOOK.md#energy-auction-failed-run"
 
 
-def test_order_without_a_reason_is_told_too() -> None:
+def test_order_without_a_reason_is_reported_too() -> None:
     assert "no reason given" in alerts(outcome(0, Result.ERRORED))["id-0/errored"].text
 
 
-def test_run_without_orders_is_told_in_one_alert() -> None:
+def test_run_without_orders_is_reported_in_one_alert() -> None:
     alert = no_orders(RUN, reason="malformed")
     assert alert.subject == "[ERROR] energy_auction: no order was processed: waiting for results failed"
     assert (

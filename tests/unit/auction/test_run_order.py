@@ -100,7 +100,7 @@ def test_cleared_task_gives_all_to_the_function_again() -> None:
     assert task.asked == {0: 2, 1: 2}
 
 
-def test_unexpected_error_fails_one_order_and_may_be_mended(caplog: pytest.LogCaptureFixture) -> None:
+def test_unexpected_error_fails_one_order_and_a_retry_may_help(caplog: pytest.LogCaptureFixture) -> None:
     first, second = Task(2, {0: [ZeroDivisionError("secret")]}).process()
     assert (first.result, first.retryable, second.result) == (Result.ERRORED, True, Result.ACCEPTED)
     assert first.reason == "unexpected ZeroDivisionError, see the log"

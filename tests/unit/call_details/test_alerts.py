@@ -55,7 +55,7 @@ def alert_of(why: dict[int, str] | None = None, **changes: object) -> Alert | No
     )
 
 
-def test_nothing_is_told_of_a_file_that_was_accepted_in_full() -> None:
+def test_nothing_is_reported_of_a_file_that_was_accepted_in_full() -> None:
     assert alert_of() is None
 
 
@@ -138,7 +138,7 @@ def test_chunks_that_are_not_complete_are_named_with_their_reasons() -> None:
     assert "it is now at" not in alert.text
 
 
-def test_sum_that_is_wrong_though_all_chunks_are_complete_is_told() -> None:
+def test_sum_that_is_wrong_though_all_chunks_are_complete_is_reported() -> None:
     alert = alert_of(outcome="incomplete", problems=["the chunks have 1 records"])
     assert "the chunks have 1 records" in alert.text
 

@@ -119,7 +119,7 @@ def test_message_is_ascii_whatever_the_key_holds() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "7", "{}", '{"body": {}}', '{"body": 1, "file": 2}', "[" * 100_000])
-def test_message_that_is_no_dead_letter_is_told_apart(text: str) -> None:
+def test_message_that_is_no_dead_letter_is_distinguished(text: str) -> None:
     with pytest.raises(InvalidInputError, match="no dead letter"):
         from_message(text)
 
@@ -228,7 +228,7 @@ def test_second_message_of_a_batch_does_no_harm(world: PostingWorld) -> None:
     assert world.api.keys == {"1": 2}
 
 
-def test_versions_of_a_file_that_share_a_key_are_told_apart(world: PostingWorld) -> None:
+def test_versions_of_a_file_that_share_a_key_are_distinguished(world: PostingWorld) -> None:
     refuse(world, 1)
     (key,) = world.s3.keys("dead-letter/")
     world.s3.put_object(Bucket="ingest", Key=key, Body=b"of another version")

@@ -97,7 +97,7 @@ ETAG = "0123456789abcdef" * 2
 
 
 @pytest.mark.parametrize("make", [processing_key, failed_key, receipt_key, lambda file: dead_letter_key(file, 1)])
-def test_keys_too_long_are_cut_and_still_told_apart(make: Callable[[FileVersion], str]) -> None:
+def test_keys_too_long_are_cut_and_still_distinguished(make: Callable[[FileVersion], str]) -> None:
     one, other = make(FileVersion("b", f"{LONG}y.txt", ETAG)), make(FileVersion("b", f"{LONG}z.txt", ETAG))
     assert one != other
     assert one[:900] == other[:900]

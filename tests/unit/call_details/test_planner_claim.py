@@ -202,7 +202,7 @@ def test_owner_that_was_taken_over_cannot_note_its_plan(run: Run, file: FileVers
 
 
 @pytest.mark.parametrize("moved", [False, True])
-def test_deleted_file_is_told_with_where_and_when(moved: bool, run: Run, file: FileVersion) -> None:
+def test_deleted_file_is_reported_with_where_and_when(moved: bool, run: Run, file: FileVersion) -> None:
     claim, place = run.claim(file), KEY
     if moved:
         place = processing_key(file)
@@ -214,7 +214,7 @@ def test_deleted_file_is_told_with_where_and_when(moved: bool, run: Run, file: F
         run.planning.plan(claim)
 
 
-def test_file_of_which_nothing_is_known_is_told(run: Run, file: FileVersion) -> None:
+def test_file_of_which_nothing_is_known_is_reported(run: Run, file: FileVersion) -> None:
     claim = run.claim(file)
     run.s3.objects.clear()
     with pytest.raises(FileChangedError, match="is nowhere in bucket ingest"):

@@ -256,7 +256,7 @@ def test_file_that_is_delivered_again_while_its_run_fails_is_not_forgotten(world
     assert [each.begun for each in world.claims.unfinished()] == [False]
 
 
-def test_missing_plan_is_told(world: RunWorld, file: FileVersion) -> None:
+def test_missing_plan_is_reported(world: RunWorld, file: FileVersion) -> None:
     world.claim(file)
     with pytest.raises(FileChangedError, match="clear the task 'plan'"):
         world.closing(file).planned()

@@ -27,7 +27,7 @@ def test_every_document_is_a_record_byte_for_byte(text: bytes) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])) | DAMAGED, st.integers(1, 10**12))
-def test_any_text_can_be_told_from_its_record(text: str, number: int) -> None:
+def test_any_text_can_be_read_back_from_its_record(text: str, number: int) -> None:
     made = record(text.encode(), number)
     if json_accepts(text):
         assert made == text.encode()

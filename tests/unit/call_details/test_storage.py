@@ -160,7 +160,7 @@ def test_blocks_are_the_bytes_in_between(body: bytes, block: int, ends: tuple[in
 
 
 @pytest.mark.parametrize("change", ["deleted", "replaced"])
-def test_file_that_changes_while_it_is_read_is_told(change: str, s3: FakeIngestBucket) -> None:
+def test_file_that_changes_while_it_is_read_is_reported(change: str, s3: FakeIngestBucket) -> None:
     s3.drop("k", b"0123456789")
     store = store_of(s3, block_bytes=5)
     blocks = store.blocks("k", seen(store, "k").etag, 0, 10)

@@ -88,7 +88,7 @@ def test_file_that_cannot_be_moved_keeps_no_other_from_it(watch: Watch) -> None:
     assert watch.s3.present("incoming/") == [KEYS[1]]
 
 
-def test_listing_that_fails_is_told(watch: Watch) -> None:
+def test_listing_that_fails_is_reported(watch: Watch) -> None:
     watch.s3.before["ListObjectsV2"] = raising(s3_error("SlowDown", "ListObjectsV2"))
     with pytest.raises(StorageUnavailableError):
         watch.intake.take()

@@ -27,7 +27,7 @@ def book() -> Book:
     return Book()
 
 
-def test_file_is_told_after_a_while_once_a_day(book: Book) -> None:
+def test_file_is_reported_after_a_while_once_a_day(book: Book) -> None:
     assert book.tell(ONE) == []
     book.time.now += PATIENCE_SECONDS - 1
     assert book.tell(ONE) == []
@@ -47,7 +47,7 @@ def test_alert_that_reached_nobody_is_due_still(book: Book) -> None:
     assert book.files.unreported([ONE]) == [ONE]
 
 
-def test_file_beside_the_prefix_is_told_once(book: Book) -> None:
+def test_file_beside_the_prefix_is_reported_once(book: Book) -> None:
     beside = LeftFile("other/a.txt", "e1", "it is not under incoming/", beside=True)
     assert book.tell(beside) == []
     book.time.now += PATIENCE_SECONDS
@@ -57,7 +57,7 @@ def test_file_beside_the_prefix_is_told_once(book: Book) -> None:
         assert book.tell(beside) == []
 
 
-def test_versions_of_a_key_are_told_apart(book: Book) -> None:
+def test_versions_of_a_key_are_distinguished(book: Book) -> None:
     book.tell(ONE)
     book.time.now += PATIENCE_SECONDS
     assert book.tell(ONE, OTHER) == [ONE]

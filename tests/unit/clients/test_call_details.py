@@ -325,7 +325,7 @@ def test_an_api_that_refuses_every_token_does_not_get_a_login_for_each_batch() -
     assert len(fake.login_requests) <= MAX_REFUSED
 
 
-def test_nothing_secret_is_told() -> None:
+def test_nothing_secret_is_reported() -> None:
     leaky = httpx.Response(400, text=f"you sent {TOKEN} and {SECRET} and a record")
     (delivery,) = post(scripted(leaky))
     assert delivery.error == "400 Bad Request"

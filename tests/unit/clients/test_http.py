@@ -193,7 +193,7 @@ def test_lost_connections_and_timeouts_are_transient(error: Exception, says: str
     assert caught.value.__cause__ is None, "it may quote what came back"
 
 
-def test_address_of_six_is_told_apart_from_its_port() -> None:
+def test_address_of_six_is_distinguished_from_its_port() -> None:
     with pytest.raises(NoResponseError, match=r"no answer from \[2001:db8::1\]:443 within"):
         fetch(httpx.ReadTimeout(""), host="[2001:db8::1]")
 

@@ -300,7 +300,7 @@ def test_several_threads_may_share_a_boto3_client() -> None:
         assert list(threads.map(write, range(64))) == [1] * 64
 
 
-def test_after_four_attempts_the_last_failure_is_told() -> None:
+def test_after_four_attempts_the_last_failure_is_reported() -> None:
     network = FakeNetwork({PUBLIC: [refused(503, "SlowDown")]})
     pauses: list[float] = []
     with pytest.raises(ClientError, match="SlowDown"):

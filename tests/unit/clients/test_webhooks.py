@@ -94,7 +94,7 @@ def test_redirects_are_not_followed(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 404, 410, 429, 500, 503, 599])
-def test_any_other_status_is_a_refusal_and_nothing_of_its_body_is_told(status: int) -> None:
+def test_any_other_status_is_a_refusal_and_nothing_of_its_body_is_reported(status: int) -> None:
     (reply,) = post(serving(answer(status, body=PLANTED.encode())))
     assert (reply.accepted, reply.status) == (False, status)
     assert leaks(repr(reply), PLANTED) == []
@@ -102,7 +102,7 @@ def test_any_other_status_is_a_refusal_and_nothing_of_its_body_is_told(status: i
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("value", ["7", format_datetime(NOW + timedelta(seconds=7), usegmt=True)])
-def test_what_the_receiver_asks_to_wait_is_told(status: int, value: str) -> None:
+def test_what_the_receiver_asks_to_wait_is_reported(status: int, value: str) -> None:
     (reply,) = post(serving(answer(status, f"Retry-After: {value}")))
     assert reply.failure is not None
     assert reply.failure.retry_after == 7

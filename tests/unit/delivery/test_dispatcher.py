@@ -17,7 +17,7 @@ from tests.worlds.events import ACCEPTED, START, Arrival, DeliveryWorld, refused
 from tests.worlds.pipeline import PLANTED, leaks
 
 
-def test_nobody_s_events_are_delivered_in_vain() -> None:
+def test_no_owner_and_an_owner_without_a_webhook_are_no_work() -> None:
     world = DeliveryWorld()
     assert asyncio.run(world.dispatcher().deliver([])) == DeliveryCounts()
     world.add(3)

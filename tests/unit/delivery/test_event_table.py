@@ -78,7 +78,7 @@ def test_what_does_not_pass_is_an_error() -> None:
         (table_error("ResourceNotFoundException"), AwsRefusedError),
     ],
 )
-def test_a_call_that_fails_as_a_whole_is_told_by_its_kind(error: Exception, kind: type[Exception]) -> None:
+def test_a_call_that_fails_as_a_whole_is_reported_by_its_kind(error: Exception, kind: type[Exception]) -> None:
     world = DeliveryWorld(by_lane=False)
     world.add(1)
 

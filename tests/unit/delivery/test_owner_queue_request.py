@@ -57,7 +57,7 @@ def test_for_a_day_after_a_rotation_either_secret_verifies(before: str, after: f
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_*", "whsec_pl4ntedé", "whsec_abcde"])
-def test_a_secret_that_is_none_is_told_without_being_shown(secret: str) -> None:
+def test_a_secret_that_is_none_is_reported_without_being_shown(secret: str) -> None:
     with pytest.raises(ValueError, match="the secret cannot be used") as refused:
         signed_request(event(), secret, 0.0)
     assert refused.value.__cause__ is None

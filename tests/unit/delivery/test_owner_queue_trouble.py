@@ -27,7 +27,7 @@ def answering(reply: WebhookResponse) -> Any:
 
 
 @pytest.mark.parametrize("code", ["ThrottlingException", "AccessDeniedException"])
-def test_a_dead_letter_queue_that_fails_holds_up_nobody_and_the_event_is_told_otherwise(
+def test_a_dead_letter_queue_that_fails_holds_up_nobody_and_the_event_is_reported_otherwise(
     code: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     world = with_a_neighbour(max_attempts=1)
@@ -80,7 +80,7 @@ def test_a_receiver_that_raises_is_one_that_refuses(caplog: pytest.LogCaptureFix
     assert "pl4nted" not in caplog.text
 
 
-def test_of_an_event_that_was_changed_before_it_could_fail_nobody_is_told() -> None:
+def test_nobody_is_alerted_of_an_event_that_was_changed_before_it_could_fail() -> None:
     world = DeliveryWorld(max_attempts=1)
     world.add(1)
 

@@ -65,7 +65,7 @@ def test_changed_tree_is_named_as_such_and_refused_where_it_must_be_clean(clone:
     assert ' M file\n     ?? "new file"'.replace("     ??", "    ??") in str(refusal.value)
 
 
-def test_folder_without_a_repository_is_told(tmp_path: Path) -> None:
+def test_folder_without_a_repository_is_reported(tmp_path: Path) -> None:
     environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
     with pytest.raises(ReleaseError, match=r"git rev-parse.*not a git repository"):
         describe_tree(Commands(tmp_path, environment), must_be_clean=False)

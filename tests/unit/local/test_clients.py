@@ -75,6 +75,6 @@ def test_a_file_that_is_about_to_be_read_is_no_error(status: int, told: str | No
         api(answer).unpause("dag")
 
 
-def test_a_refusal_is_told_in_airflow_s_words() -> None:
+def test_a_refusal_is_reported_in_airflow_s_words() -> None:
     with pytest.raises(StackError, match=r"answered 409 to POST /dags/dag/dagRuns: it exists"):
         api(lambda request: httpx.Response(409, text="it exists")).trigger("dag")

@@ -19,7 +19,7 @@ class Tables(Environment):
         return self.session
 
 
-def test_owner_whose_webhook_is_off_is_told_why_and_what_waits() -> None:
+def test_owner_whose_webhook_is_off_is_shown_why_and_what_waits() -> None:
     tables = FakeEventTables()
     tables.add(event_item(1, created=0.0))
     tables.subscribe("acme", active=False)

@@ -144,7 +144,7 @@ def test_failed_connection_that_must_be_encrypted_says_how_to_permit_another(
 
 
 @pytest.mark.parametrize("port", [{}, {"port": None}, {"port": "1433"}], ids=str)
-def test_sql_server_listens_on_its_usual_port_unless_told(
+def test_sql_server_listens_on_its_usual_port_unless_set(
     port: dict[str, Any], secrets: tuple[SecretsManagerBackend, Stubber], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = {"host": "db.test", "username": "reader", "password": SECRET, "database": "clients"} | port
@@ -278,7 +278,7 @@ def test_half_a_surrogate_pair_in_one_text_does_not_cost_all_rows(monkeypatch: p
         repr(PLANTED.encode()),
     ],
 )
-def test_error_of_a_driver_that_quotes_the_password_is_told_by_its_type_alone(
+def test_error_of_a_driver_that_quotes_the_password_is_reported_by_its_type_alone(
     text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(**arguments: Any) -> None:
@@ -294,7 +294,7 @@ def test_error_of_a_driver_that_quotes_the_password_is_told_by_its_type_alone(
     assert caught.value.__suppress_context__, "or Airflow would log it"
 
 
-def test_error_of_a_driver_for_a_password_of_other_letters_is_told_by_its_type_alone(
+def test_error_of_a_driver_for_a_password_of_other_letters_is_reported_by_its_type_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(**arguments: Any) -> None:

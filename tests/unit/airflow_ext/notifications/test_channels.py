@@ -125,7 +125,7 @@ def test_malformed_slack_connection_does_not_stop_the_topic(
     assert leaks(caplog.text, PLANTED) == []
 
 
-def test_secrets_store_that_breaks_is_told_and_does_not_stop_the_topic(
+def test_secrets_store_that_breaks_is_reported_and_does_not_stop_the_topic(
     wire: Wire, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     real = BaseHook.get_connection
@@ -249,7 +249,7 @@ def test_line_break_at_the_end_of_slack_s_secret_is_dropped(
     assert wire.slack_urls == [f"https://slack.test/services/{SLACK_PATH}"]
 
 
-def test_slack_s_answer_is_told_by_its_status_alone(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+def test_slack_s_answer_is_reported_by_its_status_alone(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     wire.slack_refusal = (404, f"no_service {SLACK_PATH}")
     assert send() == ["sns"]
@@ -258,7 +258,7 @@ def test_slack_s_answer_is_told_by_its_status_alone(wire: Wire, caplog: pytest.L
     assert leaks(caplog.text, PLANTED) == []
 
 
-def test_slack_that_cannot_be_reached_is_told_with_the_reason(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+def test_slack_that_cannot_be_reached_is_reported_with_the_reason(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     wire.slack_is_down = True
     assert send() == ["sns"]

@@ -59,7 +59,7 @@ def pushed(run: FakeRun, key: XComKey, value: Any) -> None:
     FakeTaskInstance(run.xcoms, SUMMARY_TASK).xcom_push(key, value)
 
 
-def test_silent_when_the_summary_told_people(wire: Wire, run: FakeRun) -> None:
+def test_silent_when_the_summary_alerted_people(wire: Wire, run: FakeRun) -> None:
     run.clear_number = 1
     record_alerted(run.context(SUMMARY_TASK), ["sns"])
     alert_unreported_failure(callback_context(run))
@@ -67,7 +67,7 @@ def test_silent_when_the_summary_told_people(wire: Wire, run: FakeRun) -> None:
 
 
 @pytest.mark.parametrize("alerted", [None, []], ids=["never ran", "reached nobody"])
-def test_alerts_when_nobody_was_told(wire: Wire, run: FakeRun, alerted: list[str] | None) -> None:
+def test_alerts_when_nobody_was_alerted(wire: Wire, run: FakeRun, alerted: list[str] | None) -> None:
     if alerted is not None:
         record_alerted(run.context(SUMMARY_TASK), alerted)
     alert_unreported_failure(callback_context(run))
@@ -125,7 +125,7 @@ def test_topic_of_the_settings_wins(wire: Wire, run: FakeRun, monkeypatch: pytes
     assert [message["TargetArn"] for message in wire.sns] == [TOPIC]
 
 
-def test_slack_is_told_whatever_breaks_while_settings_are_read(
+def test_slack_is_alerted_whatever_breaks_while_settings_are_read(
     wire: Wire, run: FakeRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(key: str) -> str:
@@ -258,7 +258,7 @@ def test_run_that_another_dag_started_and_that_was_refused_sends_an_alert_with_t
     assert "did you mean 'trigger_date'?" in wire.sns[0]["Message"]
 
 
-def test_time_limit_of_a_task_is_told_before_airflow_s_own_line_and_recorded_for_the_summary(
+def test_time_limit_of_a_task_is_reported_before_airflow_s_own_line_and_recorded_for_the_summary(
     run: FakeRun, caplog: pytest.LogCaptureFixture
 ) -> None:
     said: list[list[str]] = []

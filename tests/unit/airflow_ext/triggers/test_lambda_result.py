@@ -246,7 +246,7 @@ def test_failure_of_the_workers_look_counts_when_there_was_no_other(world: Aucti
     ],
     ids=str,
 )
-def test_what_no_look_mends_ends_the_wait_at_once(answer: Any, error: type[Exception], world: AuctionWorld) -> None:
+def test_what_no_poll_repairs_ends_the_wait_at_once(answer: Any, error: type[Exception], world: AuctionWorld) -> None:
     world.answer([NOT_YET, answer, results([])])
     event = fire(wait())
     assert len(world.functions.asked(A)) == 2

@@ -75,7 +75,7 @@ def test_environment_that_has_written_no_log_yet_is_not_refused_for_that() -> No
     airflow(FakeMwaa(), FakeLogs(None)).check()
 
 
-def test_environment_that_does_not_run_is_told_with_what_mwaa_says() -> None:
+def test_environment_that_does_not_run_is_reported_with_what_mwaa_says() -> None:
     mwaa = FakeMwaa("UPDATE_FAILED", {"ErrorCode": "INCORRECT_CONFIGURATION", "ErrorMessage": "Check the subnets"})
     with pytest.raises(
         ReleaseError, match=r"not available \(UPDATE_FAILED\): INCORRECT_CONFIGURATION: Check the subnets"

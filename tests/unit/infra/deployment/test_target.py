@@ -58,7 +58,7 @@ def test_every_environment_of_the_project_can_be_deployed(environment: str) -> N
         ("MaxWorkers=7", "Environment=prod", "Environment is filled in by the deployment; remove it"),
     ],
 )
-def test_mistake_in_a_section_is_told_with_its_place(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_mistake_in_a_section_is_reported_with_its_place(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in GOOD
     with pytest.raises(ReleaseError, match=message):
         read_target(written(tmp_path, GOOD.replace(old, new)), "dev")

@@ -213,7 +213,7 @@ def test_token_of_a_header_in_any_case(name: str, value: str) -> None:
     ],
     ids=repr,
 )
-def test_request_without_a_token_is_told_apart(event: dict[str, Any]) -> None:
+def test_request_without_a_token_is_distinguished(event: dict[str, Any]) -> None:
     with pytest.raises(MissingTokenError):
         token_of(event)
 

@@ -72,7 +72,7 @@ def test_key_lets_in_and_names_its_owner(authorize: Authorize, key: str) -> None
 @pytest.mark.parametrize(
     "headers", [{}, {"authorization": ""}, {"authorization": None}, {"x_api_key": ""}, {"x_api_key": " "}]
 )
-def test_request_without_a_key_is_told_apart(authorize: Authorize, headers: dict[str, str | None]) -> None:
+def test_request_without_a_key_is_distinguished(authorize: Authorize, headers: dict[str, str | None]) -> None:
     assert authorize(**headers) == MISSING
 
 
@@ -98,7 +98,7 @@ def test_every_refusal_is_the_same(authorize: Authorize, key: str) -> None:
         assert authorize(**headers) == REFUSED, headers
 
 
-def test_key_that_makes_too_many_requests_is_told_apart_and_others_are_let_in(
+def test_key_that_makes_too_many_requests_is_distinguished_and_others_are_let_in(
     authorize: Authorize, table: FakeTable, key: str
 ) -> None:
     other = KeyTable(table, "api-keys").create("owner-2", None, "2026-03-02T09:30:00.000Z")

@@ -110,7 +110,7 @@ def test_put_whose_answer_got_lost_is_known_as_our_own() -> None:
     assert list(table.items) == [lane_key(OWNER), event.event_id]
 
 
-def test_put_that_nobody_repeats_is_told() -> None:
+def test_put_that_nobody_repeats_is_reported() -> None:
     table = table_with(None, Lose(TIMED_OUT))
     with pytest.raises(StoreUnavailableError):
         store_on(table).put(new_event(OWNER))

@@ -97,7 +97,7 @@ def test_a_bad_document_is_refused_by_field_and_changes_nothing(content: Any, na
     assert [chosen(control, "/slack/services/T/B/X") for _ in range(2)] == [0, None]
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(InvalidControlError) as refused:
         Control().replace({"revision": -1, "rules": [{"status": 1}, {"cut": "x"}]})
     assert len(refused.value.problems) == 3

@@ -119,7 +119,7 @@ def test_the_commands_own_end_gives_its_exit_code_and_ends_what_it_left() -> Non
         assert_gone(family)
 
 
-def test_a_command_killed_by_a_signal_is_told_as_shells_do() -> None:
+def test_a_command_killed_by_a_signal_is_reported_as_shells_do() -> None:
     with started(guard_arguments("--", "sh", "-c", "kill -KILL $$")) as guard:
         assert guard.wait() == 128 + signal.SIGKILL
 

@@ -100,7 +100,7 @@ def test_cancelling_stops_everything_and_removes_the_published_files(trial: Tria
     assert not trial.layout.environment_file.exists()
 
 
-def test_steps_are_told_with_their_seconds(trial: Trial) -> None:
+def test_steps_are_reported_with_their_seconds(trial: Trial) -> None:
     async def assemble(supervisor: Supervisor) -> None:
         async with supervisor.step("migration"):
             await supervisor.execute(shell("migrate", "true"))

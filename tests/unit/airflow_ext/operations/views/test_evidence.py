@@ -30,7 +30,7 @@ def version(page: OperationsPage, at: str = AT) -> str:
     return found
 
 
-def test_strip_tells_apart_what_became_of_each_day(page: OperationsPage) -> None:
+def test_strip_distinguishes_what_became_of_each_day(page: OperationsPage) -> None:
     page.archive(date(2026, 3, 1), {1000: b'{"a": 1}', 1001: b"{}"})
     page.archive(date(2026, 3, 2), {1000: b"[]", 1001: "DEX API answered 503"})
     page.archive(date(2026, 3, 3), {1000: b'{"a": 1}'})
