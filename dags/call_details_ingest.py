@@ -89,10 +89,7 @@ PARAMS = {
         "(plans/shared/...), for all its files.",
     ),
     "etag": Param(
-        None,
-        type=["null", "string"],
-        title="ETag",
-        description="Which version of a dropped file. Empty: the newest.",
+        None, type=["null", "string"], title="ETag", description="Which version of a dropped file. Empty: the newest."
     ),
     "force": Param(
         False,

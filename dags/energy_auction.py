@@ -110,9 +110,7 @@ def energy_auction() -> None:
         timeout=WAIT_LIMIT,
     )
     process_order = InvokeOrdersOperator.partial(
-        task_id="process_order",
-        map_index_template="{{ task.order_name(run_id) }}",
-        do_xcom_push=False,
+        task_id="process_order", map_index_template="{{ task.order_name(run_id) }}", do_xcom_push=False
     ).expand(work=wait_for_results.output)
 
     @task(multiple_outputs=False, do_xcom_push=False, trigger_rule="all_done", outlets=[Asset(ENERGY_AUCTION)])

@@ -58,10 +58,7 @@ WAKE = Asset(EVENT_QUEUE_ASSET, watchers=[AssetWatcher(name=EVENT_QUEUE_ASSET, t
 
 @dag(
     dag_id=EVENT_DELIVERY,
-    schedule=AssetOrTimeSchedule(
-        timetable=CronTriggerTimetable(SCHEDULE, timezone="UTC"),
-        assets=[WAKE],
-    ),
+    schedule=AssetOrTimeSchedule(timetable=CronTriggerTimetable(SCHEDULE, timezone="UTC"), assets=[WAKE]),
     max_active_runs=8,
     dagrun_timeout=timedelta(minutes=30),
     default_args=SHORT_RUN_DEFAULTS,

@@ -187,11 +187,7 @@ def outcomes_key(plan_key: str, first: int) -> str:
 
 
 def raise_for_failures(
-    failures: Sequence[Outcome],
-    headline: str,
-    *,
-    what: str,
-    retry_after: float | None = None,
+    failures: Sequence[Outcome], headline: str, *, what: str, retry_after: float | None = None
 ) -> None:
     """Turn the failed items of a task, if there are any, into its one error.
 

@@ -46,13 +46,7 @@ class AuctionRun:
         return cls(s3, uri, Orders.load(s3, uri))
 
     def process_slice(
-        self,
-        piece: Slice,
-        function: OrderFunction,
-        *,
-        deadlines: RunDeadlines,
-        concurrency: int,
-        clear_number: int,
+        self, piece: Slice, function: OrderFunction, *, deadlines: RunDeadlines, concurrency: int, clear_number: int
     ) -> list[OrderOutcome]:
         """Process the orders of one slice by Lambda B, so many at once, and save and return an outcome for each."""
         file = self._work([piece], clear_number).file(piece)

@@ -48,13 +48,7 @@ class Claims:
         self._clock = clock
 
     def claim(
-        self,
-        file: FileVersion,
-        owner: str,
-        *,
-        force: bool = False,
-        begun: bool | None = None,
-        seen: Item | None = None,
+        self, file: FileVersion, owner: str, *, force: bool = False, begun: bool | None = None, seen: Item | None = None
     ) -> Claim | LeaseHeld | Done:
         """Claim a file version, or learn why not. An owner may claim again what it has: that renews its lease.
 
@@ -351,12 +345,7 @@ def _sort_key(claim: Claim, index: int | None = None) -> str:
 
 
 def _content(state: ChunkState, fence: int) -> dict[str, Any]:
-    return {
-        **vars(state),
-        "fence": fence,
-        "settled_beyond": sorted(state.settled_beyond),
-        "dead": list(state.dead),
-    }
+    return {**vars(state), "fence": fence, "settled_beyond": sorted(state.settled_beyond), "dead": list(state.dead)}
 
 
 def _state(content: Mapping[str, Any]) -> ChunkState:

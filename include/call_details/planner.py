@@ -231,20 +231,11 @@ class Limits:
         chunks = max(1, -(-size // chunk_bytes))
         if size >= self.two_chunk_bytes:
             chunks = max(2, chunks)
-        return replace(
-            self,
-            chunk_bytes=max(1, -(-size // chunks)),
-            chunk_batches=min(batches, self.max_chunk_batches),
-        )
+        return replace(self, chunk_bytes=max(1, -(-size // chunks)), chunk_batches=min(batches, self.max_chunk_batches))
 
 
 def make_plan(
-    file: FileVersion,
-    stored: StoredFile,
-    terms: Terms,
-    blocks: Iterable[bytes],
-    *,
-    limits: Limits | None = None,
+    file: FileVersion, stored: StoredFile, terms: Terms, blocks: Iterable[bytes], *, limits: Limits | None = None
 ) -> Plan:
     """Read a whole file and cut it.
 

@@ -65,10 +65,7 @@ def parse_url(text: str) -> URL:
         raise ValueError("must hold no user and no password")
     address = f"[{host}]" if ":" in host else host
     query = f"?{quote(parts.query, safe=_PRINTABLE)}" if parts.query else ""
-    return URL(
-        f"{parts.scheme}://{address}{port}{quote(parts.path, safe=_PRINTABLE) or '/'}{query}",
-        encoded=True,
-    )
+    return URL(f"{parts.scheme}://{address}{port}{quote(parts.path, safe=_PRINTABLE) or '/'}{query}", encoded=True)
 
 
 def proxy_of(url: URL) -> str | None:

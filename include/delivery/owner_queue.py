@@ -260,8 +260,7 @@ class OwnerQueue:
         """Events to post in this order, and the position behind which there may be more of them."""
         ledger, owner = self._context.ledger, self.subscription.owner
         own, untouched = await asyncio.gather(
-            ledger.pending(owner, now, self._after),
-            ledger.untouched(owner, lane.top, timestamp(now - SETTLE_SECONDS)),
+            ledger.pending(owner, now, self._after), ledger.untouched(owner, lane.top, timestamp(now - SETTLE_SECONDS))
         )
         found = {event.event_id: event for event in (*untouched.events, *own.events)}
         if lane.head is not None:

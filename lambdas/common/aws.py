@@ -45,12 +45,7 @@ def _session() -> botocore.session.Session:
 
 _SERVER_ERROR = 500
 _THROTTLED = frozenset(
-    {
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "RequestThrottled",
-        "ThrottlingException",
-    }
+    {"ProvisionedThroughputExceededException", "RequestLimitExceeded", "RequestThrottled", "ThrottlingException"}
 )
 """DynamoDB and SQS answer these with status 400."""
 

@@ -191,8 +191,7 @@ class NewEvent(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, json_schema_extra=_without_defaults)
 
     event_type: Annotated[
-        str,
-        Field(pattern=f"^{EVENT_TYPE.pattern}$", description="What has happened, such as `order.created`."),
+        str, Field(pattern=f"^{EVENT_TYPE.pattern}$", description="What has happened, such as `order.created`.")
     ]
     payload: Annotated[
         str,

@@ -13,15 +13,7 @@ from lambdas.events_api.errors import (
     NoSuchEventError,
     QueueUnavailableError,
 )
-from lambdas.events_api.models import (
-    Event,
-    NewEvent,
-    Status,
-    content_digest,
-    id_for_key,
-    is_event_id,
-    random_id,
-)
+from lambdas.events_api.models import Event, NewEvent, Status, content_digest, id_for_key, is_event_id, random_id
 from lambdas.events_api.requests import cursor_after
 from lambdas.events_api.store import DeliveryQueue, EventStore, IdSecret, Query
 

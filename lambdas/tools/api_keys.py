@@ -44,9 +44,7 @@ class KeyTable:
             item["iterations"] = {"N": str(kept.iterations)}
             try:
                 self._dynamodb.put_item(
-                    TableName=self._name,
-                    Item=item,
-                    ConditionExpression="attribute_not_exists(key_id)",
+                    TableName=self._name, Item=item, ConditionExpression="attribute_not_exists(key_id)"
                 )
             except ClientError as error:
                 if error_code(error) != _REFUSED:

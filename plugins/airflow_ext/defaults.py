@@ -165,11 +165,7 @@ class TypedRetryPolicy(RetryPolicy):
     ceiling: float = MAX_BACKOFF_SECONDS
 
     def evaluate(
-        self,
-        exception: BaseException,
-        try_number: int,
-        max_tries: int,
-        context: Context | None = None,
+        self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
     ) -> RetryDecision:
         """Decide by the exception's branch of :mod:`include.errors`; unknown exceptions count as transient."""
         if isinstance(exception, PermanentError):

@@ -40,10 +40,7 @@ class BusinessDayTimetable(CronTriggerTimetable):
         return run_type.generate_run_id(suffix=run_after.in_timezone(self._timezone).isoformat())
 
     def next_dagrun_info(
-        self,
-        *,
-        last_automated_data_interval: DataInterval | None,
-        restriction: TimeRestriction,
+        self, *, last_automated_data_interval: DataInterval | None, restriction: TimeRestriction
     ) -> DagRunInfo | None:
         """The next run within the restriction, its bare dates read as business days."""
         earliest, last, now = restriction.earliest, last_automated_data_interval, DateTime.now(UTC)

@@ -41,12 +41,7 @@ class Plant:
 
 
 PLANTS = {
-    "fence": Plant(
-        "lambdas/auction/order.py",
-        'IfNoneMatch="*",',
-        "",
-        "was stored",
-    ),
+    "fence": Plant("lambdas/auction/order.py", 'IfNoneMatch="*",', "", "was stored"),
     "once": Plant(
         "include/archive/store.py",
         'written = await self._put(key, client_id, day, response, IfNoneMatch="*")',
@@ -54,10 +49,7 @@ PLANTS = {
         "versions of one answer",
     ),
     "permit": Plant(
-        "include/call_details/rate_limit.py",
-        "LEASE_SECONDS = 90.0",
-        "LEASE_SECONDS = 90_000.0",
-        "permits are held",
+        "include/call_details/rate_limit.py", "LEASE_SECONDS = 90.0", "LEASE_SECONDS = 90_000.0", "permits are held"
     ),
     "alert": Plant(
         "plugins/airflow_ext/metrics.py",

@@ -6,10 +6,7 @@ import pytest
 from airflow_ext.ids import XComKey
 from airflow_ext.tasks import dex_trigger_archive
 from include.archive.run import ARCHIVE_TASK
-from include.errors import (
-    RetryableFailuresError,
-    WorkFailedError,
-)
+from include.errors import RetryableFailuresError, WorkFailedError
 from tests.dags.archive import archive_all, archive_client, list_clients, summarize
 from tests.worlds.airflow import FakeRun
 from tests.worlds.archive import ArchiveWorld
@@ -36,10 +33,7 @@ def test_failed_client_leaves_its_reason(world: ArchiveWorld, run: FakeRun) -> N
 def test_retry_of_a_group_asks_only_for_what_failed(world: ArchiveWorld, run: FakeRun) -> None:
     world.change_settings(max_mapped_clients=1, clients_per_task=10)
     (work,) = list_clients(run)
-    world.dex.answers[13] = [
-        httpx.Response(429, headers={"Retry-After": "3"}),
-        httpx.Response(200, json=[13]),
-    ]
+    world.dex.answers[13] = [httpx.Response(429, headers={"Retry-After": "3"}), httpx.Response(200, json=[13])]
     with pytest.raises(RetryableFailuresError) as caught:
         archive_client(run, 0, work)
     assert caught.value.retry_after == 3.0

@@ -14,13 +14,7 @@ import pytest
 from include.call_details.keys import idempotency_key, processing_key, receipt_key, run_id, shared_key
 from include.call_details.models import FileVersion
 from include.call_details.watcher import SHARED_FROM
-from include.errors import (
-    ApiUnavailableError,
-    PipelineError,
-    RetryableFailuresError,
-    RunRefusedError,
-    WorkFailedError,
-)
+from include.errors import ApiUnavailableError, PipelineError, RetryableFailuresError, RunRefusedError, WorkFailedError
 from tests.dags.call_details import (
     LAST_TRY,
     claim_files,

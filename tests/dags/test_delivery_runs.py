@@ -66,11 +66,7 @@ def test_events_are_delivered_in_named_tasks(world: DeliveryRuns) -> None:
 def test_run_with_nothing_due_is_a_success(world: DeliveryRuns) -> None:
     dag_run = run()
     assert dag_run.state == "success"
-    assert states(dag_run) == {
-        ("select_due", -1): "success",
-        ("deliver", -1): "skipped",
-        ("summarize", -1): "success",
-    }
+    assert states(dag_run) == {("select_due", -1): "success", ("deliver", -1): "skipped", ("summarize", -1): "success"}
     assert len(world.metrics) == 1
 
 

@@ -171,11 +171,7 @@ def backfill_with_a_day(world: ArchiveWorld, run: FakeRun) -> None:
     ],
 )  # fmt: skip
 def test_what_is_wrong_at_the_start_is_named_and_nothing_is_written(
-    fault: Any,
-    expected: type[PipelineError],
-    says: str,
-    world: ArchiveWorld,
-    run: FakeRun,
+    fault: Any, expected: type[PipelineError], says: str, world: ArchiveWorld, run: FakeRun
 ) -> None:
     fault(world, run)
     with pytest.raises(expected, match=says) as caught:

@@ -138,10 +138,7 @@ def test_run_that_cannot_tell_anyone_itself_is_reported_by_the_failure_callback(
     ids=["refused", "error", "no token", "bad request", "no JSON"],
 )
 def test_secret_that_the_token_endpoint_quotes_is_nowhere_to_be_seen_in_whatever_form(
-    answer: httpx.Response,
-    world: ArchiveWorld,
-    caplog: pytest.LogCaptureFixture,
-    capfd: pytest.CaptureFixture[str],
+    answer: httpx.Response, world: ArchiveWorld, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     world.dex._tokens.append(answer)
     dag_run = run()

@@ -13,12 +13,7 @@ from botocore.exceptions import EndpointConnectionError
 from airflow_ext.ids import DEX_TRIGGER_ARCHIVE, XComKey
 from airflow_ext.outside import outside
 from include.archive.run import ARCHIVE_TASK, LIST_TASK
-from include.errors import (
-    DatabaseUnavailableError,
-    RunRefusedError,
-    SettingsError,
-    WorkFailedError,
-)
+from include.errors import DatabaseUnavailableError, RunRefusedError, SettingsError, WorkFailedError
 from tests.dags.archive import SUMMARY_TASK, archive_all, archive_client, list_clients, summarize
 from tests.worlds.airflow import FakeRun
 from tests.worlds.archive import ArchiveWorld

@@ -51,7 +51,7 @@ NewDay = Callable[[], date]
 CELERY_OPTIONS = {
     # What a lost worker had not acknowledged is given out again after so many seconds: tasks that take longer meet it,
     # too. When a worker is missed is as shipped.
-    "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "10",
+    "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "10"
 }
 
 

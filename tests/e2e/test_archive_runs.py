@@ -144,12 +144,7 @@ def test_running_again_writes_only_what_changed_and_never_less_unless_forced(
 
 
 def test_no_client_is_one_warning_and_no_failure(
-    pipeline: Pipeline,
-    partners: Partners,
-    archive: Archive,
-    inbox: Inbox,
-    use_clients: UseClients,
-    new_day: NewDay,
+    pipeline: Pipeline, partners: Partners, archive: Archive, inbox: Inbox, use_clients: UseClients, new_day: NewDay
 ) -> None:
     use_clients([])
     day, before = new_day(), partners.last()

@@ -12,15 +12,7 @@ import pytest
 
 from local.stack.description import Stack
 from tests.worlds.functions import AdHocFunction
-from tests.worlds.live.auction import (
-    DAG_ID,
-    ORDER_TASK,
-    PAYLOAD,
-    SUMMARY_TASK,
-    Results,
-    order_id,
-    ready,
-)
+from tests.worlds.live.auction import DAG_ID, ORDER_TASK, PAYLOAD, SUMMARY_TASK, Results, order_id, ready
 from tests.worlds.live.functions import Functions
 from tests.worlds.live.inbox import Inbox
 from tests.worlds.live.pipeline import Ended, Pipeline
@@ -137,11 +129,7 @@ def test_people_hear_once_of_each_order_that_was_not_accepted(
 
 
 def test_a_run_that_is_cleared_works_on_the_same_orders_stores_nothing_twice_and_alerts_nobody_again(
-    auction: Pipeline,
-    results: Results,
-    inbox: Inbox,
-    run: Ended,
-    lambdas: dict[str, AdHocFunction],
+    auction: Pipeline, results: Results, inbox: Inbox, run: Ended, lambdas: dict[str, AdHocFunction]
 ) -> None:
     before = {version.key: version.id for version in results.listing("orders/")}
     told = inbox.about(run.id)

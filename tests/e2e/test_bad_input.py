@@ -71,12 +71,7 @@ def test_an_unknown_client_a_future_day_and_a_misspelt_key_are_refused_and_wake_
 
 
 def test_unusable_settings_are_named_where_people_can_still_be_alerted(
-    stack: Stack,
-    pipeline: Pipeline,
-    archive: Archive,
-    inbox: Inbox,
-    secrets: Secrets,
-    new_day: NewDay,
+    stack: Stack, pipeline: Pipeline, archive: Archive, inbox: Inbox, secrets: Secrets, new_day: NewDay
 ) -> None:
     before = archive.listing()
     secrets.put(stack.settings_variable, {"environment": "local", "max_mapped_clients": 0})
@@ -113,12 +108,7 @@ def test_wrong_credentials_are_refused_once_and_not_tried_again(
 
 
 def test_a_database_out_of_reach_and_a_missing_secret_are_named_and_once_fixed_the_run_goes_on(
-    pipeline: Pipeline,
-    partners: Partners,
-    archive: Archive,
-    secrets: Secrets,
-    use_clients: UseClients,
-    new_day: NewDay,
+    pipeline: Pipeline, partners: Partners, archive: Archive, secrets: Secrets, use_clients: UseClients, new_day: NewDay
 ) -> None:
     """The database's secret is in the shape that the original Lambda read."""
     day, before = new_day(), archive.listing()

@@ -19,13 +19,7 @@ import pytest
 
 from local.processes.layout import DUMMY_AWS_KEY, LOOPBACK, PROJECT_ROOT, REGION, choose_ports
 from local.processes.supervisor import Command, describe_log
-from local.services.emulator import (
-    answer_preflights,
-    build_command,
-    deploy_command,
-    emulator_command,
-    stack_outputs,
-)
+from local.services.emulator import answer_preflights, build_command, deploy_command, emulator_command, stack_outputs
 from local.services.emulator import orders_api_url as stage_url
 from tests.integration.deployed_api import CALL_SECONDS, TLS
 from tests.integration.events import EventsApi

@@ -10,12 +10,7 @@ import pytest
 
 from lambdas.events_api.errors import QueueUnavailableError, StoreUnavailableError
 from lambdas.events_api.lanes import PAYLOAD_APART, lane_key
-from lambdas.events_api.store import (
-    DeliveryQueue,
-    EventStore,
-    dynamodb_client,
-    sqs_client,
-)
+from lambdas.events_api.store import DeliveryQueue, EventStore, dynamodb_client, sqs_client
 from lambdas.tools.subscriptions import SubscriptionTable
 from lambdas.tools.tables import ToolError
 from local.processes.layout import DUMMY_AWS_KEY, REGION

@@ -13,12 +13,7 @@ from botocore.config import Config
 
 from include.auction.models import Orders
 from include.clients.lambda_function import CONNECT_TIMEOUT_SECONDS, HANDLER_ERROR, FunctionClient
-from include.errors import (
-    FunctionFailedError,
-    FunctionRefusedError,
-    FunctionUnavailableError,
-    InvalidAnswerError,
-)
+from include.errors import FunctionFailedError, FunctionRefusedError, FunctionUnavailableError, InvalidAnswerError
 from tests.integration.conftest import Aws
 from tests.worlds.functions import AdHocFunction
 
@@ -106,10 +101,7 @@ def test_refusals_of_the_real_function_are_known_by_their_type(
 ) -> None:
     name = outputs["AuctionOrderFunctionName"]
     accepted = functions.invoke(name, ORDERS.payload(0) or {})
-    assert accepted == {
-        "order_id": ORDERS.id_of(0),
-        "key": f"orders/2026/03/08/order_{ORDERS.id_of(0)}.json",
-    }
+    assert accepted == {"order_id": ORDERS.id_of(0), "key": f"orders/2026/03/08/order_{ORDERS.id_of(0)}.json"}
     with pytest.raises(FunctionFailedError, match="was rejected") as rejected:
         functions.invoke(name, ORDERS.payload(1) or {})
     assert rejected.value.error_type == "OrderRejectedError"

@@ -121,12 +121,7 @@ async def test_redirect_is_an_answer_and_an_encoded_body_stays_encoded() -> None
 
 @pytest.mark.parametrize(
     "answer",
-    [
-        b"",
-        b"HTTP/1.1 200 OK\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
-        b"nonsense\r\n\r\n",
-    ],
+    [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", b"nonsense\r\n\r\n"],
 )
 async def test_connection_that_breaks_is_no_response_and_the_next_call_gets_another(answer: bytes) -> None:
     server = Server([answer, OK])

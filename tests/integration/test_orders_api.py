@@ -65,10 +65,7 @@ def test_number_is_stored_as_it_was_written(api: OrdersApi, literal: str) -> Non
     assert Decimal(item["parameter_2"]["N"]) == Decimal(literal)
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "\U0001f600" * 1024, "e\u0301 \u00e9", "\x00\x1f\u2028\ufeff"],
-)
+@pytest.mark.parametrize("text", ["", "\U0001f600" * 1024, "e\u0301 \u00e9", "\x00\x1f\u2028\ufeff"])
 def test_text_is_stored_as_it_was_sent(api: OrdersApi, text: str) -> None:
     for body in (
         json.dumps([record("text", parameter_1=text)], ensure_ascii=ascii).encode() for ascii in (True, False)

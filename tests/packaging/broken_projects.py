@@ -31,12 +31,7 @@ CASES = (
         ("requirements.txt:3", "9.10.1 contradicts 9.10.2", "write apache-airflow-providers-slack==9.10.2"),
         text(REQUIREMENTS, "slack==9.10.2", "slack==9.10.1"),
     ),
-    Case(
-        "no version",
-        "requirements/pins",
-        ("write ==version",),
-        text(REQUIREMENTS, "webhooks==.*", "webhooks"),
-    ),
+    Case("no version", "requirements/pins", ("write ==version",), text(REQUIREMENTS, "webhooks==.*", "webhooks")),
     Case(
         "a version that no test ran with",
         "requirements/pins",

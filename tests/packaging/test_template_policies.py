@@ -126,13 +126,7 @@ INGEST_MAY = {
     ("sqs:GetQueueAttributes", "CallDetailsDeadLetters.Arn"),
     ("sqs:ReceiveMessage", "CallDetailsDeadLetters.Arn"),
     ("sqs:SendMessage", "CallDetailsDeadLetters.Arn"),
-    *(
-        (
-            "ssm:GetParameters",
-            f"{PARAMETER}${{CallDetails{which}KeyParameter}}",
-        )
-        for which in ("Access", "Secret")
-    ),
+    *(("ssm:GetParameters", f"{PARAMETER}${{CallDetails{which}KeyParameter}}") for which in ("Access", "Secret")),
 }
 
 DELIVERY_MAY = {

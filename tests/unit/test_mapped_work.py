@@ -171,12 +171,7 @@ def test_outcome_of_an_item_that_is_not_planned_counts_nothing() -> None:
 
 
 def failing(*outcomes: ClientOutcome, retry_after: float | None = None) -> None:
-    raise_for_failures(
-        outcomes,
-        f"{len(outcomes)} failed",
-        what="client",
-        retry_after=retry_after,
-    )
+    raise_for_failures(outcomes, f"{len(outcomes)} failed", what="client", retry_after=retry_after)
 
 
 def test_no_failure_raises_nothing() -> None:

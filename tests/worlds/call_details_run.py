@@ -128,12 +128,7 @@ class PostingWorld(Surroundings):
         return CallDetailsApi(POST_URL, login, http=self.api.http, sleep=self.time.sleep, clock=self.time)
 
     def post(
-        self,
-        batches: Iterator[Batch] | Sequence[Batch],
-        *,
-        size: int,
-        workers: int = 4,
-        max_bytes: int = MAX_BYTES,
+        self, batches: Iterator[Batch] | Sequence[Batch], *, size: int, workers: int = 4, max_bytes: int = MAX_BYTES
     ) -> ChunkState:
         """Post what is left of a chunk of ``size`` batches."""
 

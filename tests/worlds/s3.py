@@ -33,8 +33,7 @@ STATUS = {
 def s3_error(code: str, operation: str = "PutObject") -> ClientError:
     """The error that botocore raises when S3 answers ``code``."""
     return ClientError(
-        {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": STATUS[code]}},
-        operation,
+        {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": STATUS[code]}}, operation
     )
 
 

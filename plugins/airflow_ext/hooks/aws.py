@@ -197,10 +197,7 @@ def publish_metrics(values: Mapping[str, float], *, environment: str, pipeline: 
     """
     from botocore.config import Config
 
-    dimensions = [
-        {"Name": "Environment", "Value": environment},
-        {"Name": "Pipeline", "Value": pipeline},
-    ]
+    dimensions = [{"Name": "Environment", "Value": environment}, {"Name": "Pipeline", "Value": pipeline}]
     AwsSession().client("cloudwatch", Config(connect_timeout=10, read_timeout=10)).put_metric_data(
         Namespace=METRICS_NAMESPACE,
         MetricData=[

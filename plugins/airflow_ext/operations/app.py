@@ -36,13 +36,7 @@ SCRIPT = Path(__file__).parent / "static" / "operations.js"
 
 def create_app() -> FastAPI:
     """The application; nobody who is not logged in gets anything of it."""
-    app = FastAPI(
-        title="Operations",
-        dependencies=[Depends(get_user)],
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-    )
+    app = FastAPI(title="Operations", dependencies=[Depends(get_user)], docs_url=None, redoc_url=None, openapi_url=None)
     app.state.source = Source()
     app.exception_handler(RequestValidationError)(_refused)
     app.add_api_route("/static/operations.js", _script)

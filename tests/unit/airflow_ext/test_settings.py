@@ -41,11 +41,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert settings.trigger_date_offset_days == 0
     assert settings.runbook_url == "docs/RUNBOOK.md"
     assert settings.dex_api_base_url == ""
-    assert (settings.max_mapped_clients, settings.clients_per_task, settings.archive_concurrency) == (
-        500,
-        1500,
-        64,
-    )
+    assert (settings.max_mapped_clients, settings.clients_per_task, settings.archive_concurrency) == (500, 1500, 64)
     assert settings.auction_results_timeout == 240
     assert (settings.max_mapped_orders, settings.orders_per_task, settings.auction_concurrency) == (100, 50, 4)
     assert settings.rejection_errors == ("OrderRejectedError",)

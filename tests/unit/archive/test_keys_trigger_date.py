@@ -111,10 +111,7 @@ def test_malformed_date_is_refused_and_named(requested: str) -> None:
         ({"logical_date": datetime(2026, 3, 11, 12, tzinfo=UTC)}, "the logical date"),
         ({"triggered_at": NOW + timedelta(days=1)}, "the day it was triggered"),
         ({"offset_days": 1}, r"the day it was triggered plus trigger_date_offset_days \(1\)"),
-        (
-            {"logical_date": NOW, "offset_days": 2},
-            r"the logical date plus trigger_date_offset_days \(2\)",
-        ),
+        ({"logical_date": NOW, "offset_days": 2}, r"the logical date plus trigger_date_offset_days \(2\)"),
     ],
     ids=str,
 )
@@ -161,13 +158,7 @@ def test_day_is_never_in_the_future(
 def test_param_is_taken_as_it_is(day: date, zone: str, offset: int, logical_date: datetime | None) -> None:
     now = NOW + timedelta(days=1)
     assert (
-        day_of(
-            requested=day.isoformat(),
-            logical_date=logical_date,
-            now=now,
-            zone=ZoneInfo(zone),
-            offset_days=offset,
-        )
+        day_of(requested=day.isoformat(), logical_date=logical_date, now=now, zone=ZoneInfo(zone), offset_days=offset)
         == day
     )
 

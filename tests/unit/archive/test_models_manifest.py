@@ -44,12 +44,7 @@ def test_document_has_the_contract_s_fields() -> None:
                 "outcome": word,
                 "run_id": "run 1",
             }
-            for outcome, word in [
-                (ONE, "archived"),
-                (TWO, "failed"),
-                (THREE, "unchanged"),
-                (FOUR, "updated"),
-            ]
+            for outcome, word in [(ONE, "archived"), (TWO, "failed"), (THREE, "unchanged"), (FOUR, "updated")]
         ],
     }
 

@@ -58,12 +58,7 @@ def test_first_answer_costs_one_request_and_carries_its_evidence() -> None:
     metadata = dict(version.arguments["Metadata"])
     archived_at = datetime.fromisoformat(metadata.pop("archived_at"))
     assert before <= archived_at <= datetime.now(UTC)
-    assert metadata == {
-        "client_id": "7",
-        "trigger_date": "2026-03-08",
-        "sha256": digest,
-        "source_status": "200",
-    }
+    assert metadata == {"client_id": "7", "trigger_date": "2026-03-08", "sha256": digest, "source_status": "200"}
     assert s3.calls == {"PutObject": 1}
 
 
@@ -71,11 +66,7 @@ def test_identical_answer_is_not_written_again() -> None:
     s3 = FakeS3()
     first = archive(s3, b"[1]")
     again = archive(s3, b"[1]")
-    assert (again.outcome, again.version_id, again.sha256) == (
-        Result.UNCHANGED,
-        first.version_id,
-        first.sha256,
-    )
+    assert (again.outcome, again.version_id, again.sha256) == (Result.UNCHANGED, first.version_id, first.sha256)
     assert s3.bodies(KEY) == [b"[1]"]
 
 
@@ -238,10 +229,7 @@ def test_absent_bucket_is_refused() -> None:
 def test_locked_archive_brings_the_end_of_its_lock_with_each_write() -> None:
     s3 = FakeS3()
     lock = lock_until("COMPLIANCE", 10, datetime(2026, 3, 8, 12, tzinfo=UTC))
-    assert lock == {
-        "ObjectLockMode": "COMPLIANCE",
-        "ObjectLockRetainUntilDate": datetime(2026, 3, 18, 12, tzinfo=UTC),
-    }
+    assert lock == {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": datetime(2026, 3, 18, 12, tzinfo=UTC)}
     store = ArchiveStore(s3, "archive", lock)
     at_once(store.save(1, date(2026, 3, 8), read_response(b"{}"), force=False))
     (version,) = s3.objects["trigger/1/1_trigger_20260308.json"]

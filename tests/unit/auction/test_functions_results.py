@@ -7,13 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.auction.functions import (
-    FIRST_PAUSE_SECONDS,
-    MAX_PAUSE_SECONDS,
-    OrderFunction,
-    ResultsPoller,
-    pause_before,
-)
+from include.auction.functions import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, OrderFunction, ResultsPoller, pause_before
 from include.auction.models import OrderOutcome, Orders, Result, Summary
 from include.clients.lambda_function import FunctionClient
 from include.errors import (

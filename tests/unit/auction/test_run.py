@@ -49,11 +49,7 @@ class Run:
     def process(self, index: int, *, clear_number: int = 0) -> None:
         function = OrderFunction(FunctionClient(self.functions), "b", tuple, lambda _: None)
         self.run.process_slice(
-            self.slices[index],
-            function,
-            deadlines=RunDeadlines.of(None),
-            concurrency=1,
-            clear_number=clear_number,
+            self.slices[index], function, deadlines=RunDeadlines.of(None), concurrency=1, clear_number=clear_number
         )
 
     def account(self, *, clear_number: int = 0, planned_at: int = 0, succeeded: Sequence[int] = ()) -> list[Result]:

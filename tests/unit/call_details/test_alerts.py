@@ -160,11 +160,7 @@ def test_only_the_reasons_that_are_shown_are_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    "alert",
-    [
-        no_receipt(RUN, reason="settings: ingest_bucket missing"),
-        replay_alert(ReplayResult(12, 9, 2, 1), RUN),
-    ],
+    "alert", [no_receipt(RUN, reason="settings: ingest_bucket missing"), replay_alert(ReplayResult(12, 9, 2, 1), RUN)]
 )
 def test_other_alerts_name_run_reason_and_log(alert: Alert) -> None:
     text = alert.text

@@ -26,10 +26,7 @@ from tests.worlds.s3 import raising
 
 
 def permits_of(
-    fake: FakeLedgerTable,
-    limit: int,
-    time: FakeTime,
-    sleep: Callable[[float], asyncio.Future[None]] | None = None,
+    fake: FakeLedgerTable, limit: int, time: FakeTime, sleep: Callable[[float], asyncio.Future[None]] | None = None
 ) -> ConcurrencyLimiter:
     table = ItemTable(fake, TABLE)
     return ConcurrencyLimiter(table, "call-details", limit, clock=time, sleep=sleep or time.sleep)

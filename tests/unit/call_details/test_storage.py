@@ -144,11 +144,7 @@ def test_newest_kept_version_is_known_after_the_file_was_moved(s3: FakeIngestBuc
     assert store.last_etag(ODD) == newest
 
 
-@given(
-    body=st.binary(max_size=60),
-    block=st.integers(1, 20),
-    ends=st.tuples(st.integers(0, 60), st.integers(0, 60)),
-)
+@given(body=st.binary(max_size=60), block=st.integers(1, 20), ends=st.tuples(st.integers(0, 60), st.integers(0, 60)))
 def test_blocks_are_the_bytes_in_between(body: bytes, block: int, ends: tuple[int, int]) -> None:
     s3 = FakeIngestBucket()
     s3.drop("k", body)

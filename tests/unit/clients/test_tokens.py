@@ -26,15 +26,7 @@ from include.errors import (
     NoResponseError,
     PipelineError,
 )
-from tests.worlds.archive import (
-    BASE_URL,
-    CREDENTIALS,
-    SECRET,
-    TOKEN,
-    Clock,
-    FakeDex,
-    token_answer,
-)
+from tests.worlds.archive import BASE_URL, CREDENTIALS, SECRET, TOKEN, Clock, FakeDex, token_answer
 from tests.worlds.pipeline import leaks
 
 URL = f"{BASE_URL}/data-exchange/trigger"

@@ -159,13 +159,7 @@ def test_a_body_without_end_costs_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "reply",
-    [
-        ConnectionResetError(PLANTED),
-        ssl.SSLError(PLANTED),
-        b"",
-        b"SSH-2.0-OpenSSH\r\n\r\n",
-    ],
+    "reply", [ConnectionResetError(PLANTED), ssl.SSLError(PLANTED), b"", b"SSH-2.0-OpenSSH\r\n\r\n"]
 )
 def test_a_connection_that_breaks_is_a_refusal_that_tells_nothing(reply: Any) -> None:
     (told,) = post(serving(reply))

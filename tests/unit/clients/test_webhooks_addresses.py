@@ -82,11 +82,7 @@ def test_nothing_that_has_another_purpose_is_public(address: IPv4Address | IPv6A
 
 
 def post(
-    network: FakeNetwork,
-    names: FakeNames,
-    *,
-    url: str = "https://receiver.test/",
-    public_only: bool = True,
+    network: FakeNetwork, names: FakeNames, *, url: str = "https://receiver.test/", public_only: bool = True
 ) -> str | None:
     """Post once; why it failed."""
 

@@ -8,17 +8,7 @@ import pytest
 
 from include.clients.http import Failure
 from include.clients.webhooks import WebhookResponse
-from include.delivery.models import (
-    SKEW_SECONDS,
-    Event,
-    claim,
-    delivered,
-    failed,
-    release,
-    retry,
-    seconds_of,
-    timestamp,
-)
+from include.delivery.models import SKEW_SECONDS, Event, claim, delivered, failed, release, retry, seconds_of, timestamp
 from tests.worlds.dynamodb import event_item
 from tests.worlds.events import START, refused, tried
 

@@ -32,10 +32,7 @@ class Inbox:
         """
         if failed:
             self._wait_for_failure_callback(run_id)
-        return (
-            [text for text in self.sns() if run_id in text],
-            [text for text in self.slack() if run_id in text],
-        )
+        return ([text for text in self.sns() if run_id in text], [text for text in self.slack() if run_id in text])
 
     def _wait_for_failure_callback(self, run_id: str) -> None:
         """Wait until the DAG's own failure callback, which might alert a second time, has done its work."""

@@ -95,12 +95,7 @@ class Pipeline:
 
     def clear(self, run_id: str, *task_ids: str) -> None:
         """Have these tasks of a run, or all of them, done again, as somebody does in the UI."""
-        asked: dict[str, Any] = {
-            "dry_run": False,
-            "dag_run_id": run_id,
-            "only_failed": False,
-            "reset_dag_runs": True,
-        }
+        asked: dict[str, Any] = {"dry_run": False, "dag_run_id": run_id, "only_failed": False, "reset_dag_runs": True}
         asked |= {"task_ids": list(task_ids)} if task_ids else {}
         self.airflow.request("POST", f"/dags/{self.dag_id}/clearTaskInstances", json=asked)
 

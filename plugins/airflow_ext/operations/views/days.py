@@ -130,11 +130,7 @@ def today(reads: Reads) -> date:
 def day_manifests(reads: Reads, first: date, last: date) -> dict[date, str]:
     """ETags of the manifests of the days from ``first`` to ``last``, by one LIST."""
     listed = reads.listed(
-        reads.settings.archive_bucket,
-        MANIFESTS,
-        after=manifest_key(first - timedelta(days=1)),
-        delimiter="/",
-        pages=3,
+        reads.settings.archive_bucket, MANIFESTS, after=manifest_key(first - timedelta(days=1)), delimiter="/", pages=3
     )
     found = {}
     for each in listed:
@@ -233,9 +229,7 @@ def plan(reads: Reads, first: Day, last: Day, client: Annotated[list[int] | None
     def of_client(client: int) -> int:
         keys = {archive_key(client, day) for day in days}
         listed = reads.listed(
-            reads.settings.archive_bucket,
-            f"trigger/{client}/",
-            after=archive_key(client, first - timedelta(days=1)),
+            reads.settings.archive_bucket, f"trigger/{client}/", after=archive_key(client, first - timedelta(days=1))
         )
         return sum(each["Key"] in keys for each in listed)
 

@@ -14,16 +14,7 @@ from fastapi import APIRouter, Path, Query
 from airflow_ext.ids import DEX_TRIGGER_ARCHIVE
 from airflow_ext.operations.reading import Reads, page
 from airflow_ext.operations.routing import Cursor, answers, bodies, downloads, get, metadata, shown
-from airflow_ext.operations.views.days import (
-    Day,
-    DayManifest,
-    counts,
-    day_in,
-    day_manifests,
-    manifest,
-    matching,
-    today,
-)
+from airflow_ext.operations.views.days import Day, DayManifest, counts, day_in, day_manifests, manifest, matching, today
 from include.archive.export import evidence_files, zipped
 from include.archive.keys import archive_key, manifest_key
 

@@ -322,9 +322,7 @@ def test_original_api_secret_takes_the_base_url_from_the_settings(
     )
 
 
-def test_original_api_secret_without_the_setting_is_explained(
-    secrets: tuple[SecretsManagerBackend, Stubber],
-) -> None:
+def test_original_api_secret_without_the_setting_is_explained(secrets: tuple[SecretsManagerBackend, Stubber]) -> None:
     secret = {"token_url": "https://login.test/token", "client_id": "me", "client_secret": SECRET}
     with pytest.raises(SettingsError, match="dex_api_base_url"):
         api_access(stored(secrets, "dex_api", secret), default_base_url="")

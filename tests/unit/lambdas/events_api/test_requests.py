@@ -223,8 +223,7 @@ OBJECTS = st.dictionaries(UNICODE, JSON, min_size=1)
 
 @given(
     st.fixed_dictionaries(
-        {},
-        optional={"event_type": JSON, "payload": JSON, "metadata": JSON, "idempotency_key": JSON, "other": JSON},
+        {}, optional={"event_type": JSON, "payload": JSON, "metadata": JSON, "idempotency_key": JSON, "other": JSON}
     )
     | st.fixed_dictionaries(
         {"event_type": st.text("az09._", min_size=1, max_size=100), "payload": OBJECTS},

@@ -183,8 +183,7 @@ def test_table_by_its_name_or_by_the_environment_of_the_shell(
 
 
 @pytest.mark.parametrize(
-    ("address", "says"),
-    [("nonsense", "Invalid endpoint: nonsense"), ("http://[", "Invalid IPv6 URL")],
+    ("address", "says"), [("nonsense", "Invalid endpoint: nonsense"), ("http://[", "Invalid IPv6 URL")]
 )
 def test_address_that_is_none_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], address: str, says: str

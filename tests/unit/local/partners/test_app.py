@@ -68,11 +68,7 @@ async def test_a_rule_replaces_only_what_it_names(client: httpx.AsyncClient) -> 
     original = await client.get(TRIGGER, params=QUESTION)
     await set_rules(client, {"path": TRIGGER, "status": 202, "headers": {"X-Trace": "1"}})
     changed = await client.get(TRIGGER, params=QUESTION)
-    assert (changed.status_code, changed.headers["x-trace"], changed.content) == (
-        202,
-        "1",
-        original.content,
-    )
+    assert (changed.status_code, changed.headers["x-trace"], changed.content) == (202, "1", original.content)
     await set_rules(client, {"path": TRIGGER, "body_base64": "bnVsbA=="})
     assert (await client.get(TRIGGER, params=QUESTION)).content == b"null"
     await set_rules(client, {"path": TRIGGER, "body": ""})
@@ -179,10 +175,7 @@ async def test_unserved_paths_and_methods_say_what_is_served(client: httpx.Async
         (b"\xff", "document: not JSON"),
         (b'{"rules": [{"status": 500, "sahre": 1}]}', "rules[0].sahre: unknown field; allowed: path"),
         (b'{"rules": [{"status": 500, "path": "/dex"}]}', "rules[0].path: no partner serves it; allowed: /"),
-        (
-            b'{"rules": [{"status": 500, "match": {"client_secret": "x"}}]}',
-            "rules[0].match: no partner takes",
-        ),
+        (b'{"rules": [{"status": 500, "match": {"client_secret": "x"}}]}', "rules[0].match: no partner takes"),
     ],
 )
 async def test_a_bad_control_document_is_answered_422_and_changes_nothing(

@@ -77,10 +77,7 @@ def test_counters_are_by_path_and_by_status_or_how_it_ended() -> None:
     record(journal, status=503)
     record(journal, end="cut mid")
     record(journal, "/b", status=None, end="client left")
-    assert journal.read(path="/b")["counts"] == {
-        "/a": {"200": 2, "503": 1, "cut mid": 1},
-        "/b": {"client left": 1},
-    }
+    assert journal.read(path="/b")["counts"] == {"/a": {"200": 2, "503": 1, "cut mid": 1}, "/b": {"client left": 1}}
 
 
 def test_the_oldest_calls_go_but_stay_counted() -> None:

@@ -67,16 +67,8 @@ def test_what_is_shown_can_be_put_again() -> None:
         ({"rules": [{"status": 500, "stauts": 1}]}, "rules[0].stauts:", "allowed: path, match, after"),
         ({"rules": [{"status": 500}, {"status": 199}]}, "rules[1].status:", "greater than or equal to 200"),
         ({"rules": [{"status": 500, "path": "/data-exchange/triger"}]}, "rules[0].path:", TRIGGER),
-        (
-            {"rules": [{"status": 500, "match": {"client": 1}}]},
-            "rules[0].match:",
-            "allowed: clientId, triggerDate",
-        ),
-        (
-            {"rules": [{"status": 500, "count": 1, "share": 0.5}]},
-            "rules[0]:",
-            "one of count, count_each and share",
-        ),
+        ({"rules": [{"status": 500, "match": {"client": 1}}]}, "rules[0].match:", "allowed: clientId, triggerDate"),
+        ({"rules": [{"status": 500, "count": 1, "share": 0.5}]}, "rules[0]:", "one of count, count_each and share"),
         ({"rules": [{"body": "x", "body_base64": "eA=="}]}, "rules[0]:", "one of body and body_base64"),
         ({"rules": [{"cut": "mid", "drip_ms": 5}]}, "rules[0]:", "one of cut and drip_ms"),
         ({"rules": [{"body_base64": "?"}]}, "rules[0].body_base64:", "not base64"),

@@ -14,15 +14,7 @@ import pytest
 
 from local.partners.calls import Answer, Call
 from local.partners.control import Control
-from local.partners.dex import (
-    SCOPE,
-    TOKEN_PATH,
-    TRIGGER_PATH,
-    Credentials,
-    Dex,
-    has_nothing_to_report,
-    trigger_body,
-)
+from local.partners.dex import SCOPE, TOKEN_PATH, TRIGGER_PATH, Credentials, Dex, has_nothing_to_report, trigger_body
 
 GOOD = {"grant_type": "client_credentials", "client_id": "me", "client_secret": "s3cret", "scope": SCOPE}
 QUESTION = {"clientId": "1014", "triggerDate": "2025-03-09"}

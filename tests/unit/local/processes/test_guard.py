@@ -41,12 +41,7 @@ def guard_arguments(*arguments: str) -> list[str]:
 @contextlib.contextmanager
 def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=PROJECT_ROOT,
-        start_new_session=True,
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT_ROOT, start_new_session=True
     )
     with process:
         try:
@@ -153,11 +148,7 @@ def test_directories_to_remove_are_gone_when_the_guard_is(tmp_path: Path) -> Non
 
 def test_a_command_that_cannot_start_is_named() -> None:
     done = subprocess.run(
-        guard_arguments("--", "/no/such/program"),
-        cwd=PROJECT_ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+        guard_arguments("--", "/no/such/program"), cwd=PROJECT_ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 127
     assert "cannot start /no/such/program" in done.stderr

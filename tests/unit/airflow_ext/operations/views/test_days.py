@@ -143,8 +143,7 @@ def test_plan_of_more_days_than_can_be_read_does_not_take_some_of_them_for_all(p
 
 
 @pytest.mark.parametrize(
-    "query",
-    ["first=2026-03-02&last=2026-03-01", "first=2020-01-01&last=2026-01-01", "first=now&last=2026-01-01", ""],
+    "query", ["first=2026-03-02&last=2026-03-01", "first=2020-01-01&last=2026-01-01", "first=now&last=2026-01-01", ""]
 )
 def test_plan_of_no_range_is_refused(page: OperationsPage, query: str) -> None:
     assert page.ask(f"/days/plan?{query}").status_code == 422
