@@ -207,6 +207,8 @@ def _backfill(environment: Environment, options: argparse.Namespace) -> Report:
 
 
 def _verify(environment: Environment, options: argparse.Namespace) -> Report:
+    if options.first and options.last and options.last < options.first:
+        raise OpsError(f"{options.last} is before {options.first}")
     scope = evidence.Scope(options.first, options.last, options.client)
     return evidence.verify(environment, scope, checkpoint=options.checkpoint, tell=_tell)
 

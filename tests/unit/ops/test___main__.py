@@ -59,6 +59,13 @@ def test_error_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == "error: dev is closed\n"
 
 
+def test_days_in_the_wrong_order_prove_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    environment: Any = SimpleNamespace(http=nullcontext())
+    line = "evidence verify --from 2026-03-05 --to 2026-03-01"
+    assert main(line.split(), open_environment=lambda name: environment) == 1
+    assert capsys.readouterr().err == "error: 2026-03-01 is before 2026-03-05\n"
+
+
 def test_terminal_of_another_encoding_shows_what_it_lacks_as_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
     environment: Any = SimpleNamespace(http=nullcontext(), log=lambda group: f"{group} of Łódź")
     monkeypatch.setattr(sys, "stdout", terminal := io.TextIOWrapper(printed := io.BytesIO(), encoding="latin-1"))

@@ -20,6 +20,7 @@ from include.archive.ledger import Entry, SavedManifest, sha256
 from include.archive.manifests import merged
 from include.clients.s3 import json_bytes
 from ops.evidence import Finding, Scope, Verification, adopt
+from ops.evidence import verify as report_of
 from ops.report import OpsError
 from tests.worlds.evidence import CLIENTS, FIRST, Bucket, archive, save, summarize, three_days
 from tests.worlds.s3 import Version, VersionedBucket, s3_error
@@ -251,6 +252,30 @@ def test_what_is_adopted_is_locked_as_what_runs_write(s3: VersionedBucket) -> No
         noted = s3.head_object(Bucket=s3.bucket, Key=each)
         assert noted["ObjectLockMode"] == "COMPLIANCE"
         assert noted["ObjectLockRetainUntilDate"] > datetime.now(UTC) + timedelta(days=3649)
+
+
+@pytest.mark.parametrize(
+    ("scope", "said", "failed"),
+    [
+        (Scope(), "everything is proven", False),
+        (Scope(client=2), "everything is proven", False),
+        (Scope(client=22), "there is no answer to prove", True),
+        (Scope(first=FIRST + timedelta(days=30)), "there is no answer to prove", True),
+    ],
+)
+def test_client_or_days_without_an_answer_are_not_called_proven(
+    s3: VersionedBucket, scope: Scope, said: str, failed: bool
+) -> None:
+    environment = Bucket("test", s3, None, {}, httpx.Client())
+    report = report_of(environment, scope, tell=lambda text: None)
+    assert report.title.endswith(f"answers read; {said}")
+    assert report.failed is failed
+
+
+def test_archive_before_its_first_run_has_nothing_to_prove() -> None:
+    report = report_of(Bucket("test", VersionedBucket(), None, {}, httpx.Client()), Scope(), tell=lambda text: None)
+    assert report.title.endswith("0 answers read; there is no answer to prove")
+    assert not report.failed
 
 
 def test_scope_leaves_the_rest_unread(s3: VersionedBucket) -> None:
