@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from typing import Any
 from urllib.parse import quote, unquote
 
-from include.archive.keys import archive_key, ledger_key
+from include.archive.keys import EVIDENCE, archive_key, ledger_key
 from include.archive.ledger import Entry, Ledger, sha256
 from include.errors import InvalidInputError
 
@@ -32,7 +32,8 @@ ledger/       the ledger from the first of those runs to the newest
 
      sha256sum --check sha256sums
 
-2. Each answer is the one that its run stored. Compare its digest with the line of the manifest:
+2. Each answer is the one that its run stored. Compare its digest with the line of the manifest; one without a line is
+   in the archive, but no run accounted for it, so nothing proves it:
 
      sha256sum answers/*
      jq -c '.clients[] | select(.client_id == {client}) | [.key, .version_id, .sha256]' manifests/*
@@ -74,7 +75,7 @@ def _files(s3: Any, bucket: str, client: int, first: date, last: date) -> Iterat
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         numbers = range(1, Ledger(s3, bucket).last() + 1)
         bodies = list(threads.map(lambda number: _get(s3, bucket, ledger_key(number))["Body"].read(), numbers))
-    began = None
+    began, known = None, set[tuple[str, str | None]]()
     for number, body in enumerate(bodies, 1):
         entry = Entry.from_bytes(body)
         lines: list[dict[str, Any]] = []
@@ -87,16 +88,28 @@ def _files(s3: Any, bucket: str, client: int, first: date, last: date) -> Iterat
         if began is not None:
             yield f"ledger/{number:08d}.json", body
         for line in lines:
-            found = _get(s3, bucket, line["key"], line["version_id"])
-            name = answer_name(line["key"], line["version_id"])
-            noted = {
-                "key": line["key"],
-                "version_id": line["version_id"],
-                "content_type": found["ContentType"],
-                "metadata": found["Metadata"],
-            }
-            yield f"answers/{name}", found["Body"].read()
-            yield f"metadata/{name}", json.dumps(noted, indent=2, sort_keys=True).encode() + b"\n"
+            known.add((line["key"], line["version_id"]))
+            yield from _answer(s3, bucket, line["key"], line["version_id"])
+    if began is None:
+        return
+    # Versions that no run accounted for: to leave them out would show the archive otherwise than it is.
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=f"{EVIDENCE}{client}/"):
+        for version in page.get("Versions", []):
+            key, version_id = version["Key"], version["VersionId"]
+            if key in keys and known.isdisjoint({(key, version_id), (key, None)}):
+                yield from _answer(s3, bucket, key, version_id)
+
+
+def _answer(s3: Any, bucket: str, key: str, version_id: str | None) -> Iterator[tuple[str, bytes]]:
+    found, name = _get(s3, bucket, key, version_id), answer_name(key, version_id)
+    noted = {
+        "key": key,
+        "version_id": version_id,
+        "content_type": found["ContentType"],
+        "metadata": found["Metadata"],
+    }
+    yield f"answers/{name}", found["Body"].read()
+    yield f"metadata/{name}", json.dumps(noted, indent=2, sort_keys=True).encode() + b"\n"
 
 
 def answer_name(key: str, version_id: str | None) -> str:

@@ -23,7 +23,7 @@ from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result
 from include.archive.store import ArchiveStore
 from tests.worlds.dynamodb import EVENTS, SUBSCRIPTIONS, TABLE, FakeEventTables, FakeLedgerTable
 from tests.worlds.roles import USERS
-from tests.worlds.s3 import FakeS3, at_once
+from tests.worlds.s3 import FakeS3, VersionedBucket, at_once
 from tests.worlds.sqs import QUEUE_URL, FakeSqs
 
 SETTINGS = {
@@ -120,7 +120,7 @@ def operations_page(monkeypatch: pytest.MonkeyPatch) -> Iterator[OperationsPage]
     monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", json.dumps(SETTINGS))
     purge_cached_app()
     manager = init_auth_manager()
-    s3, tables, sqs = FakeS3(), Tables(), FakeSqs()
+    s3, tables, sqs = VersionedBucket(), Tables(), FakeSqs()
     users = [SimpleAuthManagerUser(username=name, role=role) for name, role in USERS.items()]
     tokens = {user.get_name(): manager.generate_jwt(user) for user in users}
     with outside.replaced(aws={"s3": s3, "dynamodb": tables, "sqs": sqs}, now=lambda: NOW):

@@ -43,6 +43,17 @@ def test_zip_holds_every_version_and_the_chain_to_the_newest_entry(environment: 
     assert not check(tmp_path / "a.zip").failed
 
 
+def test_version_that_no_run_accounted_for_is_in_the_zip_and_named_as_unproven(
+    environment: Bucket, tmp_path: Path
+) -> None:
+    key = "trigger/2/2_trigger_20260302.json"
+    late = environment.session.put_object(Bucket=environment.session.bucket, Key=key, Body=b'{"late": true}')
+    files = exported(environment, tmp_path / "a.zip")
+    name = f"answers/{NAMED}.{late['VersionId']}.json"
+    assert files[name] == b'{"late": true}'
+    assert check(tmp_path / "a.zip").rows == [{"file": name, "fault": "no manifest of the ledger has this answer"}]
+
+
 def test_zip_of_the_same_evidence_has_the_same_bytes(environment: Bucket, tmp_path: Path) -> None:
     exported(environment, tmp_path / "a.zip")
     exported(environment, tmp_path / "b.zip")
