@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from include.archive.models import Result
 from include.archive.store import lock_until
-from ops.evidence import Scope, verify
+from ops.evidence import Scope, adopt, verify
 from tests.integration.shelf import DAY, Shelf
 from tests.worlds.evidence import summarize
 
@@ -70,6 +70,23 @@ def test_locked_versions_of_answers_manifests_and_ledger_cannot_be_deleted_and_v
     report = proof(shelf)
     assert (report.rows, report.failed) == ([], False)
     assert report.notes == [f"2 of them are locked, at least until {NOW + timedelta(days=30):%Y-%m-%d}"]
+
+
+def test_what_is_adopted_is_locked_with_its_manifest_and_entry(shelf: Shelf) -> None:
+    run(shelf, "first", b"[1]", {})
+    before = versions(shelf)
+    shelf.s3.put_object(Bucket=shelf.bucket, Key=shelf.key, Body=b"[2]")
+    stack = {"ArchiveLockMode": "GOVERNANCE", "ArchiveLockDays": "30"}
+    environment = SimpleNamespace(
+        output=lambda name: shelf.bucket,
+        aws=lambda service, connections: shelf.s3,
+        parameter=lambda name, default: stack[name],
+    )
+    adopt(cast("Any", environment), added=[shelf.key], agree=lambda text: None, tell=lambda text: None)
+    taken = [place for place in versions(shelf) if place not in before]
+    assert {key.partition("/")[0] for key, _ in taken} == {"trigger", "manifests", "ledger"}
+    assert [place for place in taken if not refused(shelf, *place)] == []
+    assert proof(shelf).rows == []
 
 
 def test_delete_marker_above_a_locked_answer_hides_it_until_the_marker_goes_and_verify_finds_it(shelf: Shelf) -> None:
