@@ -15,8 +15,8 @@ delivers to the others. No two runs post events of the same owner at once.
 **Writes.**
 
 - Posts to webhooks: to public addresses over https only, without redirects, within ten seconds.
-- The result of each post into the table of events. For an event that failed after its last attempt, a message in the queue
-  `event-delivery-dlq-<env>`. A webhook that answers 410 is turned off.
+- The result of each post into the table of events. For an event that failed after its last attempt, a message in the
+  queue `event-delivery-dlq-<env>`. A webhook that answers 410 is turned off.
 
 **When it fails.**
 
