@@ -16,7 +16,9 @@ from tests.worlds.templates import load
 
 RUNBOOK = ROOT / "docs" / "RUNBOOK.md"
 DOCUMENTS = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("infra/*.md"), ROOT / "benchmarks/RESULTS.md"]
+    path
+    for place in ("*.md", "docs/**/*.md", "infra/*.md", "benchmarks/*.md", "findings/*.md")
+    for path in ROOT.glob(place)
 )
 ALARM_PREFIX = "pipelines-${Environment}-"
 LINK = re.compile(r"\[[^\]]+\]\((?!https?:)(?P<path>[^)#\s]*)(?:#(?P<anchor>[^)\s]+))?\)")
