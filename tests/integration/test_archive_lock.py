@@ -82,7 +82,7 @@ def test_what_is_adopted_is_locked_with_its_manifest_and_entry(shelf: Shelf) -> 
         aws=lambda service, connections: shelf.s3,
         parameter=lambda name, default: stack[name],
     )
-    adopt(cast("Any", environment), added=[shelf.key], agree=lambda text: None, tell=lambda text: None)
+    adopt(environment, added=[shelf.key], agree=lambda text: None, tell=lambda text: None)
     taken = [place for place in versions(shelf) if place not in before]
     assert {key.partition("/")[0] for key, _ in taken} == {"trigger", "manifests", "ledger"}
     assert [place for place in taken if not refused(shelf, *place)] == []
