@@ -59,9 +59,12 @@ def owner(text: str) -> str:
 
 
 def carried_out(work: Callable[[], None], table: str) -> int:
-    """Do something with a table; returns the exit code: 1 when it could not be done, and it says why."""
+    """Do something with a table; returns the exit code: 1 if it could not be done, and it says why; 130 for Ctrl-C."""
     try:
         work()
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
     except ToolError as error:
         wrong = str(error)
     except ClientError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from airflow_ext.settings import Settings
+from include.call_details.keys import OWN_PREFIXES
 from infra.release.templates import NESTED, parse_template
 from tests.packaging.template import ROOT, TEMPLATE, of_type, properties_of, read_template, resource
 
@@ -136,6 +137,18 @@ def test_of_call_details_only_plans_and_what_was_moved_away_expire() -> None:
     markers = {str(rule["Prefix"]) for rule in rules.values() if rule.get("ExpiredObjectDeleteMarker")}
     assert markers == set(forgotten), "a marker of each file that ever was, and every listing slower"
     assert rules["abort-incomplete-uploads"]["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] <= 7
+
+
+def test_files_cannot_be_dropped_where_the_ingest_keeps_its_own() -> None:
+    parameter = read_template()["Parameters"]["IncomingPrefix"]
+    taken = re.compile(parameter["AllowedPattern"])
+    for own in OWN_PREFIXES:
+        assert not taken.search(own)
+        assert not taken.search(f"{own}below/")
+        # The settings refuse the same, but only when a run reads them.
+        assert taken.search(f"more-{own}")
+    assert all(taken.search(prefix) for prefix in ("", "incoming/", "a b/c/", "processing.2/"))
+    assert not any(taken.search(prefix) for prefix in ("incoming", "/", "/incoming/"))
 
 
 def test_tables_are_kept_encrypted_and_can_be_set_back() -> None:

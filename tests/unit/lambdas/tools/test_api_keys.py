@@ -11,6 +11,7 @@ from botocore.exceptions import EndpointConnectionError
 
 from lambdas.events_api.api_keys import ApiKeyStore, DeniedError, id_of, is_key, new_key
 from lambdas.tools import api_keys
+from lambdas.tools.tables import carried_out
 from tests.worlds.dynamodb import FakeTable, table_error
 
 HERE = ["--environment", "test"]
@@ -143,6 +144,14 @@ def test_table_that_does_not_answer_is_named(
     assert output == ""
     assert errors.startswith("error: table api-keys-test: ")
     assert says in errors
+
+
+def test_command_that_somebody_interrupts_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    assert carried_out(interrupted, "api-keys-test") == 130
+    assert capsys.readouterr().err == "\ninterrupted\n"
 
 
 @pytest.mark.parametrize(
