@@ -81,7 +81,7 @@ def shared_alert(reasons: Mapping[str, str], run: RunRef, *, task: str, files: i
 def left_alert(left: Sequence[LeftFile], run: RunRef) -> Alert:
     """The alert of files that cannot be taken in."""
     failures = [run.failure(f"file {each.key}", each.reason, CLAIM_TASK) for each in left]
-    headline = f"{len(left):,} files stay where they were dropped, as they cannot be taken in"
+    headline = f"files that cannot be taken in and stay where they were dropped: {len(left):,}"
     facts = ["each round tries them again; a file that is still left after a day is reported again"]
     return run.alert(Severity.ERROR, headline, facts, failures, section=Section.WATCH)
 
@@ -89,7 +89,7 @@ def left_alert(left: Sequence[LeftFile], run: RunRef) -> Alert:
 def beside_alert(beside: Sequence[LeftFile], run: RunRef) -> Alert:
     """The alert of files that nothing takes."""
     failures = [run.failure(f"file {each.key}", each.reason, CLAIM_TASK) for each in beside]
-    headline = f"{len(beside):,} files were dropped where none are taken"
+    headline = f"files that were dropped where none are taken: {len(beside):,}"
     facts = ["they stay where they are, and are reported this once"]
     return run.alert(Severity.WARNING, headline, facts, failures, section=Section.WATCH)
 

@@ -33,9 +33,7 @@ def run_auction(stack: Stack, part: Part) -> None:
     stored = {key: read(stack, bucket, key).decode() for key in keys}
     kept = [json.loads(read(stack, bucket, summary["summary"])) for summary in summaries]
     part.what = ", ".join(ids)
-    part.result = (
-        f"{len(keys)} orders accepted and stored, {len(rejected)} rejected, as meant, in {len(summaries)} run(s)"
-    )
+    part.result = f"orders: {len(keys)} accepted and stored, {len(rejected)} rejected, as meant; runs: {len(summaries)}"
     part.written = [f"s3://{bucket}/{key}" for key in (*keys[:1], *(summary["summary"] for summary in summaries))]
     part.exhibits["an accepted order, read back from S3"] = next(iter(stored.values()))
     part.checks |= {

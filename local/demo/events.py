@@ -126,8 +126,8 @@ def run_events(stack: Stack, part: Part) -> None:
     pauses = [after["at"] - before["at"] for before, after in pairwise(at[FLAKY][:MOST_ATTEMPTS])]
     (first, behind), (given_up,) = ids[FLAKY], ids[DOWN]
     part.what = ", ".join([f"POST {stack.events_api_url}/events", *(run["dag_run_id"] for run in runs)])
-    part.result = ", ".join(
-        f"{[end for end, _ in ends.values()].count(status)} events {status}{', as meant' * (status == 'failed')}"
+    part.result = "events: " + ", ".join(
+        f"{[end for end, _ in ends.values()].count(status)} {status}{' as meant' * (status == 'failed')}"
         for status in ("delivered", "failed", "acknowledged", "pending")
     )
     part.written = [f"dynamodb:{stack.events_table}/{event_id}" for event_id in ends]

@@ -52,10 +52,8 @@ class Part:
         """Promise one alert a name, and no other, through each channel; show the first as SNS delivered it."""
         for channel, messages in (("SNS", sns), ("Slack", slack)):
             kept = len(messages) == len(names) and all(sum(name in text for text in messages) == 1 for name in names)
-            claim = (
-                f"{len(messages)} alerts came through {channel} for {len(names)} failures: one for each, which it names"
-            )
-            self.checks[claim] = kept
+            counts = f"{len(messages)} for {len(names)}"
+            self.checks[f"alerts through {channel}, one for each failure, which it names: {counts}"] = kept
         self.exhibits["an alert, as SNS delivered it"] = sns[0] if sns else "none"
 
 

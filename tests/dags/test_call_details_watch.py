@@ -152,7 +152,7 @@ def left_over(world: CallDetailsWorld) -> FakeRun:
 def test_round_of_nothing_but_files_that_cannot_be_taken_pauses_and_ends_well(world: CallDetailsWorld) -> None:
     run = left_over(world)
     for number in range(1, 6):
-        with pytest.raises(RetryableFailuresError, match=r"1 files stay where they were dropped.*AccessDenied"):
+        with pytest.raises(RetryableFailuresError, match=r"files that stay where they were dropped: 1: .*AccessDenied"):
             claim_files(run, try_number=number)
     assert claim_files(run, try_number=6) == []
     values = {"FailedRuns": 0.0, "TakenFiles": 0.0, "LeftFiles": 1.0, "ScheduledRuns": 1.0}
@@ -252,7 +252,7 @@ def test_file_beside_the_prefix_is_reported_once_and_holds_up_nothing(world: Cal
         assert claim_files(run) == []
         world.time.now += PATIENCE_SECONDS
     (message,) = world.wire.sns
-    assert message["Subject"] == "[WARNING] call_details_watch: 1 files were dropped where none are taken"
+    assert message["Subject"] == "[WARNING] call_details_watch: files that were dropped where none are taken: 1"
     assert "file elsewhere/a.txt" in message["Message"]
     assert "it is not under incoming/: move it there, or change the setting incoming_prefix" in message["Message"]
     drop(world, "b.txt")

@@ -88,7 +88,7 @@ def claim_files(context: Context) -> list[int]:
         _report(context, clients, report.run, [*(left for left in taken.left if not left.busy), *_beside(intake)])
         if taken.left and not starts and not is_last_try(context):
             reasons = "; ".join(left.reason for left in taken.left[:_SHOWN])
-            raise RetryableFailuresError(f"{len(taken.left)} files stay where they were dropped: {reasons}")
+            raise RetryableFailuresError(f"files that stay where they were dropped: {len(taken.left)}: {reasons}")
         if starts:
             clients.store.write_json(round_key(context["dag_run"].run_id), starts)
         return list(range(len(starts)))

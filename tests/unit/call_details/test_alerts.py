@@ -116,7 +116,12 @@ def test_file_that_could_not_be_planned_again_is_not_said_to_be_unposted() -> No
 def test_files_that_cannot_be_taken_are_named_with_their_reasons() -> None:
     left = [LeftFile("incoming/ä.txt", "e1", "cannot move it: S3 answered AccessDenied")]
     text = left_alert(left, RUN).text
-    for fact in ("1 files stay where they were dropped", "incoming/ä.txt", "AccessDenied", "test/claim_files/None"):
+    for fact in (
+        "files that cannot be taken in and stay where they were dropped: 1",
+        "incoming/ä.txt",
+        "AccessDenied",
+        "test/claim_files/None",
+    ):
         assert fact in text
 
 
