@@ -51,6 +51,12 @@ CREATE TABLE IF NOT EXISTS manifests (
 """
 
 
+_PERHAPS_LATER = (
+    "a run has its entry when it ends: if one is under way or has just ended, verify again; else keep the bucket as it "
+    "is and read docs/EVIDENCE.md, When something is found"
+)
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that is not proven.
@@ -243,7 +249,7 @@ class Verification:
                 yield (
                     Finding("unproven", where, "archived before the ledger began", "ops evidence adopt")
                     if old
-                    else Finding("added", where, "no entry of the ledger knows it")
+                    else Finding("added", where, "no entry of the ledger knows it", _PERHAPS_LATER)
                 )
 
     def _days(self, database: sqlite3.Connection, threads: ThreadPoolExecutor) -> Iterator[Finding]:

@@ -145,6 +145,16 @@ def test_answer_that_no_entry_knows_is_found(s3: VersionedBucket) -> None:
     assert (finding.kind, finding.where.split()[0]) == ("added", "trigger/9/9_trigger_20260302.json")
 
 
+def test_answers_of_a_run_under_way_are_found_and_proven_when_it_has_ended(s3: VersionedBucket) -> None:
+    day = FIRST + timedelta(days=3)
+    outcomes = save(s3, day, dict.fromkeys(CLIENTS, b"[1]"))
+    findings = verify(s3)
+    assert [finding.kind for finding in findings] == ["added"] * len(CLIENTS)
+    assert all("if one is under way or has just ended, verify again" in finding.do for finding in findings)
+    summarize(s3, "fourth", day, outcomes)
+    assert verify(s3) == []
+
+
 @pytest.mark.parametrize(
     "key",
     [
