@@ -207,7 +207,7 @@ def read_response(body: bytes) -> Response:
             raise _unusable("invalid JSON") from error
         document = text
     except ValueError as error:
-        raise _unusable("HTML" if body.lstrip()[:1] == b"<" else "invalid JSON") from error
+        raise _unusable("HTML or XML" if body.lstrip()[:1] == b"<" else "invalid JSON") from error
     if document is None:
         raise _unusable("null")
     return Response(body, hashlib.sha256(body).hexdigest(), empty=document in ([], {}))

@@ -305,6 +305,8 @@ def raise_for_status(response: Response, *, what: str) -> None:
     if response.status == HTTPStatus.OK:
         return
     message = f"{what} answered {response.status}"
+    if HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST:
+        message += ": it redirects, which is not followed; check the address in the connection"
     failure = failure_of(response, now=datetime.now(UTC))
     if failure is not None and failure.retryable:
         raise ApiUnavailableError(message, retry_after=failure.retry_after)

@@ -93,7 +93,7 @@ def test_200_is_no_error() -> None:
 
 
 def test_redirect_is_not_followed() -> None:
-    with pytest.raises(ApiRefusedError, match="302"):
+    with pytest.raises(ApiRefusedError, match="302: it redirects, which is not followed; check the address"):
         fetch(httpx.Response(302, headers={"Location": "https://elsewhere.test/"}))
 
 
