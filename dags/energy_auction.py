@@ -37,6 +37,7 @@ the run. Updates the asset `energy_auction` when every order was accepted or rej
   settled go to Lambda B once more, rejected and failed orders are alerted, the summary is written. The next run keeps
   its own result.
 - Runbook: [a failed run](docs/RUNBOOK.md#energy-auction-failed-run),
+  [a rejected order](docs/RUNBOOK.md#a-rejected-order),
   [alerts that were not delivered](docs/RUNBOOK.md#energy-auction-undelivered-alerts).
 
 **Run again.** Clear any task or run within 30 days, any number of times: Lambda A's orders are saved and not requested
@@ -49,7 +50,7 @@ again, no order is stored twice, no delivered alert is sent again.
 
 **Paused.** No run and no task is started; tasks that run end, and a wait for results ends at its time. Missed slots are
 not repeated. A run in its middle is usually older than 290 s when the DAG is unpaused: then Airflow ends it, with an
-alert, and its orders are processed when it is cleared.
+alert, and the next run finishes it. If it is of before yesterday (UTC), clear it: then its orders are processed.
 """
 
 from __future__ import annotations
