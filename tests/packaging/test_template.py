@@ -215,6 +215,16 @@ def test_secrets_of_people_have_no_value_but_describe_one() -> None:
         assert {"conn_type", "host"} | credentials <= set(json.loads(shape[0])), name
 
 
+def test_secrets_that_nobody_could_make_again_outlive_their_stack() -> None:
+    # CloudFormation deletes a secret without any time to recover it.
+    kept = {
+        item["Properties"]["Name"]
+        for item in of_type("AWS::SecretsManager::Secret").values()
+        if (item.get("DeletionPolicy"), item.get("UpdateReplacePolicy")) == ("RetainExceptOnCreate", "Retain")
+    }
+    assert kept == {*PUT_BY_A_PERSON, "orders-api/jwt"}
+
+
 @pytest.mark.parametrize("name", ["OrdersJwtSecret", "EventIdsSecret"])
 def test_key_of_the_tokens_and_of_the_event_ids_is_generated_and_long_enough(name: str) -> None:
     key = resource(name)
