@@ -86,7 +86,7 @@ BESIDE = @$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=targe
 test: ## set-up from nothing, linters, and the whole test suite
 	@$(MAKE) --no-print-directory --jobs 2 setup-dev
 	$(BESIDE) lint
-	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadgroup tests/unit tests/dags tests/architecture tests/packaging
+	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile tests/unit tests/dags tests/architecture tests/packaging
 	$(BESIDE) test-services test-fuzz
 	@echo "==> end-to-end tests, two stacks at a time; each one's output follows when it has ended, in ten minutes or more"
 	$(BESIDE) test-auction test-others test-workers test-chaos
@@ -149,7 +149,7 @@ lint-openapi: $(NODE_TOOLS)/.ready
 	  $(NODE_TOOLS)/node_modules/.bin/redocly lint --extends recommended docs/openapi/*.json
 
 coverage: setup-dev ## which lines and branches the tests without services run; page by page in htmlcov/index.html
-	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup --cov --cov-report term --cov-report html tests/unit tests/dags
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report term --cov-report html tests/unit tests/dags
 
 chaos: setup-dev ## load on all pipelines and faults at random, then a reconciliation [MINUTES=10] [SEED=1] [EXECUTOR=CeleryExecutor] [FIGURES=file.md] [PLANT=fence]
 	$(PY) -m tests.chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1) $(if $(EXECUTOR),--executor $(EXECUTOR)) $(if $(FIGURES),--figures $(FIGURES)) $(if $(PLANT),--plant $(PLANT))

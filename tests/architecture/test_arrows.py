@@ -6,6 +6,7 @@ import ast
 import graphlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -74,8 +75,14 @@ def modules(layer: str) -> list[Path]:
     return found
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
 def imports(path: Path) -> list[Import]:
-    return list(_imports(ast.parse(path.read_text()), at_module_level=True))
+    return list(_imports(tree(path), at_module_level=True))
 
 
 def _imports(node: ast.AST, *, at_module_level: bool) -> Iterator[Import]:
@@ -122,13 +129,15 @@ def _source(name: str) -> Path:
 
 
 SOURCES = [(layer, path) for layer in LAYERS for path in modules(layer)]
-IDS = [str(path.relative_to(ROOT)) for _, path in SOURCES]
 
 
-@pytest.mark.parametrize(("layer", "path"), SOURCES, ids=IDS)
-def test_arrows_go_one_way(layer: str, path: Path) -> None:
-    forbidden = MUST_NOT_IMPORT[layer]
-    wrong = [f"line {found.line}: {found.name}" for found in imports(path) if found.top in forbidden]
+def test_arrows_go_one_way() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} line {found.line}: {found.name}"
+        for layer, path in SOURCES
+        for found in imports(path)
+        if found.top in MUST_NOT_IMPORT[layer]
+    ]
     assert wrong == []
 
 
@@ -165,22 +174,17 @@ MIRRORED = {
 """Layer, and the folder of ``tests/unit`` that mirrors it."""
 
 
-def unit_tests() -> list[Path]:
-    found = sorted((ROOT / "tests" / "unit").rglob("test_*.py"))
-    assert found
-    return found
-
-
-@pytest.mark.parametrize("test", unit_tests(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_unit_test_lies_where_its_module_lies(test: Path) -> None:
+def test_unit_test_lies_where_its_module_lies() -> None:
     """``test_<module>.py``, or ``test_<module>_<aspect>.py``, in the same folder of the mirror."""
-    sources = [
-        path
-        for layer, mirror in MIRRORED.items()
-        for path in modules(layer)
-        if ROOT.joinpath("tests", "unit", mirror, path.parent.relative_to(ROOT / LAYERS[layer])) == test.parent
-    ]
-    assert any(test.stem == f"test_{path.stem}" or test.stem.startswith(f"test_{path.stem}_") for path in sources)
+    unit = ROOT / "tests" / "unit"
+    names = tuple(
+        f"{unit.joinpath(MIRRORED[layer], path.parent.relative_to(ROOT / LAYERS[layer]), f'test_{path.stem}')}_"
+        for layer, path in SOURCES
+        if layer in MIRRORED
+    )
+    tests = list(unit.rglob("test_*.py"))
+    assert tests
+    assert [test for test in tests if not f"{test.with_suffix('')}_".startswith(names)] == []
 
 
 def test_every_arrow_is_there_to_be_held() -> None:
@@ -230,16 +234,16 @@ def test_nothing_heavy_is_loaded_while_dags_are_parsed() -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("path", [path for _, path in SOURCES], ids=IDS)
-def test_module_says_what_it_is(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text())), "no docstring"
+def test_module_says_what_it_is() -> None:
+    assert [path for _, path in SOURCES if not ast.get_docstring(tree(path))] == []
 
 
-@pytest.mark.parametrize("path", [path for path in map(Path, IDS) if not COMMAND_LINES & set(path.parts)], ids=str)
-def test_nothing_is_printed(path: Path) -> None:
+def test_nothing_is_printed() -> None:
     calls = [
-        node.lineno
-        for node in ast.walk(ast.parse((ROOT / path).read_text()))
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for _, path in SOURCES
+        if not COMMAND_LINES & set(path.relative_to(ROOT).parts)
+        for node in ast.walk(tree(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
     assert calls == []

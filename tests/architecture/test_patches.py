@@ -28,7 +28,9 @@ def patched(tree: ast.Module) -> dict[int, str]:
         if not isinstance(node, ast.Call) or not node.args:
             continue
         called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        if called not in ("setattr", "patch") and not ast.unparse(node.func).endswith("patch.object"):
+        if called == "object" and ast.unparse(node.func).endswith("patch.object"):
+            called = "patch"
+        if called not in ("setattr", "patch"):
             continue
         target = node.args[0]
         if isinstance(target, ast.Constant):

@@ -5,7 +5,6 @@ A test makes calls fail, or lets somebody else come first, by ``faults`` in thei
 
 from __future__ import annotations
 
-import copy
 import re
 import threading
 from base64 import b64encode
@@ -156,7 +155,7 @@ class FakeTable:
         size = min(request.get("Limit", self.megabyte), self.megabyte)
         page = found[:size]
         last = {name: page[-1][name] for name in names} if len(page) == size else {}
-        shown = [copy.deepcopy(item) for item in page if holds(request.get("FilterExpression", ""), item, request)]
+        shown = [dict(item) for item in page if holds(request.get("FilterExpression", ""), item, request)]
         items = {} if request.get("Select") == "COUNT" else {"Items": shown}
         return {**items, "Count": len(shown), **({"LastEvaluatedKey": last} if last else {})}
 
@@ -373,7 +372,7 @@ class FakeEventTables:
 
     def be_late(self, late: bool = True) -> None:
         """Let indexes show what is there now, until told otherwise."""
-        self._late = copy.deepcopy(self.items) if late else None
+        self._late = {key: dict(item) for key, item in self.items.items()} if late else None
 
     def change(self, number: int, **attributes: Any) -> None:
         """What somebody else does to an event; None removes an attribute."""
@@ -411,7 +410,7 @@ class FakeEventTables:
         *values, event_id, version, created_at = request["Parameters"]
         item = self.items.get(event_id["S"])
         if item is None or (item["version"], item["created_at"]) != (version, created_at):
-            tell = {"Item": copy.deepcopy(item)} if item else {}
+            tell = {"Item": dict(item)} if item else {}
             return {"Error": {"Code": "ConditionalCheckFailed", **tell}}
         assert all(name in item for name in removes), "AWS may refuse to remove what is not there"
         item |= dict(zip(sets, values, strict=True))
@@ -430,7 +429,7 @@ class FakeEventTables:
         with self._call("get_item"):
             table, key = (self.items, "event_id") if TableName == EVENTS else (self.subscriptions, "owner")
             found = table.get(Key[key]["S"])
-            return {"Item": copy.deepcopy(found)} if found else {}
+            return {"Item": dict(found)} if found else {}
 
     def batch_get_item(self, *, RequestItems: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - boto3's name
         self._subscribed.batch_size = self.page_size
