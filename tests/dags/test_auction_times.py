@@ -50,7 +50,8 @@ def test_settings_leave_time_for_the_orders() -> None:
     assert field.default <= deadlines.MAX_RESULTS
 
 
-def test_run_ends_before_the_next_one_is_due(dag: DAG) -> None:
+def test_runs_come_one_at_a_time_and_each_ends_before_the_next_one_is_due(dag: DAG) -> None:
+    assert (dag.schedule, dag.max_active_runs) == ("*/5 * * * *", 1)
     assert dag.dagrun_timeout == seconds(deadlines.RUN)
 
 
