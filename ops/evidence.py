@@ -366,7 +366,7 @@ def verify(
     notes = (
         [f"{verification.locked:,} of them are locked, at least until {until:%Y-%m-%d}"]
         if until
-        else ["none is locked"]
+        else ["no lock was seen; S3 shows locks to those only who may call s3:GetObjectRetention"]
     )
     # Whoever asks for a client or for days means answers: a mistyped number proves nothing.
     failed = bool(findings) or (scope != Scope() and not read["answers"])

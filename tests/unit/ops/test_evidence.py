@@ -288,6 +288,12 @@ def test_archive_before_its_first_run_has_nothing_to_prove() -> None:
     assert not report.failed
 
 
+def test_reader_who_may_not_see_locks_is_not_told_that_there_are_none(s3: VersionedBucket) -> None:
+    # S3 leaves the headers out of its answers then.
+    report = report_of(Bucket("test", s3, None, {}, httpx.Client()), Scope(), tell=lambda text: None)
+    assert report.notes == ["no lock was seen; S3 shows locks to those only who may call s3:GetObjectRetention"]
+
+
 def test_scope_leaves_the_rest_unread(s3: VersionedBucket) -> None:
     s3.delete("trigger/2/2_trigger_20260302.json")
     s3.delete("trigger/1/1_trigger_20260303.json")
