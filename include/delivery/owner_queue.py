@@ -16,7 +16,6 @@ import asyncio
 import hashlib
 import json
 import logging
-import math
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -350,7 +349,7 @@ class OwnerQueue:
     async def _post_claimed(self, lane: HeldLane, waiting: deque[Event], now: float) -> float | None:
         """Claim the first one, and post it and a few behind it; when to go on if one was not accepted."""
         context = self._context
-        change, first = claim(waiting[0], context.worker, math.ceil(min(now + LEASE_SECONDS, lane.lane.lease_until)))
+        change, first = claim(waiting[0], context.worker, int(lane.lane.lease_until))
         conflict = await context.changes.write(change)
         if conflict is not None and conflict.pending is not None:
             # By then the index shows it as it is.
@@ -408,7 +407,7 @@ class OwnerQueue:
         self._at_once = min(2 * self._at_once, MAX_AT_ONCE) if quick else max(1, self._at_once // 2)
         if not accepted:
             self._at_once = 1
-        return None if self._stopped else max((at for at in times if at is not None), default=None)
+        return max((at for at in times if at is not None), default=None)
 
     async def _post(self, event: Event, lease_until: float) -> Attempt | None:
         """Post once; None if the lease might end before the post does."""

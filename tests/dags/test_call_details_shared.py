@@ -277,6 +277,27 @@ def test_api_that_is_unavailable_to_the_last_try_costs_dead_letters_of_every_fil
     assert reconcile(run)["outcomes"] == {"processed with dead letters": NUMBER}
 
 
+def test_dead_letter_that_cannot_be_kept_costs_its_file_alone(world: CallDetailsWorld) -> None:
+    files = drop(world)
+    (start,) = claim_files(watch_run())
+    run = shared_run(start)
+    plan(run)
+    refused = idempotency_key(files[0], 0)
+    world.api.answers[refused] = [httpx.Response(422)]
+
+    def fail(request: dict[str, Any]) -> None:
+        if request["Key"].startswith("dead-letter/"):
+            raise s3_error("SlowDown")
+
+    world.s3.before["PutObject"] = fail
+    with pytest.raises(RetryableFailuresError, match=rf"1 of {NUMBER} files could not be posted: incoming/f000 ä\.txt"):
+        post_chunk(run, 0)
+    world.s3.before.clear()
+    assert post_chunk(run, 0) == {"files": NUMBER}
+    assert world.api.keys == Counter([*keys_of(*files), refused]), "the other files were posted beside it"
+    assert reconcile(run)["outcomes"] == {"processed": NUMBER - 1, "processed with dead letters": 1}
+
+
 def test_task_that_gave_up_leaves_an_alert_for_each_file_and_clearing_does_the_rest(world: CallDetailsWorld) -> None:
     files = drop(world)
     (start,) = claim_files(watch_run())

@@ -68,6 +68,8 @@ def test_identical_answer_is_not_written_again() -> None:
     again = archive(s3, b"[1]")
     assert (again.outcome, again.version_id, again.sha256) == (Result.UNCHANGED, first.version_id, first.sha256)
     assert s3.bodies(KEY) == [b"[1]"]
+    # Its digest tells: nothing is downloaded.
+    assert s3.calls == {"PutObject": 2, "HeadObject": 1}
 
 
 @pytest.mark.parametrize("other", [b"[2]", b"[1] ", b"[1, 2]"], ids=["value", "blank", "longer"])
@@ -97,7 +99,7 @@ def test_empty_answer_never_replaces_a_full_archive(empty: bytes) -> None:
     assert s3.bodies(KEY) == [b"[1]"]
 
 
-@pytest.mark.parametrize("full", [b"[1]", b"[" + b"1," * 5000 + b"1]", b"not even json", b"null", b'""'])
+@pytest.mark.parametrize("full", [b"[1]", b"not even json", b"null", b'""'])
 def test_what_counts_as_a_full_archive(full: bytes) -> None:
     s3 = FakeS3()
     legacy(s3, full)

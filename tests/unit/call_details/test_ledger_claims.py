@@ -224,6 +224,15 @@ def test_new_claim_is_made_without_reading_and_by_one_only(world: LedgerWorld) -
     assert (world.table.calls["get_item"], world.table.calls["put_item"]) == (0, 2)
     assert world.claims.claim_new(FILE, "run-2") is None
     assert world.claims.unfinished() == [Unfinished(FILE, "run-1", begun=False, lapsed=False)]
+    world.claims.forget(world.claims.current(FILE, "run-1"))
+    assert world.claims.claim_new(FILE, "run-2") is None
+    assert world.claims.unfinished() == [], "nobody need finish it"
+
+
+def test_owner_that_died_before_the_claim_itself_was_written_is_found(world: LedgerWorld) -> None:
+    world.claims.claim_new(FILE, "run-1")
+    del world.table.items[FILE.partition, "claim"]
+    assert world.claims.unfinished() == [Unfinished(FILE, None, begun=False, lapsed=True)]
 
 
 def test_version_that_is_handed_over_waits_for_its_next_owner(world: LedgerWorld) -> None:

@@ -207,6 +207,36 @@ async def test_table_that_is_down_for_a_while_is_waited_for() -> None:
             pass
 
 
+def test_table_that_stays_down_ends_the_waiting() -> None:
+    fake, time = FakeLedgerTable(), FakeTime()
+
+    async def run() -> None:
+        async with permits_of(fake, 5, time).hold(5) as held:
+            async with held.permit():
+                fake.before["get_item"] = raising(table_error("InternalServerError", 500))
+            time.now += LEASE_SECONDS
+            async with held.permit():
+                pytest.fail("its lease is over")
+
+    started = time.now
+    with pytest.raises(NoPermitError):
+        asyncio.run(run())
+    assert time.now - started >= WAIT_SECONDS
+
+
+@pytest.mark.parametrize(("wish", "least", "most"), [(5, 10, 10), (6, 0.5, 1.5)])
+def test_who_has_all_that_it_wants_asks_seldom(wish: int, least: float, most: float) -> None:
+    time = FakeTime()
+
+    async def run() -> None:
+        async with permits_of(FakeLedgerTable(), 5, time).hold(wish):
+            while len(time.slept) < 5:
+                await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert all(least <= pause <= most for pause in time.slept)
+
+
 def test_task_that_gets_no_permit_leaves_its_worker_to_others() -> None:
     fake, time = FakeLedgerTable(), FakeTime()
     keep_taken = permits_of(fake, 1, time)
@@ -224,7 +254,7 @@ def test_task_that_gets_no_permit_leaves_its_worker_to_others() -> None:
     started = time.now
     with pytest.raises(NoPermitError):
         asyncio.run(run())
-    assert time.now - started >= WAIT_SECONDS
+    assert WAIT_SECONDS <= time.now - started <= WAIT_SECONDS + 2
 
 
 async def test_missing_table_ends_the_waiting() -> None:

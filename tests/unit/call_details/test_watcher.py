@@ -7,10 +7,11 @@ import pytest
 
 from include.call_details.keys import Incoming, processing_key, run_id
 from include.call_details.models import Claim, FileVersion
-from include.call_details.watcher import Intake
+from include.call_details.storage import FileStore
+from include.call_details.watcher import SHARED_BYTES, Intake
 from include.errors import StorageUnavailableError
 from tests.worlds.call_details_run import Surroundings
-from tests.worlds.s3 import BUCKET, raising, s3_error
+from tests.worlds.s3 import BUCKET, FakeIngestBucket, raising, s3_error
 
 DEFAULT = Incoming("incoming/", ("*.filepart", "*.tmp", "*.part", "*.partial", ".*"))
 KEYS = ["incoming/a +ä.txt", "incoming/b%20.txt", "incoming/sub/{{ 7 * 7 }}.txt"]
@@ -70,6 +71,18 @@ def test_round_ends_when_it_has_enough(watch: Watch) -> None:
     first = watch.intake.take(limit=5)
     assert 5 <= len(first.files) < 25
     assert len(first.files) + len(watch.intake.take().files) == 25
+
+
+def test_files_that_share_a_run_are_no_more_bytes_than_it_may_have(watch: Watch) -> None:
+    class Large(FakeIngestBucket):
+        def _listed(self, key: str) -> dict[str, Any]:
+            return {**super()._listed(key), "Size": SHARED_BYTES // 12}
+
+    s3 = Large()
+    for number in range(30):
+        s3.drop(f"incoming/{number:02}.txt", b"x\n")
+    taken = Intake(FileStore(s3, BUCKET), watch.claims, DEFAULT).take()
+    assert [len(files) for files in taken.runs.values()] == [12, 12, *[1] * 6], "few files have a run each"
 
 
 def test_file_that_cannot_be_moved_keeps_no_other_from_it(watch: Watch) -> None:

@@ -12,6 +12,7 @@ import pytest
 from include.clients.http import Response
 from include.clients.tokens import (
     DEFAULT_LIFETIME_SECONDS,
+    FRUITLESS_SECONDS,
     MAX_REFUSED,
     REFRESH_EARLY_SECONDS,
     Token,
@@ -157,10 +158,14 @@ def test_403_to_a_new_token_is_the_answer() -> None:
 
 def test_403_that_is_about_the_call_does_not_cost_a_login_each() -> None:
     forbidden = set(range(1, 60, 2))
-    dex = FakeDex(answers=dict.fromkeys(forbidden, httpx.Response(403)))
-    found = statuses(call(dex, *range(60)))
+    clock, dex = Clock(), FakeDex(answers=dict.fromkeys(forbidden, httpx.Response(403)))
+    cache = tokens(dex, clock)
+    found = statuses(call(dex, *range(60), cache=cache))
     assert [client for client, status in enumerate(found) if status == 403] == sorted(forbidden)
     assert len(dex.logins) == 2
+    clock.now += FRUITLESS_SECONDS
+    call(dex, 1, cache=cache)
+    assert len(dex.logins) == 3, "by now the token may have expired"
 
 
 def test_an_api_that_refuses_every_token_gets_few_logins() -> None:

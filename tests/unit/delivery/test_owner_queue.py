@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from include.clients.webhooks import POST_SECONDS, WebhookResponse
+from include.delivery.event_table import PAGE
 from include.delivery.ledger import LEASE_SECONDS
 from include.delivery.models import SKEW_SECONDS, timestamp
 from include.delivery.owner_queue import PAGE_SECONDS, SLOW_SECONDS
@@ -20,11 +21,13 @@ def refusing(*numbers: int, reply: WebhookResponse | None = None) -> Any:
 
 def test_events_arrive_once_each_in_the_order_of_their_creation() -> None:
     world = DeliveryWorld()
-    world.add(60)
+    world.add(PAGE + 60)
+    # One that has a status of its own is in another index, where it is on the first page.
+    world.tables.change(PAGE + 50, next_attempt_at=timestamp(START - 1))
     counts = world.deliver()
-    assert world.arrived() == list(range(1, 61))
+    assert world.arrived() == list(range(1, PAGE + 61))
     assert set(world.tables.statuses()) == {"delivered"}
-    assert (counts.attempts, counts.delivered, counts.lost) == (60, 60, 0)
+    assert (counts.attempts, counts.delivered, counts.lost) == (PAGE + 60, PAGE + 60, 0)
     assert world.tables.plain(1)["delivery_attempts"] == 1
     assert "next_attempt_at" not in world.tables.plain(1)
 
@@ -47,23 +50,25 @@ def test_events_are_posted_however_long_it_takes_to_read_them() -> None:
     assert world.arrived() == [1, 2, 3]
 
 
-def test_a_refused_event_holds_up_all_behind_it_and_is_posted_again_when_it_is_due() -> None:
-    world = DeliveryWorld(max_attempts=99)
-    world.add(5)
-    world.answer = refusing(3)
+@pytest.mark.parametrize("by_lane", [True, False])
+def test_a_refused_event_holds_up_all_behind_it_and_is_posted_again_when_it_is_due(by_lane: bool) -> None:
+    world = DeliveryWorld(max_attempts=99, by_lane=by_lane)
+    world.add(9)
+    # Of those that are claimed, the fourth to the seventh are claimed together.
+    world.answer = refusing(5)
     counts = world.deliver()
-    assert world.arrived()[:2] == [1, 2]
-    assert set(world.arrived()[2:]) == {3}, "nothing overtakes it"
-    third = world.tables.plain(3)
-    assert (third["status"], third["delivery_attempts"], third["last_status"]) == ("pending", counts.postponed, 503)
-    assert third["next_attempt_at"] > timestamp(world.time())
-    assert [world.tables.plain(number)["status"] for number in (4, 5)] == ["pending"] * 2
-    assert "lease_owner" not in world.tables.plain(4), "nobody need wait for what was claimed and not posted"
+    assert world.arrived()[:4] == [1, 2, 3, 4]
+    assert set(world.arrived()[4:]) == {5}, "nothing overtakes it"
+    fifth = world.tables.plain(5)
+    assert (fifth["status"], fifth["delivery_attempts"], fifth["last_status"]) == ("pending", counts.postponed, 503)
+    assert fifth["next_attempt_at"] > timestamp(world.time())
+    assert [world.tables.plain(number)["status"] for number in (6, 7)] == ["pending"] * 2
+    assert "lease_owner" not in world.tables.plain(6), "nobody need wait for what was claimed and not posted"
     world.pass_time(3600)
     world.answer = lambda arrival: ACCEPTED
     world.deliver()
-    assert world.arrived()[-3:] == [3, 4, 5]
-    assert "last_error" not in world.tables.plain(3)
+    assert world.arrived()[-5:] == [5, 6, 7, 8, 9]
+    assert "last_error" not in world.tables.plain(5)
 
 
 def test_a_pause_between_attempts_is_waited_for_only_if_it_is_short() -> None:

@@ -43,7 +43,13 @@ def test_receivers_can_verify_what_they_get(payload: dict[str, object]) -> None:
 
 @pytest.mark.parametrize(
     ("before", "after", "verified"),
-    [(SECRET, 0, True), (SECRET, ROTATION_SECONDS - 1, True), (SECRET, ROTATION_SECONDS, False), ("whsec_*", 0, False)],
+    [
+        (SECRET, 0, True),
+        (SECRET, ROTATION_SECONDS - 1, True),
+        (SECRET, ROTATION_SECONDS, False),
+        ("whsec_*", 0, False),
+        ("whsec_é", 0, False),
+    ],
 )
 def test_for_a_day_after_a_rotation_either_secret_verifies(before: str, after: float, verified: bool) -> None:
     now, new = time.time(), "whsec_" + 43 * "b" + "="

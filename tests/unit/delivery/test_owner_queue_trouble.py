@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from include.clients.webhooks import WebhookResponse
+from include.delivery.event_table import PAGE
 from include.delivery.models import timestamp
 from include.delivery.owner_queue import SLOW_QUEUE_SECONDS, SLOW_SECONDS
 from tests.worlds.dynamodb import event_item, table_error
@@ -129,7 +130,7 @@ def test_a_receiver_that_refuses_slowly_is_left_to_the_next_run() -> None:
 
 def test_a_receiver_that_stays_slow_is_left_to_the_next_run() -> None:
     world = DeliveryWorld()
-    world.add(100)
+    world.add(PAGE + 10)
     world.latency = lambda arrival: 5.0
     assert world.deliver().delivered == SLOW_QUEUE_SECONDS / 5
     assert not any("lease_owner" in item for item in world.tables.events.values())

@@ -257,8 +257,8 @@ def test_copy_that_begins_a_minute_late_takes_nothing_back(world: World) -> None
 def test_key_is_not_limited_while_the_table_fails_beyond_what_one_copy_sees(world: World) -> None:
     key_id = id_of(world.create())
     usage = world.usage(5)
-    world.table.faults = iter([table_error("ThrottlingException")] * 5)
-    assert admitted(usage, key_id=key_id, requests=4) == 4
+    world.table.faults = iter([table_error("ThrottlingException")] * 8)
+    assert admitted(usage, key_id=key_id, requests=8) == 5
 
 
 def test_counting_makes_no_key(world: World) -> None:

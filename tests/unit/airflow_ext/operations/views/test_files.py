@@ -12,6 +12,7 @@ from include.call_details.dead_letters import DeadLetter, DeadLetters
 from include.call_details.keys import plan_key, processed_key, processing_key, receipt_key, run_id
 from include.call_details.ledger import ChunkLedger, Claims
 from include.call_details.models import Chunk, Claim, FileVersion, Plan, Settled
+from include.call_details.rate_limit import LEASE_SECONDS, ConcurrencyLimiter
 from include.clients.dynamodb import ItemTable
 from include.clients.s3 import put_json
 from tests.worlds.dynamodb import TABLE
@@ -51,6 +52,8 @@ def test_file_under_way_has_its_progress(page: OperationsPage) -> None:
     Claims(table, clock=lambda: NOW).note_plan(claim, plan_key(FILE, 1))
     ledger = ChunkLedger.open(table, claim, 0, first=0, batches=10)
     ledger.acknowledge([Settled(number, 500, accepted=number != 1) for number in range(4)])
+    for permits, ago in ((5, LEASE_SECONDS), (7, 0.0)):
+        ConcurrencyLimiter(table, "api", 50, clock=lambda ago=ago: NOW - ago).refresh(f"since {ago}", permits)
     found = page.get("/files/under-way")
     assert found["total"] == 1
     row = found["rows"][0]
@@ -58,7 +61,7 @@ def test_file_under_way_has_its_progress(page: OperationsPage) -> None:
     assert (row["settled"], row["batches"], row["dead"]) == (4, 20, 1)
     assert (row["records_settled"], row["records"]) == (2000, 10_000)
     assert row["seconds_left"] is not None
-    assert (found["permits"], found["permits_of"]) == (0, 50)
+    assert (found["permits"], found["permits_of"]) == (7, 50), "not those of a task that died"
 
 
 def test_looking_changes_nothing_in_the_ledger(page: OperationsPage) -> None:
