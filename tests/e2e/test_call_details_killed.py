@@ -63,8 +63,13 @@ def half_way(stack: Stack, ingest: Ingest, partners: Partners, secrets: Secrets)
         file = ingest.drop(name, lines(batches * SIZE), size=SIZE)
         # The API takes a batch as it comes in, and answers later: many are posted and not acknowledged.
         partners.order({"path": BATCHES, "latency_ms": latency_ms})
+        before = partners.received(batches=False)["batches"]
         run_id = ingest.start(file)
-        wait_until(lambda: sum(ingest.taken(file)) >= posted, what=f"{posted} batches of {file.key}", poll=0.05)
+        wait_until(
+            lambda: partners.received(batches=False)["batches"] >= before + posted,
+            what=f"{posted} batches of {file.key}",
+            poll=0.05,
+        )
         return Posted(file, run_id)
 
     return start

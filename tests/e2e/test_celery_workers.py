@@ -104,8 +104,11 @@ def test_lost_workers_cost_their_tasks_a_try_and_no_record_no_order_and_no_alert
     file = ingest.drop("lost.txt", lines(1_000 * SIZE), size=SIZE)
     # The API takes a batch as it comes in, and answers later: many are posted and not acknowledged.
     partners.order({"path": BATCHES, "latency_ms": 3_000})
+    before = partners.received(batches=False)["batches"]
     ingested = ingest.start(file)
-    wait_until(lambda: sum(ingest.taken(file)) >= IN_FLIGHT, what="posted batches", poll=0.05)
+    wait_until(
+        lambda: partners.received(batches=False)["batches"] >= before + IN_FLIGHT, what="posted batches", poll=0.05
+    )
     posting = posting_task(ingest, ingested)
     offered = [
         {**order, "status": "rejected" if index in REJECTED else "accepted"}

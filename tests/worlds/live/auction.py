@@ -42,6 +42,7 @@ class Results(Bucket):
     def __init__(self, stack: Stack, pipeline: Pipeline) -> None:
         super().__init__(stack, stack.order_results_bucket)
         self._pipeline = pipeline
+        self._days: dict[str, str] = {}
 
     def versions(self) -> Counter[str]:
         """How often each order was ever stored, by its key."""
@@ -64,5 +65,7 @@ class Results(Bucket):
         return json.loads(self.get(f"summaries/{self._day(run_id)}/{run_id}.json")["Body"])
 
     def _day(self, run_id: str) -> str:
-        run = self._pipeline.airflow.run(DAG_ID, run_id)
-        return str(run["logical_date"] or run["run_after"])[:10].replace("-", "/")
+        if run_id not in self._days:
+            run = self._pipeline.airflow.run(DAG_ID, run_id)
+            self._days[run_id] = str(run["logical_date"] or run["run_after"])[:10].replace("-", "/")
+        return self._days[run_id]

@@ -66,9 +66,14 @@ class File:
     def batches(self) -> list[tuple[str, ...]]:
         return list(batched(self.records, self.size))
 
-    @property
+    @cached_property
     def batch_keys(self) -> list[str]:
         return [self.batch_key(batch) for batch in range(len(self.batches))]
+
+    @cached_property
+    def digests(self) -> list[str]:
+        """Of each batch, as the API tells it."""
+        return [hashlib.sha256(",".join(records).encode()).hexdigest() for records in self.batches]
 
     def rule(self, *batches: int, **fault: Any) -> Rule:
         """A fault for some batches, or for all."""
@@ -174,17 +179,17 @@ class Ingest(Bucket):
         answer = self._sqs.receive_message(QueueUrl=self._queue, MaxNumberOfMessages=10, VisibilityTimeout=60)
         return answer.get("Messages", [])
 
-    def taken(self, file: File) -> list[int]:
-        """How often the API took each batch of a version; it was the right one each time."""
+    def taken(self, *files: File) -> list[int]:
+        """How often the API took each batch of these versions; it was the right one each time."""
         received = self._partners.received()
         assert received["conflicting"] == 0
         times = []
-        for key, records in zip(file.batch_keys, file.batches, strict=True):
-            batch = received["by_key"].get(key)
-            if batch:
-                assert batch["records"] == len(records)
-                assert batch["sha256"] == hashlib.sha256(",".join(records).encode()).hexdigest()
-            times.append(batch["times"] if batch else 0)
+        for file in files:
+            for key, records, digest in zip(file.batch_keys, file.batches, file.digests, strict=True):
+                batch = received["by_key"].get(key)
+                if batch:
+                    assert (batch["records"], batch["sha256"]) == (len(records), digest)
+                times.append(batch["times"] if batch else 0)
         return times
 
 

@@ -43,6 +43,7 @@ class Inbox:
             return any(
                 run_id in line and ("people know why" in line or "delivered through" in line)
                 for text in texts
+                if run_id in text
                 for line in text.splitlines()
             )
 

@@ -49,9 +49,9 @@ class Partners:
         found = self._http.get("/journal", params={"limit": 0}).raise_for_status().json()
         return int(found["max_concurrent"][path])
 
-    def received(self) -> dict[str, Any]:
-        """What the call-details API has taken: totals, and each batch by its idempotency key."""
-        asked = {"batches": "true"}
+    def received(self, *, batches: bool = True) -> dict[str, Any]:
+        """What the call-details API has taken: totals, and with ``batches`` each one by its idempotency key."""
+        asked = {"batches": str(batches).lower()}
         return self._http.get("/journal/call-details", params=asked).raise_for_status().json()
 
     def last(self) -> int:
