@@ -30,10 +30,6 @@ def export(environment: Environment, client: int, first: date, last: date, targe
             files = evidence_files(s3, bucket, client, first, last)
         except InvalidInputError as error:
             raise OpsError(str(error)) from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise OpsError(
-                f"ledger or manifests are not as runs write them ({error}): 'ops evidence verify' names what changed"
-            ) from None
     try:
         target.write_bytes(zipped(files))
     except OSError as error:

@@ -13,9 +13,12 @@ from urllib.parse import quote, unquote
 
 from include.archive.keys import EVIDENCE, archive_key, ledger_key
 from include.archive.ledger import Entry, Ledger, sha256
+from include.clients.aws import unless
+from include.clients.s3 import MISSING
 from include.errors import InvalidInputError
 
 _AT_ONCE = 10
+_VERIFY = "'ops evidence verify' names all that changed or is missing"
 
 SUMS = "sha256sums"
 PAGE = "README.txt"
@@ -59,9 +62,13 @@ def evidence_files(s3: Any, bucket: str, client: int, first: date, last: date) -
     The boto3 client has to be for ten requests at once; its errors are botocore's. Both days are included.
 
     Raises:
-        InvalidInputError: the ledger knows no answer of this client in the range.
+        InvalidInputError: the ledger knows no answer of this client in the range, or is not as it was written, or
+            something that it names is gone.
     """
-    files = dict(_files(s3, bucket, client, first, last))
+    try:
+        files = dict(_files(s3, bucket, client, first, last))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInputError(f"ledger or manifests are not as runs write them ({error}): {_VERIFY}") from None
     if not any(name.startswith("answers/") for name in files):
         raise InvalidInputError(f"client {client} has no answer in the ledger from {first} to {last}")
     files[PAGE] = _TEXT.replace("{client}", str(client)).encode()
@@ -123,7 +130,9 @@ def version_of(name: str) -> str:
 
 
 def _get(s3: Any, bucket: str, key: str, version_id: str | None = None) -> Any:
-    return s3.get_object(Bucket=bucket, Key=key, **({"VersionId": version_id} if version_id else {}))
+    with unless(MISSING):
+        return s3.get_object(Bucket=bucket, Key=key, **({"VersionId": version_id} if version_id else {}))
+    raise InvalidInputError(f"{key}{f' ({version_id})' if version_id else ''} is gone: {_VERIFY}")
 
 
 def zipped(files: dict[str, bytes]) -> bytes:

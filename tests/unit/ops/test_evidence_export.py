@@ -118,6 +118,19 @@ def test_archive_that_was_tampered_with_is_not_exported_and_verifying_is_named(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "key", ["ledger/trigger/00000002.json", "manifests/trigger/20260301/", f"trigger/2/{NAMED}.json"]
+)
+def test_archive_that_lacks_what_the_ledger_names_is_not_exported_and_what_is_gone_is_named(
+    environment: Bucket, tmp_path: Path, key: str
+) -> None:
+    (gone, *_) = environment.session.keys(key)
+    environment.session.objects[gone] = []
+    with pytest.raises(OpsError, match=rf"{gone}.* is gone: 'ops evidence verify' names"):
+        export(environment, 2, FIRST, LAST, tmp_path / "a.zip")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("body", [b"{", b"[]", b"{}", b'{"clients": [1]}'])
 def test_manifest_that_is_none_is_a_fault_though_the_ledger_has_its_digest(
     environment: Bucket, tmp_path: Path, body: bytes

@@ -147,6 +147,13 @@ def test_proof_is_the_zip_of_the_command_line(page: OperationsPage) -> None:
     assert {"README.txt", "sha256sums", "ledger/00000001.json", "manifests/00000001.json"} <= set(names)
 
 
+def test_proof_of_a_ledger_that_was_changed_says_what_to_do(page: OperationsPage) -> None:
+    page.archive(DAY, {1000: b'{"a": 1}'})
+    page.s3.put_object(Bucket="archive", Key="ledger/trigger/00000001.json", Body=b"forged")
+    answer = page.ask(f"{AT}/proof", user="auditor")
+    assert (answer.status_code, "ops evidence verify" in answer.text) == (404, True)
+
+
 def test_each_look_at_a_body_is_in_the_audit_log(page: OperationsPage) -> None:
     page.archive(DAY, {1000: b'{"secret": "of the partner"}'})
     seen = version(page)
