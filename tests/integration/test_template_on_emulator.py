@@ -179,6 +179,10 @@ def test_failed_run_rings_the_alarm_and_the_topic_carries_it(
 def test_alarms_come_out_as_they_were_meant(aws: Aws, outputs: Mapping[str, str]) -> None:
     alarms = {alarm["AlarmName"]: alarm for alarm in aws.cloudwatch.describe_alarms()["MetricAlarms"]}
     assert all(alarm["AlarmActions"] == [outputs["AlertsTopicArn"]] for alarm in alarms.values())
+    for name, alarm in alarms.items():
+        section = name.removeprefix("pipelines-local-")
+        assert alarm["AlarmDescription"].endswith(f" Runbook: docs/RUNBOOK.md#{section}")
+        assert "${" not in alarm["AlarmDescription"]
     for pipeline, hours in ((DEX_TRIGGER_ARCHIVE, 26.0), (ENERGY_AUCTION, 1 / 3), (EVENT_DELIVERY, 1 / 3)):
         name = f"pipelines-local-{pipeline.replace('_', '-')}"
         failed, silent = alarms[f"{name}-failed-run"], alarms[f"{name}-no-run"]

@@ -53,9 +53,9 @@ def test_alarm_reaches_the_topic_and_says_what_to_do(name: str) -> None:
     prefix = allowed["Fn::Sub"].rpartition(":alarm:")[2].removesuffix("*")
     assert alarm["AlarmName"]["Fn::Sub"].startswith(f"{prefix}airflow-"), "the topic's policy does not let it publish"
     assert alarm["AlarmActions"] == [{"Ref": "AlertsTopicArn"}]
-    assert len(alarm["AlarmDescription"]) > 80
+    assert len(alarm["AlarmDescription"]["Fn::Sub"]) > 80
     section = alarm["AlarmName"]["Fn::Sub"].removeprefix("pipelines-${Environment}-")
-    assert alarm["AlarmDescription"].endswith(f" Runbook: docs/RUNBOOK.md#{section}")
+    assert alarm["AlarmDescription"]["Fn::Sub"].endswith(f" Runbook: ${{RunbookUrl}}#{section}")
 
 
 @pytest.mark.parametrize("name", SIMPLE)

@@ -78,9 +78,9 @@ def test_alarm_reaches_the_topic_and_says_what_to_do(name: str) -> None:
     assert prefix.startswith("pipelines-")
     assert {"Ref": "AlertsTopic"} in alarm["AlarmActions"]
     assert alarm["AlarmName"]["Fn::Sub"].startswith(prefix), "the topic's policy does not let it publish"
-    assert len(alarm["AlarmDescription"]) > 80, "too short to say what happened and what to do"
+    assert len(alarm["AlarmDescription"]["Fn::Sub"]) > 80, "too short to say what happened and what to do"
     section = alarm["AlarmName"]["Fn::Sub"].removeprefix("pipelines-${Environment}-")
-    assert alarm["AlarmDescription"].endswith(f" Runbook: docs/RUNBOOK.md#{section}")
+    assert alarm["AlarmDescription"]["Fn::Sub"].endswith(f" Runbook: ${{RunbookUrl}}#{section}")
 
 
 @pytest.mark.parametrize("name", ALARMS)
