@@ -188,7 +188,9 @@ def get_connection(conn_id: str) -> Connection:
         raise SettingsError(f"{where} may not be read: check the execution role's permissions") from error
 
 
-def partner_url(conn: Connection, name: str, text: str, *, https_only: bool, in_parts: bool = False) -> str:
+def partner_url(
+    conn: Connection, name: str, text: str, *, https_only: bool, in_parts: bool = False, with_query: bool = False
+) -> str:
     """A partner's URL, checked: a path in it stays as it is, and it holds no secret, as URLs are quoted in errors.
 
     Args:
@@ -197,6 +199,7 @@ def partner_url(conn: Connection, name: str, text: str, *, https_only: bool, in_
         text: its value; white space around it is dropped.
         https_only: refuse http, which is for the local environment.
         in_parts: scheme and port may be in fields of their own, as the UI's form and a connection's URI have them.
+        with_query: it may have a query; then no error quotes it.
     """
     from include.clients.connections import parse_url
 
@@ -210,7 +213,7 @@ def partner_url(conn: Connection, name: str, text: str, *, https_only: bool, in_
         raise SettingsError(f"{where} {error}; write one such as https://api.example.com") from None
     if url.scheme not in ("http", "https") or (https_only and url.scheme == "http"):
         raise SettingsError(f"{where} must begin with https:// (http:// is for the environment 'local' alone)")
-    if url.raw_query_string:
+    if url.raw_query_string and not with_query:
         raise SettingsError(f"{where} must hold no query; a secret goes to a field of its own")
     if in_parts and conn.port:
         if url.explicit_port not in (None, conn.port):

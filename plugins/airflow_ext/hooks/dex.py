@@ -186,7 +186,8 @@ def api_access(conn: Connection, *, default_base_url: str, https_only: bool = Tr
     in_parts = bool(base_url) and base_url == conn.host
     url = partner_url(conn, name, str(base_url or default_base_url), https_only=https_only, in_parts=in_parts)
     return url, ClientCredentials(
-        token_url=partner_url(conn, "extra.token_url", str(token_url), https_only=https_only),
+        # Some name their policy or version in the query, which has to be kept (RFC 6749, 3.2).
+        token_url=partner_url(conn, "extra.token_url", str(token_url), https_only=https_only, with_query=True),
         client_id=str(conn.login).rstrip("\r\n"),
         client_secret=secret,
         scope=str(extra.get("scope") or DEFAULT_SCOPE),

@@ -384,7 +384,6 @@ def test_connection_of_a_type_is_not_taken_for_the_original_secret(
         ("https://dex.test/\x00", "is no URL"),
         (f"https://user:{SECRET}@dex.test", "no user and no password"),
         (f"https://{SECRET}@dex.test", "no user and no password"),
-        (f"https://dex.test/?key={SECRET}", "no query"),
     ],
 )
 @pytest.mark.parametrize("field", ["host", "extra.token_url"])
@@ -397,6 +396,19 @@ def test_unusable_url_is_refused_by_its_field_and_not_quoted(
     assert f"connection 'dex_api': {field}" in str(caught.value)
     # As a log shows it, with its causes.
     assert leaks("".join(traceback.format_exception(caught.value)), SECRET) == []
+
+
+def test_query_of_the_token_endpoint_is_kept_and_one_of_the_api_refused(
+    secrets: tuple[SecretsManagerBackend, Stubber],
+) -> None:
+    token_url = "https://login.test/oauth2/v2.0/token?p=B2C_1_policy"
+    _, credentials = api_access(
+        stored(secrets, "dex_api", FULL | {"extra": {"token_url": token_url}}), default_base_url=""
+    )
+    assert credentials.token_url == token_url
+    with pytest.raises(SettingsError, match="no query") as caught:
+        api_access(stored(secrets, "dex_api", FULL | {"host": f"https://dex.test/?key={SECRET}"}), default_base_url="")
+    assert leaks(str(caught.value), SECRET) == []
 
 
 @pytest.mark.parametrize(
