@@ -225,6 +225,20 @@ def test_secrets_that_nobody_could_make_again_outlive_their_stack() -> None:
     assert kept == {*PUT_BY_A_PERSON, "orders-api/jwt"}
 
 
+def test_document_names_all_that_a_creation_that_failed_leaves_in_the_way() -> None:
+    document = (ROOT / "infra" / "README.md").read_text(encoding="utf-8")
+    (step,) = re.findall(r"^4\. \*\*Deploy\*\*.*?^5\.", document, re.MULTILINE | re.DOTALL)
+    kinds = {
+        "AWS::S3::Bucket": ("BucketName", "${Environment}-${AWS::AccountId}"),
+        "AWS::DynamoDB::Table": ("TableName", "${Environment}"),
+        "AWS::SQS::Queue": ("QueueName", "${Environment}"),
+    }
+    for kind, (key, end) in kinds.items():
+        for item in properties_of(kind).values():
+            assert f"`{item[key]['Fn::Sub'].removesuffix(end)}…`" in step
+    assert "`orders-api/jwt`" in step
+
+
 @pytest.mark.parametrize("name", ["OrdersJwtSecret", "EventIdsSecret"])
 def test_key_of_the_tokens_and_of_the_event_ids_is_generated_and_long_enough(name: str) -> None:
     key = resource(name)

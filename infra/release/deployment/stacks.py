@@ -114,6 +114,12 @@ class Stacks:
             if change_set:
                 self.cloudformation.delete_change_set(ChangeSetName=change_set)
 
+    def check_made(self, name: str, left: str) -> None:
+        """Raise ReleaseError if a stack was never made; ``left`` says what its creation may have left."""
+        stack = self._describe(name)
+        if stack and stack["StackStatus"] in _NEVER_MADE:
+            raise _never_made(name, stack["StackStatus"], left)
+
     def deploy(self, name: str, template: str, parameters: Mapping[str, str], *, timeout: float) -> bool:
         """Make a stack what a template and its parameters say, and wait until it is (at most `timeout` seconds).
 
@@ -128,10 +134,7 @@ class Stacks:
         status = stack["StackStatus"] if stack else None
         new = status in (None, "REVIEW_IN_PROGRESS")
         if status in _NEVER_MADE:
-            raise ReleaseError(
-                f"the stack {name} was never made ({status}). Delete it, then deploy again:\n"
-                f"    aws cloudformation delete-stack --stack-name {name}"
-            )
+            raise _never_made(name, status)
         if not new and status and status.endswith("_IN_PROGRESS"):
             raise ReleaseError(
                 f"the stack {name} is being changed ({status}): wait until that is done, then deploy again"
@@ -245,3 +248,10 @@ class Stacks:
             if "does not exist" in error.response["Error"].get("Message", ""):
                 return None
             raise
+
+
+def _never_made(name: str, status: str, left: str = "") -> ReleaseError:
+    return ReleaseError(
+        f"the stack {name} was never made ({status}). Delete it, then deploy again:\n"
+        f"    aws cloudformation delete-stack --stack-name {name}" + (left and f"\n{left}")
+    )

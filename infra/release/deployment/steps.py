@@ -111,6 +111,9 @@ long again."""
 LOOK_SECONDS = 5 * 60.0
 """How long CloudFormation may take to find out what would change."""
 
+LEFT = "Buckets, tables, queues and secrets may be left, and in the way: infra/README.md, First deployment, step 4"
+"""What a person is told of an application whose creation failed."""
+
 VERSIONED = {"plugins.zip": "PluginsS3ObjectVersion", "requirements.txt": "RequirementsS3ObjectVersion"}
 """Files that MWAA takes by version id, with the parameters of infra/mwaa.yaml that hold these."""
 
@@ -213,6 +216,8 @@ class Deployment:
 
     def _deploy_application(self, look: Sequence[str] | None, command: Sequence[str]) -> None:
         stack = self.target.application_stack
+        # SAM would only say that it cannot be updated.
+        self.stacks.check_made(stack, LEFT)
         before = self.stacks.resources(stack)
         if look:
             self.commands.run(look)

@@ -79,6 +79,13 @@ def test_stack_that_was_never_made_must_be_deleted_by_a_person() -> None:
     with pytest.raises(ReleaseError, match="aws cloudformation delete-stack --stack-name s"):
         Person().stacks(aws).deploy("s", "{}", {}, timeout=60)
     assert aws.created == []
+    with pytest.raises(ReleaseError, match=r"never made \(ROLLBACK_COMPLETE\)[\s\S]*Buckets may be left$"):
+        Person().stacks(aws).check_made("s", "Buckets may be left")
+
+
+@pytest.mark.parametrize("status", [None, "REVIEW_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE", "UPDATE_IN_PROGRESS"])
+def test_stack_that_is_there_or_was_never_begun_may_be_deployed(status: str | None) -> None:
+    Person().stacks(FakeCloudFormation(status)).check_made("s", "left")
 
 
 def test_failure_tells_the_reasons_of_this_change_and_of_no_earlier_one() -> None:
