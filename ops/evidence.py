@@ -40,6 +40,7 @@ _ARCHIVED = re.compile(r"trigger/(?P<client>-?\d+)/(?P=client)_trigger_(?P<day>\
 _ADOPTED = "adopted"
 
 _TABLES = """
+CREATE TABLE IF NOT EXISTS verified (bucket TEXT);
 CREATE TABLE IF NOT EXISTS answers (
   key TEXT, version TEXT, sha256 TEXT, entry INTEGER, day TEXT, client INTEGER, proven INTEGER DEFAULT 0,
   PRIMARY KEY (key, version)
@@ -117,7 +118,7 @@ class Verification:
         Returns:
             the findings, worst first, and how many entries, manifests and answers were read.
         """
-        with _database(checkpoint) as database, ThreadPoolExecutor(CONNECTIONS) as threads:
+        with _database(checkpoint, self.bucket) as database, ThreadPoolExecutor(CONNECTIONS) as threads:
             entries = list(self._entries(threads))
             findings = [found for found in entries if isinstance(found, Finding)]
             chain = [found for found in entries if isinstance(found, tuple)]
@@ -487,7 +488,7 @@ def _in_order[T, R](
 
 
 @contextmanager
-def _database(checkpoint: Path | None) -> Iterator[sqlite3.Connection]:
+def _database(checkpoint: Path | None, bucket: str) -> Iterator[sqlite3.Connection]:
     with tempfile.TemporaryDirectory(prefix="evidence-") as scratch:
         file = checkpoint or Path(scratch, "proven.sqlite")
         try:
@@ -496,6 +497,10 @@ def _database(checkpoint: Path | None) -> Iterator[sqlite3.Connection]:
         except sqlite3.Error as error:
             raise OpsError(f"checkpoint {file} cannot be used: {error}") from None
         with closing(database):
+            (of,) = database.execute("SELECT min(bucket) FROM verified").fetchone()
+            if of not in (None, bucket):
+                raise OpsError(f"checkpoint {file} is of {of}, not of {bucket}: name another file")
+            database.execute("INSERT INTO verified VALUES (?)", (bucket,))
             yield database
             database.commit()
 

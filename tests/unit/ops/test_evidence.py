@@ -304,6 +304,14 @@ def test_scope_leaves_the_rest_unread(s3: VersionedBucket) -> None:
     assert verify(s3, Scope(client=3)) == []
 
 
+def test_checkpoint_of_another_bucket_proves_nothing(s3: VersionedBucket, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "proven.sqlite"
+    assert verify(s3, checkpoint=checkpoint) == []
+    with pytest.raises(OpsError, match="is of archive, not of archive-prod: name another file"):
+        Verification(s3, "archive-prod").run(checkpoint)
+    assert verify(s3, checkpoint=checkpoint) == []
+
+
 def test_interrupted_verification_goes_on_from_its_checkpoint(s3: VersionedBucket, tmp_path: Path) -> None:
     checkpoint = tmp_path / "proven.sqlite"
     reads = []
