@@ -13,7 +13,7 @@ from botocore.config import Config
 
 from include.auction.models import Orders
 from include.clients.lambda_function import CONNECT_TIMEOUT_SECONDS, HANDLER_ERROR, FunctionClient
-from include.errors import FunctionFailedError, FunctionRefusedError, FunctionUnavailableError, InvalidAnswerError
+from include.errors import FunctionFailedError, FunctionRefusedError, FunctionUnavailableError, InvalidInputError
 from tests.integration.conftest import Aws
 from tests.worlds.functions import AdHocFunction
 
@@ -75,11 +75,13 @@ def test_check_runs_no_function(make: Make, functions: FunctionClient) -> None:
         functions.check(f"{echo.name}-gone")
 
 
-def test_answer_that_is_not_json_is_refused(make: Make, functions: FunctionClient) -> None:
+def test_number_that_json_has_not_is_read_and_not_sent(make: Make, functions: FunctionClient) -> None:
     # Lambda writes the answer as Python's json module does, which knows more numbers than JSON has.
-    odd = make("def handler(event, context):\n    note(event)\n    return float('nan')")
-    with pytest.raises(InvalidAnswerError):
-        functions.invoke(odd.name, {})
+    odd = make("def handler(event, context):\n    note(event)\n    return {'power': float('nan')}")
+    found = functions.invoke(odd.name, {})
+    with pytest.raises(InvalidInputError):
+        functions.invoke(odd.name, found)
+    assert len(odd.calls()) == 1
 
 
 @pytest.mark.parametrize(
