@@ -1,6 +1,6 @@
 """Parses every DAG file in this process, where nothing may be read, and tells what was loaded and touched.
 
-Run as ``python -m tests.dags.parse FOLDER [LEFT_OUT ...]``; prints a JSON object.
+Run as ``python -m tests.dags.parse FOLDER LAST``; prints a JSON object.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def forbid(owner: Any, name: str) -> None:
     setattr(owner, name, refuse)
 
 
-def main(folder: Path, left_out: list[str]) -> None:
-    """Parse every file but those of the DAGs that are left out, and print what happened."""
+def main(folder: Path, last: str) -> None:
+    """Parse every file, that of the DAG ``last`` after all others, and print what happened."""
     forbid(Variable, "get")
     forbid(Connection, "get")
     forbid(BaseHook, "get_connection")
@@ -36,8 +36,10 @@ def main(folder: Path, left_out: list[str]) -> None:
     forbid(socket, "getaddrinfo")
     forbid(socket.socket, "connect")
     before = set(sys.modules)
-    dag_ids = []
-    for path in sorted(found for found in folder.glob("*.py") if found.stem not in left_out):
+    dag_ids, before_last = [], before
+    for path in sorted(folder.glob("*.py"), key=lambda path: (path.stem == last, path.stem)):
+        if path.stem == last:
+            before_last = set(sys.modules)
         spec = importlib.util.spec_from_file_location(f"parsed_{path.stem}", path)
         assert spec is not None
         assert spec.loader is not None
@@ -46,8 +48,9 @@ def main(folder: Path, left_out: list[str]) -> None:
         # What a decorated function returned is collected by Airflow; here its factory is called once more.
         dag_ids.append(path.stem)
         assert any(isinstance(value, DAG) or callable(value) for value in vars(module).values())
-    json.dump({"dag_ids": dag_ids, "touched": touched, "modules": sorted(set(sys.modules) - before)}, sys.stdout)
+    modules = {"modules": sorted(set(sys.modules) - before), "before_last": sorted(before_last - before)}
+    json.dump({"dag_ids": dag_ids, "touched": touched, **modules}, sys.stdout)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main(Path(sys.argv[1]), sys.argv[2])

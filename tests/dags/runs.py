@@ -25,7 +25,7 @@ def run_dag(
     from airflow.dag_processing.dagbag import DagBag
 
     # Parsed anew, as for every task: a run leaves its params in the DAG object.
-    dag = DagBag(dag_folder=str(DAGS)).dags[dag_id]
+    dag = DagBag(dag_folder=str(DAGS / f"{dag_id}.py")).dags[dag_id]
     if not failure_callback:
         dag.on_failure_callback = None
     return dag.test(run_conf=conf, **options)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from fastapi import FastAPI
 
 from airflow_ext.operations.app import create_app
+from airflow_ext.operations.reading import Source
 from airflow_ext.outside import outside
 from include.archive.manifests import record_run
 from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result, read_response
@@ -111,6 +113,10 @@ class OperationsPage:
         record_run(s3, "archive", document)
 
 
+# Making the routes takes longer than asking one.
+_app = cache(create_app)
+
+
 @contextmanager
 def operations_page(monkeypatch: pytest.MonkeyPatch) -> Iterator[OperationsPage]:
     """The page, with nothing in AWS yet."""
@@ -123,6 +129,9 @@ def operations_page(monkeypatch: pytest.MonkeyPatch) -> Iterator[OperationsPage]
     s3, tables, sqs = VersionedBucket(), Tables(), FakeSqs()
     users = [SimpleAuthManagerUser(username=name, role=role) for name, role in USERS.items()]
     tokens = {user.get_name(): manager.generate_jwt(user) for user in users}
+    app = _app()
+    # All that it remembers.
+    app.state.source = Source()
     with outside.replaced(aws={"s3": s3, "dynamodb": tables, "sqs": sqs}, now=lambda: NOW):
-        yield OperationsPage(create_app(), s3, tables, sqs, tokens)
+        yield OperationsPage(app, s3, tables, sqs, tokens)
     purge_cached_app()

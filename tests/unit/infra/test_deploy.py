@@ -31,6 +31,9 @@ TITLES = [
 ]
 """The steps in the one order that works: what the later ones need, the earlier ones make."""
 
+# Its loader remembers what it has read.
+SESSION = boto3.Session(region_name="us-east-1")
+
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Commands:
@@ -85,8 +88,7 @@ def test_dry_run_prints_every_step_with_its_targets_and_calls_nobody(
 ) -> None:
     # Sockets are closed here, there are no credentials, and no program of these names.
     places = replace(PLACES, sam=Path("/nowhere/sam"))
-    session = boto3.Session(region_name="us-east-1")
-    assert deploy(target(environment), places, clone, session, options(dry_run=True)) == []
+    assert deploy(target(environment), places, clone, SESSION, options(dry_run=True)) == []
     printed = capsys.readouterr().out
     titles = [line.partition(" ")[2] for line in printed.splitlines() if line[0].isdigit()]
     assert len(titles) == len(TITLES)
@@ -109,7 +111,7 @@ def test_prod_without_a_person_is_refused(clone: Commands, monkeypatch: pytest.M
     with Path(os.devnull).open() as nobody:
         monkeypatch.setattr("sys.stdin", nobody)
         with pytest.raises(ReleaseError, match="prod wants a person who agrees"):
-            deploy(target("prod"), PLACES, clone, boto3.Session(region_name="us-east-1"), options())
+            deploy(target("prod"), PLACES, clone, SESSION, options())
 
 
 def test_prod_with_local_changes_is_refused_before_anything_else(
@@ -117,7 +119,7 @@ def test_prod_with_local_changes_is_refused_before_anything_else(
 ) -> None:
     (clone.root / "file").write_text("two")
     with pytest.raises(ReleaseError, match="commit, or set aside"):
-        deploy(target("prod"), PLACES, clone, boto3.Session(region_name="us-east-1"), options(approved=True))
+        deploy(target("prod"), PLACES, clone, SESSION, options(approved=True))
     assert capsys.readouterr().out == ""
 
 
@@ -160,17 +162,16 @@ def deployment(folder: Path, environment: str, confirm: Callable[[str], bool] | 
     sam = folder / "sam"
     sam.write_text(SAM)
     sam.chmod(0o755)
-    session = boto3.Session(region_name="us-east-1")
     commands = Commands(folder, command_environment({}))
-    made = assembled(environment, commands, session, approved=False)
+    made = assembled(environment, commands, approved=False)
     client = FakeCloudFormation("UPDATE_COMPLETE")
     stacks = Stacks(client, print, lambda _: True, lambda: 0.0, lambda _: None)
     return replace(made, places=replace(PLACES, sam=sam), stacks=stacks, confirm=confirm)
 
 
-def assembled(environment: str, commands: Commands, session: boto3.Session, *, approved: bool) -> Deployment:
+def assembled(environment: str, commands: Commands, *, approved: bool) -> Deployment:
     target = read_target(PLACES.sam_config, environment)
-    return assemble(target, "1" * 12, PLACES, commands, session, approved=approved, sleep=lambda _: None)
+    return assemble(target, "1" * 12, PLACES, commands, SESSION, approved=approved, sleep=lambda _: None)
 
 
 def step(made: Deployment, title: str) -> Step:
@@ -214,8 +215,7 @@ def test_sam_asks_nobody_and_changes_at_once_where_nobody_has_to_agree(tmp_path:
 
 @pytest.mark.parametrize(("environment", "approved"), [("dev", False), ("staging", False), ("prod", True)])
 def test_nobody_is_asked_but_before_production_changes_without_approval(environment: str, approved: bool) -> None:
-    session = boto3.Session(region_name="us-east-1")
-    made = assembled(environment, Commands(Path(), {}), session, approved=approved)
+    made = assembled(environment, Commands(Path(), {}), approved=approved)
     assert made.confirm is None
     assert made.stacks.confirm("Really?")
 
@@ -236,7 +236,7 @@ def test_deployment_that_nobody_reads_any_more_says_that_it_stopped(
     [("y\n", True), ("Yes\n", True), ("n\n", False), ("\n", False), ("of course\n", False), ("", False)],
 )
 def test_only_a_yes_is_a_yes(monkeypatch: pytest.MonkeyPatch, typed: str, agreed: bool) -> None:
-    made = assembled("prod", Commands(Path(), {}), boto3.Session(region_name="us-east-1"), approved=False)
+    made = assembled("prod", Commands(Path(), {}), approved=False)
     for ask in (made.confirm, made.stacks.confirm):
         assert ask
         monkeypatch.setattr("sys.stdin", io.StringIO(typed))

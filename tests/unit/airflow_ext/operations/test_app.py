@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 from fastapi.routing import APIRoute
 
@@ -106,14 +103,3 @@ def test_value_that_cannot_be_used_is_named_and_not_quoted(page: OperationsPage,
     refused = page.ask("/events/replay", method="POST", content=body, headers={"Content-Type": "application/json"})
     assert refused.status_code == 422
     assert refused.json()["detail"].startswith("owner: Input should be a valid string" if sent != "}" else "10: JSON")
-
-
-def test_api_server_loads_nothing_heavy_and_not_even_the_page_before_it_is_asked_for() -> None:
-    script = (
-        "import sys; sys.argv = ['airflow', 'api-server']; from airflow import plugins_manager; "
-        "apps = plugins_manager.get_fastapi_plugins()[0]; assert [app['url_prefix'] for app in apps] == ['/ops']; "
-        "heavy = ('aiohttp', 'boto3', 'botocore', 'airflow_ext.operations.app'); "
-        "print([name for name in heavy if name in sys.modules])"
-    )
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert ran.stdout.splitlines()[-1] == "[]"
