@@ -8,6 +8,7 @@ import re
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Body, HTTPException, Query
 
@@ -72,9 +73,19 @@ def _state(reads: Reads, item: dict[str, Any]) -> dict[str, Any]:
 def _webhook(item: dict[str, Any]) -> dict[str, Any]:
     return {
         "active": item.get("active", {}).get("BOOL", False),
-        "url": item.get("url", {}).get("S"),
+        "url": _host(item.get("url", {}).get("S")),
         "reason": item.get("deactivated_reason", {}).get("S"),
     }
+
+
+def _host(url: str | None) -> str | None:
+    """A webhook without its path: that is all many receivers check, and people see this who may see no body."""
+    try:
+        parts = urlsplit(url or "")
+    except ValueError:
+        return None
+    host = parts.netloc.rpartition("@")[2]
+    return host and f"{parts.scheme}://{host}{'/…' if len(parts.path) > 1 or parts.query else ''}"
 
 
 def _events(reads: Reads, name: str) -> OwnerEvents:

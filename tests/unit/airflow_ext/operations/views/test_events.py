@@ -157,6 +157,24 @@ def test_replay_that_runs_out_of_time_or_of_luck_says_how_many_are_pending_again
     assert found["strips"] == ["DynamoDB cannot be reached from Airflow's server (EndpointConnectionError)"]
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://hooks.example.com/services/T0/B0/s3cret", "https://hooks.example.com/…"),
+        ("https://hooks.example.com:8443/?token=s3cret", "https://hooks.example.com:8443/…"),
+        ("https://user:s3cret@hooks.example.com/", "https://hooks.example.com"),
+        ("https://[s3cret", None),
+    ],
+)
+def test_webhook_is_shown_without_what_may_be_its_secret(page: OperationsPage, url: str, shown: str | None) -> None:
+    page.tables.events.subscribe("acme", url)
+    for path in ("/events/owners", "/events/owner?owner=acme"):
+        answer = page.ask(path, user="viewer")
+        assert "s3cret" not in answer.text
+        found = answer.json()
+        assert (found.get("webhook") or found["rows"][0])["url"] == shown
+
+
 def test_webhook_is_switched_off_and_on(page: OperationsPage) -> None:
     page.tables.events.subscribe("acme")
     assert post(page, "/events/webhook", owner="acme", active=False)["active"] is False
