@@ -116,6 +116,7 @@ def call_details_ingest() -> None:
 
     @task
     def plan() -> list[int]:
+        """Claim the file and cut it into chunks of whole batches."""
         from airflow_ext.tasks import call_details_ingest as tasks
 
         return tasks.plan(get_current_context())
@@ -126,6 +127,7 @@ def call_details_ingest() -> None:
         multiple_outputs=False,
         max_active_tis_per_dagrun=4,
         execution_timeout=timedelta(hours=3),
+        doc_md="Post the batches of a chunk, or of many small files; a retry goes on after the last acknowledged one.",
     )
     def post_chunk(index: int) -> dict[str, int]:
         from airflow_ext.tasks import call_details_ingest as tasks
@@ -134,6 +136,7 @@ def call_details_ingest() -> None:
 
     @task(multiple_outputs=False, do_xcom_push=False, outlets=[Asset(CALL_DETAILS_INGEST)], **ACCOUNTING)
     def reconcile() -> dict[str, Any]:
+        """Add up what the API accepted and refused, write the receipt, move the file, and alert."""
         from airflow_ext.tasks import call_details_ingest as tasks
 
         return tasks.reconcile(get_current_context())

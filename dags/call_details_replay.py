@@ -86,6 +86,7 @@ def call_details_replay() -> None:
 
     @task(multiple_outputs=False, do_xcom_push=False, execution_timeout=timedelta(hours=6))
     def replay() -> dict[str, Any]:
+        """Post each dead letter again, and delete its message once the API has accepted it."""
         from airflow_ext.tasks import call_details_replay as tasks
 
         return tasks.replay(get_current_context())

@@ -57,18 +57,26 @@ from airflow_ext.operators.call_details_watch import DroppedFileSensor, StartRun
 )
 def call_details_watch() -> None:
     """Wait for files, take them in, start a run for each."""
-    wait_for_file = DroppedFileSensor(task_id="wait_for_file", poke_interval=2, timeout=600)
+    wait_for_file = DroppedFileSensor(
+        task_id="wait_for_file",
+        poke_interval=2,
+        timeout=600,
+        doc_md="Wait until files are dropped, for ten minutes at most.",
+    )
 
     @task
     def claim_files() -> list[int]:
+        """Claim each dropped file and move it to `processing/`; report those that cannot be taken."""
         from airflow_ext.tasks import call_details_watch as tasks
 
         return tasks.claim_files(get_current_context())
 
     claimed = claim_files()
-    start_ingest = StartRunOperator.partial(task_id="start_ingest", map_index_template="{{ task.label }}").expand(
-        index=claimed
-    )
+    start_ingest = StartRunOperator.partial(
+        task_id="start_ingest",
+        map_index_template="{{ task.label }}",
+        doc_md="Start the run of `call_details_ingest` for a file, or for small files that share one.",
+    ).expand(index=claimed)
 
     wait_for_file >> claimed >> start_ingest
 

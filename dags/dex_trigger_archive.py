@@ -116,11 +116,17 @@ def dex_trigger_archive() -> None:
 
     @task
     def list_clients() -> list[Work]:
+        """Fix the trigger date, read the clients, log in once, and write the run's plan."""
         from airflow_ext.tasks import dex_trigger_archive as tasks
 
         return tasks.list_clients(get_current_context())
 
-    @task(map_index_template="{{ label }}", do_xcom_push=False, max_active_tis_per_dagrun=16)
+    @task(
+        map_index_template="{{ label }}",
+        do_xcom_push=False,
+        max_active_tis_per_dagrun=16,
+        doc_md="Fetch and store the answer of a client, or of each in a group; a retry repeats only what failed.",
+    )
     def archive_client(work: Work) -> None:
         from airflow_ext.tasks import dex_trigger_archive as tasks
 
@@ -128,6 +134,7 @@ def dex_trigger_archive() -> None:
 
     @task(multiple_outputs=False, do_xcom_push=False, outlets=[Asset(DEX_TRIGGER_ARCHIVE)], **ACCOUNTING)
     def summarize() -> dict[str, Any]:
+        """Account for every client in manifest and ledger; if one failed, send one alert and fail the run."""
         from airflow_ext.tasks import dex_trigger_archive as tasks
 
         return tasks.summarize(get_current_context())

@@ -109,13 +109,18 @@ def energy_auction() -> None:
         function_name="{{ params.function_a }}",
         order_function="{{ params.function_b }}",
         timeout=WAIT_LIMIT,
+        doc_md="Poll Lambda A until it has results, save the orders, and give each to Lambda B at once.",
     )
     process_order = InvokeOrdersOperator.partial(
-        task_id="process_order", map_index_template="{{ task.order_name(run_id) }}", do_xcom_push=False
+        task_id="process_order",
+        map_index_template="{{ task.order_name(run_id) }}",
+        do_xcom_push=False,
+        doc_md="Give an order to Lambda B; the task fails if the order was rejected, and the run goes on.",
     ).expand(work=wait_for_results.output)
 
     @task(multiple_outputs=False, do_xcom_push=False, trigger_rule="all_done", outlets=[Asset(ENERGY_AUCTION)])
     def summarize() -> dict[str, Any]:
+        """Account for every order, alert each that was not accepted, and finish a run that was cut off."""
         from airflow_ext.tasks import energy_auction as tasks
 
         return tasks.summarize(get_current_context())

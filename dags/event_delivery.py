@@ -71,12 +71,18 @@ def event_delivery() -> None:
 
     @task(multiple_outputs=False)
     def select_due() -> list[list[str]]:
+        """Find the owners with due events and a webhook, and divide them among tasks."""
         from airflow_ext.tasks import event_delivery as tasks
 
         return tasks.select_due(get_current_context())
 
     # Beyond the time that a task gives itself (include/delivery/dispatcher.py), and its last posts.
-    @task(map_index_template="{{ label }}", multiple_outputs=False, execution_timeout=timedelta(minutes=4))
+    @task(
+        map_index_template="{{ label }}",
+        multiple_outputs=False,
+        execution_timeout=timedelta(minutes=4),
+        doc_md="Post the due events of a share of the owners, each owner's in order.",
+    )
     def deliver(owners: list[str]) -> dict[str, Any]:
         from airflow_ext.tasks import event_delivery as tasks
 
@@ -84,6 +90,7 @@ def event_delivery() -> None:
 
     @task(multiple_outputs=False, do_xcom_push=False, trigger_rule="all_done", outlets=[Asset(EVENT_DELIVERY)])
     def summarize() -> dict[str, Any]:
+        """Count what was delivered, and alert events that failed for good."""
         from airflow_ext.tasks import event_delivery as tasks
 
         return tasks.summarize(get_current_context())

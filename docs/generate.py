@@ -78,8 +78,8 @@ def _section(dag: DAG) -> str:
     if params:
         params = ["| Param | Type | Default | Meaning |", "| --- | --- | --- | --- |", *params, ""]
     tasks = [
-        f"| `{task.task_id}` | {'one for each slice of work' if task.is_mapped else 'one'} | {task.retries} | "
-        f"{', '.join(f'`{name}`' for name in sorted(task.downstream_task_ids)) or 'none'} |"
+        f"| `{task.task_id}` | {task.doc_md} | {'one for each slice of work' if task.is_mapped else 'one'} | "
+        f"{task.retries} | {', '.join(f'`{name}`' for name in sorted(task.downstream_task_ids)) or 'none'} |"
         for task in dag.topological_sort()
     ]
     return "\n".join(
@@ -91,8 +91,8 @@ def _section(dag: DAG) -> str:
             manual.strip(),
             "",
             *params,
-            "| Task | Instances | Retries | Then |",
-            "| --- | --- | --- | --- |",
+            "| Task | What it does | Instances | Retries | Then |",
+            "| --- | --- | --- | --- | --- |",
             *tasks,
             "",
         ]

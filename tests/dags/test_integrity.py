@@ -68,6 +68,11 @@ def test_page_has_bullets_and_says_where_the_runbook_goes_on(dag: DAG) -> None:
     assert "](RUNBOOK.md#" in manual
 
 
+def test_every_task_says_what_it_does(dag: DAG) -> None:
+    # Of a mapped task Airflow does not take the docstring.
+    assert [task.task_id for task in dag.tasks if not (task.doc_md or "").endswith(".")] == []
+
+
 def test_every_task_has_retries_the_typed_policy_and_a_time_limit(dag: DAG) -> None:
     assert dag.tasks
     for task in dag.tasks:
