@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any
 
 from include.call_details.dead_letters import described, peek
-from include.call_details.keys import INCOMING, Incoming
+from include.call_details.keys import INCOMING, Incoming, past_own
 from include.call_details.ledger import Claims, read_chunks
 from include.call_details.models import Claim
 from include.call_details.planner import known_plan
@@ -31,8 +32,7 @@ def files(environment: Environment) -> Report:
     with aws_errors("S3"):
         waiting = [
             {"state": "waiting", "file": item["Key"], "bytes": item["Size"], "since": age(item["LastModified"])}
-            for item in _listed(s3, bucket, incoming.prefix)
-            if incoming.takes(item["Key"])
+            for item in islice(_dropped(s3, bucket, incoming), _SHOWN)
         ]
         under_way = [_under_way(s3, table, claim) for claim in Claims(table).under_way(_SHOWN)[0]]
         receipts = sorted(_listed(s3, bucket, "receipts/"), key=lambda item: item["LastModified"], reverse=True)
@@ -45,7 +45,21 @@ def files(environment: Environment) -> Report:
         "since": "for",
         "run": "run of call_details_ingest",
     }
-    return Report(f"files of call details in {environment.name}", columns, [*waiting[:_SHOWN], *under_way, *done])
+    return Report(f"files of call details in {environment.name}", columns, [*waiting, *under_way, *done])
+
+
+def _dropped(s3: Any, bucket: str, incoming: Incoming) -> Iterator[dict[str, Any]]:
+    """Files that wait, by their keys: a page is listed at a time, and nothing that the ingest keeps in the bucket."""
+    more: dict[str, str] | None = {}
+    while more is not None:
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=incoming.prefix, **more)
+        more = None
+        for item in chain.from_iterable(page.get("Contents", []) for page in pages):
+            if after := past_own(item["Key"]):
+                more = {"StartAfter": after}
+                break
+            if incoming.takes(item["Key"]):
+                yield item
 
 
 def _listed(s3: Any, bucket: str, prefix: str) -> list[dict[str, Any]]:

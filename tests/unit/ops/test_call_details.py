@@ -58,6 +58,23 @@ def test_files_wait_where_the_stack_says_that_they_are_dropped(parameters: dict[
     assert [row["file"] for row in files(ingest(s3, **parameters)).rows if row["state"] == "waiting"] == waiting
 
 
+def test_files_that_wait_are_found_without_listing_what_the_ingest_keeps_or_all_that_wait() -> None:
+    s3 = FakeIngestBucket()
+    for number in range(60):
+        s3.drop(f"dropped/{number:02d}.txt", b"{}")
+        s3.drop(f"processed/2026/03/01/e{number:02d}/a.txt", b"{}")
+        s3.drop(f"zone/{number:02d}.txt", b"{}")
+    assert [row["file"] for row in files(ingest(s3, IncomingPrefix="")).rows] == [
+        f"dropped/{number:02d}.txt" for number in range(25)
+    ]
+    # Two keys are a page here.
+    assert s3.calls["pages"] == 13
+    for number in range(60):
+        s3.delete(f"dropped/{number:02d}.txt")
+    assert files(ingest(s3, IncomingPrefix="")).rows[0]["file"] == "zone/00.txt"
+    assert s3.calls["pages"] == 13 + 1 + 13
+
+
 def refuse() -> None:
     raise table_error("AccessDeniedException")
 
