@@ -66,8 +66,11 @@ def clients_from_rows(rows: Iterable[Sequence[Any]]) -> tuple[list[Client], list
     clients: dict[int, Client] = {}
     unusable: list[tuple[str, str]] = []
     for row in rows:
-        name = row[1].decode("utf-16-le", "surrogatepass") if isinstance(row[1], bytes) else str(row[1] or "")
-        name = one_line(name, _MAX_NAME)
+        name = row[1]
+        # What is no UTF-16 is of a database other than SQL Server, in a column of bytes.
+        if isinstance(name, bytes) and len(name) % 2 == 0:
+            name = name.decode("utf-16-le", "surrogatepass")
+        name = one_line(str(name or ""), _MAX_NAME)
         try:
             client_id = int(row[0])
             # int() would also read "1_000", as another client than the one that is meant.

@@ -68,8 +68,13 @@ def test_names_are_printable_and_bounded() -> None:
 
 
 def test_name_that_the_driver_did_not_decode_is_read_and_half_a_surrogate_pair_escaped() -> None:
-    rows = [(3, "Łódź \U0001f33a".encode("utf-16-le")), (7, b"A\x00\x88\xdcB\x00"), (9, None)]
-    assert clients_from_rows(rows)[0] == [Client(3, "Łódź \U0001f33a"), Client(7, "A\\udc88B"), Client(9, "")]
+    rows = [(3, "Łódź \U0001f33a".encode("utf-16-le")), (7, b"A\x00\x88\xdcB\x00"), (9, None), (11, b"odd")]
+    assert clients_from_rows(rows)[0] == [
+        Client(3, "Łódź \U0001f33a"),
+        Client(7, "A\\udc88B"),
+        Client(9, ""),
+        Client(11, "b'odd'"),
+    ]
 
 
 def test_client_id_that_is_no_integer_is_shown_printable_and_short() -> None:
