@@ -1,7 +1,5 @@
 """What every test starts from: no sockets, no bytecode left off, and an Airflow of the test session's own."""
 
-from __future__ import annotations
-
 import asyncio
 import atexit
 import inspect

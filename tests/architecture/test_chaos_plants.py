@@ -1,7 +1,5 @@
 """The faults that ``make chaos PLANT=...`` plants can still be planted."""
 
-from __future__ import annotations
-
 import pytest
 import yaml
 

@@ -1,7 +1,5 @@
 """Tests patch libraries at their border, and nothing of ours: that comes in as an argument, or from outside.py."""
 
-from __future__ import annotations
-
 import ast
 import importlib.util
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Every "(spec: page, Heading)" of a docstring opens: docs/spec has that page, and the page that heading."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

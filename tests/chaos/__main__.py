@@ -5,8 +5,6 @@ contract allows: an event or a batch may arrive twice under its id. With `--plan
 fault was found.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

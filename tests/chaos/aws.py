@@ -3,8 +3,6 @@
 It knows a request's service from its signature, and passes on path, headers and body as they came: ``Host`` is signed.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """Load on all pipelines of one stack, and faults, both drawn from a seed; what a fault meets is up to the machine."""
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import hashlib

@@ -1,7 +1,5 @@
 """Faults that are planted in a copy of the project, one at a time: a campaign in it has to find each."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """What became of everything that a campaign asked for, read past the proxy and past the pipelines' own words."""
 
-from __future__ import annotations
-
 import time
 from bisect import bisect_left
 from collections import Counter, defaultdict

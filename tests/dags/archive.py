@@ -1,7 +1,5 @@
 """The steps of an archive run, each as a task runs it, without Airflow around it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from airflow_ext.tasks import dex_trigger_archive

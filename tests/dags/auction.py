@@ -1,7 +1,5 @@
 """The steps of an auction run, each as a task runs it, without Airflow around it."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from dataclasses import asdict

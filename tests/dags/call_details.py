@@ -1,7 +1,5 @@
 """The steps of the call-details DAGs, each as a task runs it, without Airflow around it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from airflow_ext.ids import CALL_DETAILS_INGEST, CALL_DETAILS_REPLAY, CALL_DETAILS_WATCH

@@ -1,7 +1,5 @@
 """The steps of ``event_delivery``, each as a task runs it, without Airflow around it, and all that surrounds them."""
 
-from __future__ import annotations
-
 import json
 import time
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 Run as ``python -m tests.dags.parse FOLDER LAST``; prints a JSON object.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import socket

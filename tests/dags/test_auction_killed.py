@@ -1,7 +1,5 @@
 """Processes that die at any step of an auction: each order is stored once, each alert sent once."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import threading

@@ -1,7 +1,5 @@
 """Runs of ``energy_auction`` in trouble: storage that fails, time that is up, runs that are cleared late."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta

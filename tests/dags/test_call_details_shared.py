@@ -1,7 +1,5 @@
 """Many small files that wait together share a run, and each is accounted for by itself."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Iterator

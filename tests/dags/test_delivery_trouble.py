@@ -1,7 +1,5 @@
 """Runs of ``event_delivery`` in trouble: tasks that die, tables that fail, settings that are missing."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext

@@ -1,7 +1,5 @@
 """Airflow parses a DAG file again for every task: it must read nothing and load nothing heavy."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """One live stack for all end-to-end tests; every test has clients, days and faults of its own."""
 
-from __future__ import annotations
-
 import itertools
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """What a run archives, and what running again changes."""
 
-from __future__ import annotations
-
 import hashlib
 from datetime import UTC, datetime, time
 from zoneinfo import ZoneInfo

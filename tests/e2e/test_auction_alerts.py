@@ -1,7 +1,5 @@
 """People who cannot be told: the auction's result does not depend on it."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """An auction whose triggerer dies, or whose functions stand still. Lost workers: ``test_celery_workers.py``."""
 
-from __future__ import annotations
-
 import os
 import signal
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """What becomes of orders: each ends in its own way, is stored once at most, and is told of once at most."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from typing import Any

@@ -1,7 +1,5 @@
 """Waiting for the auction's results: what Lambda A may do, and that its calls are counted where they arrive."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from datetime import datetime

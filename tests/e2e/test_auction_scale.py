@@ -1,7 +1,5 @@
 """More orders than a run may map, and a task that is killed in the middle of its group."""
 
-from __future__ import annotations
-
 import psutil
 
 from local.stack.description import Stack

@@ -1,7 +1,5 @@
 """A range of days, archived by Airflow's own command, twice."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

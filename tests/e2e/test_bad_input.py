@@ -1,7 +1,5 @@
 """Input that cannot be used: the error names what to mend, and nothing is written."""
 
-from __future__ import annotations
-
 import json
 import socket
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """Airflow's forms as a person fills them in, in a browser whose time zone is New York."""
 
-from __future__ import annotations
-
 from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo

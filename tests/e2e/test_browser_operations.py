@@ -1,7 +1,5 @@
 """The operations page as people use it: each of their questions, by clicking, on a live stack."""
 
-from __future__ import annotations
-
 import json
 import re
 import socket

@@ -1,7 +1,5 @@
 """Pages of Airflow's UI in a real browser."""
 
-from __future__ import annotations
-
 from playwright.sync_api import expect
 
 from tests.worlds.browser import OpenPage

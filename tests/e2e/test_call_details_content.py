@@ -1,7 +1,5 @@
 """Files as no one should write them: each ends as the rules say, and none keeps another from ending."""
 
-from __future__ import annotations
-
 import gzip
 import json
 

@@ -1,7 +1,5 @@
 """An API that fails: nothing is lost, and what comes twice comes under the same idempotency key."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Runs that fail for what a person has to mend: told once, and once mended and cleared they do the rest."""
 
-from __future__ import annotations
-
 from local.stack.description import Stack
 from tests.worlds.live.call_details import Ingest, lines
 from tests.worlds.live.inbox import Inbox

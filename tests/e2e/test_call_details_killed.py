@@ -1,7 +1,5 @@
 """Tasks and services that die or stand still in the middle of a file."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass

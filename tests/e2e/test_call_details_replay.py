@@ -1,7 +1,5 @@
 """Dead letters come again, beside files that are ingested: no more calls at once than the API allows."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 from local.stack.description import Stack

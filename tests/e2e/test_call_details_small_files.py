@@ -1,7 +1,5 @@
 """Many small files that are dropped at once share a run; a bad one, and a killed task, cost the others nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

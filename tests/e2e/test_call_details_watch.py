@@ -1,7 +1,5 @@
 """The watcher: every version that is dropped gets one run, however it is announced, and none waits for another."""
 
-from __future__ import annotations
-
 import gzip
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """A broker that gives out a message again while its task still runs: on Celery only, and slow to provoke."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Several workers, as on MWAA: every pipeline runs on them, and none is missed when it is lost."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

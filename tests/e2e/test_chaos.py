@@ -1,7 +1,5 @@
 """A short campaign of load and faults on a stack of its own (``make chaos`` runs long ones)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

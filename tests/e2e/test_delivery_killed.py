@@ -1,7 +1,5 @@
 """A task that dies in the middle of a post, and a wake-up that gets lost: the table has what is to be done."""
 
-from __future__ import annotations
-
 import time
 
 from include.delivery.models import SKEW_SECONDS

@@ -1,7 +1,5 @@
 """Owners who change their minds while their events are being delivered."""
 
-from __future__ import annotations
-
 from tests.worlds.live.delivery import Delivery, Owner
 from tests.worlds.live.partners import Partners
 from tests.worlds.live.waiting import wait_until

@@ -1,7 +1,5 @@
 """Webhooks of all kinds, whose events are due at the same time: each owner's reach it in order, or end as failed."""
 
-from __future__ import annotations
-
 from local.stack.description import Stack
 from tests.worlds.live.delivery import Delivery
 from tests.worlds.live.inbox import Inbox

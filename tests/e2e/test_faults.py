@@ -1,7 +1,5 @@
 """Partners that fail: what passes is retried as far as needed, what does not pass fails that client at once."""
 
-from __future__ import annotations
-
 import json
 from datetime import date
 from typing import Any

@@ -1,7 +1,5 @@
 """Tasks that die without a word: SIGKILL, as the kernel sends it when memory is short."""
 
-from __future__ import annotations
-
 import contextlib
 
 import psutil

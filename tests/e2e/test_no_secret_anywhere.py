@@ -1,7 +1,5 @@
 """After all other tests: no secret and no payload in any log, in Airflow's database, in alerts or working papers."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

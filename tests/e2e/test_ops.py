@@ -1,7 +1,5 @@
 """The command line ``ops`` on a live stack: what an operator sees of runs, days, files, owners and dead letters."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable

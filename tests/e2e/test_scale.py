@@ -1,7 +1,5 @@
 """More clients than a run may map."""
 
-from __future__ import annotations
-
 from local.stack.description import Stack
 from tests.e2e.conftest import NewDay, UseClients
 from tests.worlds.live.archive import Archive

@@ -1,7 +1,5 @@
 """The stack itself, while it runs; how it ends is checked where it is stopped, in ``conftest``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import httpx

@@ -1,7 +1,5 @@
 """The AWS emulator of the integration tests, with the application template deployed by the SAM CLI."""
 
-from __future__ import annotations
-
 import itertools
 import subprocess
 import sys

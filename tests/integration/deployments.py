@@ -1,7 +1,5 @@
 """Deployments to the emulator: the templates as far as it holds them, and `make deploy` with what it lacks made up."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

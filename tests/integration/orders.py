@@ -1,7 +1,5 @@
 """The deployed orders API, as tests call it and look behind it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The archive store on real versions and conditional writes (spec: archive, Store and Re-run)."""
 
-from __future__ import annotations
-
 import hashlib
 from datetime import UTC, datetime, timedelta
 

@@ -1,7 +1,5 @@
 """Whom the deployed authorizer lets in."""
 
-from __future__ import annotations
-
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """What the deployed authorizer makes of a secret that is rotated."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """Sessions that the provider takes from the plugins: of connections that name a role, and of the secrets backend."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Chunks posted to the stub over real sockets: whatever goes wrong, each batch is accepted or a dead letter."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 from collections.abc import Iterator

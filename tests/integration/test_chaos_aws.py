@@ -1,7 +1,5 @@
 """The proxy of ``make chaos`` between boto3 and the emulator."""
 
-from __future__ import annotations
-
 import threading
 import uuid
 from collections.abc import Callable, Iterator

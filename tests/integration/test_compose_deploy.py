@@ -1,7 +1,5 @@
 """The command by which docker-compose.yaml deploys, on an emulator of its own."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The delivery on the emulator's tables and queue, with events as the events API stores them."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import json

@@ -1,7 +1,5 @@
 """Posts to receivers over real sockets: what they may do to us, and what reaches them."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import time

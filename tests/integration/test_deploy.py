@@ -1,7 +1,5 @@
 """`make deploy` on the emulator, as far as it goes: a parameter stands in for the environment."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import time

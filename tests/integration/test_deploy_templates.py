@@ -1,7 +1,5 @@
 """The templates of Airflow, of the delivery and of whoever deploys: the emulator makes all of them that it knows."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Mapping

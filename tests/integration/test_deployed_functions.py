@@ -1,7 +1,5 @@
 """The functions as they run after a deployment: they start, and the API lets in whom it should."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor

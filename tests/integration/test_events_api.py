@@ -1,7 +1,5 @@
 """What the deployed events API does for whoever has a key."""
 
-from __future__ import annotations
-
 import pytest
 
 from lambdas.events_api.api_keys import id_of

@@ -1,7 +1,5 @@
 """What the deployed events API refuses, in which words, and that nobody sees or touches what is another owner's."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Invocations of real functions, counted where they arrive."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from datetime import date

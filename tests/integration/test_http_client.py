@@ -1,7 +1,5 @@
 """The HTTP client over real sockets: what goes out, what comes back, and what is made of a broken connection."""
 
-from __future__ import annotations
-
 import asyncio
 import ssl
 from collections.abc import AsyncIterator

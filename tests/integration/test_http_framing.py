@@ -1,7 +1,5 @@
 """What a status says counts, whatever surrounds it: responses as partners frame them, read by aiohttp over sockets."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime

@@ -1,7 +1,5 @@
 """What `sam build` puts into the functions' folders for AWS: that, all of it, and the same every time."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import struct

@@ -1,7 +1,5 @@
 """The local stack's own behaviour that needs no complete start (complete starts: tests/e2e)."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """The command line ops as on AWS, where `make prove` cannot run it, against an MWAA made for the test."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

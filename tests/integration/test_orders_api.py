@@ -1,7 +1,5 @@
 """What the deployed orders API stores."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Mapping

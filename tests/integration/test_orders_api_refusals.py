@@ -1,7 +1,5 @@
 """What the deployed orders API refuses, in which words, and what of it is left behind."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any

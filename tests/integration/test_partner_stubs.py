@@ -1,7 +1,5 @@
 """The partner stubs under uvicorn, over real sockets: cut connections and other things ASGI does not show."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import subprocess

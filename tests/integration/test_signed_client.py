@@ -1,7 +1,5 @@
 """Signed calls to S3 and DynamoDB beside those of boto3 (spec: archive, Store)."""
 
-from __future__ import annotations
-
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,5 @@
 """Ways to break one thing of a project."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace

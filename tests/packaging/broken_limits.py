@@ -1,7 +1,5 @@
 """Projects whose limits contradict each other, and which check is to tell of it."""
 
-from __future__ import annotations
-
 from infra.release.project import SAM
 from tests.packaging.breaking import Case, constant, dag, resource, seen, setting, task, text
 

@@ -1,7 +1,5 @@
 """Projects whose packages, imports, files or mapped tasks are broken, and which check is to tell of it."""
 
-from __future__ import annotations
-
 from infra.release.checks.loading import MAX_PAGE_BYTES, PAGE
 from infra.release.project import LOCAL, MWAA, REQUIREMENTS
 from tests.packaging.breaking import Case, forget, requires, seen, setting, source, text, without, without_ignored

@@ -5,8 +5,6 @@ does what a component without DAG files has to, with what the first one found. B
 ``scan`` does nothing else.
 """
 
-from __future__ import annotations
-
 import importlib
 import importlib.metadata
 import json

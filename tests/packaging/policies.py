@@ -1,7 +1,5 @@
 """Says what IAM would: whether policies allow a call. Knows the operators that the templates use, and no others."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any

@@ -1,7 +1,5 @@
 """The application template as text, and ways to look at it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """docs/API.md: what receivers are told to write does verify what the delivery sends."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

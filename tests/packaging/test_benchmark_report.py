@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from benchmarks.report import merged
 from benchmarks.results import Comparison, Part
 

@@ -1,7 +1,5 @@
 """The bundle for MWAA: what is in it, that it is the same whoever builds it, and what it refuses."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """The bundle, unpacked where there is nothing else, in what MWAA's image and requirements.txt bring."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

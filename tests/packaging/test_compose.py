@@ -1,7 +1,5 @@
 """docker-compose.yaml is the local stack in containers: what both have in common must not drift apart."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """The role that deploys may do what CloudFormation does on its behalf, and gives no role what the pipelines lack."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from fnmatch import fnmatchcase

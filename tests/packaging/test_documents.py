@@ -1,7 +1,5 @@
 """The documents: `make prove` can run their commands, their links lead somewhere, no alarm is missing."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The template of Airflow on MWAA: what the documents say, in private, and made before there is a bundle."""
 
-from __future__ import annotations
-
 import json
 import re
 import tomllib

@@ -1,7 +1,5 @@
 """The alarms on the environment: metrics that MWAA publishes, and not what the application's alarms tell."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Policies of the environment, the delivery and whoever deploys: every wildcard has its reason beside it."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

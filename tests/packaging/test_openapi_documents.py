@@ -1,7 +1,5 @@
 """What is generated of the APIs' documents is current, and generators of clients know every answer."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """The delivery by CodePipeline: tested, then dev, staging, and prod once a person has approved."""
 
-from __future__ import annotations
-
 import re
 from fnmatch import fnmatchcase
 from typing import Any

@@ -1,7 +1,5 @@
 """The preflight: this project passes; one with anything broken fails at that, and is told what to change."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """The pinned lists: complete, free of addresses, and equal to what Airflow is tested with."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The application template as text: what must be true of every bucket, table, secret and parameter in it."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

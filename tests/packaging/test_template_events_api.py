@@ -1,7 +1,5 @@
 """The events API of the application template: its parts are named one by one, so each could be forgotten."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The functions and the API of the application template."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """Who may do what, as the application template has it: nobody more than he needs."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

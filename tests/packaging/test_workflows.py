@@ -1,7 +1,5 @@
 """GitHub Actions: every push is tested, main is deployed to dev, and a channel is told, whatever a commit is called."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

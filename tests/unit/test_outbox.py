@@ -1,7 +1,5 @@
 """Alerts that a channel did not take are sent later, once, and in bounds."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """Airflow around a task: task instances, contexts, metadata database, secrets backend, masked secrets."""
 
-from __future__ import annotations
-
 import functools
 import json
 import re

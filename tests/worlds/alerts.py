@@ -1,7 +1,5 @@
 """The two wires by which alerts leave: botocore's HTTP session (SNS) and urllib (Slack)."""
 
-from __future__ import annotations
-
 import io
 import json
 import socket

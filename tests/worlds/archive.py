@@ -1,7 +1,5 @@
 """The archive's surroundings: client database, S3, and the DEX API with its token endpoint, which a test scripts."""
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """The auction's surroundings: both Lambdas and S3."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections import deque

@@ -1,7 +1,5 @@
 """Tokens for the verifier, and what it says of them."""
 
-from __future__ import annotations
-
 import json
 import time
 from typing import Any

@@ -4,8 +4,6 @@ Its tests are ``tests/e2e/test_browser_*.py``: they share the stack of the other
 fixture ``open_page``.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

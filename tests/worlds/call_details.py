@@ -1,7 +1,5 @@
 """The surroundings of the call-details DAGs: bucket, ledger, queue, parameters, and the API, which a test scripts."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections import Counter

@@ -1,7 +1,5 @@
 """The contract's rules written down as plainly as they can be, for whole files in memory, and files to try them on."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 

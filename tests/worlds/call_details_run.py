@@ -1,7 +1,5 @@
 """A call-details run without Airflow: its steps over fakes of bucket, ledger, queue and API."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """A CloudFormation of one stack with a nested one, which goes through the states that a test gives it."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from typing import Any
 

@@ -3,8 +3,6 @@
 A test makes calls fail, or lets somebody else come first, by ``faults`` in their order or by hooks around a call.
 """
 
-from __future__ import annotations
-
 import re
 import threading
 from base64 import b64encode

@@ -1,7 +1,5 @@
 """DynamoDB's expressions, as far as this project writes them: conditions, filters, and changes of an item."""
 
-from __future__ import annotations
-
 import re
 from operator import ge, gt, le, lt
 from typing import Any

@@ -3,8 +3,6 @@
 ``EventStoreContract`` is run on the table in memory and on the emulator's: the fake is held to what DynamoDB does.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import threading

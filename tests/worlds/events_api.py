@@ -1,7 +1,5 @@
 """The events API's function, called as API Gateway does."""
 
-from __future__ import annotations
-
 import json
 from types import ModuleType
 from typing import Any

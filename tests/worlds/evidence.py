@@ -1,7 +1,5 @@
 """An archive with its manifests and ledger, made by the product's own steps from answers that a test names."""
 
-from __future__ import annotations
-
 from datetime import date, timedelta
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Texts that are JSON and texts that are not, and Python's own parser as their judge."""
 
-from __future__ import annotations
-
 import json
 
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """How tests read an OpenAPI document of ours, and the errors that it must have."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The operations page over fakes: its routes, asked by users of each role."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What surrounds the tasks of every pipeline: settings, connections, alerts, metrics."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping

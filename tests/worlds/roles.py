@@ -1,7 +1,5 @@
 """Users of Airflow with the roles that the operations page tells apart."""
 
-from __future__ import annotations
-
 from airflow.api_fastapi.auth.managers.base_auth_manager import ResourceMethod
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager

@@ -1,7 +1,5 @@
 """S3 in memory: versions, conditions, lists, copies, ranges, and the errors that botocore really raises."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import itertools

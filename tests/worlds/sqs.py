@@ -1,7 +1,5 @@
 """An SQS queue in memory, with receipts and a visibility that ends when a test says so."""
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 from collections.abc import Callable

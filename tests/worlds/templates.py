@@ -1,7 +1,5 @@
 """Templates as data: read, searched for policies, and cut down to what the emulator can create."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Set
 from functools import cache

@@ -1,7 +1,5 @@
 """Tokens as issuers and forgers make them, and the secret that holds the keys."""
 
-from __future__ import annotations
-
 import base64
 import hmac
 import json

@@ -1,7 +1,5 @@
 """Airflow without a scheduler: secrets come from the environment, then from an empty database."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.worlds.airflow import forget_masks

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from include.alerts import MAX_FAILURES, Alert, RunRef, Severity

@@ -1,7 +1,5 @@
 """What is text, whatever its name, and what is never posted."""
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import io

@@ -1,7 +1,5 @@
 """Chunks of the ledger: what is settled, and which attempt may say so."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Claims: who owns a file version, and what an owner that lost it can still do."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Several owners of one file version, in any order, also in the middle of each other's steps."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from hypothesis import given, settings

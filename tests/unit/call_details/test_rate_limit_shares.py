@@ -1,7 +1,5 @@
 """ConcurrencyLimiter shared out among several tasks: what each may have, and that it comes to that."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from contextlib import AsyncExitStack

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from include.call_details.watcher import PATIENCE_SECONDS, REPORT_AGAIN_SECONDS, LeftFile, LeftFiles

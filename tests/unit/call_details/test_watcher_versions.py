@@ -1,7 +1,5 @@
 """Every version that was dropped gets its claim, also one that was overwritten before it was claimed."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

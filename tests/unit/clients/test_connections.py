@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from include.clients.connections import parse_url, proxy_of

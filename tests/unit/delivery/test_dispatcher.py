@@ -1,7 +1,5 @@
 """Many queues in one task: none holds up another, and what goes wrong is told as what it is."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging

@@ -1,7 +1,5 @@
 """The table of events: groups of conditional changes, and what happens to their answers."""
 
-from __future__ import annotations
-
 import pytest
 
 from include.delivery.event_table import MAX_FAILED_PAGES, PAGE, SETTLE_SECONDS

@@ -1,7 +1,5 @@
 """An owner's lane while its owner uses the API and workers die: what the API says of each event, and what arrived."""
 
-from __future__ import annotations
-
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """What people are shown of an owner's events: the same as the API shows its owner."""
 
-from __future__ import annotations
-
 import pytest
 
 from include.delivery.listing import OwnerEvents

@@ -1,7 +1,5 @@
 """One owner's queue: order, refusals, leases, and what others do to events meanwhile."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

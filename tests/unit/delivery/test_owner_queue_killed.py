@@ -2,8 +2,6 @@
 nothing is stuck, nothing is out of order.
 """
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """What goes wrong with one event or receiver: nobody else waits for it, and somebody is told."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

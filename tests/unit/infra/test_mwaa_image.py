@@ -1,7 +1,5 @@
 """When the virtual environment that stands in for MWAA's image is made again. What is in it: test_bundle_on_mwaa.py."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Templates with nested stacks are read as if they stood in one file, and what does not fit together is refused."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

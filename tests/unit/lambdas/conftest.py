@@ -1,7 +1,5 @@
 """The functions' handlers, imported as Lambda imports them: with the template's environment in place."""
 
-from __future__ import annotations
-
 import importlib
 import io
 import subprocess

@@ -1,7 +1,5 @@
 """Airflow's REST API as the local stack calls it: what can be repeated is, and what starts a run is not."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import nullcontext
 

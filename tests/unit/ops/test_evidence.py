@@ -1,7 +1,5 @@
 """Any runs, kills and repairs end in an archive that verifies; any change afterwards is found where it was made."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A second API server of a live stack, on another port and with other options: other users, or an AWS out of reach."""
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

@@ -1,7 +1,5 @@
 """The archive bucket as an investigator reads it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from datetime import date

@@ -1,7 +1,5 @@
 """The order results bucket, and the auction's names, as the specification gives them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections import Counter

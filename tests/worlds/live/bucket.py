@@ -1,7 +1,5 @@
 """A bucket with all its versions."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

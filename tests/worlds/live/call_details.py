@@ -1,7 +1,5 @@
 """The ingest bucket and the API's batches, and their names, as the specification gives them."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """The events API as its users call it, and their webhooks, which are receivers of the partner stubs."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from dataclasses import asdict, dataclass, field

@@ -1,7 +1,5 @@
 """Lambda functions that play a part, and keep a journal of who called them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What people received: every SNS message and every Slack message of the session."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from local.clients import receive_alerts, slack_messages

@@ -1,7 +1,5 @@
 """The partner stubs: told what to do wrong, asked what they received, asked what the pipeline asked."""
 
-from __future__ import annotations
-
 from datetime import date, datetime
 from typing import Any
 

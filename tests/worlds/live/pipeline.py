@@ -1,7 +1,5 @@
 """A pipeline on the stack: started, awaited and read through Airflow's public API."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

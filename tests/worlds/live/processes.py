@@ -1,7 +1,5 @@
 """The processes of a stack: all of them, those that run a task at this moment, and how they come to harm."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

@@ -1,7 +1,5 @@
 """The stack's secrets, changed as an operator would change them, and put back."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The operations page over fakes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

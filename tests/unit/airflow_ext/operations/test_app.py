@@ -1,7 +1,5 @@
 """Who may ask what: every route of the page as every role."""
 
-from __future__ import annotations
-
 import pytest
 from fastapi.routing import APIRoute
 

@@ -1,7 +1,5 @@
 """The first answer of each view where there is much: 10,000 clients and 365 days, 1,000 owners, 5,000 files a day."""
 
-from __future__ import annotations
-
 import json
 from datetime import date, timedelta
 from typing import Any

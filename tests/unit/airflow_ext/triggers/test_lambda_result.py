@@ -1,7 +1,5 @@
 """The sensor's trigger: what it does in the triggerer's event loop."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import threading

@@ -1,7 +1,5 @@
 """What wakes the delivery: a trigger that must live as long as its triggerer."""
 
-from __future__ import annotations
-
 import asyncio
 import importlib
 import json

@@ -1,7 +1,5 @@
 """Time stands still, so that the edges of a token's life can be met."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

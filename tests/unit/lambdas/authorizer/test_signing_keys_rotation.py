@@ -1,7 +1,5 @@
 """The verifier and the secret: rotation, forgers, and a Secrets Manager that is out of reach."""
 
-from __future__ import annotations
-
 import jwt
 import pytest
 import time_machine

@@ -1,7 +1,5 @@
 """Forged and broken tokens: nothing in a token chooses how it is checked."""
 
-from __future__ import annotations
-
 import base64
 import re
 from typing import Any

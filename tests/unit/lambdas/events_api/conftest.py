@@ -1,7 +1,5 @@
 """The function on a store and a queue in memory."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Callable
 from types import ModuleType

@@ -1,7 +1,5 @@
 """docs/openapi/*.json are proven valid and true here."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import fields

@@ -1,7 +1,5 @@
 """The rows that go into SQL Server, on a database that runs here: all but logins and grants is portable."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from local.demo.archive import prove
 from tests.worlds.evidence import three_days
 from tests.worlds.s3 import VersionedBucket

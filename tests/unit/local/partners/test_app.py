@@ -1,7 +1,5 @@
 """The partner stubs as one app: rules on real answers, journal, management, and no secret anywhere."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from typing import Any

@@ -1,7 +1,5 @@
 """The call-details stub: its login, what it takes, what it remembers, and faults that come before or after that."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """The journal of the stubs: what it keeps, filters, counts and forgets."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from local.partners.calls import Entry, Journal

@@ -1,7 +1,5 @@
 """Control of the stubs: what is refused, and which calls a rule is for."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

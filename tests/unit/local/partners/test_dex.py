@@ -1,7 +1,5 @@
 """The DEX stub: tokens, refusals, and answers that are the same bytes for the same question."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """The receivers' stub: signatures, what is remembered of arrivals, and rules that spoil the answers."""
 
-from __future__ import annotations
-
 import base64
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,7 +1,5 @@
 """Real processes: whatever ends, and however, nothing of a guarded command is left."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

@@ -1,7 +1,5 @@
 """The supervisor with small real commands in place of the stack's services."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 import json

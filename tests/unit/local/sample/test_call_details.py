@@ -1,7 +1,5 @@
 """Sample files of call details: of the size asked for, of both formats, and broken only where they were asked to be."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import subprocess

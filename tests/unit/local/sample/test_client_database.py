@@ -1,7 +1,5 @@
 """The sample client database: who is in it, who is left out and why, and that it is always the same."""
 
-from __future__ import annotations
-
 import sqlite3
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The sample month is what the pipelines would have written: the archive's own proof accepts it."""
 
-from __future__ import annotations
-
 import json
 from datetime import date
 

@@ -1,7 +1,5 @@
 """The broker, the workers' commands, and what is told where packages are missing."""
 
-from __future__ import annotations
-
 import asyncio
 import importlib.metadata
 import os

@@ -1,7 +1,5 @@
 """Days: the calendar, the clients of a day, the plan of a backfill."""
 
-from __future__ import annotations
-
 import json
 from datetime import date, timedelta
 

@@ -1,7 +1,5 @@
 """Events: owners, an owner's events, replay, webhooks."""
 
-from __future__ import annotations
-
 import base64
 import json
 

@@ -1,7 +1,5 @@
 """Evidence: the strip of a client, one answer, its body, its proof."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

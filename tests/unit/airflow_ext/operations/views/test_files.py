@@ -1,7 +1,5 @@
 """Files: waiting, under way, done, dead letters."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

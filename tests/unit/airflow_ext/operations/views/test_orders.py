@@ -1,7 +1,5 @@
 """Orders: the runs of a day, and what was not accepted."""
 
-from __future__ import annotations
-
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
