@@ -43,6 +43,9 @@ def _session() -> botocore.session.Session:
     return botocore.session.get_session()
 
 
+CONDITION_FAILED = "ConditionalCheckFailedException"
+"""DynamoDB's code for a conditional write whose condition does not hold."""
+
 _SERVER_ERROR = 500
 _THROTTLED = frozenset(
     {"ProvisionedThroughputExceededException", "RequestLimitExceeded", "RequestThrottled", "ThrottlingException"}

@@ -225,7 +225,7 @@ class KeyUsage:
                 )
                 return int(answer["Attributes"]["minute_requests"]["N"])
             except (ClientError, BotoCoreError) as error:
-                if aws.error_code(error) != "ConditionalCheckFailedException":
+                if aws.error_code(error) != aws.CONDITION_FAILED:
                     break
         return count.total + count.unsent
 

@@ -547,7 +547,7 @@ def _table_errors() -> Iterator[None]:
     try:
         yield
     except (ClientError, BotoCoreError) as error:
-        if isinstance(error, ClientError) and aws.error_code(error) == "ConditionalCheckFailedException":
+        if isinstance(error, ClientError) and aws.error_code(error) == aws.CONDITION_FAILED:
             answer: Mapping[str, Any] = error.response
             raise _ConditionFailedError(answer.get("Item", {})) from None
         raise StoreUnavailableError(aws.error_code(error), worth_repeating=aws.may_pass(error)) from None

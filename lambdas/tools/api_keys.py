@@ -11,9 +11,17 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from lambdas.common.aws import error_code, timestamp
+from lambdas.common.aws import CONDITION_FAILED, error_code, timestamp
 from lambdas.events_api.api_keys import MAX_AGE_SECONDS, KeyHash, id_of, is_key, new_key
-from lambdas.tools.tables import EPILOG, ToolError, add_table_options, carried_out, dynamodb_client, owner, print_text
+from lambdas.tools.tables import (
+    ToolError,
+    add_table_options,
+    carried_out,
+    dynamodb_client,
+    owner,
+    parser_of,
+    print_text,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -22,8 +30,6 @@ if TYPE_CHECKING:
 PROGRAM = "python -m lambdas.tools.api_keys"
 TABLE_PREFIX = "api-keys"
 MAX_LABEL_CHARACTERS = 200
-
-_REFUSED = "ConditionalCheckFailedException"
 
 
 class KeyTable:
@@ -47,7 +53,7 @@ class KeyTable:
                     TableName=self._name, Item=item, ConditionExpression="attribute_not_exists(key_id)"
                 )
             except ClientError as error:
-                if error_code(error) != _REFUSED:
+                if error_code(error) != CONDITION_FAILED:
                     raise
             else:
                 return key
@@ -75,7 +81,7 @@ class KeyTable:
                 ExpressionAttributeValues={":now": {"S": now}},
             )
         except ClientError as error:
-            if error_code(error) != _REFUSED:
+            if error_code(error) != CONDITION_FAILED:
                 raise
             raise ToolError(f"there is no key {key_id} in table {self._name}: `{PROGRAM} list` shows them") from None
 
@@ -109,12 +115,8 @@ def _listed(keys: Iterable[Mapping[str, str]]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        description="Create, list and revoke keys of the events API.",
-        epilog=EPILOG.format(command=f"{PROGRAM} create --owner test-user --environment local"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    example = f"{PROGRAM} create --owner test-user --environment local"
+    parser = parser_of(PROGRAM, "Create, list and revoke keys of the events API.", example)
     commands = parser.add_subparsers(dest="command", required=True)
     create = commands.add_parser("create", help="create a key and print it, once, alone on standard output")
     create.add_argument("--owner", required=True, type=owner, help="whose events it gives access to; shown in logs")

@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError
 
 from lambdas.authorizer.signing_keys import KeysUnavailableError, SigningKeys, secrets_client
 from lambdas.authorizer.verification import ALGORITHM, MAX_SUBJECT_CHARACTERS, is_subject
-from lambdas.tools.tables import EPILOG
+from lambdas.tools.tables import parser_of
 
 DEFAULT_SECRET_ID = "orders-api/jwt"  # noqa: S105 - a name
 DEFAULT_AUDIENCE = "orders-api"
@@ -26,25 +26,16 @@ PROGRAM = "python -m lambdas.tools.issue_token"
 
 def issue(key: str, *, subject: str, ttl_seconds: int, audience: str, issuer: str, now: int) -> str:
     """A token, signed with the secret's text, from ``now`` (Unix time) on; an empty audience or issuer is left out."""
-    named = {"aud": audience, "iss": issuer}
-    claims = {
-        "sub": subject,
-        "iat": now,
-        "exp": now + ttl_seconds,
-        **{name: text for name, text in named.items() if text},
-    }
+    claims = {"sub": subject, "iat": now, "exp": now + ttl_seconds}
+    claims |= {name: text for name, text in (("aud", audience), ("iss", issuer)) if text}
     return jwt.encode(claims, key, algorithm=ALGORITHM)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the token; returns the exit code: 1 when the key cannot be read. Wrong arguments exit with 2."""
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        description="Print a token for the orders API, and nothing else, on standard output.",
-        epilog="The key is the current version of the secret.\n"
-        + EPILOG.format(command=f"{PROGRAM} --subject test-user --ttl 1h"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    description = "Print a token for the orders API, and nothing else, on standard output."
+    example, note = f"{PROGRAM} --subject test-user --ttl 1h", "The key is the current version of the secret.\n"
+    parser = parser_of(PROGRAM, description, example, note)
     parser.add_argument("--subject", required=True, type=_subject, help="who the caller is (claim sub); shown in logs")
     parser.add_argument(
         "--ttl", default="1h", type=_seconds, help="validity: 30s, 15m, 1h, up to 30d (default %(default)s)"
@@ -59,15 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeysUnavailableError, BotoCoreError, ValueError) as error:
         print(f"error: cannot read the key from secret {options.secret_id}: {error}", file=sys.stderr)
         return 1
-    token = issue(
-        key,
-        subject=options.subject,
-        ttl_seconds=options.ttl,
-        audience=options.audience,
-        issuer=options.issuer,
-        now=int(time.time()),
-    )
-    print(token)
+    named = {name: getattr(options, name) for name in ("subject", "audience", "issuer")}
+    print(issue(key, ttl_seconds=options.ttl, now=int(time.time()), **named))
     return 0
 
 

@@ -17,8 +17,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from botocore.exceptions import ClientError
 
-from lambdas.common.aws import error_code, timestamp
-from lambdas.tools.tables import EPILOG, ToolError, add_table_options, carried_out, dynamodb_client, owner
+from lambdas.common.aws import CONDITION_FAILED, error_code, timestamp
+from lambdas.tools.tables import ToolError, add_table_options, carried_out, dynamodb_client, owner, parser_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -34,7 +34,6 @@ MAX_URL_CHARACTERS = 2_048
 
 _NAME = re.compile(r"[a-z0-9._-]+")
 _IPV4_LIKE = re.compile(r"[0-9]+(\.[0-9]+){3}")
-_REFUSED = "ConditionalCheckFailedException"
 _SECRET_BYTES = range(24, 65)
 """As Standard Webhooks has it."""
 
@@ -77,7 +76,7 @@ class SubscriptionTable:
                 **condition,
             )
         except ClientError as error:
-            if not condition or error_code(error) != _REFUSED:
+            if not condition or error_code(error) != CONDITION_FAILED:
                 raise
             # The owner has it, perhaps since this call, whose answer got lost: it must not become the one before.
             return self.put(owner, url, None, now)
@@ -107,7 +106,7 @@ class SubscriptionTable:
                 },
             )
         except ClientError as error:
-            if error_code(error) != _REFUSED:
+            if error_code(error) != CONDITION_FAILED:
                 raise
             raise self._none(owner) from None
 
@@ -192,12 +191,8 @@ def _carry_out(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        description="Say where an owner's events are delivered.",
-        epilog=EPILOG.format(command=f"{PROGRAM} show --owner test-user --environment local"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    example = f"{PROGRAM} show --owner test-user --environment local"
+    parser = parser_of(PROGRAM, "Say where an owner's events are delivered.", example)
     commands = parser.add_subparsers(dest="command", required=True)
     put = commands.add_parser("put", help="deliver to this webhook from now on; a new secret is printed, this once")
     put.add_argument("--url", required=True, help="of the webhook")

@@ -17,7 +17,7 @@ from lambdas.events_api.api_keys import is_owner
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-EPILOG = """\
+_EPILOG = """\
 Region, address and credentials come from where every AWS tool takes them: AWS_DEFAULT_REGION, AWS_ENDPOINT_URL,
 AWS_PROFILE and so on. For the local stack:
 
@@ -33,6 +33,16 @@ class ToolError(Exception):
 def dynamodb_client() -> DynamoDBClient:
     """A client for a person who waits at a terminal."""
     return cast("DynamoDBClient", aws.client("dynamodb", connect_seconds=2, read_seconds=5, attempts=3))
+
+
+def parser_of(program: str, description: str, example: str, note: str = "") -> argparse.ArgumentParser:
+    """A parser whose help ends with a note, where credentials come from, and an example."""
+    return argparse.ArgumentParser(
+        prog=program,
+        description=description,
+        epilog=note + _EPILOG.format(command=example),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def add_table_options(parser: argparse.ArgumentParser, prefix: str) -> None:
