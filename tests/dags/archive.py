@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from airflow_ext.tasks import dex_trigger_archive
 from include.archive.run import ARCHIVE_TASK, LIST_TASK
 from include.errors import WorkFailedError
@@ -31,3 +33,9 @@ def archive_all(run: FakeRun, works: list[dex_trigger_archive.Work]) -> None:
 
 def summarize(run: FakeRun) -> dict[str, Any]:
     return dex_trigger_archive.summarize(run.context(SUMMARY_TASK))
+
+
+def summary_fails(run: FakeRun, says: str | None = None) -> None:
+    """The last task, which fails the run, and why."""
+    with pytest.raises(WorkFailedError, match=says):
+        summarize(run)

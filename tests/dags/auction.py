@@ -5,6 +5,8 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+import pytest
+
 from airflow_ext.notifications.failure_callback import record_failure
 from airflow_ext.tasks import energy_auction
 from airflow_ext.triggers import lambda_result
@@ -69,3 +71,9 @@ def process_all(run: FakeRun, works: list[Work]) -> None:
 
 def summarize(run: FakeRun) -> dict[str, Any]:
     return energy_auction.summarize(run.context(SUMMARY_TASK))
+
+
+def summary_fails(run: FakeRun, says: str | None = None) -> None:
+    """The last task, which fails the run, and why."""
+    with pytest.raises(WorkFailedError, match=says):
+        summarize(run)

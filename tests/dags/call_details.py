@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import pytest
+
 from airflow_ext.ids import CALL_DETAILS_INGEST, CALL_DETAILS_REPLAY, CALL_DETAILS_WATCH
 from airflow_ext.tasks import call_details_ingest, call_details_replay, call_details_watch
 from include.call_details.alerts import PLAN_TASK, POST_TASK, REPLAY_TASK
 from include.call_details.models import FileVersion
-from include.errors import PipelineError
+from include.errors import PipelineError, WorkFailedError
 from tests.worlds.airflow import FakeRun
 from tests.worlds.call_details import CallDetailsWorld
 from tests.worlds.s3 import BUCKET
@@ -77,3 +79,9 @@ def ingest(run: FakeRun) -> dict[str, Any]:
 def replay(run: FakeRun) -> dict[str, Any]:
     with run.task(REPLAY_TASK) as context:
         return call_details_replay.replay(context)
+
+
+def reconcile_fails(run: FakeRun, says: str | None = None) -> None:
+    """The last task, which fails the run, and why."""
+    with pytest.raises(WorkFailedError, match=says):
+        reconcile(run)

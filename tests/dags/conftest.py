@@ -1,19 +1,14 @@
 """The DAGs as Airflow loads them, and a world for their tasks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from airflow.dag_processing.dagbag import DagBag
 
 from tests.worlds.airflow import FakeRun, create_airflow_database, forget_masks
 from tests.worlds.archive import ArchiveWorld
-
-if TYPE_CHECKING:
-    from airflow.dag_processing.dagbag import DagBag
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +40,4 @@ def airflow_database() -> None:
 @pytest.fixture(scope="session")
 def dagbag(root: Path) -> DagBag:
     """Every DAG file, parsed as the DAG processor does."""
-    from airflow.dag_processing.dagbag import DagBag
-
     return DagBag(dag_folder=str(root / "dags"))

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from airflow_ext.ids import EVENT_DELIVERY
 from airflow_ext.tasks import event_delivery
 from include.delivery.due import EVENTS_PER_TASK
 from include.delivery.report import DELIVER_TASK, SELECT_TASK
-from include.errors import PipelineError
+from include.errors import PipelineError, WorkFailedError
 from tests.worlds.airflow import FakeRun
 from tests.worlds.dynamodb import EVENTS, SUBSCRIPTIONS, FakeEventTables, event_item
 from tests.worlds.http import OK, PUBLIC, FakeNames, FakeNetwork
@@ -113,3 +115,9 @@ def whole_run(run: FakeRun) -> dict[str, Any]:
     except PipelineError:
         pass
     return summarize(run)
+
+
+def summary_fails(run: FakeRun, says: str | None = None) -> None:
+    """The last task, which fails the run, and why."""
+    with pytest.raises(WorkFailedError, match=says):
+        summarize(run)

@@ -1,12 +1,9 @@
 """Whole runs of DAGs through Airflow's own task runner, and what Airflow keeps of them."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from airflow.models.dagrun import DagRun
+from airflow.models.dagrun import DagRun
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 
@@ -43,7 +40,6 @@ def note_of(dag_run: DagRun, *, by_person: str | None = None) -> str | None:
         by_person: a person has replaced the note by this one before.
     """
     from airflow import settings
-    from airflow.models.dagrun import DagRun
 
     with settings.Session() as session:
         ended = session.get_one(DagRun, dag_run.id)

@@ -5,7 +5,7 @@ from airflow_ext.ids import XComKey
 from airflow_ext.tasks import dex_trigger_archive
 from include.archive.run import ARCHIVE_TASK
 from include.errors import RetryableFailuresError, WorkFailedError
-from tests.dags.archive import archive_all, archive_client, list_clients, summarize
+from tests.dags.archive import archive_all, archive_client, list_clients, summarize, summary_fails
 from tests.worlds.airflow import FakeRun
 from tests.worlds.archive import ArchiveWorld
 
@@ -45,8 +45,7 @@ def test_force_of_the_run_reaches_the_store(world: ArchiveWorld, run: FakeRun) -
     world.dex.answers[11] = httpx.Response(200, json=[])
     again = FakeRun("again", logical_date=run.logical_date)
     archive_all(again, list_clients(again))
-    with pytest.raises(WorkFailedError):
-        summarize(again)
+    summary_fails(again)
     assert "force" in world.manifest()["errors"][0]["error"]
     forced = FakeRun("forced", logical_date=run.logical_date)
     forced.params["force"] = True

@@ -19,7 +19,7 @@ from include.auction.deadlines import LAST_ORDER
 from tests.dags.auction import SUMMARY_TASK, begin, end, fire, process_all, summarize, wait_for_results
 from tests.worlds.airflow import FakeRun
 from tests.worlds.auction import BUCKET, A, AuctionWorld, B
-from tests.worlds.s3 import s3_error
+from tests.worlds.s3 import raising, s3_error
 
 STATUSES = ["accepted", "rejected", "accepted", "rejected", "accepted"]
 
@@ -195,12 +195,9 @@ def test_orders_go_to_the_function_that_their_run_named() -> None:
 
 
 def test_earlier_run_that_cannot_be_finished_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    def fail(request: dict[str, Any]) -> None:
-        raise s3_error("AccessDenied", "ListObjectsV2")
-
     with AuctionWorld().attached() as world:
         run = cut_off(world, processed=2)
-        world.s3.before["ListObjectsV2"] = fail
+        world.s3.before["ListObjectsV2"] = raising(s3_error("AccessDenied", "ListObjectsV2"))
         skipped(later(run))
         assert "earlier runs could not be finished: StorageRefusedError" in caplog.text
 

@@ -1,30 +1,22 @@
 """Whole runs of ``energy_auction`` through Airflow's own task runner, against a world of ours."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pendulum
 import pytest
+from airflow.models.dagrun import DagRun
 
 from include.auction.keys import order_id
 from tests.dags.runs import kept_by_airflow, run_dag, states
 from tests.worlds.auction import A, AuctionWorld, B, results
 from tests.worlds.pipeline import PLANTED, leaks
 
-if TYPE_CHECKING:
-    from airflow.models.dagrun import DagRun
-
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
 NOT_YET = {"results": False}
 
 
-@pytest.fixture
-def world() -> Iterator[AuctionWorld]:
-    with AuctionWorld().attached() as world:
-        yield world
+world = AuctionWorld.fixture()
 
 
 def run(conf: dict[str, Any] | None = None, **options: Any) -> DagRun:

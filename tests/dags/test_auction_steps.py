@@ -1,5 +1,5 @@
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,19 +21,17 @@ from include.errors import (
     RunRefusedError,
     WorkFailedError,
 )
-from tests.dags.auction import SUMMARY_TASK, begin, process, process_all, summarize, wait_for_results
+from tests.dags.auction import SUMMARY_TASK, begin, process, process_all, summarize, summary_fails, wait_for_results
 from tests.worlds.airflow import FakeRun
 from tests.worlds.auction import BUCKET, A, AuctionWorld, B
 from tests.worlds.functions import RaisedError, lambda_error
+from tests.worlds.s3 import raising
 
 NOT_YET = {"results": False}
 UNAVAILABLE = lambda_error("ServiceException")
 
 
-@pytest.fixture
-def world() -> Iterator[AuctionWorld]:
-    with AuctionWorld().attached() as world:
-        yield world
+world = AuctionWorld.fixture()
 
 
 @pytest.fixture
@@ -108,8 +106,7 @@ def test_every_kind_of_order_in_groups(world: AuctionWorld, run: FakeRun) -> Non
     works = wait_for_results(run)
     assert len(works) == 2
     process_all(run, works)
-    with pytest.raises(WorkFailedError, match="1 of 6 orders failed and 2 were rejected; see summaries/"):
-        summarize(run)
+    summary_fails(run, "1 of 6 orders failed and 2 were rejected; see summaries/")
     assert counts(world.paper("summaries/")) == [6, 3, 2, 1]
     assert len(world.orders()) == 3
     told = sorted(message["Subject"] for message in world.wire.sns)
@@ -226,8 +223,7 @@ def test_scheduled_run_whose_function_is_not_there_sends_an_alert(world: Auction
     del world.functions.functions[A]
     with pytest.raises(FunctionRefusedError):
         begin(run)
-    with pytest.raises(WorkFailedError):
-        summarize(run)
+    summary_fails(run)
     assert len(world.wire.sns) == 1
 
 
@@ -235,8 +231,7 @@ def test_scheduled_run_whose_function_is_not_there_sends_an_alert(world: Auction
 def test_failed_wait_is_reported_once(state: str | None, world: AuctionWorld, run: FakeRun) -> None:
     run.states[WAIT_TASK] = state
     run.xcoms.values[WAIT_TASK, XComKey.FAILURE, None] = "InvalidAnswerError: the answer has no field 'results'"
-    with pytest.raises(WorkFailedError, match="wait_for_results failed: InvalidAnswerError"):
-        summarize(run)
+    summary_fails(run, "wait_for_results failed: InvalidAnswerError")
     (message,), (post,) = world.wire.sns, world.wire.slack
     assert "no field 'results'" in message["Message"]
     assert "/tasks/wait_for_results" in post["text"]
@@ -249,8 +244,7 @@ def test_killed_task_is_accounted_for_and_reported(world: AuctionWorld, run: Fak
     works = wait_for_results(run)
     process(run, 0, works[0])
     run.states[f"{ORDER_TASK}_1"] = "failed"
-    with pytest.raises(WorkFailedError, match="1 of 2 orders failed"):
-        summarize(run)
+    summary_fails(run, "1 of 2 orders failed")
     assert "order 1 (id " in world.wire.sns[0]["Message"]
     assert "no outcome: the task was killed" in world.wire.sns[0]["Message"]
 
@@ -262,8 +256,7 @@ def test_task_that_failed_before_its_first_order_says_why(world: AuctionWorld, r
     # Without the fake of Lambda a client is made, which needs a region.
     with outside.replaced(aws={"s3": world.s3}), pytest.raises(NoRegionError):
         process(run, 0, works[0])
-    with pytest.raises(WorkFailedError):
-        summarize(run)
+    summary_fails(run)
     assert "NoRegionError, see the log" in world.paper("summaries/")["not_accepted"][0]["reason"]
 
 
@@ -283,11 +276,7 @@ def test_cleared_run_stores_nothing_twice_and_alerts_nothing_twice(world: Auctio
 def test_summary_that_is_killed_while_it_alerts_is_left_to_the_next_run(world: AuctionWorld, run: FakeRun) -> None:
     world.give("rejected")
     process_all(run, wait_for_results(run))
-
-    def killed() -> float:
-        raise KeyboardInterrupt
-
-    with outside.replaced(monotonic=killed), pytest.raises(KeyboardInterrupt):
+    with outside.replaced(monotonic=raising(KeyboardInterrupt)), pytest.raises(KeyboardInterrupt):
         summarize(run)
     assert world.s3.keys("summaries/") == []
     assert run.pushed(SUMMARY_TASK, XComKey.ALERTED) is None, "or the safety net would stay silent"
@@ -299,11 +288,7 @@ def test_alerts_are_sent_before_xcom_refuses_the_summary(
     world.give("rejected")
     process_all(run, wait_for_results(run))
     context = run.context(SUMMARY_TASK)
-
-    def refuse(key: str, value: Any) -> None:
-        raise RuntimeError("422")
-
-    monkeypatch.setattr(context["ti"], "xcom_push", refuse)
+    monkeypatch.setattr(context["ti"], "xcom_push", raising(RuntimeError("422")))
     assert counts(energy_auction.summarize(context)) == [1, 0, 1, 0]
     assert (len(world.wire.sns), len(world.wire.slack)) == (1, 1)
 
@@ -340,8 +325,7 @@ def test_telling_changes_nothing(
     world.give("accepted", status)
     process_all(run, wait_for_results(run))
     if status == "unknown":
-        with pytest.raises(WorkFailedError, match="1 of 2 orders failed"):
-            summarize(run)
+        summary_fails(run, "1 of 2 orders failed")
     else:
         assert counts(summarize(run)) == [2, 1, 1, 0]
     assert (len(world.wire.sns), len(world.wire.slack)) == (not sns_is_down, not slack_is_down)

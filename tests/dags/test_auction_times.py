@@ -1,12 +1,12 @@
 """The numbers that share the auction's five minutes: they stand where Airflow reads them, and must fit together."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG
 from annotated_types import Le
 from jsonschema import Draft202012Validator
 
@@ -14,10 +14,6 @@ from airflow_ext.defaults import SHORT_RUN_DEFAULTS
 from airflow_ext.settings import Settings
 from include.auction import deadlines
 from include.auction.deadlines import RunDeadlines
-
-if TYPE_CHECKING:
-    from airflow.dag_processing.dagbag import DagBag
-    from airflow.sdk import DAG
 
 EVERY = timedelta(minutes=5)
 

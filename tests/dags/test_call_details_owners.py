@@ -1,19 +1,13 @@
-from collections.abc import Iterator
-
 import httpx
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
 from include.call_details.keys import idempotency_key
-from include.errors import ClaimLostError, FileHeldError, RunRefusedError, WorkFailedError
-from tests.dags.call_details import KEY, counts, drop, ingest, ingest_run, plan, post_chunk, reconcile
+from include.errors import ClaimLostError, FileHeldError, RunRefusedError
+from tests.dags.call_details import KEY, counts, drop, ingest, ingest_run, plan, post_chunk, reconcile, reconcile_fails
 from tests.worlds.call_details import CallDetailsWorld
 
-
-@pytest.fixture
-def world() -> Iterator[CallDetailsWorld]:
-    with CallDetailsWorld().attached() as world:
-        yield world
+world = CallDetailsWorld.fixture()
 
 
 def test_second_run_for_the_same_file_waits_and_then_finds_it_done(world: CallDetailsWorld) -> None:
@@ -33,8 +27,7 @@ def test_run_that_failed_is_followed_by_the_next_at_once(world: CallDetailsWorld
     drop(world)
     first = ingest_run(KEY)
     plan(first)
-    with pytest.raises(WorkFailedError, match="ended incomplete"):
-        reconcile(first)
+    reconcile_fails(first, "ended incomplete")
     assert counts(ingest(ingest_run(KEY, run_id="manual__2"))) == (3, 3, 0)
 
 

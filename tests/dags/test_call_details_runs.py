@@ -1,13 +1,11 @@
 """Whole runs of the call-details DAGs through Airflow's own task runner, against a world of ours."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from airflow.models.dagrun import DagRun
 from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
 
 from include.call_details.keys import idempotency_key, run_id, shared_key
@@ -15,9 +13,6 @@ from include.call_details.models import FileVersion
 from tests.dags.runs import kept_by_airflow, run_dag, states
 from tests.worlds.call_details import CallDetailsWorld
 from tests.worlds.s3 import BUCKET
-
-if TYPE_CHECKING:
-    from airflow.models.dagrun import DagRun
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
@@ -78,7 +73,6 @@ def dropped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def started() -> dict[str, DagRun]:
     """The runs that the watcher has started, by id."""
-    from airflow.models.dagrun import DagRun
     from airflow.settings import Session
     from sqlalchemy import select
 

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from tests.dags.call_details import (
     plan,
     post_chunk,
     reconcile,
+    reconcile_fails,
     replay_run,
     watch_run,
 )
@@ -34,10 +34,7 @@ NUMBER = SHARED_FROM + 2
 BAD = b"\x1f\x8b damaged"
 
 
-@pytest.fixture
-def world() -> Iterator[CallDetailsWorld]:
-    with CallDetailsWorld().attached() as world:
-        yield world
+world = CallDetailsWorld.fixture()
 
 
 def drop(world: CallDetailsWorld, number: int = NUMBER, **bodies: bytes) -> list[FileVersion]:
@@ -53,6 +50,11 @@ def drop(world: CallDetailsWorld, number: int = NUMBER, **bodies: bytes) -> list
 def shared_run(start: dict[str, Any]) -> FakeRun:
     """The run that the watcher starts."""
     return ingest_run(**start["conf"], run_id=start["trigger_run_id"])
+
+
+def started() -> FakeRun:
+    """The one run that a round of the watcher starts."""
+    return shared_run(*claim_files(watch_run()))
 
 
 def receipts(world: CallDetailsWorld, files: list[FileVersion]) -> list[dict[str, Any]]:
@@ -97,8 +99,7 @@ def test_few_files_have_a_run_of_their_own_each(world: CallDetailsWorld) -> None
 def test_bad_file_costs_only_itself_and_has_its_own_alert(world: CallDetailsWorld) -> None:
     files = drop(world, f003=BAD, f007=b"Z\xfcrich\n")
     world.api.answers[idempotency_key(files[5], 1)] = [httpx.Response(422)]
-    (start,) = claim_files(watch_run())
-    run = shared_run(start)
+    run = started()
     with pytest.raises(WorkFailedError, match=rf"1 of {NUMBER} files failed, such as incoming/f003 ä\.txt"):
         ingest(run)
     expected = {"processed": NUMBER - 2, "processed with dead letters": 1, "unreadable": 1}
@@ -226,8 +227,7 @@ def accounts_for_every_file(world: CallDetailsWorld, killing: Killing, files: li
 def test_cleared_run_posts_nothing_again_and_alerts_nobody_twice(world: CallDetailsWorld) -> None:
     files = drop(world)
     world.api.answers[idempotency_key(files[5], 1)] = [httpx.Response(422)]
-    (start,) = claim_files(watch_run())
-    run = shared_run(start)
+    run = started()
     ingest(run)
     assert ingest(run)["files"] == NUMBER
     assert (len(world.wire.sns), len(world.api.posted)) == (1, 2 * NUMBER)
@@ -253,8 +253,7 @@ def test_list_that_is_not_there_is_refused(world: CallDetailsWorld) -> None:
 
 def test_api_that_is_unavailable_costs_no_dead_letter_and_the_retry_does_the_rest(world: CallDetailsWorld) -> None:
     files = drop(world)
-    (start,) = claim_files(watch_run())
-    run = shared_run(start)
+    run = started()
     assert plan(run) == [0]
     world.api.answers = {key: [httpx.Response(503)] for key in keys_of(*files)}
     with pytest.raises(ApiUnavailableError):
@@ -267,8 +266,7 @@ def test_api_that_is_unavailable_costs_no_dead_letter_and_the_retry_does_the_res
 
 def test_api_that_is_unavailable_to_the_last_try_costs_dead_letters_of_every_file(world: CallDetailsWorld) -> None:
     files = drop(world)
-    (start,) = claim_files(watch_run())
-    run = shared_run(start)
+    run = started()
     plan(run)
     world.api.answers = {key: [httpx.Response(503)] for key in keys_of(*files)}
     assert post_chunk(run, 0, try_number=LAST_TRY) == {"files": NUMBER}
@@ -298,11 +296,9 @@ def test_dead_letter_that_cannot_be_kept_costs_its_file_alone(world: CallDetails
 
 def test_task_that_gave_up_leaves_an_alert_for_each_file_and_clearing_does_the_rest(world: CallDetailsWorld) -> None:
     files = drop(world)
-    (start,) = claim_files(watch_run())
-    run = shared_run(start)
+    run = started()
     plan(run)
-    with pytest.raises(WorkFailedError, match=rf"{NUMBER} of {NUMBER} files failed"):
-        reconcile(run)
+    reconcile_fails(run, rf"{NUMBER} of {NUMBER} files failed")
     assert outcomes(world, files) == {"incomplete": NUMBER}
     assert len(world.wire.sns) == NUMBER
     assert "in post_chunk[0]: the task was killed" in world.wire.sns[0]["Message"]
@@ -312,11 +308,9 @@ def test_task_that_gave_up_leaves_an_alert_for_each_file_and_clearing_does_the_r
 @pytest.mark.parametrize("state", ["failed", None])
 def test_plan_that_was_killed_is_reported_once_for_all_files(state: str | None, world: CallDetailsWorld) -> None:
     files = drop(world)
-    (start,) = claim_files(watch_run())
-    run = shared_run(start)
+    run = started()
     run.states["plan"] = state
-    with pytest.raises(WorkFailedError):
-        reconcile(run)
+    reconcile_fails(run)
     assert outcomes(world, files) == {"not planned": NUMBER}
     (message,) = world.wire.sns
     assert f"{NUMBER} of {NUMBER} files that share this run were not ingested" in message["Message"]
@@ -393,16 +387,14 @@ def test_file_of_a_failed_shared_run_that_is_dropped_again_gets_a_run_of_its_own
 
 def test_files_that_were_taken_from_a_shared_run_are_left_to_their_owners(world: CallDetailsWorld) -> None:
     files = drop(world)
-    (start,) = claim_files(watch_run())
-    run = shared_run(start)
+    run = started()
     plan(run)
     for item in world.table.items.values():
         if "leased_until_ms" in item:
             item["leased_until_ms"] = {"N": "0"}
     ingest(ingest_run(files[2].key, etag=files[2].etag, run_id="manual__2"))
     post_chunk(run, 0)
-    with pytest.raises(WorkFailedError, match=f"1 of {NUMBER} files failed"):
-        reconcile(run)
+    reconcile_fails(run, f"1 of {NUMBER} files failed")
     (message,) = world.wire.sns
     assert "file incoming/f002 " in message["Message"]
     assert "run manual__2 has taken over" in message["Message"]
@@ -412,16 +404,14 @@ def test_files_that_were_taken_from_a_shared_run_are_left_to_their_owners(world:
 
 def test_object_put_in_the_place_of_a_file_is_not_taken_for_it(world: CallDetailsWorld) -> None:
     files = drop(world)
-    (start,) = claim_files(watch_run())
-    run = shared_run(start)
+    run = started()
     world.s3.drop(processing_key(files[1]), b"before it was planned\n")
     for index in plan(run):
         world.s3.drop(processing_key(files[2]), b"after it was planned\n")
         with pytest.raises(WorkFailedError):
             post_chunk(run, index)
     world.s3.drop(processing_key(files[3]), b"after it was posted\n")
-    with pytest.raises(WorkFailedError, match=f"2 of {NUMBER} files failed"):
-        reconcile(run)
+    reconcile_fails(run, f"2 of {NUMBER} files failed")
     assert outcomes(world, files) == {"processed": NUMBER - 2, "not planned": 1, "incomplete": 1}
     assert receipts(world, files)[3]["not_ingested"] == processing_key(files[3])
     assert world.s3.body(processing_key(files[3])) == b"after it was posted\n"

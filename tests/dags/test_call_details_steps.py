@@ -1,7 +1,6 @@
 import json
 import logging
 import traceback
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -42,16 +41,13 @@ from tests.dags.call_details import (
     plan,
     post_chunk,
     reconcile,
+    reconcile_fails,
 )
 from tests.worlds.call_details import ACCESS, SECRET, TOKEN, CallDetailsWorld, logged_in_as
 from tests.worlds.pipeline import PLANTED, leaks
 from tests.worlds.s3 import BUCKET, raising, s3_error
 
-
-@pytest.fixture
-def world() -> Iterator[CallDetailsWorld]:
-    with CallDetailsWorld().attached() as world:
-        yield world
+world = CallDetailsWorld.fixture()
 
 
 def test_good_run_ends_quietly_and_updates_the_asset(world: CallDetailsWorld) -> None:
@@ -156,8 +152,7 @@ def test_file_that_cannot_be_read_fails_with_one_alert(world: CallDetailsWorld) 
     run = ingest_run("incoming/x.gz")
     with pytest.raises(InvalidFileError):
         plan(run)
-    with pytest.raises(WorkFailedError, match=r"incoming/x\.gz ended unreadable: see receipts/"):
-        reconcile(run)
+    reconcile_fails(run, r"incoming/x\.gz ended unreadable: see receipts/")
     assert len(world.s3.present("failed/")) == 1
     assert "not gzip, or damaged" in world.receipt()["error"]
     (message,) = world.wire.sns
@@ -205,8 +200,7 @@ def test_cleared_run_posts_nothing_that_is_acknowledged(world: CallDetailsWorld)
     world.api._logins = [httpx.Response(401)]
     with pytest.raises(AuthRefusedError):
         post_chunk(run, 0)
-    with pytest.raises(WorkFailedError, match="ended incomplete"):
-        reconcile(run)
+    reconcile_fails(run, "ended incomplete")
     assert world.receipt()["outcome"] == "incomplete"
     assert world.s3.present("processing/") == [processing_key(file)]
     text = world.wire.slack[0]["text"]
@@ -222,8 +216,7 @@ def test_cleared_run_goes_on_with_its_version_though_a_newer_one_was_dropped(wor
     file = drop(world)
     run = ingest_run(KEY)
     plan(run)
-    with pytest.raises(WorkFailedError, match="ended incomplete"):
-        reconcile(run)
+    reconcile_fails(run, "ended incomplete")
     drop(world, b"newer\n")
     summary = ingest(ingest_run(KEY))
     assert (summary["etag"], counts(summary)) == (file.etag, (3, 3, 0))
@@ -256,8 +249,7 @@ def test_killed_task_is_in_the_alert(world: CallDetailsWorld) -> None:
     drop(world)
     run = ingest_run(KEY)
     plan(run)
-    with pytest.raises(WorkFailedError):
-        reconcile(run)
+    reconcile_fails(run)
     assert "the task was killed or never ran" in world.wire.sns[0]["Message"]
 
 
@@ -268,8 +260,7 @@ def test_deleted_file_fails_clearly(world: CallDetailsWorld) -> None:
     world.s3.delete(processing_key(file))
     with pytest.raises(FileChangedError):
         post_chunk(run, 0)
-    with pytest.raises(WorkFailedError):
-        reconcile(run)
+    reconcile_fails(run)
     assert "FileChangedError: s3://ingest/processing/" in world.wire.sns[0]["Message"]
     assert world.api.posted == []
 
@@ -317,8 +308,7 @@ def test_run_that_nobody_watches_and_that_names_no_file_is_reported_once(
     run.run_type = "operator_triggered"
     with pytest.raises((RunRefusedError, FileChangedError)):
         plan(run)
-    with pytest.raises(WorkFailedError):
-        reconcile(run)
+    reconcile_fails(run)
     (message,) = world.wire.sns
     assert "RunRefusedError" in message["Message"] or "is nowhere in bucket" in message["Message"]
     assert world.metrics[0][1]["FailedRuns"] == 1.0
@@ -350,8 +340,7 @@ def test_person_learns_that_a_file_was_ingested_also_when_it_has_expired(world: 
 def test_killed_plan_is_reported(state: str | None, world: CallDetailsWorld) -> None:
     run = ingest_run(KEY)
     run.states[PLAN_TASK] = state
-    with pytest.raises(WorkFailedError, match="nothing was ingested: plan failed: the task was killed"):
-        reconcile(run)
+    reconcile_fails(run, "nothing was ingested: plan failed: the task was killed")
     assert len(world.wire.sns) == 1
 
 
@@ -362,8 +351,7 @@ def test_plan_that_fails_for_a_while_leaves_the_file_to_its_retry(world: CallDet
     with pytest.raises(StorageUnavailableError):
         plan(run)
     del world.s3.before["GetObject"]
-    with pytest.raises(WorkFailedError, match="ended not planned"):
-        reconcile(run)
+    reconcile_fails(run, "ended not planned")
     assert world.s3.present("processing/") == [processing_key(file)], "not under failed/: it was never looked at"
     assert counts(ingest(run)) == (3, 3, 0)
 

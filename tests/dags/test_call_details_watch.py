@@ -1,6 +1,5 @@
 import json
 import logging
-from collections.abc import Iterator
 from itertools import batched
 from typing import Any
 
@@ -22,10 +21,7 @@ from tests.worlds.s3 import BUCKET, s3_error
 KEYS = ["incoming/a +ä.txt", "incoming/b%20.txt"]
 
 
-@pytest.fixture
-def world() -> Iterator[CallDetailsWorld]:
-    with CallDetailsWorld().attached() as world:
-        yield world
+world = CallDetailsWorld.fixture()
 
 
 def drop(world: CallDetailsWorld, *keys: str) -> list[FileVersion]:

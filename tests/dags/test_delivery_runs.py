@@ -1,12 +1,10 @@
 """Whole runs of ``event_delivery`` through Airflow's own task runner, against a world of ours."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.models.dagrun import DagRun
 from airflow.sdk import Asset
 
 from airflow_ext.ids import EVENT_DELIVERY, EVENT_QUEUE_ASSET
@@ -14,20 +12,14 @@ from airflow_ext.triggers.sqs_wakeup import EventQueueTrigger
 from tests.dags.delivery import DOWN, DeliveryRuns, event_id
 from tests.dags.runs import kept_by_airflow, run_dag, states
 from tests.worlds.dynamodb import SECRET, table_error
+from tests.worlds.http import OK
 from tests.worlds.pipeline import PLANTED, leaks
-
-if TYPE_CHECKING:
-    from airflow.dag_processing.dagbag import DagBag
-    from airflow.models.dagrun import DagRun
+from tests.worlds.s3 import raising
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
 
-@pytest.fixture
-def world() -> Iterator[DeliveryRuns]:
-    """Webhooks that take everything, no event."""
-    with DeliveryRuns().attached() as world:
-        yield world
+world = DeliveryRuns.fixture()
 
 
 def run() -> DagRun:
@@ -86,11 +78,7 @@ def test_tables_that_fail_for_a_moment_are_asked_again(world: DeliveryRuns) -> N
 
 def test_tables_that_refuse_fail_the_run_which_is_reported_once(world: DeliveryRuns) -> None:
     world.add(1)
-
-    def fail(operation: str) -> None:
-        raise table_error("AccessDeniedException")
-
-    world.tables.before = fail
+    world.tables.before = raising(table_error("AccessDeniedException"))
     dag_run = run()
     assert dag_run.state == "failed"
     assert states(dag_run)["select_due", -1] == states(dag_run)["summarize", -1] == "failed"
@@ -101,12 +89,15 @@ def test_tables_that_refuse_fail_the_run_which_is_reported_once(world: DeliveryR
 def test_payloads_and_secrets_are_nowhere_to_be_seen(
     world: DeliveryRuns, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    caplog.set_level("DEBUG", logger="airflow_ext")
-    world.add(2, payload=json.dumps({"a": PLANTED}))
-    world.answer(DOWN)
+    for name in ("airflow_ext", "include"):
+        caplog.set_level("DEBUG", logger=name)
+    world.add(3, payload=json.dumps({"a": PLANTED}), metadata=json.dumps({"b": PLANTED}))
+    quoted = repr({"a": PLANTED, "secret": SECRET}).encode()
+    world.answer(DOWN, b"HTTP/1.1 500 x\r\nContent-Length: %d\r\n\r\n%b" % (len(quoted), quoted), OK)
     dag_run = run()
     assert dag_run.state == "success", "an event that failed is the receiver's matter"
     assert len(world.told()) == 2
+    assert all(json.dumps(PLANTED).encode() in request for request in world.posted())
     out, err = capfd.readouterr()
     everything = {
         "log": caplog.text,
@@ -117,4 +108,4 @@ def test_payloads_and_secrets_are_nowhere_to_be_seen(
         **kept_by_airflow(dag_run),
     }
     assert event_id(1) in everything["log"] + out + err
-    assert leaks(everything, PLANTED, SECRET.removeprefix("whsec_")) == []
+    assert leaks(everything, PLANTED, SECRET, SECRET.removeprefix("whsec_")) == []

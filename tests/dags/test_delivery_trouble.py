@@ -1,7 +1,6 @@
 """Runs of ``event_delivery`` in trouble: tasks that die, tables that fail, settings that are missing."""
 
 import time
-from collections.abc import Iterator
 from contextlib import nullcontext
 from copy import deepcopy
 
@@ -21,18 +20,15 @@ from tests.dags.delivery import (
     event_id,
     select_due,
     summarize,
+    summary_fails,
     whole_run,
 )
 from tests.worlds.airflow import FakeRun
 from tests.worlds.dynamodb import table_error
 from tests.worlds.http import OK
+from tests.worlds.s3 import raising
 
-
-@pytest.fixture
-def world() -> Iterator[DeliveryRuns]:
-    """Webhooks that take everything, no event."""
-    with DeliveryRuns().attached() as world:
-        yield world
+world = DeliveryRuns.fixture()
 
 
 @pytest.fixture
@@ -62,8 +58,7 @@ def test_killed_task_fails_the_run_and_what_it_saw_fail_is_reported(world: Deliv
     # Its event is in the table as failed, and the task is as one that died before it could say so.
     run.states[f"{DELIVER_TASK}_0"] = "failed"
     deliver(run, 1, shares[1])
-    with pytest.raises(WorkFailedError, match=r"^1 tasks failed; what is due stays due"):
-        summarize(run)
+    summary_fails(run, r"^1 tasks failed; what is due stays due")
     failed, trouble = world.wire.sns
     assert failed["Subject"] == f"[ERROR] event_delivery: event {event_id(1)} could not be delivered"
     assert trouble["Subject"] == "[ERROR] event_delivery: events were not delivered by this run"
@@ -171,10 +166,7 @@ def test_event_is_reported_when_its_alert_is_on_its_way(kept: bool, world: Deliv
 
 
 def test_event_that_the_queue_did_not_take_is_reported_by_the_run_that_knows(world: DeliveryRuns) -> None:
-    def refuse() -> None:
-        raise table_error("AccessDenied")
-
-    world.sqs.before["send_message"] = refuse
+    world.sqs.before["send_message"] = raising(table_error("AccessDenied"))
     saw, other = at_once(world)
     assert end(world, other) == [event_id(1)]
     assert end(world, saw, killed=False) == [event_id(1)]
@@ -232,8 +224,7 @@ def test_task_that_gave_up_says_why(world: DeliveryRuns, run: FakeRun) -> None:
     break_tables(world, "batch_execute_statement")
     with pytest.raises(AwsUnavailableError):
         deliver(run, 0, share)
-    with pytest.raises(WorkFailedError):
-        summarize(run)
+    summary_fails(run)
     (message,) = world.wire.sns
     assert (
         "a share of what is due in deliver[0]: AwsUnavailableError: cannot write to table events" in message["Message"]
@@ -245,8 +236,7 @@ def test_task_that_somebody_marked_as_success_is_reported(world: DeliveryRuns, r
     world.add(1)
     select_due(run)
     run.states[f"{DELIVER_TASK}_0"] = "success"
-    with pytest.raises(WorkFailedError):
-        summarize(run)
+    summary_fails(run)
     assert len(world.wire.sns) == 1
 
 
@@ -265,8 +255,7 @@ def test_selection_that_fails_is_reported_and_no_number_is_made_up(world: Delive
 @pytest.mark.parametrize("state", ["failed", "upstream_failed", None])
 def test_killed_selection_is_reported(state: str | None, world: DeliveryRuns, run: FakeRun) -> None:
     run.states[SELECT_TASK] = state
-    with pytest.raises(WorkFailedError):
-        summarize(run)
+    summary_fails(run)
     assert "what is due in select_due: the task was killed" in world.wire.sns[0]["Message"]
 
 

@@ -1,16 +1,11 @@
 """docs/DAGS.md is generated, and proven current here."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from airflow.dag_processing.dagbag import DagBag
+from airflow.dag_processing.dagbag import DagBag
 
 
 @pytest.fixture(scope="module")

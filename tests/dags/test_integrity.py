@@ -1,22 +1,17 @@
 """Every DAG file of the repository, whatever it is called: what all DAGs have in common."""
 
-from __future__ import annotations
-
 from copy import deepcopy
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG
 from airflow.sdk.exceptions import ParamValidationError
 
 from airflow_ext.defaults import TypedRetryPolicy, refuse_unknown_keys
 from airflow_ext.ids import OWNER, Tag
 from airflow_ext.notifications.failure_callback import alert_unreported_failure
-
-if TYPE_CHECKING:
-    from airflow.dag_processing.dagbag import DagBag
-    from airflow.sdk import DAG
 
 DAG_FILES = sorted((Path(__file__).resolve().parents[2] / "dags").glob("*.py"))
 DAG_IDS = [path.stem for path in DAG_FILES]
@@ -102,8 +97,6 @@ def test_no_task_takes_its_return_value_apart_into_xcoms(dag: DAG) -> None:
 def test_cron_expression_of_six_fields_is_refused_while_the_dag_is_parsed(
     dag_id: str, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from airflow.dag_processing.dagbag import DagBag
-
     monkeypatch.setenv(f"AIRFLOW__PIPELINES__{dag_id.upper()}_SCHEDULE", "0 6 * * ? *")
     bag = DagBag(dag_folder=str(root / "dags" / f"{dag_id}.py"))
     (error,) = bag.import_errors.values()

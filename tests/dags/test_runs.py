@@ -1,23 +1,19 @@
 """Whole runs of ``dex_trigger_archive`` through Airflow's own task runner, against a world of ours."""
 
-from __future__ import annotations
-
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pendulum
 import pytest
+from airflow.models.dagrun import DagRun
 
 from include.archive.keys import archive_key
 from tests.dags.runs import kept_by_airflow, note_of, run_dag, states
 from tests.worlds.alerts import SLACK_PATH
 from tests.worlds.archive import SECRET, TOKEN, ArchiveWorld
 from tests.worlds.pipeline import leaks
-
-if TYPE_CHECKING:
-    from airflow.models.dagrun import DagRun
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 

@@ -1,21 +1,16 @@
 """One client's place in the archive, as the tests of the store use it."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 from collections.abc import Callable
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from include.archive.keys import archive_key
-from include.archive.models import read_response
+from include.archive.models import ClientOutcome, read_response
 from include.archive.store import ArchiveStore
 from include.clients.signed import SignedClient
-
-if TYPE_CHECKING:
-    from include.archive.models import ClientOutcome
-    from tests.integration.conftest import Aws
+from tests.integration.conftest import Aws
 
 DAY = date(2026, 3, 8)
 CLIENT_IDS = itertools.count(1)

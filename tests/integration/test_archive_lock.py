@@ -1,11 +1,9 @@
 """S3 Object Lock: locked evidence stays whatever is put above it, and the proof says so (spec: archive, Proof)."""
 
-from __future__ import annotations
-
 import uuid
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -13,12 +11,10 @@ from botocore.exceptions import ClientError
 from include.archive.models import Result
 from include.archive.store import lock_until
 from ops.evidence import Scope, adopt, verify
+from ops.report import Report
+from tests.integration.conftest import Aws
 from tests.integration.shelf import DAY, Shelf
 from tests.worlds.evidence import summarize
-
-if TYPE_CHECKING:
-    from ops.report import Report
-    from tests.integration.conftest import Aws
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 

@@ -1,22 +1,18 @@
 """Writers that meet at one key of the archive: nothing is lost, nothing is written twice."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from include.archive.models import ClientOutcome, Result
+from include.clients.signed import SignedClient
 from include.errors import StorageUnavailableError
+from tests.integration.conftest import Aws
 from tests.integration.shelf import Shelf
-
-if TYPE_CHECKING:
-    from include.clients.signed import SignedClient
-    from tests.integration.conftest import Aws
 
 WRITERS = 8
 

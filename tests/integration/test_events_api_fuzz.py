@@ -1,20 +1,16 @@
 """The deployed events API does what its document says, whatever is sent: schemathesis makes the requests."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
+from schemathesis import Case
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance, unsupported_method
 
 from tests.integration.events import DOCUMENT_PATH, EventsApi, Owner
-
-if TYPE_CHECKING:
-    from schemathesis import Case
 
 NOT_CHECKED = [
     # The emulator answers OPTIONS itself; all other methods are tested by name.

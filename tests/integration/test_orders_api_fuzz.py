@@ -1,23 +1,18 @@
 """The deployed orders API does what its document says, whatever is sent: schemathesis makes the requests."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
+from schemathesis import Case
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance, unsupported_method
 
 from lambdas.orders_api.models import NUMBER_RULE
+from tests.integration.conftest import Aws
 from tests.integration.orders import DOCUMENT_PATH, OrdersApi
-
-if TYPE_CHECKING:
-    from schemathesis import Case
-
-    from tests.integration.conftest import Aws
 
 NOT_CHECKED = [
     # Asks for 405: to API Gateway, an undeclared method is the same as a path that does not exist.

@@ -1,19 +1,15 @@
 """The alarms of the application template: they watch what exists, and somebody hears them."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from airflow.dag_processing.dagbag import DagBag
 
 from airflow_ext.ids import METRICS_NAMESPACE
 from include.delivery.due import Due
 from include.delivery.models import LONGEST_PAUSE_SECONDS
 from include.delivery.report import DeliveryCounts, metrics
 from tests.packaging.template import ROOT, properties_of, resource, statements_of
-
-if TYPE_CHECKING:
-    from airflow.dag_processing.dagbag import DagBag
 
 ALARMS = properties_of("AWS::CloudWatch::Alarm")
 
@@ -128,8 +124,6 @@ def test_each_pipeline_is_watched_for_failure_and_for_silence() -> None:
 @pytest.fixture(scope="module")
 def dagbag() -> DagBag:
     """Every DAG, for its limits."""
-    from airflow.dag_processing.dagbag import DagBag
-
     return DagBag(dag_folder=str(ROOT / "dags"))
 
 

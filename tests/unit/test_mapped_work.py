@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from include.archive.models import ClientOutcome, Result
 from include.errors import RetryableFailuresError, StorageUnavailableError, WorkFailedError
 from include.mapped_work import NO_OUTCOME, MappedWork, OutcomeFile, Slice, raise_for_failures
-from tests.worlds.s3 import FakeS3, s3_error
+from tests.worlds.s3 import FakeS3, raising, s3_error
 
 LASTING = 99
 KEY = "runs/trigger/20260308/run/outcomes/000000.json"
@@ -111,11 +111,7 @@ def test_failed_task_that_was_not_cleared_keeps_naming_its_failure() -> None:
 def test_storage_that_fails_is_not_an_empty_file() -> None:
     s3 = FakeS3()
     file_of(s3).save([ARCHIVED])
-
-    def fail(request: object) -> None:
-        raise s3_error("InternalError", "GetObject")
-
-    s3.before["GetObject"] = fail
+    s3.before["GetObject"] = raising(s3_error("InternalError", "GetObject"))
     with pytest.raises(StorageUnavailableError):
         file_of(s3).resume()
     with pytest.raises(StorageUnavailableError):

@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 from include.alerts import Alert, Failure, Severity
 from include.outbox import MAX_AGE_SECONDS, MOST_AT_ONCE, MOST_WAITING, PREFIX, SECONDS, Outbox
 from tests.worlds.call_details import FakeTime
-from tests.worlds.s3 import FakeS3, s3_error, unreachable
+from tests.worlds.s3 import FakeS3, raising, s3_error, unreachable
 
 ALERT = Alert(
     Severity.ERROR,
@@ -140,12 +140,9 @@ def test_what_is_too_much_or_too_old_is_given_up_in_the_log(post: Post, caplog: 
 def test_an_s3_that_fails_never_fails_the_run(
     post: Post, operation: str, trouble: Callable[[], ClientError], caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(request: dict[str, object]) -> None:
-        raise trouble()
-
     post.box.put("slack", ALERT)
     post.time.now += 60
-    post.s3.before[operation] = fail
+    post.s3.before[operation] = raising(trouble())
     post.box.put("slack", numbered(1))
     post.send()
     assert "alerts that" in caplog.text

@@ -76,6 +76,17 @@ class PipelineWorld:
     cloudwatch: FakeCloudWatch = field(default_factory=FakeCloudWatch)
     settings: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def fixture(cls) -> Any:
+        """A fixture for tests of one module: such a world, attached."""
+
+        @pytest.fixture
+        def world() -> Iterator[Self]:
+            with cls().attached() as attached:
+                yield attached
+
+        return world
+
     @contextmanager
     def attached(self) -> Iterator[Self]:
         """Stand in for the outside during the block."""

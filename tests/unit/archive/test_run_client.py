@@ -22,7 +22,7 @@ from include.errors import (
 )
 from include.mapped_work import OutcomeFile
 from tests.worlds.archive import Clock
-from tests.worlds.s3 import FakeS3, s3_error
+from tests.worlds.s3 import FakeS3, raising, s3_error
 
 DAY = date(2026, 3, 8)
 LEDGER = "runs/trigger/20260308/run/outcomes/000000.json"
@@ -392,11 +392,7 @@ def test_ledger_that_cannot_be_written_is_an_error_of_its_own_type(code: str, ex
 
 def test_ledger_that_cannot_be_read_starts_nothing() -> None:
     s3, source = FakeS3(), Source()
-
-    def fail(request: dict[str, Any]) -> None:
-        raise s3_error("AccessDenied", "GetObject")
-
-    s3.before["GetObject"] = fail
+    s3.before["GetObject"] = raising(s3_error("AccessDenied", "GetObject"))
     with pytest.raises(StorageRefusedError):
         archive(s3, source)
     assert source.asked == []

@@ -9,7 +9,7 @@ from include.archive.keys import archive_key
 from include.archive.models import ClientOutcome, Result, read_response
 from include.archive.store import ArchiveStore, lock_until
 from include.errors import EmptyAnswerError, PipelineError, StorageRefusedError, StorageUnavailableError
-from tests.worlds.s3 import FakeS3, at_once, s3_error, unreachable
+from tests.worlds.s3 import FakeS3, at_once, raising, s3_error, unreachable
 
 DAY = date(2026, 3, 8)
 KEY = archive_key(7, DAY)
@@ -37,10 +37,7 @@ def once(s3: FakeS3, operation: str, action: Callable[[], Any], *, when: str | N
 
 
 def failing(error: Exception) -> Callable[[dict[str, Any]], None]:
-    def hook(request: dict[str, Any]) -> None:
-        raise error
-
-    return hook
+    return raising(error)
 
 
 def test_first_answer_costs_one_request_and_carries_its_evidence() -> None:

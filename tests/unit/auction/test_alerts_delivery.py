@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from include.alerts import Alert, Send, Severity
 from include.auction.alerts import ATTEMPTS, MAX_FAILURES_IN_A_ROW, DeliveryRecord, deliver
-from tests.worlds.s3 import FakeS3, s3_error
+from tests.worlds.s3 import FakeS3, raising, s3_error
 
 KEY = "runs/run/alerts.json"
 AT_ONCE = {"slack": 1, "sns": 4}
@@ -160,11 +160,7 @@ def test_deliveries_are_recorded_while_alerts_are_under_way() -> None:
 
 def test_record_that_cannot_be_written_stops_no_alert(caplog: pytest.LogCaptureFixture) -> None:
     s3 = FakeS3()
-
-    def fail(request: object) -> None:
-        raise s3_error("SlowDown")
-
-    s3.before["PutObject"] = fail
+    s3.before["PutObject"] = raising(s3_error("SlowDown"))
     slack = Channel()
     assert send(s3, 3, slack=slack) == 0
     assert len(slack.taken) == 3
@@ -216,9 +212,7 @@ def test_damaged_record_stops_no_alert(body: bytes, caplog: pytest.LogCaptureFix
 
 
 def test_record_that_cannot_be_read_or_written_stops_no_alert() -> None:
-    def fail(request: object) -> None:
-        raise s3_error("AccessDenied")
-
+    fail = raising(s3_error("AccessDenied"))
     s3, slack = FakeS3(), Channel()
     s3.before |= {"GetObject": fail, "PutObject": fail}
     assert send(s3, 2, slack=slack) == 0

@@ -17,7 +17,7 @@ from include.errors import (
     StorageUnavailableError,
 )
 from tests.worlds.functions import FakeLambda, RaisedError, RawLambda, lambda_error
-from tests.worlds.s3 import FakeS3, s3_error
+from tests.worlds.s3 import FakeS3, raising, s3_error
 
 DAY = date(2026, 3, 8)
 NOT_YET = {"results": False}
@@ -117,11 +117,7 @@ def test_malformed_answer_names_the_function() -> None:
 def test_orders_that_could_not_be_saved_are_not_asked_for_again() -> None:
     stage = Stage(READY)
     poller = stage.poller()
-
-    def fail(request: object) -> None:
-        raise s3_error("SlowDown")
-
-    stage.s3.before["PutObject"] = fail
+    stage.s3.before["PutObject"] = raising(s3_error("SlowDown"))
     assert not poller.holds_orders
     for _ in range(2):
         with pytest.raises(StorageUnavailableError):

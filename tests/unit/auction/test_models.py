@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from include.auction.keys import order_id
 from include.auction.models import Orders, slice_of
 from include.errors import StorageRefusedError, StorageUnavailableError
-from tests.worlds.s3 import FakeS3, s3_error
+from tests.worlds.s3 import FakeS3, raising, s3_error
 
 DAY = date(2026, 3, 8)
 URI = "s3://archive/runs/2026/03/08/run/orders.json"
@@ -88,10 +88,6 @@ def test_absent_orders_are_none_or_an_error_that_says_what_to_do() -> None:
 
 def test_storage_that_fails_is_not_a_lost_race() -> None:
     s3 = FakeS3()
-
-    def fail(request: object) -> None:
-        raise s3_error("ConditionalRequestConflict")
-
-    s3.before["PutObject"] = fail
+    s3.before["PutObject"] = raising(s3_error("ConditionalRequestConflict"))
     with pytest.raises(StorageUnavailableError):
         save(s3, {})

@@ -16,7 +16,7 @@ from include.auction.models import Orders, Result
 from include.auction.run import AT_ONCE, AuctionRun
 from include.clients.lambda_function import FunctionClient
 from tests.worlds.functions import FakeLambda, Meeting, RaisedError, lambda_error
-from tests.worlds.s3 import FakeS3, s3_error
+from tests.worlds.s3 import FakeS3, raising, s3_error
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -172,11 +172,7 @@ def test_throttled_order_is_not_given_again_after_a_stop() -> None:
 
 def test_outcomes_that_cannot_be_saved_cost_a_second_call(caplog: pytest.LogCaptureFixture) -> None:
     auction = Run(2)
-
-    def fail(request: dict[str, Any]) -> None:
-        raise s3_error("SlowDown")
-
-    auction.s3.before["PutObject"] = fail
+    auction.s3.before["PutObject"] = raising(s3_error("SlowDown"))
     auction.hand_over()
     auction.s3.before.clear()
     assert "their task repeats its orders" in caplog.text

@@ -16,7 +16,7 @@ from include.clients.lambda_function import FunctionClient
 from include.errors import StorageUnavailableError
 from include.mapped_work import OutcomeFile
 from tests.worlds.functions import FakeLambda, Meeting, RaisedError, lambda_error
-from tests.worlds.s3 import FakeS3, s3_error
+from tests.worlds.s3 import FakeS3, raising, s3_error
 
 KEY = "runs/run/outcomes/000000.json"
 UNAVAILABLE = lambda_error("ServiceException")
@@ -160,11 +160,7 @@ def test_killed_group_decides_each_order_once_that_it_has_kept(count: int, data:
 
 def test_outcomes_that_cannot_be_kept_fail_the_task() -> None:
     task = Task(1)
-
-    def fail(request: object) -> None:
-        raise s3_error("SlowDown")
-
-    task.s3.before["PutObject"] = fail
+    task.s3.before["PutObject"] = raising(s3_error("SlowDown"))
     with pytest.raises(StorageUnavailableError):
         task.process()
 

@@ -1,22 +1,10 @@
 import json
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from include.call_details.records import record
-from tests.worlds.json_texts import DAMAGED, INVALID, JSON_TEXTS, VALID, json_accepts
-
-
-@pytest.mark.parametrize("text", VALID, ids=lambda text: repr(text)[:30])
-def test_json_stays_as_it_is(text: str) -> None:
-    assert record(text.encode(), 7) == text.encode()
-
-
-@pytest.mark.parametrize("text", INVALID, ids=lambda text: repr(text)[:30])
-def test_any_other_line_is_wrapped_with_its_number(text: str) -> None:
-    made = json.loads(record(text.encode(), 7))
-    assert list(made.items()) == [("data", text), ("lineNumber", 7)]
+from tests.worlds.json_texts import DAMAGED, JSON_TEXTS, json_accepts
 
 
 @given(JSON_TEXTS)

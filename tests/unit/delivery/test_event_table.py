@@ -7,6 +7,7 @@ from include.delivery.models import Conflict, Event, Status, claim, timestamp
 from include.errors import AwsRefusedError, AwsUnavailableError
 from tests.worlds.dynamodb import event_item, table_error
 from tests.worlds.events import START, DeliveryWorld
+from tests.worlds.s3 import raising
 
 
 def claims(world: DeliveryWorld, worker: str = "me") -> list[Conflict | None]:
@@ -79,11 +80,7 @@ def test_what_does_not_pass_is_an_error() -> None:
 def test_a_call_that_fails_as_a_whole_is_reported_by_its_kind(error: Exception, kind: type[Exception]) -> None:
     world = DeliveryWorld(by_lane=False)
     world.add(1)
-
-    def fail(operation: str) -> None:
-        raise error
-
-    world.tables.before = fail
+    world.tables.before = raising(error)
     with pytest.raises(kind):
         claims(world)
     with pytest.raises(kind):

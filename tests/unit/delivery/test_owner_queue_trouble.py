@@ -11,6 +11,7 @@ from include.delivery.models import timestamp
 from include.delivery.owner_queue import SLOW_QUEUE_SECONDS, SLOW_SECONDS
 from tests.worlds.dynamodb import event_item, table_error
 from tests.worlds.events import ACCEPTED, START, Arrival, DeliveryWorld, refused
+from tests.worlds.s3 import raising
 
 
 def with_a_neighbour(**changes: Any) -> DeliveryWorld:
@@ -31,11 +32,7 @@ def test_a_dead_letter_queue_that_fails_holds_up_nobody_and_the_event_is_reporte
 ) -> None:
     world = with_a_neighbour(max_attempts=1)
     world.answer = answering(refused(500))
-
-    def fail() -> None:
-        raise table_error(code)
-
-    world.sqs.before["send_message"] = fail
+    world.sqs.before["send_message"] = raising(table_error(code))
     counts = world.deliver("bad", "good")
     assert world.arrived("bad") == [1, 2, 3], "once each"
     assert world.tables.statuses() == ["failed"] * 3 + ["delivered"] * 3

@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 
 from ops.environment import Environment
 from ops.report import OpsError
+from tests.worlds.s3 import raising
 
 STACK = {
     "region": "us-east-1",
@@ -170,9 +171,8 @@ def test_what_is_not_airflow_is_said() -> None:
 
 
 def test_stack_that_does_not_answer_says_where_to_look() -> None:
-    def cut(request: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("refused")
-
-    environment = Environment("local", None, None, STACK, httpx.Client(transport=httpx.MockTransport(cut)))
+    environment = Environment(
+        "local", None, None, STACK, httpx.Client(transport=httpx.MockTransport(raising(httpx.ConnectError("refused"))))
+    )
     with pytest.raises(OpsError, match="make status"):
         environment.airflow("GET", "/dags")

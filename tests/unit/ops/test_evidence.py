@@ -21,7 +21,7 @@ from ops.evidence import Finding, Scope, Verification, adopt
 from ops.evidence import verify as report_of
 from ops.report import OpsError
 from tests.worlds.evidence import CLIENTS, FIRST, Bucket, archive, save, summarize, three_days
-from tests.worlds.s3 import Version, VersionedBucket, s3_error
+from tests.worlds.s3 import Version, VersionedBucket, raising, s3_error
 
 
 class Killed(Exception):  # noqa: N818 - what happens to a process
@@ -332,9 +332,6 @@ def test_earliest_end_of_the_locks_is_shown(s3: VersionedBucket) -> None:
 
 
 def test_storage_that_fails_ends_the_verification_and_proves_nothing(s3: VersionedBucket) -> None:
-    def fail(request: dict[str, Any]) -> None:
-        raise s3_error("SlowDown", "GetObject")
-
-    s3.before["GetObject"] = fail
+    s3.before["GetObject"] = raising(s3_error("SlowDown", "GetObject"))
     with pytest.raises(Exception, match="SlowDown"):
         verify(s3)

@@ -21,6 +21,7 @@ from airflow_ext.hooks.aws import (
 from airflow_ext.outside import outside
 from include.clients.lambda_function import READ_TIMEOUT_SECONDS
 from tests.worlds.alerts import ENVIRONMENT
+from tests.worlds.s3 import raising
 
 FUNCTION_TIMEOUT_SECONDS = 30
 """Of both Lambdas (infra/template.yaml)."""
@@ -119,11 +120,9 @@ def test_sessions_are_neither_kept_for_long_nor_shared_between_threads() -> None
 
 def test_services_of_the_tasks_are_loaded_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     preload()
-
-    def loaded(*arguments: object, **options: object) -> object:
-        raise AssertionError("a service description was read from disk")
-
-    monkeypatch.setattr("botocore.loaders.JSONFileLoader.load_file", loaded)
+    monkeypatch.setattr(
+        "botocore.loaders.JSONFileLoader.load_file", raising(AssertionError("a service description was read from disk"))
+    )
     preload()
     for make in (s3_client, lambda_client, sns_client):
         make()

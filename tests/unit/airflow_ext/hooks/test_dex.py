@@ -28,6 +28,7 @@ from local.services.airflow import secrets_backend
 from tests.worlds.airflow import deny_secrets
 from tests.worlds.alerts import ENVIRONMENT
 from tests.worlds.pipeline import PLANTED, leaks
+from tests.worlds.s3 import raising
 
 SECRET = PLANTED
 
@@ -130,10 +131,9 @@ def test_password_s_line_break_at_the_end_is_dropped(monkeypatch: pytest.MonkeyP
 def test_failed_connection_that_must_be_encrypted_says_how_to_permit_another(
     extra: dict[str, Any], hint: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(**arguments: Any) -> None:
-        raise pymssql.OperationalError((20002, b"Adaptive Server connection failed"))
-
-    monkeypatch.setattr("pymssql.connect", refuse)
+    monkeypatch.setattr(
+        "pymssql.connect", raising(pymssql.OperationalError((20002, b"Adaptive Server connection failed")))
+    )
     conn = {"conn_type": "mssql", "host": "db.test", "login": "reader", "password": SECRET, "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_DEX_DB", json.dumps(conn))
     with pytest.raises(DatabaseUnavailableError) as caught:
@@ -195,17 +195,21 @@ def test_failed_query_names_connection_and_what_to_check(tmp_path: Path, monkeyp
         read_rows("SELECT ClientID FROM Client")
 
 
-def test_unreachable_sql_server_names_host_and_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(**arguments: Any) -> None:
-        raise OSError("Adaptive Server is unavailable\nand a second line")
-
-    monkeypatch.setattr("pymssql.connect", refuse)
-    conn = {"host": "db.test", "login": "reader", "password": SECRET, "schema": "clients"}
+def error_of_ours(error: Exception, monkeypatch: pytest.MonkeyPatch, *, password: str = SECRET) -> PipelineError:
+    """What is made of an error of the driver."""
+    monkeypatch.setattr("pymssql.connect", raising(error))
+    conn = {"host": "db.test", "login": "reader", "password": password, "schema": "clients"}
     monkeypatch.setenv("AIRFLOW_CONN_DEX_DB", json.dumps(conn))
-    with pytest.raises(DatabaseUnavailableError) as caught:
+    with pytest.raises(PipelineError, match=r"'dex_db' \(mssql db.test:1433, database clients\)") as caught:
         read_rows("SELECT 1")
-    assert "(mssql db.test:1433, database clients): OSError: Adaptive Server is unavailable;" in str(caught.value)
     assert leaks(str(caught.value), SECRET) == []
+    return caught.value
+
+
+def test_unreachable_sql_server_names_host_and_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = error_of_ours(OSError("Adaptive Server is unavailable\nand a second line"), monkeypatch)
+    assert isinstance(error, DatabaseUnavailableError)
+    assert "(mssql db.test:1433, database clients): OSError: Adaptive Server is unavailable;" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -240,16 +244,7 @@ def test_unreachable_sql_server_names_host_and_port(monkeypatch: pytest.MonkeyPa
 def test_number_of_sql_server_decides_whether_a_retry_makes_sense(
     error: Exception, expected: type[PipelineError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(**arguments: Any) -> None:
-        raise error
-
-    monkeypatch.setattr("pymssql.connect", fail)
-    conn = {"host": "db.test", "login": "reader", "password": SECRET, "schema": "clients"}
-    monkeypatch.setenv("AIRFLOW_CONN_DEX_DB", json.dumps(conn))
-    with pytest.raises(PipelineError, match=r"'dex_db' \(mssql db.test:1433, database clients\)") as caught:
-        read_rows("SELECT 1")
-    assert type(caught.value) is expected
-    assert leaks(str(caught.value), SECRET) == []
+    assert type(error_of_ours(error, monkeypatch)) is expected
 
 
 def test_half_a_surrogate_pair_in_one_text_does_not_cost_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,42 +262,24 @@ def test_half_a_surrogate_pair_in_one_text_does_not_cost_all_rows(monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "password"),
     [
-        f"login with {PLANTED} failed",
-        f"argument {PLANTED!r} is not taken",
-        json.dumps({"password": PLANTED}),
-        f"mssql://reader:{quote(PLANTED)}@db.test",
-        repr(PLANTED.encode()),
+        (f"login with {PLANTED} failed", PLANTED),
+        (f"argument {PLANTED!r} is not taken", PLANTED),
+        (json.dumps({"password": PLANTED}), PLANTED),
+        (f"mssql://reader:{quote(PLANTED)}@db.test", PLANTED),
+        (repr(PLANTED.encode()), PLANTED),
+        (json.dumps({"password": "ßéß"}), "ßéß"),
     ],
 )
 def test_error_of_a_driver_that_quotes_the_password_is_reported_by_its_type_alone(
-    text: str, monkeypatch: pytest.MonkeyPatch
+    text: str, password: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(**arguments: Any) -> None:
-        raise OSError(text)
-
-    monkeypatch.setattr("pymssql.connect", fail)
-    conn = {"host": "db.test", "login": "reader", "password": PLANTED, "schema": "clients"}
-    monkeypatch.setenv("AIRFLOW_CONN_DEX_DB", json.dumps(conn))
-    with pytest.raises(DatabaseUnavailableError, match="OSError: its text may hold the password") as caught:
-        read_rows("SELECT 1")
-    assert leaks(str(caught.value), PLANTED) == []
-    assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__, "or Airflow would log it"
-
-
-def test_error_of_a_driver_for_a_password_of_other_letters_is_reported_by_its_type_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def fail(**arguments: Any) -> None:
-        raise OSError(json.dumps({"password": "ßéß"}))
-
-    monkeypatch.setattr("pymssql.connect", fail)
-    conn = {"host": "db.test", "login": "reader", "password": "ßéß", "schema": "clients"}
-    monkeypatch.setenv("AIRFLOW_CONN_DEX_DB", json.dumps(conn))
-    with pytest.raises(DatabaseUnavailableError, match="OSError: its text may hold the password"):
-        read_rows("SELECT 1")
+    error = error_of_ours(OSError(text), monkeypatch, password=password)
+    assert isinstance(error, DatabaseUnavailableError)
+    assert "OSError: its text may hold the password" in str(error)
+    assert error.__cause__ is None
+    assert error.__suppress_context__, "or Airflow would log it"
 
 
 def test_original_api_secret_takes_the_base_url_from_the_settings(

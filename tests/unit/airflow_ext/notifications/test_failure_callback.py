@@ -25,6 +25,7 @@ from include.errors import FunctionFailedError, SettingsError
 from tests.worlds.airflow import FakeRun, FakeTaskInstance, XComs
 from tests.worlds.alerts import TOPIC, Wire
 from tests.worlds.pipeline import FakeCloudWatch
+from tests.worlds.s3 import raising
 
 SETTINGS = {
     "environment": "local",
@@ -126,10 +127,7 @@ def test_topic_of_the_settings_wins(wire: Wire, run: FakeRun, monkeypatch: pytes
 def test_slack_is_alerted_whatever_breaks_while_settings_are_read(
     wire: Wire, run: FakeRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(key: str) -> str:
-        raise RuntimeError("the store broke")
-
-    monkeypatch.setattr(Variable, "get", broken)
+    monkeypatch.setattr(Variable, "get", raising(RuntimeError("the store broke")))
     alert_unreported_failure(callback_context(run))
     assert wire.sns == []
     assert run.run_id in wire.slack[0]["text"]

@@ -7,7 +7,7 @@ from airflow.triggers.base import TriggerEvent
 from airflow_ext.outside import outside
 from airflow_ext.settings import Settings
 from airflow_ext.triggers.dropped_files import DroppedFileTrigger
-from tests.worlds.s3 import BUCKET, FakeIngestBucket, s3_error
+from tests.worlds.s3 import BUCKET, FakeIngestBucket, raising, s3_error
 
 
 def fired(s3: FakeIngestBucket, *arrivals: str, prefix: str = "incoming/") -> tuple[list[dict[str, Any]], list[float]]:
@@ -54,10 +54,6 @@ def test_looks_under_the_prefix_of_the_settings() -> None:
 )
 def test_what_s3_refuses_ends_the_wait_with_an_error(error: Exception, told: str) -> None:
     s3 = FakeIngestBucket()
-
-    def refuse(request: dict[str, Any]) -> None:
-        raise error
-
-    s3.before["ListObjectsV2"] = refuse
+    s3.before["ListObjectsV2"] = raising(error)
     (event,), _ = fired(s3)
     assert (event["status"], event["message"].startswith(told), "pl4nted" in event["message"]) == ("error", True, False)

@@ -4,7 +4,6 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -31,16 +30,13 @@ from tests.dags.auction import fire
 from tests.worlds.airflow import FakeRun
 from tests.worlds.auction import BUCKET, A, AuctionWorld, B, results
 from tests.worlds.functions import RaisedError, lambda_error
-from tests.worlds.s3 import s3_error
+from tests.worlds.s3 import raising, s3_error
 
 NOT_YET = {"results": False}
 RUN = "manual__2026-03-08T06:00:00+00:00"
 
 
-@pytest.fixture
-def world() -> Iterator[AuctionWorld]:
-    with AuctionWorld().attached() as world:
-        yield world
+world = AuctionWorld.fixture()
 
 
 def wait(*, seconds: float = 30, **more: Any) -> Wait:
@@ -311,10 +307,7 @@ def test_sensor_that_is_skipped_leaves_no_failure() -> None:
 
 
 def test_storage_that_fails_at_the_start_is_left_to_the_tasks_retry(world: AuctionWorld) -> None:
-    def fail(request: object) -> None:
-        raise s3_error("SlowDown", "GetObject")
-
-    world.s3.before["GetObject"] = fail
+    world.s3.before["GetObject"] = raising(s3_error("SlowDown", "GetObject"))
     with pytest.raises(StorageUnavailableError):
         resume(fire(wait()))
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from tests.worlds.s3 import FakeS3, s3_error
+from tests.worlds.s3 import FakeS3, raising, s3_error
 
 LoadHandler = Callable[..., ModuleType]
 Divert = Callable[[ModuleType], io.StringIO]
@@ -143,10 +143,7 @@ def test_order_that_is_refused_is_not_stored(
 
 
 def test_failure_of_the_store_is_neither_of_the_two(order_function: ModuleType, s3: FakeS3, context: object) -> None:
-    def fail(request: dict[str, Any]) -> None:
-        raise s3_error("SlowDown")
-
-    s3.before["PutObject"] = fail
+    s3.before["PutObject"] = raising(s3_error("SlowDown"))
     with pytest.raises(ClientError, match="SlowDown"):
         order_function.handler(ACCEPTED, context)
 

@@ -9,6 +9,7 @@ from botocore.exceptions import ReadTimeoutError
 
 from lambdas.tools.openapi import events_document
 from tests.worlds.events_api import ID, NEW, OF_ONE_EVENT, Api, lines
+from tests.worlds.s3 import raising
 from tests.worlds.sqs import QUEUE_URL
 
 Divert = Callable[[ModuleType], io.StringIO]
@@ -112,11 +113,7 @@ def test_event_is_stored_though_the_queue_does_not_answer(
     api: Api, log: Divert, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = log(api.module)
-
-    def fail() -> None:
-        raise ReadTimeoutError(endpoint_url=QUEUE_URL)
-
-    api.queue.before["send_message"] = fail
+    api.queue.before["send_message"] = raising(ReadTimeoutError(endpoint_url=QUEUE_URL))
     assert api.post()[0] == 201
     warning, _ = lines(output.getvalue())
     assert (warning["level"], warning["reason"], warning["event_id"]) == ("WARNING", "ReadTimeoutError", ID)

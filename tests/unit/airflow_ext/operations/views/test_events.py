@@ -11,7 +11,7 @@ from include.delivery.models import timestamp
 from lambdas.events_api.models import is_event_id
 from tests.worlds.dynamodb import event_item
 from tests.worlds.operations import NOW, OperationsPage
-from tests.worlds.s3 import unreachable
+from tests.worlds.s3 import raising, unreachable
 
 ATTEMPTS = [{"time": "2026-03-08T00:00:00.000Z", "status": 503, "milliseconds": 12, "cause": "503"}]
 FAILED = {
@@ -212,10 +212,7 @@ def test_test_event_whose_answer_got_lost_is_stored_once(page: OperationsPage) -
 
 
 def test_table_that_cannot_be_reached_is_a_strip(page: OperationsPage) -> None:
-    def fail(operation: str) -> None:
-        raise unreachable()
-
-    page.tables.events.before = fail
+    page.tables.events.before = raising(unreachable())
     for path in ("/events/owners", "/events/owner?owner=acme", "/tonight"):
         assert page.get(path)["strips"]
 

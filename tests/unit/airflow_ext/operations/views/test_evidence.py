@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from include.archive.keys import archive_key
 from tests.worlds.operations import TODAY, OperationsPage
-from tests.worlds.s3 import unreachable
+from tests.worlds.s3 import raising, unreachable
 
 DAY = date(2026, 3, 2)
 AT = f"/evidence/clients/1000/days/{DAY}"
@@ -170,10 +170,9 @@ def test_each_look_at_a_body_is_in_the_audit_log(page: OperationsPage) -> None:
 
 
 def test_s3_that_cannot_be_reached_is_a_strip_and_no_error(page: OperationsPage) -> None:
-    def fail(request: object) -> None:
-        raise unreachable()
-
-    page.s3.before = dict.fromkeys(("ListObjectVersions", "ListObjectsV2", "GetObject", "HeadObject"), fail)
+    page.s3.before = dict.fromkeys(
+        ("ListObjectVersions", "ListObjectsV2", "GetObject", "HeadObject"), raising(unreachable())
+    )
     for path in ("/evidence/clients", "/evidence/clients/1000", AT, "/days", "/days/2026-03-02"):
         found = page.get(path)
         assert found["strips"] == ["S3 cannot be reached from Airflow's server (EndpointConnectionError)"]

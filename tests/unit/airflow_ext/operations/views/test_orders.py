@@ -8,7 +8,7 @@ from include.auction.keys import alerts_key, order_id, orders_key
 from include.auction.models import OrderOutcome, Result, Summary
 from include.clients.s3 import put_json
 from tests.worlds.operations import OperationsPage
-from tests.worlds.s3 import s3_error
+from tests.worlds.s3 import raising, s3_error
 
 DAY = date(2026, 3, 8)
 
@@ -62,11 +62,7 @@ def test_spreadsheet_has_the_whole_day_or_is_none(page: OperationsPage) -> None:
     assert sorted(line.rpartition(",")[2] for line in lines) == sorted(names)
 
     run(page, 0, Result.REJECTED, Result.REJECTED)
-
-    def fail(request: dict[str, Any]) -> None:
-        raise s3_error("AccessDenied", "GetObject")
-
-    page.s3.before["GetObject"] = fail
+    page.s3.before["GetObject"] = raising(s3_error("AccessDenied", "GetObject"))
     answer = page.ask(f"/orders/csv?day={DAY}")
     assert answer.status_code == 503
     assert "AccessDenied" in answer.json()["detail"]
