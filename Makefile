@@ -15,7 +15,7 @@ export SAM_CLI_TELEMETRY := 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo up down status test test-services test-fuzz test-auction test-others test-workers test-chaos test-celery lint lint-python lint-types lint-templates lint-schemas lint-openapi coverage chaos bench docs screenshot prove lock clean bundle preflight deploy
+.PHONY: help setup setup-dev demo up down status test test-units test-services test-fuzz test-auction test-others test-workers test-chaos test-celery lint lint-python lint-types lint-templates lint-schemas lint-openapi coverage chaos bench docs screenshot prove lock clean bundle preflight deploy
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,11 +85,14 @@ BESIDE = @$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=targe
 
 test: ## set-up from nothing, linters, and the whole test suite
 	@$(MAKE) --no-print-directory --jobs 2 setup-dev
-	$(BESIDE) lint
-	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile tests/unit tests/dags tests/architecture tests/packaging
+	@echo "==> linters, and beside them the tests without services; these have two processes, and their output follows when they have ended"
+	$(BESIDE) test-units lint
 	$(BESIDE) test-services test-fuzz
 	@echo "==> end-to-end tests, two stacks at a time; each one's output follows when it has ended, in ten minutes or more"
 	$(BESIDE) test-auction test-others test-workers test-chaos
+
+test-units: setup-dev
+	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile tests/unit tests/dags tests/architecture tests/packaging
 
 test-services: setup-dev
 	$(PY) -m pytest -n 2 --dist loadfile --ignore-glob='*_fuzz.py' tests/integration
@@ -100,7 +103,7 @@ test-fuzz: setup-dev
 
 # The end-to-end tests have a stack for these files, of archive and auction, one for all others, and one with Celery's
 # workers. The second takes about as long as the first, the third and the campaign together.
-AUCTION := archive_runs auction_alerts auction_killed auction_orders auction_results auction_scale backfill faults killed_tasks scale
+AUCTION := archive_runs auction_alerts auction_killed auction_orders auction_results auction_scale backfill killed_tasks scale
 test-auction: setup-dev
 	$(PY) -m pytest $(AUCTION:%=tests/e2e/test_%.py) tests/e2e/test_no_secret_anywhere.py
 

@@ -179,11 +179,11 @@ def test_a_line_of_fifty_megabytes_is_a_line() -> None:
 
 @pytest.mark.parametrize("part", [b"\n", b" \n", b" ", b"\xc2\xa0", b"\xe3\x80\x80\n", b"\xff", b"\r"])
 def test_blank_and_broken_bytes_by_the_million_take_linear_time(part: bytes) -> None:
-    piece = Piece.of(0, b"\n" + part * (6_000_000 // len(part)) + b"x\n")
+    piece = Piece.of(0, b"\n" + part * (1_000_000 // len(part)) + b"x\n")
     begun = time.process_time()
     assert count_records(piece) >= 1
     count_invalid_bytes(piece)
-    assert time.process_time() - begun < 10
+    assert time.process_time() - begun < 5
 
 
 def test_a_stream_that_ends_early_is_noticed() -> None:
