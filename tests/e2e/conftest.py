@@ -40,7 +40,7 @@ ON_CELERY_ONLY = "test_celery_"
 """Files that begin so are about what other executors do not have."""
 TEST_SECONDS = 900
 GONE_WITHIN_SECONDS = 30.0
-FEW_CLIENTS = 20
+FEW_CLIENTS = 5
 
 UseClients = Callable[[Sequence[int]], None]
 NewDay = Callable[[], date]

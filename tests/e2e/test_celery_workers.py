@@ -22,7 +22,7 @@ from tests.worlds.live.secrets import Secrets
 from tests.worlds.live.waiting import wait_until
 from tests.worlds.templates import load, properties_of
 
-CLIENTS = range(3001, 3025)
+CLIENTS = range(3001, 3009)
 ORDERS = 12
 REJECTED = range(0, 2 * ORDERS, 3)
 SIZE = 10
