@@ -175,10 +175,19 @@ def test_file_that_was_ingested_before_posts_nothing_and_says_so(
     assert again.pushed(RECONCILE_TASK, "return_value") == {
         "run_id": "manual__1",
         "receipt": f"receipts/{KEY}.{file.etag}.json",
+        "records_dead_lettered": 0,
     }
     assert again.pushed(RECONCILE_TASK, XComKey.FAILURE) is None
     assert again.outlet_events == {}
     assert "was ingested by run manual__1: nothing is posted" in caplog.text
+
+
+def test_run_for_a_file_with_dead_letters_says_that_they_are_to_be_replayed(world: CallDetailsWorld) -> None:
+    file = drop(world)
+    world.api.answers[idempotency_key(file, 0)] = [httpx.Response(422)]
+    ingest(ingest_run(KEY))
+    with pytest.raises(AirflowSkipException, match=r"this file but for 2 records, .* call_details_replay posts these"):
+        ingest(ingest_run(KEY, run_id="manual__2"))
 
 
 @pytest.mark.parametrize("by", ["key", "place"])

@@ -79,7 +79,10 @@ def plan(context: Context) -> list[int]:
         planning = Planner(clients.store, clients.claims, records_per_batch=clients.settings.max_records_per_batch)
         claim = planning.claim(file, run_id, force=params["force"])
         if isinstance(claim, Done):
-            ti.xcom_push(key=XComKey.DONE, value={"run_id": claim.owner, "receipt": claim.receipt})
+            receipt = clients.store.read_json(claim.receipt) or {}
+            dead = receipt.get("records_dead_lettered", 0)
+            done = {"run_id": claim.owner, "receipt": claim.receipt, "records_dead_lettered": dead}
+            ti.xcom_push(key=XComKey.DONE, value=done)
             log.info("%s (%s) was ingested by run %s: nothing is posted", file.key, file.etag, claim.owner)
             return []
         try:
@@ -172,12 +175,20 @@ def reconcile(context: Context) -> dict[str, Any]:
             return _close(context, planned=planned)
         report = RunReport(context, CallDetailsClients().settings)
         _count(report, {}, failed=False)
-        report.note("Nothing was posted: the file had been ingested before", by=done["run_id"], receipt=done["receipt"])
+        dead = done["records_dead_lettered"]
+        report.note(
+            "Nothing was posted: the file had been ingested before",
+            section=Section.CALL_DETAILS_DEAD_LETTERS if dead else None,
+            by=done["run_id"],
+            receipt=done["receipt"],
+            dead_letters=dead or None,
+        )
         report.push(done)
     # Outside the block: this is no failure.
+    but = f" but for {dead:,} records, which were dead letters: call_details_replay posts these" if dead else ""
     raise AirflowSkipException(
-        f"nothing was posted: run {done['run_id']} has ingested this file, see {done['receipt']}; to post it again, "
-        "give the param force"
+        f"nothing was posted: run {done['run_id']} has ingested this file{but}, see {done['receipt']}; to post it "
+        "again, give the param force"
     )
 
 
