@@ -228,7 +228,7 @@ class Endpoint(OverHttp):
                 body=body,
                 seconds=self._seconds,
                 max_bytes=_MAX_ANSWER_BYTES,
-                body_seconds=min(_BODY_SECONDS, self._seconds / 2),
+                body_seconds=_BODY_SECONDS,
                 repeats=True,
             )
         except (NoResponseError, ApiRefusedError) as error:

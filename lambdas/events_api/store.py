@@ -276,7 +276,7 @@ class EventStore:
             if len(events) > limit:
                 return Page(events[:limit], events[limit - 1].position)
             full = sum(map(_payload_bytes, events)) > MAX_PAGE_BYTES
-            if last and (not filters or full or self._clock() - began >= FILTER_SECONDS):
+            if not filters or full or self._clock() - began >= FILTER_SECONDS:
                 return Page(events, last)
         return Page(events, None)
 

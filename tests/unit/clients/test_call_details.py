@@ -290,14 +290,6 @@ def test_every_call_goes_through_the_gate_and_no_pause_does() -> None:
     assert (entered, inside) == (2, 0)
 
 
-async def test_cookies_of_an_answer_are_not_sent_with_the_next_batch() -> None:
-    fake = FakeCallDetails(answers={"a": [httpx.Response(200, headers={"Set-Cookie": "session=1"})]})
-    async with CallDetailsApi(POST_URL, fake.login(), http=fake.http) as api:
-        for _ in range(3):
-            await api.post(BODY, "a")
-    assert all("Cookie" not in request.headers for request in fake.posted)
-
-
 def test_401_leads_to_one_login_and_one_repetition_that_is_no_retry() -> None:
     fake, time = scripted(httpx.Response(401), ACCEPTED), FakeTime()
     assert post(fake, time=time) == [Delivery(True, 1)]

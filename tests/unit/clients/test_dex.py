@@ -55,15 +55,6 @@ async def test_log_in_asks_for_a_token_only() -> None:
     assert (len(dex.logins), dex.asked) == (1, [])
 
 
-async def test_cookie_of_one_answer_is_not_sent_with_the_next_question() -> None:
-    dex = FakeDex(answers={1: httpx.Response(200, headers={"Set-Cookie": "session=of-client-1; Path=/"}, json=[1])})
-    async with DexApi(BASE_URL, CREDENTIALS, http=dex.http) as api:
-        for client_id in (1, 2):
-            await api.trigger_response(client_id, DAY)
-    assert dex.clients_asked == [1, 2]
-    assert [request.headers.get("Cookie") for request in dex.asked] == [None, None]
-
-
 def test_constructor_touches_nothing() -> None:
     dex = FakeDex()
     DexApi(BASE_URL, CREDENTIALS, http=dex.http)

@@ -169,8 +169,13 @@ def test_403_that_is_about_the_call_does_not_cost_a_login_each() -> None:
 def test_an_api_that_refuses_every_token_gets_few_logins() -> None:
     dex = FakeDex(answers=dict.fromkeys(range(600), httpx.Response(401)))
     dex.pause = lambda: asyncio.sleep(0)
-    assert statuses(call(dex, *range(600), together=True)) == [401] * 600
+    cache = tokens(dex)
+    assert statuses(call(dex, *range(600), cache=cache, together=True)) == [401] * 600
     assert len(dex.logins) <= MAX_REFUSED
+    call(dex, 1, cache=cache)
+    asked = len(dex.asked)
+    call(dex, *range(10), cache=cache)
+    assert (len(dex.logins), len(dex.asked)) == (MAX_REFUSED, asked + 10), "nor is a call repeated with the same token"
 
 
 def test_second_401_is_the_answer() -> None:

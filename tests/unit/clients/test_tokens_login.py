@@ -5,7 +5,15 @@ import httpx
 import pytest
 
 from include.clients.http import Response
-from include.clients.tokens import FRUITLESS_SECONDS, KEY_LOGIN_SECONDS, MAX_REFUSED, Token, TokenCache, key_login
+from include.clients.tokens import (
+    FRUITLESS_SECONDS,
+    KEY_LOGIN_SECONDS,
+    MAX_REFUSED,
+    Grant,
+    Token,
+    TokenCache,
+    key_login,
+)
 from include.errors import ApiRefusedError, ApiUnavailableError, AuthRefusedError, InvalidAnswerError, PipelineError
 from tests.worlds.call_details import ACCESS, KEYS, LOGIN_URL, SECRET, TOKEN, FakeCallDetails, FakeTime, logged_in_as
 from tests.worlds.pipeline import leaks
@@ -162,4 +170,4 @@ def test_the_deadline_is_for_the_whole_exchange() -> None:
 
 def test_keys_and_token_are_not_in_a_repr() -> None:
     token = asyncio.run(make(FakeCallDetails()).token())
-    assert leaks(repr((KEYS, token)), ACCESS, SECRET, TOKEN) == []
+    assert leaks(repr((KEYS, Grant(TOKEN, 1.0), token)), ACCESS, SECRET, TOKEN) == []

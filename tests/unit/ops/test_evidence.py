@@ -332,6 +332,14 @@ def test_interrupted_verification_goes_on_from_its_checkpoint(s3: VersionedBucke
     assert reads[0] - reads[1] == 3 * len(CLIENTS), "answers that are proven are not read again"
 
 
+def test_each_of_many_answers_is_read_once() -> None:
+    s3, told = VersionedBucket(), list[str]()
+    archive(s3, "run", FIRST, dict.fromkeys(range(1, 1102), b"[1]"))
+    verification = Verification(s3, s3.bucket, tell=told.append)
+    assert verification.run() == ([], {"entries": 1, "manifests": 1, "answers": 1101})
+    assert told == ["1,000 of 1,101 answers read", "1,101 of 1,101 answers read"]
+
+
 def test_earliest_end_of_the_locks_is_shown(s3: VersionedBucket) -> None:
     times = [datetime(2033, 5, day, tzinfo=UTC) for day in (9, 2)]
     for key, time in zip(s3.keys("trigger/1/"), times, strict=False):

@@ -220,6 +220,21 @@ def test_event_that_is_deleted_while_it_is_read_is_not_there() -> None:
         store.get(OWNER, gone.event_id)
 
 
+@pytest.mark.parametrize("change", ["acknowledge", "replay"])
+def test_event_that_is_deleted_while_it_is_changed_is_not_there(change: str) -> None:
+    table = table_with()
+    store = store_on(table)
+    store.put(new_event(OWNER, event_id="evt_000000000000"))
+
+    def delete() -> None:
+        table.items.pop("evt_000000000000")
+
+    table.before["update_item"] = delete
+    with pytest.raises(NoSuchEventError):
+        CALLS[change](store)
+    assert set(table.items) == {lane_key(OWNER)}
+
+
 def test_item_that_was_written_by_hand_is_nobody_s_event() -> None:
     table, event_id = table_with(), "evt_000000000001"
     table.items[event_id] = {"event_id": {"S": event_id}, "status": {"S": "pending"}}
