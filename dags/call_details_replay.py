@@ -45,7 +45,7 @@ PARAMS = {
     "dead_letters": Param(
         None,
         type=["null", "array"],
-        items={"type": "string", "minLength": 1},
+        items={"type": "string"},
         minItems=1,
         maxItems=1000,
         title="Dead letters",

@@ -85,8 +85,8 @@ PARAMS = {
     "client_ids": Param(
         None,
         type=["null", "array"],
-        # As text too: the trigger form sends a list as texts, one for each line.
-        items={"anyOf": [{"type": "integer"}, {"type": "string", "pattern": r"^-?[0-9]{1,19}(?![\s\S])"}]},
+        # As text too: the trigger form sends a list as texts, one for each line, also for the last one, which is empty.
+        items={"anyOf": [{"type": "integer"}, {"type": "string", "pattern": r"^\s*(-?[0-9]{1,19})?\s*$"}]},
         minItems=1,
         title="Client ids",
         description="Archive only these clients, one id per line. Empty: every client that the database selects.",

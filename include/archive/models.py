@@ -88,16 +88,16 @@ def clients_from_rows(rows: Iterable[Sequence[Any]]) -> tuple[list[Client], list
 def select(clients: Sequence[Client], wanted: Sequence[int | str] | None) -> list[Client]:
     """All clients, or only those with the ids of the param ``client_ids``, in their order.
 
-    Ids are numbers or texts of digits, as the trigger form sends texts.
+    Ids are numbers or texts of digits, as the trigger form sends texts; of a blank line it sends a blank one.
 
     Raises:
         RunRefusedError: an id that is no eligible client, or an empty list.
     """
     if wanted is None:
         return list(clients)
-    if not wanted:
+    chosen = {int(each) for each in wanted if str(each).strip()}
+    if not chosen:
         raise RunRefusedError("param client_ids is an empty list; leave it out to archive every client")
-    chosen = set(map(int, wanted))
     unknown = sorted(chosen - {client.id for client in clients})
     if unknown:
         shown = ", ".join(map(str, unknown[:_SHOWN])) + (", ..." if len(unknown) > _SHOWN else "")

@@ -9,7 +9,7 @@ from airflow_ext.hooks import call_details
 from airflow_ext.ids import XComKey
 from include.call_details.keys import idempotency_key
 from include.call_details.models import FileVersion
-from include.errors import AuthRefusedError, WorkFailedError
+from include.errors import AuthRefusedError, RunRefusedError, WorkFailedError
 from tests.dags.call_details import ingest, ingest_run, replay, replay_run
 from tests.worlds.call_details import CallDetailsWorld
 from tests.worlds.s3 import BUCKET
@@ -53,10 +53,16 @@ def test_replay_empties_the_queue(world: CallDetailsWorld) -> None:
 
 def test_chosen_ones_alone_are_posted_and_what_is_gone_is_in_the_note(world: CallDetailsWorld) -> None:
     world.api.answers.clear()
-    run = replay_run(dead_letters=[f" dead-letter/{KEY}/000001.json", "gone"])
+    run = replay_run(dead_letters=[f" dead-letter/{KEY}/000001.json", "gone", ""])
     assert replay(run)["accepted"] == 1
     assert world.posted() == [[3, 4]]
     assert "- not in the queue: 1" in run.pushed("replay", XComKey.NOTE)
+
+
+def test_blank_lines_alone_do_not_mean_all(world: CallDetailsWorld) -> None:
+    with pytest.raises(RunRefusedError, match="dead_letters names none"):
+        replay(replay_run(dead_letters=["", " "]))
+    assert world.posted() == []
 
 
 def test_what_is_refused_again_stays_and_is_reported_once(world: CallDetailsWorld) -> None:

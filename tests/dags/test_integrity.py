@@ -132,9 +132,9 @@ def test_the_form_of_call_details_ingest_refuses_what_is_no_key_of_a_file(key: s
 
 def test_the_form_of_the_archive_takes_the_ids_of_clients_as_text(dagbag: DagBag) -> None:
     param = deepcopy(dagbag.dags["dex_trigger_archive"].params.get_param("client_ids"))
-    for good in (["12"], ["-5"], [str(2**63 - 1)], [12, "13"]):
+    for good in (["12"], ["-5"], [str(2**63 - 1)], [12, "13"], [" 12 ", ""], ["12\n"]):
         assert param.resolve(good) == good
-    for bad in ([], [""], ["1_000"], ["12\n"], ["1.5"], [True], ["١"]):
+    for bad in ([], ["1_000"], ["12\n13"], ["1 2"], ["1.5"], [True], ["١"]):
         with pytest.raises(ParamValidationError):
             param.resolve(bad)
 

@@ -14,7 +14,7 @@ from include.alerts import Section
 from include.call_details.alerts import replay_alert
 from include.call_details.dead_letters import Replay
 from include.call_details.models import TASKS_AT_ONCE
-from include.errors import TransientError, WorkFailedError
+from include.errors import RunRefusedError, TransientError, WorkFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -37,7 +37,10 @@ def replay(context: Context) -> dict[str, Any]:
     params = context["params"]
     with record_failure(context["ti"]):
         clients = CallDetailsClients()
-        chosen = [name.strip() for name in params["dead_letters"] or ()]
+        # The trigger form sends each line, also the last one, which is empty.
+        chosen = [stripped for name in params["dead_letters"] or () if (stripped := name.strip())]
+        if params["dead_letters"] is not None and not chosen:
+            raise RunRefusedError("param dead_letters names none; leave it out to post all of them")
         run_id, limit, dry_run = context["dag_run"].run_id, params["limit"], params["dry_run"]
         result = asyncio.run(_replay(clients, run_id, limit, chosen, dry_run=dry_run))
         left = result.failed + result.unreadable

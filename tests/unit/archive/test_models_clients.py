@@ -106,9 +106,14 @@ def test_many_unknown_ids_are_cut_short() -> None:
     assert len(str(caught.value)) < 300
 
 
-def test_empty_param_is_refused() -> None:
+def test_blank_lines_and_blanks_of_the_form_name_nobody() -> None:
+    assert select(CLIENTS, [" 9", "", "\t"]) == [CLIENTS[2]]
+
+
+@pytest.mark.parametrize("nobody", [[], [""], [" ", "\n"]])
+def test_param_that_names_nobody_is_refused(nobody: list[str]) -> None:
     with pytest.raises(RunRefusedError, match="empty list"):
-        select(CLIENTS, [])
+        select(CLIENTS, nobody)
 
 
 def test_query_is_the_one_of_the_contract() -> None:
