@@ -20,7 +20,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from infra.release.bundle import ReleaseError
-from infra.release.deployment.mwaa import Airflow, Shelf
+from infra.release.deployment.mwaa import Airflow, BundleBucket
 from infra.release.deployment.stacks import Stacks
 from infra.release.deployment.steps import Commands, Deployment, Places, describe_tree
 from infra.release.deployment.target import ENVIRONMENTS, Target, read_target
@@ -147,7 +147,7 @@ def assemble(
             sleep=sleep,
             tags=target.tags,
         ),
-        shelf=Shelf(session.client("s3"), target.source_bucket(account)),
+        bucket=BundleBucket(session.client("s3"), target.source_bucket(account)),
         airflow=Airflow(create("mwaa"), create("logs"), target.airflow_name, target.scheduler_log_group),
         confirm=confirm,
         say=_say,

@@ -11,7 +11,7 @@ import pytest
 
 from infra.release.bundle import ReleaseError
 from infra.release.deploy import PLACES, ROOT, assemble, check_account
-from infra.release.deployment.mwaa import Airflow, Shelf
+from infra.release.deployment.mwaa import Airflow, BundleBucket
 from infra.release.deployment.target import read_target
 from tests.integration.conftest import Aws
 from tests.integration.deployments import Project, new_account
@@ -114,38 +114,38 @@ def test_files_are_uploaded_where_their_content_differs_and_removed_where_they_a
 ) -> None:
     bucket = "pipelines-mwaa-dev-anything"
     account.s3.create_bucket(Bucket=bucket)
-    shelf = Shelf(account.s3, bucket)
+    bundles = BundleBucket(account.s3, bucket)
     archive, dags = tmp_path / "plugins.zip", tmp_path / "dags"
     archive.write_bytes(b"one")
     with pytest.raises(ReleaseError, match="keeps no versions"):
-        shelf.put("plugins.zip", archive)
+        bundles.put("plugins.zip", archive)
     account.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     account.s3.put_object(Bucket=bucket, Key="plugins.zip", Body=b"somebody's own")
 
-    first = shelf.put("plugins.zip", archive)
+    first = bundles.put("plugins.zip", archive)
     assert first.changed
-    assert shelf.put("plugins.zip", archive) == replace(first, changed=False)
+    assert bundles.put("plugins.zip", archive) == replace(first, changed=False)
     archive.write_bytes(b"two")
-    second = shelf.put("plugins.zip", archive)
+    second = bundles.put("plugins.zip", archive)
     assert second.changed
     assert second.version != first.version
     old = account.s3.get_object(Bucket=bucket, Key="plugins.zip", VersionId=first.version)["Body"].read()
     assert old == b"one", "an update that fails goes on with it"
 
     with pytest.raises(ReleaseError, match="has no file"):
-        shelf.sync(dags, "dags/")
+        bundles.sync(dags, "dags/")
     (dags / "common").mkdir(parents=True)
     for name in ("a.py", "common/b.py"):
         (dags / name).write_text(name)
     account.s3.put_object(Bucket=bucket, Key="dags/removed_since.py", Body=b"")
     account.s3.put_object(Bucket=bucket, Key="dags/a.py", Body=b"somebody's own")
-    done = shelf.sync(dags, "dags/")
+    done = bundles.sync(dags, "dags/")
     assert (done.uploaded, done.deleted, done.unchanged) == (
         ("dags/a.py", "dags/common/b.py"),
         ("dags/removed_since.py",),
         0,
     )
-    assert shelf.sync(dags, "dags/").unchanged == 2
+    assert bundles.sync(dags, "dags/").unchanged == 2
     listed = {item["Key"] for item in account.s3.list_objects_v2(Bucket=bucket)["Contents"]}
     assert listed == {"plugins.zip", "dags/a.py", "dags/common/b.py"}
 

@@ -126,11 +126,11 @@ class Sync:
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class BundleBucket:
     """One versioned bucket."""
 
     s3: S3Client
-    bucket: str
+    name: str
 
     def put(self, key: str, path: Path) -> Upload:
         """Upload a file, unless the key's current version has its content; ReleaseError if there are no versions."""
@@ -140,11 +140,11 @@ class Shelf:
         if current is not None and current[0] == digest:
             return Upload(current[1], changed=False)
         answer = self.s3.put_object(
-            Bucket=self.bucket, Key=key, Body=content, Metadata={_DIGEST: digest}, ServerSideEncryption="AES256"
+            Bucket=self.name, Key=key, Body=content, Metadata={_DIGEST: digest}, ServerSideEncryption="AES256"
         )
         version = answer.get("VersionId")
         if not version:
-            raise ReleaseError(f"the bucket {self.bucket} keeps no versions: switch them on, as infra/mwaa.yaml does")
+            raise ReleaseError(f"the bucket {self.name} keeps no versions: switch them on, as infra/mwaa.yaml does")
         return Upload(version, changed=True)
 
     def sync(self, folder: Path, prefix: str) -> Sync:
@@ -159,17 +159,17 @@ class Shelf:
         uploaded = tuple(key for key, path in sorted(wanted.items()) if self.put(key, path).changed)
         deleted = tuple(sorted(self._keys(prefix) - set(wanted)))
         for key in deleted:
-            self.s3.delete_object(Bucket=self.bucket, Key=key)
+            self.s3.delete_object(Bucket=self.name, Key=key)
         return Sync(uploaded, deleted, len(wanted) - len(uploaded))
 
     def _keys(self, prefix: str) -> set[str]:
-        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
         return {item["Key"] for page in pages for item in page.get("Contents", [])}
 
     def _current(self, key: str) -> tuple[str, str] | None:
         """Digest and version id of a key's current version; None without one."""
         try:
-            head = self.s3.head_object(Bucket=self.bucket, Key=key)
+            head = self.s3.head_object(Bucket=self.name, Key=key)
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
                 return None

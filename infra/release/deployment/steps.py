@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.release.bundle import ReleaseError
-from infra.release.deployment.mwaa import Airflow, Shelf
+from infra.release.deployment.mwaa import Airflow, BundleBucket
 from infra.release.deployment.stacks import Stacks
 from infra.release.deployment.target import ALIKE, FROM_THE_APPLICATION, Target
 
@@ -130,7 +130,7 @@ class Deployment:
 
     Args:
         account: account id (12 digits), or a placeholder for a dry run.
-        shelf: the bucket that infra/mwaa.yaml makes, as it makes the environment ``airflow``.
+        bucket: the one that infra/mwaa.yaml makes, as it makes the environment ``airflow``.
         confirm: asks the person who waits; what it asks about is done only if it returns True. None if nobody has to
             agree, or somebody has already.
         say: takes a line for that person.
@@ -143,7 +143,7 @@ class Deployment:
     places: Places
     commands: Commands
     stacks: Stacks
-    shelf: Shelf
+    bucket: BundleBucket
     airflow: Airflow
     confirm: Callable[[str], bool] | None
     say: Callable[[str], None]
@@ -166,7 +166,7 @@ class Deployment:
         # Asked by itself, SAM ends as if all were well when a person says no.
         look = [*deploy, "--no-execute-changeset"] if self.confirm else None
         deploy = [*deploy, "--no-confirm-changeset"]
-        bucket = self.shelf.bucket
+        bucket = self.bucket.name
         versions = ", ".join(f"{parameter}=<version of {key}>" for key, parameter in VERSIONED.items())
         return [
             Step("Preflight: what makes a slow update fail", [shown(preflight)], lambda: self.commands.run(preflight)),
@@ -235,9 +235,9 @@ class Deployment:
         self.changed.append("the network and the bucket")
 
     def _upload(self) -> None:
-        self._agree(f"Upload the bundle to s3://{self.shelf.bucket}, and the DAGs in the end?")
+        self._agree(f"Upload the bundle to s3://{self.bucket.name}, and the DAGs in the end?")
         for key, parameter in VERSIONED.items():
-            upload = self.shelf.put(key, self.places.bundle / key)
+            upload = self.bucket.put(key, self.places.bundle / key)
             self.say(f"    {key}: {'uploaded as' if upload.changed else 'unchanged,'} version {upload.version}")
             self.versions[parameter] = upload.version
             if upload.changed:
@@ -277,7 +277,7 @@ class Deployment:
             raise ReleaseError("nobody agreed: it was left as it is, and so was all that comes after it")
 
     def _sync(self) -> None:
-        done = self.shelf.sync(self.places.bundle / _DAGS, _DAGS)
+        done = self.bucket.sync(self.places.bundle / _DAGS, _DAGS)
         for key in done.uploaded:
             self.say(f"    uploaded {key}")
         for key in done.deleted:
