@@ -312,5 +312,6 @@ def _lifetime(expires_in: object) -> float:
         seconds = float(expires_in)  # type: ignore[arg-type] # whatever it is
     except (TypeError, ValueError, OverflowError):
         return DEFAULT_LIFETIME_SECONDS
-    # Taken at its word, a token that lives no time would cost a login per call.
-    return seconds if math.isfinite(seconds) and seconds > 0 else DEFAULT_LIFETIME_SECONDS
+    # Taken at its word, a token that lives hardly any time would cost a login per call. float() reads true as 1.
+    readable = math.isfinite(seconds) and seconds >= 1 and expires_in is not True
+    return seconds if readable else DEFAULT_LIFETIME_SECONDS

@@ -111,7 +111,7 @@ def test_token_is_renewed_before_it_expires(expires_in: float | str) -> None:
 @pytest.mark.parametrize(
     ("expires_in", "usable"),
     [(None, DEFAULT_LIFETIME_SECONDS - REFRESH_EARLY_SECONDS), (60, 30), (100, 50), (1, 0.5)]
-    + [(unreadable, 240) for unreadable in ("", "soon", [3600], {}, 0, -5, "NaN", "inf", 10**400)],
+    + [(unreadable, 240) for unreadable in ("", "soon", [3600], {}, 0, -5, 0.01, True, "NaN", "inf", 10**400)],
 )
 def test_missing_short_or_unreadable_lifetime_still_serves_for_a_while(expires_in: Any, usable: float) -> None:
     clock, dex = Clock(), FakeDex(tokens=[token_answer(1, expires_in=expires_in)])
