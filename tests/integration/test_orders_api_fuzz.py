@@ -63,7 +63,7 @@ def test_answers_to_whoever_has_a_token(case: Case[Any], api: OrdersApi, token: 
 
 
 @schema.parametrize()
-@within_seconds
+@settings(within_seconds, max_examples=40)
 def test_answers_to_whoever_has_none(case: Case[Any], api: OrdersApi) -> None:
     answer = case.call_and_validate(base_url=api.url, excluded_checks=NOT_CHECKED)
     # 404 is for undeclared methods.
