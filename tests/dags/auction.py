@@ -27,8 +27,7 @@ def fire(wait: Wait) -> Event:
         (event,) = [event async for event in LambdaResultTrigger(**json.loads(json.dumps(arguments))).run()]
         return event.payload
 
-    found: Event = json.loads(json.dumps(asyncio.run(only_event())))
-    return found
+    return json.loads(json.dumps(asyncio.run(only_event())))
 
 
 def end(run: FakeRun, event: Event) -> list[Work]:

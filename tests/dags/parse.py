@@ -39,7 +39,6 @@ def main(folder: Path, last: str) -> None:
         if path.stem == last:
             before_last = set(sys.modules)
         spec = importlib.util.spec_from_file_location(f"parsed_{path.stem}", path)
-        assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)

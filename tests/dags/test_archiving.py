@@ -14,7 +14,7 @@ def test_client_is_archived_under_its_name_in_the_ui(world: ArchiveWorld, run: F
     work = list_clients(run)[1]
     context = run.context(ARCHIVE_TASK, 1)
     dex_trigger_archive.archive_client(context, work)
-    assert context["label"] == "12 Client 12"  # type: ignore[typeddict-item]
+    assert context["label"] == "12 Client 12"
     assert world.s3.keys("trigger/") == ["trigger/12/12_trigger_20260308.json"]
     assert world.dex.asked[0].url.params["triggerDate"] == "2026-03-08"
 

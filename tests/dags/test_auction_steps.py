@@ -60,7 +60,6 @@ def test_wait_counts_from_the_start_of_the_run(world: AuctionWorld, run: FakeRun
     world.answer([NOT_YET])
     found = begin(run)
     assert isinstance(found, Wait)
-    assert run.start_date is not None
     assert (found.started, found.seconds) == (run.start_date.timestamp(), 100)
     assert (found.polls, found.failure) == (1, None)
 

@@ -103,7 +103,7 @@ def test_owners_are_shared_by_tasks_with_names(world: DeliveryRuns, run: FakeRun
     for index, owners in enumerate(shares):
         context = run.context(DELIVER_TASK, index)
         event_delivery.deliver(context, owners)
-        names.append(context["label"])  # type: ignore[typeddict-item]
+        names.append(context["label"])
     assert names == ["big", "2 owners"]
     assert set(world.tables.statuses()) == {"delivered"}
 

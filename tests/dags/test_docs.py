@@ -11,7 +11,6 @@ from airflow.dag_processing.dagbag import DagBag
 @pytest.fixture(scope="module")
 def generate(root: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("generate", root / "docs" / "generate.py")
-    assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

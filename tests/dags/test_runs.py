@@ -80,7 +80,6 @@ def test_one_failed_client_fails_the_run_and_stops_no_other(
     stored = world.s3.bodies(archive_key(11, DAY))[0]
     assert line.startswith(f"client 11 (Client 11) archived: {archive_key(11, DAY)}, {len(stored)} bytes, sha256 ")
     note = note_of(dag_run)
-    assert note is not None
     assert note.startswith("**2 of 3 clients archived for 2026-03-08**")
     assert "\n- what to do: https://wiki.example/runbook#dex-trigger-archive-failed-run\n" in note
 

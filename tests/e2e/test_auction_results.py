@@ -147,8 +147,7 @@ def test_runs_that_are_started_at_once_do_not_overlap(auction: Pipeline, played:
 
 def asset_events(auction: Pipeline, run: Ended) -> list[object]:
     wanted = {"source_dag_id": DAG_ID, "source_run_id": run.id}
-    events: list[object] = auction.airflow.request("GET", "/assets/events", params=wanted)["asset_events"]
-    return events
+    return auction.airflow.request("GET", "/assets/events", params=wanted)["asset_events"]
 
 
 def waiting_log(auction: Pipeline, run: Ended) -> str:

@@ -259,7 +259,6 @@ def test_newest_day_of_a_client_is_on_a_phone_screen_and_large_enough_for_a_fing
 ) -> None:
     page = open_page(at("evidence", client=ONE, to=a_day), **PHONE)
     square = page.locator(f"[data-day='{a_day}']").bounding_box()
-    assert square is not None
     assert square["width"] >= 10
     assert 0 <= square["x"] <= 390 - square["width"]
 

@@ -122,8 +122,7 @@ class Owner:
     def post(self, **fields: Any) -> str:
         answer = self.call("POST /events", body=new_event(**fields))
         assert answer.status_code == 201, answer.text
-        event_id: str = answer.json()["event_id"]
-        return event_id
+        return answer.json()["event_id"]
 
     def page(self, path: str, **params: Any) -> tuple[list[str], str | None]:
         """Ids on a page of a listing, and the next page's cursor."""

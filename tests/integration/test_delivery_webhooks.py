@@ -45,8 +45,7 @@ def post(stubs: Stubs, *rules: dict[str, Any], times: int = 1, seconds: float = 
 
 
 def arrivals(stubs: Stubs) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = stubs.client.get(ARRIVALS).json()["arrivals"]
-    return found
+    return stubs.client.get(ARRIVALS).json()["arrivals"]
 
 
 def test_a_post_arrives_with_a_signature_that_fits(stubs: Stubs) -> None:
@@ -93,7 +92,6 @@ async def test_nothing_reaches_this_machine_under_whatever_name(stubs: Stubs) ->
         async with Endpoint(f"http://{host}:{port}/receivers/acme", open_webhooks(), https_only=False) as receiver:
             replies.append(await receiver.post(b"{}", {}))
     for reply in replies:
-        assert reply.failure is not None
         assert reply.failure.error.endswith("failed: the host's address is not public")
     assert arrivals(stubs) == []
 
@@ -122,7 +120,6 @@ async def test_a_receiver_that_reads_nothing_is_hung_up_on() -> None:
         left.set()
     assert len(taken) == 1
     assert taken[0] < 1_000_000, "what had not been sent by then is not sent afterwards"
-    assert reply.failure is not None
     assert reply.failure.error.endswith("within 0.5 s")
 
 
@@ -145,6 +142,5 @@ async def test_a_certificate_that_nobody_vouches_for_is_not_trusted_and_the_name
         async with Endpoint(f"https://receiver.test:{port}/", http) as receiver:
             reply = await receiver.post(b"{}", {})
     assert served in ([], [b""])
-    assert reply.failure is not None
     assert reply.failure.error.endswith("failed: certificate: self-signed certificate")
     assert names == ["receiver.test"]

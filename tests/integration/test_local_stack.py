@@ -41,7 +41,6 @@ def starting(state: Path) -> Iterator[subprocess.Popen[str]]:
     starter = subprocess.Popen(stack_command("up", state=state), cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True)
     with starter:
         try:
-            assert starter.stdout is not None
             while "AWS emulator" not in starter.stdout.readline():  # its first service is up
                 assert starter.poll() is None
             yield starter

@@ -64,8 +64,7 @@ class Stubs:
 
     def calls(self) -> list[dict[str, Any]]:
         """Return the journal's calls to the trigger endpoint."""
-        calls: list[dict[str, Any]] = self.client.get("/journal", params={"path": TRIGGER}).json()["calls"]
-        return calls
+        return self.client.get("/journal", params={"path": TRIGGER}).json()["calls"]
 
     def ask(self, **options: Any) -> httpx.Response:
         return self.client.get(TRIGGER, params=QUESTION, **options)

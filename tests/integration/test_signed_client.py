@@ -75,7 +75,7 @@ def test_object_is_kept_byte_for_byte_with_all_that_is_said_of_it(
         {"client_id": "7"},
     )
     same = ("ETag", "VersionId", "ContentLength", "LastModified", "Metadata", "ContentType")
-    assert {name: head[name] for name in same} == {name: kept[name] for name in same}  # type: ignore[literal-required]
+    assert {name: head[name] for name in same} == {name: kept[name] for name in same}
     assert written["VersionId"] == kept["VersionId"]
 
 
@@ -156,7 +156,7 @@ def test_items_are_written_under_their_condition(account: Aws) -> None:
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         assert error_code(raised.value) == "ConditionalCheckFailedException"
-        assert raised.value.response["Item"] == item  # type: ignore[typeddict-item]
+        assert raised.value.response["Item"] == item
         assert b"12345678901234567890.5" in await dynamodb.call_json(
             "ExecuteStatement",
             b"""{"Statement": "SELECT * FROM \\"signed\\" WHERE pk = ?", "Parameters": [{"S": "\\u00fc"}]}""",

@@ -83,8 +83,7 @@ def test_dags_and_requirements_are_those_of_the_sources(built: Path) -> None:
 
 
 def files_of(folder: Path) -> dict[str, str]:
-    found: dict[str, str] = json.loads((folder / MANIFEST).read_text())["files"]
-    return found
+    return json.loads((folder / MANIFEST).read_text())["files"]
 
 
 def test_manifest_has_the_digest_of_every_file(built: Path) -> None:

@@ -54,8 +54,7 @@ class Unpacked:
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        found: dict[str, Any] = json.loads(output.read_text())
-        return found
+        return json.loads(output.read_text())
 
 
 def unpack(folder: Path) -> Unpacked:

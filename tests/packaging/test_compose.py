@@ -52,8 +52,7 @@ def secrets(secrets_file: Path) -> dict[str, str]:
 def services(root: Path, secrets_file: Path) -> dict[str, Service]:
     answer = config(root, secrets_file)
     assert answer.returncode == 0, answer.stderr
-    found: dict[str, Service] = yaml.safe_load(answer.stdout)["services"]
-    return found
+    return yaml.safe_load(answer.stdout)["services"]
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ def value_of(option: str) -> str:
     """An option as the environment gets it, with the template's defaults."""
     value = OPTIONS[option]
     if isinstance(value, dict):
-        parameter = value["Ref"] if "Ref" in value else re.fullmatch(r"\$\{(\w+)\}", value["Fn::Sub"])[1]  # type: ignore[index]
+        parameter = value["Ref"] if "Ref" in value else re.fullmatch(r"\$\{(\w+)\}", value["Fn::Sub"])[1]
         value = MWAA["Parameters"][parameter]["Default"]
     assert isinstance(value, str | int)
     return str(value)

@@ -198,6 +198,5 @@ def test_commit_hooks_run_what_make_lint_runs_and_download_nothing() -> None:
     assert repository["repo"] == "local"
     assert {(hook["language"], hook["pass_filenames"]) for hook in repository["hooks"]} == {("system", False)}
     linters = re.search(r"^lint: ([a-z -]+) ##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    assert linters is not None
     assert [hook["entry"] for hook in repository["hooks"]] == [f"make --silent {name}" for name in linters[1].split()]
     assert [hook["id"] for hook in repository["hooks"]] == linters[1].split()

@@ -26,7 +26,7 @@ class Post:
 
     def __init__(self) -> None:
         self.s3, self.time = FakeS3("results"), FakeTime()
-        self.box = Outbox(lambda: self.s3, "results", clock=self.time)  # type: ignore[arg-type,return-value]
+        self.box = Outbox(lambda: self.s3, "results", clock=self.time)
         self.sent: list[Alert] = []
         self.down = False
 
@@ -93,7 +93,7 @@ def test_a_channel_that_is_still_down_is_asked_once_a_run_and_less_and_less_ofte
 def test_of_two_runs_at_once_one_sends(post: Post) -> None:
     post.box.put("slack", ALERT)
     post.time.now += 60
-    other = Outbox(lambda: post.s3, "results", clock=post.time)  # type: ignore[arg-type,return-value]
+    other = Outbox(lambda: post.s3, "results", clock=post.time)
 
     def before(request: dict[str, object]) -> None:
         if "IfMatch" in request:

@@ -33,7 +33,6 @@ def evaluate(error: BaseException, try_number: int = 1) -> float:
     """Seconds until the retry."""
     decision = TypedRetryPolicy().evaluate(error, try_number, 5)
     assert decision.action is RetryAction.RETRY
-    assert decision.retry_delay is not None
     return decision.retry_delay.total_seconds()
 
 

@@ -189,7 +189,7 @@ def test_unknown_fields_only_warn(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        parse().archive_bucket = "other"  # type: ignore[misc]
+        parse().archive_bucket = "other"
 
 
 def test_settings_come_from_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,7 +174,6 @@ def test_unbounded_restriction_stays_unbounded() -> None:
         last_automated_data_interval=None,
         restriction=TimeRestriction(pendulum.datetime(2026, 1, 1, tz="UTC"), None, catchup=True),
     )
-    assert info is not None
     assert info.run_after == pendulum.datetime(2026, 1, 1, 6, tz="UTC")
 
 
@@ -187,7 +186,6 @@ def first_run(now: str, last: datetime | None = None) -> datetime:
             last_automated_data_interval=None if last is None else DataInterval.exact(pendulum.instance(last)),
             restriction=restriction,
         )
-    assert info is not None
     return info.run_after
 
 

@@ -32,7 +32,6 @@ def test_early_years_are_padded() -> None:
 @given(IDS, DAYS)
 def test_archive_key_tells_client_and_day(client_id: int, day: date) -> None:
     found = re.fullmatch(r"trigger/(\d+)/(\d+)_trigger_(\d{4})(\d{2})(\d{2})\.json", archive_key(client_id, day))
-    assert found is not None
     folder, name, *parts = map(int, found.groups())
     assert folder == name == client_id
     assert date(*parts) == day
@@ -42,7 +41,6 @@ def test_archive_key_tells_client_and_day(client_id: int, day: date) -> None:
 def test_papers_tell_run_day_and_position(run_id: str, day: date, first: int) -> None:
     key = outcomes_key(plan_key(day, run_id, NOW), first)
     found = re.fullmatch(r"runs/trigger/(\d{8})/([^/]+)/20260308T103000\.000001/outcomes/(\d{6,})\.json", key)
-    assert found is not None
     assert date.fromisoformat(found[1]) == day
     assert unquote(found[2]) == run_id
     assert int(found[3]) == first

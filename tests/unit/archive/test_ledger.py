@@ -89,7 +89,7 @@ def test_write_whose_answer_was_lost_is_found_by_the_retry() -> None:
     s3.put_object = lose  # type: ignore[method-assign] # the fault of this test
     with pytest.raises(StorageUnavailableError):
         append(s3, "a")
-    s3.put_object = real  # type: ignore[method-assign]
+    s3.put_object = real
     assert append(s3, "a").number == 1
     assert len(entries(s3)) == 1
 

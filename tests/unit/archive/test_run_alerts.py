@@ -34,7 +34,6 @@ def test_success_calls_for_no_alert() -> None:
 
 def test_failed_clients_become_one_alert_with_a_line_each() -> None:
     alert = digest(manifest(11, 13), RUN, uri="s3://b/k")
-    assert alert is not None
     assert alert.severity is Severity.ERROR
     assert alert.subject == "[ERROR] p: 2 of 3 clients not archived for 2026-03-08"
     assert "manifest: s3://b/k" in alert.text
@@ -46,13 +45,11 @@ def test_failed_clients_become_one_alert_with_a_line_each() -> None:
 
 def test_grouped_client_is_found_at_the_map_index_of_its_group() -> None:
     alert = digest(manifest(13, max_tasks=2), RUN, uri="s3://b/k")
-    assert alert is not None
     assert "- client 13 (Client 13) in archive_client[1]: answered 404" in alert.text
 
 
 def test_no_clients_is_a_warning_that_points_at_the_query() -> None:
     alert = digest(manifest(clients=()), RUN, uri="s3://b/k")
-    assert alert is not None
     assert alert.severity is Severity.WARNING
     assert "no client to archive for 2026-03-08" in alert.subject
     assert "http://airflow.test/list_clients/None" in alert.text

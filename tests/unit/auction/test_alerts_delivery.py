@@ -133,7 +133,7 @@ def test_however_often_it_is_repeated_no_alert_is_delivered_twice(
     count: int, no_slack: set[int], no_sns: set[int]
 ) -> None:
     s3 = FakeS3()
-    slack, sns = (Channel(lambda order, bad=bad: int(order) in bad) for bad in (no_slack, no_sns))  # type: ignore[misc]
+    slack, sns = (Channel(lambda order, bad=bad: int(order) in bad) for bad in (no_slack, no_sns))
     for _ in range(2):
         undelivered = send(s3, count, slack=slack, sns=sns)
     assert undelivered == 2 * count - len(slack.taken) - len(sns.taken)

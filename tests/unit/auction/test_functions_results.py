@@ -49,7 +49,6 @@ def test_polls_until_there_are_results_and_saves_them() -> None:
     assert [poller.poll(), poller.poll()] == [None, None]
     assert stage.s3.keys() == []
     found = poller.poll()
-    assert found is not None
     assert list(found.items) == READY["orders"]
     assert len(stage.functions.invocations) == 3, "one poll is one invocation"
     assert stage.poller().find() == found
@@ -83,7 +82,6 @@ def test_order_with_a_number_out_of_range_fails_alone() -> None:
     b = OrderFunction(FunctionClient(FakeLambda({"b": lambda order: {}})), "b", lambda: ())
     bad, good = (b.process(orders, index) for index in (0, 1))
     assert bad is not None
-    assert good is not None
     assert (bad.result, bad.retryable, good.result) == (Result.ERRORED, False, Result.ACCEPTED)
     assert (
         bad.reason == "InvalidInputError: the input of function b has a number that is out of range; it was not invoked"
@@ -132,7 +130,6 @@ def test_of_two_pollers_the_first_to_save_wins() -> None:
     stage = Stage(READY, {"results": True, "orders": []})
     first, second = stage.poller().poll(), stage.poller().poll()
     assert first == second
-    assert first is not None
     assert len(first.items) == 2
 
 

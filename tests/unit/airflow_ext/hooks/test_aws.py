@@ -83,8 +83,7 @@ def test_signed_client_trusts_the_bundle_that_boto3_would(monkeypatch: pytest.Mo
 def made(extra: dict[str, str] | None) -> boto3.Session:
     """The session that the provider's hook or secrets backend gets for a connection with this ``extra``."""
     wrapper = extra and AwsConnectionWrapper.from_connection_metadata(conn_id="c", extra=extra)
-    session: boto3.Session = SharedSessionFactory(conn=wrapper or None, region_name=None).create_session()
-    return session
+    return SharedSessionFactory(conn=wrapper or None, region_name=None).create_session()
 
 
 def test_sessions_of_equal_connections_are_shared_and_others_have_their_own_credentials() -> None:
@@ -94,7 +93,6 @@ def test_sessions_of_equal_connections_are_shared_and_others_have_their_own_cred
     assert first is again
     for session, key in ((first, "AKIA1"), (other, "AKIA2")):
         credentials = session.get_credentials()
-        assert credentials is not None
         assert (credentials.access_key, session.region_name) == (key, "eu-west-1")
     assert made({"region_name": "us-west-2"}).region_name == "us-west-2"
 
@@ -104,7 +102,6 @@ def test_session_without_a_connection_takes_what_boto3_finds(monkeypatch: pytest
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA3")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "three")
     credentials = made(None).get_credentials()
-    assert credentials is not None
     assert (credentials.access_key, made(None).region_name) == ("AKIA3", "ap-south-1")
 
 

@@ -144,7 +144,7 @@ def test_works_when_xcoms_cannot_be_read(wire: Wire, run: FakeRun) -> None:
 
 def test_reason_of_a_failure_is_kept_and_the_error_passes() -> None:
     ti = FakeTaskInstance(XComs(), "list_clients")
-    with pytest.raises(SettingsError), record_failure(ti):  # type: ignore[arg-type]
+    with pytest.raises(SettingsError), record_failure(ti):
         raise SettingsError("host is missing")
     assert ti.xcom_pull(task_ids="list_clients", key=XComKey.FAILURE) == "SettingsError: host is missing"
 
@@ -158,13 +158,13 @@ class Unreachable(FakeTaskInstance):
 
 def test_reason_that_cannot_be_kept_does_not_replace_the_error(caplog: pytest.LogCaptureFixture) -> None:
     ti = Unreachable(XComs(), "list_clients")
-    with pytest.raises(SettingsError, match="host is missing"), record_failure(ti):  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="host is missing"), record_failure(ti):
         raise SettingsError("host is missing")
     assert "'failure' was not pushed: RuntimeError" in caplog.text
 
 
 def test_entry_that_cannot_be_left_fails_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    push_quietly(Unreachable(XComs(), SUMMARY_TASK), XComKey.ALERTED, ["sns"])  # type: ignore[arg-type]
+    push_quietly(Unreachable(XComs(), SUMMARY_TASK), XComKey.ALERTED, ["sns"])
     assert "'alerted' was not pushed" in caplog.text
 
 
@@ -173,7 +173,7 @@ def test_masked_secret_is_not_in_the_reason(before: str) -> None:
     secret = "masked-by-airflow-7f3a91"
     mask_secret(secret)
     ti = FakeTaskInstance(XComs(), "list_clients")
-    with pytest.raises(SettingsError, match=secret), record_failure(ti):  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match=secret), record_failure(ti):
         raise SettingsError(f"{before}login with {secret}")
     kept = ti.xcom_pull(task_ids="list_clients", key=XComKey.FAILURE)
     assert kept.startswith(f"SettingsError: {before}login with"[:997])
@@ -182,24 +182,24 @@ def test_masked_secret_is_not_in_the_reason(before: str) -> None:
 
 def test_skipped_task_has_not_failed() -> None:
     ti = FakeTaskInstance(XComs(), "wait_for_results")
-    with pytest.raises(AirflowSkipException), record_failure(ti):  # type: ignore[arg-type]
+    with pytest.raises(AirflowSkipException), record_failure(ti):
         raise AirflowSkipException("no results")
     assert ti.xcoms.values == {}
 
 
 def test_long_reason_is_cut_and_success_leaves_nothing() -> None:
     ti = FakeTaskInstance(XComs(), "list_clients")
-    with record_failure(ti):  # type: ignore[arg-type]
+    with record_failure(ti):
         pass
     assert ti.xcoms.values == {}
-    with pytest.raises(SettingsError, match="x"), record_failure(ti):  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="x"), record_failure(ti):
         raise SettingsError("x" * 100_000)
     assert len(ti.xcom_pull(task_ids="list_clients", key=XComKey.FAILURE)) <= 1000
 
 
 def test_control_character_of_others_is_visible_in_the_reason() -> None:
     ti = FakeTaskInstance(XComs(), "list_clients")
-    with pytest.raises(FunctionFailedError), record_failure(ti):  # type: ignore[arg-type]
+    with pytest.raises(FunctionFailedError), record_failure(ti):
         raise FunctionFailedError("stock is\x01 low \ud800\nnow")
     assert ti.xcom_pull(task_ids="list_clients", key=XComKey.FAILURE) == (
         "FunctionFailedError: stock is\\x01 low \\ud800 now"
@@ -208,7 +208,7 @@ def test_control_character_of_others_is_visible_in_the_reason() -> None:
 
 def test_error_that_is_not_ours_is_recorded_by_its_type_as_its_text_may_hold_anything() -> None:
     ti = FakeTaskInstance(XComs(), "list_clients")
-    with pytest.raises(ValueError, match="pl4nted"), record_failure(ti):  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="pl4nted"), record_failure(ti):
         raise ValueError(repr({"secret": "pl4nted"}))
     assert ti.xcom_pull(task_ids="list_clients", key=XComKey.FAILURE) == "ValueError, see the log"
 

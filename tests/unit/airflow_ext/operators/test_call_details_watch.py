@@ -40,7 +40,7 @@ def wait(sensor: DroppedFileSensor) -> TaskDeferred | None:
     """Let the sensor look at the bucket; what it deferred to, if it did."""
     try:
         # As Airflow's task runner calls it: elsewhere an operator may not be executed.
-        type(sensor).execute.__wrapped__(sensor, CONTEXT)  # type: ignore[attr-defined]
+        type(sensor).execute.__wrapped__(sensor, CONTEXT)
     except TaskDeferred as deferred:
         return deferred
     return None
@@ -68,7 +68,6 @@ def test_settings_say_where_and_what_is_ignored(
     bucket.drop("incoming/a.txt", b"1\n")
     bucket.drop("drops/a.lock", b"1\n")
     deferred = wait(sensor)
-    assert deferred is not None
     assert deferred.trigger.serialize()[1] == {
         "bucket": "ingest",
         "prefix": "drops/",
@@ -101,9 +100,7 @@ def test_event_of_the_trigger_ends_the_wait(sensor: DroppedFileSensor) -> None:
 
 def test_wait_is_left_to_the_triggerer(sensor: DroppedFileSensor) -> None:
     deferred = wait(sensor)
-    assert deferred is not None
     assert isinstance(deferred.trigger, DroppedFileTrigger)
-    assert deferred.timeout is not None
     assert deferred.timeout.total_seconds() == 600
 
 

@@ -37,7 +37,7 @@ class FakeLogs:
         self.asked.append(request)
         if page is None:
             error = {"Code": "ResourceNotFoundException", "Message": "no such log group"}
-            raise ClientError({"Error": error}, "FilterLogEvents")  # type: ignore[typeddict-item]
+            raise ClientError({"Error": error}, "FilterLogEvents")
         more = {"nextToken": "next"} if len(self.asked) < len(self.pages) else {}
         return {"events": [{"message": line} for line in page], **more}
 

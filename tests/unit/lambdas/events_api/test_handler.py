@@ -74,7 +74,7 @@ def test_numbers_of_a_payload_come_back_digit_by_digit(api: Api) -> None:
     api.call("POST /events", '{"event_type": "a", "payload": {"n": [1.50, 1e400]}, "metadata": {"b": 0.10}}')
     for path in (f"/events/{ID}", "/events", "/inbox"):
         event = {"rawPath": path, "requestContext": {"stage": "$default", "http": {"method": "GET", "path": path}}}
-        event["requestContext"]["authorizer"] = {"lambda": {"owner": "owner-1"}}  # type: ignore[index]
+        event["requestContext"]["authorizer"] = {"lambda": {"owner": "owner-1"}}
         text = api.module.handler(event, api.context)["body"]
         assert '"payload":{"n":[1.50,1e400]},"metadata":{"b":0.10}' in text
 

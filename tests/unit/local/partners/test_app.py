@@ -25,8 +25,7 @@ async def log_in(client: httpx.AsyncClient) -> None:
 
 
 async def journal(client: httpx.AsyncClient, **filters: str) -> dict[str, Any]:
-    shown: dict[str, Any] = (await client.get("/journal", params=filters)).json()
-    return shown
+    return (await client.get("/journal", params=filters)).json()
 
 
 async def test_a_client_logs_in_and_gets_answers_and_the_journal_tells(client: httpx.AsyncClient) -> None:

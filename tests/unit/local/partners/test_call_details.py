@@ -42,8 +42,7 @@ async def post(client: httpx.AsyncClient, key: str | None = "k1", body: bytes = 
 
 
 async def received(client: httpx.AsyncClient, **query: str) -> dict[str, Any]:
-    shown: dict[str, Any] = (await client.get(RECEIVED, params=query)).json()
-    return shown
+    return (await client.get(RECEIVED, params=query)).json()
 
 
 async def test_batches_are_remembered_by_key_with_what_they_were_and_how_often_they_came(

@@ -41,8 +41,7 @@ class Caller:
         return self._answers[TOKEN_PATH](Call(TOKEN_PATH, {}, headers, urlencode(form).encode()))
 
     def token(self) -> str:
-        token: str = json.loads(self.token_request(GOOD).body)["access_token"]
-        return token
+        return json.loads(self.token_request(GOOD).body)["access_token"]
 
     def trigger(self, authorization: str | None, query: Mapping[str, str] = QUESTION) -> Answer:
         """Ask for a trigger response with this Authorization header."""

@@ -29,8 +29,7 @@ async def post(client: httpx.AsyncClient, name: str, event_id: str = "evt_1", **
 
 
 async def arrivals(client: httpx.AsyncClient, **query: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = (await client.get(ARRIVALS, params=query)).json()["arrivals"]
-    return found
+    return (await client.get(ARRIVALS, params=query)).json()["arrivals"]
 
 
 async def test_arrivals_are_remembered_in_their_order(client: httpx.AsyncClient) -> None:

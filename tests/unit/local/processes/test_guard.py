@@ -71,7 +71,6 @@ def test_end_of_the_lifeline_ends_the_whole_family() -> None:
     with started(guard_arguments("--", "sh", "-c", FAMILY)) as guard:
         family = read_family(guard)
         assert all(process.is_running() for process in family)
-        assert guard.stdin is not None
         guard.stdin.close()
         assert_gone(family)
         assert guard.wait() == 143
@@ -129,7 +128,6 @@ def test_the_chosen_stop_signal_reaches_the_command() -> None:
     with started(guard_arguments("--stop-signal", "INT", "--", "sh", "-c", command)) as guard:
         read_family(guard, {"command"})
         guard.terminate()
-        assert guard.stdout is not None
         assert guard.stdout.readline() == "interrupted 0\n"
 
 

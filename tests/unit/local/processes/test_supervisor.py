@@ -87,7 +87,6 @@ def test_cancelling_stops_everything_and_removes_the_published_files(trial: Tria
         trial.layout.stack_file.write_text("{}")
         trial.layout.environment_file.write_text("")
         task = asyncio.current_task()
-        assert task is not None
         asyncio.get_running_loop().call_later(0.01, task.cancel)
 
     with pytest.raises(asyncio.CancelledError):

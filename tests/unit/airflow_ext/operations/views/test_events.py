@@ -29,8 +29,7 @@ FAILED = {
 def post(page: OperationsPage, path: str, user: str = "operator", **body: object) -> dict[str, object]:
     answer = page.ask(path, user=user, method="POST", json=body)
     assert answer.status_code == 200, answer.text
-    found: dict[str, object] = answer.json()
-    return found
+    return answer.json()
 
 
 def test_owners_have_what_waits_and_what_failed(page: OperationsPage) -> None:
@@ -207,7 +206,7 @@ def test_test_event_whose_answer_got_lost_is_stored_once(page: OperationsPage) -
         stored(**request)
         return stored(**request)
 
-    page.tables.events.table.put_item = lose_answer  # type: ignore[method-assign]
+    page.tables.events.table.put_item = lose_answer
     assert post(page, "/events/test", owner="acme")["event_id"] in page.tables.events.events
 
 

@@ -24,8 +24,7 @@ def states(page: OperationsPage, client: int) -> dict[str, str]:
 
 
 def version(page: OperationsPage, at: str = AT) -> str:
-    found: str = page.get(at)["versions"][0]["version_id"]
-    return found
+    return page.get(at)["versions"][0]["version_id"]
 
 
 def test_strip_distinguishes_what_became_of_each_day(page: OperationsPage) -> None:
