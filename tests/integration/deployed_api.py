@@ -40,14 +40,7 @@ def eventually(what: str, condition: Callable[[], bool]) -> None:
 
 
 def hold_against(document: Mapping[str, Any], path: str, method: str, answer: httpx.Response) -> None:
-    """Check that an operation's answer is one of those that the OpenAPI document has.
-
-    Args:
-        document: the document.
-        path: as the document writes it.
-        method: in any case.
-        answer: what was answered.
-    """
+    """Check that an operation's answer is one of those that the OpenAPI document has."""
     response = document["paths"][path][method.lower()]["responses"][str(answer.status_code)]
     if "$ref" in response:
         response = document["components"]["responses"][response["$ref"].rpartition("/")[2]]
@@ -61,11 +54,7 @@ def hold_against(document: Mapping[str, Any], path: str, method: str, answer: ht
 
 @dataclass(frozen=True)
 class DeployedApi:
-    """An API of the shared account, and what lies behind it.
-
-    Args:
-        outputs: of the deployed template.
-    """
+    """An API of the shared account, and what lies behind it."""
 
     aws: Aws
     outputs: Mapping[str, str]

@@ -36,11 +36,7 @@ def unique(prefix: str) -> str:
 
 @dataclass(frozen=True)
 class EventsApi(DeployedApi):
-    """The events API.
-
-    Args:
-        client: keeps its connections between calls.
-    """
+    """The events API."""
 
     client: httpx.Client
 
@@ -64,14 +60,7 @@ class EventsApi(DeployedApi):
         body: object = None,
         params: Mapping[str, Any] | None = None,
     ) -> httpx.Response:
-        """The answer to a request; if its operation is documented, it was held against the document.
-
-        Args:
-            route: method and path.
-            headers: of the request.
-            body: JSON value, or the bytes to send; None = no body.
-            params: of the query.
-        """
+        """The answer to a request; if its operation is documented, it was held against the document."""
         method, path = route.split(" ")
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         answer = self.client.request(method, f"{self.url}{path}", headers=headers, content=content, params=params)
@@ -103,13 +92,7 @@ class EventsApi(DeployedApi):
 
 @dataclass(frozen=True)
 class Owner:
-    """Somebody who has a key.
-
-    Args:
-        api: the API.
-        name: of the owner.
-        key: of the API.
-    """
+    """Somebody who has a key."""
 
     api: EventsApi
     name: str

@@ -44,12 +44,9 @@ class OrdersApi(DeployedApi):
     def post(
         self, body: object, *, authorization: str | bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> httpx.Response:
-        """The answer to ``POST /orders``; it was held against the OpenAPI document.
+        """The answer to ``POST /orders``, which was held against the OpenAPI document.
 
-        Args:
-            body: JSON value, or the bytes to send.
-            authorization: value of that header; None = a new valid token.
-            headers: instead of the Authorization header.
+        With a new valid token, unless an ``authorization`` or ``headers`` are given.
         """
         if authorization is None:
             authorization = f"Bearer {self.token()}"

@@ -12,14 +12,7 @@ Breaking = Callable[[Project], Project]
 
 @dataclass(frozen=True)
 class Case:
-    """One thing broken.
-
-    Args:
-        what: is wrong.
-        check: that alone is to fail.
-        says: words of its finding: where, how much, what to change.
-        broken: makes the project so.
-    """
+    """One thing broken: ``check`` alone is to fail, and its finding has the words of ``says``."""
 
     what: str
     check: str

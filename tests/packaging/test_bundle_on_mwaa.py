@@ -20,12 +20,7 @@ COMPONENT = Path(__file__).with_name("mwaa_component.py")
 
 @dataclass(frozen=True)
 class Unpacked:
-    """The bundle as it lies on MWAA.
-
-    Args:
-        plugins: what MWAA unpacks the archive into.
-        work: an empty folder, Airflow's home.
-    """
+    """The bundle as it lies on MWAA."""
 
     bundle: Path
     plugins: Path

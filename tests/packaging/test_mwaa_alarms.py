@@ -132,10 +132,6 @@ def rings(failed: list[int], reported: list[int]) -> list[int]:
 
     A model of CloudWatch: windows end with the minute in which they are looked at, and slide on every minute ("Alarm
     evaluation window", the default). What the model leaves out is that data may come late.
-
-    Args:
-        failed: minutes of the runs that Airflow counted.
-        reported: minutes of the reports of pipelines.
     """
     (composite,) = COMPOSITE_ALARMS.values()
     rule = re.fullmatch(r'ALARM\("\$\{(\w+)\}"\) AND ALARM\("\$\{(\w+)\}"\)', composite["AlarmRule"]["Fn::Sub"])

@@ -63,15 +63,7 @@ class Api:
         authorizer: dict[str, Any] | None = None,
         **query: str,
     ) -> dict[str, Any]:
-        """The answer as the function gives it.
-
-        Args:
-            route: method and path.
-            body: of the request.
-            owner: whom the authorizer names; None = the route has no authorizer.
-            authorizer: instead of that, all of what the authorizer says.
-            query: parameters.
-        """
+        """The answer as the function gives it; without an owner the authorizer is ``authorizer``, or there is none."""
         method, path = route.split(" ", 1)
         if authorizer is None and owner:
             authorizer = {"lambda": {"owner": owner, "key_id": "abcdefgh"}}

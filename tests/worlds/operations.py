@@ -63,15 +63,7 @@ class Tables:
 
 @dataclass
 class OperationsPage:
-    """The page's application and what it reads.
-
-    Args:
-        app: the routes.
-        s3: the one bucket.
-        tables: of DynamoDB.
-        sqs: its queue.
-        tokens: of the users, by name.
-    """
+    """The page's application and what it reads."""
 
     app: FastAPI
     s3: FakeS3

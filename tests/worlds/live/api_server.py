@@ -22,13 +22,7 @@ Login = dict[str, object]
 
 @contextmanager
 def api_server(stack: Stack, folder: Path, options: Mapping[str, str]) -> Iterator[str]:
-    """The server's address, for the block.
-
-    Args:
-        stack: whose database and plugins it has.
-        folder: for its log.
-        options: environment variables that win over the stack's own.
-    """
+    """The server's address, for the block."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port = probe.getsockname()[1]

@@ -80,12 +80,7 @@ class File:
 
 
 class Ingest(Bucket):
-    """Drops files, and reads what became of them.
-
-    Args:
-        partners: the API is among them.
-        pipeline: ``call_details_ingest``.
-    """
+    """Drops files, and reads what became of them."""
 
     def __init__(self, stack: Stack, partners: Partners, pipeline: Pipeline) -> None:
         super().__init__(stack, stack.ingest_bucket)
@@ -123,12 +118,7 @@ class Ingest(Bucket):
         return json.loads(self.get(f"receipts/{file.key}.{file.etag}.json")["Body"])
 
     def assert_processed(self, file: File, *, dead: Sequence[int] = ()) -> dict[str, Any]:
-        """The file is where processed files go, and its receipt accounts for all of it; returns the receipt.
-
-        Args:
-            file: the file.
-            dead: batches that had to become dead letters.
-        """
+        """The file is where processed files go, and its receipt, which is returned, has all of it; ``dead`` are batches."""
         receipt = self.receipt(file)
         dead_records = sum(len(file.batches[batch]) for batch in dead)
         expected: dict[str, Any] = {

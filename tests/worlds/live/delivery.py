@@ -26,13 +26,7 @@ Arrival = dict[str, Any]
 
 @dataclass(frozen=True)
 class Owner:
-    """Somebody who uses the API, and has one webhook.
-
-    Args:
-        name: as the API knows it.
-        key: of the API.
-        secret: that deliveries are signed with.
-    """
+    """Somebody who uses the API, and has one webhook."""
 
     name: str
     key: str = field(repr=False)
@@ -49,12 +43,7 @@ class Owner:
 
 
 class Delivery:
-    """Makes owners, posts events as they do, and reads what became of them.
-
-    Args:
-        stack: where the API and the webhooks are.
-        pipeline: ``event_delivery``.
-    """
+    """Makes owners, posts events as they do, and reads what became of them."""
 
     def __init__(self, stack: Stack, pipeline: Pipeline) -> None:
         self.pipeline = pipeline

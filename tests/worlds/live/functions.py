@@ -44,11 +44,7 @@ def handler(order, context):
 
 
 class Functions:
-    """Creates functions on the stack's emulator.
-
-    Args:
-        directory: where their journals lie.
-    """
+    """Creates functions on the stack's emulator."""
 
     def __init__(self, stack: Stack, directory: Path) -> None:
         self.client = stack.aws("lambda")

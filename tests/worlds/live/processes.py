@@ -100,13 +100,7 @@ def holds_no_lock(stack: Stack, service: str) -> bool:
 
 @contextmanager
 def another(service: str, stack: Stack, **options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A service beside the stack's own, in a session of its own; killed at the latest at the end.
-
-    Args:
-        service: ``scheduler``, ``triggerer`` or ``celery worker``.
-        stack: what it belongs to.
-        options: Airflow configuration options of this one alone, as environment variables.
-    """
+    """A service beside the stack's own, in a session of its own; killed at the latest at the end."""
     with another_log(service, stack).open("wb") as log:
         process = subprocess.Popen(
             [PYTHON, "-m", "airflow", *service.split(), "--skip-serve-logs"],
