@@ -118,7 +118,7 @@ class Ingest(Bucket):
         return json.loads(self.get(f"receipts/{file.key}.{file.etag}.json")["Body"])
 
     def assert_processed(self, file: File, *, dead: Sequence[int] = ()) -> dict[str, Any]:
-        """The file is where processed files go, and its receipt, which is returned, has all of it; ``dead`` are batches."""
+        """The file is where processed files go; its receipt, which is returned, has all of it. ``dead`` are batches."""
         receipt = self.receipt(file)
         dead_records = sum(len(file.batches[batch]) for batch in dead)
         expected: dict[str, Any] = {
