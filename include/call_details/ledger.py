@@ -64,8 +64,9 @@ class Claims:
             next_ = self._next(file, owner, seen, force=force, begun=begun)
             if not isinstance(next_, Claim):
                 return next_
+            # Before the claim: whoever dies between the two writes would never be found again.
+            self._mark_unfinished(file)
             if self._write(seen, next_):
-                self._mark_unfinished(file)
                 return next_
             # Another owner was faster: read what it is now.
             seen = None
