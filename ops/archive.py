@@ -25,7 +25,7 @@ def day(environment: Environment, wanted: date) -> Report:
         manifest: dict[str, Any] | None = get_json(environment.aws("s3"), bucket, key)
         if manifest is not None:
             return _day(wanted, manifest, columns)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise OpsError(
             f"s3://{bucket}/{key} is not a day's manifest as runs write them: see 'ops evidence verify'"
         ) from None

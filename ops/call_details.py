@@ -90,7 +90,7 @@ def _done(s3: Any, bucket: str, item: dict[str, Any]) -> dict[str, Any]:
             "since": since,
             "run": receipt.get("run_id"),
         }
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         # What others put there, such as a folder of the console, and what was deleted meanwhile.
         return {"state": "no receipt", "file": item["Key"], "bytes": item["Size"], "since": since}
 
@@ -185,5 +185,5 @@ def _event(text: str) -> dict[str, Any]:
             "first": found.get("first_failed_at") or found.get("failed_at"),
             "error": found["error"],
         }
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {"kind": "event", "what": "a message that is none of ours"}

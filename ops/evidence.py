@@ -267,7 +267,7 @@ class Verification:
             try:
                 document = json.loads(body)
                 rebuilt = self._is_made_of_its_runs(document, body)
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 yield Finding("changed", key, "not a day's manifest")
                 continue
             known = {row[0] for row in database.execute("SELECT key FROM manifests WHERE day = ?", (day,))}

@@ -67,7 +67,7 @@ def evidence_files(s3: Any, bucket: str, client: int, first: date, last: date) -
     """
     try:
         files = dict(_files(s3, bucket, client, first, last))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InvalidInputError(f"ledger or manifests are not as runs write them ({error}): {_VERIFY}") from None
     if not any(name.startswith("answers/") for name in files):
         raise InvalidInputError(f"client {client} has no answer in the ledger from {first} to {last}")

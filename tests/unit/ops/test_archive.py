@@ -65,7 +65,7 @@ def test_client_ids_of_a_day_can_be_copied(environment: Bucket) -> None:
     assert "12345" in shown.getvalue()
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b'{"clients": []}'])
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"clients": []}', b"[" * 100_000], ids=lambda body: body[:30])
 def test_manifest_of_a_day_that_is_none_is_said(environment: Bucket, body: bytes) -> None:
     environment.session.put_object(Bucket="archive", Key="manifests/trigger/20260302.json", Body=body)
     with pytest.raises(OpsError, match="evidence verify"):

@@ -92,7 +92,7 @@ def test_file_under_way_is_shown_with_its_run_and_nothing_is_written() -> None:
     assert [(row["state"], row["run"]) for row in files(environment).rows] == [("claimed", "run-2")]
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{}"])
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"[" * 100_000], ids=lambda body: body[:30])
 def test_object_that_is_no_receipt_hides_no_other(body: bytes) -> None:
     s3 = FakeIngestBucket()
     receipt = {"outcome": "processed", "key": "incoming/a.txt", "records_accepted": 1, "records_read": 1}

@@ -202,7 +202,11 @@ def test_entry_with_fields_of_other_types_is_found(s3: VersionedBucket, name: st
     assert ("rewritten", key) in {(finding.kind, finding.where) for finding in verify(s3)}
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"run_id":"run 2","trigger_date":3,"clients":[]}'])
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>", b"[]", b"{}", b'{"run_id":"run 2","trigger_date":3,"clients":[]}', b"[" * 100_000],
+    ids=lambda body: body[:30],
+)
 def test_newest_manifest_and_entry_that_were_both_forged_are_found(s3: VersionedBucket, body: bytes) -> None:
     key, place = "manifests/trigger/20260303/run%202.json", "ledger/trigger/00000003.json"
     (manifest,), (entry,) = s3.objects[key], s3.objects[place]
@@ -210,6 +214,13 @@ def test_newest_manifest_and_entry_that_were_both_forged_are_found(s3: Versioned
     forged = replace(Entry.from_bytes(entry.body or b""), sha256=sha256(body))
     s3.objects[place] = [replace(entry, body=forged.to_bytes())]
     assert any(finding.kind == "changed" and finding.where.startswith(key) for finding in verify(s3))
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"runs":5}', b"[" * 100_000], ids=lambda body: body[:30])
+def test_day_whose_manifest_is_none_is_found(s3: VersionedBucket, body: bytes) -> None:
+    key = "manifests/trigger/20260302.json"
+    s3.objects[key][-1] = replace(s3.objects[key][-1], body=body)
+    assert [(finding.kind, finding.where) for finding in verify(s3)] == [("changed", key)]
 
 
 def test_checkpoint_that_is_none_is_refused_and_left_as_it_was(s3: VersionedBucket, tmp_path: Path) -> None:

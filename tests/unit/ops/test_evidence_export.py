@@ -104,13 +104,14 @@ def test_change_with_new_sums_is_still_found_by_the_chain(environment: Bucket, t
     assert [row["file"] for row in report.rows] == [f"answers/{NAMED}.{versions[0].id}.json"]
 
 
+@pytest.mark.parametrize("body", [b"forged", b"[" * 100_000], ids=lambda body: body[:30])
 @pytest.mark.parametrize("key", ["ledger/trigger/00000002.json", "manifests/trigger/"])
 def test_archive_that_was_tampered_with_is_not_exported_and_verifying_is_named(
-    environment: Bucket, tmp_path: Path, key: str
+    environment: Bucket, tmp_path: Path, key: str, body: bytes
 ) -> None:
     for each, versions in environment.session.objects.items():
         if each.startswith(key):
-            environment.session.objects[each] = [replace(version, body=b"forged") for version in versions]
+            environment.session.objects[each] = [replace(version, body=body) for version in versions]
     with pytest.raises(OpsError, match="ops evidence verify"):
         export(environment, 2, FIRST, LAST, tmp_path / "a.zip")
     assert list(tmp_path.iterdir()) == []

@@ -72,7 +72,8 @@ def test_alerts_when_nobody_was_alerted(wire: Wire, run: FakeRun, alerted: list[
     alert_unreported_failure(callback_context(run))
     (message,) = wire.sns
     assert message["Subject"].startswith("[ERROR] dex_trigger_archive: ")
-    for fact in (run.run_id, "reason: task_failure", "last task: archive_client", "http://airflow.test/log"):
+    page = "operations page: http://localhost:8080/plugin/operations/days"
+    for fact in (run.run_id, "reason: task_failure", "last task: archive_client", "http://airflow.test/log", page):
         assert fact in message["Message"]
     assert len(wire.slack) == 1
 
