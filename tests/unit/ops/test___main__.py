@@ -149,6 +149,29 @@ def test_person_sees_the_plan_before_agreeing(
     assert [path for path, _ in airflow.asked] == ["/backfills/dry_run"]
 
 
+@pytest.mark.parametrize(
+    ("options", "days", "conf"),
+    [([], "failed", {}), (["--client", "2", "--client", "7", "--again"], "completed", {"client_ids": [2, 7]})],
+)
+def test_days_are_archived_as_they_were_shown(
+    options: list[str], days: str, conf: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    airflow = Airflow()
+    monkeypatch.setattr("sys.stdin", Terminal("y\n"))
+    asked = ["backfill", "2026-03-01", "2026-03-02", *options]
+    assert main(asked, open_environment=lambda name: airflow.environment) == 0
+    body = {
+        "dag_id": "dex_trigger_archive",
+        "from_date": "2026-03-01T00:00:00Z",
+        "to_date": "2026-03-02T00:00:00Z",
+        "reprocess_behavior": days,
+        "max_active_runs": 1,
+        "run_backwards": False,
+        "dag_run_conf": conf,
+    }
+    assert airflow.asked == [("/backfills/dry_run", body), ("/backfills", body)]
+
+
 def test_run_that_was_shown_is_cleared_though_another_failed_before_somebody_agreed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -70,3 +70,9 @@ def test_manifest_of_a_day_that_is_none_is_said(environment: Bucket, body: bytes
     environment.session.put_object(Bucket="archive", Key="manifests/trigger/20260302.json", Body=body)
     with pytest.raises(OpsError, match="evidence verify"):
         day(environment, DAY)
+
+
+def test_day_without_a_run_is_said(environment: Bucket) -> None:
+    report = day(environment, FIRST + timedelta(days=9))
+    assert (report.title, list(report.rows)) == ("2026-03-10: no manifest", [])
+    assert report.notes[0].startswith("No run has ended for 2026-03-10")

@@ -1,4 +1,6 @@
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -102,6 +104,18 @@ def test_object_that_is_no_receipt_hides_no_other(body: bytes) -> None:
         ("no receipt", "receipts/"),
         ("processed", "incoming/a.txt"),
     }
+
+
+def test_newest_receipts_are_shown_and_they_come_first() -> None:
+    s3 = FakeIngestBucket()
+    for number in range(30):
+        receipt = {"outcome": "processed", "key": f"incoming/{number}.txt", "records_accepted": 1, "records_read": 1}
+        key = f"receipts/{number:02}.json"
+        s3.drop(key, json.dumps(receipt).encode())
+        # The order of their names is not that of their times.
+        s3.objects[key] = [replace(s3.objects[key][0], stored_at=datetime(2026, 3, 8, 12, 7 * number % 30, tzinfo=UTC))]
+    newest = sorted(range(30), key=lambda number: 7 * number % 30, reverse=True)[:25]
+    assert [row["file"] for row in files(ingest(s3)).rows] == [f"incoming/{number}.txt" for number in newest]
 
 
 @pytest.mark.parametrize("key", ["dead-letter/no.txt/000000.json", "incoming/a.txt", "incoming/list.json"])
