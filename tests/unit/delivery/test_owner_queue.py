@@ -69,6 +69,17 @@ def test_a_refused_event_holds_up_all_behind_it_and_is_posted_again_when_it_is_d
     assert "last_error" not in world.tables.plain(5)
 
 
+def test_of_those_that_are_claimed_none_is_posted_before_it_is_due_or_without_its_payload() -> None:
+    world = DeliveryWorld()
+    world.add(18)
+    # Every third one's payload is an item of its own.
+    for number in range(1, 19):
+        world.tables.change(number, next_attempt_at=timestamp(START + (60 if number == 17 else -1)))
+    counts = world.deliver()
+    assert world.arrived() == list(range(1, 17))
+    assert counts.attempts == 16, "a receiver takes no post without a payload"
+
+
 def test_a_pause_between_attempts_is_waited_for_only_if_it_is_short() -> None:
     world = DeliveryWorld()
     world.add(1)
@@ -177,6 +188,18 @@ def test_nothing_overtakes_what_another_worker_has_postponed_though_the_index_do
     world.pass_time(30)
     world.deliver()
     assert world.arrived() == [1, 1, 2, 3]
+
+
+def test_what_waits_for_a_refused_event_goes_on_once_that_is_settled_though_the_index_shows_it_still() -> None:
+    world = DeliveryWorld()
+    world.add(3)
+    world.answer = refusing(1, reply=refused(retry_after=600))
+    world.deliver()
+    world.tables.be_late()
+    world.tables.api.acknowledge("acme", "evt_000000000001", timestamp(world.time()))
+    world.answer = lambda arrival: ACCEPTED
+    world.deliver()
+    assert world.arrived() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("by_lane", [True, False])
