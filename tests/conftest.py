@@ -1,8 +1,6 @@
 """What every test starts from: no sockets, no bytecode left off, and an Airflow of the test session's own."""
 
-import asyncio
 import atexit
-import inspect
 import os
 import shutil
 import tempfile
@@ -61,16 +59,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     parts = item.path.relative_to(ROOT / "tests").parts
     if parts[0] not in OPEN_DIRECTORIES and not any(map(item.get_closest_marker, SOCKET_MARKERS)):
         disable_socket(allow_unix_socket=True)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """A test that is a coroutine is run in an event loop of its own; its fixtures are made before there is one."""
-    test = pyfuncitem.obj
-    if not inspect.iscoroutinefunction(test):
-        return None
-    asyncio.run(test(**{name: pyfuncitem.funcargs[name] for name in inspect.signature(test).parameters}))
-    return True
 
 
 @pytest.fixture(scope="session")
