@@ -38,9 +38,9 @@ ORDERS = [{"status": "accepted", "power": power} for power in range(6)] + [{"sta
 CLIENTS = 20
 OWNERS = 8
 MOST_ATTEMPTS = 5
+"""Of one event: the last of them is seen within the campaign."""
 MOST_WAITING = 5
 """Runs of a DAG; with more than these the load would grow for as long as a campaign lasts."""
-"""Of one event: the last of them is seen within the campaign."""
 
 DAGS = (
     archive.DAG_ID,
@@ -263,7 +263,8 @@ class Campaign:
 
     def _event(self) -> None:
         number = len(self.load.events)
-        owner = self.refuser if number % 40 == 20 else self.chance["events"].choice(self.owners)
+        # Of a receiver that refuses, one event a minute comes to its end.
+        owner = self.refuser if number % 80 == 20 else self.chance["events"].choice(self.owners)
         body = {"event_type": "chaos", "payload": {"n": time.time_ns()}, "idempotency_key": f"k{time.time_ns()}"}
         while not self._stop.is_set():
             with contextlib.suppress(*TROUBLE):
