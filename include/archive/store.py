@@ -16,6 +16,9 @@ from include.errors import EmptyAnswerError, InvalidAnswerError, StorageUnavaila
 if TYPE_CHECKING:
     from include.clients.signed import SignedClient
 
+_EMPTY_BODY_MAX_BYTES = 1024
+"""Above this size an archive is not looked at to learn that it is not ``[]`` or ``{}``."""
+
 
 def lock_until(mode: str, days: int, now: datetime) -> dict[str, Any]:
     """Arguments of a write that keep the object from being deleted (S3 Object Lock; spec: archive, Proof).
@@ -94,11 +97,15 @@ class ArchiveStore:
         )
 
     async def _same(self, kept: dict[str, Any], key: str, response: Response) -> bool:
+        if kept["ContentLength"] != len(response.body):
+            return False
         digest = kept["Metadata"].get("sha256")
         # Archives made before this pipeline carry no digest.
         return await self._body(kept, key) == response.body if digest is None else digest == response.sha256
 
     async def _is_empty(self, kept: dict[str, Any], key: str) -> bool:
+        if kept["ContentLength"] > _EMPTY_BODY_MAX_BYTES:
+            return False
         body = await self._body(kept, key)
         try:
             return read_response(body).empty

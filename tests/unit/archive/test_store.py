@@ -85,6 +85,15 @@ def test_identical_archive_without_digest_is_compared_by_its_bytes() -> None:
     assert s3.bodies(KEY) == [b"[1]", b"[2]"]
 
 
+def test_what_its_size_tells_of_an_archive_without_digest_costs_no_download() -> None:
+    s3 = FakeS3()
+    legacy(s3, b"[" + b"1," * 5000 + b"1]")
+    with pytest.raises(EmptyAnswerError):
+        archive(s3, b"[]")
+    assert archive(s3, b"[2]").outcome is Result.UPDATED
+    assert s3.calls["GetObject"] == 0
+
+
 @pytest.mark.parametrize("empty", [b"[]", b"{}", b" [ ] "])
 def test_empty_answer_never_replaces_a_full_archive(empty: bytes) -> None:
     s3 = FakeS3()
