@@ -44,6 +44,10 @@ def refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+UNREADABLE = (ValueError, KeyError, TypeError, RecursionError)
+"""What reading a document of ours raises if another text, JSON or not, has been put in its place."""
+
+
 def json_text(body: bytes, errors: str = "strict") -> str:
     """JSON in UTF-8, UTF-16 or UTF-32 as text; of UTF-8 with its byte order mark. ``errors`` as of ``bytes.decode``."""
     # Not documented, but what json.loads() reads bytes by; that would take halves of surrogate pairs as well.

@@ -8,6 +8,7 @@ from typing import Any
 
 from include.archive.keys import archive_key, manifest_key
 from include.clients.s3 import get_json
+from include.text import UNREADABLE
 from ops.environment import Environment, aws_errors
 from ops.report import OpsError, Report
 
@@ -25,7 +26,7 @@ def day(environment: Environment, wanted: date) -> Report:
         manifest: dict[str, Any] | None = get_json(environment.aws("s3"), bucket, key)
         if manifest is not None:
             return _day(wanted, manifest, columns)
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except UNREADABLE:
         raise OpsError(
             f"s3://{bucket}/{key} is not a day's manifest as runs write them: see 'ops evidence verify'"
         ) from None

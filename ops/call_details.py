@@ -15,7 +15,7 @@ from include.call_details.planner import known_plan
 from include.call_details.storage import FileStore
 from include.clients.dynamodb import ItemTable
 from include.clients.s3 import get_json, get_object
-from include.text import array_texts
+from include.text import UNREADABLE, array_texts
 from ops import runs
 from ops.environment import Environment, aws_errors
 from ops.report import OpsError, Report, age
@@ -90,7 +90,7 @@ def _done(s3: Any, bucket: str, item: dict[str, Any]) -> dict[str, Any]:
             "since": since,
             "run": receipt.get("run_id"),
         }
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except UNREADABLE:
         # What others put there, such as a folder of the console, and what was deleted meanwhile.
         return {"state": "no receipt", "file": item["Key"], "bytes": item["Size"], "since": since}
 
@@ -185,5 +185,5 @@ def _event(text: str) -> dict[str, Any]:
             "first": found.get("first_failed_at") or found.get("failed_at"),
             "error": found["error"],
         }
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except UNREADABLE:
         return {"kind": "event", "what": "a message that is none of ours"}

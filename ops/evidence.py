@@ -26,6 +26,7 @@ from include.archive.ledger import ENTRY_KEY, Entry, Ledger, SavedManifest, sha2
 from include.archive.manifests import merged
 from include.archive.store import lock_until
 from include.clients.aws import unless
+from include.text import UNREADABLE
 from ops.environment import Environment, aws_errors
 from ops.report import OpsError, Report
 
@@ -195,7 +196,7 @@ class Verification:
                 ]
                 selected = [(line["client_id"], at) for line, at in lines]
                 named = (document["run_id"], document["trigger_date"])
-            except (ValueError, KeyError, TypeError, RecursionError):
+            except UNREADABLE:
                 yield Finding("changed", where, "not a manifest as runs write them")
                 continue
             if named != (entry.run_id, entry.trigger_date):
@@ -267,7 +268,7 @@ class Verification:
             try:
                 document = json.loads(body)
                 rebuilt = self._is_made_of_its_runs(document, body)
-            except (ValueError, KeyError, TypeError, RecursionError):
+            except UNREADABLE:
                 yield Finding("changed", key, "not a day's manifest")
                 continue
             known = {row[0] for row in database.execute("SELECT key FROM manifests WHERE day = ?", (day,))}

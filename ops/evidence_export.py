@@ -13,6 +13,7 @@ from pathlib import Path
 from include.archive.export import PAGE, SUMS, evidence_files, version_of, zipped
 from include.archive.ledger import Entry, sha256
 from include.errors import InvalidInputError
+from include.text import UNREADABLE
 from ops.environment import Environment, aws_errors
 from ops.report import OpsError, Report
 
@@ -80,7 +81,7 @@ def _faults(files: dict[str, bytes]) -> Iterator[tuple[str, str]]:
                     yield of_entry, f"not the manifest of {name}"
                 else:
                     lines |= {(str(line["version_id"]), line["sha256"]) for line in json.loads(manifest)["clients"]}
-            except (ValueError, KeyError, TypeError, RecursionError):
+            except UNREADABLE:
                 yield of_entry, "not a manifest as runs write them"
     for name in sorted(name for name in files if name.startswith("answers/")):
         if (version_of(name), sha256(files[name])) not in lines:

@@ -16,6 +16,7 @@ from include.archive.ledger import Entry, Ledger, sha256
 from include.clients.aws import unless
 from include.clients.s3 import MISSING
 from include.errors import InvalidInputError
+from include.text import UNREADABLE
 
 _AT_ONCE = 10
 _VERIFY = "'ops evidence verify' names all that changed or is missing"
@@ -67,7 +68,7 @@ def evidence_files(s3: Any, bucket: str, client: int, first: date, last: date) -
     """
     try:
         files = dict(_files(s3, bucket, client, first, last))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InvalidInputError(f"ledger or manifests are not as runs write them ({error}): {_VERIFY}") from None
     if not any(name.startswith("answers/") for name in files):
         raise InvalidInputError(f"client {client} has no answer in the ledger from {first} to {last}")

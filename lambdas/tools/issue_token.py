@@ -50,8 +50,15 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeysUnavailableError, BotoCoreError, ValueError) as error:
         print(f"error: cannot read the key from secret {options.secret_id}: {error}", file=sys.stderr)
         return 1
-    named = {name: getattr(options, name) for name in ("subject", "audience", "issuer")}
-    print(issue(key, ttl_seconds=options.ttl, now=int(time.time()), **named))
+    token = issue(
+        key,
+        subject=options.subject,
+        ttl_seconds=options.ttl,
+        audience=options.audience,
+        issuer=options.issuer,
+        now=int(time.time()),
+    )
+    print(token)
     return 0
 
 
