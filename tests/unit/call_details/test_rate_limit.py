@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from include.call_details.rate_limit import (
     CALL_SECONDS,
     LEASE_SECONDS,
+    POLL_SECONDS,
     SKEW_SECONDS,
     WAIT_SECONDS,
     ConcurrencyLimiter,
@@ -252,7 +253,8 @@ def test_task_that_gets_no_permit_leaves_its_worker_to_others() -> None:
     started = time.now
     with pytest.raises(NoPermitError):
         asyncio.run(run())
-    assert WAIT_SECONDS <= time.now - started <= WAIT_SECONDS + 2
+    # One pause until it is seen, and one that has begun when it is told: each up to one and a half times the usual.
+    assert WAIT_SECONDS <= time.now - started <= WAIT_SECONDS + 3 * POLL_SECONDS
 
 
 async def test_missing_table_ends_the_waiting() -> None:
