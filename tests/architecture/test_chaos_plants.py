@@ -1,5 +1,7 @@
 """The faults that ``make chaos PLANT=...`` plants can still be planted."""
 
+import re
+
 import pytest
 import yaml
 
@@ -13,6 +15,12 @@ def test_a_fault_still_has_its_place_and_leaves_python(name: str) -> None:
     spoilt = changed(source, planted)
     assert spoilt != source
     compile(spoilt, planted.file, "exec")
+
+
+def test_a_fault_is_aimed_at_a_task_that_there_is() -> None:
+    dags = "".join(path.read_text() for path in ROOT.glob("dags/*.py"))
+    tasks = re.findall(r'(?:task_id="|    def )(\w+)', dags)
+    assert {planted.aim for planted in PLANTS.values() if planted.aim} <= set(tasks)
 
 
 @pytest.mark.parametrize("source", ["", "x = 1\nx = 1\n"])

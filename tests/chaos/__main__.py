@@ -67,6 +67,7 @@ def run(
     console: Console,
     patience: float = PATIENCE_SECONDS,
     figures: Path | None = None,
+    aim: str | None = None,
 ) -> bool:
     """Run a campaign on a stack of its own; whether nothing was lost, stuck, or doubled where it must not be.
 
@@ -75,6 +76,7 @@ def run(
         minutes: for how long there are load and faults.
         patience: seconds that everything may then take to come to rest.
         figures: Markdown file to write the figures to as well.
+        aim: id of the task that faults of a single task meet while it runs.
     """
     began = time.monotonic()
 
@@ -95,7 +97,7 @@ def run(
     with (
         aws.listening(),
         running_stack(options) as stack,
-        closing(Campaign(stack, aws, directory, seed=seed, celery=celery, tell=tell)) as campaign,
+        closing(Campaign(stack, aws, directory, seed=seed, celery=celery, tell=tell, aim=aim)) as campaign,
     ):
         campaign.run(minutes * 60)
         tell("no more load and no more faults; waiting until all is quiet")
@@ -127,6 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--directory", type=Path, help="to keep state and logs of the stack in")
     parser.add_argument("--figures", type=Path, help="Markdown file to write the figures to as well")
+    parser.add_argument("--aim", metavar="TASK_ID", help="the task that faults of one task meet while it runs")
     parser.add_argument("--plant", choices=plants.PLANTS, help="in a copy of the project, a fault that must be found")
     options = parser.parse_args(argv)
     asked, console = vars(options), Console(highlight=False, width=110)

@@ -118,12 +118,21 @@ class Campaign:
         stack: whose services call AWS through ``aws``.
         directory: for journals of functions, and the wrong clock.
         celery: whether tasks run in Celery's workers.
+        aim: task id; while such a task runs, the faults of a single task meet it.
     """
 
     def __init__(
-        self, stack: Stack, aws: AwsProxy, directory: Path, *, seed: int, celery: bool, tell: Callable[[str], None]
+        self,
+        stack: Stack,
+        aws: AwsProxy,
+        directory: Path,
+        *,
+        seed: int,
+        celery: bool,
+        tell: Callable[[str], None],
+        aim: str | None = None,
     ) -> None:
-        self.stack, self.tell, self.aws, self._celery = stack, tell, aws, celery
+        self.stack, self.tell, self.aws, self._celery, self._aim = stack, tell, aws, celery, aim
         self.airflow = AirflowApi(stack)
         self.secrets = Secrets(stack)
         self.partners = Partners(stack, self.secrets)
@@ -305,7 +314,8 @@ class Campaign:
         tasks = self._tasks()
         if not tasks:
             return None
-        chosen = chance.choice(sorted(tasks))
+        aimed_at = [name for name in tasks if name in known and known[name]["task_id"] == self._aim]
+        chosen = chance.choice(sorted(aimed_at or tasks))
         task = known.get(chosen)
         return tasks[chosen], f"{task['dag_id']}.{task['task_id']}" if task else chosen, task and task["dag_id"]
 
