@@ -169,8 +169,9 @@ def _parser() -> argparse.ArgumentParser:
 
     output = add("output", lambda at, o: at.output(o.name), "a name or address that the application's stack gives")
     output.add_argument("name", metavar="NAME", help="such as ArchiveBucketName")
-    log = add("log", lambda at, o: at.log(o.group), "messages of a log group in the last hour")
+    log = add("log", lambda at, o: at.log(o.group, hours=o.hours), "messages of a log group, the oldest first")
     log.add_argument("group", metavar="GROUP", help="such as /aws/lambda/orders-api")
+    log.add_argument("--hours", type=_positive, default=1, help="how far back (default: the last hour)")
     airflow = add("airflow", _airflow, "any call of Airflow's REST API")
     airflow.add_argument("method", choices=("GET", "POST", "PATCH", "PUT", "DELETE"), metavar="METHOD")
     airflow.add_argument("path", type=_path, metavar="PATH", help="below /api/v2, such as /dags/energy_auction")

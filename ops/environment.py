@@ -109,9 +109,9 @@ class Environment:
         outputs = {item["OutputKey"]: item["OutputValue"] for item in stack.get("Outputs", [])}
         return outputs, {item["ParameterKey"]: item.get("ParameterValue", "") for item in stack.get("Parameters", [])}
 
-    def log(self, group: str) -> str:
-        """Messages of a log group in the last hour, the oldest first."""
-        begin = int((time.time() - 3600) * 1000)
+    def log(self, group: str, *, hours: int) -> str:
+        """Messages of a log group in the last hours, the oldest first."""
+        begin = int((time.time() - 3600 * hours) * 1000)
         with aws_errors("CloudWatch Logs"):
             pages = self.aws("logs").get_paginator("filter_log_events").paginate(logGroupName=group, startTime=begin)
             messages = [event["message"] for page in pages for event in page["events"]]

@@ -134,11 +134,11 @@ def test_make_targets_that_are_named_exist(path: Path) -> None:
     assert {target for target in named if not re.search(rf"^{target}:", makefile, re.MULTILINE)} == set()
 
 
-def alarms() -> set[str]:
+def alarms(actions: str = "AlarmActions") -> set[str]:
     resources = [item for name in ("template.yaml", "mwaa.yaml") for item in load(name)["Resources"].values()]
     found = [item["Properties"] for item in resources if item["Type"].startswith("AWS::CloudWatch::")]
     # One that tells nobody is a part of another.
-    names = [properties["AlarmName"]["Fn::Sub"] for properties in found if "AlarmActions" in properties]
+    names = [properties["AlarmName"]["Fn::Sub"] for properties in found if actions in properties]
     assert all(name.startswith(ALARM_PREFIX) for name in names)
     return {name.removeprefix(ALARM_PREFIX) for name in names}
 
@@ -152,6 +152,14 @@ def entries() -> dict[str, str]:
 
 def test_every_alarm_has_an_entry_in_the_runbook_and_no_entry_lacks_its_alarm() -> None:
     assert set(entries()) == alarms()
+
+
+def test_runbook_names_the_alarms_that_say_when_they_are_over() -> None:
+    over = RUNBOOK.read_text(encoding="utf-8").partition("**Is it over?**")[2].partition(". All others")[0]
+    *named, silent = re.findall(r"`([\w-]+)`", over)
+    telling = {name for name in alarms("OKActions") if not name.startswith("airflow-")}
+    assert telling == {name for name in alarms() if name.endswith(tuple(named))}
+    assert {name for name in alarms() if name.startswith("airflow-")} - alarms("OKActions") == {silent}
 
 
 def test_every_entry_says_what_the_alarm_means_what_to_check_and_how_to_act() -> None:

@@ -65,11 +65,11 @@ def test_days_in_the_wrong_order_prove_nothing(capsys: pytest.CaptureFixture[str
 
 
 def test_terminal_of_another_encoding_shows_what_it_lacks_as_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
-    environment: Any = SimpleNamespace(http=nullcontext(), log=lambda group: f"{group} of Łódź")
+    environment: Any = SimpleNamespace(http=nullcontext(), log=lambda group, hours: f"{group} of Łódź, {hours} h")
     monkeypatch.setattr(sys, "stdout", terminal := io.TextIOWrapper(printed := io.BytesIO(), encoding="latin-1"))
-    assert main(["log", "/aws"], open_environment=lambda name: environment) == 0
+    assert main(["log", "/aws", "--hours", "12"], open_environment=lambda name: environment) == 0
     terminal.flush()
-    assert printed.getvalue() == b"/aws of \\u0141\xf3d\\u017a\n"
+    assert printed.getvalue() == b"/aws of \\u0141\xf3d\\u017a, 12 h\n"
 
 
 def test_environment_is_the_shells_or_the_local_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,8 @@ def test_region_or_address_of_the_shell_that_is_none_is_said(
 class Logs:
     """CloudWatch Logs' client, session and paginator, with one message."""
 
+    asked: dict[str, Any]
+
     def client(self, service: str, **options: Any) -> Any:
         return self
 
@@ -157,12 +160,20 @@ class Logs:
         return self
 
     def paginate(self, **request: Any) -> list[dict[str, Any]]:
+        self.asked = request
         return [{"events": []}, {"events": [{"message": "refused: \x1b[2J\u202etxet\n\tat line 1\n"}]}]
 
 
 def test_log_with_texts_of_partners_does_not_steer_the_terminal() -> None:
     environment = Environment("prod", Logs(), None, {}, httpx.Client())
-    assert environment.log("airflow-pipelines-prod-Task") == "refused: \\x1b[2J\\x202etxet\n        at line 1"
+    assert environment.log("airflow-pipelines-prod-Task", hours=1) == "refused: \\x1b[2J\\x202etxet\n        at line 1"
+
+
+def test_log_of_a_fault_that_is_hours_old_can_be_read() -> None:
+    logs, before = Logs(), time.time()
+    Environment("prod", logs, None, {}, httpx.Client()).log("/aws/lambda/orders-api", hours=12)
+    assert logs.asked["logGroupName"] == "/aws/lambda/orders-api"
+    assert int((before - 43_200) * 1000) <= logs.asked["startTime"] <= (time.time() - 43_200) * 1000
 
 
 def test_what_is_not_airflow_is_said() -> None:
