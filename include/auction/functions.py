@@ -90,7 +90,6 @@ class OrderFunction:
     Args:
         name: its name or ARN.
         rejections: gives the setting ``rejection_errors``; called in several threads, and only if the function fails.
-        sleep: as ``time.sleep``.
     """
 
     functions: FunctionClient

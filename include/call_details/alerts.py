@@ -118,8 +118,7 @@ def _not_planned(saved: SavedReceipt, run: RunRef, facts: list[str]) -> Alert:
 
 
 def _accounted(found: dict[str, Any]) -> int:
-    accounted: int = found["records_accepted"] + found["records_dead_lettered"]
-    return accounted
+    return int(found["records_accepted"] + found["records_dead_lettered"])
 
 
 def _incomplete(

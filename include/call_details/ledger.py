@@ -48,7 +48,7 @@ class Claims:
         self._clock = clock
 
     def claim(
-        self, file: FileVersion, owner: str, *, force: bool = False, begun: bool | None = None, seen: Item | None = None
+        self, file: FileVersion, owner: str, *, force: bool = False, begun: bool | None = None
     ) -> Claim | LeaseHeld | Done:
         """Claim a file version, or learn why not. An owner may claim again what it has: that renews its lease.
 
@@ -57,10 +57,9 @@ class Claims:
             owner: the run that is going to work on it; the same text for all its tasks and their retries.
             force: begin another round if it is done.
             begun: True if the owner begins, False if it is to be started, None to leave that as it is.
-            seen: the claim's item as it was read lately, which saves reading it.
         """
         while True:
-            seen = seen or self._table.get(file.partition, _CLAIM)
+            seen = self._table.get(file.partition, _CLAIM)
             next_ = self._next(file, owner, seen, force=force, begun=begun)
             if not isinstance(next_, Claim):
                 return next_
@@ -68,8 +67,7 @@ class Claims:
             self._mark_unfinished(file)
             if self._write(seen, next_):
                 return next_
-            # Another owner was faster: read what it is now.
-            seen = None
+            # Else another owner was faster: read what it is now.
 
     def claim_new(self, file: FileVersion, owner: str) -> Claim | None:
         """Claim a version that nobody has claimed yet, for an owner that is to be started; None if somebody has."""
@@ -86,7 +84,7 @@ class Claims:
         return None
 
     def items(self, files: Iterable[FileVersion]) -> dict[str, Item]:
-        """The claims of many versions as they are stored, by partition, for ``seen``; of each that was made."""
+        """The claims of many versions as they are stored, by partition, for ``seen`` below; of each that was made."""
         return {item.pk: item for item in self._table.get_many((file.partition, _CLAIM) for file in files)}
 
     def owned(self, file: FileVersion, owner: str, seen: Item | None) -> Claim | None:
@@ -138,7 +136,7 @@ class Claims:
     def complete(self, claim: Claim, receipt: str, *, pointer: Item | None = None, seen: Item | None = None) -> None:
         """Mark the file version as accounted for, in the receipt under that key.
 
-        A pointer of :meth:`pointers`, read before the claim, and ``seen``, as in :meth:`claim`, save reading them.
+        A pointer of :meth:`pointers`, read before the claim, and ``seen``, of :meth:`items`, save reading them.
         """
         pointer = pointer or self._table.get(_UNFINISHED, claim.file.partition)
         self._change(claim, lambda current: current, receipt=receipt, seen=seen)

@@ -266,7 +266,9 @@ def make_plan(
         cutter.take(piece)
     chunks = cutter.finish(text_bytes)
     if chunks and not text.stored_as_it_is:
-        chunks = [_one(chunks, size)]
+        last = chunks[-1]
+        records, batches = last.first_record + last.records - 1, last.first_batch + last.batches
+        chunks = [Chunk(0, 0, size, 1, records, 0, batches)]
     if len(chunks) > limits.max_chunks or any(chunk.batches > limits.max_chunk_batches for chunk in chunks):
         reason = f"{cutter.records:,} records make too many batches of {records_per_batch}"
         if records_per_batch == MAX_RECORDS_PER_BATCH:
@@ -288,11 +290,6 @@ def make_plan(
         chunks=tuple(chunks),
         encoding=text.encoding,
     )
-
-
-def _one(chunks: list[Chunk], size: int) -> Chunk:
-    last = chunks[-1]
-    return Chunk(0, 0, size, 1, last.first_record + last.records - 1, 0, last.first_batch + last.batches)
 
 
 class _Cutter:
@@ -325,10 +322,7 @@ class _Cutter:
         if others:
             for part in (first, *others):
                 self.take(part)
-        else:
-            self._take_lines(piece)
-
-    def _take_lines(self, piece: Piece) -> None:
+            return
         stop = piece.start
         for line in piece.data.split(b"\n"):
             stop += len(line) + 1

@@ -152,20 +152,16 @@ def plan_files(
             unreadable, passing = isinstance(error, InvalidFileError), isinstance(error, TransientError)
             return Member(file, error=describe(error), unreadable=unreadable, passing=passing)
 
+    def saved(members: tuple[Member, ...]) -> SharedPlan:
+        made = SharedPlan(shared_plan_key(list_key, uuid.uuid4().hex), members)
+        store.write_json(made.key, made.to_document())
+        return made
+
     with ThreadPoolExecutor(_WORKERS) as workers:
         drafts = list(workers.map(draft, files))
-        first = SharedPlan(_new_key(list_key), tuple(map(Member, files, drafts)))
-        store.write_json(first.key, first.to_document())
+        first = saved(tuple(map(Member, files, drafts)))
         members = tuple(workers.map(begin, files, drafts))
-    if members == first.members:
-        return first
-    planned = SharedPlan(_new_key(list_key), members)
-    store.write_json(planned.key, planned.to_document())
-    return planned
-
-
-def _new_key(list_key: str) -> str:
-    return shared_plan_key(list_key, uuid.uuid4().hex)
+    return first if members == first.members else saved(members)
 
 
 def claimed(claims: Claims, members: Sequence[Member], run_id: str) -> Iterator[tuple[Claim, Plan]]:

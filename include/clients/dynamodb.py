@@ -92,7 +92,6 @@ class ItemTable:
     Args:
         dynamodb: a boto3 client; safe to share between threads.
         name: the table, whose keys are ``pk`` and ``sk``.
-        sleep: as ``time.sleep``.
     """
 
     def __init__(self, dynamodb: DynamoDBClient, name: str, *, sleep: Callable[[float], object] = time.sleep) -> None:

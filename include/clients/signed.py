@@ -121,7 +121,6 @@ class SignedClient:
         find_credentials: as ``boto3.Session.get_credentials``; called once a minute, so it should refresh what ends.
         verify: as for ``boto3.Session.client``.
         connector: makes what requests are sent by; takes the arguments of aiohttp's.
-        sleep: as ``asyncio.sleep``.
     """
 
     def __init__(

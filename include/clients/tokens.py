@@ -213,12 +213,6 @@ def client_credentials(
         "scope": asked.scope,
     }
 
-    def refused(reason: str) -> AuthRefusedError:
-        return AuthRefusedError(
-            f"{what} refused client id {asked.client_id!r} ({reason}): check login (client id), password (client "
-            "secret) and extra.scope of the connection"
-        )
-
     async def fetch() -> Grant:
         kind, body = "application/x-www-form-urlencoded", urlencode(form).encode()
         response, found = await _log_in(http, asked.token_url, kind, body, seconds=seconds, what=what)
@@ -227,8 +221,11 @@ def client_credentials(
             wait = retry_after_seconds(response.headers.get("Retry-After"), now=datetime.now(UTC))
             raise ApiUnavailableError(f"{what} answered {status}: {error}", retry_after=wait)
         if status in _REFUSALS or error:
-            known = isinstance(error, str) and error in _ERROR_CODES
-            raise refused(f"{status}: {error if known else 'no reason given'}")
+            reason = error if isinstance(error, str) and error in _ERROR_CODES else "no reason given"
+            raise AuthRefusedError(
+                f"{what} refused client id {asked.client_id!r} ({status}: {reason}): check login (client id), password "
+                "(client secret) and extra.scope of the connection"
+            )
         token = _token_of(found, "access_token")
         if token is None:
             raise InvalidAnswerError(

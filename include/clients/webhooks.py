@@ -83,8 +83,7 @@ async def resolve(host: str, port: int) -> list[str]:
 
 def new_socket(address: AddrInfoType) -> socket.socket:
     """A socket of the system."""
-    family, kind, protocol, _, _ = address
-    return socket.socket(family, kind, protocol)
+    return socket.socket(*address[:3])
 
 
 class _Resolver(AbstractResolver):

@@ -47,7 +47,6 @@ class Dispatcher:
         concurrency: posts that one task makes at once.
         max_attempts: posts of one event.
         clock: seconds since the epoch.
-        sleep: as ``asyncio.sleep``.
         open_threads: makes an executor of so many threads.
     """
 

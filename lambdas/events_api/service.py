@@ -21,10 +21,6 @@ _IDS = 3
 """Random ids that are tried. The first one is taken once in a million million times or so."""
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True)
 class Pending:
     """An event that was posted or replayed.
@@ -50,7 +46,7 @@ class Events:
     store: EventStore
     queue: DeliveryQueue
     secret: IdSecret
-    clock: Callable[[], datetime] = field(default=_now, kw_only=True)
+    clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC), kw_only=True)
     draw_id: Callable[[], str] = field(default=random_id, kw_only=True)
 
     def post(self, owner: str, new: NewEvent) -> Pending:

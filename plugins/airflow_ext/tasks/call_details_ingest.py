@@ -137,7 +137,7 @@ def post_chunk(context: Context, index: int) -> dict[str, int]:
 
 def _post_shared(context: Context, index: int) -> dict[str, int]:
     clients = CallDetailsClients(context["params"]["bucket"])
-    slices = read_shared_plan(clients.store, _plan_key(context)).slices
+    slices = read_shared_plan(clients.store, context["ti"].xcom_pull(task_ids=PLAN_TASK, key=XComKey.PLAN)).slices
     members = slices[index]
     label = f"{len(members)} files from {members[0].file.key}"
     context["label"] = safe_text(label)[:_MAX_LABEL]  # type: ignore[typeddict-unknown-key] # read by map_index_template
@@ -232,7 +232,7 @@ def _close_shared(context: Context, *, planned: bool) -> dict[str, Any]:
     report = RunReport(context, clients.settings)
     slices: list[tuple[Member, ...]] = []
     if planned:
-        plan = read_shared_plan(clients.store, _plan_key(context))
+        plan = read_shared_plan(clients.store, context["ti"].xcom_pull(task_ids=PLAN_TASK, key=XComKey.PLAN))
         members, slices = plan.members, plan.slices
     else:
         report.raise_refusal(PLAN_TASK, "nothing was ingested")
@@ -332,11 +332,6 @@ def _wanted(context: Context, clients: CallDetailsClients) -> FileVersion:
         # The run says so, though the file itself has expired.
         return file
     raise RunRefusedError(f"params key and etag: {file.key!r} ({file.etag}) is nowhere in bucket {clients.bucket}")
-
-
-def _plan_key(context: Context) -> str:
-    key: str = context["ti"].xcom_pull(task_ids=PLAN_TASK, key=XComKey.PLAN)
-    return key
 
 
 def _count(report: RunReport, found: Mapping[str, Any], *, failed: bool) -> None:

@@ -106,7 +106,7 @@ def deliver(context: Context, owners: list[str]) -> dict[str, Any]:
         if context["ti"].try_number > 1:
             # An earlier attempt of the task has not reported the events that failed in it.
             known = {letter.event_id for letter in counts.dead}
-            found = unreported(clients.events, owners, since=_began(context))
+            found = unreported(clients.events, owners, since=began_at(context).timestamp())
             earlier = [letter for letter in found if letter.event_id not in known]
             counts.failed += len(earlier)
             counts.dead += earlier
@@ -147,9 +147,14 @@ def summarize(context: Context) -> dict[str, Any]:
         due_now = {"due": found.events, "owners": found.owners} if found else {}
         report = RunReport(context, clients.settings)
         failed_tasks = task_failures_alert(reasons, report.run) if reasons else None
-        to_alert, marks = _not_alerted(clients.events, counts)
+        to_alert, marks = counts, list["Change"]()
+        with _alerted_again_at_worst():
+            to_alert, marks = not_alerted(clients.events, counts)
         if report.alert(*failure_alerts(to_alert, report.run).values(), failed_tasks):
-            _mark(clients.events, marks)
+            with _alerted_again_at_worst():
+                for group in batched(marks, GROUP):
+                    # One that somebody has changed meanwhile is left as it is.
+                    clients.events.change(group)
         report.send_waiting()
         report.count(metrics(found, total), failed=bool(reasons))
         report.note(
@@ -181,27 +186,15 @@ def _outcomes(context: Context, events: EventTable) -> tuple[list[DeliveryCounts
             counts.append(DeliveryCounts.from_document(document))
         else:
             reasons[index] = ti.xcom_pull(task_ids=DELIVER_TASK, key=XComKey.FAILURE, map_indexes=index) or KILLED
-            dead = unreported(events, owners, since=_began(context))
+            dead = unreported(events, owners, since=began_at(context).timestamp())
             counts.append(DeliveryCounts(failed=len(dead), dead=dead))
     return counts, reasons
 
 
-def _not_alerted(events: EventTable, counts: list[DeliveryCounts]) -> tuple[list[DeliveryCounts], list[Change]]:
+@contextmanager
+def _alerted_again_at_worst() -> Iterator[None]:
+    """What becomes of the marks of alerted events: failing to read or write them is only logged."""
     try:
-        return not_alerted(events, counts)
+        yield
     except PipelineError as error:
         log.warning("failed events may be alerted again: %s", describe(error))
-        return counts, []
-
-
-def _mark(events: EventTable, marks: list[Change]) -> None:
-    """Mark events as alerted; one that somebody has changed meanwhile is left as it is. Failing to is only logged."""
-    try:
-        for group in batched(marks, GROUP):
-            events.change(group)
-    except PipelineError as error:
-        log.warning("failed events may be alerted again: %s", describe(error))
-
-
-def _began(context: Context) -> float:
-    return began_at(context).timestamp()
