@@ -190,6 +190,16 @@ def test_run_for_a_file_with_dead_letters_says_that_they_are_to_be_replayed(worl
         ingest(ingest_run(KEY, run_id="manual__2"))
 
 
+def test_plan_of_the_version_before_the_deployment_is_read(world: CallDetailsWorld) -> None:
+    drop(world)
+    ingest(ingest_run(KEY))
+    again = ingest_run(KEY, run_id="manual__2")
+    assert plan(again) == []
+    del again.pushed(PLAN_TASK, XComKey.DONE)["records_dead_lettered"]
+    with pytest.raises(AirflowSkipException, match="run manual__1 has ingested this file, see"):
+        reconcile(again)
+
+
 @pytest.mark.parametrize("by", ["key", "place"])
 def test_force_posts_again_under_the_same_keys(by: str, world: CallDetailsWorld) -> None:
     drop(world)

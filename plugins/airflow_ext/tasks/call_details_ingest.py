@@ -175,7 +175,8 @@ def reconcile(context: Context) -> dict[str, Any]:
             return _close(context, planned=planned)
         report = RunReport(context, CallDetailsClients().settings)
         _count(report, {}, failed=False)
-        dead = done["records_dead_lettered"]
+        # Missing in what a task of the version before the deployment pushed.
+        dead = done.get("records_dead_lettered", 0)
         report.note(
             "Nothing was posted: the file had been ingested before",
             section=Section.CALL_DETAILS_DEAD_LETTERS if dead else None,
