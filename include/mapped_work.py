@@ -93,8 +93,13 @@ class OutcomeFile[T: Outcome]:
 
     def resume(self) -> dict[int, T]:
         """Outcomes that earlier attempts of this run left, by item."""
+        return self.left()[0]
+
+    def left(self) -> tuple[dict[int, T], dict[int, T]]:
+        """The same; and instead of them those that are of before the task was cleared."""
         clear_number, outcomes = self._read()
-        return {outcome.item: outcome for outcome in outcomes} if clear_number == self.clear_number else {}
+        by_item = {outcome.item: outcome for outcome in outcomes}
+        return (by_item, {}) if clear_number == self.clear_number else ({}, by_item)
 
     def save(self, outcomes: Iterable[T]) -> None:
         """Replace the file by these outcomes."""

@@ -189,7 +189,8 @@ def give(
 
     Outcomes are kept for a retry and for the summary. From :data:`~include.auction.deadlines.LAST_ORDER` on no order
     begins, after :data:`~include.auction.deadlines.LAST_ANSWER` no answer is waited for. Orders that are not settled
-    when the run's time is up have failed for good: a retry would have no time either.
+    when the run's time is up have failed for good: a retry would have no time either. After a clear all orders are
+    given again; what was accepted before stays so.
     """
 
     def has_time() -> bool:
@@ -197,11 +198,13 @@ def give(
 
     def save() -> None:
         ended = [call.result() for call in calls if call.done() and not call.cancelled()]
-        settled.update({outcome.index: outcome for outcome in ended if outcome is not None})
+        settled.update({outcome.index: outcome for outcome in ended if outcome is not None} | stored)
         file.save(settled.values())
 
     wanted = list(indexes)
-    earlier = file.resume()
+    earlier, before_clear = file.left()
+    # Whatever comes of it when it is given again.
+    stored = {index: outcome for index, outcome in before_clear.items() if not outcome.failed}
     if earlier:
         log.info("orders that wait_for_results or an earlier attempt gave to Lambda B (see its log): %d", len(earlier))
     settled = {index: outcome for index, outcome in earlier.items() if not outcome.retryable}

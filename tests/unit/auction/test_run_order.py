@@ -98,6 +98,16 @@ def test_cleared_task_gives_all_to_the_function_again() -> None:
     assert task.asked == {0: 2, 1: 2}
 
 
+@pytest.mark.parametrize("age", [0.0, LAST_ORDER])
+def test_order_that_was_accepted_stays_so_whatever_a_cleared_task_brings(age: float) -> None:
+    task = Task(2, {0: [{"key": "k"}, REJECTED], 1: [UNAVAILABLE, UNAVAILABLE]})
+    task.process()
+    task.age = age
+    first, second = task.process(clear_number=1)
+    assert (first.result, first.key, second.result) == (Result.ACCEPTED, "k", Result.ERRORED)
+    assert task.process(clear_number=1)[0] == first, "also at a retry"
+
+
 def test_unexpected_error_fails_one_order_and_a_retry_may_help(caplog: pytest.LogCaptureFixture) -> None:
     first, second = Task(2, {0: [ZeroDivisionError("secret")]}).process()
     assert (first.result, first.retryable, second.result) == (Result.ERRORED, True, Result.ACCEPTED)
