@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 from include.auction.alerts import DeliveryRecord
 from include.auction.deadlines import GRACE, HANDOVER, LAST_ANSWER, LAST_ORDER, MAX_RESULTS, RunDeadlines
 from include.auction.functions import OrderFunction
-from include.auction.keys import alerts_key, later_key, orders_key, runs_prefix, summary_key
+from include.auction.keys import alerts_key, later_key, orders_key, runs_prefix, summaries_prefix, summary_key
 from include.auction.models import OrderOutcome, Orders, Result, Summary
 from include.clients.s3 import s3_errors, split_place
 from include.errors import PipelineError
@@ -158,12 +158,16 @@ class AuctionRun:
 
 def unfinished_runs(s3: S3Client, bucket: str, days: Iterable[date]) -> dict[str, str]:
     """URIs of the orders of these days' runs that have no summary, by run id: under way, or ended without one."""
-    found = {}
+    found, pages = {}, s3.get_paginator("list_objects_v2").paginate
     for day in days:
         with s3_errors(f"list s3://{bucket}/{runs_prefix(day)}"):
-            runs = s3.list_objects_v2(Bucket=bucket, Prefix=runs_prefix(day), Delimiter="/").get("CommonPrefixes", [])
-            summaries = s3.list_objects_v2(Bucket=bucket, Prefix=summary_key(day, "").removesuffix(".json"))
-        summarized = {entry["Key"] for entry in summaries.get("Contents", [])}
+            runs = [
+                run
+                for page in pages(Bucket=bucket, Prefix=runs_prefix(day), Delimiter="/")
+                for run in page.get("CommonPrefixes", ())
+            ]
+            summaries = pages(Bucket=bucket, Prefix=summaries_prefix(day))
+            summarized = {entry["Key"] for page in summaries for entry in page.get("Contents", ())}
         for run in runs:
             run_id = run["Prefix"].removeprefix(runs_prefix(day)).removesuffix("/")
             if summary_key(day, run_id) not in summarized:

@@ -134,6 +134,17 @@ def test_next_run_finishes_and_reports_what_a_lost_worker_left_open(processed: i
         assert (len(world.functions.asked(B)), len(world.wire.sns)) == (len(STATUSES), 2), "it is finished once"
 
 
+def test_run_with_a_summary_is_not_finished_on_a_day_of_more_runs_than_a_page_lists() -> None:
+    with AuctionWorld().attached() as world:
+        run = cut_off(world, processed=len(STATUSES))
+        summarize(run)
+        (key,) = world.s3.keys("summaries/")
+        for number in range(1000):
+            world.s3.put_object(Bucket=BUCKET, Key=key.replace(run.run_id, f"another__{number}"), Body=b"{}")
+        skipped(later(run))
+        assert len(world.s3.bodies(key)) == 1
+
+
 def test_summary_that_dies_at_any_step_leaves_no_rejected_order_unreported() -> None:
     for at in itertools.count():
         with AuctionWorld().attached() as world:

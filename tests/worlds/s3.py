@@ -161,6 +161,11 @@ class FakeS3:
         most = request.get("MaxKeys", 1000)
         return {"Contents": found[:most], "CommonPrefixes": [{"Prefix": folder} for folder in sorted(folders)]}
 
+    def get_paginator(self, operation: str) -> Any:
+        """All keys on one page."""
+        assert operation == "list_objects_v2"
+        return _Pages(lambda **request: iter([self.list_objects_v2(**request, MaxKeys=len(self.objects))]))
+
     def list_object_versions(self, **request: Any) -> dict[str, Any]:
         """All versions and delete markers on one page."""
         self._enter("ListObjectVersions", request)
