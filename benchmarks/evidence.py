@@ -53,8 +53,8 @@ def measure_evidence(bench: Bench, *, evidence: Sequence[int], latency_ms: float
     bench.set_latency(latency_ms)
     bench.set_clients(_OF_A_RUN)
     run = bench.archive(_OF_A_RUN, bench.fresh_day())
-    papers = _papers(bench.stack.aws_endpoint_url)
-    with_ledger, without = ([values[at] for values in papers] for at in (0, 1))
+    documents = _documents(bench.stack.aws_endpoint_url)
+    with_ledger, without = ([values[at] for values in documents] for at in (0, 1))
     more = statistics.median(with_ledger) - statistics.median(without)
 
     def row(what: str, unit: str) -> Comparison:
@@ -67,7 +67,7 @@ def measure_evidence(bench: Bench, *, evidence: Sequence[int], latency_ms: float
         f"{clients:,} clients, a run and an entry a day), beside a bare reader: {CONNECTIONS} threads that know all "
         "keys, get each object with boto3 and compute its sha256. Each in a process of its own, in turns. The server "
         "is in memory and another process, whose CPU is not counted: an emulator would take longer than the readers. "
-        f"Papers, on the emulator: plan and outcomes of {_OF_A_RUN:,} clients are read, then manifest, entry and day "
+        f"Documents, on the emulator: plan and outcomes of {_OF_A_RUN:,} clients are read; manifest, entry and day "
         "are written, beside the one manifest that a run wrote before there was a ledger.",
         [
             row("time to verify all", "wall"),
@@ -79,13 +79,13 @@ def measure_evidence(bench: Bench, *, evidence: Sequence[int], latency_ms: float
                 f"{peak['verify'] - peak['one day']:+.0f} MB",
             ),
             Comparison(
-                f"papers of a run of {_OF_A_RUN:,} clients, which takes {run.wall:.1f} s",
+                f"documents of a run of {_OF_A_RUN:,} clients, which takes {run.wall:.1f} s",
                 median_and_range([1000 * value for value in with_ledger], "ms"),
                 median_and_range([1000 * value for value in without], "ms"),
                 f"{1000 * more:+.0f} ms, {more / run.wall:.1%} of the run",
             ),
         ],
-        {"runs": measured, "papers": papers, "run_seconds": run.wall},
+        {"runs": measured, "documents": documents, "run_seconds": run.wall},
     )
 
 
@@ -133,7 +133,7 @@ def _server(days: int, clients: int) -> Iterator[str]:
         process.wait()
 
 
-class Shelf:
+class Bucket:
     """S3 with what is used here, and one version a key.
 
     Args:
@@ -179,9 +179,9 @@ class Shelf:
 
 def _serve(days: int, clients: int) -> None:
     dates = [_FIRST + timedelta(days=number) for number in range(days)]
-    shelf = Shelf({archive_key(each, day): _body(each, day) for day in dates for each in range(1, clients + 1)})
+    held = Bucket({archive_key(each, day): _body(each, day) for day in dates for each in range(1, clients + 1)})
     app = web.Application(client_max_size=2**30)
-    app.router.add_route("*", "/{key:.*}", shelf.answer)
+    app.router.add_route("*", "/{key:.*}", held.answer)
     listener = socket.create_server((LOOPBACK, 0))
     print(f"http://{LOOPBACK}:{listener.getsockname()[1]}", flush=True)
     web.run_app(app, sock=listener, print=None, access_log=None)
@@ -199,9 +199,9 @@ def _document(day: date, run_id: str, outcomes: tuple[ClientOutcome, ...]) -> di
     return Manifest(Plan(f"{run_id} {day}", 0, day, False, 1, "", clients, ()), outcomes).to_document()
 
 
-def _papers(endpoint: str) -> list[tuple[float, float]]:
+def _documents(endpoint: str) -> list[tuple[float, float]]:
     """Seconds that a run's end takes, with all that proves it, and with its manifest alone; for some days in turn."""
-    bucket = f"{_BUCKET}-papers"
+    bucket = f"{_BUCKET}-documents"
     s3 = _bucket(endpoint, bucket)
 
     def read() -> None:
@@ -222,7 +222,7 @@ def _papers(endpoint: str) -> list[tuple[float, float]]:
     found = []
     for number in range(15):
         day = _FIRST + timedelta(days=number)
-        document = _document(day, "papers", tuple(_outcome(client, day) for client in range(_OF_A_RUN)))
+        document = _document(day, "documents", tuple(_outcome(client, day) for client in range(_OF_A_RUN)))
         for name in ("plan", "outcomes"):
             s3.put_object(Bucket=bucket, Key=f"runs/{name}", Body=json.dumps(document).encode())
         found.append((_seconds(proven, document), _seconds(bare, document)))

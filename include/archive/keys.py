@@ -6,7 +6,7 @@
     manifests/trigger/<yyyymmdd>/<run id>.json                what a run did
     manifests/trigger/<yyyymmdd>.json                         what all runs of that day did
     ledger/trigger/<number>.json                              one entry a run, chained
-    runs/trigger/<yyyymmdd>/<run id>/<time>/plan.json         working papers of a run, expire;
+    runs/trigger/<yyyymmdd>/<run id>/<time>/plan.json         working files of a run, expire;
     runs/trigger/<yyyymmdd>/<run id>/<time>/outcomes/<first>.json    see include/mapped_work.py
 """
 

@@ -42,12 +42,16 @@ AIRFLOW_OPTIONS = {
 
 PAGE = """# Faults on purpose
 
-The last campaign that was recorded, {now:%Y-%m-%d %H:%M} UTC. `make chaos MINUTES=120 FIGURES=benchmarks/CHAOS.md`
-writes this page; its last line says for how long there were faults, and how busy the machine was.
+Campaign of {now:%Y-%m-%d %H:%M} UTC. `make chaos MINUTES=120 FIGURES=benchmarks/CHAOS.md` writes this page; its last
+line says for how long there were faults, and how busy the machine was.
 
 Recovery: seconds from the beginning of a fault to the next progress after its end, of the pipeline that it met, or of
 the last one to go on if it met all. The load has pauses of its own: 30 s between two days of the archive, 45 s between
 two auctions.
+
+Reconciliation: what the load asked for, beside what was stored, posted and alerted. *Lost* is what was neither done nor
+alerted, *told* what people got an alert of, *told again* how many of these alerts came once more. An event, a
+batch or an alert may be doubled, under its id; nothing else.
 
 ```text
 {figures}

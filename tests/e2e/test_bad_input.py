@@ -1,4 +1,4 @@
-"""Input that cannot be used: the error names what to mend, and nothing is written."""
+"""Input that cannot be used: the error names what to correct, and nothing is written."""
 
 import json
 import socket

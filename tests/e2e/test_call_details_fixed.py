@@ -1,4 +1,4 @@
-"""Runs that fail for what a person has to mend: told once, and once mended and cleared they do the rest."""
+"""Runs that fail for what a person has to correct: alerted once, and once corrected and cleared they do the rest."""
 
 from local.stack.description import Stack
 from tests.worlds.live.call_details import Ingest, lines

@@ -1,4 +1,4 @@
-"""After all other tests: no secret and no payload in any log, in Airflow's database, in alerts or working papers."""
+"""After all other tests: no secret and no payload in any log, in Airflow's database, in alerts or working files."""
 
 import json
 from collections.abc import Iterator

@@ -63,7 +63,7 @@ RUNS = st.lists(
 def run_all(s3: VersionedBucket, runs: list[tuple[int, dict[int, bytes | None], int | None]]) -> None:
     """Runs one after the other; a summary that is killed before its n-th write is repeated, as is a lost answer to it.
 
-    What became of each client is in working papers by then, so a repeated summary has the same outcomes.
+    What became of each client is in working files by then, so a repeated summary has the same outcomes.
     """
     for number, (offset, answers, killed_at) in enumerate(runs):
         day = FIRST + timedelta(days=offset)

@@ -50,7 +50,7 @@ def test_environment_that_has_all_it_requires_is_good() -> None:
     logs = FakeLogs([], [])
     airflow(FakeMwaa(), logs).check()
     assert len(logs.asked) == 2, "an empty page is not the last"
-    assert logs.asked[0]["startTime"] == UPDATED.timestamp() * 1000, "what failed before the last update is mended"
+    assert logs.asked[0]["startTime"] == UPDATED.timestamp() * 1000, "what failed before the last update is repaired"
     assert logs.asked[0]["logStreamNamePrefix"] == "requirements_install"
     assert logs.asked[1]["nextToken"] == "next"
 

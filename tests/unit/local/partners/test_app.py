@@ -54,8 +54,8 @@ async def test_the_broken_sample_client_gets_a_page_until_the_rules_are_replaced
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert page.text.startswith("<!DOCTYPE html>")
     await set_rules(client)
-    mended = await client.get(TRIGGER, params=question)
-    assert mended.json()
+    repaired = await client.get(TRIGGER, params=question)
+    assert repaired.json()
     await client.delete("/control")
     assert (await client.get(TRIGGER, params=question)).text == page.text
 
