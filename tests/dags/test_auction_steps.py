@@ -317,7 +317,7 @@ def test_another_lambda_b_stores_orders_without_a_key_and_rejects_with_its_own_e
     ("sns_is_down", "slack_is_down"), [(True, False), (False, True), (True, True)], ids=["sns", "slack", "both"]
 )
 @pytest.mark.parametrize("status", ["rejected", "unknown"])
-def test_telling_changes_nothing(
+def test_channel_that_is_down_changes_no_result(
     status: str, sns_is_down: bool, slack_is_down: bool, world: AuctionWorld, run: FakeRun
 ) -> None:
     world.wire.sns_is_down, world.wire.slack_is_down = sns_is_down, slack_is_down

@@ -85,7 +85,7 @@ def test_no_param_means_all() -> None:
     assert select(CLIENTS, None) == CLIENTS
 
 
-def test_param_narrows_in_the_order_of_the_roster() -> None:
+def test_selected_clients_keep_the_order_of_the_query() -> None:
     assert select(CLIENTS, [9, 3, 9]) == [CLIENTS[0], CLIENTS[2]]
 
 

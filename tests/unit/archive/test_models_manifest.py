@@ -47,7 +47,7 @@ def test_document_has_the_contract_s_fields() -> None:
     }
 
 
-def test_no_clients_at_all() -> None:
+def test_manifest_without_clients_counts_nothing() -> None:
     empty = Plan("run 1", 0, date(2026, 3, 8), False, 16, "", (), ())
     counts = Manifest(empty, ()).counts
     assert set(counts.values()) == {0}

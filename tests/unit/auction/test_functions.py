@@ -46,7 +46,7 @@ JSON = st.recursive(
 
 
 @pytest.mark.parametrize("more", [{}, {"orders": [1]}, {"orders": None}])
-def test_no_results_yet(more: dict[str, Any]) -> None:
+def test_answer_without_results_gives_no_orders(more: dict[str, Any]) -> None:
     assert parse_answer({"results": False, **more}) is None
 
 

@@ -88,7 +88,7 @@ def test_order_with_a_number_out_of_range_fails_alone() -> None:
     )
 
 
-def test_function_is_given_nothing() -> None:
+def test_function_is_invoked_with_an_empty_object() -> None:
     stage = Stage(NOT_YET)
     stage.poller().poll()
     assert stage.functions.asked("a") == [{}]

@@ -93,7 +93,9 @@ def test_worst_chunk_fits_into_an_item() -> None:
     ],
 )
 @pytest.mark.parametrize("operation", ["get_item", "put_item"])
-def test_failures_are_typed(operation: str, code: str, status: int, error: type[PipelineError]) -> None:
+def test_error_of_the_table_is_transient_or_permanent_by_its_code(
+    operation: str, code: str, status: int, error: type[PipelineError]
+) -> None:
     world = LedgerWorld()
     world.table.before[operation] = raising(table_error(code, status))
     with pytest.raises(error, match=code):

@@ -136,7 +136,7 @@ def test_the_limits_hold_for_files_of_any_size(size: int, per_batch: int) -> Non
     assert by_batches <= limits.max_chunks / 2 or grown.chunk_batches == limits.max_chunk_batches
 
 
-def test_a_plan_s_numbers() -> None:
+def test_plan_counts_records_and_bytes_of_the_file() -> None:
     content = b"\xef\xbb\xbfa\n\n\xff\xfe \xe2\x82\n\n"
     assert planned(content) == Plan(
         file=FILE,

@@ -157,7 +157,7 @@ def without_run(watch: Watch) -> set[FileVersion]:
     return {each.file for each in watch.intake.without_run()}
 
 
-def test_owed_are_claims_for_runs_and_those_that_lapsed(watch: Watch) -> None:
+def test_claims_without_a_run_are_those_for_runs_and_those_that_lapsed(watch: Watch) -> None:
     mine, done, manual = watch.drop(*KEYS)
     watch.claim(mine, run_id(mine), begun=False)
     watch.claims.complete(watch.claim(done, run_id(done), begun=False), "receipts/done.json")
@@ -169,7 +169,7 @@ def test_owed_are_claims_for_runs_and_those_that_lapsed(watch: Watch) -> None:
     assert without_run(watch) == {mine, manual}
 
 
-def test_file_whose_run_let_go_of_it_is_owed_only_when_it_is_delivered_again(watch: Watch) -> None:
+def test_released_file_gets_a_run_only_when_it_is_delivered_again(watch: Watch) -> None:
     (file,) = watch.drop(KEYS[0])
     watch.intake.take()
     watch.claims.release(watch.claim(file, run_id(file)))

@@ -48,6 +48,6 @@ def test_missing_parameter_is_named(values: dict[str, str]) -> None:
         (ClientError({"Error": {"Code": "AccessDeniedException"}}, "GetParameters"), AwsRefusedError),
     ],
 )
-def test_failures_are_typed(failure: Exception, error: type[Exception]) -> None:
+def test_error_of_aws_is_transient_or_permanent_by_its_code(failure: Exception, error: type[Exception]) -> None:
     with pytest.raises(error):
         get_parameters(FakeSsm({}, failure), "/a")

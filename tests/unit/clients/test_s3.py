@@ -36,7 +36,7 @@ def test_bucket_name_that_boto_itself_refuses_is_permanent() -> None:
         get_json(s3, "no bucket", "papers/one.json")
 
 
-def test_other_errors_pass() -> None:
+def test_error_that_is_none_of_s3_is_raised_as_it_is() -> None:
     with pytest.raises(ZeroDivisionError), s3_errors("divide"):
         raise ZeroDivisionError
 
@@ -72,7 +72,7 @@ def test_creation_that_fails_is_not_a_document_that_is_there() -> None:
         create_json(FakeS3(), "typo", "papers/one.json", {})
 
 
-def test_place_is_taken_apart() -> None:
+def test_uri_is_split_into_bucket_and_key() -> None:
     assert split_place("s3://bucket/a/b:c+d/e.json") == ("bucket", "a/b:c+d/e.json")
 
 

@@ -68,6 +68,6 @@ def test_a_secret_that_is_none_is_reported_without_being_shown(secret: str) -> N
     assert "pl4nted" not in str(refused.value)
 
 
-def test_nothing_secret_is_in_a_letter_s_representation() -> None:
+def test_signature_is_not_in_the_representation_of_a_request() -> None:
     request = signed_request(event(), SECRET, 0.0)
     assert request.headers["Webhook-Signature"] not in repr(request)

@@ -86,20 +86,22 @@ def test_word_of_an_earlier_life_of_the_run_silences_nobody(wire: Wire, run: Fak
     assert (len(wire.sns), len(wire.slack)) == (1, 1)
 
 
-def test_tells_why_the_summary_failed(wire: Wire, run: FakeRun) -> None:
+def test_alert_names_why_the_summary_failed(wire: Wire, run: FakeRun) -> None:
     pushed(run, XComKey.FAILURE, "StorageRefusedError: no bucket")
     alert_unreported_failure(callback_context(run))
     assert "summarize: StorageRefusedError: no bucket" in wire.sns[0]["Message"]
 
 
-def test_works_without_a_task_instance(wire: Wire, run: FakeRun) -> None:
+def test_run_without_a_task_instance_is_alerted(wire: Wire, run: FakeRun) -> None:
     context = callback_context(run)
     del context["ti"]
     alert_unreported_failure(context)
     assert run.run_id in wire.sns[0]["Message"]
 
 
-def test_works_without_settings(wire: Wire, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slack_alone_is_alerted_when_settings_lack_the_topic(
+    wire: Wire, run: FakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AIRFLOW_VAR_SETTINGS", "{}")
     alert_unreported_failure(callback_context(run))
     assert wire.sns == []
@@ -136,7 +138,7 @@ def test_slack_is_alerted_whatever_breaks_while_settings_are_read(
     assert "the store broke" not in caplog.text
 
 
-def test_works_when_xcoms_cannot_be_read(wire: Wire, run: FakeRun) -> None:
+def test_run_is_alerted_when_xcoms_cannot_be_read(wire: Wire, run: FakeRun) -> None:
     context = callback_context(run)
     context["ti"].xcoms = None  # type: ignore[attr-defined] # as if there were no API server
     alert_unreported_failure(context)

@@ -69,21 +69,21 @@ def test_key_is_not_for_the_token_to_choose(header: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "header", [{"crit": ["exp"]}, {"crit": "exp"}, {"crit": []}, {"b64": False}, {"kid": 1}], ids=str
 )
-def test_header_that_is_not_understood(header: dict[str, Any]) -> None:
+def test_header_that_is_not_understood_is_denied(header: dict[str, Any]) -> None:
     assert reason(with_header(**header))
 
 
 @pytest.mark.parametrize(
     "header", [b"[]", b"null", b'"HS256"', b"{", b"\xff", b"[" * 4_000, b"{}"], ids=lambda h: str(h)[:12]
 )
-def test_header_that_is_none(header: bytes) -> None:
+def test_header_that_is_none_is_denied(header: bytes) -> None:
     assert reason(forge(header, claims(), KEY))
 
 
 @pytest.mark.parametrize(
     "payload", [b"[]", b"null", b"1", b"{", b"\xff", b"", b"[" * 4_000, b'{"sub": NaN}'], ids=lambda p: str(p)[:12]
 )
-def test_payload_that_is_none(payload: bytes) -> None:
+def test_payload_that_is_none_is_denied(payload: bytes) -> None:
     assert reason(forge(HS256, payload, KEY))
 
 
@@ -95,7 +95,7 @@ GOOD = forge(HS256, {"sub": "test-user", "aud": "orders-api", "iat": NOW, "exp":
     ["a", ".", "..", "...", "a.b.c", "ż.ż.ż", "\ud800", "🏭" * 100, "\x00", "a" * 8_000, "." * 8_000, "Bearer"],
     ids=lambda token: ascii(token)[:12],
 )
-def test_what_is_no_token(token: str) -> None:
+def test_text_that_is_no_token_is_denied(token: str) -> None:
     assert reason(token)
 
 
@@ -245,14 +245,14 @@ def test_times_have_thirty_seconds_of_leeway(times: dict[str, Any], refusal: str
     ],
     ids=lambda value: value[:12],
 )
-def test_time_that_is_none(name: str, value: str) -> None:
+def test_time_that_is_none_is_denied(name: str, value: str) -> None:
     assert reason(written(f'"{name}": {value}'))
 
 
 @pytest.mark.parametrize(
     "value", ['""', "1", "true", "[]", "{}", '"\\ud800"', '"a\\nb"', '"\\u0000"', f'"{"x" * 257}"']
 )
-def test_subject_that_is_none(value: str) -> None:
+def test_subject_that_is_none_is_denied(value: str) -> None:
     assert reason(written(f'"sub": {value}'))
 
 

@@ -34,7 +34,7 @@ def test_number_in_range_is_taken(monkeypatch: pytest.MonkeyPatch, value: str, e
 
 
 @pytest.mark.parametrize(("value", "expected"), [("1", 1), ("500", 500), (" 7 ", 7)])
-def test_whole_number_in_range(monkeypatch: pytest.MonkeyPatch, value: str, expected: int) -> None:
+def test_whole_number_in_range_is_taken(monkeypatch: pytest.MonkeyPatch, value: str, expected: int) -> None:
     put(monkeypatch, value)
     assert environment.whole_number("UNDER_TEST", least=1, most=500) == expected
 

@@ -34,7 +34,7 @@ def in_base64(data: bytes) -> dict[str, Any]:
         (in_base64(b"\xef\xbb\xbf[1]"), "[1]"),
     ],
 )
-def test_text_of_a_body(event: dict[str, Any], text: str) -> None:
+def test_body_is_decoded_to_its_text(event: dict[str, Any], text: str) -> None:
     assert text_of(event) == text
 
 

@@ -101,7 +101,7 @@ def test_text_that_is_no_name_of_an_owner_is_refused(owner: str) -> None:
     assert not is_owner(owner)
 
 
-def test_owner_of_a_key(world: World) -> None:
+def test_key_is_found_with_its_owner(world: World) -> None:
     key, other = world.create(), world.create("owner-2")
     assert world.store.find(key) == ApiKey("owner-1", id_of(key))
     assert world.store.find(other) == ApiKey("owner-2", id_of(other))
@@ -172,7 +172,7 @@ def test_clock_that_was_set_back_makes_no_key_last_longer(world: World) -> None:
     assert world.denied(key) == "revoked"
 
 
-def test_denial_is_not_cache(world: World) -> None:
+def test_denial_is_not_cached(world: World) -> None:
     key = world.create()
     item = world.table.items.pop(id_of(key))
     assert world.denied(key) == "unknown"

@@ -38,19 +38,19 @@ def nested(levels: int) -> str:
     return '{"a":' + "[" * (levels - 1) + "]" * (levels - 1) + "}"
 
 
-def test_event_without_the_rest() -> None:
+def test_event_without_optional_fields_is_accepted() -> None:
     assert event_of() == NewEvent.model_construct(
         event_type="order.created", payload='{"total":12.5}', metadata=None, idempotency_key=None
     )
 
 
-def test_optional_fields_are_taken() -> None:
+def test_optional_fields_are_accepted() -> None:
     event = event_of(metadata={}, idempotency_key="A-1")
     assert (event.metadata, event.idempotency_key) == ("{}", "A-1")
 
 
 @pytest.mark.parametrize("event_type", ["a", "order.created", "a_b.9", ".", "x" * 100])
-def test_event_type_is_taken(event_type: str) -> None:
+def test_event_type_of_the_allowed_characters_is_accepted(event_type: str) -> None:
     assert event_of(event_type=event_type).event_type == event_type
 
 
@@ -66,7 +66,7 @@ def test_event_type_that_is_none_is_refused(event_type: object) -> None:
 
 
 @pytest.mark.parametrize("key", ["a", "A-Z.a_z:0-9", "x" * 255])
-def test_idempotency_key_is_taken(key: str) -> None:
+def test_idempotency_key_of_the_allowed_characters_is_accepted(key: str) -> None:
     assert event_of(idempotency_key=key).idempotency_key == key
 
 

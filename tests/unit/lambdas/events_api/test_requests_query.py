@@ -93,7 +93,7 @@ def test_time_to_end_at_is_later_than_the_one_to_begin_at() -> None:
 
 
 @pytest.mark.parametrize("limit", range(1, MAX_LIMIT + 1))
-def test_limit_is_taken(limit: int) -> None:
+def test_limit_up_to_the_largest_page_is_accepted(limit: int) -> None:
     assert read_events_query({"limit": str(limit)}, OWNER).limit == limit
 
 
@@ -117,14 +117,14 @@ def test_every_fault_is_named() -> None:
 
 
 @pytest.mark.parametrize("listing", LISTINGS, ids=str)
-def test_cursor_leads_back_to_its_place(listing: Listing) -> None:
+def test_cursor_is_read_as_the_position_that_it_was_made_of(listing: Listing) -> None:
     cursor = cursor_after(POSITION, OWNER, listing)
     assert position_of(cursor, OWNER, listing) == POSITION
     # As it stands in an address, without quoting.
     assert cursor.replace("-", "").replace("_", "").isalnum()
 
 
-def test_cursor_of_a_query() -> None:
+def test_query_begins_after_its_cursor() -> None:
     assert read_events_query({"cursor": CURSOR, "limit": "7"}, OWNER) == Query(ALL, POSITION, 7)
 
 

@@ -171,7 +171,9 @@ def test_answer_comes_before_the_invocation_ends(api: Api, table: FakeDynamoDB) 
         ("GET", "/planted-secret", 404, "not_found"),
     ],
 )
-def test_other_methods_and_paths(api: Api, table: FakeDynamoDB, method: str, path: str, status: int, code: str) -> None:
+def test_other_methods_and_paths_are_refused(
+    api: Api, table: FakeDynamoDB, method: str, path: str, status: int, code: str
+) -> None:
     answered, answer = api.call(json.dumps([RECORD]), method=method, path=path)
     assert (answered, answer["error"]["code"], answer["error"]["details"]) == (status, code, [])
     assert api.headers.get("Allow") == (["POST"] if status == 405 else None)

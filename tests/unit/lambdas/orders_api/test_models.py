@@ -46,7 +46,7 @@ def test_record_is_read_exactly() -> None:
 
 
 @pytest.mark.parametrize("record_id", ["a", "A-Z.a_z:0-9", "x" * 128])
-def test_record_id_is_taken(record_id: str) -> None:
+def test_record_id_of_the_allowed_characters_is_accepted(record_id: str) -> None:
     assert read([GOOD | {"record_id": record_id}])[0].record_id == record_id
 
 
@@ -61,7 +61,7 @@ def test_record_id_that_is_none_is_refused(record_id: object) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x" * 1024, "🏭" * 1024, "a\u0000b", "\n", "2.1"], ids=lambda text: text[:3])
-def test_text_is_taken(text: str) -> None:
+def test_text_of_any_characters_is_accepted_as_it_stands(text: str) -> None:
     assert read([GOOD | {"parameter_1": text}])[0].parameter_1 == text
 
 

@@ -80,7 +80,7 @@ def test_show_has_everything_but_the_secret(run: Run) -> None:
     assert secret not in shown
 
 
-def test_off_and_on_again(table: FakeTable, run: Run) -> None:
+def test_webhook_is_switched_off_and_on_again(table: FakeTable, run: Run) -> None:
     run("put", "--url", URL)
     run("off")
     assert "active: false\ndeactivated_reason: switched off by hand\n" in run("show")
@@ -110,7 +110,7 @@ def test_table_that_does_not_answer_is_named(
 @pytest.mark.parametrize(
     "url", ["https://a.example", "https://a.example:8443/x/y?z=1", "HTTPS://A.example/", "https://[2001:db8::1]/"]
 )
-def test_address_of_a_webhook(table: FakeTable, run: Run, url: str) -> None:
+def test_address_of_a_webhook_is_stored_as_given(table: FakeTable, run: Run, url: str) -> None:
     run("put", "--url", url)
     assert table.items["test-user"]["url"] == {"S": url}
 

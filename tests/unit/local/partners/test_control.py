@@ -148,7 +148,7 @@ def test_share_draws_a_retry_anew() -> None:
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0, False), (1, True)])
-def test_share_none_and_all(share: float, expected: bool) -> None:
+def test_share_of_0_is_no_call_and_of_1_is_every_call(share: float, expected: bool) -> None:
     assert set(applied(control_with({"status": 500, "share": share}), [str(n) for n in range(100)])) == {expected}
 
 
