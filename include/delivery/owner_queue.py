@@ -261,14 +261,14 @@ class OwnerQueue:
         own, untouched = await asyncio.gather(
             ledger.pending(owner, now, self._after), ledger.untouched(owner, lane.top, timestamp(now - SETTLE_SECONDS))
         )
-        found = {event.event_id: event for event in (*untouched.events, *own.events)}
+        shown = (*untouched.events, *own.events)
+        # By the position: one that was deleted and posted anew has the same id, and is another event.
+        found = {event.event_id: event for event in shown if event.position != lane.head}
         if lane.head is not None:
             # The indexes may not show yet that it was refused, or what became of it then.
-            event_id = lane.head.partition("#")[2]
-            head = await ledger.event(event_id)
-            found.pop(event_id, None)
+            head = await ledger.event(lane.head.partition("#")[2])
             if head is not None and head.position == lane.head and head.status is Status.PENDING:
-                found[event_id] = head
+                found[head.event_id] = head
             else:
                 lane.head = None
         ends = [page.last for page in (own, untouched) if page.last is not None]

@@ -379,6 +379,22 @@ def test_an_event_under_the_id_of_a_delivered_one_that_is_gone_is_another_event(
     assert api.get(OWNER, name).status is Status.DELIVERED
 
 
+def test_an_event_under_the_id_of_a_refused_one_that_is_gone_is_posted_at_once_and_before_those_that_follow() -> None:
+    world = DeliveryWorld(answer=lambda arrival: refused(retry_after=3600))
+    world.add(1)
+    run(world)
+    world.answer = lambda arrival: ACCEPTED
+    api = world.tables.api
+    api.delete(OWNER, event_id(1))
+    for number in (1, 2):
+        world.pass_time(1)
+        now = timestamp(world.time())
+        api.put(new_event(OWNER, event_id=event_id(number), created_at=now, next_attempt_at=now))
+    world.pass_time(2)
+    run(world)
+    assert world.arrived() == [1, 1, 2]
+
+
 def test_an_event_that_appears_late_is_delivered_too() -> None:
     world = DeliveryWorld()
     world.add(3)
