@@ -194,13 +194,10 @@ def outcomes_key(plan_key: str, first: int) -> str:
 def raise_for_failures(
     failures: Sequence[Outcome], headline: str, *, what: str, retry_after: float | None = None
 ) -> None:
-    """Turn the failed items of a task, if there are any, into its one error.
+    """Turn the failed items of a task, if there are any, into its one error, which names the first few.
 
-    Args:
-        failures: outcomes that failed; the first few are named.
-        headline: how many failed, such as ``3 of 5 clients failed``.
-        what: an item, such as ``client``.
-        retry_after: seconds that a partner asked to wait.
+    The headline is such as ``3 of 5 clients failed``, ``what`` an item, such as ``client``, and ``retry_after`` the
+    seconds that a partner asked to wait.
 
     Raises:
         RetryableFailuresError: a retry may help at least one of them.

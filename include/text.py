@@ -127,8 +127,7 @@ def indented_json(text: str) -> str:
 def array_texts(text: str, name: str) -> list[str] | None:
     """The elements of the array that a JSON object has as member ``name``, each as it is written, digit by digit.
 
-    Returns:
-        None if it has no such array. What is not JSON is not noticed.
+    None if it has no such array. What is not JSON is not noticed.
     """
     found: list[str] = []
     depth, begin, recent = 0, -1, ("", "")

@@ -123,9 +123,7 @@ class ArchiveRun:
         """Account for every client of the plan: in the run's manifest, the ledger, and the day's manifest.
 
         Done again, it finds what is there. See :meth:`include.mapped_work.MappedWork.account` and :func:`record_run`.
-
-        Returns:
-            the key of the day's manifest, and the run's manifest.
+        Returns the key of the day's manifest, and the run's manifest.
         """
         plan = self.plan
         outcomes = self._work(clear_number).account(

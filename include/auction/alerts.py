@@ -118,18 +118,11 @@ def deliver(
 ) -> int:
     """Send each alert through each channel that has not taken it yet; the channels do not wait for each other.
 
-    Args:
-        alerts: by name, see :func:`order_alerts`.
-        channels: by name.
-        record: what was delivered before; what is delivered now is added.
-        at_once: how many alerts may be under way through each channel, by its name.
-        seconds: for how long; what is under way then counts as not delivered, and is sent again by a summary that is
-            cleared.
-        sleep: as ``time.sleep``.
-        clock: seconds that only grow.
+    Alerts are by name (see :func:`order_alerts`), and so are the channels, each with how many alerts may be under way
+    through it ``at_once``. What is delivered is added to the record. What is under way after so many seconds, by a
+    clock that only grows, counts as not delivered, and is sent again by a summary that is cleared.
 
-    Returns:
-        how many messages were not delivered, counted by alert and channel.
+    Returns how many messages were not delivered, counted by alert and channel.
     """
     deadline = clock() + seconds
     in_a_row, lock = Counter[str](), threading.Lock()

@@ -92,10 +92,8 @@ class Text:
 def read_text(blocks: Iterable[bytes], *, key: str, size: int) -> Text:
     """Recognise what an object holds, and read it as text.
 
-    Args:
-        blocks: all bytes of the object, cut anywhere.
-        key: of the file; its suffix counts only if the object is empty.
-        size: of the object in bytes.
+    ``blocks`` are all its bytes, ``size`` in number, cut anywhere; the suffix of the file's key counts only if it is
+    empty.
 
     Raises:
         InvalidFileError: it is no text, or damaged; reading the blocks may raise it too. The message names the format.
@@ -181,9 +179,8 @@ def gunzip(blocks: Iterable[bytes], *, size: int) -> Iterator[bytes]:
     Zeros may follow a member, as some tools leave them; anything else is refused, as it may be lost data. Check sums
     are verified.
 
-    Args:
-        blocks: all bytes of the file, cut anywhere.
-        size: of the file in bytes; its text may have :data:`MAX_RATIO` times as many, or :data:`ALWAYS_ALLOWED`.
+    ``blocks`` are all bytes of the file, ``size`` in number, cut anywhere; its text may have :data:`MAX_RATIO` times as
+    many, or :data:`ALWAYS_ALLOWED`.
 
     Raises:
         InvalidFileError: not gzip, damaged, cut off, or expanding too far; blocks may have been yielded before.

@@ -52,11 +52,8 @@ class Claims:
     ) -> Claim | LeaseHeld | Done:
         """Claim a file version, or learn why not. An owner may claim again what it has: that renews its lease.
 
-        Args:
-            file: what to claim.
-            owner: the run that is going to work on it; the same text for all its tasks and their retries.
-            force: begin another round if it is done.
-            begun: True if the owner begins, False if it is to be started, None to leave that as it is.
+        The owner is the run that is going to work on it, the same text for all its tasks and their retries. ``force``
+        begins another round of what is done; ``begun``: the owner begins, or is to be started; None = as it is.
         """
         while True:
             seen = self._table.get(file.partition, _CLAIM)

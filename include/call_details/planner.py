@@ -237,14 +237,7 @@ class Limits:
 def make_plan(
     file: FileVersion, stored: StoredFile, terms: Terms, blocks: Iterable[bytes], *, limits: Limits | None = None
 ) -> Plan:
-    """Read a whole file and cut it.
-
-    Args:
-        file: the version as it was announced.
-        stored: the object.
-        terms: by which it is cut.
-        blocks: the object's bytes from the first to the last, cut anywhere.
-        limits: for tests.
+    """Read a whole file, whose bytes come in blocks that are cut anywhere, and cut it by its terms.
 
     Raises:
         InvalidInputError: the records per batch are out of range, or too few for so many records.

@@ -96,10 +96,7 @@ async def post_files(
 ) -> dict[FileVersion, PipelineError]:
     """Post what is left of small files, of which one that cannot be posted costs only itself.
 
-    ``tasks`` is how many tasks of the run do the same.
-
-    Returns:
-        why files could not be posted to their ends, by file.
+    ``tasks`` is how many tasks of the run do the same. Returns why files could not be posted to their ends, by file.
 
     Raises:
         PipelineError: of the login, or of waiting for permits, or the API is unavailable: what is left is for a retry.
@@ -248,8 +245,7 @@ class Poster:
     async def post(self, batches: Iterator[_Work]) -> None:
         """Post batches; no more of them are read ahead than there are workers, and a quarter as many again.
 
-        Args:
-            batches: those that are not settled yet, in order, each with its chunk. Read in a thread.
+        Those that are not settled yet, in order, each with its chunk; they are read in a thread.
 
         Raises:
             ClaimLostError: another attempt or owner works on the chunk.

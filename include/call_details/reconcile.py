@@ -111,8 +111,7 @@ class Closing:
     def unreadable(self, error: str) -> SavedReceipt | None:
         """Account for a file that cannot be read at all. Its claim is not completed: dropped again, it is tried again.
 
-        Returns:
-            None if it was posted again by force: the first round's receipt stays as it is.
+        Returns None if it was posted again by force: the first round's receipt stays as it is.
         """
         claim = self._claim()
         if isinstance(claim, SavedReceipt):
@@ -131,8 +130,7 @@ class Closing:
     def not_planned(self, error: str) -> SavedReceipt | None:
         """Account for a file that this run could not plan. The file stays where it is, for the next attempt.
 
-        Returns:
-            None if the file is not this run's, or has the receipt of an earlier round, which says more.
+        Returns None if the file is not this run's, or has the receipt of an earlier round, which says more.
         """
         try:
             claim = self.claims.current(self.file, self.run_id)

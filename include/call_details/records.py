@@ -269,13 +269,9 @@ def read_batches(
 ) -> Iterator[Batch]:
     """Cut a chunk into its batches, holding one at a time.
 
-    The same plan and chunk give the same bodies, byte for byte, so that a batch may be posted again.
-
-    Args:
-        blocks: the stored object's bytes from ``chunk.start`` to ``chunk.stop``, cut anywhere.
-        plan: the chunk's.
-        chunk: what to cut.
-        settled: whether the batch of a number is settled, so that it need not be made.
+    The same plan and chunk give the same bodies, byte for byte, so that a batch may be posted again. ``blocks`` are the
+    stored object's bytes from ``chunk.start`` to ``chunk.stop``, cut anywhere; a batch whose number is settled is not
+    made.
 
     Raises:
         InvalidFileError: the object is not the one that was planned.

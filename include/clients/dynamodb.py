@@ -40,15 +40,10 @@ def read_items(
     pauses: Backoff,
     sleep: Callable[[float], object],
 ) -> Iterator[dict[str, Any]]:
-    """The items of some keys that are there, read consistently, as boto3 gives them.
+    """The items of some keys (with their types) that are there, read consistently, as boto3 gives them.
 
-    Args:
-        dynamodb: a boto3 client.
-        table: its name.
-        keys: with their types.
-        attempts: reads in a row that answer for none of their keys, before it is given up.
-        pauses: after a read that did not answer for all of its keys.
-        sleep: as ``time.sleep``.
+    After a read that did not answer for all of its keys there is a pause; it is given up when so many ``attempts`` in a
+    row answered for none.
     """
     left, failures = list(keys), 0
     while left:
@@ -108,11 +103,7 @@ class ItemTable:
         return _item(found["Item"]) if "Item" in found else Item(pk, sk)
 
     def get_many(self, keys: Iterable[tuple[str, str]]) -> Iterator[Item]:
-        """The items under many keys in few calls, in no order; those that are not there are left out.
-
-        Args:
-            keys: partition and sort keys, each once.
-        """
+        """The items that are there under many keys (partition and sort key, each once), in no order."""
         for some in batched(keys, _BATCH):
             wanted: Any = [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in some]
             for attempt in range(_BATCH_ATTEMPTS):
@@ -148,8 +139,7 @@ class ItemTable:
     def replace(self, seen: Item, content: Mapping[str, Any]) -> Item | None:
         """Write ``content`` in place of the item as it was seen.
 
-        Returns:
-            the item as it is now; None if it is not the one that was seen any more: nothing was written.
+        Returns the item as it is now; None if it is not the one that was seen any more: nothing was written.
         """
         written = Item(seen.pk, seen.sk, seen.version + 1, content)
         # botocore repeats a write whose answer got lost: by its name we know it again.

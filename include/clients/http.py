@@ -251,10 +251,8 @@ def _decoded(body: bytes, max_bytes: int) -> bytes:
 def retry_after_seconds(value: str | None, *, now: datetime) -> float | None:
     """Seconds asked for by a ``Retry-After`` header (RFC 9110, 10.2.3): a number or an HTTP date.
 
-    Some servers send a fraction, or several numbers where a proxy added its own: the longest is meant.
-
-    Returns:
-        seconds from ``now``, an aware time, at least 0; None for an absent or unreadable header.
+    Some servers send a fraction, or several numbers where a proxy added its own: the longest is meant. They are from
+    ``now`` on, an aware time, and at least 0; None for an absent or unreadable header.
     """
     if value is None:
         return None

@@ -201,15 +201,7 @@ class SignedClient:
         return self._parse(answer, read, model.output_shape)
 
     async def call_json(self, operation: str, document: bytes) -> bytes:
-        """The same for a service that speaks JSON, without building objects: for what is called very often.
-
-        Args:
-            operation: such as ``BatchExecuteStatement``.
-            document: the request, in JSON.
-
-        Returns:
-            the response, in JSON.
-        """
+        """The same for a service that speaks JSON, from request to response, without building objects: quicker."""
         names = self._service.metadata
         headers = {
             "X-Amz-Target": f"{names['targetPrefix']}.{operation}",
@@ -342,11 +334,7 @@ _NO_ANSWER = (
 
 @functools.cache
 def aws_tls(verify: bool | str | None = None) -> ssl.SSLContext:
-    """TLS settings for AWS as botocore has them: loading the certificates costs some 20 ms.
-
-    Args:
-        verify: as for ``boto3.Session.client``.
-    """
+    """TLS settings for AWS as botocore has them, ``verify`` too: loading the certificates costs some 20 ms."""
     where = os.environ.get("REQUESTS_CA_BUNDLE") if verify is None else verify
     if not isinstance(where, str):
         where = certifi.where()

@@ -136,11 +136,8 @@ def open_webhooks(
     was checked is what is connected to, so a name server that answers otherwise the next time gains nothing. TLS and
     the Host header still see the name.
 
-    Args:
-        public_only: False also connects to this machine and private networks, as the local stack needs.
-        lookup: see :data:`Resolve`.
-        open_socket: see :data:`OpenSocket`.
-        tls: whose certificates to trust; the default is everybody's.
+    Without ``public_only`` it also connects to this machine and private networks, as the local stack needs. ``tls``:
+    whose certificates to trust, by default everybody's.
     """
 
     def check(address: str) -> None:
@@ -208,14 +205,9 @@ class Endpoint(OverHttp):
         self._clock = clock
 
     async def post(self, body: bytes, headers: Mapping[str, str]) -> WebhookResponse:
-        """Post once.
+        """Post JSON once, as it is, with headers beside those that HTTP itself needs.
 
-        Args:
-            body: JSON, sent as it is.
-            headers: beside those that HTTP itself needs.
-
-        Returns:
-            what the endpoint said; its body is neither kept nor quoted.
+        Returns what the endpoint said; its body is neither kept nor quoted.
         """
         if self._url is None:
             return _failed("the URL cannot be used")

@@ -39,14 +39,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Dispatcher:
-    """Delivers shares.
+    """Delivers shares; what is not said here is as in :class:`include.delivery.owner_queue.DispatchContext`.
 
     Args:
         open_ledger: opens the lanes of the table of events.
-        open_endpoint: makes the endpoint at a URL, not yet connected.
         concurrency: posts that one task makes at once.
-        max_attempts: posts of one event.
-        clock: seconds since the epoch.
         open_threads: makes an executor of so many threads.
     """
 

@@ -241,8 +241,7 @@ def failed(event: Event, attempt: Attempt) -> Change:
 def retry(event: Event, attempt: Attempt) -> tuple[Change, float]:
     """An attempt failed and another is to follow; arguments as of :func:`delivered`.
 
-    Returns:
-        the change, and the earliest time of the next attempt, seconds since the epoch.
+    Returns the change, and the earliest time of the next attempt, seconds since the epoch.
     """
     failure = attempt.response.failure
     asked = failure.retry_after if failure else None

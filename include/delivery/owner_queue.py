@@ -197,9 +197,7 @@ class OwnerQueue:
     async def turn(self) -> float | None:
         """Take the lane, post what one page of each index shows, and give it back.
 
-        Returns:
-            from when on another turn makes sense, seconds since the epoch; None if there is nothing left to do in
-            this run.
+        Returns from when on another turn makes sense, seconds since the epoch; None if this run has nothing left to do.
         """
         context, now = self._context, self._context.clock()
         if now >= context.until:
@@ -378,10 +376,8 @@ class OwnerQueue:
     async def _post_all(self, first: Event, behind: deque[Event]) -> float | None:
         """Post one after the other, writing each outcome while the next is on its way, and the first one's in the end.
 
-        What is not posted, as one before failed, is left in ``behind``. The first one is as claimed.
-
-        Returns:
-            when to look at the queue again, if one was not accepted or another worker has it; None if all are settled.
+        What is not posted, as one before failed, is left in ``behind``. The first one is as claimed. Returns when to
+        look at the queue again, if one was not accepted or another worker has it; None if all are settled.
         """
         began, again_at, accepted = self._context.clock(), None, True
         update_of_first = EventUpdate(release(first))

@@ -17,10 +17,7 @@ MAX_CHARACTERS = 8_192
 
 
 def token_of(event: Mapping[str, Any]) -> str:
-    """The token of an API Gateway request: ``Bearer <token>``, or the token alone.
-
-    Args:
-        event: a REQUEST authorizer's; header names in any case.
+    """The token of a REQUEST authorizer's event, header names in any case: ``Bearer <token>``, or the token alone.
 
     Raises:
         MissingTokenError: there is no Authorization header, or it is empty.

@@ -106,17 +106,13 @@ class AmbiguousObject:
 
 
 def body_text(event: Mapping[str, Any], *, max_bytes: int) -> str:
-    """The body of an API Gateway event.
+    """The body of an API Gateway event: a text, base64 when ``isBase64Encoded``, or None.
 
     A byte order mark in front is dropped, as RFC 8259 allows: shells and editors of Windows write one.
 
-    Args:
-        event: its ``body`` is a text, base64 when ``isBase64Encoded``, or None.
-        max_bytes: the most that it may have, in UTF-8.
-
     Raises:
         EmptyBodyError: there is nothing in it but white space.
-        TooLargeError: it has more than ``max_bytes``.
+        TooLargeError: it has more than ``max_bytes`` in UTF-8.
         NotJsonError: it is not UTF-8.
     """
     body: str = event.get("body") or ""

@@ -49,8 +49,7 @@ def handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
 def key_of(headers: Mapping[str, str | None]) -> str:
     """The key that a request carries: ``Authorization: Bearer <key>``, or ``X-API-Key: <key>``.
 
-    Args:
-        headers: names in any case; API Gateway joins those that come twice with a comma, which no key has.
+    Names of headers are in any case; API Gateway joins those that come twice with a comma, which no key has.
 
     Raises:
         DeniedError: there is none, there are two, or there is something else where one should be.

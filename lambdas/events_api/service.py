@@ -56,18 +56,15 @@ class Events:
             EventIdTakenError: no id was free.
             IdempotencyKeyReusedError: the idempotency key stands for an event with another content.
         """
-        now = timestamp(self.clock())
-        digest = content_digest(new) if new.idempotency_key else None
-        key = new.idempotency_key
-        ids: Iterator[str]
+        now, key = timestamp(self.clock()), new.idempotency_key
+        digest = content_digest(new) if key else None
+        ids: Iterator[str] = (self.draw_id() for _ in range(_IDS))
         if key:
             # The id of an event that was stored under another secret, or before there was one, does not tell its key.
             there = self.store.of_key(owner, key)
             if there is not None:
                 return self._repeated(there, digest)
             ids = iter([id_for_key(owner, key, secret=self.secret.value())])
-        else:
-            ids = (self.draw_id() for _ in range(_IDS))
         for event_id in ids:
             event = Event(
                 event_id=event_id,

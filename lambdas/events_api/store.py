@@ -3,9 +3,8 @@
 The table decides what is delivered; a message only says that something is due. The clients give up early enough that a
 caller always gets an answer of this API.
 
-Once the delivery has had an owner's lane, new events have no ``owner_status`` and no ``next_attempt_at``: the lane says
-whether they are delivered. Whatever the owner does to an event is written in it, together with ``owner_status``, and
-holds whatever the lane says. See ``include/delivery/ledger.py``.
+Once the delivery has had an owner's lane, new events have no status of their own, but what the owner does to one gives
+it one: see ``include/delivery/ledger.py``.
 
 A write costs by the kilobyte, in the table and again in each index that copies the item. So a payload that makes more
 than a kilobyte of it has an item of its own, which is in no index, once the owner's lane says that workers read it.

@@ -77,12 +77,9 @@ class OrderStore:
     share: Callable[[], float] = field(default=random.random, kw_only=True)
 
     def put(self, records: Sequence[OrderRecord], *, ttl: int, seconds: float) -> None:
-        """Store all of the records; those with an id that the table knows replace what it has.
+        """Store all of the records, whose ids differ; those with an id that the table knows replace what it has.
 
-        Args:
-            records: with ids that differ.
-            ttl: Unix time at which they expire.
-            seconds: time in which to begin calls; a call may take CALL_SECONDS more.
+        They expire at ``ttl``, Unix time. Calls begin within so many seconds; each may take CALL_SECONDS more.
 
         Raises:
             NotStoredError: some or all are not stored; it names them.

@@ -78,8 +78,7 @@ class RunReport:
     def alert(self, *alerts: Alert | None) -> bool:
         """Send the run's alerts, if there are any, and record for the failure callback who took all of them.
 
-        Returns:
-            whether each is on its way to people: a channel took it, or it waits for one.
+        Returns whether each is on its way to people: a channel took it, or it waits for one.
         """
         topic = self._settings.alerts_topic_arn
         box, waiting = outbox(self._settings), list["Alert"]()
@@ -118,10 +117,8 @@ class RunReport:
         """Push the run's summary as the task's return value, after people were alerted; never raises.
 
         The task itself must not return it to Airflow (``do_xcom_push=False``): a value that XCom refuses would fail the
-        task, and each retry would send the alerts again. If XCom refuses it, its numbers alone are pushed.
-
-        Returns:
-            the summary, its texts printable.
+        task, and each retry would send the alerts again. If XCom refuses it, its numbers alone are pushed. Returns the
+        summary, its texts printable.
         """
         document: dict[str, Any] = printable_values(summary)
         ti = self._context["ti"]

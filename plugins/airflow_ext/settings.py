@@ -193,13 +193,9 @@ def partner_url(
 ) -> str:
     """A partner's URL, checked: a path in it stays as it is, and it holds no secret, as URLs are quoted in errors.
 
-    Args:
-        conn: connection that it belongs to.
-        name: of its field.
-        text: its value; white space around it is dropped.
-        https_only: refuse http, which is for the local environment.
-        in_parts: scheme and port may be in fields of their own, as the UI's form and a connection's URI have them.
-        with_query: it may have a query; then no error quotes it.
+    White space around ``text``, the value of the connection's field ``name``, is dropped. ``https_only`` refuses http,
+    which is for the local environment; ``in_parts``: scheme and port may be in fields of their own, as the UI's form
+    and a connection's URI have them; ``with_query``: it may have a query, and then no error quotes it.
     """
     from include.clients.connections import parse_url
 

@@ -70,9 +70,7 @@ class MssqlExtra(BaseModel):
 def read_rows(sql: str, *, undecoded: str | None = None) -> list[tuple[Any, ...]]:
     """All rows that ``sql`` selects through connection ``dex_db`` (any type with a ``DbApiHook``).
 
-    Args:
-        sql: a query.
-        undecoded: the same with texts as bytes, for an SQL Server that has half a surrogate pair in one.
+    ``undecoded`` is the same query with texts as bytes, for an SQL Server that has half a surrogate pair in one.
 
     Raises:
         DatabaseUnavailableError: the database cannot be reached, or fails the query.

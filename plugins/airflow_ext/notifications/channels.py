@@ -43,12 +43,9 @@ _SLACK_MAX_RETRIES = 50
 def send_alert(
     alert: Alert, context: Context, *, topic_arn: str | None, keep: Callable[[str, Alert], object] | None = None
 ) -> list[str]:
-    """Send to the channels; never raises, so that it never hides the error that it reports.
+    """Send to the channels, and return those that took the alert; never raises, so that it hides no error.
 
     Context and topic are as of :func:`open_channels`; ``keep`` is given channel and alert where one did not take it.
-
-    Returns:
-        the channels that took the alert.
     """
     delivered = []
     for channel, send in open_channels(context, topic_arn=topic_arn).items():

@@ -66,8 +66,7 @@ _ASSET_FACTS = ("bucket", "key", "etag", "outcome", "records_read", "records_acc
 def plan(context: Context) -> list[int]:
     """Claim the run's file version, and cut it into chunks.
 
-    Returns:
-        indexes of its chunks; none if the version is done already, or holds no record.
+    Returns their indexes; none if the version is done already, or holds no record.
     """
     ti, params, run_id = context["ti"], context["params"], context["dag_run"].run_id
     with record_failure(ti):
@@ -116,8 +115,7 @@ def _plan_shared(context: Context, clients: CallDetailsClients) -> list[int]:
 def post_chunk(context: Context, index: int) -> dict[str, int]:
     """Post what is left of one chunk, or of files that share the run.
 
-    Returns:
-        how many of its batches were accepted, and how many are dead letters; or how many files were posted.
+    Returns how many of its batches were accepted, and how many are dead letters; or how many files were posted.
     """
     ti = context["ti"]
     with record_failure(ti):
@@ -157,8 +155,7 @@ def _post_shared(context: Context, index: int) -> dict[str, int]:
 def reconcile(context: Context) -> dict[str, Any]:
     """Account for every record, move the file on, and send the run's alert if there is one.
 
-    Returns:
-        the receipt, less its ranges; it is in XCom also when the run fails.
+    Returns the receipt, less its ranges; it is in XCom also when the run fails.
 
     Raises:
         WorkFailedError: some records are neither accepted nor saved as dead letters, or the file could not be planned.

@@ -109,8 +109,7 @@ def archive_client(context: Context, work: Work) -> None:
 def summarize(context: Context) -> dict[str, Any]:
     """Account for every client, write the manifest, send one alert, and fail the run if a client failed.
 
-    Returns:
-        the summary; it is in XCom also when the run fails.
+    Returns the summary; it is in XCom also when the run fails.
 
     Raises:
         WorkFailedError: a client failed, or none was listed.

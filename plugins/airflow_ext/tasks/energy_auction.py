@@ -78,8 +78,7 @@ def process_orders(context: Context, work: Work, function_name: str) -> None:
 def summarize(context: Context) -> dict[str, Any]:
     """Account for every order, save the summary, alert for each order that was not accepted.
 
-    Returns:
-        the summary; it is in XCom also when the run fails or is skipped.
+    Returns the summary; it is in XCom also when the run fails or is skipped.
 
     Raises:
         WorkFailedError: an order ended as neither accepted nor rejected, or it is not known which orders there are.

@@ -94,8 +94,7 @@ def select_due(context: Context) -> list[list[str]]:
 def deliver(context: Context, owners: list[str]) -> dict[str, Any]:
     """Post what is due of some owners.
 
-    Returns:
-        numbers, and the events that failed for good: see :meth:`include.delivery.report.DeliveryCounts.to_document`.
+    Returns numbers, and the events that failed for good: :meth:`include.delivery.report.DeliveryCounts.to_document`.
     """
     with record_failure(context["ti"]):
         label = owners[0] if len(owners) == 1 else f"{len(owners):,} owners"
@@ -130,8 +129,7 @@ def _rare_collections() -> Iterator[None]:
 def summarize(context: Context) -> dict[str, Any]:
     """Add up what the tasks did, publish metrics, and alert about events and tasks that failed.
 
-    Returns:
-        the numbers; they are in XCom also when the run fails.
+    Returns the numbers; they are in XCom also when the run fails.
 
     Raises:
         WorkFailedError: what is due is not known, or a task failed; the next run goes on.

@@ -144,8 +144,7 @@ class Wait:
 def begin(context: Context, function_name: str, order_function: str) -> Wait | list[Work]:
     """Look for the run's orders in S3, then poll Lambda A once.
 
-    Returns:
-        the work of the mapped tasks, or how to go on waiting.
+    Returns the work of the mapped tasks, or how to go on waiting.
 
     Raises:
         AirflowSkipException: the time for results was up before.
