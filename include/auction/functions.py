@@ -12,7 +12,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from include.auction.models import OrderOutcome, Orders, Result, had_orders, orders_gone
-from include.clients.lambda_function import HANDLER_ERROR
+from include.clients.lambda_function import HANDLER_ERROR, FunctionClient
 from include.clients.s3 import split_place
 from include.errors import (
     Backoff,
@@ -27,7 +27,6 @@ from include.text import printable
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from include.clients.lambda_function import FunctionClient
 
 log = logging.getLogger(__name__)
 

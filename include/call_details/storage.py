@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
@@ -17,11 +17,10 @@ from include.clients.s3 import CONDITION_FAILED, MISSING, create_json, get_json,
 from include.errors import FileChangedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, ObjectVersionTypeDef
+
 
 BLOCK_BYTES = 4 * 1024 * 1024
 """Bytes of one read: each is a request of its own, so that no connection waits while its reader is busy."""

@@ -12,11 +12,11 @@ import logging
 import random
 import re
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import date, datetime, timedelta
+from typing import Any
 
 import pendulum
-from airflow.sdk import RetryDecision, RetryPolicy
+from airflow.sdk import Context, RetryDecision, RetryPolicy
 from airflow.sdk.configuration import conf
 
 from airflow_ext.ids import (
@@ -31,11 +31,6 @@ from airflow_ext.ids import (
 from include.alerts import RUNBOOK
 from include.errors import Backoff, PermanentError, RunRefusedError, SettingsError, TransientError, describe
 from include.text import one_line
-
-if TYPE_CHECKING:
-    from datetime import date, datetime
-
-    from airflow.sdk import Context
 
 _SECTION = "pipelines"
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from datetime import date
+from typing import Any
 from urllib.parse import quote
 
-from airflow.sdk import Asset
+from airflow.sdk import Asset, Context
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_ext.defaults import by_person, operations_url, started_at, ui_url
@@ -17,20 +18,11 @@ from airflow_ext.ids import ALL_PIPELINES, ENERGY_AUCTION, XComKey
 from airflow_ext.notifications.channels import open_channels, send_alert
 from airflow_ext.notifications.failure_callback import REFUSAL, push_quietly, record_alerted, safe_text
 from airflow_ext.outside import outside
-from include.alerts import RunRef, Section, next_step, run_note
-from include.errors import RunRefusedError, describe
+from airflow_ext.settings import Settings
+from include.alerts import Alert, RunRef, Section, next_step, run_note
+from include.errors import PipelineError, RunRefusedError, describe
 from include.outbox import Outbox
 from include.text import printable_values
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import date
-
-    from airflow.sdk import Context
-
-    from airflow_ext.settings import Settings
-    from include.alerts import Alert
-    from include.errors import PipelineError
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +73,7 @@ class RunReport:
         Returns whether each is on its way to people: a channel took it, or it waits for one.
         """
         topic = self._settings.alerts_topic_arn
-        box, waiting = outbox(self._settings), list["Alert"]()
+        box, waiting = outbox(self._settings), list[Alert]()
 
         def keep(channel: str, alert: Alert) -> None:
             waiting.extend(box.put(channel, alert))

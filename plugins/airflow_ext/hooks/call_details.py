@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from airflow.sdk import Connection
 
 from airflow_ext.hooks.aws import AwsSession, quick_client, s3_client
 from airflow_ext.ids import CALL_DETAILS_CONNECTION
@@ -17,18 +20,11 @@ from include.call_details.poster import PostingContext
 from include.call_details.rate_limit import ConcurrencyLimiter
 from include.call_details.storage import FileStore
 from include.clients.aws import get_parameters
-from include.clients.call_details import CallDetailsApi
+from include.clients.call_details import CallDetailsApi, Gate
 from include.clients.dynamodb import ItemTable
+from include.clients.http import HttpClient
 from include.clients.tokens import Grant, Keys, TokenCache, key_login
 from include.errors import AuthRefusedError, KeysChangedError, SettingsError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from airflow.sdk import Connection
-
-    from include.clients.call_details import Gate
-    from include.clients.http import HttpClient
 
 DEFAULT_ACCESS_KEY_PARAM = "/copyazure/accesskey"
 DEFAULT_SECRET_KEY_PARAM = "/copyazure/secretkey"  # noqa: S105 - the name of a parameter

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
 from airflow_ext.ids import AWS_CONNECTION, CALL_DETAILS_INGEST
+from airflow_ext.settings import call_details_settings
 from airflow_ext.triggers.dropped_files import DroppedFileTrigger, file_is_there, open_store
 from include.text import printable
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
-
-    from airflow_ext.settings import Settings
 
 
 class DroppedFileSensor(S3KeySensor):
@@ -35,11 +32,11 @@ class DroppedFileSensor(S3KeySensor):
 
     def poke(self, context: Context) -> bool:
         """Whether a file is there."""
-        settings = self._settings()
+        settings = call_details_settings()
         return file_is_there(open_store(settings.ingest_bucket), settings.incoming)
 
     def _defer(self) -> None:
-        settings = self._settings()
+        settings = call_details_settings()
         self.defer(
             timeout=timedelta(seconds=self.timeout),
             trigger=DroppedFileTrigger(
@@ -55,11 +52,6 @@ class DroppedFileSensor(S3KeySensor):
         except AirflowSensorTimeout:
             self.log.info("no file was dropped within %s s", self.timeout)
             return None
-
-    def _settings(self) -> Settings:
-        from airflow_ext.settings import call_details_settings
-
-        return call_details_settings()
 
 
 MAX_LABEL = 250

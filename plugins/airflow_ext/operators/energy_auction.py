@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator, BaseSensorOperator
+from airflow.sdk import BaseOperator, BaseSensorOperator, Context
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
-
     from airflow_ext.triggers.lambda_result import Work
+
 
 _ID_DIGITS = 12
 """Of an order's 64; enough to find it."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
+from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_ext.defaults import began_at, by_person, is_last_try
@@ -22,7 +24,7 @@ from include.call_details.models import Done, FileVersion
 from include.call_details.planner import Planner, find, read_plan, resolve
 from include.call_details.poster import post_chunk as post
 from include.call_details.poster import post_files
-from include.call_details.reconcile import Closing
+from include.call_details.reconcile import Closing, SavedReceipt
 from include.call_details.shared_run import (
     Member,
     claimed,
@@ -43,13 +45,6 @@ from include.errors import (
     TransientError,
     WorkFailedError,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from airflow.sdk import Context
-
-    from include.call_details.reconcile import SavedReceipt
 
 log = logging.getLogger(__name__)
 

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from airflow.sdk import Context
 
 from airflow_ext.hooks.call_details import CallDetailsClients
 from airflow_ext.metrics import RunReport
 from airflow_ext.notifications.failure_callback import record_failure
 from include.alerts import Section
 from include.call_details.alerts import replay_alert
-from include.call_details.dead_letters import Replay
+from include.call_details.dead_letters import Replay, ReplayResult
 from include.call_details.models import TASKS_AT_ONCE
 from include.errors import RunRefusedError, TransientError, WorkFailedError
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from airflow.sdk import Context
-
-    from include.call_details.dead_letters import ReplayResult
 
 _TRIES = "replays"
 """Partition of how many messages were accepted by tries of replays that are to be tried again."""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import batched, islice
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+from airflow.sdk import Context
+from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
 from airflow_ext.defaults import is_last_try
 from airflow_ext.hooks.call_details import CallDetailsClients
@@ -13,24 +17,15 @@ from airflow_ext.metrics import RunReport
 from airflow_ext.notifications.channels import send_alert
 from airflow_ext.notifications.failure_callback import record_failure
 from airflow_ext.outside import outside
-from include.alerts import Section
+from include.alerts import RunRef, Section
 from include.call_details.alerts import beside_alert, left_alert
 from include.call_details.keys import is_shared_run, round_key, run_id
+from include.call_details.models import FileVersion, Unfinished
 from include.call_details.shared_run import add_files
-from include.call_details.watcher import MAX_FILES, Intake, LeftFiles
+from include.call_details.storage import FileStore
+from include.call_details.watcher import MAX_FILES, Intake, LeftFile, LeftFiles, Taken
 from include.errors import FileChangedError, PipelineError, RetryableFailuresError
 from include.text import one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from airflow.sdk import Context
-    from airflow.sdk.types import RuntimeTaskInstanceProtocol
-
-    from include.alerts import RunRef
-    from include.call_details.models import FileVersion, Unfinished
-    from include.call_details.storage import FileStore
-    from include.call_details.watcher import LeftFile, Taken
 
 Start = dict[str, Any]
 """A run to start: arguments of Airflow's operator that triggers runs."""

@@ -7,7 +7,9 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from airflow.sdk import Context
 
 from airflow_ext.defaults import schedule_timezone
 from airflow_ext.hooks.aws import AwsSession, s3_client, signed_client
@@ -19,17 +21,12 @@ from airflow_ext.settings import MAX_ARCHIVE_CONCURRENCY, load_settings
 from include.alerts import KILLED
 from include.archive.keys import trigger_date
 from include.archive.ledger import Ledger
-from include.archive.models import Plan, calls_of_task, client_query, clients_from_rows, cut, select
+from include.archive.models import Manifest, Plan, calls_of_task, client_query, clients_from_rows, cut, select
 from include.archive.run import ARCHIVE_TASK, LIST_TASK, SECTION, ArchiveRun, digest, not_listed, save_plan
+from include.clients.dex import DexApi
 from include.clients.s3 import split_place
 from include.errors import SettingsError, WorkFailedError
 from include.mapped_work import Slice
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
-
-    from include.archive.models import Manifest
-    from include.clients.dex import DexApi
 
 log = logging.getLogger(__name__)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_ext.defaults import operations_url, started_at
@@ -17,8 +19,8 @@ from airflow_ext.metrics import RunReport, log_links, outbox, succeeded, task_st
 from airflow_ext.notifications.channels import AT_ONCE, open_channels
 from airflow_ext.notifications.failure_callback import log_failure, record_alerted, record_failure, safe_text
 from airflow_ext.outside import outside
-from airflow_ext.settings import load_settings
-from include.alerts import KILLED, RunRef, Section
+from airflow_ext.settings import Settings, load_settings
+from include.alerts import KILLED, Alert, RunRef, Section
 from include.auction.alerts import ORDER_TASK, WAIT_TASK, DeliveryRecord, deliver, no_orders, order_alerts
 from include.auction.deadlines import LAST_ORDER, RunDeadlines
 from include.auction.functions import OrderFunction
@@ -29,13 +31,8 @@ from include.clients.lambda_function import FunctionClient
 from include.errors import FunctionRefusedError, PipelineError, WorkFailedError, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from airflow.sdk import Context
-
-    from airflow_ext.settings import Settings
     from airflow_ext.triggers.lambda_result import Work
-    from include.alerts import Alert
+
 
 log = logging.getLogger(__name__)
 

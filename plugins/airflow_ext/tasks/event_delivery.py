@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from itertools import batched
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from airflow.sdk import Context
 
 from airflow_ext.defaults import began_at
 from airflow_ext.hooks.aws import AwsSession, quick_client, signed_client
@@ -25,6 +27,7 @@ from include.delivery.dispatcher import Dispatcher
 from include.delivery.due import Due
 from include.delivery.event_table import GROUP, EventTable
 from include.delivery.ledger import Ledger
+from include.delivery.models import Change
 from include.delivery.report import (
     DELIVER_TASK,
     SELECT_TASK,
@@ -39,11 +42,6 @@ from include.delivery.report import (
 from include.delivery.subscriptions import Subscriptions
 from include.errors import PipelineError, WorkFailedError, describe
 from include.text import printable_values
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
-
-    from include.delivery.models import Change
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +143,7 @@ def summarize(context: Context) -> dict[str, Any]:
         due_now = {"due": found.events, "owners": found.owners} if found else {}
         report = RunReport(context, clients.settings)
         failed_tasks = task_failures_alert(reasons, report.run) if reasons else None
-        to_alert, marks = counts, list["Change"]()
+        to_alert, marks = counts, list[Change]()
         with _alerted_again_at_worst():
             to_alert, marks = not_alerted(clients.events, counts)
         if report.alert(*failure_alerts(to_alert, report.run).values(), failed_tasks):

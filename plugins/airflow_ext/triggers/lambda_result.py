@@ -11,8 +11,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import date
-from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
+from typing import Any, NoReturn, TypedDict
 
+from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowSkipException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -30,11 +31,7 @@ from include.auction.models import Orders
 from include.auction.run import AT_ONCE, AuctionRun
 from include.clients.lambda_function import FunctionClient
 from include.errors import PipelineError, TransientError, WorkFailedError
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
-
-    from include.mapped_work import Slice
+from include.mapped_work import Slice
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import APIRouter
 
@@ -11,13 +11,11 @@ from airflow_ext.ids import CALL_DETAILS_REPLAY, EVENT_DELIVERY
 from airflow_ext.operations.reading import Reads
 from airflow_ext.operations.routing import answers, metadata
 from airflow_ext.outside import outside
+from airflow_ext.settings import Settings
 from include.delivery.event_table import EventTable
 from include.delivery.ledger import backlogs, lane_key
 from include.delivery.models import LONGEST_ASKED_SECONDS
 from include.delivery.subscriptions import Subscriptions
-
-if TYPE_CHECKING:
-    from airflow_ext.settings import Settings
 
 router = APIRouter(prefix="/tonight", dependencies=[metadata(EVENT_DELIVERY), metadata(CALL_DETAILS_REPLAY)])
 
