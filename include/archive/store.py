@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from include.archive.keys import archive_key
 from include.archive.models import ClientOutcome, Response, Result, read_response
-from include.clients.aws import error_code
+from include.clients.aws import error_code, unless
 from include.clients.s3 import CONDITION_FAILED, MISSING, s3_errors
 from include.errors import EmptyAnswerError, InvalidAnswerError, StorageUnavailableError
 
@@ -50,12 +50,8 @@ class ArchiveStore:
         """
         key = archive_key(client_id, day)
         with s3_errors(f"archive s3://{self._bucket}/{key}"):
-            try:
+            with unless(CONDITION_FAILED):
                 written = await self._put(key, client_id, day, response, IfNoneMatch="*")
-            except ClientError as error:
-                if error_code(error) not in CONDITION_FAILED:
-                    raise
-            else:
                 return _outcome(client_id, Result.ARCHIVED, key, response, written.get("VersionId"))
             try:
                 return await self._compare(key, client_id, day, response, force=force)

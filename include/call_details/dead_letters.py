@@ -267,13 +267,10 @@ class Replay:
         return self._ended["accepted"]
 
     async def run(self, limit: int, *, chosen: Collection[str] = (), dry_run: bool) -> ReplayResult:
-        """Post what is in the queue, each message once.
+        """Post what is in the queue, each message once, and at most ``limit`` of them.
 
-        Args:
-            limit: how many messages at most.
-            chosen: only these batches, each by the key of its body or by its idempotency key; up to ``MOST_LOOKED_AT``
-                messages are looked through for them. Empty = all.
-            dry_run: read the messages only, and log what would be posted.
+        If any are chosen, only these batches, each by the key of its body or by its idempotency key; up to
+        ``MOST_LOOKED_AT`` messages are looked through for them. ``dry_run``: only log what would be posted.
 
         Raises:
             PipelineError: any of the API, the login, SQS or S3. What was accepted before is deleted, the others stay.

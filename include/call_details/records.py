@@ -96,15 +96,10 @@ class Piece:
 
 
 def whole_lines(blocks: Iterable[bytes], *, start: int = 0, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[Piece]:
-    """Cut blocks at ends of lines, so that no line is split.
+    """Cut blocks, which are consecutive bytes cut anywhere, at ends of lines, so that no line is split.
 
-    Args:
-        blocks: consecutive bytes, cut anywhere.
-        start: offset of the first byte in the file's text; it begins a line.
-        max_line_bytes: a longer line is refused before more of it is kept in memory.
-
-    Raises:
-        InvalidFileError: a line is too long.
+    ``start`` is the offset of the first byte in the file's text; it begins a line. One of more than ``max_line_bytes``
+    is an InvalidFileError before more of it is kept in memory.
     """
     waiting: list[bytes] = []
     length = 0

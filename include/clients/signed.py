@@ -148,7 +148,6 @@ class SignedClient:
         self._connector = connector
         self._sleep = sleep
         self._places: dict[str | None, _Place] = {}
-        self._models: dict[str, OperationModel] = {}
 
     async def __aenter__(self) -> Self:
         self._preparing = asyncio.Lock()
@@ -176,7 +175,7 @@ class SignedClient:
             botocore.exceptions.ClientError: the service answered with an error.
             botocore.exceptions.BotoCoreError: parameters or credentials cannot be used, or there was no answer.
         """
-        model = self._model(operation)
+        model = self._service.operation_model(operation)
         kind = (operation, *parameters)
         if self._service.service_name == "dynamodb" and kind in self._checked:
             # Its JSON is what boto3 takes and returns, but for binary values, of which there are none here.
@@ -207,12 +206,8 @@ class SignedClient:
             "X-Amz-Target": f"{names['targetPrefix']}.{operation}",
             "Content-Type": f"application/x-amz-json-{names['jsonVersion']}",
         }
-        return (await self._answer(self._model(operation), _Request("POST", "/", headers, document), None)).body
-
-    def _model(self, operation: str) -> OperationModel:
-        if operation not in self._models:
-            self._models[operation] = self._service.operation_model(operation)
-        return self._models[operation]
+        model = self._service.operation_model(operation)
+        return (await self._answer(model, _Request("POST", "/", headers, document), None)).body
 
     async def _answer(self, model: OperationModel, request: _Request, bucket: str | None) -> _Answer:
         """The answer to a request that is sent again while that may help."""

@@ -69,15 +69,12 @@ def select_due(
     """
     counts: Counter[str] = Counter()
     oldest: dict[str, str] = {}
-    complete = True
-    for number, page in enumerate(events.due(now)):
-        if number == max_pages:
-            complete = False
-            break
+    pages = events.due(now)
+    for page in islice(pages, max_pages):
         for owner, created_at in page:
             counts[owner] += 1
             oldest[owner] = min(created_at, oldest.get(owner, created_at))
-    if not complete:
+    if next(pages, None) is not None:
         unseen = [owner for owner in subscriptions.all_active() if owner not in counts]
         with ThreadPoolExecutor(_READERS) as readers:
             heads = readers.map(lambda owner: events.pending(owner, now, limit=1), unseen)

@@ -47,9 +47,8 @@ class OwnerEvents:
     def page(self, status: Status, limit: int, after: str = "") -> tuple[list[Item], str | None]:
         """Some events of a status, behind a position if one is given: pending the oldest first, others the newest.
 
-        Returns:
-            at most ``limit`` items, as the table would have them if each event had its own status; the position behind
-            which there may be more, if any.
+        Returns at most ``limit`` items, as the table would have them if each event had its own status; and the position
+        behind which there may be more, if any.
         """
         oldest_first = status is Status.PENDING
         low, high = ("0", ":")

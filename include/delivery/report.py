@@ -151,9 +151,8 @@ def unreported(events: EventTable, owners: Iterable[str], *, since: float) -> li
 def not_alerted(events: EventTable, counts: Sequence[DeliveryCounts]) -> tuple[list[DeliveryCounts], list[Change]]:
     """Leave out the events whose failure was alerted: of several runs at a time, more than one may see it.
 
-    Returns:
-        what is to be alerted of what the run's tasks did; and the changes that mark those events, to be made after the
-        alert: a run that is killed in between leaves them to be alerted again.
+    Returns what is to be alerted of what the run's tasks did; and the changes that mark those events, to be made after
+    the alert: a run that is killed in between leaves them to be alerted again.
     """
     keys = {letter.event_id for each in counts for letter in each.dead}
     items = {item["event_id"]["S"]: item for item in events.items(sorted(keys))}

@@ -54,10 +54,8 @@ class RunReport:
     def raise_refusal(self, task_id: str, nothing: str, *kinds: type[PipelineError]) -> None:
         """End a run that a person started and a task refused; that person sees why, so the run sends no alert.
 
-        Args:
-            task_id: a task before anything was done.
-            nothing: was done; a clause.
-            kinds: errors of it that are refusals of what a person asked for, beside RunRefusedError.
+        The task comes before anything is done, which the clause ``nothing`` says. ``kinds`` are errors of it that are
+        refusals of what a person asked for, beside RunRefusedError.
         """
         reason = self.failure(task_id) or ""
         refusals: tuple[type[PipelineError], ...] = (RunRefusedError, *kinds)

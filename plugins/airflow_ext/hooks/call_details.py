@@ -98,11 +98,8 @@ class CallDetailsClients:
         self.store = FileStore(s3_client(max_connections=50, session=self.session), self.bucket)
         self.table = ItemTable(quick_client("dynamodb", session=self.session), self.settings.ingest_ledger_table)
         self.claims = Claims(self.table)
-
-    @functools.cached_property
-    def limiter(self) -> ConcurrencyLimiter:
+        self.limiter = ConcurrencyLimiter(self.table, _API, self.settings.max_concurrent_calls)
         """Of the API's calls, over all tasks."""
-        return ConcurrencyLimiter(self.table, _API, self.settings.max_concurrent_calls)
 
     @functools.cached_property
     def dead_letters(self) -> DeadLetters:

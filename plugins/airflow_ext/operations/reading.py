@@ -269,15 +269,10 @@ class Reads:
 
 
 def page(rows: Sequence[Any], cursor: int, *, total: int | None = None) -> dict[str, Any]:
-    """One page of a list.
+    """One page of a list: ``rows``, ``total``, and ``next``, the cursor of the next page or None.
 
-    Args:
-        rows: all of them, or those up to the page's last one.
-        cursor: place of the page's first row.
-        total: how many there are in all, where they are not all given.
-
-    Returns:
-        ``rows``, ``total``, and ``next``, the cursor of the next page or None.
+    Of all rows, or of those up to the page's last one and how many there are in all; a cursor is the place of a page's
+    first row.
     """
     end, total = cursor + ROWS, len(rows) if total is None else total
     return {"rows": list(rows[cursor:end]), "total": total, "next": end if end < total else None}

@@ -77,12 +77,9 @@ def answers[Read: Callable[..., dict[str, Any]]](
 ) -> Callable[[Read], Read]:
     """Make a function a route, which answers with what it returns, ``strips`` (what failed) and ``left_out``.
 
-    The function takes :class:`Reads`, and then the parameters of the route; it is called in a thread.
-
-    Args:
-        add: such as ``router.get("/name")``.
-        keep: the answer for 30 s, if nothing failed or was left out; not for payloads. It is not used for a request
-            that says ``Cache-Control: no-cache``.
+    The function takes :class:`Reads`, and then the parameters of the route, which is added by such as
+    ``router.get("/name")``; it is called in a thread. Its answer is kept for 30 s, if nothing failed or was left out,
+    but not used for a request that says ``Cache-Control: no-cache``; ``keep`` is False for payloads.
     """
     return lambda read: _added(add, read, partial(_answer, keep=keep))
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, BaseSensorOperator, Context
 
+from airflow_ext.notifications.failure_callback import record_failure
+
 if TYPE_CHECKING:
     from airflow_ext.triggers.lambda_result import Work
 
@@ -38,16 +40,13 @@ class LambdaResultSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> list[Work]:
         """Poll once; returns the work of the mapped tasks: references to the orders, which stay in S3."""
-        from airflow_ext.notifications.failure_callback import record_failure
         from airflow_ext.triggers import lambda_result
-        from airflow_ext.triggers.lambda_result import LambdaResultTrigger
 
         with record_failure(context["ti"]):
             found = lambda_result.begin(context, self.function_name, self.order_function)
         if isinstance(found, lambda_result.Wait):
-            self.defer(
-                trigger=LambdaResultTrigger(asdict(found)), method_name=self.resume.__name__, timeout=self.timeout
-            )
+            trigger = lambda_result.LambdaResultTrigger(asdict(found))
+            self.defer(trigger=trigger, method_name=self.resume.__name__, timeout=self.timeout)
         return found
 
     def resume(self, context: Context, event: dict[str, Any]) -> list[Work]:
@@ -58,8 +57,6 @@ class LambdaResultSensor(BaseSensorOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume, or fail because the trigger fired no event in time."""
-        from airflow_ext.notifications.failure_callback import record_failure
-
         with record_failure(context["ti"]):
             return super().resume_execution(next_method, next_kwargs, context)
 

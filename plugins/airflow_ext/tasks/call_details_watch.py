@@ -55,9 +55,8 @@ type _Runs = dict[str, tuple[Sequence[FileVersion], _State]]
 def claim_files(context: Context) -> list[int]:
     """Take in what was dropped, and what an earlier round took in without starting its run.
 
-    Returns:
-        indexes of the runs to start, or to start again because their files were dropped again; at most some 500.
-        The runs are in S3: a key that Airflow's database refuses must not keep the others from their runs.
+    Returns indexes of the runs to start, or to start again because their files were dropped again; at most some 500.
+    The runs are in S3: a key that Airflow's database refuses must not keep the others from their runs.
 
     Raises:
         RetryableFailuresError: there are only files that cannot be taken in, and the task has a retry left: its delay
