@@ -16,11 +16,7 @@ class PipelineError(Exception):
 
 
 class TransientError(PipelineError):
-    """The same call may work later.
-
-    Args:
-        retry_after: seconds that the other side asked to wait, if it did.
-    """
+    """The same call may work later; ``retry_after`` are the seconds that the other side asked to wait, if it did."""
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)

@@ -84,11 +84,9 @@ _MAX_KEY_BYTES = 1024
 
 @dataclass(frozen=True)
 class OrderFunction:
-    """Lambda B (docs/FUNCTIONS.md).
+    """Lambda B (docs/FUNCTIONS.md), by its name or ARN.
 
-    Args:
-        name: its name or ARN.
-        rejections: gives the setting ``rejection_errors``; called in several threads, and only if the function fails.
+    ``rejections`` gives the setting ``rejection_errors``; it is called in several threads, only if the function fails.
     """
 
     functions: FunctionClient

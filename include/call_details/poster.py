@@ -48,12 +48,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PostingContext:
-    """What a chunk is posted with.
-
-    Args:
-        limit: how many calls at once the limiter allows.
-        last_try: see :class:`Poster`.
-    """
+    """What a chunk is posted with; ``limit`` is how many calls at once the limiter allows. See :class:`Poster`."""
 
     store: FileStore
     table: ItemTable

@@ -175,12 +175,7 @@ def claimed(claims: Claims, members: Sequence[Member], run_id: str) -> Iterator[
 
 @dataclass(frozen=True)
 class Closed:
-    """How a file of a shared run ended.
-
-    Args:
-        saved: its receipt; None if it has none of this run.
-        reason: why it has none, if that is a failure.
-    """
+    """How a file of a shared run ended: its receipt of this run, or why it has none, if that is a failure."""
 
     member: Member
     saved: SavedReceipt | None = None

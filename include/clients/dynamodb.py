@@ -82,11 +82,7 @@ class ItemTable:
     """Reads are consistent; a write succeeds only if the item is still the one that was read.
 
     Every method raises AwsUnavailableError, which may pass (a write may have taken place all the same), or
-    AwsRefusedError.
-
-    Args:
-        dynamodb: a boto3 client; safe to share between threads.
-        name: the table, whose keys are ``pk`` and ``sk``.
+    AwsRefusedError. The boto3 client is safe to share between threads; the table's keys are ``pk`` and ``sk``.
     """
 
     def __init__(self, dynamodb: DynamoDBClient, name: str, *, sleep: Callable[[float], object] = time.sleep) -> None:

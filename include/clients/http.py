@@ -61,11 +61,8 @@ class Response:
 class HttpClient:
     """Opens as many connections as there are calls at once, and keeps them for the next. Follows no redirects.
 
-    Use as ``async with``; then by another event loop, if need be.
-
-    Args:
-        open_session: makes what aiohttp sends by; tests give a session of theirs.
-        proxies: use those of the environment.
+    Use as ``async with``; then by another event loop, if need be. Tests give a session of theirs; ``proxies`` are those
+    of the environment.
     """
 
     def __init__(

@@ -163,12 +163,7 @@ def open_webhooks(
 
 @dataclass(frozen=True)
 class WebhookResponse:
-    """What an endpoint said.
-
-    Args:
-        status: of the answer; None if there was none.
-        failure: why it is no acceptance; None if it is.
-    """
+    """What an endpoint said: the status of its answer, None if there was none; and why it is no acceptance, if so."""
 
     status: int | None
     failure: Failure | None = None

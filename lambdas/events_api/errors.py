@@ -83,12 +83,7 @@ class IdempotencyKeyReusedError(ApiError):
 
 
 class StoreUnavailableError(UnavailableError):
-    """The table did not answer, or refused.
-
-    Args:
-        reason: AWS's error code; for the log.
-        worth_repeating: it may answer later; else it refuses until somebody repairs the service.
-    """
+    """The table did not answer, or refused; arguments as of the base class."""
 
     def __init__(self, reason: str, *, worth_repeating: bool) -> None:
         advice = "send the request again later" if worth_repeating else "the service must be repaired first"

@@ -80,12 +80,7 @@ INBOX = Listing(Status.PENDING, newest_first=False)
 
 @dataclass(frozen=True)
 class Query:
-    """Which part of a listing.
-
-    Args:
-        after: position behind which it begins, whether or not an event is there; None = at the beginning.
-        limit: at most so many events.
-    """
+    """Which part of a listing: up to ``limit`` events behind a position, of an event or not; None = the first."""
 
     listing: Listing
     after: str | None
@@ -94,11 +89,9 @@ class Query:
 
 @dataclass(frozen=True)
 class Page:
-    """A part of a listing.
+    """A part of a listing, and the position behind which others may follow; None at the end.
 
-    Args:
-        events: at most as many as were asked for; fewer, or none, when events are large or few are of the type.
-        last: position behind which others may follow; None at the end.
+    It has fewer events than asked for, or none, when they are large or few are of the type.
     """
 
     events: list[Event]

@@ -38,14 +38,12 @@ class InvalidRecordsError(InvalidError):
 
 
 class NotStoredError(UnavailableError):
-    """The table took some records, or none, within the time there was.
+    """The table took some records, or none, within the time there was; other arguments as of the base class.
 
     Args:
         stored: number of records that are known to be stored.
         not_stored: ids of the others. Some may be stored all the same when the table's answer got lost; sending them
             again does no harm.
-        reasons: what the table said, as DynamoDB's error codes; for the log.
-        worth_repeating: the table may take them later; else it refuses them until somebody repairs the service.
     """
 
     def __init__(

@@ -150,10 +150,8 @@ class TypedRetryPolicy(RetryPolicy):
     minutes. A ``Retry-After`` is honoured as the least delay. The jitter is drawn here because Airflow's own
     ignores the map index: mapped tasks that failed together would return together.
 
-    Args:
-        max_base: the first delay is no longer than this, in seconds, whatever the option says: for runs that have
-            only minutes.
-        ceiling: no delay grows beyond this, in seconds.
+    The first delay is no longer than ``max_base`` seconds, whatever the option says (for runs that have only minutes),
+    and none grows beyond ``ceiling`` seconds.
     """
 
     max_base: float = MAX_BACKOFF_SECONDS
