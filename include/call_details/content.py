@@ -92,8 +92,8 @@ class Text:
 def read_text(blocks: Iterable[bytes], *, key: str, size: int) -> Text:
     """Recognise what an object holds, and read it as text.
 
-    ``blocks`` are all its bytes, ``size`` in number, cut anywhere; the suffix of the file's key counts only if it is
-    empty.
+    ``blocks`` are all its bytes, ``size`` in number, cut anywhere; the suffix of the file's key counts only if there
+    are none.
 
     Raises:
         InvalidFileError: it is no text, or damaged; reading the blocks may raise it too. The message names the format.

@@ -43,7 +43,7 @@ class Claims:
     def __init__(
         self, table: ItemTable, *, lease_seconds: float = LEASE_SECONDS, clock: Callable[[], float] = time.time
     ) -> None:
-        self._table = table
+        self.table = table
         self._lease_seconds = lease_seconds
         self._clock = clock
 
@@ -56,7 +56,7 @@ class Claims:
         begins another round of what is done; ``begun``: the owner begins, or is to be started; None = as it is.
         """
         while True:
-            seen = self._table.get(file.partition, _CLAIM)
+            seen = self.table.get(file.partition, _CLAIM)
             next_ = self._next(file, owner, seen, force=force, begun=begun)
             if not isinstance(next_, Claim):
                 return next_
@@ -74,15 +74,15 @@ class Claims:
         if self._write(Item(file.partition, _CLAIM), claim):
             return claim
         if made is not None:
-            now = _StoredClaim.of(file, self._table.get(file.partition, _CLAIM))
+            now = _StoredClaim.of(file, self.table.get(file.partition, _CLAIM))
             if now.receipt is not None or now.until == RELEASED:
                 # It had none, as it is done, or need not be finished. Else its owner has died between the two writes.
-                self._table.delete(made)
+                self.table.delete(made)
         return None
 
     def items(self, files: Iterable[FileVersion]) -> dict[str, Item]:
         """The claims of many versions as they are stored, by partition, for ``seen`` below; of each that was made."""
-        return {item.pk: item for item in self._table.get_many((file.partition, _CLAIM) for file in files)}
+        return {item.pk: item for item in self.table.get_many((file.partition, _CLAIM) for file in files)}
 
     def owned(self, file: FileVersion, owner: str, seen: Item | None) -> Claim | None:
         """The claim that ``seen`` is, if it is the owner's and not completed."""
@@ -135,13 +135,13 @@ class Claims:
 
         A pointer of :meth:`pointers`, read before the claim, and ``seen``, of :meth:`items`, save reading them.
         """
-        pointer = pointer or self._table.get(_UNFINISHED, claim.file.partition)
+        pointer = pointer or self.table.get(_UNFINISHED, claim.file.partition)
         self._change(claim, lambda current: current, receipt=receipt, seen=seen)
-        self._table.delete(pointer)
+        self.table.delete(pointer)
 
     def pointers(self, files: Iterable[FileVersion]) -> dict[str, Item]:
         """Pointers to the claims of many versions, by partition, for :meth:`complete`."""
-        return {item.sk: item for item in self._table.get_many((_UNFINISHED, file.partition) for file in files)}
+        return {item.sk: item for item in self.table.get_many((_UNFINISHED, file.partition) for file in files)}
 
     def hand_over(self, claim: Claim, owner: str) -> None:
         """Give a version that was not planned yet to an owner that is to be started."""
@@ -153,18 +153,18 @@ class Claims:
 
     def forget(self, claim: Claim) -> None:
         """End the lease on a version that need not be finished. It may be claimed again all the same."""
-        pointer = self._table.get(_UNFINISHED, claim.file.partition)
+        pointer = self.table.get(_UNFINISHED, claim.file.partition)
         self.release(claim)
-        self._table.delete(pointer)
+        self.table.delete(pointer)
 
     def is_done(self, file: FileVersion) -> bool:
         """Whether every record of the version is accounted for."""
-        seen = self._table.get(file.partition, _CLAIM)
+        seen = self.table.get(file.partition, _CLAIM)
         return bool(seen.version) and seen.content["receipt"] is not None
 
     def is_begun(self, file: FileVersion, owner: str) -> bool:
         """Whether a run has begun on the version, which is not done: the owner, or one that has it no more."""
-        seen = self._table.get(file.partition, _CLAIM)
+        seen = self.table.get(file.partition, _CLAIM)
         if not seen.version:
             return False
         now = _StoredClaim.of(file, seen)
@@ -173,15 +173,15 @@ class Claims:
 
     def current(self, file: FileVersion, owner: str) -> Claim:
         """The claim that ``owner`` has and has not completed, for those of its tasks that did not make it."""
-        seen = self._table.get(file.partition, _CLAIM)
+        seen = self.table.get(file.partition, _CLAIM)
         if seen.version and (claim := self.owned(file, owner, seen)):
             return claim
         raise ClaimLostError(f"{file.key} ({file.etag}) is not claimed by {owner} (any more)")
 
     def unfinished(self) -> list[Unfinished]:
         """File versions that were claimed and are neither done nor forgotten."""
-        pointers = {pointer.sk: pointer for pointer in self._table.query(_UNFINISHED)}
-        claims = {item.pk: item for item in self._table.get_many((partition, _CLAIM) for partition in pointers)}
+        pointers = {pointer.sk: pointer for pointer in self.table.query(_UNFINISHED)}
+        claims = {item.pk: item for item in self.table.get_many((partition, _CLAIM) for partition in pointers)}
         found: list[Unfinished] = []
         for partition, pointer in pointers.items():
             file = FileVersion(**pointer.content)
@@ -191,7 +191,7 @@ class Claims:
             now = _StoredClaim.of(file, claims[partition])
             if now.receipt is not None:
                 # Its owner died between the two writes of complete().
-                self._table.delete(pointer)
+                self.table.delete(pointer)
             else:
                 lapsed = RELEASED < now.until <= self._clock()
                 found.append(Unfinished(file, now.claim.owner, now.claim.begun, lapsed))
@@ -204,9 +204,9 @@ class Claims:
 
     def under_way(self, most: int) -> tuple[list[Claim], int]:
         """Up to ``most`` claims that are not completed, and how many there are in all; changes nothing."""
-        pointers = self._table.query(_UNFINISHED)
+        pointers = self.table.query(_UNFINISHED)
         files = {pointer.sk: FileVersion(**pointer.content) for pointer in pointers[:most]}
-        items = self._table.get_many((partition, _CLAIM) for partition in files)
+        items = self.table.get_many((partition, _CLAIM) for partition in files)
         stored = [_StoredClaim.of(files[item.pk], item) for item in items]
         return [each.claim for each in stored if each.receipt is None], len(pointers)
 
@@ -220,7 +220,7 @@ class Claims:
         seen: Item | None = None,
     ) -> Claim:
         while True:
-            seen = seen or self._table.get(claim.file.partition, _CLAIM)
+            seen = seen or self.table.get(claim.file.partition, _CLAIM)
             if not seen.version or seen.content["fence"] != claim.fence:
                 raise ClaimLostError(f"{claim.file.key} ({claim.file.etag}): another owner has taken over")
             now = _StoredClaim.of(claim.file, seen)
@@ -236,15 +236,15 @@ class Claims:
 
     def _write(self, seen: Item, claim: Claim, *, receipt: str | None = None, until: float | None = None) -> bool:
         until = self._clock() + self._lease_seconds if until is None else until
-        return self._table.replace(seen, _StoredClaim(claim, until, receipt).content()) is not None
+        return self.table.replace(seen, _StoredClaim(claim, until, receipt).content()) is not None
 
     def _mark_unfinished(self, file: FileVersion, *, new: bool = False) -> Item | None:
         """Write the pointer to a claim, and return it if ``new`` and there was none."""
         pointer = Item(_UNFINISHED, file.partition)
-        if new and (made := self._table.replace(pointer, asdict(file))) is not None:
+        if new and (made := self.table.replace(pointer, asdict(file))) is not None:
             return made
         # Written again even if it is there: whoever is about to delete an older one must not delete this one.
-        while self._table.replace(self._table.get(_UNFINISHED, file.partition), asdict(file)) is None:
+        while self.table.replace(self.table.get(_UNFINISHED, file.partition), asdict(file)) is None:
             pass
         return None
 

@@ -22,7 +22,7 @@ from include.call_details.rate_limit import ConcurrencyLimiter
 from include.call_details.records import Batch, read_batches
 from include.call_details.storage import FileStore
 from include.clients.call_details import CallDetailsApi, Delivery, Gate
-from include.clients.dynamodb import Item, ItemTable
+from include.clients.dynamodb import Item
 from include.concurrency import GroupCommit, task_group
 from include.errors import ApiUnavailableError, ClaimLostError, PausedError, PipelineError, TransientError
 
@@ -48,13 +48,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PostingContext:
-    """What a chunk is posted with; ``limit`` is how many calls at once the limiter allows. See :class:`Poster`."""
+    """What a chunk is posted with; ``last_try`` as of :class:`Poster`."""
 
     store: FileStore
-    table: ItemTable
     claims: Claims
     limiter: ConcurrencyLimiter
-    limit: int
     dead_letters: DeadLetters
     open_api: Callable[[Gate], CallDetailsApi]
     last_try: bool = False
@@ -79,10 +77,11 @@ async def post_chunk(context: PostingContext, claim: Claim, plan: Plan, chunk: C
     """
     await asyncio.to_thread(context.claims.renew, claim)
     ledger = await asyncio.to_thread(
-        ChunkLedger.open, context.table, claim, chunk.index, first=chunk.first_batch, batches=chunk.batches
+        ChunkLedger.open, context.claims.table, claim, chunk.index, first=chunk.first_batch, batches=chunk.batches
     )
     if not ledger.state.finished:
-        await _post(context, [claim], _left_of(context, plan, chunk, ledger), share_of(context.limit, plan, chunk))
+        share = share_of(context.limiter.limit, plan, chunk)
+        await _post(context, [claim], _left_of(context, plan, chunk, ledger), share)
     return ledger.state
 
 
@@ -97,14 +96,14 @@ async def post_files(
         PipelineError: of the login, or of waiting for permits, or the API is unavailable: what is left is for a retry.
     """
     failed: dict[FileVersion, PipelineError] = {}
-    chunks = await asyncio.to_thread(first_chunks, context.table, [claim for claim, _ in files])
+    chunks = await asyncio.to_thread(first_chunks, context.claims.table, [claim for claim, _ in files])
     left = [
         (claim, plan)
         for claim, plan in files
         if len(plan.chunks) > 1 or (plan.chunks and not _finished(chunks[claim.file.partition]))
     ]
     if left:
-        share = min(-(-context.limit // max(tasks, 2)), sum(plan.batches for _, plan in left))
+        share = min(-(-context.limiter.limit // max(tasks, 2)), sum(plan.batches for _, plan in left))
         batches = _batches_of(context, left, chunks, failed)
         await _post(context, [claim for claim, _ in left], batches, share, failed)
     return failed
@@ -127,9 +126,9 @@ def _batches_of(
             for chunk in plan.chunks:
                 seen, cut = chunks[claim.file.partition], {"first": chunk.first_batch, "batches": chunk.batches}
                 if chunk.index or seen.version:
-                    ledger = ChunkLedger.open(context.table, claim, chunk.index, **cut)
+                    ledger = ChunkLedger.open(context.claims.table, claim, chunk.index, **cut)
                 else:
-                    ledger = ChunkLedger.never_opened(context.table, claim, seen, **cut)
+                    ledger = ChunkLedger.never_opened(context.claims.table, claim, seen, **cut)
                 yield from _left_of(context, plan, chunk, ledger)
         except PipelineError as error:
             failed[plan.file] = error

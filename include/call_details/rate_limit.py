@@ -88,7 +88,7 @@ class ConcurrencyLimiter:
     ) -> None:
         self._table = table
         self._name = name
-        self._limit = limit
+        self.limit = limit
         self.clock = clock
         self.sleep = sleep
 
@@ -120,8 +120,8 @@ class ConcurrencyLimiter:
             }
             had = live.pop(holder, {"permits": 0})["permits"]
             wishes = {name: entry["wish"] for name, entry in live.items()} | {holder: wish}
-            share = fair_share(self._limit, holder, wishes)
-            free = self._limit - sum(entry["permits"] for entry in live.values())
+            share = fair_share(self.limit, holder, wishes)
+            free = self.limit - sum(entry["permits"] for entry in live.values())
             count = max(0, min(wish, wish if at_most is None else at_most, max(share, had), free))
             until_ms = int((now + LEASE_SECONDS) * 1000)
             mine = {holder: {"permits": count, "wish": wish, "until_ms": until_ms}} if wish else {}

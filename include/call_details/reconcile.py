@@ -16,7 +16,7 @@ from include.call_details.ledger import Claims, read_chunks
 from include.call_details.models import Chunk, ChunkState, Claim, Done, FileOutcome, FileVersion, Plan, Range, Receipt
 from include.call_details.planner import find, known_plan, read_plan
 from include.call_details.storage import FileStore, StoredFile
-from include.clients.dynamodb import Item, ItemTable
+from include.clients.dynamodb import Item
 from include.errors import ClaimLostError
 
 
@@ -70,7 +70,6 @@ class Closing:
     """
 
     store: FileStore
-    table: ItemTable
     claims: Claims
     file: FileVersion
     run_id: str
@@ -162,7 +161,8 @@ class Closing:
         (self.store.copy if stored.key == self.file.key else self.store.move)(stored, key)
 
     def _account(self, claim: Claim, plan: Plan, error: str | None = None) -> Receipt:
-        return account(self._receipt(error), plan, self.known.states if self.known else read_chunks(self.table, claim))
+        states = self.known.states if self.known else read_chunks(self.claims.table, claim)
+        return account(self._receipt(error), plan, states)
 
     def _receipt(self, error: str | None, *, nothing_read: FileOutcome | None = None) -> Receipt:
         return Receipt(self.file, self.run_id, self.started_at, self.now, error, nothing_read)

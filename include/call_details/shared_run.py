@@ -24,7 +24,6 @@ from include.call_details.models import TASKS_AT_ONCE, Claim, Done, FileVersion,
 from include.call_details.planner import Planner
 from include.call_details.reconcile import Closing, Known, SavedReceipt
 from include.call_details.storage import FileStore
-from include.clients.dynamodb import ItemTable
 from include.errors import (
     FileChangedError,
     InvalidFileError,
@@ -189,7 +188,6 @@ class Closed:
 
 def close_files(
     store: FileStore,
-    table: ItemTable,
     claims: Claims,
     members: Sequence[Member],
     *,
@@ -204,16 +202,16 @@ def close_files(
     pointers = claims.pointers(member.file for member in members)
     seen = claims.items(member.file for member in members)
     owned = {member.file: claims.owned(member.file, run_id, seen.get(member.file.partition)) for member in members}
-    chunks = first_chunks(table, [claim for claim in owned.values() if claim is not None])
+    chunks = first_chunks(claims.table, [claim for claim in owned.values() if claim is not None])
 
     def known(claim: Claim, plan: Plan) -> Known:
         partition = claim.file.partition
         state = chunk_state(chunks[partition])
-        states = tuple(read_chunks(table, claim)) if len(plan.chunks) > 1 else (state,) if state else ()
+        states = tuple(read_chunks(claims.table, claim)) if len(plan.chunks) > 1 else (state,) if state else ()
         return Known(claim, seen[partition], pointers.get(partition), plan, states)
 
     def close(member: Member) -> Closed:
-        closing = Closing(store, table, claims, member.file, run_id, started_at, now())
+        closing = Closing(store, claims, member.file, run_id, started_at, now())
         claim = owned[member.file]
         if member.done_by is not None:
             return Closed(member)

@@ -329,7 +329,7 @@ _NO_ANSWER = (
 
 @functools.cache
 def aws_tls(verify: bool | str | None = None) -> ssl.SSLContext:
-    """TLS settings for AWS as botocore has them, ``verify`` too: loading the certificates costs some 20 ms."""
+    """TLS settings as botocore has them, ``verify`` as for its clients: loading the certificates costs some 20 ms."""
     where = os.environ.get("REQUESTS_CA_BUNDLE") if verify is None else verify
     if not isinstance(where, str):
         where = certifi.where()

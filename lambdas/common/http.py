@@ -106,7 +106,7 @@ class AmbiguousObject:
 
 
 def body_text(event: Mapping[str, Any], *, max_bytes: int) -> str:
-    """The body of an API Gateway event: a text, base64 when ``isBase64Encoded``, or None.
+    """The body of an API Gateway event, whose ``body`` is a text, base64 when ``isBase64Encoded``, or None.
 
     A byte order mark in front is dropped, as RFC 8259 allows: shells and editors of Windows write one.
 

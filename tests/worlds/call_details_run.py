@@ -70,10 +70,8 @@ class RunWorld(Surroundings):
 
         return PostingContext(
             store=self.store,
-            table=self.items,
             claims=self.claims,
             limiter=ConcurrencyLimiter(self.items, "calls", limit),
-            limit=limit,
             dead_letters=self.dead_letters,
             open_api=open_api,
             sleep=sleep,
@@ -83,7 +81,7 @@ class RunWorld(Surroundings):
         return asyncio.run(post_chunk(self.posting_context(), claim, plan, plan.chunks[index]))
 
     def closing(self, file: FileVersion, run_id: str = RUN, now: datetime = ENDED) -> Closing:
-        return Closing(self.store, self.items, self.claims, file, run_id, STARTED, now)
+        return Closing(self.store, self.claims, file, run_id, STARTED, now)
 
 
 class LedgerWorld(Surroundings):

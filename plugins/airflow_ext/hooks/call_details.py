@@ -125,10 +125,8 @@ class CallDetailsClients:
         """What a chunk is posted with; ``last_try``: no retry of the task follows."""
         return PostingContext(
             store=self.store,
-            table=self.table,
             claims=self.claims,
             limiter=self.limiter,
-            limit=self.settings.max_concurrent_calls,
             dead_letters=self.dead_letters,
             open_api=self.api_opener(),
             last_try=last_try,

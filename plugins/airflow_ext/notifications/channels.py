@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.slack.hooks.slack_webhook import SlackWebhookHook
 from airflow.providers.slack.notifications.slack_webhook import SlackWebhookNotifier
-from airflow.sdk import BaseHook
+from airflow.sdk import BaseHook, Context
 from airflow.sdk.exceptions import AirflowNotFoundException
 from slack_sdk.http_retry import default_retry_handlers
 from slack_sdk.http_retry.handler import RetryHandler
@@ -21,14 +21,12 @@ from slack_sdk.webhook import WebhookClient, WebhookResponse
 from airflow_ext.defaults import alert_topic
 from airflow_ext.ids import AWS_CONNECTION, SLACK_CONNECTION
 from airflow_ext.outside import outside
+from include.alerts import Alert, Send
 from include.errors import ApiRefusedError, NoResponseError, SettingsError, describe
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
     from slack_sdk.http_retry.response import HttpResponse
     from slack_sdk.http_retry.state import RetryState
-
-    from include.alerts import Alert, Send
 
 log = logging.getLogger(__name__)
 

@@ -237,7 +237,6 @@ def _close_shared(context: Context, *, planned: bool) -> dict[str, Any]:
         members = tuple(Member(file, error=reason) for file in files)
     closed = close_files(
         clients.store,
-        clients.table,
         clients.claims,
         members,
         run_id=run_id,
@@ -287,7 +286,6 @@ def _receipt(
     dag_run = context["dag_run"]
     closing = Closing(
         store=clients.store,
-        table=clients.table,
         claims=clients.claims,
         file=file,
         run_id=dag_run.run_id,
