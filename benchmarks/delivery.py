@@ -74,9 +74,9 @@ def measure_delivery(bench: Bench, *, events: int, owners: int, posts: int, repe
         "beside the tasks on the same cores, and bounds what a run can reach; on AWS the table takes none of the "
         "tasks' CPU. So the second row, without an aim, has the same poster note what it delivered, one conditional "
         "UpdateItem for each event. Write units are counted, as AWS does, from the requests that the code of the "
-        "events API and of the delivery makes of the emulator's table; beside them, what a delivered event took before "
-        "there were owners' lanes. When idle: from the API's `201` to the "
-        "arrival of the event's first post, through the queue and a run that it wakes (the timed runs are off); posts "
+        "events API and of the delivery makes of the emulator's table; beside them, what a delivered event takes "
+        "without owners' lanes. When idle: from the API's `201` to the arrival of the event's first post, through the "
+        "queue and a run that it wakes (the timed runs are off); posts "
         "come one by one, each some time after the run of the one before has ended.",
         [
             medians_in_percent(f"draining {events:,} events", rates, bare_rates, "events/s", aim=_RATE_AIM),

@@ -68,7 +68,7 @@ def measure_evidence(bench: Bench, *, evidence: Sequence[int], latency_ms: float
         "keys, get each object with boto3 and compute its sha256. Each in a process of its own, in turns. The server "
         "is in memory and another process, whose CPU is not counted: an emulator would take longer than the readers. "
         f"Documents, on the emulator: plan and outcomes of {_OF_A_RUN:,} clients are read; manifest, entry and day "
-        "are written, beside the one manifest that a run wrote before there was a ledger.",
+        "are written, beside the one manifest of a run without a ledger.",
         [
             row("time to verify all", "wall"),
             row("CPU of the process", "cpu"),
