@@ -269,11 +269,11 @@ class OwnerQueue:
                 found[head.event_id] = head
             else:
                 lane.head = None
-        ends = [page.last for page in (own, untouched) if page.last is not None]
-        self._after = own.last
-        # Beyond the end of a page, events that come first may be missing.
-        events = [event for event in found.values() if not ends or event.position <= min(ends)]
-        return deque(sorted(events, key=lambda event: event.position)), min(ends, default=None)
+        end = min((page.last for page in (own, untouched) if page.last is not None), default=None)
+        # Beyond the end of a page, events that come first may be missing: the next turn reads them again.
+        events = [event for event in found.values() if end is None or event.position <= end]
+        self._after = None if own.last is None else end
+        return deque(sorted(events, key=lambda event: event.position)), end
 
     async def _late(self, lane: HeldLane) -> deque[Event]:
         """Events that appeared behind the top: the API took long to store them."""

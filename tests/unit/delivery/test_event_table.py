@@ -44,13 +44,23 @@ def test_a_change_whose_answer_got_lost_is_known_again_and_another_s_is_not() ->
     assert [lost and lost.now and lost.now.lease_owner for lost in theirs] == ["me", "me"]
 
 
-@pytest.mark.parametrize("code", ["ThrottlingError", "TransactionConflict", "InternalServerError"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "InternalServerError",
+        "ProvisionedThroughputExceeded",
+        "RequestLimitExceeded",
+        "ThrottlingError",
+        "TransactionConflict",
+    ],
+)
 def test_what_may_pass_is_tried_again_for_those_it_hit(code: str) -> None:
     world = DeliveryWorld(by_lane=False)
     world.add(3)
     world.tables.passing = [code, code]
     assert claims(world) == [None] * 3
     assert world.tables.calls["batch_execute_statement"] == 2
+    assert world.time() > START, "after a pause"
     assert {world.tables.plain(n)["version"] for n in (1, 2, 3)} == {2}
 
 

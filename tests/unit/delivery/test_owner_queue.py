@@ -147,11 +147,17 @@ def test_a_secret_that_cannot_be_used_is_a_refusal() -> None:
     assert "pl4nted" not in str(world.tables.events)
 
 
-def test_what_another_worker_holds_is_not_posted_until_its_lease_is_over_by_both_clocks() -> None:
+@pytest.mark.parametrize("held", ["event", "lane"])
+def test_what_another_worker_holds_is_not_posted_until_its_lease_is_over_by_both_clocks(held: str) -> None:
     world = DeliveryWorld()
     world.add(2)
-    world.tables.change(1, lease_owner="other", lease_until=int(START) + 60)
+    if held == "lane":
+        lease = {"lease_owner": {"S": "other"}, "lease_until": {"N": str(int(START) + 60)}}
+        world.tables.items["lane#acme"] |= lease
+    else:
+        world.tables.change(1, lease_owner="other", lease_until=int(START) + 60)
     assert world.deliver().attempts == 0
+    assert world.time() < START + 1, "nobody waits for so long"
     world.time.now = START + 60 + SKEW_SECONDS - 0.5
     world.seconds = 0.1
     assert world.deliver().attempts == 0
