@@ -100,11 +100,16 @@ class PipelinesPlugin(AirflowPlugin):
             return
         # Not in reach of the option logging.namespace_levels, which knows structlog's loggers only.
         logging.getLogger("botocore.credentials").setLevel(logging.WARNING)
+        # What ``airflow.sdk.task`` and ``dag`` are loaded from when a DAG file first names them.
+        importlib.import_module("airflow.sdk.definitions.decorators")
         importlib.import_module("airflow_ext.tasks.dex_trigger_archive")
         importlib.import_module("airflow_ext.tasks.energy_auction")
         importlib.import_module("airflow_ext.tasks.call_details_ingest")
         importlib.import_module("airflow_ext.operators.call_details_watch")
+        importlib.import_module("airflow_ext.operators.energy_auction")
         importlib.import_module("airflow_ext.tasks.event_delivery")
+        importlib.import_module("airflow_ext.triggers.lambda_result")
+        importlib.import_module("airflow_ext.triggers.sqs_wakeup")
         importlib.import_module("airflow.providers.amazon.aws.hooks.base_aws")
         importlib.import_module("airflow_ext.hooks.aws").preload()
         importlib.import_module("include.clients.connections").tls_context()

@@ -58,11 +58,14 @@ def load_dags() -> dict[str, Any]:
     from airflow.dag_processing.dagbag import DagBag
     from airflow.serialization.serialized_objects import DagSerialization
 
+    there = set(sys.modules)
     bag = DagBag(dag_folder=str(DAGS))
+    imported = sorted(name for name in set(sys.modules) - there if name.startswith(("airflow.sdk.", "airflow_ext.")))
     stored = {dag_id: DagSerialization.to_dict(dag) for dag_id, dag in bag.dags.items()}
     return {
         "files": {dag_id: str(Path(dag.fileloc).relative_to(DAGS)) for dag_id, dag in bag.dags.items()},
         "import_errors": bag.import_errors,
+        "imported_by_dags": imported,
         "stored": stored,
         "watched_by": stored_paths(list(stored.values())),
         "triggers": trigger_classes(),

@@ -139,6 +139,11 @@ def test_plugin_is_loaded_as_a_component_starts_unless_set_otherwise(
     assert (dag_processor["plugin_loaded_at_once"], triggerer["plugin_loaded_at_once"]) == (True, False)
 
 
+def test_dag_files_import_nothing_that_the_plugin_did_not_import_for_all_tasks(dag_processor: dict[str, Any]) -> None:
+    # Each task would: it parses its file in a fork of its worker.
+    assert dag_processor["imported_by_dags"] == []
+
+
 def test_secrets_and_hooks_take_their_sessions_from_the_plugins(component: dict[str, Any]) -> None:
     assert component["session_factory"].startswith("airflow_ext.hooks.aws.")
 
