@@ -244,7 +244,6 @@ class ClientOutcome:
     Args:
         bytes: length of the archived body.
         error: why it failed, without body or secret.
-        retryable: a retry may help.
         retry_after: seconds that the API asked to wait.
     """
 

@@ -66,8 +66,6 @@ class Item:
     """One item as it was read or written.
 
     Args:
-        pk: partition key.
-        sk: sort key.
         version: how often it was written; 0 = it is not there.
         content: texts, whole numbers, booleans, None, and lists and mappings of them.
     """

@@ -181,7 +181,6 @@ class Endpoint(OverHttp):
         url: as the owner gave it.
         http: see :func:`open_webhooks`; closed with this endpoint.
         https_only: False also posts to http, as the local stack needs.
-        seconds: see :data:`POST_SECONDS`.
         clock: seconds since the epoch, that a ``Retry-After`` with a date is compared with.
     """
 

@@ -70,7 +70,6 @@ class Entry:
     """What a lane or a batch says of an event.
 
     Args:
-        position: of the event.
         outcome: of an event that was accepted: when its post ended, in milliseconds since the epoch; HTTP status;
             milliseconds that it took. None: the event itself says what became of it.
     """

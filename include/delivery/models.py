@@ -162,7 +162,6 @@ class Change:
     """A change that is made only of the version that was seen; every change makes a new version.
 
     Args:
-        event_id: of the event.
         created_at: of the event: one that was deleted and posted anew has the same id, and the same versions again.
         seen: its version.
         sets: attributes with their new values.

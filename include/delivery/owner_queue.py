@@ -163,7 +163,6 @@ class EventUpdate:
     """What to write of an event after a post.
 
     Args:
-        change: of the event.
         again_at: when to post it again, if at all, seconds since the epoch.
         dead_letter: of a failed event: reported once the change is written.
         queued: the dead-letter queue has it too.
