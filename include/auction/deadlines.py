@@ -50,9 +50,9 @@ class RunDeadlines:
     now: Callable[[], float] = time.time
 
     @classmethod
-    def of(cls, start_date: datetime | None) -> Self:
+    def of(cls, start_date: datetime | None, now: Callable[[], float] = time.time) -> Self:
         """The deadlines of a run with this aware start, as Airflow has it; without one, the run starts now."""
-        return cls(time.time() if start_date is None else start_date.timestamp())
+        return cls(now() if start_date is None else start_date.timestamp(), now)
 
     def left(self, limit: float) -> float:
         """Seconds until the run is ``limit`` seconds old; negative when it is older."""

@@ -25,6 +25,7 @@ class Outside:
         monotonic: seconds that only grow.
         sleep: waits for seconds in a thread.
         pause: waits for seconds in an event loop.
+        within: waits for what is awaited, so many seconds at most; raises TimeoutError.
     """
 
     aws: Mapping[str, Any] = field(default_factory=dict)
@@ -34,6 +35,7 @@ class Outside:
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     pause: Callable[[float], Awaitable[object]] = asyncio.sleep
+    within: Callable[[Awaitable[Any], float], Awaitable[Any]] = asyncio.wait_for
 
     @contextmanager
     def replaced(self, **parts: Any) -> Iterator[None]:

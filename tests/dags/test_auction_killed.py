@@ -12,6 +12,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_ext.ids import ENERGY_AUCTION, XComKey
+from airflow_ext.outside import outside
 from airflow_ext.triggers import lambda_result
 from airflow_ext.triggers.lambda_result import Wait
 from include.auction.alerts import WAIT_TASK
@@ -26,6 +27,11 @@ STATUSES = ["accepted", "rejected", "accepted", "rejected", "accepted"]
 
 class Killed(BaseException):
     """The process is gone."""
+
+
+def now() -> datetime:
+    """In the time of the world that a test is in."""
+    return datetime.fromtimestamp(outside.now(), UTC)
 
 
 @contextmanager
@@ -67,7 +73,7 @@ def test_triggerer_that_dies_at_any_step_costs_no_order_and_no_alert(group: int)
         with AuctionWorld().attached() as world:
             if group > 1:
                 world.change_settings(max_mapped_orders=1, orders_per_task=group)
-            run = FakeRun(dag_id=ENERGY_AUCTION, start_date=datetime.now(UTC))
+            run = FakeRun(dag_id=ENERGY_AUCTION, start_date=now())
             world.answer([{"results": False}])
             waiting = begin(run)
             assert isinstance(waiting, Wait)
@@ -91,8 +97,8 @@ def test_triggerer_that_dies_at_any_step_costs_no_order_and_no_alert(group: int)
 
 def later(run: FakeRun, **more: Any) -> FakeRun:
     """The run five minutes later, which has no results; ``run`` has failed."""
-    start = (run.start_date or datetime.now(UTC)) + timedelta(minutes=5)
-    following = FakeRun(run_id="scheduled__later", dag_id=ENERGY_AUCTION, start_date=datetime.now(UTC), **more)
+    start = (run.start_date or now()) + timedelta(minutes=5)
+    following = FakeRun(run_id="scheduled__later", dag_id=ENERGY_AUCTION, start_date=now(), **more)
     following.run_after = start
     following.other_runs = {run.run_id: "failed"} | following.other_runs
     following.states[WAIT_TASK] = "skipped"
@@ -101,7 +107,7 @@ def later(run: FakeRun, **more: Any) -> FakeRun:
 
 def cut_off(world: AuctionWorld, *, processed: int) -> FakeRun:
     """A run whose worker is lost in a mapped task, so that its time is up before its summary."""
-    run = FakeRun(dag_id=ENERGY_AUCTION, start_date=datetime.now(UTC), run_after=datetime.now(UTC))
+    run = FakeRun(dag_id=ENERGY_AUCTION, start_date=now(), run_after=now())
     world.give(*STATUSES)
     process_all(run, wait_for_results(run)[:processed])
     return run
@@ -184,7 +190,7 @@ def test_run_without_time_leaves_the_earlier_one_to_the_next() -> None:
     with AuctionWorld().attached() as world:
         run = cut_off(world, processed=2)
         following = later(run)
-        following.start_date = datetime.now(UTC) - timedelta(seconds=LAST_ORDER - 5)
+        following.start_date = now() - timedelta(seconds=LAST_ORDER - 5)
         skipped(following)
         assert summary_of(world, run) is None
         skipped(later(run))
@@ -195,7 +201,7 @@ def test_orders_go_to_the_function_that_their_run_named() -> None:
     """Not to that of the run that finishes it, whose params may be others."""
     with AuctionWorld().attached() as world:
         world.functions.functions["mine"] = lambda order: {"key": "mine"}
-        run = FakeRun(dag_id=ENERGY_AUCTION, start_date=datetime.now(UTC), run_after=datetime.now(UTC))
+        run = FakeRun(dag_id=ENERGY_AUCTION, start_date=now(), run_after=now())
         world.give("accepted")
         with run.task(WAIT_TASK) as context:
             lambda_result.begin(context, A, "mine")
@@ -215,7 +221,7 @@ def test_earlier_run_that_cannot_be_finished_changes_nothing(caplog: pytest.LogC
 def test_earlier_run_whose_orders_are_gone_keeps_no_other_from_being_finished(damage: bytes | None) -> None:
     with AuctionWorld().attached() as world:
         # Its id comes first.
-        lost = FakeRun("manual__lost", dag_id=ENERGY_AUCTION, start_date=datetime.now(UTC), run_after=datetime.now(UTC))
+        lost = FakeRun("manual__lost", dag_id=ENERGY_AUCTION, start_date=now(), run_after=now())
         world.give("accepted")
         process_all(lost, wait_for_results(lost))
         (orders,) = [key for key in world.s3.keys("runs/") if key.endswith("manual__lost/orders.json")]

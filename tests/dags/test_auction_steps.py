@@ -37,7 +37,7 @@ world = AuctionWorld.fixture()
 @pytest.fixture
 def run() -> FakeRun:
     """A run of 2026-03-08 that has just begun."""
-    return FakeRun(dag_id=ENERGY_AUCTION, start_date=datetime.now(UTC))
+    return FakeRun(dag_id=ENERGY_AUCTION, start_date=datetime.fromtimestamp(outside.now(), UTC))
 
 
 def counts(summary: dict[str, Any]) -> Sequence[int]:

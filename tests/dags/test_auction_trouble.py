@@ -1,7 +1,7 @@
 """Runs of ``energy_auction`` in trouble: storage that fails, time that is up, runs that are cleared late."""
 
 import itertools
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -41,7 +41,7 @@ def run() -> FakeRun:
 
 
 def begun(seconds_ago: float) -> FakeRun:
-    return FakeRun(dag_id=ENERGY_AUCTION, start_date=datetime.now(UTC) - timedelta(seconds=seconds_ago))
+    return FakeRun(dag_id=ENERGY_AUCTION, start_date=datetime.fromtimestamp(outside.now() - seconds_ago, UTC))
 
 
 def fail_papers(world: AuctionWorld, operation: str, name: str, *, times: int = 1000) -> None:

@@ -51,7 +51,6 @@ def parsed(root: Path) -> dict[str, Any]:
         cwd=root,
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
     )
     assert done.returncode == 0, done.stderr

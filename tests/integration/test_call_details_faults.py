@@ -109,7 +109,8 @@ def test_fault_that_passes_loses_and_doubles_nothing(stubs: Stubs, fault: dict[s
 
 async def test_several_tasks_together_never_have_more_calls_under_way_than_permits(stubs: Stubs) -> None:
     stubs.client.delete(RECEIVED)
-    stubs.rules(latency_ms=30)
+    # The first of them wait for each other, so that there are once as many as there may be.
+    stubs.rules({"path": BATCHES, "latency_ms": 500, "count": PERMITS}, latency_ms=30)
     world = World(stubs)
     assert all(state.finished for state in (await asyncio.gather(*(world.chunk(index) for index in range(5)))))
     journal = stubs.client.get("/journal", params={"limit": 0}).json()

@@ -141,8 +141,8 @@ async def test_answer_that_is_not_read_to_its_end_costs_its_connection() -> None
 async def test_call_that_is_given_up_costs_its_connection() -> None:
     server = Server([b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", OK])
     async with server.calling() as http:
-        with pytest.raises(NoResponseError, match=r"within 0\.1 s"):
-            await send(http, server.url, seconds=0.1)
+        with pytest.raises(NoResponseError, match="within 2 s"):
+            await send(http, server.url, seconds=2)
         assert (await send(http, server.url)).status == 200
     assert [number for number, _, _ in server.requests] == [1, 2]
 

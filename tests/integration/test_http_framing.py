@@ -75,7 +75,7 @@ def exchange(answer: bytes, *, pieces: int = 1, body_seconds: float | None = Non
         async with await asyncio.start_server(serve, LOOPBACK, 0) as server, HttpClient() as http:
             url = f"http://{LOOPBACK}:{server.sockets[0].getsockname()[1]}/"
             return [
-                await http.exchange("POST", url, body=b"{}", seconds=5, body_seconds=body_seconds) for _ in range(3)
+                await http.exchange("POST", url, body=b"{}", seconds=60, body_seconds=body_seconds) for _ in range(3)
             ]
 
     return asyncio.run(run())

@@ -140,7 +140,7 @@ def test_a_cut_in_the_middle_leaves_half_of_the_body(stubs: Stubs) -> None:
 def test_a_caller_that_gives_up_is_noticed(stubs: Stubs) -> None:
     stubs.rules({"path": TRIGGER, "latency_ms": 60_000})
     with pytest.raises(httpx.ReadTimeout):
-        stubs.ask(timeout=0.2)
+        stubs.ask(timeout=httpx.Timeout(20, read=0.5))
     (call,) = until(lambda: stubs.calls() or None, "the journal has the call")
     assert (call["status"], call["end"]) == (None, "client left")
     assert call["duration_ms"] < 30_000
@@ -151,7 +151,7 @@ def test_a_slow_body_is_slower_than_a_callers_patience_between_bytes(stubs: Stub
     assert stubs.ask().json() == [1, 2, 3]
     stubs.rules({"path": TRIGGER, "drip_ms": 60_000})
     with pytest.raises(httpx.ReadTimeout):
-        stubs.ask(timeout=0.2)
+        stubs.ask(timeout=httpx.Timeout(20, read=0.5))
     (call,) = until(lambda: stubs.calls() or None, "the journal has the call")
     assert (call["status"], call["end"]) == (200, "client left")
 

@@ -37,7 +37,7 @@ def signed[T](
 ) -> T:
     session = account.session()
     create: Callable[..., Any] = session.client
-    config = Config(connect_timeout=1, retries={"mode": "standard", "total_max_attempts": 2})
+    config = Config(connect_timeout=60, retries={"mode": "standard", "total_max_attempts": 2})
     client = create(service, endpoint_url=endpoint or account.endpoint, config=config)
 
     async def run() -> T:

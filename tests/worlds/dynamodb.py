@@ -182,7 +182,8 @@ class FakeTable:
         return values if len(values) > 1 else values[0]
 
     def _call[T](self, operation: str, request: dict[str, Any], work: Callable[[], T]) -> T:
-        self.calls[operation] += 1
+        with self._lock:
+            self.calls[operation] += 1
         self.before.get(operation, lambda: None)()
         with self._lock:
             fault = next(self.faults, None)

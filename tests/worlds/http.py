@@ -202,7 +202,7 @@ class FakeNetwork:
 
     async def settled(self) -> None:
         """Wait until no connection is open."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _keep(self, task: asyncio.Task[None]) -> None:

@@ -21,6 +21,7 @@ from airflow.sdk.configuration import conf
 from fastapi import Depends, HTTPException, Query, Request, Response
 
 from airflow_ext.operations.reading import MOST_SECONDS, Reads, Source
+from airflow_ext.outside import outside
 from include.errors import InvalidInputError, PipelineError
 from include.text import indented_json, json_text
 
@@ -118,7 +119,7 @@ async def _answer(request: Request, read: Callable[[Reads], dict[str, Any]], *, 
     work = asyncio.get_running_loop().run_in_executor(_THREADS, lambda: reads.attempt(lambda: read(reads)))
     found = None
     try:
-        found = await asyncio.wait_for(work, MOST_SECONDS)
+        found = await outside.within(work, MOST_SECONDS)
     except TimeoutError:
         reads.strips.append(f"no answer within {MOST_SECONDS:.0f} s: AWS is slow or cannot be reached; try again")
     body = to_json({**(found or {}), "strips": reads.strips, "left_out": reads.left_out})

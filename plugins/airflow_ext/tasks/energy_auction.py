@@ -59,7 +59,7 @@ def process_orders(context: Context, work: Work, function_name: str) -> None:
             OrderFunction(
                 functions, function_name, functools.cache(lambda: load_settings().rejection_errors), outside.sleep
             ),
-            deadlines=RunDeadlines.of(started_at(context)),
+            deadlines=RunDeadlines.of(started_at(context), outside.now),
             concurrency=concurrency,
             clear_number=context["dag_run"].clear_number or 0,
         )
@@ -187,7 +187,7 @@ def _send(context: Context, settings: Settings, alerts: Mapping[str, Alert], run
     """Send the alerts; how many messages were not delivered, and the channels that took any."""
     if not alerts:
         return 0, set()
-    seconds = RunDeadlines.of(started_at(context)).alerts()
+    seconds = RunDeadlines.of(started_at(context), outside.now).alerts()
     channels = open_channels(context, topic_arn=settings.alerts_topic_arn, seconds=seconds, attempts=1)
     record = run.delivery_record()
     undelivered = deliver(
@@ -229,7 +229,7 @@ def _finish_earlier(context: Context, settings: Settings) -> None:
     Never raises: whatever happens here, the result of this run stands. What fails is left to the next run.
     """
     ti, dag_run = context["ti"], context["dag_run"]
-    deadlines, bucket = RunDeadlines.of(started_at(context)), settings.order_results_bucket
+    deadlines, bucket = RunDeadlines.of(started_at(context), outside.now), settings.order_results_bucket
     today = auction_day(logical_date=dag_run.logical_date, run_after=dag_run.run_after)
     try:
         for run_id, uri in unfinished_runs(s3_client(), bucket, (today - timedelta(days=1), today)).items():

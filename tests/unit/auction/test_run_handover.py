@@ -133,18 +133,27 @@ def test_slow_function_gets_no_further_orders_after_a_while() -> None:
 
 
 def test_answer_that_does_not_come_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
-    answer, answered = threading.Event(), threading.Event()
+    first, answer, answered = threading.Event(), threading.Event(), threading.Event()
 
     def order(payload: Any) -> Any:
-        if payload["n"] == 1:
-            answer.wait(10)
+        if payload["n"] == 0:
+            first.set()
+        else:
+            answer.wait(60)
             answered.set()
         return {"key": "k"}
 
     auction = Run(2, order)
-    # The orders begin in time, and whoever waits for their answers has a moment left.
-    waiting = threading.current_thread()
-    auction.clock = lambda: MAX_RESULTS + GRACE - 0.5 if threading.current_thread() is waiting else 0.0
+    # The orders begin in time, and whoever waits for their answers has a moment left when the first one is there.
+    waiting, looks = threading.current_thread(), iter([0.0])
+
+    def clock() -> float:
+        if threading.current_thread() is not waiting or next(looks, None) is not None:
+            return 0.0
+        assert first.wait(60)
+        return MAX_RESULTS + GRACE - 1.0
+
+    auction.clock = clock
     auction.hand_over()
     assert not answered.is_set()
     answer.set()

@@ -130,7 +130,7 @@ def test_long_group_keeps_what_it_has_now_and_then() -> None:
     real = task.functions.functions["b"]
 
     def order(payload: Any) -> Any:
-        assert payload["n"] == 0 or kept.wait(10), "the first order is kept while the second is processed"
+        assert payload["n"] == 0 or kept.wait(60), "the first order is kept while the second is processed"
         return real(payload)
 
     task.functions.functions["b"] = order
@@ -148,7 +148,7 @@ def test_killed_group_decides_each_order_once_that_it_has_kept(count: int, data:
     def order(payload: Any) -> Any:
         if payload["n"] == kill_at and not begun.is_set():
             begun.set()
-            assert killed.wait(10)
+            assert killed.wait(60)
         return real(payload)
 
     def now() -> float:
@@ -232,7 +232,7 @@ def test_answers_are_not_waited_for_when_the_runs_time_is_up() -> None:
     def order(payload: Any) -> Any:
         if payload["n"] == 1:
             task.age = LAST_ANSWER
-            assert done.wait(10), "the task waits for an answer that comes too late"
+            assert done.wait(60), "the task waits for an answer that comes too late"
         return real(payload)
 
     task.functions.functions["b"] = order

@@ -2,6 +2,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -38,6 +39,13 @@ def batches(number: int) -> list[Batch]:
     return [some_batch(each) for each in range(number)]
 
 
+async def until_in_flight(world: PostingWorld, number: int) -> None:
+    """Wait until so many were under way at once, and a while longer, in which there may not be more."""
+    while world.api.login_requests and world.api.most_in_flight < number:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.002)
+
+
 def test_every_batch_is_posted_once_and_acknowledged(world: PostingWorld) -> None:
     state = world.post(batches(23), size=23)
     assert world.api.keys == {str(number): 1 for number in range(23)}
@@ -49,7 +57,7 @@ def test_every_batch_is_posted_once_and_acknowledged(world: PostingWorld) -> Non
 
 
 def test_no_more_are_under_way_than_there_are_workers(world: PostingWorld) -> None:
-    world.api.pause = lambda: asyncio.sleep(0.002)
+    world.api.pause = partial(until_in_flight, world, 5)
     world.post(batches(40), size=40, workers=5)
     assert world.api.most_in_flight == 5
 
@@ -59,9 +67,7 @@ def test_no_more_bytes_are_under_way_than_there_is_memory(max_bytes: int, at_onc
     assert len(some_batch(0).body) == 15
 
     async def answer(_: httpx.Request) -> httpx.Response:
-        while world.api.most_in_flight < at_once:
-            await asyncio.sleep(0)
-        await asyncio.sleep(0.002)
+        await until_in_flight(world, at_once)
         return httpx.Response(200)
 
     world.api.answers = {str(number): [answer] for number in range(10)}
@@ -112,14 +118,20 @@ def test_reading_does_not_hold_up_the_posting(world: PostingWorld) -> None:
 
     def reading() -> Iterator[Batch]:
         yield some_batch(0)
-        assert first_was_posted.wait(10), "nothing is posted while the next batch is read"
+        assert first_was_posted.wait(60), "nothing is posted while the next batch is read"
         yield some_batch(1)
 
     assert world.post(reading(), size=2).finished
 
 
 def test_acknowledgements_that_come_together_are_written_together(world: PostingWorld) -> None:
-    world.table.after["put_item"] = lambda: time.sleep(0.005)
+    def write() -> None:
+        settled = sum(state.settled_batches for state in read_chunks(world.items, CLAIM))
+        # Until every worker waits for its acknowledgement; the first writing opens the chunk.
+        while 0 < len(world.api.posted) < min(100, settled + 20):
+            time.sleep(0.001)
+
+    world.table.before["put_item"] = write
     world.post(batches(100), size=100, workers=20)
     assert world.table.calls["put_item"] <= 35
 

@@ -70,7 +70,7 @@ class Names(AbstractResolver):
 def boto(service: str, *, region: str = "eu-west-1", endpoint: str | None = LOCAL, **options: Any) -> Any:
     config = Config(
         retries={"mode": "standard", "total_max_attempts": 4},
-        read_timeout=options.pop("read_timeout", 5),
+        read_timeout=options.pop("read_timeout", 60),
         max_pool_connections=options.pop("connections", 10),
     )
     return new_client(service, region_name=region, endpoint_url=endpoint, config=config, verify=False, **options)
@@ -170,7 +170,8 @@ def test_an_object_is_written_where_and_as_botocore_writes_it(region: str, endpo
         expected.pop(name, None)
     for name in ("x-amz-date", "x-amz-content-sha256", "authorization"):
         assert headers[name]
-        scope = expected.pop(name).partition("/")[2].partition(",")[0]
+        # Less its day: midnight may come between theirs and ours.
+        scope = "/".join(expected.pop(name).split("/")[2:]).partition(",")[0]
         assert scope in headers[name]
     assert expected.items() <= headers.items()
     assert headers["x-amz-checksum-crc32"] == "TC8yuA=="

@@ -1,10 +1,13 @@
 """Who may ask what: every route of the page as every role."""
 
+from collections.abc import Awaitable
+
 import pytest
 from fastapi.routing import APIRoute
 
 from airflow_ext.defaults import OPERATIONS_VIEWS
 from airflow_ext.operations.app import SCRIPT
+from airflow_ext.outside import outside
 from tests.worlds.operations import OperationsPage
 
 SHELL, METADATA, BODY, CHANGE = "shell", "metadata", "body", "change"
@@ -77,6 +80,17 @@ def test_script_is_what_lies_in_the_folder_and_is_not_sent_twice(page: Operation
     assert answer.headers["content-type"].startswith("text/javascript")
     again = page.ask("/static/operations.js", headers={"If-None-Match": answer.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+
+
+def test_answer_that_does_not_come_in_time_says_so(page: OperationsPage) -> None:
+    async def too_late(work: Awaitable[object], seconds: float) -> object:
+        await work
+        raise TimeoutError
+
+    with outside.replaced(within=too_late):
+        late = page.get("/days")
+    assert late["strips"] == ["no answer within 5 s: AWS is slow or cannot be reached; try again"]
+    assert page.get("/days")["strips"] == [], "it is not kept"
 
 
 def test_option_makes_the_page_read_only(page: OperationsPage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import threading
-import time
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +13,7 @@ from airflow.sdk.log import mask_secret
 
 from airflow_ext.ids import XComKey
 from airflow_ext.operators.energy_auction import LambdaResultSensor
+from airflow_ext.outside import outside
 from airflow_ext.triggers import lambda_result
 from airflow_ext.triggers.lambda_result import Event, LambdaResultTrigger, Wait, event_of
 from include.auction.deadlines import GRACE
@@ -47,7 +47,7 @@ def wait(*, seconds: float = 30, **more: Any) -> Wait:
         orders=f"s3://{BUCKET}/runs/2026/03/08/{RUN}/orders.json",
         run_id=RUN,
         day="2026-03-08",
-        started=time.time() + seconds - 240,
+        started=outside.now() + seconds - 240,
         clear_number=0,
         seconds=240,
         **{"max_tasks": 100, "per_task": 50, "concurrency": 4, "rejection_errors": []} | more,
@@ -77,7 +77,7 @@ async def test_event_loop_is_not_held_while_the_function_runs(world: AuctionWorl
     loop_went_on = threading.Event()
 
     def slow(payload: Any) -> Any:
-        assert loop_went_on.wait(10)
+        assert loop_went_on.wait(60)
         return results([])
 
     world.functions.functions[A] = slow
@@ -137,7 +137,7 @@ async def test_event_loop_is_not_held_while_lambda_b_runs(world: AuctionWorld) -
     loop_went_on = threading.Event()
 
     def slow(order: Any) -> Any:
-        assert loop_went_on.wait(10)
+        assert loop_went_on.wait(60)
         return {}
 
     world.give(*["accepted"] * 100)
@@ -146,7 +146,7 @@ async def test_event_loop_is_not_held_while_lambda_b_runs(world: AuctionWorld) -
     async def loop() -> None:
         while not world.functions.asked(B):
             await asyncio.sleep(0.001)
-        assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 10) == "free"
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 60) == "free"
         loop_went_on.set()
 
     async with asyncio.TaskGroup() as group:
@@ -161,7 +161,7 @@ def test_trigger_that_is_cancelled_begins_no_further_order(world: AuctionWorld) 
 
     def slow(order: Any) -> Any:
         running.release()
-        assert cancelled.wait(10)
+        assert cancelled.wait(60)
         return {}
 
     world.give(*["accepted"] * 100)

@@ -62,7 +62,7 @@ def fired(number: int) -> list[Any]:
         module, _, name = path.rpartition(".")
         trigger = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(arguments)))
         events = trigger.run()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             found = [(await anext(events)).payload for _ in range(number)]
         await events.aclose()
         return found
@@ -148,7 +148,7 @@ async def test_event_loop_goes_on_while_the_queue_is_waited_for(queue: Queue) ->
 
     def look() -> None:
         looking.set()
-        assert loop_went_on.wait(10)
+        assert loop_went_on.wait(60)
 
     queue.send(1)
     queue.before["receive_message"] = look

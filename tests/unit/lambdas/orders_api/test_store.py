@@ -37,7 +37,7 @@ class Hung(FakeDynamoDB):
 
     def __init__(self, time: Time) -> None:
         super().__init__()
-        self._together = threading.Barrier(BATCHES_AT_ONCE, action=lambda: time.sleep(CALL_SECONDS), timeout=10)
+        self._together = threading.Barrier(BATCHES_AT_ONCE, action=lambda: time.sleep(CALL_SECONDS), timeout=60)
 
     def batch_write_item(self, **request: dict[str, list[object]]) -> dict[str, object]:
         self._together.wait()
@@ -97,7 +97,7 @@ def test_batches_are_written_several_at_once() -> None:
     """Each of the first batches waits until as many as agreed are under way; one at a time would wait for ever."""
 
     class Meeting(FakeDynamoDB):
-        barrier = threading.Barrier(BATCHES_AT_ONCE, timeout=10)
+        barrier = threading.Barrier(BATCHES_AT_ONCE, timeout=60)
 
         def batch_write_item(self, **request: dict[str, list[object]]) -> dict[str, object]:
             self.barrier.wait()

@@ -1,7 +1,6 @@
 """The partner stubs as one app: rules on real answers, journal, management, and no secret anywhere."""
 
 import asyncio
-import time
 from typing import Any
 
 import httpx
@@ -105,17 +104,15 @@ async def test_form_values_match_too(client: httpx.AsyncClient) -> None:
 
 async def test_latency_holds_up_each_call_and_not_the_others(client: httpx.AsyncClient) -> None:
     await log_in(client)
-    await set_rules(client, {"match": {"clientId": "1021"}, "latency_ms": 0}, latency_ms=200)
-    started = time.perf_counter()
+    await set_rules(client, latency_ms=200)
     answers = await asyncio.gather(*(client.get(TRIGGER, params=QUESTION) for _ in range(30)))
-    elapsed = time.perf_counter() - started
     assert {answer.status_code for answer in answers} == {200}
-    assert 0.2 <= elapsed < 3
-    await client.get(TRIGGER, params=QUESTION | {"clientId": "1021"})
     shown = await journal(client, path=TRIGGER)
     assert shown["max_concurrent"][TRIGGER] == 30
-    assert min(call["duration_ms"] for call in shown["calls"][:30]) >= 200
-    assert shown["calls"][30]["duration_ms"] < 200
+    assert min(call["duration_ms"] for call in shown["calls"]) >= 200
+    # A rule's latency takes the place of the general one, which would be ten minutes.
+    await set_rules(client, {"match": {"clientId": "1021"}, "latency_ms": 0}, latency_ms=600_000)
+    assert (await client.get(TRIGGER, params=QUESTION | {"clientId": "1021"})).status_code == 200
 
 
 @pytest.mark.parametrize(

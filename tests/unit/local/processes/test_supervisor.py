@@ -155,10 +155,15 @@ def test_a_service_that_is_lost_now_and_then_is_always_replaced(tmp_path: Path) 
 
 @pytest.mark.parametrize(("script", "ready"), [("exit 1", True), ("kill -9 $$", False)])
 def test_a_service_that_gives_up_as_it_starts_or_dies_before_the_stack_is_ready_is_not_replaced(
-    trial: Trial, script: str, ready: bool
+    tmp_path: Path, script: str, ready: bool
 ) -> None:
+    trial, go_on = Trial(tmp_path, hopeless_seconds=3600.0), tmp_path / "told"
+
     async def assemble(supervisor: Supervisor) -> None:
-        await supervisor.keep(shell("worker", f"echo no such broker; sleep 0.2; {script}"), replaced=lambda: None)
+        waits = f"until [ -e '{go_on}' ]; do sleep 0.05; done"
+        await supervisor.keep(shell("worker", f"echo no such broker; {waits}; {script}"), replaced=lambda: None)
+        # When this has ended, and the stack is ready, or waits below.
+        asyncio.get_running_loop().call_soon(go_on.touch)
         if not ready:
             await asyncio.Event().wait()
 

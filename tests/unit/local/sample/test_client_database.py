@@ -109,8 +109,8 @@ def test_a_second_run_replaces_the_database_by_the_same(database: Path) -> None:
 def test_the_command_writes_the_number_asked_for_and_refuses_others(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "clients.sqlite"
     command = [sys.executable, "-m", "local.sample.client_database", str(path), "--clients"]
-    subprocess.run([*command, "12"], cwd=ROOT, check=True, timeout=60)
+    subprocess.run([*command, "12"], cwd=ROOT, check=True)
     assert rows(path, "SELECT count(*) FROM Client") == [(12,)]
-    refused = subprocess.run([*command, "-5"], cwd=ROOT, check=False, capture_output=True, text=True, timeout=60)
+    refused = subprocess.run([*command, "-5"], cwd=ROOT, check=False, capture_output=True, text=True)
     assert refused.returncode == 2
     assert "clients must be 0 to" in refused.stderr

@@ -24,7 +24,7 @@ def test_the_broker_answers_on_its_socket_only_and_leaves_nothing(tmp_path: Path
         assert not await redis.is_ready()
         process = await GuardedProcess.start(redis.server_command(dict(os.environ)), tmp_path / "redis.log")
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 while not await redis.is_ready():
                     await asyncio.sleep(0.05)
             return redis, stat.S_IMODE(redis.directory.stat().st_mode)
