@@ -105,7 +105,7 @@ def test_orders_whose_time_is_up_fail_for_good_until_the_run_is_cleared(world: A
     world.give("accepted", "accepted")
     works = wait_for_results(run)
     process(run, 0, works[0])
-    run.start_date = begun(LAST_ORDER).start_date
+    run.start_date = begun(LAST_ORDER + 1).start_date
     with pytest.raises(WorkFailedError, match="the run's time was up; clear the task to process the order"):
         process(run, 1, works[1])
     summary_fails(run, "1 of 2 orders failed")
