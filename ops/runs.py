@@ -92,12 +92,40 @@ def latest_failed(environment: Environment, dag_id: str) -> str | None:
 
 
 def clear(environment: Environment, dag_id: str, run_id: str, *, dry_run: bool) -> Report:
-    """Have the failed tasks of a run done again, and what follows them; or only show the tasks."""
-    body = {"dag_run_id": run_id, "only_failed": True, "include_downstream": True, "dry_run": dry_run}
-    tasks = environment.airflow("POST", f"/dags/{dag_id}/clearTaskInstances", body=body)["task_instances"]
+    """Have the failed tasks of a run done again, and what follows them; or only show the tasks.
+
+    Of a run that Airflow ended, because its time was up, also what it skipped then.
+    """
+    state = environment.airflow("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")["state"]
+    ended = _tasks(environment, dag_id, run_id, ["failed", "upstream_failed", "skipped"])
+    again = [task for task in ended if task["state"] != "skipped"]
+    # Were it not for that, a task that is not mapped would have failed: the last one, which fails the run.
+    if state == "failed" and all(task["map_index"] >= 0 for task in again):
+        again = ended
+    tasks: list[dict[str, Any]] = []
+    if again:
+        # Named, as Airflow ignores include_downstream without.
+        named = [[task["task_id"], task["map_index"]] if task["map_index"] >= 0 else task["task_id"] for task in again]
+        body = {"dag_run_id": run_id, "task_ids": named, "only_failed": False, "include_downstream": True}
+        asked = {**body, "dry_run": dry_run}
+        tasks = environment.airflow("POST", f"/dags/{dag_id}/clearTaskInstances", body=asked)["task_instances"]
     rows = [{"task": _task_name(task), "state": task["state"]} for task in tasks]
     title = f"{'would clear' if dry_run else 'cleared'}: run {run_id} of {dag_id}"
     return Report(title, {"task": "task", "state": "state before"}, rows)
+
+
+def _tasks(environment: Environment, dag_id: str, run_id: str, states: list[str]) -> list[dict[str, Any]]:
+    """All tasks of a run that are in these states."""
+    asked = {"dag_ids": [dag_id], "dag_run_ids": [run_id], "state": states, "page_limit": PAGE}
+    found: list[dict[str, Any]] = []
+    while len(found) % PAGE == 0:
+        page = environment.airflow(
+            "POST", "/dags/~/dagRuns/~/taskInstances/list", body={**asked, "page_offset": len(found)}
+        )["task_instances"]
+        if not page:
+            break
+        found += page
+    return found
 
 
 def health(environment: Environment) -> Report:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -104,13 +105,18 @@ class Terminal(io.StringIO):
 
 
 RUN = {"dag_id": "energy_auction", "dag_run_id": "shown", "end_date": None}
+Task = tuple[str, int, str]
+"""Id, map index and state."""
 
 
 class Airflow:
-    """The API of a local stack, of which we may not see XComs."""
+    """The API of a local stack, of which we may not see XComs; ``state`` is that of each run."""
 
-    def __init__(self, *failed_runs: str) -> None:
+    state = "failed"
+
+    def __init__(self, *failed_runs: str, tasks: Iterable[Task] = (("summarize", -1, "failed"),)) -> None:
         self.failed_runs = [*failed_runs]
+        self.tasks = [{"task_id": name, "map_index": index, "state": state, **RUN} for name, index, state in tasks]
         self.asked: list[tuple[str, Any]] = []
         stack = dict.fromkeys(("airflow_url", "airflow_token_url"), "http://127.0.0.1:8080")
         self.environment = Environment("local", None, None, stack, httpx.Client(transport=httpx.MockTransport(self)))
@@ -119,10 +125,13 @@ class Airflow:
         if request.content:
             self.asked.append((request.url.path.removeprefix("/api/v2"), json.loads(request.content)))
         days = [{"logical_date": f"2026-03-0{day}T00:00:00Z"} for day in (1, 2)]
-        tasks = [{"task_id": "summarize", "map_index": -1, "state": "failed", **RUN}]
         if "/xcomEntries/" in request.url.path:
             return httpx.Response(403, json={"detail": "Forbidden"})
-        answer = {"access_token": "t", "backfills": days, "task_instances": tasks}
+        answer = {"access_token": "t", "backfills": days, "task_instances": self.tasks, "state": self.state}
+        if request.url.path.endswith("/taskInstances/list"):
+            body = json.loads(request.content)
+            listed = [task for task in self.tasks if task["state"] in body["state"]]
+            answer["task_instances"] = listed[body.get("page_offset", 0) :][: body["page_limit"]]
         if request.url.path.endswith("/dagRuns/list"):
             answer["dag_runs"] = [{"dag_run_id": self.failed_runs.pop()}]
         return httpx.Response(200, json=answer)
@@ -180,6 +189,36 @@ def test_run_that_was_shown_is_cleared_though_another_failed_before_somebody_agr
     assert main(["clear", "energy_auction"], open_environment=lambda name: airflow.environment) == 0
     clears = [body for path, body in airflow.asked if path.endswith("/clearTaskInstances")]
     assert [(body["dag_run_id"], body["dry_run"]) for body in clears] == [("shown", True), ("shown", False)]
+
+
+REJECTED = ("process_order", 1, "failed")
+
+
+@pytest.mark.parametrize(
+    ("state", "tasks", "cleared"),
+    [
+        ("failed", [("list_clients", -1, "failed"), ("archive_client", -1, "upstream_failed")], 2),
+        ("failed", [("wait_for_results", -1, "skipped"), ("summarize", -1, "failed")], ["summarize"]),
+        ("failed", [REJECTED, ("process_order", 2, "skipped"), ("summarize", -1, "skipped")], 3),
+        ("failed", [("archive_client", index, "skipped") for index in range(250)], 250),
+        ("failed", [("archive_client", index, "failed") for index in range(100)], 100),
+        ("success", [REJECTED, ("summarize", -1, "success")], [["process_order", 1]]),
+        ("success", [("wait_for_results", -1, "skipped"), ("summarize", -1, "skipped")], None),
+    ],
+)
+def test_what_failed_or_was_left_when_its_runs_time_was_up_is_cleared_with_what_follows(
+    state: str, tasks: list[Task], cleared: Any
+) -> None:
+    airflow = Airflow("shown", tasks=tasks)
+    airflow.state = state
+    assert main(["clear", "energy_auction", "shown", "--yes"], open_environment=lambda name: airflow.environment) == 0
+    if isinstance(cleared, int):
+        cleared = [[name, index] if index >= 0 else name for name, index, _ in tasks]
+        assert len(cleared) == len(tasks)
+    clears = [body for path, body in airflow.asked if path.endswith("/clearTaskInstances")]
+    assert [(body["task_ids"], body["include_downstream"], body["only_failed"]) for body in clears] == (
+        [(cleared, True, False)] * 2 if cleared else []
+    )
 
 
 def test_tasks_that_failed_are_listed_though_their_reasons_cannot_be_read(capsys: pytest.CaptureFixture[str]) -> None:
