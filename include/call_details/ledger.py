@@ -307,13 +307,14 @@ class ChunkLedger:
             if item is not None:
                 return cls(table, claim.file, item, state)
 
-    def acknowledge(self, settled: Sequence[Settled], *, logins: int = 0) -> None:
-        """Settle batches in one write, and count calls of the login since the last one.
+    def acknowledge(self, settled: Sequence[Settled], *, logins: int = 0, retries: int = 0) -> None:
+        """Settle batches in one write, and count calls of the login since the last one, and posts of batches that are
+        not settled.
 
         Raises:
             ClaimLostError: another attempt or owner has opened the chunk; these batches are not settled.
         """
-        state = self.state.settle(settled, logins=logins)
+        state = self.state.settle(settled, logins=logins, retries=retries)
         item = self._table.replace(self._item, _content(state, self._item.content["fence"]))
         if item is None:
             raise ClaimLostError(f"chunk {state.index} was taken over by another attempt or owner")

@@ -240,10 +240,13 @@ class ChunkState:
         """Whether a batch needs nothing more."""
         return number < self.settled_to or number in self.settled_beyond
 
-    def settle(self, settled: Iterable[Settled], *, logins: int = 0) -> Self:
-        """The state after these batches, of this chunk, were settled too; one that was before changes nothing."""
+    def settle(self, settled: Iterable[Settled], *, logins: int = 0, retries: int = 0) -> Self:
+        """The state after these batches, of this chunk, were settled too; one that was before changes nothing.
+
+        ``retries`` are of batches that are not settled.
+        """
         beyond, dead = set(self.settled_beyond), list(self.dead)
-        accepted_records, dead_records, retries = self.records_accepted, self.records_dead, self.retries
+        accepted_records, dead_records, retries = self.records_accepted, self.records_dead, self.retries + retries
         for each in settled:
             if not self.first <= each.number < self.first + self.batches:
                 raise ValueError(f"batch {each.number} is not of chunk {self.index}")

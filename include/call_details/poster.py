@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -234,7 +234,7 @@ class Poster:
         self._last_try = last_try
         self._failed: deque[tuple[ChunkLedger, Batch, Delivery]] = deque()
         self._in_a_row = 0
-        self._last: ChunkLedger | None = None
+        self._unsettled: dict[str, tuple[ChunkLedger, int]] = {}
 
     async def post(self, batches: Iterator[_Work]) -> None:
         """Post batches; no more of them are read ahead than there are workers, and a quarter as many again.
@@ -257,7 +257,7 @@ class Poster:
                 await self._settle_failed(0)
             finally:
                 await self._ledger.close()
-                await self._count_logins()
+                await self._count_rest()
 
     async def _in_thread[T](self, function: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
@@ -265,7 +265,6 @@ class Poster:
     async def _read(self, batches: Iterator[_Work]) -> None:
         while group := await self._in_thread(_some, batches, max(1, self._workers // 4)):
             for chunk, batch in group:
-                self._last = chunk
                 await self._budget.take(len(batch.body))
                 await self._queue.put((chunk, batch))
         for _ in range(self._workers):
@@ -274,6 +273,7 @@ class Poster:
     async def _work(self) -> None:
         while (work := await self._queue.get()) is not None:
             chunk, batch = work
+            self._unsettled[batch.idempotency_key] = chunk, batch.number
             delivery = await self._api.post(batch.body, batch.idempotency_key)
             if delivery.accepted or not delivery.retryable or self._last_try:
                 # The API is there: what failed before are single bad batches. Or nobody will ask it again.
@@ -307,6 +307,7 @@ class Poster:
             settled = Settled(batch.number, batch.count, accepted=delivery.accepted, retries=delivery.attempts - 1)
             if error := await self._ledger.write((chunk, settled)):
                 raise error
+            del self._unsettled[batch.idempotency_key]
         except PipelineError as error:
             if self._failed_files is None:
                 raise
@@ -336,19 +337,25 @@ class Poster:
                 errors[chunk] = error
         return [errors.get(chunk) for chunk, _ in settled]
 
-    def _write(self, chunk: ChunkLedger, settled: list[Settled]) -> None:
+    def _write(self, chunk: ChunkLedger, settled: list[Settled], retries: int = 0) -> None:
         # Read once: another thread counts on.
         now = self._api.logins
         logins, self._logins = now - self._logins, now
-        chunk.acknowledge(settled, logins=logins)
+        chunk.acknowledge(settled, logins=logins, retries=retries)
 
-    async def _count_logins(self) -> None:
-        """Count logins that no batch was acknowledged after, such as those of a chunk whose posting has failed."""
-        if self._api.logins > self._logins and self._last is not None:
-            try:
-                await self._in_thread(self._write, self._last, [])
-            except PipelineError as error:
-                log.warning("the receipt will not count some logins: %s", error)
+    async def _count_rest(self) -> None:
+        """Count what no acknowledgement did, such as that of a chunk whose posting has failed: logins, and posts of
+        batches that are posted again later.
+        """
+        retries = Counter[ChunkLedger]()
+        for key, (chunk, number) in self._unsettled.items():
+            retries[chunk] += 0 if chunk.state.is_settled(number) else self._api.failed_attempts.get(key, 0)
+        for chunk, posts in retries.items():
+            if posts or self._api.logins > self._logins:
+                try:
+                    await self._in_thread(self._write, chunk, [], posts)
+                except PipelineError as error:
+                    log.warning("the receipt will not count some logins and retries: %s", error)
 
 
 class Budget:

@@ -162,6 +162,8 @@ class CallDetailsApi(OverHttp):
         self._now = now
         self._ask_again_at = 0.0
         self._accepted = False
+        self.failed_attempts: dict[str, int] = {}
+        """Of batches that were not accepted, by their idempotency keys."""
         self._pace = _Pace()
 
     @property
@@ -182,6 +184,7 @@ class CallDetailsApi(OverHttp):
         failure = await self._try(body, idempotency_key)
         while failure is not None:
             first_failed_at = first_failed_at or self._now()
+            self.failed_attempts[idempotency_key] = attempt
             if failure.retry_after is not None:
                 # A limit that one call is told of is a limit for all: they need not find out by failing.
                 self._ask_again_at = max(self._ask_again_at, self._clock() + failure.retry_after)
@@ -195,6 +198,7 @@ class CallDetailsApi(OverHttp):
                 failure = await self._try(body, idempotency_key, again=True)
             attempt += 1
         self._accepted = True
+        self.failed_attempts.pop(idempotency_key, None)
         return Delivery(True, attempt, first_failed_at=first_failed_at)
 
     def _check_patience(self) -> float:

@@ -19,6 +19,7 @@ from include.errors import (
     AwsUnavailableError,
     ClaimLostError,
     InvalidInputError,
+    PausedError,
     PipelineError,
     StorageUnavailableError,
 )
@@ -275,6 +276,20 @@ def test_api_that_fails_every_batch_is_unavailable_and_makes_no_dead_letters() -
     world.api.answers.clear()
     state = world.post(batches(200), size=200)
     assert (state.accepted_batches, state.dead) == (200, ())
+
+
+def test_posts_of_batches_that_are_left_to_a_later_try_are_retries_too() -> None:
+    world = PostingWorld(FakeCallDetails(answers={str(number): [DOWN] for number in range(20)}))
+    with pytest.raises(ApiUnavailableError):
+        world.post(batches(20), size=20, workers=1)
+    asks_to_wait = httpx.Response(429, headers={"Retry-After": "3600"})
+    world.api.answers = {"3": [DOWN, asks_to_wait, httpx.Response(200)]}
+    with pytest.raises(PausedError):
+        world.post(batches(20), size=20, workers=1)
+    state = world.post(batches(20), size=20, workers=1)
+    assert (state.accepted_batches, state.dead) == (20, ())
+    assert state.retries == len(world.api.posted) - 20
+    assert (state.retries, state.logins) == (10 * 3 + 2, 3)
 
 
 @pytest.mark.parametrize("fault", [httpx.ConnectTimeout("down"), httpx.Response(429), httpx.Response(500)], ids=str)
