@@ -45,7 +45,7 @@ def played(stack: Stack, auction: Pipeline, functions: Functions) -> dict[str, P
             {"answer": NOT_YET, "sleep": 9},
             {"die": True},
             {"answer": ready(orders(2))},
-            timeout=3,
+            timeout=5,
         ),
         "throttled": functions.auction({"answer": ready(orders(1))}),
         "empty": functions.auction({"answer": ready([])}),

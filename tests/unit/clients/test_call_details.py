@@ -9,7 +9,6 @@ import httpx
 import pytest
 
 from include.clients.call_details import LONGEST_WAIT_SECONDS, CallDetailsApi, Delivery, Gate
-from include.clients.tokens import MAX_REFUSED
 from include.errors import ApiUnavailableError, AuthRefusedError, PausedError
 from tests.worlds.call_details import ACCESS, POST_URL, SECRET, TOKEN, FakeCallDetails, FakeTime
 from tests.worlds.http import Reply
@@ -295,24 +294,6 @@ def test_401_leads_to_one_login_and_one_repetition_that_is_no_retry() -> None:
     assert post(fake, time=time) == [Delivery(True, 1)]
     assert fake.tokens == [f"{TOKEN}-1", f"{TOKEN}-2"]
     assert time.slept == []
-
-
-def test_token_that_expires_in_mid_run_costs_one_login_for_all() -> None:
-    def answer(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200 if request.headers["Authorization"].endswith("-2") else 401)
-
-    fake = FakeCallDetails(answers={str(n): [answer] for n in range(40)})
-    fake.pause = lambda: asyncio.sleep(0.005)
-    deliveries = post(fake, *map(str, range(40)))
-    assert all(delivery.accepted and delivery.attempts == 1 for delivery in deliveries)
-    assert len(fake.login_requests) == 2
-
-
-def test_an_api_that_refuses_every_token_does_not_get_a_login_for_each_batch() -> None:
-    fake = FakeCallDetails(answers={str(n): [httpx.Response(401)] for n in range(30)})
-    deliveries = post(fake, *map(str, range(30)))
-    assert {(delivery.accepted, delivery.attempts, delivery.status) for delivery in deliveries} == {(False, 1, 401)}
-    assert len(fake.login_requests) <= MAX_REFUSED
 
 
 def test_nothing_secret_is_reported() -> None:

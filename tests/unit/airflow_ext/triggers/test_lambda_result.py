@@ -73,27 +73,6 @@ def test_looks_until_there_are_results_and_fires_references(world: AuctionWorld)
     assert [(work["start"], work["stop"]) for work in resume(event)] == [(0, 1), (1, 2)]
 
 
-async def test_event_loop_is_not_held_while_the_function_runs(world: AuctionWorld) -> None:
-    loop_went_on = threading.Event()
-
-    def slow(payload: Any) -> Any:
-        assert loop_went_on.wait(60)
-        return results([])
-
-    world.functions.functions[A] = slow
-    trigger = LambdaResultTrigger(asdict(wait()))
-
-    async def loop() -> None:
-        while not world.functions.asked(A):
-            await asyncio.sleep(0.001)
-        loop_went_on.set()
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(loop())
-        event = await anext(aiter(trigger.run()))
-    assert event.payload["ready"]
-
-
 def test_time_since_the_workers_poll_counts(world: AuctionWorld) -> None:
     """The way from the worker to the triggerer takes a second or two."""
     world.give()
@@ -132,19 +111,20 @@ def test_handover_that_fails_costs_nothing_but_time(world: AuctionWorld, caplog:
     assert "the orders are left to the mapped tasks: ZeroDivisionError" in caplog.text
 
 
-async def test_event_loop_is_not_held_while_lambda_b_runs(world: AuctionWorld) -> None:
+@pytest.mark.parametrize("function", [A, B])
+async def test_event_loop_is_not_held_while_a_function_runs(function: str, world: AuctionWorld) -> None:
     """Nor are the threads that all triggers share."""
-    loop_went_on = threading.Event()
+    loop_went_on, quick = threading.Event(), world.functions.functions[function]
 
-    def slow(order: Any) -> Any:
+    def slow(payload: Any) -> Any:
         assert loop_went_on.wait(60)
-        return {}
+        return quick(payload)
 
     world.give(*["accepted"] * 100)
-    world.functions.functions[B] = slow
+    world.functions.functions[function] = slow
 
     async def loop() -> None:
-        while not world.functions.asked(B):
+        while not world.functions.asked(function):
             await asyncio.sleep(0.001)
         assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 60) == "free"
         loop_went_on.set()
