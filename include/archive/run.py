@@ -17,7 +17,7 @@ from include.archive.keys import manifest_key, plan_key
 from include.archive.manifests import record_run
 from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result, read_response
 from include.archive.store import ArchiveStore, lock_until
-from include.clients.s3 import get_json, put_json, split_place
+from include.clients.s3 import get_json, put_json, split_uri
 from include.concurrency import task_group
 from include.errors import PipelineError, StorageRefusedError, TransientError
 from include.mapped_work import SAVE_EVERY_SECONDS, MappedWork, OutcomeFile, Slice, raise_for_failures
@@ -66,7 +66,7 @@ class ArchiveRun:
     @classmethod
     def load(cls, uri: str, s3: S3Client) -> Self:
         """The run whose plan :func:`save_plan` wrote; raises StorageRefusedError if that is gone."""
-        bucket, key = split_place(uri)
+        bucket, key = split_uri(uri)
         document = get_json(s3, bucket, key)
         if document is None:
             raise StorageRefusedError(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.auction.models import OrderOutcome, Orders, Result, had_orders, orders_gone
 from include.clients.lambda_function import HANDLER_ERROR, FunctionClient
-from include.clients.s3 import split_place
+from include.clients.s3 import split_uri
 from include.errors import (
     Backoff,
     FunctionFailedError,
@@ -208,7 +208,7 @@ class ResultsPoller:
             StorageRefusedError: S3 refused; or the run had orders and they are gone: new ones would have their ids.
         """
         orders = Orders.find(self.s3, self.uri)
-        if orders is None and had_orders(self.s3, split_place(self.uri)[0], self.day, self.run_id):
+        if orders is None and had_orders(self.s3, split_uri(self.uri)[0], self.day, self.run_id):
             raise orders_gone(self.uri)
         return orders
 

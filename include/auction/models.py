@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
 from include.auction.keys import order_id, summary_key
-from include.clients.s3 import create_json, get_json, put_json, split_place
+from include.clients.s3 import create_json, get_json, put_json, split_uri
 from include.errors import StorageRefusedError
 from include.mapped_work import Slice, cut_bounds
 
@@ -37,7 +37,7 @@ class Orders:
     @classmethod
     def find(cls, s3: S3Client, uri: str) -> Self | None:
         """The orders that were saved at ``uri`` (``s3://bucket/key``), or None."""
-        document = get_json(s3, *split_place(uri))
+        document = get_json(s3, *split_uri(uri))
         if document is None:
             return None
         day, items = date.fromisoformat(document["date"]), tuple(document["orders"])
@@ -59,7 +59,7 @@ class Orders:
             "function": self.function,
             "orders": self.items,
         }
-        return self if create_json(s3, *split_place(uri), document) else self.load(s3, uri)
+        return self if create_json(s3, *split_uri(uri), document) else self.load(s3, uri)
 
     def id_of(self, index: int) -> str:
         """Id of the order at ``index``."""

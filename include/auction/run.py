@@ -17,7 +17,7 @@ from include.auction.deadlines import GRACE, HANDOVER, LAST_ANSWER, LAST_ORDER, 
 from include.auction.functions import OrderFunction
 from include.auction.keys import alerts_key, later_key, orders_key, runs_prefix, summaries_prefix, summary_key
 from include.auction.models import OrderOutcome, Orders, Result, Summary
-from include.clients.s3 import s3_errors, split_place
+from include.clients.s3 import s3_errors, split_uri
 from include.errors import PipelineError
 from include.mapped_work import SAVE_EVERY_SECONDS, MappedWork, OutcomeFile, Slice, raise_for_failures
 
@@ -38,7 +38,7 @@ class AuctionRun:
     def __init__(self, s3: S3Client, uri: str, orders: Orders) -> None:
         self.orders = orders
         self._s3 = s3
-        self._bucket, self._key = split_place(uri)
+        self._bucket, self._key = split_uri(uri)
 
     @classmethod
     def load(cls, uri: str, s3: S3Client) -> Self:

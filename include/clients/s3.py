@@ -73,7 +73,7 @@ def json_bytes(document: object) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode("ascii")
 
 
-def split_place(place: str) -> tuple[str, str]:
+def split_uri(uri: str) -> tuple[str, str]:
     """Bucket and key of ``s3://bucket/key``."""
-    bucket, _, key = place.removeprefix("s3://").partition("/")
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
     return bucket, key

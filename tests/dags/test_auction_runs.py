@@ -64,14 +64,14 @@ def test_orders_are_nowhere_to_be_seen(
     assert dag_run.state == "failed"
     assert "pl4nted" in str(world.functions.asked(B))
     out, err = capfd.readouterr()
-    papers = {key: str(world.s3.bodies(key)) for key in world.s3.objects if not key.endswith("orders.json")}
-    assert len(papers) == 1 + 4 + 2, "an order, outcomes, summary and notes"
+    documents = {key: str(world.s3.bodies(key)) for key in world.s3.objects if not key.endswith("orders.json")}
+    assert len(documents) == 1 + 4 + 2, "an order, outcomes, summary and notes"
     everything = {
         "log": caplog.text,
         "printed": out + err,
         "sns": str(world.wire.sns),
         "slack": str(world.wire.slack),
-        **{key: text for key, text in papers.items() if not key.startswith("orders/")},
+        **{key: text for key, text in documents.items() if not key.startswith("orders/")},
         **kept_by_airflow(dag_run),
     }
     assert dag_run.run_id in everything["log"] + out + err

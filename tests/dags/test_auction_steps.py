@@ -51,7 +51,7 @@ def test_work_is_references_and_the_orders_stay_in_s3(world: AuctionWorld, run: 
         {"orders": place, "start": 0, "stop": 1, "concurrency": 4},
         {"orders": place, "start": 1, "stop": 2, "concurrency": 4},
     ]
-    assert world.paper("runs/")["orders"][1]["status"] == "rejected"
+    assert world.document("runs/")["orders"][1]["status"] == "rejected"
     assert run.pushed(WAIT_TASK, XComKey.ORDERS) == {"uri": place, "clear_number": 0}
 
 
@@ -106,7 +106,7 @@ def test_every_kind_of_order_in_groups(world: AuctionWorld, run: FakeRun) -> Non
     assert len(works) == 2
     process_all(run, works)
     summary_fails(run, "1 of 6 orders failed and 2 were rejected; see summaries/")
-    assert counts(world.paper("summaries/")) == [6, 3, 2, 1]
+    assert counts(world.document("summaries/")) == [6, 3, 2, 1]
     assert len(world.orders()) == 3
     told = sorted(message["Subject"] for message in world.wire.sns)
     assert told == [
@@ -151,8 +151,8 @@ def test_good_run_ends_quietly_and_updates_the_asset(
         place = f"orders/2026/03/08/order_{order_id(run.run_id, index)}.json"
         assert f"order {index} (id {order_id(run.run_id, index)}) accepted: {place}" in caplog.messages
     key = f"summaries/2026/03/08/{run.run_id}.json"
-    assert summarize(run) == world.paper("summaries/") | {"summary": key}
-    assert world.paper("summaries/")["keys"] == [
+    assert summarize(run) == world.document("summaries/") | {"summary": key}
+    assert world.document("summaries/")["keys"] == [
         f"orders/2026/03/08/order_{order_id(run.run_id, index)}.json" for index in (0, 1)
     ]
     assert run.outlet_events[Asset(ENERGY_AUCTION)].extra == {
@@ -190,7 +190,7 @@ def test_run_without_results_leaves_a_summary_and_no_asset_event(world: AuctionW
     run.xcoms.values[WAIT_TASK, XComKey.NO_RESULTS, None] = "no results within 240 s"
     with pytest.raises(AirflowSkipException, match=r"^no results within 240 s$"):
         summarize(run)
-    assert world.paper("summaries/")["reason"] == "no results within 240 s"
+    assert world.document("summaries/")["reason"] == "no results within 240 s"
     assert counts(run.pushed(SUMMARY_TASK, "return_value")) == [0, 0, 0, 0]
     assert run.pushed(SUMMARY_TASK, XComKey.FAILURE) is None
     assert run.outlet_events == {}
@@ -256,7 +256,7 @@ def test_task_that_failed_before_its_first_order_says_why(world: AuctionWorld, r
     with outside.replaced(aws={"s3": world.s3}), pytest.raises(NoRegionError):
         process(run, 0, works[0])
     summary_fails(run)
-    assert "NoRegionError, see the log" in world.paper("summaries/")["not_accepted"][0]["reason"]
+    assert "NoRegionError, see the log" in world.document("summaries/")["not_accepted"][0]["reason"]
 
 
 def test_cleared_run_stores_nothing_twice_and_alerts_nothing_twice(world: AuctionWorld, run: FakeRun) -> None:
@@ -308,7 +308,7 @@ def test_another_lambda_b_stores_orders_without_a_key_and_rejects_with_its_own_e
     with pytest.raises(WorkFailedError, match="ValueError: the order was rejected"):
         process(run, 1, works[1])
     assert counts(summarize(run)) == [2, 1, 1, 0]
-    assert world.paper("summaries/")["keys"] == []
+    assert world.document("summaries/")["keys"] == []
     assert len(world.functions.asked(B)) == 2, "a rejected order is not tried again"
     assert [message["Subject"] for message in world.wire.sns] == ["[WARNING] energy_auction: order 1 was rejected"]
 

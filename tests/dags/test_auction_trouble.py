@@ -45,7 +45,7 @@ def begun(seconds_ago: float) -> FakeRun:
 
 
 def fail_papers(world: AuctionWorld, operation: str, name: str, *, times: int = 1000) -> None:
-    """Let S3 fail for the run's papers of this name."""
+    """Let S3 fail for the run's documents of this name."""
     left = iter(range(times))
 
     def fail(request: dict[str, Any]) -> None:
@@ -147,7 +147,7 @@ def test_orders_that_have_expired_are_not_replaced_by_new_ones(world: AuctionWor
     world.give("accepted")
     process_all(run, wait_for_results(run))
     summarize(run)
-    summary = world.paper("summaries/")
+    summary = world.document("summaries/")
     for key in world.s3.keys("runs/"):
         world.s3.delete(key)
     for _ in range(2):
@@ -156,7 +156,7 @@ def test_orders_that_have_expired_are_not_replaced_by_new_ones(world: AuctionWor
             begin(run)
         summary_fails(run)
     assert len(world.functions.asked(A)) == 1
-    assert world.paper("summaries/") == summary, "it is the one that tells of the orders"
+    assert world.document("summaries/") == summary, "it is the one that tells of the orders"
 
 
 @pytest.mark.parametrize("storage_works", [True, False])
@@ -169,7 +169,7 @@ def test_failed_wait_leaves_a_summary_where_it_can_and_is_reported_once(
     summary_fails(run, "no order was processed: wait_for_results failed")
     assert (len(world.wire.sns), len(world.wire.slack)) == (1, 1)
     if storage_works:
-        summary = world.paper("summaries/")
+        summary = world.document("summaries/")
         assert summary["total"] == 0
         assert "wait_for_results failed: the task was killed" in summary["reason"]
         assert run.pushed(SUMMARY_TASK, "return_value")["reason"] == summary["reason"]
@@ -233,4 +233,4 @@ def test_summary_in_xcom_is_cut_and_says_so(
     summary = summarize(run)
     assert (summary["accepted"], len(summary["keys"])) == (XCOM_ORDERS + more, XCOM_ORDERS)
     assert summary.get("truncated") is truncated
-    assert len(world.paper("summaries/")["keys"]) == XCOM_ORDERS + more
+    assert len(world.document("summaries/")["keys"]) == XCOM_ORDERS + more

@@ -409,10 +409,10 @@ def test_records_and_secrets_that_the_api_quotes_are_nowhere_to_be_seen_in_whate
     world.api.answers[idempotency_key(file, 0)] = [quoted]
     run = ingest_run(KEY)
     ingest(run)
-    papers = {
+    documents = {
         key: world.s3.body(key).decode() for key in world.s3.present() if key.split("/")[0] in ("plans", "receipts")
     }
-    assert len(papers) == 2
+    assert len(documents) == 2
     everything = {
         "log": caplog.text,
         "sns": str(world.wire.sns),
@@ -420,7 +420,7 @@ def test_records_and_secrets_that_the_api_quotes_are_nowhere_to_be_seen_in_whate
         "queue": str(world.sqs.bodies),
         "ledger": str(world.table.items),
         "xcom": str(run.xcoms.values),
-        **papers,
+        **documents,
     }
     assert leaks(everything, PLANTED, ACCESS, SECRET, TOKEN) == []
 

@@ -30,8 +30,8 @@ def test_listing_maps_one_task_a_client_and_keeps_the_plan(world: ArchiveWorld, 
     works = list_clients(run)
     assert [work["label"] for work in works] == ["11 Client 11", "12 Client 12", "13 Client 13"]
     (key,) = world.s3.keys()
-    papers = r"runs/trigger/20260308/manual__2026-03-08T06:00:00\+00:00/"
-    assert re.fullmatch(rf"{papers}\d{{8}}T\d{{6}}\.\d{{6}}/plan\.json", key)
+    folder = r"runs/trigger/20260308/manual__2026-03-08T06:00:00\+00:00/"
+    assert re.fullmatch(rf"{folder}\d{{8}}T\d{{6}}\.\d{{6}}/plan\.json", key)
     plan = json.loads(world.s3.bodies(key)[-1] or b"")
     assert [client[0] for client in plan["clients"]] == [11, 12, 13]
     assert plan["trigger_date"] == "2026-03-08"

@@ -157,8 +157,8 @@ def test_secrets_and_bodies_are_nowhere_to_be_seen(
     assert dag_run.state == "failed"
     assert world.s3.bodies(archive_key(11, DAY)) == [json.dumps({"text": BODY}, separators=(",", ":")).encode()]
     out, err = capfd.readouterr()
-    papers = {key: str(world.s3.bodies(key)) for key in world.s3.objects if not key.startswith("trigger/")}
-    assert len(papers) == 7, "plan, three outcomes, the manifests of run and day, ledger entry"
+    documents = {key: str(world.s3.bodies(key)) for key in world.s3.objects if not key.startswith("trigger/")}
+    assert len(documents) == 7, "plan, three outcomes, the manifests of run and day, ledger entry"
     kept = kept_by_airflow(dag_run)
     assert any("archive_client" in value for value in kept.values()), "or nothing was looked at"
     everything = {
@@ -166,7 +166,7 @@ def test_secrets_and_bodies_are_nowhere_to_be_seen(
         "printed": out + err,
         "sns": str(world.wire.sns),
         "slack": str(world.wire.slack),
-        **papers,
+        **documents,
         **kept,
     }
     assert dag_run.run_id in everything["log"] + out + err

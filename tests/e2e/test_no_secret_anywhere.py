@@ -45,7 +45,7 @@ def database_rows(stack: Stack) -> Iterator[Text]:
         engine.dispose()
 
 
-def papers(archive: Archive, ingest: Ingest) -> Iterator[Text]:
+def documents(archive: Archive, ingest: Ingest) -> Iterator[Text]:
     """What the pipelines note, beside the data that they are there to keep."""
     for bucket, prefixes in ((archive, ("runs/", "manifests/")), (ingest, ("plans/", "receipts/"))):
         for version in (version for prefix in prefixes for version in bucket.listing(prefix)):
@@ -153,7 +153,7 @@ def test_no_secret_and_no_payload_is_in_anything_that_people_or_machines_can_rea
     sources = {
         "logs": (list(logs(stack)), 20_000),
         "database": (list(database_rows(stack)), 20_000),
-        "papers": (list(papers(archive, ingest)), 1500),
+        "documents": (list(documents(archive, ingest)), 1500),
         "ledger": (list(ledger(stack)), 500),
         "messages": (list(messages(inbox, ingest)), 1000),
         "function logs": (list(function_logs(stack)), 1000),

@@ -28,7 +28,7 @@ def shelf(aws: Aws) -> Shelf:
 
 
 def run(shelf: Shelf, name: str, body: bytes, lock: dict[str, Any]) -> Result:
-    """A run that archives one answer, with all of its papers."""
+    """A run that archives one answer, with all of its documents."""
     outcome = shelf.archive(body, lock=lock)
     summarize(shelf.s3, name, DAY, (outcome,), bucket=shelf.bucket, lock=lock)
     return outcome.outcome

@@ -47,7 +47,7 @@ class AuctionWorld(PipelineWorld):
     def orders(self) -> list[str]:
         return self.s3.keys("orders/")
 
-    def paper(self, prefix: str) -> Any:
+    def document(self, prefix: str) -> Any:
         """The one JSON document whose key begins with ``prefix``."""
         (key,) = self.s3.keys(prefix)
         return json.loads(self.s3.bodies(key)[-1] or b"")

@@ -24,7 +24,7 @@ from include.archive.ledger import Ledger
 from include.archive.models import Manifest, Plan, calls_of_task, client_query, clients_from_rows, cut, select
 from include.archive.run import ARCHIVE_TASK, LIST_TASK, SECTION, ArchiveRun, digest, not_listed, save_plan
 from include.clients.dex import DexApi
-from include.clients.s3 import split_place
+from include.clients.s3 import split_uri
 from include.errors import SettingsError, WorkFailedError
 from include.mapped_work import Slice
 
@@ -126,7 +126,7 @@ def summarize(context: Context) -> dict[str, Any]:
             raise WorkFailedError(f"no client was archived: {LIST_TASK} failed: {reason}")
         s3 = s3_client()
         with ThreadPoolExecutor(1) as threads:
-            newest = threads.submit(Ledger(s3, split_place(uri)[0]).newest)
+            newest = threads.submit(Ledger(s3, split_uri(uri)[0]).newest)
             run = ArchiveRun.load(uri, s3)
             report.about(run.plan.day)
             key, manifest = run.account(

@@ -41,6 +41,6 @@ class Archive(Bucket):
     def outcomes(self, day: date, run_id: str) -> Iterator[dict[str, Any]]:
         """What the tasks of a run have kept about their clients so far."""
         for key in {version.key for version in self.listing(f"runs/trigger/{day:%Y%m%d}/")}:
-            paper = json.loads(self.get(key)["Body"])
-            if "outcomes" in paper:
-                yield from paper["outcomes"]
+            document = json.loads(self.get(key)["Body"])
+            if "outcomes" in document:
+                yield from document["outcomes"]
