@@ -388,7 +388,6 @@ class OwnerQueue:
                 again_at, accepted = self._context.clock(), False
                 break
             update = await self._update(event, attempt)
-            again_at = update.again_at
             if event is first:
                 update_of_first = update
             else:
@@ -466,10 +465,12 @@ class OwnerQueue:
         return EventUpdate(failed(event, attempt), dead_letter=letter, queued=queued)
 
     async def _write(self, update: EventUpdate) -> float | None:
-        """Write an update; when to look at the queue again, if another worker has the event."""
+        """Write an update; when to look at the queue again, if the event is to be posted again."""
         conflict = await self._context.changes.write(update.change)
         self._count(update, conflict)
-        if conflict is None or conflict.pending is None:
+        if conflict is None:
+            return update.again_at
+        if conflict.pending is None:
             return None
         return max(conflict.pending.free_at(), self._context.clock() + SETTLE_SECONDS)
 

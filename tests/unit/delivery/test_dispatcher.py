@@ -8,6 +8,7 @@ import pytest
 
 from include.clients.webhooks import WebhookResponse
 from include.delivery.dispatcher import PATIENCE_SECONDS, REFRESH_SECONDS
+from include.delivery.models import timestamp
 from include.delivery.report import DeliveryCounts
 from include.errors import AwsRefusedError, AwsUnavailableError, WorkFailedError
 from tests.worlds.dynamodb import SECRET, table_error
@@ -88,6 +89,10 @@ def test_what_is_left_when_the_time_is_up_is_for_the_next_run() -> None:
     assert 5 < counts.delivered < 45
     assert world.arrived() == list(range(1, counts.delivered + 1))
     assert not any("lease_owner" in item for item in world.tables.events.values())
+    calls = world.tables.calls["update_item"]
+    world.seconds = 0
+    world.deliver()
+    assert world.tables.calls["update_item"] == calls, "no lane is taken any more"
     world.seconds = 300
     world.deliver()
     assert world.arrived() == list(range(1, 51))
@@ -163,6 +168,8 @@ def test_the_error_itself_is_raised_and_what_was_posted_by_then_is_noted(
         settled = {event_id for event_id, status in world.tables.found_statuses().items() if status == "delivered"}
         assert len(arrived) > 20
         assert len(arrived - settled) <= 4, "at most what was on its way"
+        for owner in {item["owner"]["S"] for key, item in world.tables.events.items() if key not in settled}:
+            assert world.tables.lane(owner)["next_attempt_at"] <= timestamp(world.time()), "the next run goes on"
 
 
 def test_the_log_tells_ids_and_counts_only(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from include.clients.webhooks import WebhookResponse
 from include.delivery.event_table import PAGE, SETTLE_SECONDS
-from include.delivery.ledger import MAX_ENTRIES, Entry, Lane, Ledger, entries_of
+from include.delivery.ledger import LOOK_SECONDS, LOST_SECONDS, MAX_ENTRIES, Entry, Lane, Ledger, entries_of
 from include.delivery.models import timestamp
+from include.delivery.owner_queue import UNWRITTEN_SECONDS
 from include.errors import AwsUnavailableError
 from tests.worlds.dynamodb import EVENTS, event_item
-from tests.worlds.events import START, DeliveryWorld, new_event
+from tests.worlds.events import ACCEPTED, START, Arrival, DeliveryWorld, new_event
 
 
 def ledger_of(world: DeliveryWorld) -> Ledger:
@@ -86,9 +88,10 @@ def test_events_are_not_looked_at_while_an_older_one_may_be_missing_in_an_index(
             del item["owner_status"], item["next_attempt_at"]
             world.tables.add_lane("acme", 1, created=START)
         world.tables.add(item)
-    for _ in range(2):
-        world.deliver()
-        world.pass_time(SETTLE_SECONDS)
+    world.deliver()
+    assert world.arrived() == ([1, 2, 3] if by_lane else [1])
+    world.pass_time(SETTLE_SECONDS)
+    world.deliver()
     assert world.arrived() == [1, 2, 3]
     assert world.arrivals[1].at >= START + 0.2
 
@@ -132,3 +135,43 @@ def test_payloads_of_many_small_events_are_read_in_calls_that_dynamodb_takes() -
             world.tables.items["lane#acme"]["top"] = item["position"]
     world.deliver()
     assert world.arrived() == list(range(1, PAGE + 31))
+
+
+async def test_of_many_batches_all_that_list_what_is_behind_the_marker_are_read() -> None:
+    world = DeliveryWorld()
+    entries = [Entry(f"{timestamp(START + number)}#evt_{number:012d}") for number in range(50)]
+    for number, entry in enumerate(entries):
+        await ledger_of(world).keep(Lane("acme", entries=(entry,), batches=number))
+    lane = Lane("acme", batches=len(entries), marker=entries[3].position)
+    assert await ledger_of(world).listed(lane) >= {entry.position for entry in entries[4:]}
+
+
+def test_an_event_that_appeared_late_is_not_lost_when_the_time_is_up_before_it_can_be_posted() -> None:
+    world = DeliveryWorld()
+    world.add(3)
+    late = world.tables.items.pop("evt_000000000002")
+    world.deliver()
+    world.pass_time(2 * LOST_SECONDS)
+    world.tables.add(late)
+    at = timestamp(world.time())
+    world.tables.api.put(new_event("acme", event_id="evt_000000000009", created_at=at, next_attempt_at=at))
+    world.pass_time(10)
+    world.seconds, world.latency = 1.0, lambda arrival: 2.0
+    for _ in range(2):
+        world.deliver()
+        world.pass_time(LOOK_SECONDS)
+    assert world.arrived() == [1, 3, 9, 2]
+
+
+def test_what_was_accepted_is_written_every_few_seconds() -> None:
+    world = DeliveryWorld(latency=lambda arrival: 1.0)
+    world.add(12)
+    unwritten = []
+
+    def answer(arrival: Arrival) -> WebhookResponse:
+        unwritten.append(len(world.arrivals) - len(world.tables.lane().get("entries", "").split()))
+        return ACCEPTED
+
+    world.answer = answer
+    world.deliver()
+    assert 1 < max(unwritten) <= UNWRITTEN_SECONDS + 2

@@ -209,6 +209,22 @@ def test_what_waits_for_a_refused_event_goes_on_once_that_is_settled_though_the_
 
 
 @pytest.mark.parametrize("by_lane", [True, False])
+def test_what_follows_an_event_that_its_owner_settled_while_it_was_refused_goes_on_at_once(by_lane: bool) -> None:
+    world = DeliveryWorld(by_lane=by_lane)
+    world.add(2)
+
+    def answer(arrival: Arrival) -> WebhookResponse:
+        if arrival.event_id.endswith("2"):
+            return ACCEPTED
+        world.tables.api.acknowledge("acme", arrival.event_id, timestamp(world.time()))
+        return refused(retry_after=3600)
+
+    world.answer = answer
+    world.deliver()
+    assert world.arrived() == [1, 2]
+
+
+@pytest.mark.parametrize("by_lane", [True, False])
 @pytest.mark.parametrize("status", ["acknowledged", None])
 def test_an_outcome_does_not_undo_what_an_owner_did_meanwhile(status: str | None, by_lane: bool) -> None:
     world = DeliveryWorld(by_lane=by_lane)
@@ -228,6 +244,21 @@ def test_an_outcome_does_not_undo_what_an_owner_did_meanwhile(status: str | None
     # A lane takes note of what was accepted; what the owner did is written in the event.
     assert (counts.delivered, counts.lost) == ((3, 0) if by_lane else (2, 1))
     assert world.tables.statuses() == (["delivered"] * 2 if status is None else ["delivered", status, "delivered"])
+
+
+def test_an_event_that_is_withdrawn_while_others_are_posted_slowly_is_not_posted() -> None:
+    world = DeliveryWorld()
+    world.add(10)
+
+    def answer(arrival: Arrival) -> WebhookResponse:
+        if arrival.event_id.endswith("1"):
+            world.tables.api.acknowledge("acme", "evt_000000000010", timestamp(world.time()))
+        return ACCEPTED
+
+    world.answer = answer
+    world.latency = lambda arrival: PAGE_SECONDS / 8
+    world.deliver()
+    assert world.arrived() == list(range(1, 10))
 
 
 def test_an_event_whose_payload_was_deleted_with_it_meanwhile_is_not_posted() -> None:

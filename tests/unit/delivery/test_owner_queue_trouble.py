@@ -133,6 +133,15 @@ def test_a_receiver_that_stays_slow_is_left_to_the_next_run() -> None:
     assert world.arrived() == list(range(1, 9))
 
 
+@pytest.mark.parametrize("by_lane", [True, False])
+def test_a_receiver_that_becomes_slow_is_left_to_the_next_run(by_lane: bool) -> None:
+    world = DeliveryWorld(by_lane=by_lane)
+    world.add(60)
+    # By then many are claimed together.
+    world.latency = lambda arrival: 5.0 if len(world.arrivals) > 32 else 0.01
+    assert world.deliver().delivered == 32 + SLOW_QUEUE_SECONDS / 5
+
+
 def test_a_receiver_that_is_slow_now_and_then_is_not_left() -> None:
     world = DeliveryWorld()
     world.add(30)
