@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 PROGRAM = "python -m lambdas.tools.api_keys"
 TABLE_PREFIX = "api-keys"
 MAX_LABEL_CHARACTERS = 200
+
+_KEY_ID = re.compile(r"[A-Za-z0-9]{8}")
 
 
 class KeyTable:
@@ -124,15 +127,19 @@ def _parser() -> argparse.ArgumentParser:
     shown = commands.add_parser("list", help="list the keys, without what is secret")
     shown.add_argument("--owner", type=owner, help="only the keys of this owner")
     revoke = commands.add_parser("revoke", help="revoke a key for good")
-    # A whole key that somebody pastes here is not to stand in a message.
-    revoke.add_argument(
-        "key_id",
-        type=lambda text: id_of(text.strip()) if is_key(text.strip()) else text,
-        help="the first 8 characters of the key after sk_",
-    )
+    revoke.add_argument("key_id", type=_key_id, help="the first 8 characters of the key after sk_")
     for command in (create, shown, revoke):
         add_table_options(command, TABLE_PREFIX)
     return parser
+
+
+def _key_id(text: str) -> str:
+    # A key that somebody pastes here, with something around it or not as a whole, is not to stand in a message.
+    text = text.strip()
+    key_id = id_of(text) if is_key(text) else text
+    if not _KEY_ID.fullmatch(key_id):
+        raise argparse.ArgumentTypeError("must be the first 8 characters of the key after sk_, or the key")
+    return key_id
 
 
 def _label(text: str) -> str:

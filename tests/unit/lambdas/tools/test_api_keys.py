@@ -111,6 +111,12 @@ def test_whole_key_is_revoked_too_and_not_shown(table: FakeTable, run: Run, caps
     assert "revoked_at" in table.items[id_of(key)]
     assert api_keys.main(["revoke", other, *HERE]) == 1
     assert other not in capsys.readouterr().err
+    for pasted in (f"Bearer {other}", f"'{other}'", other[:-1], other.removeprefix("sk_")):
+        with pytest.raises(SystemExit):
+            api_keys.main(["revoke", pasted, *HERE])
+        errors = capsys.readouterr().err
+        assert "must be the first 8 characters of the key after sk_" in errors
+        assert other[3:-1] not in errors
 
 
 def test_revoking_what_is_not_there_is_an_error(table: FakeTable, capsys: pytest.CaptureFixture[str]) -> None:
