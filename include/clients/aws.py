@@ -123,5 +123,5 @@ def get_parameters(ssm: Any, *names: str) -> tuple[str, ...]:
     values = {found["Name"]: found["Value"].rstrip("\r\n") for found in answer["Parameters"]}
     missing = [name for name in names if not values.get(name)]
     if missing:
-        raise AwsRefusedError(f"SSM parameter {', '.join(missing)} does not exist; put it as a SecureString")
+        raise AwsRefusedError(f"SSM parameter {', '.join(missing)} is missing or empty; put it as a SecureString")
     return tuple(values[name] for name in names)

@@ -35,7 +35,7 @@ def test_line_break_at_the_end_of_a_parameter_is_dropped() -> None:
 
 @pytest.mark.parametrize("values", [{"/a": "1"}, {"/a": "1", "/b": ""}, {"/a": "1", "/b": "\n"}])
 def test_missing_parameter_is_named(values: dict[str, str]) -> None:
-    with pytest.raises(AwsRefusedError, match="/b does not exist"):
+    with pytest.raises(AwsRefusedError, match="/b is missing or empty"):
         get_parameters(FakeSsm(values), "/a", "/b")
 
 

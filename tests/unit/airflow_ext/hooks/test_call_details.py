@@ -88,5 +88,5 @@ def test_login_is_shared_by_the_process_until_the_keys_change() -> None:
 def test_missing_parameter_is_named() -> None:
     ssm = FakeSsm()
     del ssm.parameters["/copyazure/accesskey"]
-    with pytest.raises(AwsRefusedError, match="SSM parameter /copyazure/accesskey does not exist"):
+    with pytest.raises(AwsRefusedError, match="SSM parameter /copyazure/accesskey is missing or empty"):
         call_details_login(access_of(connection()), ssm)
