@@ -175,7 +175,8 @@ async def _ask_many(port: int, headers: bytes, connections: int, each: int) -> N
 def test_one_core_carries_a_thousand_calls_a_second(tmp_path: Path) -> None:
     connections, each = 200, 15
     with serving(tmp_path / "stubs.log", "auto") as stubs:
-        stubs.rules(latency_ms=100)
+        # The first of all connections wait until all have come.
+        stubs.rules({"path": TRIGGER, "latency_ms": 3_000, "count": connections}, latency_ms=100)
         headers = f"host: stubs\r\nauthorization: {stubs.client.headers['authorization']}\r\n\r\n".encode()
         before = stubs.process.cpu_times()
         asyncio.run(_ask_many(stubs.client.base_url.port or 0, headers, connections, each))
