@@ -41,6 +41,7 @@ ON_CELERY_ONLY = "test_celery_"
 TEST_SECONDS = 900
 GONE_WITHIN_SECONDS = 30.0
 FEW_CLIENTS = 5
+FEW_ORDERS = 2
 
 UseClients = Callable[[Sequence[int]], None]
 NewDay = Callable[[], date]
@@ -139,8 +140,12 @@ def pipeline(airflow: AirflowApi, session_secrets: Secrets, tmp_path_factory: py
 
 
 @pytest.fixture(scope="session")
-def auction(airflow: AirflowApi) -> Pipeline:
-    """The auction, switched on; that makes it run for the slot that has passed, which no test is to meet."""
+def auction(stack: Stack, airflow: AirflowApi) -> Pipeline:
+    """The auction, switched on; that makes it run for the slot that has passed: few orders that no test is to meet."""
+    functions, name = stack.aws("lambda"), stack.auction_results_function
+    variables = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+    variables |= {"MAX_ORDERS": str(FEW_ORDERS)}
+    functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
     airflow.unpause(auction_world.DAG_ID)
     pipeline = Pipeline(auction_world.DAG_ID, airflow)
     wait_until(pipeline.run_ids, what="the schedule's own run")

@@ -135,8 +135,7 @@ def test_rejected_orders_of_today_are_listed_with_id_reason_and_where_was_alerte
     function = functions.auction({"answer": ready([*orders(1), *orders(1, status="rejected")])})
     run = auction.run(function_a=function.name)
     (rejected,) = results.summary(run.id)["not_accepted"]
-    page = open_page("/")
-    page.get_by_role("link", name="Operations").first.click()
+    page = open_page("/plugin/operations")
     page.get_by_role("link", name="Orders").click()
     # Another test may have asked for the same half a minute ago.
     page.get_by_role("button", name="Refresh").click()
@@ -185,8 +184,7 @@ def test_dead_letters_are_listed_and_some_or_all_of_them_replayed_after_a_plan(
 def test_owner_sees_what_waits_and_the_webhook_is_switched(open_page: OpenPage, events_api: Delivery) -> None:
     owner = events_api.owner("clicked")
     event = events_api.keep(owner)
-    page = open_page("/")
-    page.get_by_role("link", name="Operations").first.click()
+    page = open_page("/plugin/operations")
     page.get_by_role("link", name="Events").click()
     page.get_by_role("button", name="Refresh").click()
     page.get_by_role("link", name=owner.name).click()
@@ -246,8 +244,9 @@ def test_hostile_names_reasons_and_bodies_are_shown_as_text(open_page: OpenPage,
 
 
 def test_page_fits_a_phone_and_the_dark(open_page: OpenPage) -> None:
+    page = open_page("/plugin/operations", **PHONE)
     for view in VIEWS:
-        page = open_page(f"/plugin/operations/{view}", **PHONE)
+        page.goto(f"/plugin/operations/{view}")
         expect(page.locator("nav.tabs [aria-current=page]")).to_be_visible()
         page.wait_for_load_state("networkidle")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -305,14 +304,14 @@ def test_roles_see_and_do_what_they_may(
             anonymous = opened.open("/plugin/operations")
             expect(anonymous.get_by_label("Password")).to_be_visible()
 
-            viewer = body_of(opened.open("/", **logins["viewer"]), a_day)
+            viewer = body_of(opened.open("/plugin/operations", **logins["viewer"]), a_day)
             expect(viewer.get_by_role("alert")).to_contain_text("Your role does not allow this")
             viewer.goto(at("days", to=a_day, day=a_day))
             viewer.get_by_label(f"Choose client {ONE}").check()
             viewer.get_by_role("button", name="Run 1 chosen again").click()
             expect(viewer.get_by_role("alert")).to_contain_text("Your role does not allow this")
 
-            auditor = body_of(opened.open("/", **logins["auditor"]), a_day)
+            auditor = body_of(opened.open("/plugin/operations", **logins["auditor"]), a_day)
             auditor.get_by_role("button", name="Show as stored").click()
             assert json.loads(auditor.get_by_label("Body", exact=True).inner_text()) == text
 
@@ -339,9 +338,9 @@ def test_services_out_of_reach_are_strips_of_a_page_that_stays(stack: Stack, bro
         options = {"AIRFLOW_CONN_AWS_DEFAULT": json.dumps(connection)}
         with api_server(stack, tmp_path, options) as url, Window(browser, url) as opened:
             # The page is loaded at the first request.
-            opened.open("/plugin/operations/days")
+            page = opened.open("/plugin/operations/days")
             for view in VIEWS:
-                page = opened.open(f"/plugin/operations/{view}")
+                page.goto(f"/plugin/operations/{view}")
                 expect(page.locator("nav.tabs")).to_be_visible()
                 expect(page.get_by_role("alert").first).to_contain_text("cannot be reached")
                 expect(page.locator("nav.tabs")).to_be_visible()
