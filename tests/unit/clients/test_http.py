@@ -86,10 +86,6 @@ def test_status_decides_the_error(status: int, expected: type[PipelineError]) ->
     assert leaks(f"{caught.value!s}{caught.value!r}", SECRET) == []
 
 
-def test_200_is_no_error() -> None:
-    raise_for_status(Response(200, {}, b""), what="DEX API")
-
-
 def test_redirect_is_not_followed() -> None:
     with pytest.raises(ApiRefusedError, match="302: it redirects, which is not followed; check the address"):
         fetch(httpx.Response(302, headers={"Location": "https://elsewhere.test/"}))

@@ -253,14 +253,6 @@ async def test_caller_that_gives_up_does_not_take_the_login_from_the_others() ->
     assert len(dex.logins) == 1
 
 
-def test_failed_login_can_be_tried_again() -> None:
-    dex = FakeDex(tokens=[httpx.Response(503)])
-    cache = tokens(dex)
-    with pytest.raises(ApiUnavailableError):
-        call(dex, 1, cache=cache)
-    assert statuses(call(dex, 1, cache=cache)) == [200]
-
-
 class Plain(httpx.AsyncByteStream):
     """A body as it is."""
 
@@ -320,12 +312,6 @@ def test_token_endpoint_that_misbehaves(reply: httpx.Response | Exception, expec
 def test_token_beside_an_empty_error_is_a_token(error: str | None, status: int) -> None:
     answer = httpx.Response(status, json={"access_token": "x", "error": error})
     assert asyncio.run(tokens(FakeDex(tokens=[answer])).token()).value == "x"
-
-
-def test_retry_after_of_the_token_endpoint_is_kept() -> None:
-    with pytest.raises(ApiUnavailableError) as caught:
-        log_in(FakeDex(tokens=[httpx.Response(429, headers={"Retry-After": "33"})]))
-    assert caught.value.retry_after == 33.0
 
 
 ECHO = {"error": f"no client with {SECRET}", "error_description": SECRET}

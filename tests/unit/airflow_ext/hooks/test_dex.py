@@ -63,10 +63,20 @@ def connected_to(conn: Connection, monkeypatch: pytest.MonkeyPatch) -> dict[str,
     return asked
 
 
-def test_original_database_secret_leads_to_sql_server(
-    secrets: tuple[SecretsManagerBackend, Stubber], monkeypatch: pytest.MonkeyPatch
+OF_RDS = {"dbname": "clients", "dbInstanceIdentifier": "db-1"}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"database": "clients"},
+        *(OF_RDS | {"engine": engine} for engine in ("sqlserver-ex", "sqlserver-se", "custom-sqlserver-ee")),
+    ],
+)
+def test_original_database_secret_and_those_of_rds_lead_to_sql_server(
+    more: dict[str, Any], secrets: tuple[SecretsManagerBackend, Stubber], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    secret = {"host": "db.test", "username": "reader", "password": SECRET, "database": "clients", "port": 1444}
+    secret = {"host": "db.test", "username": "reader", "password": SECRET, "port": 1444, **more}
     conn = stored(secrets, "dex_db", secret)
     assert connected_to(conn, monkeypatch) == {
         "server": "db.test",
@@ -79,24 +89,6 @@ def test_original_database_secret_leads_to_sql_server(
         "login_timeout": 15,
         "timeout": 60,
     }
-
-
-@pytest.mark.parametrize("engine", ["sqlserver-ex", "sqlserver-se", "custom-sqlserver-ee"])
-def test_secret_as_rds_writes_it_leads_to_sql_server(
-    engine: str, secrets: tuple[SecretsManagerBackend, Stubber], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    secret = {
-        "engine": engine,
-        "host": "db.test",
-        "port": 1444,
-        "username": "reader",
-        "password": SECRET,
-        "dbname": "clients",
-        "dbInstanceIdentifier": "db-1",
-    }
-    asked = connected_to(stored(secrets, "dex_db", secret), monkeypatch)
-    assert (asked["server"], asked["port"], asked["user"], asked["password"]) == ("db.test", "1444", "reader", SECRET)
-    assert asked["database"] == "clients"
 
 
 @pytest.mark.parametrize(
