@@ -41,7 +41,8 @@ def unreadable(project: Path) -> list[Path]:
     found = []
     for path in (each for name in MOUNTED for each in (project / name, *(project / name).rglob("*"))):
         needed = stat.S_IROTH | (stat.S_IXOTH if path.is_dir() else 0)
-        if path.stat().st_mode & needed != needed and path.name != "__pycache__":
+        # What Python compiles, the containers compile themselves.
+        if path.stat().st_mode & needed != needed and "__pycache__" not in path.relative_to(project).parts:
             found.append(path)
     return found
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import date
 
 from include.alerts import RunRef, Severity
@@ -41,6 +42,14 @@ def test_failed_clients_become_one_alert_with_a_line_each() -> None:
     assert "- client 11 (Client 11) in archive_client[0]: answered 404" in alert.text
     assert "log: http://airflow.test/archive_client/2" in alert.text
     assert "client 12" not in alert.text
+
+
+def test_client_without_a_usable_id_is_among_the_failures() -> None:
+    found = manifest(11)
+    found = replace(found, plan=replace(found.plan, unusable=(("Grid", "its id is no number"),)))
+    text = digest(found, RUN, uri="s3://b/k").text
+    assert "2 of 4 clients not archived" in text
+    assert "a client (Grid) in list_clients: its id is no number" in text
 
 
 def test_grouped_client_is_found_at_the_map_index_of_its_group() -> None:

@@ -26,6 +26,7 @@ class Mwaa:
 
     def client(self, service: str, **options: Any) -> Any:
         assert service == "mwaa"
+        self.retries = options["config"].retries
         return self
 
     def invoke_rest_api(self, **request: Any) -> dict[str, Any]:
@@ -80,7 +81,10 @@ def test_environment_on_aws_opens_whatever_proxy_and_certificates_the_shell_name
         assert not http.trust_env
 
 
-def test_local_environment_without_a_stack_says_what_to_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stack", [None, '{"region":'], ids=["none", "half a file"])
+def test_local_environment_without_a_stack_says_what_to_start(stack: str | None, tmp_path: Path) -> None:
+    if stack is not None:
+        (tmp_path / "stack.json").write_text(stack)
     with pytest.raises(OpsError, match="make up"):
         Environment.open("local", state_directory=tmp_path)
 
@@ -89,6 +93,29 @@ def test_airflow_on_aws_is_asked_through_mwaa() -> None:
     environment, mwaa = on_aws({"RestApiStatusCode": 200, "RestApiResponse": {"dag_runs": []}})
     assert environment.airflow("GET", "/dags", params={"limit": 1}) == {"dag_runs": []}
     assert mwaa.asked == [{"Name": "pipelines-prod", "Path": "/dags", "Method": "GET", "QueryParameters": {"limit": 1}}]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "attempts"),
+    [("GET", "/dags", 3), ("POST", "/dags/~/dagRuns/list", 3), ("POST", "/dags/a/dagRuns", 1), ("PATCH", "/dags/a", 1)],
+)
+def test_airflow_on_aws_is_asked_once_where_a_second_call_would_start_a_second_run(
+    method: str, path: str, attempts: int
+) -> None:
+    environment, mwaa = on_aws({"RestApiStatusCode": 200})
+    assert environment.airflow(method, path, body={}) is None
+    assert mwaa.retries["total_max_attempts"] == attempts
+    assert mwaa.asked[0]["Body"] == {}
+
+
+def test_answer_without_content_is_none() -> None:
+    assert local(httpx.Response(204))[0].airflow("DELETE", "/dags/a") is None
+
+
+@pytest.mark.parametrize("text", ["<html>busy", '["busy"]', '{"title": "busy"}'])
+def test_refusal_without_a_detail_is_quoted_as_it_is(text: str) -> None:
+    with pytest.raises(OpsError, match=r"Airflow answered 502: .*busy"):
+        local(httpx.Response(502, text=text))[0].airflow("GET", "/dags")
 
 
 def test_airflow_on_the_local_stack_is_asked_with_its_token() -> None:

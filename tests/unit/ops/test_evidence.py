@@ -139,13 +139,31 @@ def test_any_byte_that_is_changed_afterwards_is_found_where_it_was_changed(data:
 )
 def test_object_that_is_gone_is_missed(s3: VersionedBucket, key: str, kind: str) -> None:
     del s3.objects[key]
-    assert any(finding.kind == kind and finding.where.startswith(key) for finding in verify(s3))
+    findings = verify(s3)
+    assert any(finding.kind == kind and finding.where.startswith(key) for finding in findings)
+    assert "rewritten" not in {finding.kind for finding in findings}, "of what is left, nothing was"
 
 
 def test_answer_behind_a_delete_marker_is_missed(s3: VersionedBucket) -> None:
     s3.delete("trigger/2/2_trigger_20260302.json")
     (finding,) = verify(s3)
     assert (finding.kind, "delete marker" in finding.what) == ("missing", True)
+    archive(s3, "again", FIRST + timedelta(days=1), {2: b'{"client": 2}'})
+    assert verify(s3) == [], "it is there again"
+
+
+def test_day_whose_manifest_is_an_earlier_one_again_is_found() -> None:
+    s3 = VersionedBucket()
+    for run in ("first", "second"):
+        archive(s3, run, FIRST, {1: b"{}"})
+    key = "manifests/trigger/20260301.json"
+    s3.put_object(Bucket=s3.bucket, Key=key, Body=s3.bodies(key)[0])
+    (finding,) = verify(s3)
+    assert (finding.kind, finding.where, finding.what) == (
+        "changed",
+        key,
+        "lacks manifests/trigger/20260301/second.json",
+    )
 
 
 def test_answer_that_no_entry_knows_is_found(s3: VersionedBucket) -> None:
@@ -245,13 +263,24 @@ def test_client_that_its_neighbours_days_have_and_a_day_between_never_selected_i
     (finding,) = verify(s3)
     assert (finding.kind, finding.where) == ("not selected", "client 2, 2026-03-02")
     assert "--client 2" in finding.do
+    assert verify(s3, Scope(client=1)) == []
 
 
 def test_archive_of_before_the_ledger_is_unproven_and_not_broken(s3: VersionedBucket) -> None:
     old = Version("v0", b"{}", stored_at=datetime.now(UTC) - timedelta(days=400))
     s3.objects["trigger/7/7_trigger_20250101.json"] = [old]
-    (finding,) = verify(s3)
-    assert (finding.kind, finding.do) == ("unproven", "ops evidence adopt")
+    without_a_ledger = VersionedBucket()
+    without_a_ledger.objects |= {key: versions for key, versions in s3.objects.items() if "20250101" in key}
+    for bucket in (s3, without_a_ledger):
+        (finding,) = verify(bucket)
+        assert (finding.kind, finding.do) == ("unproven", "ops evidence adopt")
+
+
+def test_object_that_is_no_answer_is_not_adopted(s3: VersionedBucket) -> None:
+    key = "trigger/notes.txt"
+    s3.objects[key] = [Version("v0", b"{}", stored_at=datetime.now(UTC) - timedelta(days=400))]
+    with pytest.raises(OpsError, match=f"{key} is not the key of an answer: move it away"):
+        adopt(Bucket("test", s3, None, {}, httpx.Client()), agree=lambda text: None, tell=lambda text: None)
 
 
 def test_answers_that_no_run_accounted_for_are_adopted_where_somebody_names_them(s3: VersionedBucket) -> None:
@@ -271,8 +300,10 @@ def test_answers_that_no_run_accounted_for_are_adopted_where_somebody_names_them
 
 
 def test_what_is_adopted_is_locked_as_what_runs_write(s3: VersionedBucket) -> None:
-    key = "trigger/7/7_trigger_20250101.json"
+    key, kept_longer = "trigger/7/7_trigger_20250101.json", "trigger/8/8_trigger_20250101.json"
     s3.objects[key] = [Version("null", b"{}", stored_at=datetime.now(UTC) - timedelta(days=400))]
+    lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": datetime(2099, 1, 1, tzinfo=UTC)}
+    s3.objects[kept_longer] = [replace(s3.objects[key][0], arguments=lock)]
     asked = list[str]()
     stack = {"ArchiveLockMode": "COMPLIANCE", "ArchiveLockDays": "3650"}
     adopt(Bucket("test", s3, None, stack, httpx.Client()), agree=asked.append, tell=lambda text: None)
@@ -282,6 +313,8 @@ def test_what_is_adopted_is_locked_as_what_runs_write(s3: VersionedBucket) -> No
         noted = s3.head_object(Bucket=s3.bucket, Key=each)
         assert noted["ObjectLockMode"] == "COMPLIANCE"
         assert noted["ObjectLockRetainUntilDate"] > datetime.now(UTC) + timedelta(days=3649)
+    (version,) = s3.objects[kept_longer]
+    assert lock.items() <= version.arguments.items()
 
 
 @pytest.mark.parametrize(

@@ -46,11 +46,17 @@ def test_folders_that_the_containers_could_not_read_are_named_and_no_secret_is_m
         (tmp_path / name).mkdir(mode=0o755)
     closed = tmp_path / "dags" / "a.py"
     closed.touch(mode=0o600)
+    compiled = tmp_path / "include" / "__pycache__"
+    compiled.mkdir(mode=0o700)
+    (compiled / "a.pyc").touch(mode=0o600)
     file = tmp_path / ".env"
     assert main(["--out", str(file), "--project", str(tmp_path)]) == 1
     said = capsys.readouterr().err
-    assert str(closed) in said
+    assert f"{closed} and 0 more" in said
     assert "chmod -R go+rX dags plugins include" in said
     assert not file.exists()
     closed.chmod(0o644)
+    closed.parent.chmod(0o744)
+    assert main(["--out", str(file), "--project", str(tmp_path)]) == 1
+    closed.parent.chmod(0o755)
     assert main(["--out", str(file), "--project", str(tmp_path)]) == 0
