@@ -416,7 +416,7 @@ class HeldLane:
         self._worker = worker
         self._noted: list[Entry] = []
         self._since: float | None = None
-        self._read_at = now
+        self._read_at = self._began = now
         # Where all is known up to the top, what is older than LOST_SECONDS and read in order then leaves nothing out.
         self._taken_at = now if lane.marker == lane.top else 0.0
         self._looked = False
@@ -477,7 +477,8 @@ class HeldLane:
             due = timestamp(self.lane.posted_at + pause)
         elif not self.complete and not self._looked:
             due = timestamp(now + GRACE_SECONDS)
-        if oldest or (due and seconds <= 2 * SETTLE_SECONDS):
+        # What was posted since the events were read, or a moment before, is no late one, however long the turn took.
+        if oldest or (due and self.lane.posted_at >= self._began - 2 * SETTLE_SECONDS):
             due = None
         given_back: dict[str, Any] = {"lease_owner": None, "lease_until": 0.0, "oldest": oldest}
         if due == "" and not oldest:

@@ -395,6 +395,21 @@ def test_an_event_under_the_id_of_a_refused_one_that_is_gone_is_posted_at_once_a
     assert world.arrived() == [1, 1, 2]
 
 
+def test_an_event_that_is_posted_while_a_slow_receiver_gets_others_is_not_taken_for_a_late_one() -> None:
+    world = DeliveryWorld(latency=lambda arrival: 2.5)
+    world.add(3)
+
+    def answer(arrival: Arrival) -> WebhookResponse:
+        if arrival.event_id == event_id(1):
+            now = timestamp(world.time())
+            world.tables.api.put(new_event(OWNER, event_id=event_id(4), created_at=now, next_attempt_at=now))
+        return ACCEPTED
+
+    world.answer = answer
+    run(world)
+    assert world.arrived() == [1, 2, 3, 4]
+
+
 def test_an_event_that_appears_late_is_delivered_too() -> None:
     world = DeliveryWorld()
     world.add(3)
