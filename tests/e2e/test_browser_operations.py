@@ -147,6 +147,23 @@ def test_rejected_orders_of_today_are_listed_with_id_reason_and_where_was_alerte
     assert rejected["order_id"] in Path(download.value.path()).read_text()
 
 
+def test_failed_order_s_run_is_cleared_with_what_follows_also_after_it_was_ended_at_its_limit(
+    open_page: OpenPage, auction: Pipeline, results: Results, functions: Functions
+) -> None:
+    function = functions.auction({"answer": ready([*orders(1), *orders(1, status="postponed")])})
+    run = auction.run(function_a=function.name)
+    (failed,) = results.summary(run.id)["not_accepted"]
+    # As Airflow leaves the tasks of such a run.
+    for task_id, index in (("process_order", failed["index"]), ("summarize", -1)):
+        auction.set_state(run.id, task_id, "skipped", map_index=index)
+    page = open_page("/plugin/operations/orders")
+    page.get_by_role("button", name="Refresh").click()
+    page.get_by_role("row").filter(has_text=failed["order_id"]).get_by_role("button", name="Clear").click()
+    expect(page.get_by_text("Cleared 2 tasks of")).to_be_visible()
+    again = {task["task_id"]: task["try_number"] for task in auction.ended(run.id).tasks if task["state"] == "failed"}
+    assert again == {"process_order": 2, "summarize": 2}
+
+
 def test_dead_letters_are_listed_and_some_or_all_of_them_replayed_after_a_plan(
     open_page: OpenPage, ingest: Ingest, replay: Pipeline, partners: Partners
 ) -> None:
