@@ -247,12 +247,15 @@ def test_line_break_at_the_end_of_slack_s_secret_is_dropped(
     assert wire.slack_urls == [f"https://slack.test/services/{SLACK_PATH}"]
 
 
-def test_slack_s_answer_is_reported_by_its_status_alone(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+def test_slack_s_answer_is_reported_by_its_status_alone(
+    wire: Wire, pauses: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     wire.slack_refusal = (404, f"no_service {SLACK_PATH}")
     assert send() == ["sns"]
     assert "404" in caplog.text
     assert "no_service" not in caplog.text
+    assert pauses == [], "only who is asked to wait sends again"
     assert leaks(caplog.text, PLANTED) == []
 
 

@@ -183,11 +183,12 @@ def test_masked_secret_is_not_in_the_reason(before: str) -> None:
     assert "masked" not in kept
 
 
-def test_skipped_task_has_not_failed() -> None:
+def test_skipped_task_has_not_failed(caplog: pytest.LogCaptureFixture) -> None:
     ti = FakeTaskInstance(XComs(), "wait_for_results")
     with pytest.raises(AirflowSkipException), record_failure(ti):
         raise AirflowSkipException("no results")
     assert ti.xcoms.values == {}
+    assert caplog.records == []
 
 
 def test_long_reason_is_cut_and_success_leaves_nothing() -> None:
