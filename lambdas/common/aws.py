@@ -47,8 +47,17 @@ CONDITION_FAILED = "ConditionalCheckFailedException"
 """DynamoDB's code for a conditional write whose condition does not hold."""
 
 _SERVER_ERROR = 500
-_THROTTLED = frozenset(
-    {"ProvisionedThroughputExceededException", "RequestLimitExceeded", "RequestThrottled", "ThrottlingException"}
+_PASSING = frozenset(
+    {
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "ThrottlingException",
+        # Another write of the same item was under way, or a member of a transaction was throttled.
+        "TransactionCanceledException",
+        "TransactionConflictException",
+        "TransactionInProgressException",
+    }
 )
 """DynamoDB and SQS answer these with status 400."""
 
@@ -61,11 +70,11 @@ def error_code(error: ClientError | BotoCoreError) -> str:
 
 
 def may_pass(error: ClientError | BotoCoreError) -> bool:
-    """Whether the same call may work later: it was throttled, AWS failed, or no answer came."""
+    """Whether the same call may work later: it was throttled or met another, AWS failed, or no answer came."""
     if isinstance(error, BotoCoreError):
         return isinstance(error, BotoConnectionError | HTTPClientError)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return error_code(error) in _THROTTLED or status >= _SERVER_ERROR
+    return error_code(error) in _PASSING or status >= _SERVER_ERROR
 
 
 def log(level: str, message: str, service: str, **fields: str | None) -> None:

@@ -29,7 +29,7 @@ from lambdas.events_api.models import Event, Status
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, DeleteTypeDef
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
 
@@ -307,7 +307,7 @@ class EventStore:
         return {**rest, "payload_key": key, "payload_bytes": _attribute(_size(texts))}
 
     def _delete_payload(self, item: Mapping[str, AttributeValueTypeDef]) -> None:
-        """Delete the payload of an event that is not there, or will not be, if it has an item of its own."""
+        """Delete the payload of an event that was not stored, if it has an item of its own."""
         if "payload_key" in item:
             with _table_errors():
                 self._dynamodb.delete_item(TableName=self._table, Key={"event_id": item["payload_key"]})
@@ -417,16 +417,20 @@ class EventStore:
         item = self._items(event_id).get(event_id)
         if item is None or item.get("owner") != {"S": owner}:
             raise NoSuchEventError
-        # Before the event, by which a repetition finds it.
-        self._delete_payload(item)
+        event: DeleteTypeDef = {
+            "TableName": self._table,
+            "Key": {"event_id": {"S": event_id}},
+            "ConditionExpression": "created_at = :created_at",
+            "ExpressionAttributeValues": {":created_at": item["created_at"]},
+        }
         # Refused if it is gone: the client repeats a call whose answer got lost, or the owner has called twice.
         with suppress(_ConditionFailedError), _table_errors():
-            self._dynamodb.delete_item(
-                TableName=self._table,
-                Key={"event_id": {"S": event_id}},
-                ConditionExpression="created_at = :created_at",
-                ExpressionAttributeValues={":created_at": item["created_at"]},
-            )
+            if "payload_key" not in item:
+                self._dynamodb.delete_item(**event)
+                return
+            # Both or none: an event without its payload would be due for ever, and its key would still find it.
+            payload: DeleteTypeDef = {"TableName": self._table, "Key": {"event_id": item["payload_key"]}}
+            self._dynamodb.transact_write_items(TransactItems=[{"Delete": event}, {"Delete": payload}])
 
     def _update(
         self, owner: str, event_id: str, sets: Mapping[str, Any], unset: str, known: Sequence[str], also: str = ""
@@ -539,7 +543,12 @@ def _table_errors() -> Iterator[None]:
     try:
         yield
     except (ClientError, BotoCoreError) as error:
-        if isinstance(error, ClientError) and aws.error_code(error) == aws.CONDITION_FAILED:
+        if isinstance(error, ClientError):
             answer: Mapping[str, Any] = error.response
-            raise _ConditionFailedError(answer.get("Item", {})) from None
+            # Of a transaction, the members tell why it was refused.
+            refused = any(
+                reason["Code"] == "ConditionalCheckFailed" for reason in answer.get("CancellationReasons", ())
+            )
+            if refused or aws.error_code(error) == aws.CONDITION_FAILED:
+                raise _ConditionFailedError(answer.get("Item", {})) from None
         raise StoreUnavailableError(aws.error_code(error), worth_repeating=aws.may_pass(error)) from None

@@ -55,6 +55,8 @@ ACTIONS = {
     ("dynamodb", "put_item"): "dynamodb:PutItem",
     ("dynamodb", "query"): "dynamodb:Query",
     ("dynamodb", "scan"): "dynamodb:Scan",
+    # The one transaction deletes.
+    ("dynamodb", "transact_write_items"): "dynamodb:DeleteItem",
     ("dynamodb", "update_item"): "dynamodb:UpdateItem",
     ("sqs", "get_queue_attributes"): "sqs:GetQueueAttributes",
     ("sqs", "delete_message_batch"): "sqs:DeleteMessage",

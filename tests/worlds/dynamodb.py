@@ -118,6 +118,24 @@ class FakeTable:
 
         return self._call("delete_item", request, delete)
 
+    def transact_write_items(self, *, TransactItems: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - boto3's
+        deletions = [member["Delete"] for member in TransactItems]
+
+        def write() -> dict[str, Any]:
+            keys = [self._key(each["Key"]) for each in deletions]
+            held = [
+                holds(each.get("ConditionExpression", ""), self.items.get(key, {}), each)
+                for key, each in zip(keys, deletions, strict=True)
+            ]
+            if not all(held):
+                reasons = [{"Code": "None" if each else "ConditionalCheckFailed"} for each in held]
+                raise table_error("TransactionCanceledException", CancellationReasons=reasons)
+            for key in keys:
+                self.items.pop(key, None)
+            return {}
+
+        return self._call("transact_write_items", deletions[0], write)
+
     def batch_get_item(self, *, RequestItems: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - boto3's name
         ((table, request),) = RequestItems.items()
         assert request["ConsistentRead"], "an older state must not be taken for the present one"

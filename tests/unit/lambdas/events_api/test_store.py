@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.worlds.dynamodb import EVENT_INDEXES, FakeTable, Fault, Lose, Repeat,
 from tests.worlds.events import LATER, EventStoreContract, new_event, walk
 
 TIMED_OUT = ReadTimeoutError(endpoint_url="https://dynamodb.invalid")
+CONFLICT = table_error("TransactionCanceledException", CancellationReasons=[{"Code": "TransactionConflict"}])
 OWNER = "owner-1"
 
 
@@ -78,6 +80,8 @@ CALLS: dict[str, Call] = {
         (table_error("ThrottlingException"), "ThrottlingException", True),
         (table_error("ProvisionedThroughputExceededException"), "ProvisionedThroughputExceededException", True),
         (table_error("InternalServerError"), "InternalServerError", True),
+        (CONFLICT, "TransactionCanceledException", True),
+        (table_error("TransactionConflictException"), "TransactionConflictException", True),
         (TIMED_OUT, "ReadTimeoutError", True),
         (EndpointConnectionError(endpoint_url="https://dynamodb.invalid"), "EndpointConnectionError", True),
         (table_error("AccessDeniedException"), "AccessDeniedException", False),
@@ -193,18 +197,45 @@ def test_payload_goes_with_its_event() -> None:
     assert set(table.items) == {lane_key(OWNER)}
 
 
+@pytest.mark.parametrize("fault", [CONFLICT, table_error("ThrottlingException"), Lose(TIMED_OUT)])
 @pytest.mark.parametrize("failed_call", [0, 1, 2])
-def test_deletion_that_failed_half_way_is_completed_by_the_next(failed_call: int) -> None:
+def test_deletion_that_failed_leaves_no_half_of_an_event(failed_call: int, fault: Fault) -> None:
+    """It would be due for ever, and a post of its key would be answered as if it were to be delivered."""
     table = table_with()
     add_lane(table)
     store = store_on(table)
-    event = large_event()
+    event = large_event(idempotency_key="k")
     store.put(event)
-    table.faults = iter([*[None] * failed_call, table_error("ThrottlingException")])
-    with pytest.raises(StoreUnavailableError):
+    table.faults = iter([*[None] * failed_call, fault])
+    with suppress(StoreUnavailableError):
         store.delete(OWNER, event.event_id)
-    store.delete(OWNER, event.event_id)
+    table.faults = iter([])
+    if store.of_key(OWNER, "k") is not None:
+        assert store.get(OWNER, event.event_id) == event
+        store.delete(OWNER, event.event_id)
     assert set(table.items) == {lane_key(OWNER)}
+
+
+@pytest.mark.parametrize("posted_anew", [False, True])
+def test_of_two_deletions_at_once_both_are_done_and_what_is_posted_then_stays(posted_anew: bool) -> None:
+    table = table_with()
+    add_lane(table)
+    store, event = store_on(table), large_event()
+    anew = replace(event, payload=event.payload.replace("x", "y"), created_at=LATER)
+    store.put(event)
+
+    def delete_first() -> None:
+        table.before.clear()
+        store_on(table).delete(OWNER, event.event_id)
+        if posted_anew:
+            store_on(table).put(anew)
+
+    table.before["transact_write_items"] = delete_first
+    store.delete(OWNER, event.event_id)
+    if posted_anew:
+        assert store.get(OWNER, event.event_id).payload == anew.payload
+    else:
+        assert set(table.items) == {lane_key(OWNER)}
 
 
 def test_event_that_is_deleted_while_it_is_read_is_not_there() -> None:
