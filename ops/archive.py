@@ -11,6 +11,7 @@ from include.clients.s3 import get_json
 from include.text import UNREADABLE
 from ops.environment import Environment, aws_errors
 from ops.report import OpsError, Report
+from ops.runs import refuse_paused
 
 AS_STORED, CHANGED = "as stored", "CHANGED"
 DELETED = "DELETED: a delete marker hides what is below"
@@ -112,10 +113,12 @@ def backfill(
     Only of the clients, if any are named; ``again`` also the days whose run has succeeded.
 
     Raises:
-        OpsError: the range is empty, or Airflow refuses it.
+        OpsError: the range is empty, the DAG is paused, or Airflow refuses it.
     """
     if last < first:
         raise OpsError(f"{last} is before {first}")
+    if not dry_run:
+        refuse_paused(environment, "dex_trigger_archive")
     body = {
         "dag_id": "dex_trigger_archive",
         "from_date": f"{first}T00:00:00Z",
@@ -128,5 +131,5 @@ def backfill(
     found = environment.airflow("POST", f"/backfills{'/dry_run' if dry_run else ''}", body=body)
     if dry_run:
         rows = [{"day": item["logical_date"]} for item in found["backfills"]]
-        return Report("a backfill would start these runs", {"day": "day"}, rows)
+        return Report("a backfill would start these runs", {"day": "logical date (UTC)"}, rows)
     return Report("backfill started", {"id": "id", "from_date": "first", "to_date": "last"}, [found])

@@ -32,7 +32,8 @@ def runs(environment: Environment, dag_id: str | None, *, limit: int = 10) -> Re
     found = environment.airflow(
         "POST",
         "/dags/~/dagRuns/list",
-        body={"dag_ids": [dag_id] if dag_id else [*DAGS], "order_by": "-run_after", "page_limit": limit},
+        # Not by the time that they are for: a backfill's is long ago, and that of a run that was cleared, too.
+        body={"dag_ids": [dag_id] if dag_id else [*DAGS], "order_by": "-start_date", "page_limit": limit},
     )["dag_runs"]
     rows = [
         {
@@ -57,7 +58,8 @@ def failed(environment: Environment, dag_id: str | None, *, limit: int = 20) -> 
         body={
             "dag_ids": [dag_id] if dag_id else [*DAGS],
             "state": ["failed"],
-            "order_by": "-start_date",
+            # A task whose worker was lost before it began has no start, which PostgreSQL takes for the latest.
+            "order_by": "-end_date",
             "page_limit": limit,
         },
     )["task_instances"]
@@ -78,15 +80,24 @@ def failed(environment: Environment, dag_id: str | None, *, limit: int = 20) -> 
 
 def start(environment: Environment, dag_id: str, conf: dict[str, Any]) -> str:
     """Start a run and return its id; raises OpsError if Airflow refuses it, or the DAG is paused."""
-    if environment.airflow("GET", f"/dags/{dag_id}")["is_paused"]:
-        raise OpsError(f"{dag_id} is paused, so a run would wait without end: unpause it in Airflow first")
+    refuse_paused(environment, dag_id)
     body = {"logical_date": None, "conf": conf}
     return str(environment.airflow("POST", f"/dags/{dag_id}/dagRuns", body=body)["dag_run_id"])
 
 
+def refuse_paused(environment: Environment, dag_id: str) -> None:
+    """Raise OpsError if a DAG is paused."""
+    if _is_paused(environment, dag_id):
+        raise OpsError(f"{dag_id} is paused, so a run would wait without end: unpause it in Airflow first")
+
+
+def _is_paused(environment: Environment, dag_id: str) -> bool:
+    return bool(environment.airflow("GET", f"/dags/{dag_id}")["is_paused"])
+
+
 def latest_failed(environment: Environment, dag_id: str) -> str | None:
-    """The id of a DAG's latest run that failed, if one has."""
-    asked = {"dag_ids": [dag_id], "states": ["failed"], "order_by": "-run_after", "page_limit": 1}
+    """The id of the run of a DAG that failed last, if one has."""
+    asked = {"dag_ids": [dag_id], "states": ["failed"], "order_by": "-end_date", "page_limit": 1}
     found = environment.airflow("POST", "/dags/~/dagRuns/list", body=asked)["dag_runs"]
     return str(found[0]["dag_run_id"]) if found else None
 
@@ -111,7 +122,9 @@ def clear(environment: Environment, dag_id: str, run_id: str, *, dry_run: bool) 
         tasks = environment.airflow("POST", f"/dags/{dag_id}/clearTaskInstances", body=asked)["task_instances"]
     rows = [{"task": _task_name(task), "state": task["state"]} for task in tasks]
     title = f"{'would clear' if dry_run else 'cleared'}: run {run_id} of {dag_id}"
-    return Report(title, {"task": "task", "state": "state before"}, rows)
+    waits = rows and _is_paused(environment, dag_id)
+    notes = (f"{dag_id} is paused: what is cleared waits until it is unpaused in Airflow.",) if waits else ()
+    return Report(title, {"task": "task", "state": "state"}, rows, notes)
 
 
 def _tasks(environment: Environment, dag_id: str, run_id: str, states: list[str]) -> list[dict[str, Any]]:

@@ -128,6 +128,7 @@ class Airflow:
         if "/xcomEntries/" in request.url.path:
             return httpx.Response(403, json={"detail": "Forbidden"})
         answer = {"access_token": "t", "backfills": days, "task_instances": self.tasks, "state": self.state}
+        answer["is_paused"] = False
         if request.url.path.endswith("/taskInstances/list"):
             body = json.loads(request.content)
             listed = [task for task in self.tasks if task["state"] in body["state"]]
