@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 Item = dict[str, Any]
 
 _CALLS = 3
+_MOST_PASSED = 1_000
 
 
 class OwnerEvents:
@@ -57,9 +58,17 @@ class OwnerEvents:
         found: list[Item] = []
         ends = []
         for request in self._requests(status, low, high):
+            more: Item = {}
             # One more, as the one at `after` is none of them.
-            answer: Any = self._dynamodb.query(**request, ScanIndexForward=oldest_first, Limit=limit + 1)
-            found += [item for item in answer["Items"] if item["position"]["S"] != after]
+            items, size = [], limit + 1
+            for _ in range(_CALLS):
+                answer: Any = self._dynamodb.query(**request, ScanIndexForward=oldest_first, Limit=size, **more)
+                items += [item for item in answer["Items"] if item["position"]["S"] != after]
+                if "LastEvaluatedKey" not in answer or len(items) >= limit:
+                    break
+                # What the filter leaves out, such as events that their owner fetched, does not make a page empty.
+                more, size = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}, _MOST_PASSED
+            found += items
             if "LastEvaluatedKey" in answer:
                 ends.append(answer["LastEvaluatedKey"]["position"]["S"])
         found.sort(key=_at, reverse=not oldest_first)

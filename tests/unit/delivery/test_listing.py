@@ -44,6 +44,21 @@ def test_pages_hold_what_the_api_lists(status: Status, limit: int) -> None:
     assert events.count(status, 0) == "0+"
 
 
+@pytest.mark.parametrize("fetched", [1, 2, 15])
+def test_page_begins_with_what_waits_behind_events_that_their_owner_has_fetched(fetched: int) -> None:
+    world = DeliveryWorld()
+    world.add(20)
+    world.deliver()
+    # While its webhook is off, an owner fetches them.
+    world.add(20, first=21)
+    names = [f"evt_{number:012}" for number in range(21, 41)]
+    for name in names[:fetched]:
+        world.tables.api.acknowledge("acme", name, timestamp(START))
+    items, after = OwnerEvents(world.tables, EVENTS, "acme").page(Status.PENDING, 1)
+    assert [item["event_id"]["S"] for item in items] == [names[fetched]]
+    assert after is not None
+
+
 def test_owner_without_events_has_none() -> None:
     events = OwnerEvents(DeliveryWorld().tables, EVENTS, "nobody")
     for status in Status:
