@@ -19,6 +19,8 @@ from include.call_details.models import Claim, Plan
 from include.call_details.rate_limit import permits_in_use
 from include.clients.dynamodb import ItemTable
 from include.clients.s3 import get_json
+from include.errors import InvalidInputError
+from include.text import UNREADABLE
 
 router = APIRouter(prefix="/files")
 
@@ -99,7 +101,8 @@ def done(reads: Reads, day: date | None = None, cursor: Cursor = 0) -> dict[str,
         each
         for prefix in (processed_prefix(day), "failed/")
         for each in reads.listed(bucket, prefix, pages=6)
-        if each["LastModified"].astimezone(UTC).date() == day
+        # The day in a key is that of the receipt: the file may be moved there later, and by a repetition once more.
+        if prefix != "failed/" or each["LastModified"].astimezone(UTC).date() == day
     ]
     listed.sort(key=lambda each: each["LastModified"], reverse=True)
     found = page(listed, cursor)
@@ -117,11 +120,12 @@ def done(reads: Reads, day: date | None = None, cursor: Cursor = 0) -> dict[str,
 
 def _receipt(reads: Reads, bucket: str, listed: dict[str, Any]) -> dict[str, Any]:
     file = origin(bucket, listed["Key"])
-    document = get_json(reads.aws("s3"), bucket, receipt_key(file)) if file else None
-    if document is None:
-        return {}
     wanted = ("outcome", "key", "etag", "records_read", "records_accepted", "records_dead_lettered", "run_id", "error")
-    return {name: document.get(name) for name in wanted}
+    try:
+        document = get_json(reads.aws("s3"), bucket, receipt_key(file)) if file else None
+        return {} if document is None else {name: dict(document).get(name) for name in wanted}
+    except UNREADABLE:
+        raise InvalidInputError(f"the receipt of s3://{bucket}/{listed['Key']} is none") from None
 
 
 @answers(router.get("/dead-letters", dependencies=[metadata(CALL_DETAILS_REPLAY)]))

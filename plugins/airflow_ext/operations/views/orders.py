@@ -16,6 +16,8 @@ from airflow_ext.operations.routing import Cursor, answers, downloads, metadata
 from airflow_ext.outside import outside
 from include.auction.keys import alerts_key, orders_key, summaries_prefix
 from include.clients.s3 import get_json
+from include.errors import InvalidInputError
+from include.text import UNREADABLE
 
 router = APIRouter(prefix="/orders", dependencies=[metadata(ENERGY_AUCTION)])
 
@@ -42,27 +44,34 @@ def orders(reads: Reads, day: date | None = None, result: str = "", cursor: Curs
 def _read(reads: Reads, day: date) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The day's runs, and the orders that they did not accept; the newest first."""
     bucket = reads.settings.order_results_bucket
-    listed = reads.listed(bucket, summaries_prefix(day), pages=2)
+    # Somebody may have made a folder there.
+    listed = [each for each in reads.listed(bucket, summaries_prefix(day), pages=2) if each["Key"].endswith(".json")]
     listed.sort(key=lambda each: each["LastModified"], reverse=True)
 
     def summary(each: dict[str, Any]) -> dict[str, Any]:
         return reads.object("summary", each["Key"], each["ETag"], lambda: _summary(reads, bucket, each))
 
-    found = [each for each in reads.each(summary, listed, "the older runs of the day") if each]
-    rows = [row for each in found for row in each["rows"]]
-    runs = [{name: each[name] for name in ("run_id", "time", "reason", *_COUNTS)} for each in found]
-    unread = [{"time": each["LastModified"].isoformat()} for each in listed[len(found) :]]
-    return [*runs, *unread], [dict(row) for row in rows]
+    found = reads.each(summary, listed, "the older runs of the day")
+    rows = [row for each in found if each for row in each["rows"]]
+    names = ("run_id", "time", "reason", *_COUNTS)
+    runs = [
+        {name: each[name] for name in names} if each else {"time": unread["LastModified"].isoformat()}
+        for each, unread in zip(found, listed, strict=True)
+    ]
+    return runs, [dict(row) for row in rows]
 
 
 def _summary(reads: Reads, bucket: str, listed: dict[str, Any]) -> dict[str, Any]:
-    document = get_json(reads.aws("s3"), bucket, listed["Key"]) or {}
-    run_id = str(document.get("run_id"))
-    match = _TIME.search(run_id)
-    time = match[0] if match else listed["LastModified"].isoformat()
-    rows = [{**row, "run_id": run_id, "time": time} for row in document.get("not_accepted", ())]
-    counts = {name: document.get(name, 0) for name in _COUNTS}
-    return {"run_id": run_id, "time": time, "reason": document.get("reason"), "rows": rows, **counts}
+    try:
+        document = dict(get_json(reads.aws("s3"), bucket, listed["Key"]) or {})
+        run_id = str(document.get("run_id"))
+        match = _TIME.search(run_id)
+        time = match[0] if match else listed["LastModified"].isoformat()
+        rows = [{**row, "run_id": run_id, "time": time} for row in document.get("not_accepted", ())]
+        counts = {name: document.get(name, 0) for name in _COUNTS}
+        return {"run_id": run_id, "time": time, "reason": document.get("reason"), "rows": rows, **counts}
+    except UNREADABLE:
+        raise InvalidInputError(f"s3://{bucket}/{listed['Key']} is no summary of a run") from None
 
 
 def _alerted(reads: Reads, day: date, run_id: str) -> dict[str, list[str]]:

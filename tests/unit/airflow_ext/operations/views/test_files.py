@@ -1,6 +1,7 @@
 """Files: waiting, under way, done, dead letters."""
 
 import json
+from datetime import date
 from typing import Any
 
 import pytest
@@ -84,6 +85,14 @@ def test_file_that_is_done_has_its_receipt(page: OperationsPage) -> None:
     assert [(row["key"], row["outcome"], row["records_accepted"]) for row in found["rows"]] == [
         (file.key, "processed", 2)
     ]
+
+
+def test_file_that_was_moved_after_its_day_is_done_on_the_day_of_its_receipt(page: OperationsPage) -> None:
+    page.s3.put_object(Bucket="archive", Key=processed_key(FILE, date(2026, 3, 8)), Body=b"abc")
+    page.s3.put_object(Bucket="archive", Key=receipt_key(FILE), Body=b"{")
+    found = page.get("/files/done?day=2026-03-08")
+    assert [row["stored_as"] for row in found["rows"]] == [processed_key(FILE, date(2026, 3, 8))]
+    assert len(found["strips"]) == 1, "the receipt that is none"
 
 
 def test_dead_letters_are_listed_without_records_and_shown_with_them(page: OperationsPage) -> None:

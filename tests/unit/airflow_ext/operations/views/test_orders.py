@@ -3,6 +3,8 @@
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from airflow_ext.operations.reading import MOST_CALLS
 from include.auction.keys import alerts_key, order_id, orders_key
 from include.auction.models import OrderOutcome, Result, Summary
@@ -54,6 +56,19 @@ def test_full_day_keeps_to_its_calls_and_says_what_it_left_out(page: OperationsP
     assert len(first.json()["rows"]) == 25
     again = page.get(f"/orders?day={DAY}")
     assert (again["left_out"], again["total"]) == ([], 288)
+
+
+@pytest.mark.parametrize("body", [b"{", b"[1]", b'{"not_accepted": 1}'])
+def test_run_whose_summary_is_none_hides_no_other(page: OperationsPage, body: bytes) -> None:
+    names = [run(page, number, Result.REJECTED) for number in range(3)]
+    (middle,) = [key for key in page.s3.objects if key.startswith("summaries/") and "T00:05" in key]
+    page.s3.put_object(Bucket="archive", Key=middle, Body=body)
+    page.s3.put_object(Bucket="archive", Key=middle.rpartition("/")[0] + "/", Body=b"")
+    found = page.get(f"/orders?day={DAY}")
+    assert found["strips"] == [f"s3://archive/{middle} is no summary of a run"]
+    known = {each["run_id"] for each in found["runs"] if "run_id" in each}
+    assert (len(found["runs"]), known) == (3, {names[0], names[2]})
+    assert [row["run_id"] for row in found["rows"]] == [names[2], names[0]]
 
 
 def test_spreadsheet_has_the_whole_day_or_is_none(page: OperationsPage) -> None:
