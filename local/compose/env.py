@@ -1,7 +1,7 @@
 """`python -m local.compose.env`: make the secrets that docker-compose.yaml asks for.
 
 They are random, and go into `.env`, which Docker Compose reads by itself and git ignores. Needs nothing but Python.
-Checks as well that the containers, whose user is another, can read the folders that they mount.
+Checks as well that the containers, whose user is another, can read what they mount and what their images take.
 """
 
 from __future__ import annotations
@@ -33,13 +33,14 @@ def make_variables() -> dict[str, str]:
     }
 
 
-MOUNTED = ("dags", "plugins", "include")
+READ = ("dags", "plugins", "include", "infra", "lambdas", "local", "ops", "requirements", "requirements.txt")
+"""What the containers mount, and what their images take, with its modes."""
 
 
 def unreadable(project: Path) -> list[Path]:
-    """Files and folders that the containers mount and only their owner may read, as a checkout under umask 077 has."""
+    """Files and folders that the containers read and only their owner may, as a checkout under umask 077 has."""
     found = []
-    for path in (each for name in MOUNTED for each in (project / name, *(project / name).rglob("*"))):
+    for path in (each for name in READ for each in (project / name, *(project / name).rglob("*"))):
         needed = stat.S_IROTH | (stat.S_IXOTH if path.is_dir() else 0)
         # What Python compiles, the containers compile themselves.
         if path.stat().st_mode & needed != needed and "__pycache__" not in path.relative_to(project).parts:
@@ -53,7 +54,7 @@ def _password_of_four_kinds() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the file; returns 0, or 1 if there is one, which then stays as it is, or if a folder cannot be mounted."""
+    """Write the file; returns 0, or 1 if there is one, which then stays as it is, or if containers cannot read all."""
     parser = argparse.ArgumentParser(prog="python -m local.compose.env", description=__doc__)
     parser.add_argument(
         "--out",
@@ -66,8 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     path: Path = options.out
     if closed := unreadable(options.project):
         print(
-            f"error: the containers' user could not read {closed[0]} and {len(closed) - 1} more, so there would be no "
-            f"DAGs: run 'chmod -R go+rX {' '.join(MOUNTED)}' in {options.project}, and try again",
+            f"error: the containers' user could not read {closed[0]} and {len(closed) - 1} more: "
+            f"run 'chmod -R go+rX {' '.join(READ)}' in {options.project}, and try again",
             file=sys.stderr,
         )
         return 1

@@ -72,8 +72,12 @@ def run_demo(
     def run_lane(lane: Mapping[str, tuple[str, Run]]) -> list[Part]:
         return [run_part(stack, console, Part(name, why), run) for name, (why, run) in lane.items()]
 
-    with ThreadPoolExecutor(len(lanes)) as threads:
+    threads = ThreadPoolExecutor(len(lanes))
+    try:
         parts = [part for lane in threads.map(run_lane, lanes) for part in lane]
+    finally:
+        # Who interrupts waits for no part: those that run end with the stack.
+        threads.shutdown(wait=False)
     passed = all(part.passed for part in parts)
     report_file = Path(stack.logs).parent / "demo.json"
     document = [{**asdict(part), "passed": part.passed} for part in parts]
@@ -82,7 +86,7 @@ def run_demo(
     console.print("\nPictures of the operations page:")
     for line in (take or take_pictures)(stack, report_file.with_name("pictures")):
         console.print(f"  {escape(line)}", soft_wrap=True)
-    console.print(f"The same for scripts: {report_file}")
+    console.print(f"The same for scripts: {escape(str(report_file))}", soft_wrap=True)
     verdict = "All that was promised is there." if passed else "Something promised is missing, see above."
     console.print(f"[bold {'green' if passed else 'red'}]{verdict}[/]")
     return 0 if passed else 1

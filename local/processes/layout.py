@@ -180,6 +180,7 @@ DUMMY_AWS_KEY = "test"
 _DROPPED_PREFIXES = ("AWS_", "AIRFLOW", "PYTHON", "DEX_", "CALL_DETAILS_", "SAM_", "OTEL_", "PG", "CELERY_")
 _PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY"})
 _DROPPED_NAMES = _PROXIES | {"VIRTUAL_ENV"}
+_PROFILES = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
 _ASIDE = "ASIDE_"
 
 
@@ -219,7 +220,8 @@ def stay_on_this_machine() -> None:
     """
     for name in [name for name in os.environ if name.upper() in _PROXIES]:
         os.environ[_ASIDE + name] = os.environ.pop(name)
-    os.environ.pop("AWS_PROFILE", None)
+    for name in _PROFILES:
+        os.environ.pop(name, None)
 
 
 def proxies() -> dict[str, str]:
@@ -242,6 +244,11 @@ def aws_environment(endpoint_url: str) -> dict[str, str]:
     }
 
 
+_FORGET_AWS = r"""
+for _each in $(env | sed -n '/^AWS_PORT=/d; s/^\(AWS_[A-Za-z0-9_]*\)=.*/\1/p'); do unset "$_each"; done
+unset _each"""
+"""The emulator has no profile of the shell, and an address for one service would come before its own."""
+
 _AWS_FUNCTION = 'aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }'
 """Versions of the AWS CLI before 2.13, such as Debian's, do not read AWS_ENDPOINT_URL and would call AWS itself."""
 
@@ -255,7 +262,7 @@ def shell_exports(environment: Mapping[str, str]) -> str:
     """The Airflow and AWS part of an environment as lines for `.` in a shell."""
     names = [name for name in sorted(environment) if name.startswith(("AIRFLOW", "AWS_")) or name == "PYTHONPATH"]
     lines = [f"export {name}={shlex.quote(environment[name])}" for name in names]
-    return "\n".join(["unset PYTHONDONTWRITEBYTECODE", *lines, _NO_PROXY, _AWS_FUNCTION, ""])
+    return "\n".join(["unset PYTHONDONTWRITEBYTECODE", _FORGET_AWS, *lines, _NO_PROXY, _AWS_FUNCTION, ""])
 
 
 def parse_shell_exports(path: Path) -> dict[str, str]:

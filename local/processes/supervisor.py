@@ -208,7 +208,7 @@ class Supervisor:
         except* StackError as group:
             raise _first(group) from None
         finally:
-            await asyncio.shield(self._stop_all())
+            await _to_its_end(asyncio.create_task(self._stop_all()))
 
     def tell(self, event: str, **details: Any) -> None:
         """Send one event to the starter, if it still listens, and to the log."""
@@ -286,6 +286,14 @@ class Supervisor:
         # What a killed guard may have left was handed to this process.
         end_tree(None, stop_signal=signal.SIGTERM, grace=1.0)
         self.tell("stopped")
+
+
+async def _to_its_end(task: asyncio.Task[None]) -> None:
+    """Wait for a task, however often the one that waits is cancelled, as by a second `make down`."""
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+    task.result()
 
 
 def _first(group: BaseExceptionGroup[StackError]) -> StackError:

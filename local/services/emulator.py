@@ -43,13 +43,20 @@ def aws_client(service: str, endpoint_url: str) -> Any:
     )
 
 
+_EMULATOR_NEEDS = frozenset(
+    {"HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "PYTHONUNBUFFERED", "PYTHONUTF8", "TZ"}
+)
+"""Of the shell. MiniStack takes settings from over a hundred variables, of which some have the names of many others'
+(LOG_LEVEL), and some are LocalStack's (SERVICES, LAMBDA_EXECUTOR, USE_SSL)."""
+
+
 def emulator_command(port: int, scratch: Path) -> Command:
     """MiniStack on one loopback port; what it keeps on disk goes below `scratch`."""
     return Command(
         name="emulator",
-        arguments=[_tool("ministack")],
+        arguments=_tool("ministack"),
         environment={
-            **_tool_environment(),
+            **{name: value for name, value in _tool_environment().items() if name in _EMULATOR_NEEDS},
             "BIND_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(port),
             "MINISTACK_HOST": "127.0.0.1",
@@ -72,7 +79,7 @@ def build_command(build_directory: Path, *, wheels: str = "host") -> Command:
     return Command(
         name="build",
         arguments=[
-            _tool("sam"), "build",
+            *_tool("sam"), "build",
             "--template-file", _TEMPLATE,
             "--config-file", _SAM_CONFIG,
             "--build-dir", build_directory,
@@ -90,7 +97,7 @@ def deploy_command(endpoint_url: str, build_directory: Path, **parameters: str) 
     return Command(
         name="deploy",
         arguments=[
-            _tool("sam"), "deploy",
+            *_tool("sam"), "deploy",
             "--template-file", build_directory / "template.yaml",
             "--config-file", _SAM_CONFIG,
             "--config-env", ENVIRONMENT_NAME,
@@ -115,11 +122,12 @@ def _tool_environment() -> dict[str, str]:
     return environment
 
 
-def _tool(name: str) -> Path:
+def _tool(name: str) -> list[Path]:
+    """How to run a tool: by its own interpreter, as its first line names another one in a clone that was moved."""
     path = EMULATOR_VENV / "bin" / name
     if not path.exists():
         raise StackError(f"{path.relative_to(PROJECT_ROOT)} is missing: run 'make setup'")
-    return path
+    return [EMULATOR_VENV / "bin" / "python", path]
 
 
 ALERTS_QUEUE = "alerts-inbox-local"

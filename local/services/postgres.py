@@ -112,6 +112,8 @@ async def _usable_binaries(directory: Path, user: str | None) -> Path:
     await asyncio.to_thread(shutil.copytree, installed, target / installed.name)
     if libraries.is_dir():
         await asyncio.to_thread(shutil.copytree, libraries, target.with_name(libraries.name))
+    # The modes are copied as well, and under umask 077 others have no rights.
+    await asyncio.to_thread(_give, target.parent, pwd.getpwnam(user).pw_uid)
     copied = target / installed.name / "bin"
     if not await _runs(copied / "postgres", user):
         raise StackError(
@@ -119,6 +121,11 @@ async def _usable_binaries(directory: Path, user: str | None) -> Path:
             "'noexec', or point TMPDIR at a directory where programs may run"
         )
     return copied
+
+
+def _give(folder: Path, owner: int) -> None:
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, owner, -1)
 
 
 async def _runs(program: Path, user: str) -> bool:

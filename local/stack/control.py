@@ -166,13 +166,24 @@ def _close(supervisor: subprocess.Popen[str]) -> None:
 
 
 def _clear(layout: Layout) -> None:
-    """Remove what the last stack left: each start begins from nothing."""
+    """Remove what the last stack left: each start begins from nothing.
+
+    Raises:
+        StackError: the directory holds something, and no stack has ever had it: it is left as it is.
+    """
+    if layout.root.exists() and not layout.lock_file.exists() and any(layout.root.iterdir()):
+        raise StackError(
+            f"{layout.root} holds other things, and a start would delete some: empty it, or name a new directory with "
+            "--state-dir"
+        )
+    layout.root.mkdir(parents=True, exist_ok=True)
+    layout.lock_file.touch()
     for directory in (layout.logs, layout.airflow_home, layout.build, layout.root / "emulator"):
         shutil.rmtree(directory, ignore_errors=True)
     for file in (layout.stack_file, layout.failed_file, layout.environment_file, layout.client_database):
         file.unlink(missing_ok=True)
-    for directory in (layout.root, layout.logs, layout.root / "emulator"):
-        directory.mkdir(parents=True, exist_ok=True)
+    for directory in (layout.logs, layout.root / "emulator"):
+        directory.mkdir(exist_ok=True)
     layout.root.chmod(0o700)
 
 

