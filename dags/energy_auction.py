@@ -33,9 +33,9 @@ the run. Updates the asset `energy_auction` when every order was accepted or rej
   twice if the first delivery was not confirmed in time. Alerts that do not fit into the run's time (Slack accepts about
   one message per second) are sent by later runs, 100 a channel; clearing `summarize` sends the others. The metric
   `UndeliveredAlerts` counts both. Alerts never change the result of a run.
-- A run that ends without a summary (lost workers, its time was up) is finished by the next run: orders that are not
-  settled go to Lambda B once more, rejected and failed orders are alerted, the summary is written. The next run keeps
-  its own result.
+- A run that ends without a summary (lost workers, its time was up, `wait_for_results` failed after it had found orders)
+  is finished by the next run: orders that are not settled go to Lambda B once more, rejected and failed orders are
+  alerted, the summary is written. The next run keeps its own result.
 - Runbook: [a failed run](docs/RUNBOOK.md#energy-auction-failed-run),
   [a rejected order](docs/RUNBOOK.md#a-rejected-order),
   [alerts that were not delivered](docs/RUNBOOK.md#energy-auction-undelivered-alerts).

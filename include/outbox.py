@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from include.alerts import Alert, Failure, Send, Severity
 from include.clients.s3 import CONDITION_FAILED, MISSING, create_json, get_object, json_bytes, put_object, s3_errors
 from include.errors import Backoff, describe
+from include.text import UNREADABLE
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 PREFIX = "alerts/undelivered/"
 MOST_WAITING = 500
-"""More than these are not kept: a channel that is down for so long is known to be."""
+"""More than these are not kept for a channel: one that is down for so long is known to be."""
 MOST_AT_ONCE = 20
 """Sent by one run, as it has other things to do."""
 MAX_AGE_SECONDS = 3 * 86_400
@@ -52,7 +53,7 @@ class Outbox:
         """Keep alerts for a channel, and return those that are kept; one that was kept before stays as it is."""
         kept: list[Alert] = []
         try:
-            room = MOST_WAITING - len(self._keys())
+            room = MOST_WAITING - len(self._keys(channel))
             for alert in alerts[: max(room, 0)]:
                 document = {"alert": asdict(alert), "attempts": 1, "put_at": self._clock(), "due_at": self._due_at(1)}
                 digest = hashlib.sha256(json.dumps(document["alert"], sort_keys=True).encode()).hexdigest()
@@ -65,23 +66,29 @@ class Outbox:
         return kept
 
     def send(self, channels: Callable[[], Mapping[str, Send]]) -> int:
-        """Send what is due, and return how many alerts wait afterwards.
+        """Send what is due, and return how many alerts wait afterwards for channels that there are.
 
-        A channel that refuses one is left alone until the next call. Channels are opened only if something waits.
+        A channel that refuses one is left alone until the next call. Channels are opened only if something waits. What
+        waits for a channel that nobody has configured any more is left to S3, which lets it expire.
         """
         waiting = 0
         try:
-            keys = self._keys()
+            found = self._keys()
+            opened = channels() if found else {}
+            keys = [key for key in found if _channel_of(key) in opened]
             waiting = len(keys)
-            opened = channels() if keys else {}
             end, refused, sent = self._clock() + SECONDS, set[str](), 0
             for key in keys:
-                channel = key.removeprefix(PREFIX).partition("/")[0]
-                if channel in refused or channel not in opened:
+                if (channel := _channel_of(key)) in refused:
                     continue
                 if sent >= MOST_AT_ONCE or self._clock() >= end:
                     break
-                if (alert := self._claim(key)) is None:
+                try:
+                    alert = self._claim(key)
+                except UNREADABLE as error:
+                    log.warning("%s holds no alert: %s", key, type(error).__name__)
+                    continue
+                if alert is None:
                     continue
                 try:
                     opened[channel](alert)
@@ -122,9 +129,15 @@ class Outbox:
     def _due_at(self, attempts: int) -> float:
         return self._clock() + PAUSES.seconds(attempts)
 
-    def _keys(self) -> list[str]:
-        # One page holds more than may wait.
-        with s3_errors(f"list s3://{self._bucket}/{PREFIX}"):
+    def _keys(self, channel: str = "") -> list[str]:
+        """Of what waits for one channel, or for all."""
+        prefix = f"{PREFIX}{channel}/" if channel else PREFIX
+        # One page holds as many as may wait for both.
+        with s3_errors(f"list s3://{self._bucket}/{prefix}"):
             return [
-                item["Key"] for item in self._s3.list_objects_v2(Bucket=self._bucket, Prefix=PREFIX).get("Contents", [])
+                item["Key"] for item in self._s3.list_objects_v2(Bucket=self._bucket, Prefix=prefix).get("Contents", [])
             ]
+
+
+def _channel_of(key: str) -> str:
+    return key.removeprefix(PREFIX).partition("/")[0]

@@ -123,7 +123,8 @@ class ArchiveRun:
         """Account for every client of the plan: in the run's manifest, the ledger, and the day's manifest.
 
         Done again, it finds what is there. See :meth:`include.mapped_work.MappedWork.account` and :func:`record_run`.
-        Returns the key of the day's manifest, and the run's manifest.
+        Returns the run's manifest, and the key to look at: the day's manifest, unless that lacks clients of the run, as
+        it does those without a usable id.
         """
         plan = self.plan
         outcomes = self._work(clear_number).account(
@@ -137,7 +138,7 @@ class ArchiveRun:
         entry = record_run(self._s3, self._bucket, manifest.to_document(), lock=self._lock, newest=newest)
         place = f"s3://{self._bucket}/{entry.manifest}"
         log.info("entry %d of the ledger: %s, sha256 %s", entry.number, place, entry.sha256)
-        return manifest_key(plan.day), manifest
+        return entry.manifest if plan.unusable else manifest_key(plan.day), manifest
 
     def _work(self, clear_number: int) -> MappedWork[ClientOutcome]:
         return MappedWork(ClientOutcome, self._s3, self._bucket, self._key, self.plan.slices, clear_number)

@@ -44,9 +44,9 @@ def order_alerts(run: RunRef, summary: Summary, slices: Sequence[Slice]) -> dict
     return found
 
 
-def no_orders(run: RunRef, *, reason: str) -> Alert:
-    """The alert of a run whose results could not be read."""
-    headline = "no order was processed: waiting for results failed"
+def no_orders(run: RunRef, *, what: str, reason: str) -> Alert:
+    """The alert of a run whose results could not be read; ``what`` became of its orders."""
+    headline = f"{what}: waiting for results failed"
     failure = run.failure("the results", reason, WAIT_TASK)
     return run.alert(Severity.ERROR, headline, failures=[failure], section=Section.AUCTION_RUN)
 

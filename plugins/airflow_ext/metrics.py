@@ -13,15 +13,14 @@ from airflow.sdk import Asset, Context
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_ext.defaults import by_person, operations_url, started_at, ui_url
-from airflow_ext.hooks.aws import publish_metrics, s3_client
+from airflow_ext.hooks.aws import publish_metrics
 from airflow_ext.ids import ALL_PIPELINES, ENERGY_AUCTION, XComKey
-from airflow_ext.notifications.channels import open_channels, send_alert
+from airflow_ext.notifications.channels import open_channels, outbox, send_alerts
 from airflow_ext.notifications.failure_callback import REFUSAL, push_quietly, record_alerted, safe_text
 from airflow_ext.outside import outside
 from airflow_ext.settings import Settings
 from include.alerts import Alert, RunRef, Section, next_step, run_note
 from include.errors import PipelineError, RunRefusedError, describe
-from include.outbox import Outbox
 from include.text import printable_values
 
 log = logging.getLogger(__name__)
@@ -65,21 +64,23 @@ class RunReport:
         self.note(f"Refused, {nothing}: {reason}", section=Section.REFUSED)
         raise RunRefusedError(f"{task_id} refused the run, {nothing}: {reason}")
 
-    def alert(self, *alerts: Alert | None) -> bool:
+    def alert(self, *alerts: Alert | None, record: bool = True) -> bool:
         """Send the run's alerts, if there are any, and record for the failure callback who took all of them.
+
+        Not to be recorded are alerts that do not say why the run may fail.
 
         Returns whether each is on its way to people: a channel took it, or it waits for one.
         """
         topic = self._settings.alerts_topic_arn
         box, waiting = outbox(self._settings), list[Alert]()
 
-        def keep(channel: str, alert: Alert) -> None:
-            waiting.extend(box.put(channel, alert))
+        def keep(channel: str, *left: Alert) -> None:
+            waiting.extend(box.put(channel, *left))
 
         given = [each for each in alerts if each is not None]
-        taken = [set(send_alert(each, self._context, topic_arn=topic, keep=keep)) for each in given]
-        if taken:
-            record_alerted(self._context, set.intersection(*taken))
+        taken = send_alerts(given, self._context, topic_arn=topic, keep=keep)
+        if taken and record:
+            record_alerted(self._context, set.intersection(*map(set, taken)))
         return all(channels or each in waiting for each, channels in zip(given, taken, strict=True))
 
     def send_waiting(self) -> None:
@@ -136,11 +137,6 @@ class RunReport:
         _publish(values, environment=environment, pipeline=self.run.pipeline)
         if failed:
             _publish({"ReportedFailures": 1.0}, environment=environment)
-
-
-def outbox(settings: Settings) -> Outbox:
-    """Where alerts wait that a channel did not take."""
-    return Outbox(s3_client, settings.order_results_bucket, clock=outside.now)
 
 
 def _publish(values: Mapping[str, float], *, environment: str, pipeline: str = ALL_PIPELINES) -> None:

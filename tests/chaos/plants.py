@@ -58,8 +58,8 @@ PLANTS = {
     ),
     "alert": Plant(
         "plugins/airflow_ext/metrics.py",
-        "set(send_alert(each, self._context, topic_arn=topic, keep=keep)) for each in given",
-        '{"sns"} for each in given',
+        "taken = send_alerts(given, self._context, topic_arn=topic, keep=keep)",
+        'taken = [["sns"] for _ in given]',
         "neither archived nor told",
     ),
     "dead-letter": Plant(

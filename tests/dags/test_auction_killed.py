@@ -17,9 +17,18 @@ from airflow_ext.triggers import lambda_result
 from airflow_ext.triggers.lambda_result import Wait
 from include.auction.alerts import WAIT_TASK
 from include.auction.deadlines import LAST_ORDER
-from tests.dags.auction import SUMMARY_TASK, begin, end, fire, process_all, summarize, wait_for_results
+from tests.dags.auction import (
+    SUMMARY_TASK,
+    begin,
+    end,
+    fire,
+    process_all,
+    summarize,
+    summary_fails,
+    wait_for_results,
+)
 from tests.worlds.airflow import FakeRun
-from tests.worlds.auction import BUCKET, A, AuctionWorld, B
+from tests.worlds.auction import BUCKET, A, AuctionWorld, B, results
 from tests.worlds.s3 import raising, s3_error
 
 STATUSES = ["accepted", "rejected", "accepted", "rejected", "accepted"]
@@ -138,6 +147,26 @@ def test_next_run_finishes_and_reports_what_a_lost_worker_left_open(processed: i
         assert len(world.functions.asked(B)) == len(STATUSES), "what is settled is not given to Lambda B again"
         skipped(later(run))
         assert (len(world.functions.asked(B)), len(world.wire.sns)) == (len(STATUSES), 2), "it is finished once"
+
+
+def test_run_that_fails_after_its_orders_were_given_says_so_and_is_finished_by_the_next() -> None:
+    """As when every worker that goes on with what the trigger found is lost."""
+    with AuctionWorld().attached() as world:
+        run = FakeRun(dag_id=ENERGY_AUCTION, start_date=now(), run_after=now())
+        world.answer([{"results": False}, results(STATUSES)])
+        found = begin(run)
+        assert isinstance(found, Wait)
+        assert fire(found)["ready"]
+        assert len(world.functions.asked(B)) == len(STATUSES)
+        run.states[WAIT_TASK] = "failed"
+        summary_fails(run, "^the next run finishes the orders that were found: wait_for_results failed: the task was")
+        assert summary_of(world, run) is None, "it would say that there was no order"
+        (message,) = world.wire.sns
+        assert "the next run finishes the orders that were found" in message["Subject"]
+        skipped(later(run))
+        assert summary_of(world, run)["accepted"] == len(world.orders()) == 3
+        assert len(world.functions.asked(B)) == len(STATUSES)
+        assert len(world.wire.sns) == 1 + STATUSES.count("rejected")
 
 
 def test_run_with_a_summary_is_not_finished_on_a_day_of_more_runs_than_a_page_lists() -> None:

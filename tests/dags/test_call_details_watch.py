@@ -79,6 +79,25 @@ def test_key_that_cannot_be_named_is_alerted_and_the_other_file_gets_its_run(wor
     assert "file incoming/bad\\x01key.txt" in post["text"]
 
 
+@pytest.mark.parametrize("sns_is_down", [False, True])
+def test_alert_that_a_channel_did_not_take_waits_for_it_and_is_made_once(
+    sns_is_down: bool, world: CallDetailsWorld
+) -> None:
+    drop(world, "incoming/bad\x01key.txt")
+    with pytest.raises(RetryableFailuresError):
+        claim_files(watch_run())
+    world.time.now += PATIENCE_SECONDS
+    world.wire.slack_is_down, world.wire.sns_is_down = True, sns_is_down
+    for _ in range(2):
+        run = watch_run()
+        with pytest.raises(RetryableFailuresError):
+            claim_files(run)
+    assert len(world.wire.sns) == (not sns_is_down)
+    waiting = [key.split("/")[2] for key in world.s3.present("alerts/undelivered/")]
+    assert waiting == (["slack", "sns"] if sns_is_down else ["slack"])
+    assert run.pushed(CLAIM_TASK, XComKey.ALERTED) is None, "it says nothing of a run that fails"
+
+
 def test_key_with_more_versions_than_airflow_maps_gets_all_its_runs(world: CallDetailsWorld) -> None:
     files = [FileVersion(BUCKET, KEYS[0], world.s3.drop(KEYS[0], b"%d" % number)) for number in range(MAX_RUNS + 1)]
     run = watch_run()

@@ -1,4 +1,5 @@
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -79,7 +80,9 @@ def test_client_without_a_usable_id_fails_the_run_and_costs_no_other_its_archive
 ) -> None:
     world.set_clients([11, "C-100"])
     archive_all(run, list_clients(run))
-    summary_fails(run, "1 of 2 clients failed")
+    place = f"manifests/trigger/20260308/{run.run_id}.json"
+    summary_fails(run, f"1 of 2 clients failed; see {re.escape(place)}$")
+    assert f"manifest: s3://archive/{place}" in world.wire.slack[0]["text"], "the day's does not name it"
     assert world.s3.keys("trigger/") == ["trigger/11/11_trigger_20260308.json"]
     manifest = world.manifest()
     why = "ClientID 'C-100' in table Client is not an integer; correct or remove the row"

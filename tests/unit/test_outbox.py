@@ -66,7 +66,8 @@ def test_the_same_alert_waits_once_for_each_channel(post: Post) -> None:
         post.box.put(channel, ALERT)
     assert len(post.s3.present(PREFIX)) == 2
     post.time.now += 60
-    assert post.box.send(lambda: {"sns": post.deliver}) == 1, "nobody opened Slack, which does not count as an attempt"
+    assert post.box.send(lambda: {"sns": post.deliver}) == 0, "nobody waits for a Slack that is not configured"
+    assert len(post.s3.present(PREFIX)) == 1, "which is no attempt"
     assert post.send() == 0
     assert len(post.sent) == 2
 
@@ -133,6 +134,25 @@ def test_what_is_too_much_or_too_old_is_given_up_in_the_log(post: Post, caplog: 
     assert post.s3.present(PREFIX) == []
     assert post.sent == []
     assert "given up" in caplog.text
+
+
+def test_channel_that_is_down_for_long_leaves_the_other_its_room(post: Post) -> None:
+    post.box.put("slack", *map(numbered, range(MOST_WAITING)))
+    assert post.box.put("sns", ALERT) == [ALERT]
+
+
+@pytest.mark.parametrize(
+    "body", [b"{not json", b"[]", b"{}", b'{"alert": {}, "attempts": 1, "put_at": 2e9, "due_at": 0}']
+)
+def test_document_that_is_no_alert_keeps_no_other_waiting(
+    post: Post, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    post.box.put("slack", ALERT)
+    post.s3.put_object(Bucket="results", Key=f"{PREFIX}slack/0.json", Body=body)
+    post.time.now += 60
+    post.send()
+    assert [alert.run_id for alert in post.sent] == [ALERT.run_id]
+    assert f"{PREFIX}slack/0.json holds no alert" in caplog.text
 
 
 @pytest.mark.parametrize("trouble", [unreachable, lambda: s3_error("AccessDenied")])

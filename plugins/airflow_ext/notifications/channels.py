@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,13 @@ from slack_sdk.http_retry.handler import RetryHandler
 from slack_sdk.webhook import WebhookClient, WebhookResponse
 
 from airflow_ext.defaults import alert_topic
+from airflow_ext.hooks.aws import s3_client, sns_client
 from airflow_ext.ids import AWS_CONNECTION, SLACK_CONNECTION
 from airflow_ext.outside import outside
+from airflow_ext.settings import Settings
 from include.alerts import Alert, Send
 from include.errors import ApiRefusedError, NoResponseError, SettingsError, describe
+from include.outbox import Outbox
 
 if TYPE_CHECKING:
     from slack_sdk.http_retry.response import HttpResponse
@@ -38,27 +41,43 @@ _SLACK_MAX_RETRIES = 50
 """More than there can be: the time ends them."""
 
 
-def send_alert(
-    alert: Alert, context: Context, *, topic_arn: str | None, keep: Callable[[str, Alert], object] | None = None
-) -> list[str]:
-    """Send to the channels, and return those that took the alert; never raises, so that it hides no error.
+def send_alerts(
+    alerts: Sequence[Alert], context: Context, *, topic_arn: str | None, keep: Callable[..., object] | None = None
+) -> list[list[str]]:
+    """Send to the channels, and return those that took each alert; never raises, so that it hides no error.
 
-    Context and topic are as of :func:`open_channels`; ``keep`` is given channel and alert where one did not take it.
+    A channel that refuses an alert is given none of those that follow: each might hold the run up as long as the first.
+    Context and topic are as of :func:`open_channels`; ``keep`` is given a channel and the alerts that it did not take,
+    once all others are sent.
     """
-    delivered = []
-    for channel, send in open_channels(context, topic_arn=topic_arn).items():
-        try:
-            send(alert)
-        except Exception as error:  # noqa: BLE001 - see the next line
-            # Whatever a provider raises, the other channel and the pipeline's own error must get through.
-            log.warning("alert was not delivered through %s: %s", channel, describe(error))
-            if keep is not None:
-                keep(channel, alert)
-        else:
-            delivered.append(channel)
-    through = ", ".join(delivered) or "no channel"
-    log.info("alert '%s' about run %s delivered through: %s", alert.subject, alert.run_id, through)
-    return delivered
+    taken: list[list[str]] = []
+    left: dict[str, list[Alert]] = {}
+    for alert in alerts:
+        delivered = []
+        # Anew for each alert, which has its own time to wait for Slack.
+        for channel, send in open_channels(context, topic_arn=topic_arn).items():
+            if channel not in left:
+                try:
+                    send(alert)
+                except Exception as error:  # noqa: BLE001 - see the next line
+                    # Whatever a provider raises, the other channel and the pipeline's own error must get through.
+                    log.warning("alert was not delivered through %s: %s", channel, describe(error))
+                else:
+                    delivered.append(channel)
+                    continue
+            left.setdefault(channel, []).append(alert)
+        through = ", ".join(delivered) or "no channel"
+        log.info("alert '%s' about run %s delivered through: %s", alert.subject, alert.run_id, through)
+        taken.append(delivered)
+    if keep is not None:
+        for channel, waiting in left.items():
+            keep(channel, *waiting)
+    return taken
+
+
+def outbox(settings: Settings) -> Outbox:
+    """Where alerts wait that a channel did not take."""
+    return Outbox(s3_client, settings.order_results_bucket, clock=outside.now)
 
 
 def open_channels(
@@ -101,8 +120,6 @@ def _opened(open_channel: Callable[[], Send | None]) -> Send | None:
 def _sns(context: Context, topic_arn: str, attempts: int) -> Send:
     from airflow.providers.amazon.aws.hooks.sns import SnsHook
     from airflow.providers.amazon.aws.notifications.sns import SnsNotifier
-
-    from airflow_ext.hooks.aws import sns_client
 
     hook = SnsHook(aws_conn_id=AWS_CONNECTION)  # type: ignore[no-untyped-call] # the provider's API is untyped
     # The hook would make one without time-outs, and boto's would outlast the callback that may be waiting here.

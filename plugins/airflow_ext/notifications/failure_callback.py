@@ -162,10 +162,13 @@ def alert_unreported_failure(context: Context) -> None:
         if refusal or REFUSAL in (alerted or {}).get("channels", ()):
             _count_refusal()
         return
-    topic_arn, runbook = None, RUNBOOK
+    # Here: the DAG files import this module, and Slack's provider takes a quarter of a second.
+    from airflow_ext.notifications.channels import outbox, send_alerts
+
+    topic_arn, runbook, keep = None, RUNBOOK, None
     try:
         settings = load_settings()
-        topic_arn, runbook = settings.alerts_topic_arn, settings.runbook_url
+        topic_arn, runbook, keep = settings.alerts_topic_arn, settings.runbook_url, outbox(settings).put
     except Exception as error:  # noqa: BLE001 - the alert needs no settings
         log.error("the settings cannot be read, the alerts' topic is that of the option: %s", describe(error))
     reason = str(context.get("reason") or "unknown")
@@ -176,13 +179,10 @@ def alert_unreported_failure(context: Context) -> None:
         facts += [f"{summary}: {why}"] if why else []
         facts += [f"last task: {ti.task_id}", f"log: {ti.log_url}"]
     headline = "the run failed before its summary could send an alert"
-    # Here: the DAG files import this module, and Slack's provider takes a quarter of a second.
-    from airflow_ext.notifications.channels import send_alert
-
     step = next_step(runbook, Section.UNREPORTED)
     page = operations_url(dag_id)
     alert = Alert(Severity.ERROR, dag_id, run_id, headline, facts, next_step=step, operations=page)
-    send_alert(alert, context, topic_arn=topic_arn)
+    send_alerts([alert], context, topic_arn=topic_arn, keep=keep)
 
 
 def _count_refusal() -> None:

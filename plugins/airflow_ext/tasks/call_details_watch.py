@@ -14,10 +14,9 @@ from airflow_ext.defaults import is_last_try
 from airflow_ext.hooks.call_details import CallDetailsClients
 from airflow_ext.ids import CALL_DETAILS_INGEST
 from airflow_ext.metrics import RunReport
-from airflow_ext.notifications.channels import send_alert
 from airflow_ext.notifications.failure_callback import record_failure
 from airflow_ext.outside import outside
-from include.alerts import RunRef, Section
+from include.alerts import Section
 from include.call_details.alerts import beside_alert, left_alert
 from include.call_details.keys import is_shared_run, round_key, run_id
 from include.call_details.models import FileVersion, Unfinished
@@ -79,7 +78,7 @@ def claim_files(context: Context) -> list[int]:
             runs=len(starts) if len(starts) < number else None,
             left=len(taken.left),
         )
-        _report(context, clients, report.run, [*(left for left in taken.left if not left.busy), *_beside(intake)])
+        _report(report, clients, [*(left for left in taken.left if not left.busy), *_beside(intake)])
         if taken.left and not starts and not is_last_try(context):
             reasons = "; ".join(left.reason for left in taken.left[:_SHOWN])
             raise RetryableFailuresError(f"files that stay where they were dropped: {len(taken.left)}: {reasons}")
@@ -160,12 +159,12 @@ def _beside(intake: Intake) -> list[LeftFile]:
         return []
 
 
-def _report(context: Context, clients: CallDetailsClients, run: RunRef, left: Sequence[LeftFile]) -> None:
+def _report(report: RunReport, clients: CallDetailsClients, left: Sequence[LeftFile]) -> None:
     known = LeftFiles(clients.table, clients.bucket, clock=outside.now)
     due = known.unreported(left)
     for make, files in (
         (left_alert, [file for file in due if not file.beside]),
         (beside_alert, [file for file in due if file.beside]),
     ):
-        if files and send_alert(make(files, run), context, topic_arn=clients.settings.alerts_topic_arn):
+        if files and report.alert(make(files, report.run), record=False):
             known.note_reported(files)

@@ -15,8 +15,8 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow_ext.defaults import operations_url, started_at
 from airflow_ext.hooks.aws import AwsSession, lambda_client, s3_client
 from airflow_ext.ids import ENERGY_AUCTION, XComKey
-from airflow_ext.metrics import RunReport, log_links, outbox, succeeded, task_states
-from airflow_ext.notifications.channels import AT_ONCE, open_channels
+from airflow_ext.metrics import RunReport, log_links, succeeded, task_states
+from airflow_ext.notifications.channels import AT_ONCE, open_channels, outbox
 from airflow_ext.notifications.failure_callback import log_failure, record_alerted, record_failure, safe_text
 from airflow_ext.outside import outside
 from airflow_ext.settings import Settings, load_settings
@@ -151,16 +151,29 @@ def _end_without_orders(context: Context, settings: Settings, report: RunReport,
         reason = f"{WAIT_TASK} was marked as success, but has no results; clear it"
     else:
         reason = f"{WAIT_TASK} failed: {report.failure(WAIT_TASK) or KILLED}"
-    _count(report, None)
-    report.alert(no_orders(report.run, reason=reason))
-    report.note(f"No order was processed: {reason}", section=Section.AUCTION_RUN)
     summary = _without_orders(context, reason)
+    _count(report, None)
+    # Lambda B may have them: the trigger gives them to it before the task goes on.
+    left = _has_orders_left(settings, summary)
+    what = "the next run finishes the orders that were found" if left else "no order was processed"
+    report.alert(no_orders(report.run, what=what, reason=reason))
+    report.note(f"{what[0].upper()}{what[1:]}: {reason}", section=Section.AUCTION_RUN)
+    if not left:
+        try:
+            _push(report, summary, _save(settings, summary))
+        except PipelineError as error:
+            # The run fails anyway; a retry of this task would alert again.
+            log.warning("the summary was not saved: %s", error)
+    raise WorkFailedError(f"{what}: {reason}")
+
+
+def _has_orders_left(settings: Settings, summary: Summary) -> bool:
+    """Whether the run has orders that a later run accounts for, as far as that can be read."""
     try:
-        _push(report, summary, _save(settings, summary))
+        return summary.run_id in unfinished_runs(s3_client(), settings.order_results_bucket, [summary.day])
     except PipelineError as error:
-        # The run fails anyway; a retry of this task would alert again.
-        log.warning("the summary was not saved: %s", error)
-    raise WorkFailedError(f"no order was processed: {reason}")
+        log.warning("orders of the run cannot be looked for: %s", error)
+        return False
 
 
 def _without_orders(context: Context, reason: str) -> Summary:

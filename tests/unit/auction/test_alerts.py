@@ -54,7 +54,7 @@ def test_order_without_a_reason_is_reported_too() -> None:
 
 
 def test_run_without_orders_is_reported_in_one_alert() -> None:
-    alert = no_orders(RUN, reason="malformed")
+    alert = no_orders(RUN, what="no order was processed", reason="malformed")
     assert alert.subject == "[ERROR] energy_auction: no order was processed: waiting for results failed"
     assert (
         "- the results in wait_for_results: malformed\n    log: http://airflow.test/wait_for_results/None" in alert.text

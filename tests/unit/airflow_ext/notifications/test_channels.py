@@ -10,7 +10,7 @@ from airflow.sdk import BaseHook
 from botocore.exceptions import EndpointConnectionError
 
 from airflow_ext.ids import SLACK_CONNECTION
-from airflow_ext.notifications.channels import open_channels, send_alert
+from airflow_ext.notifications.channels import open_channels, send_alerts
 from airflow_ext.outside import outside
 from include.alerts import Alert, Failure, Severity
 from include.errors import ApiRefusedError
@@ -35,7 +35,8 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
 
 
 def send(alert: Alert = ALERT, topic_arn: str | None = TOPIC) -> list[str]:
-    return send_alert(alert, {}, topic_arn=topic_arn)
+    (took,) = send_alerts([alert], {}, topic_arn=topic_arn)
+    return took
 
 
 def test_alert_goes_to_topic_and_slack(wire: Wire) -> None:
@@ -88,6 +89,21 @@ def test_sns_gets_it_when_slack_is_down(wire: Wire, caplog: pytest.LogCaptureFix
     assert send() == ["sns"]
     assert len(wire.sns) == 1
     assert "not delivered through slack" in caplog.text
+
+
+def test_channel_that_refuses_an_alert_is_not_given_the_next_which_wait_once_the_others_are_sent(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each could hold the run up for ten seconds: some hundred files that share a run may have an alert each."""
+    wire.slack_is_down = True
+    kept: list[Any] = []
+    alerts = [replace(ALERT, run_id=f"run {number}") for number in range(3)]
+    taken = send_alerts(
+        alerts, {}, topic_arn=TOPIC, keep=lambda channel, *left: kept.append((channel, list(left), len(wire.sns)))
+    )
+    assert taken == [["sns"]] * 3
+    assert kept == [("slack", alerts, 3)]
+    assert caplog.text.count("not delivered through slack") == 1
 
 
 def test_both_down_is_logged_and_nothing_raised(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:

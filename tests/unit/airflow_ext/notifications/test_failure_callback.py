@@ -25,7 +25,7 @@ from include.errors import FunctionFailedError, SettingsError
 from tests.worlds.airflow import FakeRun, FakeTaskInstance, XComs
 from tests.worlds.alerts import TOPIC, Wire
 from tests.worlds.pipeline import FakeCloudWatch
-from tests.worlds.s3 import raising
+from tests.worlds.s3 import FakeS3, raising
 
 SETTINGS = {
     "environment": "local",
@@ -119,6 +119,15 @@ def test_topic_of_the_option_is_alerted_when_settings_are_broken_and_slack_fails
     (message,) = wire.sns
     assert message["TargetArn"] == TOPIC
     assert run.run_id in message["Message"]
+
+
+def test_alert_that_slack_did_not_take_waits_for_it(wire: Wire, run: FakeRun) -> None:
+    wire.slack_is_down, s3 = True, FakeS3("order-results")
+    with outside.replaced(aws={"s3": s3}):
+        alert_unreported_failure(callback_context(run))
+    assert len(wire.sns) == 1
+    (key,) = s3.present("alerts/undelivered/slack/")
+    assert run.run_id in (s3.bodies(key)[-1] or b"").decode()
 
 
 def test_topic_of_the_settings_wins(wire: Wire, run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
