@@ -145,7 +145,8 @@ def health(environment: Environment) -> Report:
     """What Airflow says of its own parts, and the DAG files that it cannot import."""
     parts = environment.airflow("GET", "/monitor/health")
     broken = environment.airflow("GET", "/importErrors")["import_errors"]
-    rows = [{"part": name, "state": part["status"]} for name, part in parts.items() if part and part.get("status")]
+    # Airflow gives no status to a triggerer or DAG processor that has never run; the pipelines need both.
+    rows = [{"part": name, "state": (part or {}).get("status") or "has not run"} for name, part in parts.items()]
     rows += [{"part": error["filename"], "state": error["stack_trace"].strip().splitlines()[-1]} for error in broken]
     failed = any(row["state"] != "healthy" for row in rows)
     return Report(f"Airflow in {environment.name}", {"part": "part", "state": "state"}, rows, failed=failed)

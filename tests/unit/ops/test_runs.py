@@ -10,7 +10,7 @@ import pytest
 from ops.archive import backfill
 from ops.environment import Environment
 from ops.report import OpsError
-from ops.runs import clear, failed, latest_failed, runs
+from ops.runs import clear, failed, health, latest_failed, runs
 
 ARCHIVE = "dex_trigger_archive"
 
@@ -46,7 +46,10 @@ class Airflow:
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path
-        answer: dict[str, Any] = {"access_token": "t", "is_paused": self.paused, "state": "failed", "backfills": []}
+        answer: dict[str, Any] = {"access_token": "t", "is_paused": self.paused, "state": "failed"}
+        answer |= {"backfills": [], "import_errors": []}
+        if path.endswith("/health"):
+            return httpx.Response(200, json={"scheduler": {"status": "healthy"}, "triggerer": {"status": None}})
         if "/xcomEntries/" in path:
             return httpx.Response(404)
         if request.method == "POST":
@@ -89,3 +92,9 @@ def test_backfill_of_a_paused_dag_is_refused_as_its_runs_would_wait_but_can_be_p
     with pytest.raises(OpsError, match="unpause it"):
         backfill(airflow.environment, day, day, None, again=False, dry_run=False)
     assert airflow.posted == ["dry_run"]
+
+
+def test_part_of_airflow_that_never_ran_is_not_healthy() -> None:
+    found = health(Airflow().environment)
+    assert found.rows == [{"part": "scheduler", "state": "healthy"}, {"part": "triggerer", "state": "has not run"}]
+    assert found.failed
