@@ -185,15 +185,21 @@ const Log = ({ dag, run, task, number: wanted }) => {
   const open = async (event) => {
     event.preventDefault();
     const holds = (name) => {
-      const [, first, last] = /^(?:orders? )?(-?\d+)(?:-(-?\d+))?\b/.exec(name || "") || [];
-      return first !== undefined && Number(first) <= wanted && wanted <= Number(last ?? first);
+      const [, least, most] = /^(?:orders? )?(-?\d+)(?:-(-?\d+))?\b/.exec(name || "") || [];
+      return least !== undefined && Number(least) <= wanted && wanted <= Number(most ?? least);
     };
-    const list = (more) => ask(`api/v2/dags/${dag}/dagRuns/${encodeURIComponent(run)}/taskInstances/${task}/listMapped${query({ limit: 100, ...more })}`);
-    let found;
+    const first = async (more) => {
+      for (let offset = 0, page = null; !page || page.length; offset += page.length) {
+        page = (await ask(`api/v2/dags/${dag}/dagRuns/${encodeURIComponent(run)}/taskInstances/${task}/listMapped${query({ limit: 100, offset, ...more })}`)).task_instances;
+        const one = page.find((each) => holds(each.rendered_map_index));
+        if (one) return one;
+      }
+      return null;
+    };
+    let found = null;
     try {
-      // One task a client; else clients share few.
-      for (const more of [{ rendered_map_index_prefix_pattern: `${wanted} ` }, {}])
-        found ??= (await list(more)).task_instances.find((each) => holds(each.rendered_map_index));
+      // One task a client, of which Airflow finds those whose id begins so; else clients or orders share tasks.
+      for (const more of [{ rendered_map_index_prefix_pattern: `${wanted} ` }, {}]) found ??= await first(more);
     } catch { /* The run is gone, or may not be seen: its page says so. */ }
     navigate(found ? `${tasks}/mapped/${found.map_index}` : tasks);
   };
@@ -239,9 +245,12 @@ const useAction = () => {
 };
 
 // Starts a run by Airflow's REST API, as the user.
+const isPaused = async (dag) => (await ask(`api/v2/dags/${dag}`)).is_paused;
+const refusePaused = async (dag) => {
+  if (await isPaused(dag)) throw new Error(`${dag} is paused, so a run would wait without end: unpause it first.`);
+};
 const startRun = async (dag, conf) => {
-  const found = await ask(`api/v2/dags/${dag}`);
-  if (found.is_paused) throw new Error(`${dag} is paused, so a run would wait without end: unpause it first.`);
+  await refusePaused(dag);
   return ask(`api/v2/dags/${dag}/dagRuns`, { method: "POST", body: { logical_date: null, conf } });
 };
 const started = async (dag, conf) => h("span", "Started: ", h(Run, { dag, run: (await startRun(dag, conf)).dag_run_id }));
@@ -310,7 +319,7 @@ const Evidence = () => {
     return () => clearTimeout(timer);
   }, [text]);
   const found = useAsk(client ? null : `ops/evidence/clients${query({ q: asked, cursor })}`);
-  const strip = useAsk(client ? `ops/evidence/clients/${client}${query({ to: get("to") })}` : null);
+  const strip = useAsk(client ? `ops/evidence/clients/${encodeURIComponent(client)}${query({ to: get("to") })}` : null);
   const choose = (id) => { setText(String(id)); change({ client: id }); };
   const submit = (event) => {
     event.preventDefault();
@@ -349,7 +358,7 @@ const Evidence = () => {
 };
 
 const Answer = ({ client, day, change }) => {
-  const base = `ops/evidence/clients/${client}/days/${day}`;
+  const base = `ops/evidence/clients/${encodeURIComponent(client)}/days/${day}`;
   const answer = useAsk(base);
   const [open, setOpen] = useState(null);
   const data = answer.data?.key ? answer.data : null;
@@ -531,6 +540,7 @@ const Backfill = ({ actions, day }) => {
     return null;
   });
   const start = () => action.act(async () => {
+    await refusePaused(ARCHIVE);
     const made = await ask("api/v2/backfills", { method: "POST", body: order() });
     setPlan(null);
     return h("span", `Backfill ${made.id} started: `, h(Link, { to: `/dags/${ARCHIVE}/backfills` }, "its runs"));
@@ -554,7 +564,7 @@ const Backfill = ({ actions, day }) => {
         `starts ${many(plan.runs, "run")}`,
       ].join(": ").replace(/: starts/, ", starts")),
       h(Button, { main: true, disabled: action.busy || plan.runs === 0, onClick: start }, `Start ${many(plan.runs, "run")}`),
-      plan.runs === 0 && h("span.dim", "Every day of the range has a run that succeeded, or lies in the future.")));
+      plan.runs === 0 && h("span.dim", "Every day of the range has a run that succeeded or is under way, or lies in the future.")));
 };
 
 // ---- Files ----------------------------------------------------------------------------------------------------------
@@ -697,16 +707,21 @@ const DayOfRuns = ({ runs }) => {
   const slots = new Map();
   for (const run of runs) {
     const at = new Date(run.time);
-    slots.set(Math.min(287, Math.floor((at.getUTCHours() * 60 + at.getUTCMinutes()) / 5)), run);
+    const slot = Math.floor((at.getUTCHours() * 60 + at.getUTCMinutes()) / 5);
+    slots.set(slot, [...(slots.get(slot) || []), run]);
   }
   return h("svg.year", { viewBox: "0 0 604 46", role: "img", "aria-label": `${runs.length} runs of the day, five minutes each` },
     ...[0, 3, 6, 9, 12, 15, 18, 21].map((hour) => h("text", { key: `at ${hour}`, x: 2 + hour * 25, y: 8 }, `${String(hour).padStart(2, "0")}:00`)),
     ...Array.from({ length: 288 }, (_, slot) => {
-      const run = slots.get(slot);
-      const result = run && resultOf(run);
+      // A run that somebody started, too: neither hides the other.
+      const some = slots.get(slot) || [];
+      const sum = (name) => some.reduce((total, run) => total + (run[name] || 0), 0);
+      const [total, rejected, errored] = [sum("total"), sum("rejected"), sum("errored")];
+      const unread = some.some((run) => run.total === undefined);
+      const result = some.length > 0 && !unread && resultOf({ total, rejected, errored });
       const text = `${String(Math.floor(slot / 12)).padStart(2, "0")}:${String((slot % 12) * 5).padStart(2, "0")} UTC`;
-      return h("rect", { key: slot, x: 2 + slot * 2.0833, y: 12, width: 1.7, height: 28, fill: run ? RESULTS[result] : "var(--soft)", fillOpacity: result === "none" ? 0.4 : 1 },
-        h("title", run ? `${text}: ${number(run.total)} orders, ${number(run.rejected)} rejected, ${number(run.errored)} failed` : `${text}: no run`));
+      return h("rect", { key: slot, x: 2 + slot * 2.0833, y: 12, width: 1.7, height: 28, fill: result ? RESULTS[result] : "var(--soft)", fillOpacity: result === "none" ? 0.4 : 1 },
+        h("title", `${text}: ${unread ? "not read yet" : result ? `${many(total, "order")}, ${number(rejected)} rejected, ${number(errored)} failed` : "no run"}`));
     }));
 };
 
@@ -719,6 +734,7 @@ const Orders = ({ actions }) => {
   const action = useAction();
   const data = asked.data?.rows ? asked.data : null;
   const clear = (row) => action.act(async () => {
+    const [run, paused] = await Promise.all([ask(`api/v2/dags/${AUCTION}/dagRuns/${encodeURIComponent(row.run_id)}`), isPaused(AUCTION)]);
     // Named, as Airflow ignores include_downstream where no task is. Of a run that was ended at its limit, tasks are skipped.
     const states = { dag_ids: [AUCTION], dag_run_ids: [row.run_id], state: ["failed", "upstream_failed", "skipped"], page_limit: 100 };
     const tasks = [];
@@ -727,10 +743,10 @@ const Orders = ({ actions }) => {
       page = (await ask("api/v2/dags/~/dagRuns/~/taskInstances/list", { method: "POST", body: asked })).task_instances;
       tasks.push(...page.map((task) => (task.map_index < 0 ? task.task_id : [task.task_id, task.map_index])));
     }
-    if (!tasks.length) return "Nothing to clear: the run goes on already.";
+    if (!tasks.length) return `Nothing to clear: no task of the run has failed, and it is ${run.state}.`;
     const body = { dag_run_id: row.run_id, task_ids: tasks, only_failed: false, include_downstream: true, dry_run: false };
     const found = await ask(`api/v2/dags/${AUCTION}/clearTaskInstances`, { method: "POST", body });
-    return h("span", `Cleared ${many(found.task_instances.length, "task")} of `, h(Run, { dag: AUCTION, run: row.run_id }));
+    return h("span", `Cleared ${many(found.task_instances.length, "task")} of `, h(Run, { dag: AUCTION, run: row.run_id }), paused && `: they wait, as ${AUCTION} is paused`);
   });
   const sum = (name) => data.runs.reduce((total, run) => total + (run[name] || 0), 0);
   const go = (to) => { setCursor(0); change({ day: to }); };
@@ -868,6 +884,8 @@ const OneOwner = ({ owner, actions }) => {
 
 // Name, and which dead letters.
 const PIPELINES = { [ARCHIVE]: ["Archive"], [AUCTION]: ["Auction"], [INGEST]: ["Call details", "batches"], event_delivery: ["Events", "events"] };
+// What starts a pipeline's runs, where that is another DAG.
+const STARTED_BY = { [INGEST]: "call_details_watch" };
 const Runbook = ({ url, section }) => /^https?:/.test(url || "") ? h("a", { href: `${url}#${section}`, target: "_blank", rel: "noreferrer" }, "runbook")
   : h("span", `${visible(url)}#${section}`);
 
@@ -877,10 +895,13 @@ const tonight = async (signal) => {
   const day = new Date(Date.now() - 86400000).toISOString();
   const list = (dag, states, extra) => ask(`api/v2/dags/~/dagRuns/list`, { method: "POST", signal, body: { dag_ids: [dag], states, order_by: "-run_after", page_limit: 1, ...extra } });
   return Promise.all(Object.keys(PIPELINES).map(async (dag) => {
-    const [info, good, bad] = await Promise.all([
-      ask(`api/v2/dags/${dag}`, { signal }), list(dag, ["success"]), list(dag, ["failed"], { run_after_gte: day })]);
+    const [info, good, bad, starter] = await Promise.all([
+      ask(`api/v2/dags/${dag}`, { signal }), list(dag, ["success"]),
+      // By their end: a backfill that failed tonight is for a day long ago, and a run may have been cleared.
+      list(dag, ["failed"], { end_date_gte: day, order_by: "-end_date" }),
+      STARTED_BY[dag] && ask(`api/v2/dags/${STARTED_BY[dag]}`, { signal })]);
     const due = info.next_dagrun_run_after ? Date.parse(info.next_dagrun_run_after) : null;
-    return { dag, paused: info.is_paused, last: good.dag_runs[0], late: due && !info.is_paused && due < Date.now() - 60000 ? due : null, failed: bad.total_entries, failure: bad.dag_runs[0] };
+    return { dag, paused: info.is_paused ? dag : starter?.is_paused ? starter.dag_id : null, last: good.dag_runs[0], late: due && !info.is_paused && due < Date.now() - 60000 ? due : null, failed: bad.total_entries, failure: bad.dag_runs[0] };
   }));
 };
 
@@ -909,7 +930,7 @@ globalThis.Tonight = function Tonight() {
         ["Failed, 24 h", (row) => (row.failed ? h(Run, { dag: row.dag, run: row.failure.dag_run_id }, h("span.bad", number(row.failed))) : "0"), "n"],
         ["Dead letters", (row) => (letters(row) ? h("span.bad", number(letters(row))) : number(letters(row))), "n"],
         ["Oldest pending", (row) => (row.dag === "event_delivery" && oldest ? `for ${age(oldest.due)}` : ""), "w"],
-        ["What to do", (row) => row.paused ? h(Link, { to: `/dags/${row.dag}` }, "unpause it") : row.failed || row.late || letters(row) ? h(Runbook, { url: options.data?.runbook, section: section(row) }) : h("span.dim", "nothing")],
+        ["What to do", (row) => row.paused ? h(Link, { to: `/dags/${row.paused}` }, row.paused === row.dag ? "unpause it" : `unpause ${row.paused}`) : row.failed || row.late || letters(row) ? h(Runbook, { url: options.data?.runbook, section: section(row) }) : h("span.dim", "nothing")],
       ], rows: runs.rows,
     }));
 };
