@@ -15,9 +15,9 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import SplitResult, urlsplit
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from lambdas.common.aws import CONDITION_FAILED, error_code, timestamp
+from lambdas.common.aws import CONDITION_FAILED, error_code, may_pass, timestamp
 from lambdas.tools.tables import ToolError, add_table_options, carried_out, dynamodb_client, owner, parser_of
 
 if TYPE_CHECKING:
@@ -177,7 +177,14 @@ def _carry_out(options: argparse.Namespace) -> None:
         check_url(options.url, allow_http=options.allow_http)
         given = secret_from(sys.stdin) if options.secret else None
         given = new_secret() if options.rotate_secret else given
-        made = table.put(options.owner, options.url, given, now) or (given if options.rotate_secret else None)
+        try:
+            made = table.put(options.owner, options.url, given, now) or (given if options.rotate_secret else None)
+        except (BotoCoreError, ClientError, KeyboardInterrupt) as error:
+            # It may be the owner's by now. Rotated once more, the receiver's would not be the one before any more.
+            if options.rotate_secret and (isinstance(error, KeyboardInterrupt) or may_pass(error)):
+                print("the secret may be this one by now: do it again by --secret -, which reads it:", file=sys.stderr)
+                print(given)
+            raise
         print(f"subscribed: {options.owner}", file=sys.stderr)
         if made:
             print("deliveries are signed with this secret, shown this once:", file=sys.stderr)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -12,11 +13,12 @@ from include.clients.webhooks import usable_url
 from lambdas.tools import subscriptions
 from lambdas.tools.subscriptions import check_url
 from lambdas.tools.tables import ToolError
-from tests.worlds.dynamodb import FakeTable, table_error
+from tests.worlds.dynamodb import FakeTable, Lose, table_error
 
 HERE = ["--environment", "test", "--owner", "test-user"]
 URL = "https://example.com/hooks?a=b"
 SECRET = "whsec_" + base64.b64encode(b"s" * 24).decode()
+TIMED_OUT = ReadTimeoutError(endpoint_url="https://dynamodb.invalid")
 
 NO_ADDRESSES = (
     *("", "x", "example.com", "https://", "https:///x", "ftp://a.example", "file:///etc/passwd", "//a.example"),
@@ -203,6 +205,26 @@ def test_secret_that_is_put_twice_leaves_the_one_before(table: FakeTable, run: R
         item = table.items["test-user"]
         assert (item["secret"], item["previous_secret"]) == ({"S": SECRET}, {"S": first})
         assert item["url"] == {"S": url}
+
+
+@pytest.mark.parametrize("fault", [table_error("InternalServerError"), TIMED_OUT])
+def test_secret_whose_rotation_got_no_answer_is_told_and_may_be_given_again(
+    table: FakeTable, run: Run, capsys: pytest.CaptureFixture[str], fault: Exception
+) -> None:
+    """Rotated once more, it would be the one before, and the receiver would refuse what its own does not sign."""
+    first = run("put", "--url", URL).strip()
+    table.faults = iter([Lose(fault)])
+    assert subscriptions.main(["put", "--url", URL, "--rotate-secret", *HERE]) == 1
+    second = capsys.readouterr().out.strip()
+    run("put", "--url", URL, "--secret", "-", given=f"{second}\n")
+    item = table.items["test-user"]
+    assert (item["secret"], item["previous_secret"]) == ({"S": second}, {"S": first})
+
+
+def test_secret_whose_rotation_was_refused_is_not_told(table: FakeTable, capsys: pytest.CaptureFixture[str]) -> None:
+    table.faults = iter([table_error("AccessDeniedException")])
+    assert subscriptions.main(["put", "--url", URL, "--rotate-secret", *HERE]) == 1
+    assert capsys.readouterr().out == ""
 
 
 def test_secret_is_either_given_or_rotated(table: FakeTable) -> None:
