@@ -92,7 +92,7 @@ def test_runs_are_asked_of_mwaa_and_printed_for_scripts(mwaa: Mwaa, root: Path) 
     ((path, body),) = mwaa.asked
     assert path == "/restapi/pipelines-prod"
     assert (body["Path"], body["Method"]) == ("/dags/~/dagRuns/list", "POST")
-    assert body["Body"] == {"dag_ids": ["dex_trigger_archive"], "order_by": "-run_after", "page_limit": 1}
+    assert body["Body"] == {"dag_ids": ["dex_trigger_archive"], "order_by": "-start_date", "page_limit": 1}
 
 
 def test_run_is_started_once_though_airflow_did_not_answer_in_time(mwaa: Mwaa, root: Path) -> None:
