@@ -177,9 +177,11 @@ ENVIRONMENT_NAME = "local"
 SETTINGS_VARIABLE = "airflow/variables/settings"
 DUMMY_AWS_KEY = "test"
 
-_DROPPED_PREFIXES = ("AWS_", "AIRFLOW", "PYTHON", "DEX_", "CALL_DETAILS_", "SAM_", "OTEL_", "PG", "CELERY_")
+_DROPPED_PREFIXES = ("AWS_", "AIRFLOW", "PYTHON", "DEX_", "CALL_DETAILS_", "SAM_", "OTEL_", "PG", "CELERY_", "UVICORN_")
 _PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY"})
-_DROPPED_NAMES = _PROXIES | {"VIRTUAL_ENV"}
+# The functions' make is none of the caller's, whose PYTHON=... may be relative to the project; and stubs of which there
+# were several, as uvicorn makes them by WEB_CONCURRENCY, would each know a part of what they were sent.
+_DROPPED_NAMES = _PROXIES | {"VIRTUAL_ENV", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "WEB_CONCURRENCY"}
 _PROFILES = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
 _ASIDE = "ASIDE_"
 

@@ -46,6 +46,9 @@ def airflow_variables(places: Places = PLACES) -> dict[str, str]:
         "PYTHONPATH",
         "CELERY_BROKER_URL",
         "https_proxy",
+        "MAKEFLAGS",
+        "WEB_CONCURRENCY",
+        "UVICORN_RELOAD",
     ],
 )
 def test_the_callers_shell_does_not_reach_the_services(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
