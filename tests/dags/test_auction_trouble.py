@@ -12,9 +12,11 @@ from airflow_ext.ids import ENERGY_AUCTION, SLACK_CONNECTION, XComKey
 from airflow_ext.outside import outside
 from airflow_ext.tasks.energy_auction import XCOM_ORDERS
 from airflow_ext.triggers.lambda_result import Wait
+from include.alerts import Alert, Severity
 from include.auction.alerts import ATTEMPTS, ORDER_TASK, WAIT_TASK
-from include.auction.deadlines import LAST_ALERT, LAST_ORDER
+from include.auction.deadlines import LAST_ALERT, LAST_ORDER, RUN
 from include.errors import StorageRefusedError, WorkFailedError
+from include.outbox import Outbox
 from tests.dags.auction import (
     SUMMARY_TASK,
     begin,
@@ -26,7 +28,7 @@ from tests.dags.auction import (
     wait_for_results,
 )
 from tests.worlds.airflow import FakeRun
-from tests.worlds.auction import A, AuctionWorld, B
+from tests.worlds.auction import BUCKET, A, AuctionWorld, B
 from tests.worlds.s3 import s3_error
 
 NOT_YET = {"results": False}
@@ -141,6 +143,19 @@ def test_alerts_have_what_is_left_of_the_runs_time(
     assert world.metrics[0][1]["UndeliveredAlerts"] == undelivered
     step = "docs/RUNBOOK.md#energy-auction-undelivered-alerts" if undelivered else "nothing"
     assert run.pushed(SUMMARY_TASK, XComKey.NOTE)[2] == f"- what to do: {step}"
+
+
+@pytest.mark.parametrize(("seconds_left", "sent"), [(31, 1), (29, 0)])
+def test_alert_that_waits_is_left_to_later_runs_where_a_channel_that_hangs_would_cost_the_run_its_result(
+    seconds_left: int, sent: int, world: AuctionWorld, run: FakeRun
+) -> None:
+    alert = Alert(Severity.ERROR, "dex_trigger_archive", "run 1", "2 of 120 clients failed")
+    Outbox(lambda: world.s3, BUCKET, clock=lambda: outside.now() - 60).put("sns", alert)
+    run.start_date = begun(RUN - seconds_left).start_date
+    run.states[WAIT_TASK] = "skipped"
+    with pytest.raises(AirflowSkipException):
+        summarize(run)
+    assert len(world.wire.sns) == sent
 
 
 def test_orders_that_have_expired_are_not_replaced_by_new_ones(world: AuctionWorld, run: FakeRun) -> None:

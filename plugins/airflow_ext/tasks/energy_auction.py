@@ -22,7 +22,7 @@ from airflow_ext.outside import outside
 from airflow_ext.settings import Settings, load_settings
 from include.alerts import KILLED, Alert, RunRef, Section
 from include.auction.alerts import ORDER_TASK, WAIT_TASK, DeliveryRecord, deliver, no_orders, order_alerts
-from include.auction.deadlines import LAST_ORDER, RunDeadlines
+from include.auction.deadlines import LAST_ORDER, RUN, RunDeadlines
 from include.auction.functions import OrderFunction
 from include.auction.keys import auction_day
 from include.auction.models import Result, Summary, slice_of
@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 XCOM_ORDERS = 1000
 """Up to this many orders of a kind the summary in XCom names each; the one in S3 always does."""
 
+
+WAITING_SECONDS = 30.0
+"""Left of the run's time, so that it sends alerts that wait: a channel that hangs must not cost it its result."""
 
 MOST_KEPT = 100
 """Alerts of a run and channel that later runs send: keeping each takes some milliseconds of the run's time."""
@@ -88,7 +91,8 @@ def summarize(context: Context) -> dict[str, Any]:
             return _summarize(context, settings)
         finally:
             _finish_earlier(context, settings)
-            RunReport(context, settings).send_waiting()
+            if RunDeadlines.of(started_at(context), outside.now).left(RUN) > WAITING_SECONDS:
+                RunReport(context, settings).send_waiting()
 
 
 def _summarize(context: Context, settings: Settings) -> dict[str, Any]:
