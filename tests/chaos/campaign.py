@@ -188,6 +188,10 @@ class Campaign:
         self._order()
         for thread in self._background:
             thread.join(120)
+        if not self._celery:
+            # LocalExecutor takes back no task whose worker died before it began, however long that is queued
+            # (findings/local_executor_keeps_lost_task_queued.sh); a scheduler that begins anew does.
+            lose(service_of(self.stack, "scheduler"))
 
     def check_stack(self) -> None:
         """Raises RuntimeError: the stack has stopped for good, which no fault may bring about."""
