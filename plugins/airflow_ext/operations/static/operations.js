@@ -115,6 +115,11 @@ const ask = async (path, { method = "GET", body, fresh, signal } = {}) => {
   throw new Error(detail || `Airflow answered ${answer.status}`);
 };
 
+// The tasks that Airflow lists, a page at a time: it gives at most 100 at once, and does not say so.
+const pagesOfTasks = async function* (list) {
+  for (let offset = 0, page; (page = (await list(offset)).task_instances).length; offset += page.length) yield page;
+};
+
 // What an answer lacks: what could not be read or done, and what a request's limits left out.
 const lacking = (found) => [...found.strips, ...found.left_out.map((text) => `left out, to stay within a request's limits: ${text}`)].join("; ");
 
@@ -189,8 +194,8 @@ const Log = ({ dag, run, task, number: wanted }) => {
       return least !== undefined && Number(least) <= wanted && wanted <= Number(most ?? least);
     };
     const first = async (more) => {
-      for (let offset = 0, page = null; !page || page.length; offset += page.length) {
-        page = (await ask(`api/v2/dags/${dag}/dagRuns/${encodeURIComponent(run)}/taskInstances/${task}/listMapped${query({ limit: 100, offset, ...more })}`)).task_instances;
+      const list = (offset) => ask(`api/v2/dags/${dag}/dagRuns/${encodeURIComponent(run)}/taskInstances/${task}/listMapped${query({ limit: 100, offset, ...more })}`);
+      for await (const page of pagesOfTasks(list)) {
         const one = page.find((each) => holds(each.rendered_map_index));
         if (one) return one;
       }
@@ -244,11 +249,11 @@ const useAction = () => {
   return { ...state, act, shown, clear: () => setState({ busy: false, error: null, done: null }) };
 };
 
-// Starts a run by Airflow's REST API, as the user.
 const isPaused = async (dag) => (await ask(`api/v2/dags/${dag}`)).is_paused;
 const refusePaused = async (dag) => {
   if (await isPaused(dag)) throw new Error(`${dag} is paused, so a run would wait without end: unpause it first.`);
 };
+// Starts a run by Airflow's REST API, as the user.
 const startRun = async (dag, conf) => {
   await refusePaused(dag);
   return ask(`api/v2/dags/${dag}/dagRuns`, { method: "POST", body: { logical_date: null, conf } });
@@ -737,12 +742,9 @@ const Orders = ({ actions }) => {
     const [run, paused] = await Promise.all([ask(`api/v2/dags/${AUCTION}/dagRuns/${encodeURIComponent(row.run_id)}`), isPaused(AUCTION)]);
     // Named, as Airflow ignores include_downstream where no task is. Of a run that was ended at its limit, tasks are skipped.
     const states = { dag_ids: [AUCTION], dag_run_ids: [row.run_id], state: ["failed", "upstream_failed", "skipped"], page_limit: 100 };
+    const list = (offset) => ask("api/v2/dags/~/dagRuns/~/taskInstances/list", { method: "POST", body: { ...states, page_offset: offset } });
     const tasks = [];
-    for (let page = null; !page || page.length;) {
-      const asked = { ...states, page_offset: tasks.length };
-      page = (await ask("api/v2/dags/~/dagRuns/~/taskInstances/list", { method: "POST", body: asked })).task_instances;
-      tasks.push(...page.map((task) => (task.map_index < 0 ? task.task_id : [task.task_id, task.map_index])));
-    }
+    for await (const page of pagesOfTasks(list)) tasks.push(...page.map((task) => (task.map_index < 0 ? task.task_id : [task.task_id, task.map_index])));
     if (!tasks.length) return `Nothing to clear: no task of the run has failed, and it is ${run.state}.`;
     const body = { dag_run_id: row.run_id, task_ids: tasks, only_failed: false, include_downstream: true, dry_run: false };
     const found = await ask(`api/v2/dags/${AUCTION}/clearTaskInstances`, { method: "POST", body });
