@@ -225,7 +225,7 @@ def _close_shared(context: Context, *, planned: bool) -> dict[str, Any]:
     report = RunReport(context, clients.settings)
     slices: list[tuple[Member, ...]] = []
     if planned:
-        plan = read_shared_plan(clients.store, context["ti"].xcom_pull(task_ids=PLAN_TASK, key=XComKey.PLAN))
+        plan = read_shared_plan(clients.store, report.pull(PLAN_TASK, XComKey.PLAN))
         members, slices = plan.members, plan.slices
     else:
         report.raise_refusal(PLAN_TASK, "nothing was ingested")
