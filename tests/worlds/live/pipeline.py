@@ -18,10 +18,13 @@ BUSINESS_ZONE = ZoneInfo("America/New_York")
 def far_schedules() -> dict[str, str]:
     """Options for which no run of archive and auction begins by itself while tests run.
 
-    The archive's is as far as a daily one can be, twelve hours; the auction's is five months from now.
+    The archive's is about as far as a daily one can be, twelve hours, and no hour that a change of the clocks skips or
+    repeats; the auction's is five months from now.
     """
     now = datetime.now(UTC)
     opposite = now.astimezone(BUSINESS_ZONE) + timedelta(hours=12)
+    if opposite.hour in (1, 2):
+        opposite += timedelta(hours=2)
     return {
         "AIRFLOW__PIPELINES__DEX_TRIGGER_ARCHIVE_SCHEDULE": f"{opposite.minute} {opposite.hour} * * *",
         "AIRFLOW__PIPELINES__ENERGY_AUCTION_SCHEDULE": f"0 0 1 {(now.month + 4) % 12 + 1} *",
