@@ -17,6 +17,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from include.alerts import Alert, Failure, Send, Severity
@@ -75,7 +76,9 @@ class Outbox:
         try:
             found = self._keys()
             opened = channels() if found else {}
-            keys = [key for key in found if _channel_of(key) in opened]
+            # In turn: many that wait for one channel keep none for another waiting.
+            turns = zip_longest(*([key for key in found if _channel_of(key) == channel] for channel in opened))
+            keys = [key for turn in turns for key in turn if key is not None]
             waiting = len(keys)
             end, refused, sent = self._clock() + SECONDS, set[str](), 0
             for key in keys:

@@ -99,6 +99,34 @@ def _is_deep_json(text: bytes | bytearray) -> bool:
     return depth == 0 and is_strict_json(pieces[0] + text[position:])
 
 
+_DEEPEST = 500
+"""Python 3.12 reads and writes some 1,490 levels."""
+
+
+def shallow_json(text: bytes) -> bytes:
+    """JSON in UTF-8, with ``Infinity``, a number that JSON has not, for each value that lies deeper than 500 levels.
+
+    So that Python reads it, and nesting that nobody can use costs what it is in and no more. In what is left out,
+    nothing is noticed that is no JSON.
+    """
+    if text.count(b"[") + text.count(b"{") <= _DEEPEST:
+        return text
+    kept = list[bytes]()
+    depth = position = 0
+    for token in _STRUCTURE.finditer(text):
+        if token[0] in (b"[", b"{"):
+            depth += 1
+            if depth == _DEEPEST + 1:
+                kept += [text[position : token.start()], b"Infinity"]
+                # Until its end is found: what has none is no JSON.
+                position = len(text)
+        elif token[0] in (b"]", b"}"):
+            if depth == _DEEPEST + 1:
+                position = token.end()
+            depth -= 1
+    return b"".join([*kept, text[position:]])
+
+
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 _MOST_INDENTS = 40
 """Deeper nesting is legal, and would take the square of its size."""

@@ -19,7 +19,7 @@ from include.errors import (
     InvalidAnswerError,
     InvalidInputError,
 )
-from include.text import one_line
+from include.text import one_line, shallow_json
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -61,13 +61,15 @@ class FunctionClient:
             FunctionUnavailableError: a failure of Lambda itself, or no answer; it may have run.
             FunctionRefusedError: no such function, no permission, too large a request.
             InvalidAnswerError: the answer is not JSON.
-            InvalidInputError: the payload has a number that JSON has not, such as infinity; it was not invoked.
+            InvalidInputError: the payload has a number that JSON has not: infinity, which stands for what is nested too
+                deep, too; it was not invoked.
         """
         try:
             sent = json.dumps(payload, allow_nan=False).encode()
         except ValueError:
             raise InvalidInputError(
-                f"the input of function {name} has a number that is out of range; it was not invoked"
+                f"the input of function {name} has a number that is out of range, or is nested too deep; "
+                "it was not invoked"
             ) from None
         with _errors(name):
             try:
@@ -80,9 +82,9 @@ class FunctionClient:
         if answer.get("FunctionError"):
             raise _failure(body, name)
         try:
-            # One number out of range is not to cost the whole answer: it is infinite then.
-            return json.loads(body, parse_int=_integer)
-        except (ValueError, RecursionError) as error:
+            # A number out of range or deep nesting is not to cost the whole answer: it is infinite then.
+            return json.loads(shallow_json(body), parse_int=_integer)
+        except ValueError as error:
             # Not chained: the decoder's error holds the whole answer.
             raise InvalidAnswerError(
                 f"function {name} answered what is not JSON ({type(error).__name__}, {len(body)} bytes)"

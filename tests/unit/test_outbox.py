@@ -141,6 +141,27 @@ def test_channel_that_is_down_for_long_leaves_the_other_its_room(post: Post) -> 
     assert post.box.put("sns", ALERT) == [ALERT]
 
 
+def test_many_alerts_for_one_channel_do_not_keep_those_for_the_other_waiting(post: Post) -> None:
+    """Neither those that are to be sent, which are more than a run sends, nor those whose next attempt is not due."""
+    post.box.put("sns", numbered(1), numbered(2))
+    post.box.put("slack", *map(numbered, range(MOST_AT_ONCE)))
+    post.time.now += 60
+    sns: list[Alert] = []
+    post.box.send(lambda: {"slack": post.deliver, "sns": sns.append})
+    assert len(sns) == 2
+
+    post.box.put("sns", numbered(3))
+    post.time.now += 60
+    post.box.put("slack", *map(numbered, range(100, 200)))
+
+    def read(request: object) -> None:
+        post.time.now += SECONDS / 20
+
+    post.s3.before["GetObject"] = read
+    post.box.send(lambda: {"slack": post.deliver, "sns": sns.append})
+    assert len(sns) == 3
+
+
 @pytest.mark.parametrize(
     "body", [b"{not json", b"[]", b"{}", b'{"alert": {}, "attempts": 1, "put_at": 2e9, "due_at": 0}']
 )

@@ -1,10 +1,11 @@
+import json
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.text import array_texts, indented_json, one_line, printable
+from include.text import array_texts, indented_json, one_line, printable, shallow_json
 
 TEXTS = st.text(st.characters(codec=None, exclude_categories=())) | st.text(
     st.sampled_from(["\x01", "\x1b", "\x7f", "\x85", "\n", "\ud800", "\udfff", "\u202e", "\ufffe", "a", " "])
@@ -82,3 +83,26 @@ def test_deep_nesting_does_not_take_the_square_of_its_size() -> None:
 )
 def test_elements_of_an_array_stay_as_they_are_written(text: str, found: list[str] | None) -> None:
     assert array_texts(text, "list") == found
+
+
+@pytest.mark.parametrize(
+    ("inner", "left"),
+    [
+        ('"[{", 1', '"[{", 1'),
+        ('[1, {"a": [[2]]}, "]"], {"a": "}"}, [], 3', "Infinity, Infinity, Infinity, 3"),
+        ("[" * 100_000 + "]" * 100_000, "Infinity"),
+    ],
+    ids=["level 500", "level 501", "deep"],
+)
+def test_what_lies_deeper_than_500_levels_is_a_number_that_json_has_not(inner: str, left: str) -> None:
+    def within(text: str) -> bytes:
+        return b'{"a": [%b, "]"], "b": 1}' % (b"[" * 498 + text.encode() + b"]" * 498)
+
+    assert shallow_json(within(inner)) == within(left)
+    assert json.loads(within(left))["b"] == 1
+
+
+@pytest.mark.parametrize("text", [b"[" * 100_000, b"[" * 600 + b"}" * 99 + b"]", b'{"a":' * 600 + b'"}'])
+def test_depth_without_an_end_is_no_json(text: bytes) -> None:
+    with pytest.raises(ValueError, match="line 1"):
+        json.loads(shallow_json(text))

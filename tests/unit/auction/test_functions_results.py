@@ -73,8 +73,9 @@ def test_run_that_found_nothing_before_may_poll_again() -> None:
     assert stage.poller().find() is None
 
 
-def test_order_with_a_number_out_of_range_fails_alone() -> None:
-    answer = b'{"results": true, "orders": [{"status": "accepted", "power": 1e999}, {"status": "accepted"}]}'
+@pytest.mark.parametrize("power", [b"1e999", b"[" * 100_000 + b"]" * 100_000], ids=["out of range", "deep"])
+def test_order_with_what_python_cannot_write_fails_alone(power: bytes) -> None:
+    answer = b'{"results": true, "orders": [{"status": "accepted", "power": %b}, {"status": "accepted"}]}' % power
     s3 = FakeS3()
     uri = "s3://archive/runs/run/orders.json"
     ResultsPoller(s3, FunctionClient(RawLambda(answer)), "a", uri, "run", DAY).poll()
@@ -83,8 +84,9 @@ def test_order_with_a_number_out_of_range_fails_alone() -> None:
     bad, good = (b.process(orders, index) for index in (0, 1))
     assert bad is not None
     assert (bad.result, bad.retryable, good.result) == (Result.ERRORED, False, Result.ACCEPTED)
-    assert (
-        bad.reason == "InvalidInputError: the input of function b has a number that is out of range; it was not invoked"
+    assert bad.reason == (
+        "InvalidInputError: the input of function b has a number that is out of range, or is nested too deep; "
+        "it was not invoked"
     )
 
 
