@@ -110,6 +110,11 @@ def processed_prefix(day: date) -> str:
     return f"{PROCESSED}{day.isoformat().replace('-', '/')}/"
 
 
+def processed_day(key: str) -> date:
+    """The day in a key of :func:`processed_key`."""
+    return date.fromisoformat(key.removeprefix(PROCESSED)[:10].replace("/", "-"))
+
+
 def failed_key(file: FileVersion) -> str:
     """Where a file goes that cannot be read."""
     return _fit(f"failed/{file.etag}/", _name(file))

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
-from include.call_details.keys import PROCESSED, failed_key, processed_key, receipt_key
+from include.call_details.keys import PROCESSED, failed_key, processed_day, processed_key, receipt_key
 from include.call_details.ledger import Claims, read_chunks
 from include.call_details.models import Chunk, ChunkState, Claim, Done, FileOutcome, FileVersion, Plan, Range, Receipt
 from include.call_details.planner import find, known_plan, read_plan
@@ -36,6 +36,14 @@ class SavedReceipt:
     def outcome(self) -> FileOutcome:
         """How the file version ended."""
         return FileOutcome(self.document["outcome"])
+
+    @property
+    def day(self) -> date:
+        """The UTC day on which the operations page has the file: that in its key, which later rounds leave as it is."""
+        key: str = self.document["stored_as"] or ""
+        if key.startswith(PROCESSED):
+            return processed_day(key)
+        return datetime.fromisoformat(self.document["finished_at"]).date()
 
 
 @dataclass(frozen=True)

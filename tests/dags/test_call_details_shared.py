@@ -3,17 +3,21 @@
 import json
 from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
+import time_machine
 
+from airflow_ext.ids import XComKey
 from include.call_details.keys import idempotency_key, processing_key, receipt_key, run_id, shared_key
 from include.call_details.models import FileVersion
 from include.call_details.watcher import SHARED_FROM
 from include.errors import ApiUnavailableError, PipelineError, RetryableFailuresError, RunRefusedError, WorkFailedError
 from tests.dags.call_details import (
     LAST_TRY,
+    RECONCILE_TASK,
     claim_files,
     ingest,
     ingest_run,
@@ -236,9 +240,12 @@ def test_cleared_run_posts_nothing_again_and_alerts_nobody_twice(world: CallDeta
 def test_force_posts_all_files_of_a_list_again_under_the_same_keys(world: CallDetailsWorld) -> None:
     files = drop(world)
     (start,) = claim_files(watch_run())
-    ingest(shared_run(start))
+    with time_machine.travel(datetime(2026, 3, 8, 23, 59, 59, tzinfo=UTC), tick=False):
+        ingest(shared_run(start))
     forced = ingest_run(**start["conf"] | {"force": True}, run_id="manual__2")
     assert ingest(forced)["outcomes"] == {"processed": NUMBER}
+    # Where they lie, whatever day it is by now.
+    assert any("/files?day=2026-03-08)" in line for line in forced.pushed(RECONCILE_TASK, XComKey.NOTE))
     assert world.api.keys == Counter(2 * keys_of(*files))
     bodies = {(request.headers["Idempotency-Key"], request.content) for request in world.api.posted}
     assert len(bodies) == 2 * NUMBER, "the same batch is the same body, always"

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+import time_machine
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowSkipException
 
@@ -51,7 +52,7 @@ world = CallDetailsWorld.fixture()
 
 
 def test_good_run_ends_quietly_and_updates_the_asset(world: CallDetailsWorld) -> None:
-    file, before = drop(world), datetime.now(UTC).date()
+    file = drop(world)
     run = ingest_run(KEY)
     summary = ingest(run)
     assert sorted(world.posted(), key=str) == [[[2]], [{"a": 1}, {"data": "plain", "lineNumber": 2}]]
@@ -70,13 +71,12 @@ def test_good_run_ends_quietly_and_updates_the_asset(world: CallDetailsWorld) ->
         "records_dead_lettered": 0,
         "receipt": f"receipts/{KEY}.{file.etag}.json",
     }
-    page, days = "http://localhost:8080/plugin/operations/files", (before, datetime.now(UTC).date())
-    note = run.pushed(RECONCILE_TASK, XComKey.NOTE)
-    assert note.pop(3) in {f"- more: [operations page]({page}?day={day})" for day in days}
-    assert note == [
+    day = "-".join(place.split("/")[1:4])
+    assert run.pushed(RECONCILE_TASK, XComKey.NOTE) == [
         "**3 of 3 records accepted: processed**",
         "",
         "- what to do: nothing",
+        f"- more: [operations page](http://localhost:8080/plugin/operations/files?day={day})",
         f"- file: `{KEY}`",
         "- dead letters: 0",
         f"- lies at: `{place}`",
@@ -212,6 +212,21 @@ def test_force_posts_again_under_the_same_keys(by: str, world: CallDetailsWorld)
     bodies = {request.content for request in world.api.posted}
     assert len(bodies) == 2, "the same batch is the same body, always"
     assert summary["stored_as"] == place
+
+
+def test_note_and_alert_lead_to_the_day_of_the_file_s_key_on_whatever_day_the_run_ends(world: CallDetailsWorld) -> None:
+    file = drop(world)
+    world.api.answers[idempotency_key(file, 0)] = [httpx.Response(422)]
+    first, later = ingest_run(KEY), ingest_run(KEY, run_id="manual__2", force=True)
+    with time_machine.travel(datetime(2026, 3, 8, 23, 59, 59, tzinfo=UTC), tick=False):
+        ingest(first)
+    # As a task is tried again that died before it ended; and as somebody has the file posted again.
+    reconcile(first)
+    ingest(later)
+    page = "http://localhost:8080/plugin/operations/files?day=2026-03-08"
+    for run in (first, later):
+        assert f"- more: [operations page]({page})" in run.pushed(RECONCILE_TASK, XComKey.NOTE)
+    assert [page in message["Message"] for message in world.wire.sns] == [True] * 3
 
 
 def test_cleared_run_posts_nothing_that_is_acknowledged(world: CallDetailsWorld) -> None:

@@ -197,7 +197,7 @@ def _close(context: Context, *, planned: bool) -> dict[str, Any]:
     if saved is None:
         _end_without_files(report, str(reason))
     _count(report, saved.document, failed=saved.outcome.failed)
-    report.about(datetime.now(UTC).date())
+    report.about(saved.day)
     uri = f"s3://{clients.bucket}/{saved.key}"
     report.alert(receipt_alert(saved, report.run, uri=uri, why_failed=lambda index: report.failure(POST_TASK, index)))
     key, etag, lies_at = (saved.document[name] for name in ("key", "etag", "stored_as"))
@@ -243,7 +243,8 @@ def _close_shared(context: Context, *, planned: bool) -> dict[str, Any]:
         started_at=began_at(context),
         now=lambda: datetime.now(UTC),
     )
-    report.about(datetime.now(UTC).date())
+    if days := [each.saved.day for each in closed if each.saved is not None]:
+        report.about(max(days))
     tasks = {member.file: index for index, some in enumerate(slices) for member in some}
     alerts = [
         receipt_alert(

@@ -19,6 +19,7 @@ from include.call_details.keys import (
     origin,
     past_own,
     plan_key,
+    processed_day,
     processed_key,
     processing_key,
     receipt_key,
@@ -65,6 +66,7 @@ def test_listing_goes_on_past_all_that_begins_like_an_own_key(own: str, name: st
 def test_keys_are_those_of_the_contract() -> None:
     assert processing_key(FILE) == "processing/e1/a b/ä+c.txt"
     assert processed_key(FILE, DAY) == "processed/2026/03/08/e1/a b/ä+c.txt"
+    assert processed_day(processed_key(FILE, DAY)) == DAY
     assert failed_key(FILE) == "failed/e1/a b/ä+c.txt"
     assert receipt_key(FILE) == "receipts/incoming/a b/ä+c.txt.e1.json"
     assert dead_letter_key(FILE, 12) == "dead-letter/incoming/a b/ä+c.txt/000012.json"
