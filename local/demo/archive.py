@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import Any
 
 from include.archive.models import client_query
-from local.clients import AirflowApi, receive_alerts, slack_messages
+from local.clients import AirflowApi, pause_when_idle, receive_alerts, slack_messages
 from local.demo.part import Part, read
 from local.sample.client_database import BROKEN_CLIENT_ID
 from local.stack.description import Stack
@@ -36,15 +36,24 @@ def prove(s3: Any, bucket: str, key: str) -> dict[str, bool]:
     }
 
 
+def run_alone(airflow: AirflowApi) -> dict[str, Any]:
+    """The run of the archive that is started here, as it ended; by then no run is left, and none begins any more.
+
+    Within an hour of its time, the schedule starts one as well when the DAG is switched on.
+    """
+    airflow.unpause(DAG_ID)
+    run = airflow.wait(DAG_ID, airflow.trigger(DAG_ID), timeout=600)
+    pause_when_idle(airflow, DAG_ID)
+    return run
+
+
 def run_archive(stack: Stack, part: Part) -> None:
     """Archive today's responses for all sample clients; one of them is broken on purpose."""
     with closing(sqlite3.connect(stack.client_database)) as database:
         expected = {row[0] for row in database.execute(client_query())}
     with AirflowApi(stack) as airflow:
-        airflow.unpause(DAG_ID)
-        run = airflow.wait(DAG_ID, airflow.trigger(DAG_ID), timeout=600)
+        run = run_alone(airflow)
         key = airflow.xcom(DAG_ID, run["dag_run_id"], "summarize")["manifest"]
-        airflow.unpause(DAG_ID, paused=True)
     manifest = json.loads(read(stack, stack.archive_bucket, key))
     archived = [line for line in manifest["clients"] if line["outcome"] != "failed"]
     intact = [
