@@ -131,7 +131,7 @@ def airflow(stack: Stack) -> Iterator[AirflowApi]:
 
 @pytest.fixture(scope="session")
 def pipeline(airflow: AirflowApi, session_secrets: Secrets, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    """The archive, switched on; that makes it run for the day that has passed, here with few clients."""
+    """The archive, switched on, with few clients for whoever names no others."""
     few = tmp_path_factory.mktemp("clients") / "few.sqlite"
     create_client_database(few, clients=FEW_CLIENTS)
     session_secrets.put(DEX_DB, {"conn_type": "sqlite", "host": str(few)})

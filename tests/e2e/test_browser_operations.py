@@ -148,7 +148,7 @@ def test_backfill_of_a_week_for_two_clients_is_planned_before_it_starts(
         assert set(archive.versions_of_day(day)) == {key_of(client, day) for client in (ONE, OTHER)}
 
 
-def test_rejected_orders_of_today_are_listed_with_id_reason_and_where_was_alerted(
+def test_rejected_orders_of_a_day_are_listed_with_id_reason_and_where_was_alerted(
     open_page: OpenPage, auction: Pipeline, results: Results, functions: Functions
 ) -> None:
     function = functions.auction({"answer": ready([*orders(1), *orders(1, status="rejected")])})
@@ -156,6 +156,8 @@ def test_rejected_orders_of_today_are_listed_with_id_reason_and_where_was_alerte
     (rejected,) = results.summary(run.id)["not_accepted"]
     page = open_page("/plugin/operations")
     page.get_by_role("link", name="Orders").click()
+    # It may be another day by now.
+    page.get_by_label("Day (UTC)").fill(results.day(run.id))
     # Another test may have asked for the same half a minute ago.
     page.get_by_role("button", name="Refresh").click()
     row = page.get_by_role("row").filter(has_text=rejected["order_id"])
@@ -175,7 +177,7 @@ def test_failed_order_s_run_is_cleared_with_what_follows_also_after_it_was_ended
     # As Airflow leaves the tasks of such a run.
     for task_id, index in (("process_order", failed["index"]), ("summarize", -1)):
         auction.set_state(run.id, task_id, "skipped", map_index=index)
-    page = open_page("/plugin/operations/orders")
+    page = open_page(at("orders", day=results.day(run.id)))
     page.get_by_role("button", name="Refresh").click()
     page.get_by_role("row").filter(has_text=failed["order_id"]).get_by_role("button", name="Clear").click()
     expect(page.get_by_text("Cleared 2 tasks of")).to_be_visible()

@@ -62,6 +62,10 @@ class Results(Bucket):
     def summary(self, run_id: str) -> dict[str, Any]:
         return json.loads(self.get(f"summaries/{self._day(run_id)}/{run_id}.json")["Body"])
 
+    def day(self, run_id: str) -> str:
+        """The UTC day that a run is for, as the operations page writes it."""
+        return self._day(run_id).replace("/", "-")
+
     def _day(self, run_id: str) -> str:
         if run_id not in self._days:
             run = self._pipeline.airflow.run(DAG_ID, run_id)
