@@ -120,7 +120,7 @@ class Lane:
         entries: the last outcomes.
         batches: how many there are.
         head: position of the event that was refused last: what follows waits for it, if it is still pending.
-        oldest: time of creation of the first event that was seen waiting, if any.
+        oldest: no event that waits was created before; None if none waits.
         looked_at: when a worker looked behind the top, seconds since the epoch.
         lease_owner: worker that has the lane.
         lease_until: end of its lease, seconds since the epoch.
@@ -266,6 +266,7 @@ class Ledger:
         }
         if due is not None:
             values["next_attempt_at"] = due and {"S": due}
+        if not after.lease_owner:
             values["oldest"] = after.oldest and {"S": after.oldest}
         sets = {name: value for name, value in values.items() if value}
         removes = [name for name, value in values.items() if not value]
@@ -317,8 +318,10 @@ class Ledger:
         while last > 0:
             first = max(1, last - _BATCHES_AT_ONCE + 1)
             items = await self._get([_batch_key(lane.owner, number) for number in range(first, last + 1)])
-            found |= {entry.position for item in items for entry in entries_of(item)}
-            if any(item["position"]["S"] <= lane.marker for item in items):
+            entries = [entry for item in items for entry in entries_of(item)]
+            found |= {entry.position for entry in entries}
+            # What was accepted is listed in its order; what has no outcome may have appeared late, anywhere.
+            if any(entry.outcome and entry.position <= lane.marker for entry in entries):
                 break
             last = first - 1
         return found
@@ -485,6 +488,8 @@ class HeldLane:
             given_back["settled"] = self.lane.posts
         if due is None or not await self._write(now, due, same_posts=True, **given_back):
             given_back.pop("settled", None)
+            # What is older was read.
+            given_back["oldest"] = oldest or timestamp(self._began - SETTLE_SECONDS)
             await self._write(now, None, **given_back)
             return True
         return False

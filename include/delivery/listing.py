@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from include.delivery.ledger import Lane, entries_of, lane_key
+from include.delivery.ledger import Entry, Lane, entries_of, lane_key
 from include.delivery.models import Status, attempt_entry, timestamp
 
 if TYPE_CHECKING:
@@ -113,12 +113,15 @@ class OwnerEvents:
         entries = {entry.position: entry for entry in self._lane.entries}
         if set(positions) - set(entries):
             request = self._request("by-owner-status", "owner_status", f"{self._owner}#lane", min(positions), ":")
-            while True:
+            found: list[Entry] = []
+            # What was accepted is listed in its order; what has no outcome may have appeared late, anywhere.
+            while not any(entry.outcome and entry.position >= max(positions) for entry in found):
                 batches: Any = self._dynamodb.query(**request, Limit=len(positions))
-                entries |= {entry.position: entry for item in batches["Items"] for entry in entries_of(item)}
-                if "LastEvaluatedKey" not in batches or _at(batches["LastEvaluatedKey"]) >= max(positions):
+                found += [entry for item in batches["Items"] for entry in entries_of(item)]
+                if "LastEvaluatedKey" not in batches:
                     break
                 request["ExclusiveStartKey"] = batches["LastEvaluatedKey"]
+            entries |= {entry.position: entry for entry in found}
         outcomes = {position: entry.outcome for position, entry in entries.items() if entry.outcome}
         return [
             item if "owner_status" in item else {**item, **_delivered(outcomes[_at(item)])}

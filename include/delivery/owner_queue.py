@@ -215,7 +215,7 @@ class OwnerQueue:
             # What was accepted is recorded also when the rest failed or was cancelled.
             if lane.unwritten:
                 with suppress(AwsUnavailableError, AwsRefusedError, LaneLostError):
-                    await self._give_back(lane, timestamp(now))
+                    await self._give_back(lane, lane.lane.oldest or timestamp(now))
             raise
 
     async def _work_in(self, lane: HeldLane, began: float) -> float | None:

@@ -48,6 +48,9 @@ MAX_ITEM_BYTES = 1024
 MAX_PAGE_BYTES = 1024 * 1024
 """Of payloads in a page, as Lambda passes on no more than 6 MB; but one is always given."""
 
+LATEST_BATCHES = 20
+"""Of an owner: more than a worker writes within a second, for which an index may be late."""
+
 _READS = 3
 """Calls for the same keys, of which DynamoDB answers for some only."""
 
@@ -377,7 +380,7 @@ class EventStore:
         outcomes = self._outcomes(owner, min(unknown), max(unknown), len(unknown)) if unknown else {}
         if lane.batches and not all(position in outcomes for position in unknown):
             # The index may not show the last batches yet.
-            last = range(max(1, lane.batches - 1), lane.batches + 1)
+            last = range(max(1, lane.batches - LATEST_BATCHES + 1), lane.batches + 1)
             for item in self._items(*(batch_key(owner, number) for number in last)).values():
                 outcomes = {**outcomes, **outcomes_of(item)}
         return [lane.applied(event, outcomes) if untouched else event for event, untouched in events]
@@ -386,10 +389,11 @@ class EventStore:
         """What the batches tell of events between two positions."""
         found: dict[str, Any] = {}
         # Each has at least one of them, but for those of events that are gone.
-        for items, then in self._query("by-owner-status", ("owner_status", f"{owner}#lane"), first, ":", Limit=count):
+        for items, _ in self._query("by-owner-status", ("owner_status", f"{owner}#lane"), first, ":", Limit=count):
             for item in items:
                 found |= outcomes_of(item)
-            if then and then >= last:
+            # What was accepted is listed in its order; what has no outcome may have appeared late, anywhere.
+            if any(outcome and position >= last for position, outcome in found.items()):
                 break
         return found
 
@@ -464,9 +468,10 @@ class EventStore:
 
 
 def _merged(one: Page, other: Page, query: Query) -> Page:
-    """One page of two listings in the same order, of different events."""
+    """One page of two listings in one order. Each index is late by itself; what both show is taken from the first."""
     limit, newest_first = query.limit, query.listing.newest_first
-    events = sorted((*one.events, *other.events), key=lambda event: event.position, reverse=newest_first)
+    found = {event.position: event for event in (*other.events, *one.events)}
+    events = sorted(found.values(), key=lambda event: event.position, reverse=newest_first)
     # Beyond where one of them goes on, events may be missing.
     ends = [page.last for page in (one, other) if page.last is not None]
     if ends:

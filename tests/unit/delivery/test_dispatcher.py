@@ -170,6 +170,7 @@ def test_the_error_itself_is_raised_and_what_was_posted_by_then_is_noted(
         assert len(arrived - settled) <= 4, "at most what was on its way"
         for owner in {item["owner"]["S"] for key, item in world.tables.events.items() if key not in settled}:
             assert world.tables.lane(owner)["next_attempt_at"] <= timestamp(world.time()), "the next run goes on"
+            assert world.tables.lane(owner)["oldest"] < timestamp(START), "and its age is not forgotten"
 
 
 def test_the_log_tells_ids_and_counts_only(caplog: pytest.LogCaptureFixture) -> None:

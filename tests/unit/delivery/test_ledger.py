@@ -17,8 +17,8 @@ from include.delivery.models import SKEW_SECONDS, timestamp
 from include.delivery.owner_queue import MAX_AT_ONCE
 from lambdas.events_api.errors import NoSuchEventError
 from lambdas.events_api.models import Status
-from lambdas.events_api.store import INBOX, Listing
-from tests.worlds.dynamodb import event_item
+from lambdas.events_api.store import INBOX, EventStore, Listing
+from tests.worlds.dynamodb import EVENTS, event_item
 from tests.worlds.events import (
     ACCEPTED,
     NEWEST_FIRST,
@@ -278,6 +278,17 @@ def test_few_writes_are_made_for_many_events() -> None:
     )
 
 
+def test_few_calls_tell_what_became_of_an_event() -> None:
+    world = DeliveryWorld()
+    world.add(90)
+    world.deliver()
+    # Every third one's payload is in an item of its own, and the lane has the last outcomes.
+    for number, calls in ((89, 1), (90, 2), (1, 2), (3, 3)):
+        world.tables.table.calls.clear()
+        assert world.tables.api.get(OWNER, event_id(number)).status is Status.DELIVERED
+        assert world.tables.table.calls.total() == calls, number
+
+
 def test_a_worker_that_was_held_up_changes_nothing() -> None:
     world = DeliveryWorld(latency=lambda arrival: 0.001)
     world.add(40)
@@ -520,6 +531,32 @@ def test_an_old_backlog_is_looked_through_once_more_if_the_count_does_not_fit() 
     # Each page once by each index, what is due, and a look behind the top.
     assert world.tables.calls["query"] <= 2 * 9 + 2 + 9
     assert "next_attempt_at" not in world.tables.lane()
+
+
+def test_what_has_just_been_delivered_is_known_though_the_index_does_not_show_it_yet() -> None:
+    world = DeliveryWorld()
+    world.add(200)
+    world.tables.be_late()
+    world.deliver()
+    api = EventStore(world.tables, EVENTS)
+    assert {api.get(OWNER, name).status for name in world.tables.events} == {Status.DELIVERED}
+
+
+def test_the_age_of_what_waits_is_not_that_of_what_an_owner_who_posts_on_and_on_posted_first() -> None:
+    world = DeliveryWorld(seconds=100.0, latency=lambda arrival: 1.0)
+    world.add(1)
+    numbers = itertools.count(100)
+
+    def answer(arrival: Arrival) -> WebhookResponse:
+        now = timestamp(world.time())
+        world.tables.api.put(new_event(OWNER, event_id=event_id(next(numbers)), created_at=now, next_attempt_at=now))
+        return ACCEPTED
+
+    world.answer = answer
+    assert run(world) > 20
+    due = select_due(world.events, world.subscriptions, now=world.time(), tasks=1)
+    assert due.events == 1
+    assert due.oldest_seconds < 10
 
 
 def test_a_lane_whose_events_are_all_noted_is_not_looked_at_again() -> None:

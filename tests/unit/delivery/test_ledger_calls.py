@@ -139,11 +139,15 @@ def test_payloads_of_many_small_events_are_read_in_calls_that_dynamodb_takes() -
 
 async def test_of_many_batches_all_that_list_what_is_behind_the_marker_are_read() -> None:
     world = DeliveryWorld()
-    entries = [Entry(f"{timestamp(START + number)}#evt_{number:012d}") for number in range(50)]
-    for number, entry in enumerate(entries):
+    accepted = (round(START * 1000), 200, 50)
+    entries = [Entry(f"{timestamp(START + number)}#evt_{number:012d}", accepted) for number in range(50)]
+    late = Entry(f"{timestamp(START + 0.5)}#evt_{50:012d}")
+    for number, entry in enumerate([*entries, late]):
         await ledger_of(world).keep(Lane("acme", entries=(entry,), batches=number))
-    lane = Lane("acme", batches=len(entries), marker=entries[3].position)
+    lane = Lane("acme", batches=len(entries) + 1, marker=entries[3].position)
     assert await ledger_of(world).listed(lane) >= {entry.position for entry in entries[4:]}
+    found = await ledger_of(world).listed(replace(lane, marker=entries[45].position))
+    assert entries[0].position not in found, "no more is read than need be"
 
 
 def test_an_event_that_appeared_late_is_not_lost_when_the_time_is_up_before_it_can_be_posted() -> None:

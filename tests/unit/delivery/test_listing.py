@@ -2,10 +2,11 @@
 
 import pytest
 
+from include.delivery.ledger import GRACE_SECONDS
 from include.delivery.listing import OwnerEvents
 from include.delivery.models import Event, Status, timestamp
 from lambdas.events_api.models import Status as ApiStatus
-from lambdas.events_api.store import Listing
+from lambdas.events_api.store import LATEST_BATCHES, Listing
 from tests.worlds.dynamodb import EVENTS
 from tests.worlds.events import ACCEPTED, START, DeliveryWorld, refused, walk
 
@@ -63,3 +64,21 @@ def test_owner_without_events_has_none() -> None:
     events = OwnerEvents(DeliveryWorld().tables, EVENTS, "nobody")
     for status in Status:
         assert (events.page(status, 10), events.count(status, 10)) == (([], None), "0")
+
+
+def test_every_delivered_event_is_shown_though_one_that_appeared_late_has_a_batch_of_its_own() -> None:
+    world = DeliveryWorld()
+    world.add(60)
+    world.tables.hidden = {"evt_000000000003"}
+    world.deliver()
+    world.tables.hidden = set()
+    world.pass_time(2 * GRACE_SECONDS)
+    world.deliver()
+    world.add(40 * LATEST_BATCHES, first=100)
+    world.deliver()
+    events = world.tables.events
+    assert len(world.arrivals) == len(events)
+    assert {world.tables.api.get("acme", name).status for name in events} == {ApiStatus.DELIVERED}
+    position = events["evt_000000000003"]["position"]["S"]
+    items, _ = OwnerEvents(world.tables, EVENTS, "acme").page(Status.DELIVERED, 1, position)
+    assert [item["event_id"]["S"] for item in items] == ["evt_000000000002"]

@@ -251,6 +251,25 @@ def test_event_that_is_deleted_while_it_is_read_is_not_there() -> None:
         store.get(OWNER, gone.event_id)
 
 
+@pytest.mark.parametrize("listing", [INBOX, replace(INBOX, newest_first=True)])
+def test_event_is_listed_once_though_one_of_two_indexes_shows_it_still_as_it_was(listing: Listing) -> None:
+    table = table_with()
+    add_lane(table)
+    store, event = store_on(table), large_event()
+    store.put(event)
+    was = table.items[event.event_id]
+    replayed = store.replay(OWNER, event.event_id, LATER)
+
+    def be_late() -> None:
+        if table.calls["query"] == 2:
+            table.items[event.event_id] = was
+
+    table.before["query"] = be_late
+    (listed,) = store.page(OWNER, Query(listing, None, 9)).events
+    assert (listed.event_id, listed.next_attempt_at) == (event.event_id, replayed.next_attempt_at)
+    assert table.calls["query"] == 2
+
+
 @pytest.mark.parametrize("change", ["acknowledge", "replay"])
 def test_event_that_is_deleted_while_it_is_changed_is_not_there(change: str) -> None:
     table = table_with()
