@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from include.errors import PipelineError
-from ops import archive, call_details, events, evidence, evidence_export, runs
+from ops import archive, call_details, events, evidence, evidence_adopt, evidence_export, runs
 from ops.environment import LOCAL, Environment
 from ops.report import OpsError, Report
 
@@ -154,12 +154,16 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--from", dest="first", type=_day_of, metavar="FIRST", help="first day")
     verify.add_argument("--to", dest="last", type=_day_of, metavar="LAST", help="last day, included")
     verify.add_argument("--client", type=int, metavar="ID", help="only this client")
-    verify.add_argument("--checkpoint", type=Path, metavar="FILE", help="note what is proven, and go on from there")
+    verify.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="note what is proven, and go on from there if it is interrupted"
+    )
     export = add("export", _export, "a zip that proves a client's answers to somebody without access", to=proofs)
     export.add_argument("--client", type=int, metavar="ID", help="whose answers")
     export.add_argument("--day", type=_day_of, metavar="DAY", help="the day, or the first of a range")
     export.add_argument("--to", dest="last", type=_day_of, metavar="LAST", help="last day, included (default: DAY)")
     export.add_argument("--out", type=Path, metavar="FILE", help="default: evidence-<client>-<day>.zip")
+    for command in (verify, export):
+        command.add_argument("--bucket", metavar="NAME", help="the archive's, for who may read nothing but that")
     export.add_argument("--verify", dest="checked", type=Path, metavar="FILE", help="check a zip; needs no access")
     adopt = add("adopt", _adopt, "take answers of before the ledger into it, as they are; asks before", to=proofs)
     adopt.add_argument(
@@ -211,18 +215,19 @@ def _verify(environment: Environment, options: argparse.Namespace) -> Report:
     if options.first and options.last and options.last < options.first:
         raise OpsError(f"{options.last} is before {options.first}")
     scope = evidence.Scope(options.first, options.last, options.client)
-    return evidence.verify(environment, scope, checkpoint=options.checkpoint, tell=_tell)
+    return evidence.verify(environment, scope, bucket=options.bucket, checkpoint=options.checkpoint, tell=_tell)
 
 
 def _export(environment: Environment, options: argparse.Namespace) -> Report:
     if options.client is None or options.day is None:
         raise OpsError("name what to export: --client and --day, or a zip to check: --verify")
     target = options.out or Path(f"evidence-{options.client}-{options.day}.zip")
-    return evidence_export.export(environment, options.client, options.day, options.last or options.day, target)
+    last = options.last or options.day
+    return evidence_export.export(environment, options.client, options.day, last, target, bucket=options.bucket)
 
 
 def _adopt(environment: Environment, options: argparse.Namespace) -> Report:
-    return evidence.adopt(
+    return evidence_adopt.adopt(
         environment, added=options.added, agree=lambda question: _agree(options, question), tell=_tell
     )
 

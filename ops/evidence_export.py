@@ -6,11 +6,12 @@ import hashlib
 import json
 import zipfile
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
-from include.archive.export import PAGE, SUMS, evidence_files, version_of, zipped
+from include.archive.export import PAGE, SUMS, answer_name, evidence_files, zipped
 from include.archive.ledger import Entry, sha256
 from include.errors import InvalidInputError
 from include.text import UNREADABLE
@@ -18,14 +19,16 @@ from ops.environment import Environment, aws_errors
 from ops.report import OpsError, Report
 
 
-def export(environment: Environment, client: int, first: date, last: date, target: Path) -> Report:
-    """Write the zip; the same bytes for the same evidence.
+def export(
+    environment: Environment, client: int, first: date, last: date, target: Path, *, bucket: str | None = None
+) -> Report:
+    """Write the zip, of the environment's archive or of a bucket that is named; the same bytes for the same evidence.
 
     Raises:
         OpsError: the ledger knows no answer of this client in the range or is not as it was written, or the file cannot
             be written.
     """
-    bucket, s3 = environment.output("ArchiveBucketName"), environment.aws("s3")
+    bucket, s3 = bucket or environment.output("ArchiveBucketName"), environment.aws("s3")
     with aws_errors("S3"):
         try:
             files = evidence_files(s3, bucket, client, first, last)
@@ -62,7 +65,11 @@ def _faults(files: dict[str, bytes]) -> Iterator[tuple[str, str]]:
             yield name, "missing"
         elif sums.get(name) != hashlib.sha256(files[name]).hexdigest():
             yield name, f"not what {SUMS} says"
-    chain, previous, lines = sorted(name for name in files if name.startswith("ledger/")), None, set()
+    answers = sorted(name for name in files if name.startswith("answers/"))
+    days = {name.partition(".")[0] for name in answers}
+    clients = {day.partition("_")[0] for day in days}
+    digests, meant = defaultdict[str, set[str]](set), set[str]()
+    chain, previous = sorted(name for name in files if name.startswith("ledger/")), None
     for name in chain:
         try:
             entry = Entry.from_bytes(files[name])
@@ -80,11 +87,22 @@ def _faults(files: dict[str, bytes]) -> Iterator[tuple[str, str]]:
                 if sha256(manifest) != entry.sha256:
                     yield of_entry, f"not the manifest of {name}"
                 else:
-                    lines |= {(str(line["version_id"]), line["sha256"]) for line in json.loads(manifest)["clients"]}
+                    document = json.loads(manifest)
+                    for line in document["clients"]:
+                        if line["key"]:
+                            answer = f"answers/{answer_name(str(line['key']), line['version_id'])}"
+                            digests[answer].add(line["sha256"])
+                            day = answer.partition(".")[0]
+                            # What was adopted is of all days; of which the zip is, its answers tell.
+                            if day in days or (document["trigger_date"] and day.partition("_")[0] in clients):
+                                meant.add(answer)
             except UNREADABLE:
                 yield of_entry, "not a manifest as runs write them"
-    for name in sorted(name for name in files if name.startswith("answers/")):
-        if (version_of(name), sha256(files[name])) not in lines:
+    for name in answers:
+        if sha256(files[name]) not in digests[name]:
             yield name, "no manifest of the ledger has this answer"
-    if not chain:
-        yield "ledger/", "no entry"
+    for name in sorted(meant - files.keys() - sums.keys()):
+        yield name, "left out: a manifest of the ledger has this answer"
+    for folder, found in {"ledger/": chain, "answers/": answers}.items():
+        if not found:
+            yield folder, "nothing is there"

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from include.archive.keys import EVIDENCE, archive_key, ledger_key
 from include.archive.ledger import Entry, Ledger, sha256
 from include.clients.aws import unless
-from include.clients.s3 import MISSING
+from include.clients.s3 import NO_VERSION
 from include.errors import InvalidInputError
 from include.text import UNREADABLE
 
@@ -53,7 +53,8 @@ ledger/       the ledger from the first of those runs to the newest
      jq -r .previous ledger/*
 
 What it cannot show: that nobody rewrote the whole ledger before this zip was made. Compare the digest of the newest
-entry with one that was noted elsewhere, or with another zip.
+entry with the one that its run logged, or with another zip. Nor that no run is left out with its manifest: those that
+did not select the client are not here.
 """
 
 
@@ -125,13 +126,8 @@ def answer_name(key: str, version_id: str | None) -> str:
     return f"{key.rpartition('/')[2].removesuffix('.json')}.{quote(str(version_id), safe='')}.json"
 
 
-def version_of(name: str) -> str:
-    """The id of the version that :func:`answer_name` named; ``None`` where the bucket keeps no versions."""
-    return unquote(name.rpartition("/")[2].partition(".")[2].removesuffix(".json"))
-
-
 def _get(s3: Any, bucket: str, key: str, version_id: str | None = None) -> Any:
-    with unless(MISSING):
+    with unless(NO_VERSION):
         return s3.get_object(Bucket=bucket, Key=key, **({"VersionId": version_id} if version_id else {}))
     raise InvalidInputError(f"{key}{f' ({version_id})' if version_id else ''} is gone: {_VERIFY}")
 

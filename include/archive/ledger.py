@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,7 +28,7 @@ FIRST = 1
 _PAGE = 1000
 """So many keys a list shows at once."""
 
-ENTRY_KEY = re.compile(rf"{LEDGER}(\d{{8}})\.json", re.ASCII)
+ENTRY_KEY = re.compile(rf"{LEDGER}(?!0{{8}})(\d{{8}})\.json", re.ASCII)
 """Keys of entries; nothing else belongs into the ledger."""
 
 _SKEW = timedelta(minutes=1)
@@ -68,6 +68,8 @@ class Entry:
             raise ValueError("fields of the entry") from error
         if entry.to_bytes() != body:
             raise ValueError("the entry is not as it is written")
+        if entry.trigger_date is not None and date.fromisoformat(entry.trigger_date).isoformat() != entry.trigger_date:
+            raise ValueError("the day of the entry")
         return entry
 
     def is_of(self, run_id: str, manifest: SavedManifest) -> bool:

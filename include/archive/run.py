@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from include.alerts import Alert, RunRef, Section, Severity
 from include.archive.keys import manifest_key, plan_key
+from include.archive.ledger import sha256
 from include.archive.manifests import record_run
 from include.archive.models import Client, ClientOutcome, Manifest, Plan, Result, read_response
 from include.archive.store import ArchiveStore, lock_until
@@ -137,7 +138,8 @@ class ArchiveRun:
         manifest = Manifest(plan, outcomes)
         entry = record_run(self._s3, self._bucket, manifest.to_document(), lock=self._lock, newest=newest)
         place = f"s3://{self._bucket}/{entry.manifest}"
-        log.info("entry %d of the ledger: %s, sha256 %s", entry.number, place, entry.sha256)
+        # Its own digest, which proves all entries before it as well: to be compared with what the bucket has later.
+        log.info("entry %d of the ledger has sha256 %s: %s", entry.number, sha256(entry.to_bytes()), place)
         return entry.manifest if plan.unusable else manifest_key(plan.day), manifest
 
     def _work(self, clear_number: int) -> MappedWork[ClientOutcome]:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 MISSING = frozenset({"404", "NoSuchKey", "NoSuchVersion", "NotFound"})
 """Codes of an object that is not there; an answer without a body, or with an unreadable one, has its status only."""
 
+NO_VERSION = MISSING | {"InvalidArgument", "KeyTooLongError", "MethodNotAllowed"}
+"""The same for a version that somebody names: its id may be none that S3 gives, or that of a delete marker."""
+
 CONDITION_FAILED = frozenset({"412", "PreconditionFailed"})
 """Codes of a conditional request whose condition does not hold."""
 

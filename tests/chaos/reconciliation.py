@@ -263,13 +263,12 @@ class Reconciliation:
         return finding
 
     def _evidence(self) -> Finding:
-        verification = Verification(self._s3, self._stack.archive_bucket)
-        findings, read = verification.run()
+        findings, read = Verification(self._s3, self._stack.archive_bucket).run()
         added = {found.where.partition(" ")[0] for found in findings if found.kind == "added"}
         if late := [day for day in self._campaign.load.days if added and added & self._told_as_failed(day)]:
             for day in late:
                 self._campaign.archive_again(day)
-            findings, read = verification.run()
+            findings, read = Verification(self._s3, self._stack.archive_bucket).run()
         wrong = [found for found in findings if found.kind != "not selected"]
         return Finding(things=sum(read.values()), lost=[f"{found.where}: {found.kind}" for found in wrong])
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import itertools
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
@@ -17,6 +18,7 @@ from botocore.response import StreamingBody
 
 STATUS = {
     "AccessDenied": 403,
+    "InvalidArgument": 400,
     "ConditionalRequestConflict": 409,
     "InternalError": 500,
     "NoSuchBucket": 404,
@@ -241,7 +243,8 @@ class FakeS3:
         if wanted is not None:
             found = next((version for version in self.objects.get(key, []) if version.id == wanted), None)
         if found is None or found.body is None:
-            raise s3_error("NoSuchKey", "CopyObject")
+            given = wanted in (None, "null") or re.fullmatch(re.escape(self.ids).replace(r"\{\}", r"\d+"), wanted)
+            raise s3_error("NoSuchKey" if given else "InvalidArgument", "CopyObject")
         return found
 
     @staticmethod

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from include.archive.keys import archive_key, run_manifest_key
+from include.archive.ledger import sha256
 from include.archive.models import Client, Plan, cut
 from include.archive.run import ArchiveRun, save_plan
 from include.clients.dex import DexApi
@@ -70,6 +71,17 @@ def test_plan_slices_and_manifest_of_a_good_run() -> None:
     assert s3.bodies(archive_key(4, DAY)) == [b'{"client": 4}']
     assert sorted(dex.clients_asked) == [1, 2, 3, 4, 5, 6]
     assert len(dex.logins) == 2, "one a task"
+
+
+def test_end_of_a_run_logs_the_digest_that_proves_the_whole_ledger(caplog: pytest.LogCaptureFixture) -> None:
+    s3 = FakeS3()
+    plan_run(s3)
+    do_slice(s3, FakeDex(), 0)
+    with caplog.at_level("INFO", logger="include.archive.run"):
+        account(s3)
+    digest = sha256(s3.bodies("ledger/trigger/00000001.json")[0] or b"")
+    place = "s3://archive/manifests/trigger/20260308/run%201.json"
+    assert f"entry 1 of the ledger has sha256 {digest}: {place}" in caplog.messages
 
 
 def test_mixed_failures_are_retried_with_the_longest_wait_asked_for() -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from include.archive.ledger import Entry, SavedManifest, sha256
 from include.archive.manifests import merged
 from include.clients.s3 import json_bytes
-from ops.evidence import Finding, Scope, Verification, adopt
+from ops.evidence import Finding, Scope, Verification
 from ops.evidence import verify as report_of
 from ops.report import OpsError
 from tests.worlds.evidence import CLIENTS, FIRST, Bucket, archive, save, summarize, three_days
@@ -276,47 +276,6 @@ def test_archive_of_before_the_ledger_is_unproven_and_not_broken(s3: VersionedBu
         assert (finding.kind, finding.do) == ("unproven", "ops evidence adopt")
 
 
-def test_object_that_is_no_answer_is_not_adopted(s3: VersionedBucket) -> None:
-    key = "trigger/notes.txt"
-    s3.objects[key] = [Version("v0", b"{}", stored_at=datetime.now(UTC) - timedelta(days=400))]
-    with pytest.raises(OpsError, match=f"{key} is not the key of an answer: move it away"):
-        adopt(Bucket("test", s3, None, {}, httpx.Client()), agree=lambda text: None, tell=lambda text: None)
-
-
-def test_answers_that_no_run_accounted_for_are_adopted_where_somebody_names_them(s3: VersionedBucket) -> None:
-    for key in ("trigger/7/7_trigger_20250101.json", "trigger/8/8_trigger_20250101.json"):
-        s3.objects[key] = [Version("null", b"{}", stored_at=datetime.now(UTC) - timedelta(days=400))]
-    orphan, forged = "trigger/1/1_trigger_20260302.json", "trigger/2/2_trigger_20260302.json"
-    for key in (orphan, forged):
-        s3.put_object(Bucket=s3.bucket, Key=key, Body=b'{"late": true}')
-    environment, asked = Bucket("test", s3, None, {}, httpx.Client()), list[str]()
-    with pytest.raises(OpsError, match=r"nothing as added at trigger/1/1_trigger_20260303\.json$"):
-        adopt(environment, added=[orphan, orphan.replace("02.json", "03.json")], agree=asked.append, tell=asked.append)
-    adopt(environment, added=[orphan], agree=asked.append, tell=asked.append)
-    assert asked[-1] == "Take 3 answers of s3://archive into the ledger as they are now?"
-    assert [(finding.kind, finding.where.split()[0]) for finding in verify(s3)] == [("added", forged)]
-    with pytest.raises(OpsError, match="lacks an entry"):
-        adopt(environment, agree=asked.append, tell=asked.append)
-
-
-def test_what_is_adopted_is_locked_as_what_runs_write(s3: VersionedBucket) -> None:
-    key, kept_longer = "trigger/7/7_trigger_20250101.json", "trigger/8/8_trigger_20250101.json"
-    s3.objects[key] = [Version("null", b"{}", stored_at=datetime.now(UTC) - timedelta(days=400))]
-    lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": datetime(2099, 1, 1, tzinfo=UTC)}
-    s3.objects[kept_longer] = [replace(s3.objects[key][0], arguments=lock)]
-    asked = list[str]()
-    stack = {"ArchiveLockMode": "COMPLIANCE", "ArchiveLockDays": "3650"}
-    adopt(Bucket("test", s3, None, stack, httpx.Client()), agree=asked.append, tell=lambda text: None)
-    assert "as they are now, and lock them for 3,650 days (COMPLIANCE)?" in asked[0]
-    written = [key, *s3.keys("manifests/adopted/"), s3.keys("ledger/")[-1]]
-    for each in written:
-        noted = s3.head_object(Bucket=s3.bucket, Key=each)
-        assert noted["ObjectLockMode"] == "COMPLIANCE"
-        assert noted["ObjectLockRetainUntilDate"] > datetime.now(UTC) + timedelta(days=3649)
-    (version,) = s3.objects[kept_longer]
-    assert lock.items() <= version.arguments.items()
-
-
 @pytest.mark.parametrize(
     ("scope", "said", "failed"),
     [
@@ -344,7 +303,7 @@ def test_archive_before_its_first_run_has_nothing_to_prove() -> None:
 def test_reader_who_may_not_see_locks_is_not_told_that_there_are_none(s3: VersionedBucket) -> None:
     # S3 leaves the headers out of its answers then.
     report = report_of(Bucket("test", s3, None, {}, httpx.Client()), Scope(), tell=lambda text: None)
-    assert report.notes == ["no lock was seen; S3 shows locks to those only who may call s3:GetObjectRetention"]
+    assert report.notes[0] == "no lock was seen; S3 shows locks to those only who may call s3:GetObjectRetention"
 
 
 def test_scope_leaves_the_rest_unread(s3: VersionedBucket) -> None:
@@ -357,22 +316,48 @@ def test_scope_leaves_the_rest_unread(s3: VersionedBucket) -> None:
     assert verify(s3, Scope(client=3)) == []
 
 
-def test_checkpoint_of_another_bucket_proves_nothing(s3: VersionedBucket, tmp_path: Path) -> None:
+def interrupted(s3: VersionedBucket, checkpoint: Path) -> None:
+    """A verification that ends when all answers are read and noted."""
+
+    def interrupt(request: dict[str, Any]) -> None:
+        if request["Prefix"] == "trigger/":
+            raise Killed
+
+    s3.before["ListObjectVersions"] = interrupt
+    with pytest.raises(Killed):
+        verify(s3, checkpoint=checkpoint)
+    del s3.before["ListObjectVersions"]
+
+
+def test_checkpoint_of_another_bucket_or_scope_proves_nothing(s3: VersionedBucket, tmp_path: Path) -> None:
     checkpoint = tmp_path / "proven.sqlite"
-    assert verify(s3, checkpoint=checkpoint) == []
-    with pytest.raises(OpsError, match="is of archive, not of archive-prod: name another file"):
+    interrupted(s3, checkpoint)
+    with pytest.raises(OpsError, match=r"is of archive \(all\), not of archive-prod \(all\): name another file"):
         Verification(s3, "archive-prod").run(checkpoint)
+    scope = Scope(first=FIRST, client=22)
+    with pytest.raises(OpsError, match=r"is of archive \(all\), not of archive \(from 2026-03-01, client 22\)"):
+        verify(s3, scope, checkpoint)
     assert verify(s3, checkpoint=checkpoint) == []
 
 
 def test_interrupted_verification_goes_on_from_its_checkpoint(s3: VersionedBucket, tmp_path: Path) -> None:
-    checkpoint = tmp_path / "proven.sqlite"
-    reads = []
+    checkpoint, reads = tmp_path / "proven.sqlite", list[int]()
+    interrupted(s3, checkpoint)
     for _ in range(2):
         before = s3.calls["GetObject"]
-        assert verify(s3, checkpoint=checkpoint) == []
+        verification = Verification(s3, s3.bucket)
+        assert verification.run(checkpoint) == ([], {"entries": 3, "manifests": 3, "answers": 9})
         reads.append(s3.calls["GetObject"] - before)
-    assert reads[0] - reads[1] == 3 * len(CLIENTS), "answers that are proven are not read again"
+    assert reads[1] - reads[0] == 3 * len(CLIENTS), "answers that were proven are not read again"
+
+
+def test_verification_that_came_to_its_end_proves_nothing_to_the_next(s3: VersionedBucket, tmp_path: Path) -> None:
+    checkpoint, key = tmp_path / "proven.sqlite", "trigger/2/2_trigger_20260302.json"
+    assert verify(s3, checkpoint=checkpoint) == []
+    del s3.objects[key]
+    assert [(finding.kind, finding.where.split()[0]) for finding in verify(s3, checkpoint=checkpoint)] == [
+        ("missing", key)
+    ]
 
 
 def test_each_of_many_answers_is_read_once() -> None:
@@ -383,15 +368,45 @@ def test_each_of_many_answers_is_read_once() -> None:
     assert told == ["1,000 of 1,101 answers read", "1,101 of 1,101 answers read"]
 
 
+def lock(s3: VersionedBucket, key: str, until: datetime) -> None:
+    (version,) = s3.objects[key]
+    s3.objects[key] = [replace(version, arguments=version.arguments | {"ObjectLockRetainUntilDate": until})]
+
+
 def test_earliest_end_of_the_locks_is_shown(s3: VersionedBucket) -> None:
-    times = [datetime(2033, 5, day, tzinfo=UTC) for day in (9, 2)]
+    now = datetime.now(UTC)
+    times = [now + timedelta(days=days) for days in (900, 200)]
     for key, time in zip(s3.keys("trigger/1/"), times, strict=False):
-        (version,) = s3.objects[key]
-        arguments = version.arguments | {"ObjectLockRetainUntilDate": time}
-        s3.objects[key] = [replace(version, arguments=arguments)]
+        lock(s3, key, time)
     verification = Verification(s3, s3.bucket)
     assert verification.run()[0] == []
-    assert (verification.locked, verification.locked_until) == (2, min(times))
+    assert (verification.locked, verification.locked_until, verification.unlocked) == (2, min(times), 0)
+
+
+def test_lock_that_has_ended_keeps_nothing_and_is_told_apart(s3: VersionedBucket) -> None:
+    now, (first, second, _) = datetime.now(UTC), s3.keys("trigger/1/")
+    environment, later = Bucket("test", s3, None, {}, httpx.Client()), now + timedelta(days=900)
+    lock(s3, first, now - timedelta(days=1))
+    notes = [report_of(environment, Scope(), tell=lambda text: None).notes[:-1]]
+    lock(s3, second, later)
+    notes.append(report_of(environment, Scope(), tell=lambda text: None).notes[:-1])
+    ended = "the locks of 1 of them have ended"
+    assert notes == [[ended], [f"1 of them are locked, at least until {later:%Y-%m-%d}", ended]]
+
+
+def test_newest_entry_s_digest_is_shown_to_be_compared_with_what_was_noted_elsewhere(s3: VersionedBucket) -> None:
+    report = report_of(Bucket("test", s3, None, {}, httpx.Client()), Scope(), tell=lambda text: None)
+    digest = sha256(s3.bodies("ledger/trigger/00000003.json")[0] or b"")
+    assert report.notes[-1].startswith(f"entry 3 is the newest, with sha256 {digest}: ")
+
+
+def test_who_may_read_nothing_but_the_bucket_names_it(s3: VersionedBucket) -> None:
+    class Reader(Bucket):
+        def output(self, name: str) -> str:
+            raise AssertionError("it asks for the stack")
+
+    report = report_of(Reader("test", s3, None, {}, httpx.Client()), Scope(), bucket=s3.bucket, tell=lambda text: None)
+    assert not report.failed
 
 
 def test_storage_that_fails_ends_the_verification_and_proves_nothing(s3: VersionedBucket) -> None:

@@ -2,13 +2,14 @@ import shutil
 import subprocess
 import zipfile
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 
 from include.archive.ledger import Entry, sha256
+from ops.evidence_adopt import adopt
 from ops.evidence_export import check, export
 from ops.report import OpsError
 from tests.worlds.evidence import FIRST, Bucket, archive, three_days
@@ -143,6 +144,54 @@ def test_manifest_that_is_none_is_a_fault_though_the_ledger_has_its_digest(
             forged.writestr(each, content)
     faults = [row["fault"] for row in check(tmp_path / "b.zip").rows if row["file"] == "manifests/00000004.json"]
     assert faults == ["not what sha256sums says", "not a manifest as runs write them"]
+
+
+def repacked(files: dict[str, bytes], target: Path, *left_out: str) -> list[tuple[str, str]]:
+    """Faults of a zip from which somebody took files, with sums of what is left."""
+    kept = {name: body for name, body in files.items() if name not in (*left_out, "sha256sums")}
+    sums = "".join(f"{sha256(body)}  {name}\n" for name, body in kept.items())
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, body in {**kept, "sha256sums": sums.encode()}.items():
+            archive.writestr(name, body)
+    return [(row["file"], row["fault"]) for row in check(target).rows]
+
+
+def test_answer_that_is_left_out_is_named(environment: Bucket, tmp_path: Path) -> None:
+    files = exported(environment, tmp_path / "a.zip")
+    answers = [name for name in files if name.startswith("answers/")]
+    assert len(answers) == 4
+    for name in answers:
+        faults = [(name, "left out: a manifest of the ledger has this answer")]
+        assert repacked(files, tmp_path / "b.zip", name) == faults
+    assert repacked(files, tmp_path / "b.zip", *answers) == [("answers/", "nothing is there")]
+    ledger = [name for name in files if name.startswith("ledger/")]
+    assert ("ledger/", "nothing is there") in repacked(files, tmp_path / "b.zip", *ledger)
+
+
+def test_adopted_answers_of_other_days_and_clients_are_not_missed(environment: Bucket, tmp_path: Path) -> None:
+    s3 = environment.session
+    old = [f"trigger/{client}/{client}_trigger_2025010{day}.json" for client in (2, 7) for day in (1, 2)]
+    for key in old:
+        s3.put_object(Bucket=s3.bucket, Key=key, Body=b"[1]")
+    late = s3.put_object(Bucket=s3.bucket, Key=old[0], Body=b"[2]")["VersionId"]
+    adopt(environment, added=old, agree=lambda text: None, tell=lambda text: None)
+    day = date(2025, 1, 1)
+    export(environment, 2, day, day, tmp_path / "a.zip")
+    assert check(tmp_path / "a.zip").rows == []
+    with zipfile.ZipFile(tmp_path / "a.zip") as found:
+        files = {name: found.read(name) for name in found.namelist()}
+    name = f"answers/2_trigger_20250101.{late}.json"
+    assert repacked(files, tmp_path / "b.zip", name) == [(name, "left out: a manifest of the ledger has this answer")]
+
+
+def test_bucket_may_be_named_by_who_may_read_nothing_else(environment: Bucket, tmp_path: Path) -> None:
+    class Reader(Bucket):
+        def output(self, name: str) -> str:
+            raise AssertionError("it asks for the stack")
+
+    reader = Reader("test", environment.session, None, {}, httpx.Client())
+    export(reader, 2, FIRST, LAST, tmp_path / "a.zip", bucket=environment.session.bucket)
+    assert check(tmp_path / "a.zip").rows == []
 
 
 def test_client_without_answers_is_refused_and_no_zip_is_written(environment: Bucket, tmp_path: Path) -> None:
