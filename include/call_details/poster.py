@@ -224,8 +224,10 @@ class Poster:
         self._dead_letters = dead_letters
         self._workers = workers
         self._queue: asyncio.Queue[_Work | None] = asyncio.Queue(workers)
-        # As many as can be busy at once: every worker's dead letter, the reading, and the writing of the ledger.
-        self._threads = ThreadPoolExecutor(workers + 2)
+        # As many as can be busy at once: every worker's dead letter, and the writing of the ledger.
+        self._threads = ThreadPoolExecutor(workers + 1)
+        # One thread: each that has once read keeps tens of megabytes of freed memory for itself.
+        self._reader = ThreadPoolExecutor(1)
         self._ledger: GroupCommit[tuple[ChunkLedger, Settled], PipelineError | None] = GroupCommit(
             self._acknowledge, self._threads, gather_seconds=GATHER_SECONDS, enough=workers / 2
         )
@@ -248,7 +250,7 @@ class Poster:
             PipelineError: any other that reading, the login, the ledger or the dead letters raise. What was
                 acknowledged before stays settled.
         """
-        with self._threads:
+        with self._threads, self._reader:
             try:
                 async with task_group() as tasks:
                     tasks.create_task(self._read(batches))
@@ -263,7 +265,8 @@ class Poster:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
     async def _read(self, batches: Iterator[_Work]) -> None:
-        while group := await self._in_thread(_some, batches, max(1, self._workers // 4)):
+        loop, most = asyncio.get_running_loop(), max(1, self._workers // 4)
+        while group := await loop.run_in_executor(self._reader, _some, batches, most):
             for chunk, batch in group:
                 await self._budget.take(len(batch.body))
                 await self._queue.put((chunk, batch))

@@ -125,6 +125,20 @@ def test_reading_does_not_hold_up_the_posting(world: PostingWorld) -> None:
     assert world.post(reading(), size=2).finished
 
 
+def test_one_thread_reads_all_batches() -> None:
+    """The memory that reading has freed stays with the thread that read."""
+    world = PostingWorld(FakeCallDetails(answers={str(number): [REFUSED] for number in range(100)}))
+    readers = set[int]()
+
+    def reading() -> Iterator[Batch]:
+        for batch in batches(100):
+            readers.add(threading.get_ident())
+            yield batch
+
+    assert len(world.post(reading(), size=100, workers=20).dead) == 100
+    assert len(readers) == 1
+
+
 def test_acknowledgements_that_come_together_are_written_together(world: PostingWorld) -> None:
     def write() -> None:
         settled = sum(state.settled_batches for state in read_chunks(world.items, CLAIM))
