@@ -18,7 +18,9 @@ the ingest.
 - A batch that is refused again stays in the queue, as does a message that cannot be read. The run then fails and alerts
   SNS and Slack with their number; its log names each.
 - A new message is sent before the old one is deleted, so that the 14 days after which SQS deletes it begin again.
-- A failed login, queue or bucket is retried, as is a replay that the API asks to wait for more than a minute.
+- A failed login, queue or bucket is retried, as is a replay that the API asks to wait for more than a minute. What the
+  tries before have posted counts towards the limit. What one that was killed had received is hidden for up to two
+  minutes; the next one waits for it.
 - Runbook: [dead letters](docs/RUNBOOK.md#call-details-dead-letters).
 
 **Run again.** Any number of times: an accepted batch has no message any more, and if a batch comes twice, the API knows

@@ -26,7 +26,7 @@ from include.call_details.models import FileVersion
 from include.clients.aws import aws_errors
 from include.clients.call_details import CallDetailsApi
 from include.clients.s3 import get_object, put_object
-from include.concurrency import converted, task_group
+from include.concurrency import GroupCommit, converted, task_group
 from include.errors import InvalidInputError, StorageRefusedError, TransientError
 
 if TYPE_CHECKING:
@@ -138,6 +138,14 @@ class DeadLetters:
             )
         return received.get("Messages", [])
 
+    def hidden(self) -> int:
+        """About how many messages are hidden."""
+        with aws_errors("SQS", f"read attributes of {self._url}"):
+            found = self._sqs.get_queue_attributes(
+                QueueUrl=self._url, AttributeNames=["ApproximateNumberOfMessagesNotVisible"]
+            )
+        return int(found["Attributes"]["ApproximateNumberOfMessagesNotVisible"])
+
     def send(self, body: str) -> None:
         """Send a message."""
         with aws_errors("SQS", f"send to {self._url}"):
@@ -241,7 +249,11 @@ class ReplayResult:
 
 
 class Replay:
-    """One try of a replay, ``workers`` at once; the API's client, opened by the caller, limits the calls."""
+    """One try of a replay, ``workers`` at once; the API's client, opened by the caller, limits the calls.
+
+    ``note`` is told how many messages were posted and deleted so far, in a thread, before their workers take others: a
+    try that dies leaves no more of them uncounted than it has workers.
+    """
 
     def __init__(
         self,
@@ -249,22 +261,23 @@ class Replay:
         api: CallDetailsApi,
         *,
         workers: int,
+        note: Callable[[int], object],
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._dead_letters = dead_letters
         self._api = api
         self._workers = workers
+        self._note = note
         self._sleep = sleep
         self._queue: asyncio.Queue[MessageTypeDef | None] = asyncio.Queue(workers)
         self._threads = ThreadPoolExecutor(workers + 2)
+        # Those that are accepted while one note is written have the next one in common.
+        self._notes: GroupCommit[None, None] = GroupCommit(
+            self._note_accepted, self._threads, gather_seconds=0.0, enough=1
+        )
         self._received: dict[str, str] = {}
         self._refused: dict[str, str] = {}
         self._ended: Counter[str] = Counter()
-
-    @property
-    def accepted(self) -> int:
-        """How many messages were posted and deleted so far."""
-        return self._ended["accepted"]
 
     async def run(self, limit: int, *, chosen: Collection[str] = (), dry_run: bool) -> ReplayResult:
         """Post what is in the queue, each message once, and at most ``limit`` of them.
@@ -277,10 +290,13 @@ class Replay:
         """
         with self._threads:
             async with self._hidden():
-                async with task_group() as tasks:
-                    tasks.create_task(self._receive(limit, frozenset(chosen)))
-                    for _ in range(self._workers):
-                        tasks.create_task(self._work(dry_run=dry_run))
+                try:
+                    async with task_group() as tasks:
+                        tasks.create_task(self._receive(limit, frozenset(chosen)))
+                        for _ in range(self._workers):
+                            tasks.create_task(self._work(dry_run=dry_run))
+                finally:
+                    await self._notes.close()
                 # Not earlier, or this run would receive them again.
                 async with task_group() as tasks:
                     for message, body in self._refused.items():
@@ -292,14 +308,21 @@ class Replay:
 
     async def _receive(self, limit: int, chosen: frozenset[str]) -> None:
         found: set[str] = set()
-        while (left := limit - self._ended["received"]) > 0 and len(self._received) < MOST_LOOKED_AT:
+        looks = VISIBILITY_SECONDS // _WAIT_SECONDS
+        # Beyond the limit, those that were chosen are only looked for: what it leaves in the queue is not gone.
+        while len(self._received) < MOST_LOOKED_AT and (
+            (left := limit - self._ended["received"]) > 0 or chosen - found
+        ):
             messages = await self._in_thread(self._dead_letters.take, _SQS_BATCH if chosen else left)
             # A queue may deliver a message twice, with another receipt.
             fresh = [message for message in messages if message["MessageId"] not in self._received]
             self._received |= {message["MessageId"]: message["ReceiptHandle"] for message in messages}
             if not fresh:
-                # Empty, or it has nothing else any more.
-                break
+                looks -= 1
+                # What others hide, a try that died had received, and it shows itself within so many looks. Otherwise
+                # the queue is empty, or has nothing else any more.
+                if looks == 0 or await self._in_thread(self._dead_letters.hidden) <= len(self._received):
+                    break
             for message in fresh:
                 names = _names(message["Body"]) & chosen
                 # Those that were not chosen stay hidden until the end, or this run would receive them again.
@@ -332,11 +355,16 @@ class Replay:
             if delivery.accepted:
                 await self._delete(message["MessageId"])
                 self._ended["accepted"] += 1
+                await self._notes.write(None)
                 log.info("accepted: %s", what)
             else:
                 self._ended["failed"] += 1
                 self._refused[message["MessageId"]] = message["Body"]
                 log.warning("%s stays in the queue: %s", what, delivery.error)
+
+    def _note_accepted(self, accepted: list[None]) -> list[None]:
+        self._note(self._ended["accepted"])
+        return accepted
 
     async def _renew(self, message: str, body: str) -> None:
         """Send a message again and delete the old one, so that its 14 days begin again."""

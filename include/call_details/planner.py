@@ -44,6 +44,10 @@ def resolve(store: FileStore, key: str, etag: str | None) -> FileVersion:
     """
     moved = origin(store.bucket, key)
     if moved is not None:
+        if etag and etag.strip('"') != moved.etag:
+            raise RunRefusedError(
+                f"params key and etag: {key!r} is version {moved.etag}, not {etag}; give one of the two"
+            )
         return moved
     if not is_file(key):
         raise RunRefusedError(f"param key: {key!r} is not one under which a file can be dropped, nor a moved file's")

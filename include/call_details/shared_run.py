@@ -185,6 +185,15 @@ class Closed:
         """Whether the run has failed for this file."""
         return self.saved.outcome.failed if self.saved else self.reason is not None
 
+    @property
+    def outcome(self) -> str:
+        """How the file ended, as far as this run is concerned."""
+        if self.saved is not None:
+            return self.saved.outcome.value
+        if self.member.done_by is not None:
+            return "ingested before"
+        return "left to another run" if self.reason is None else "not ingested"
+
 
 def close_files(
     store: FileStore,
@@ -236,11 +245,11 @@ def close_files(
 
 
 def totals(closed: Sequence[Closed]) -> dict[str, Any]:
-    """What became of the files of a shared run: how many ended how, and their records."""
+    """What became of the files of a shared run: how many ended how, and the records of those that have a receipt."""
     receipts = [each.saved.document for each in closed if each.saved is not None]
     counts = ("records_read", "records_accepted", "records_dead_lettered")
     return {
         "files": len(closed),
-        "outcomes": dict(Counter(receipt["outcome"] for receipt in receipts)),
+        "outcomes": dict(Counter(each.outcome for each in closed)),
         **{name: sum(receipt[name] for receipt in receipts) for name in counts},
     }

@@ -31,7 +31,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] +(\d{3})\b")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
-_BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+_BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED})
 _HEADERS_READ = frozenset({b"connection", b"content-encoding"})
 _PRINTABLE = "".join(mark for mark in printable if "!" <= mark <= "~")
 
@@ -282,6 +282,9 @@ def _normal_head(head: bytes) -> tuple[int, bytes]:
     if status in _BODILESS or status // 100 == 1:
         # What follows all the same belongs to nothing.
         framing = b"Connection: close" if (codings or lengths - {b"0"}) and status in _BODILESS else b""
+        if status == HTTPStatus.RESET_CONTENT:
+            # aiohttp does not know that it has none, and would wait for the end of the connection.
+            kept.append(b"Content-Length: 0")
     elif b"chunked" in codings:
         framing = b"Transfer-Encoding: chunked"
     elif len(lengths) == 1 and _LENGTH.fullmatch(min(lengths)):

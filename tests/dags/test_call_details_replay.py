@@ -9,10 +9,10 @@ from airflow_ext.hooks import call_details
 from airflow_ext.ids import XComKey
 from include.call_details.keys import idempotency_key
 from include.call_details.models import FileVersion
-from include.errors import AuthRefusedError, RunRefusedError, WorkFailedError
+from include.errors import AuthRefusedError, RunRefusedError, StorageRefusedError, WorkFailedError
 from tests.dags.call_details import ingest, ingest_run, replay, replay_run
 from tests.worlds.call_details import CallDetailsWorld
-from tests.worlds.s3 import BUCKET
+from tests.worlds.s3 import BUCKET, raising, s3_error
 
 KEY = "incoming/ä b+.txt"
 REFUSED = httpx.Response(422)
@@ -101,6 +101,72 @@ def test_replay_that_has_to_wait_takes_no_more_than_its_limit_and_counts_all_it_
     assert len(world.sqs.bodies) == 1
     assert world.metrics[-1][1]["ReplayedBatches"] == 2.0
     assert not [item for item in world.table.items if "replays" in str(item)]
+
+
+class KilledError(Exception):
+    """The task dies: it calls nothing any more."""
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_try_that_was_killed_counts_towards_the_limit_and_what_it_had_received_is_not_gone(
+    chosen: bool, world: CallDetailsWorld
+) -> None:
+    world.change_settings(max_concurrent_calls=1)
+    world.api.answers.clear()
+    names = [json.loads(text)["idempotency_key"] for text in world.sqs.bodies]
+    run = replay_run(limit=2, dead_letters=names if chosen else None)
+
+    def die_at_the_second() -> None:
+        if world.sqs.calls["delete_message"] == 2:
+            operations = ("receive_message", "delete_message", "change_message_visibility_batch")
+            world.sqs.before = dict.fromkeys(operations, raising(KilledError()))
+            raise KilledError
+
+    world.sqs.before["delete_message"] = die_at_the_second
+    with pytest.raises(KilledError):
+        replay(run)
+    assert (len(world.sqs.bodies), world.sqs.visible) == (2, 0 if chosen else 1)
+    looks = world.sqs.calls["receive_message"]
+
+    def show_at_last() -> None:
+        if world.sqs.calls["receive_message"] == looks + 5:
+            world.sqs.show_all()
+
+    world.sqs.before = {"receive_message": show_at_last}
+    summary = replay(run)
+    assert (summary["received"], summary["accepted"], summary["not_found"]) == (2, 2, 0)
+    assert len(world.sqs.bodies) == 1
+    assert world.metrics[-1][1]["ReplayedBatches"] == 2.0
+    assert not [item for item in world.table.items if "replays" in str(item)]
+
+
+def test_try_that_dies_before_it_has_reported_leaves_that_to_the_next(world: CallDetailsWorld) -> None:
+    world.api.answers.clear()
+    run = replay_run()
+    world.cloudwatch.error = KeyboardInterrupt("killed")
+    with pytest.raises(KeyboardInterrupt):
+        replay(run)
+    world.cloudwatch.error = None
+    assert world.sqs.bodies == []
+    assert replay(run)["accepted"] == 3
+    assert replay(run)["accepted"] == 0, "cleared when it has come to its end, it begins anew"
+
+
+def test_replay_that_is_cleared_after_it_failed_for_good_counts_what_it_had_posted(world: CallDetailsWorld) -> None:
+    world.change_settings(max_concurrent_calls=1)
+    world.api.answers.clear()
+    run = replay_run()
+
+    def refuse() -> None:
+        if world.sqs.calls["delete_message"] == 1:
+            world.s3.before["GetObject"] = raising(s3_error("AccessDenied"))
+
+    world.sqs.before["delete_message"] = refuse
+    with pytest.raises(StorageRefusedError):
+        replay(run)
+    world.s3.before.clear()
+    assert replay(run)["accepted"] == 3
+    assert world.metrics[-1][1]["ReplayedBatches"] == 3.0
 
 
 def test_login_that_is_refused_leaves_the_queue_as_it_was(world: CallDetailsWorld) -> None:

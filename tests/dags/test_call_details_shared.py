@@ -233,7 +233,7 @@ def test_cleared_run_posts_nothing_again_and_alerts_nobody_twice(world: CallDeta
     world.api.answers[idempotency_key(files[5], 1)] = [httpx.Response(422)]
     run = started()
     ingest(run)
-    assert ingest(run)["files"] == NUMBER
+    assert ingest(run)["outcomes"] == {"ingested before": NUMBER}
     assert (len(world.wire.sns), len(world.api.posted)) == (1, 2 * NUMBER)
 
 
@@ -312,8 +312,10 @@ def test_task_that_gave_up_leaves_an_alert_for_each_file_and_clearing_does_the_r
     assert ingest(run)["outcomes"] == {"processed": NUMBER}
 
 
-@pytest.mark.parametrize("state", ["failed", None])
-def test_plan_that_was_killed_is_reported_once_for_all_files(state: str | None, world: CallDetailsWorld) -> None:
+@pytest.mark.parametrize("state", ["failed", None, "success"])
+def test_plan_that_was_killed_or_marked_by_hand_is_reported_once_for_all_files(
+    state: str | None, world: CallDetailsWorld
+) -> None:
     files = drop(world)
     run = started()
     run.states["plan"] = state
@@ -335,7 +337,7 @@ def test_file_that_a_passing_fault_keeps_from_being_planned_gets_a_run_of_its_ow
             raise s3_error("SlowDown", "GetObject")
 
     world.s3.before["GetObject"] = fail
-    assert ingest(shared_run(start))["outcomes"] == {"processed": NUMBER - 1}
+    assert ingest(shared_run(start))["outcomes"] == {"processed": NUMBER - 1, "left to another run": 1}
     del world.s3.before["GetObject"]
     assert world.wire.sns == []
     (own,) = claim_files(watch)
@@ -402,6 +404,8 @@ def test_files_that_were_taken_from_a_shared_run_are_left_to_their_owners(world:
     ingest(ingest_run(files[2].key, etag=files[2].etag, run_id="manual__2"))
     post_chunk(run, 0)
     reconcile_fails(run, f"1 of {NUMBER} files failed")
+    expected = {"processed": NUMBER - 1, "not ingested": 1}
+    assert run.pushed("reconcile", "return_value")["outcomes"] == expected
     (message,) = world.wire.sns
     assert "file incoming/f002 " in message["Message"]
     assert "run manual__2 has taken over" in message["Message"]

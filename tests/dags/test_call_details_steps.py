@@ -309,6 +309,7 @@ NO_FILES = pytest.mark.parametrize(
         {"key": "processing/0123456789abcdef0123456789abcdef/gone.txt"},
         {"key": KEY, "etag": "other"},
         {"key": KEY, "etag": "other", "force": True},
+        {"key": "processing/0123456789abcdef0123456789abcdef/gone.txt", "etag": "other"},
         {"key": KEY, "bucket": "no-such-bucket"},
         {"key": f"{SHARED}gone.json"},
         {"key": f"{SHARED}gone.json", "bucket": "no-such-bucket"},
@@ -372,8 +373,8 @@ def test_person_learns_that_a_file_was_ingested_also_when_it_has_expired(world: 
         reconcile(run)
 
 
-@pytest.mark.parametrize("state", ["failed", "upstream_failed", None])
-def test_killed_plan_is_reported(state: str | None, world: CallDetailsWorld) -> None:
+@pytest.mark.parametrize("state", ["failed", "upstream_failed", None, "success"])
+def test_plan_that_was_killed_or_marked_by_hand_is_reported(state: str | None, world: CallDetailsWorld) -> None:
     run = ingest_run(KEY)
     run.states[PLAN_TASK] = state
     reconcile_fails(run, "nothing was ingested: plan failed: the task was killed")

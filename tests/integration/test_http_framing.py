@@ -92,7 +92,7 @@ def test_bytes_after_an_accepted_answer_cost_neither_it_nor_the_next(answer: byt
     assert [(found.status, found.body) for found in exchange(answer)] == [(200, b"{}")] * 3
 
 
-@pytest.mark.parametrize("status", [204, 304])
+@pytest.mark.parametrize("status", [204, 205, 304])
 @pytest.mark.parametrize("rest", BODILESS.values(), ids=BODILESS.keys())
 def test_status_without_a_body_counts_whatever_follows(rest: bytes, status: int) -> None:
     found = exchange(b"HTTP/1.1 %d Fine\r\n" % status + rest)

@@ -188,6 +188,8 @@ def reconcile(context: Context) -> dict[str, Any]:
 def _close(context: Context, *, planned: bool) -> dict[str, Any]:
     ti = context["ti"]
     file = ti.xcom_pull(task_ids=PLAN_TASK, key=XComKey.FILE)
+    # Who marks the task as a success by hand does not make a plan.
+    planned = planned and file is not None
     reason = None if planned else ti.xcom_pull(task_ids=PLAN_TASK, key=XComKey.FAILURE) or KILLED
     clients = CallDetailsClients(file["bucket"] if file else None)
     report = RunReport(context, clients.settings)
@@ -224,8 +226,10 @@ def _close_shared(context: Context, *, planned: bool) -> dict[str, Any]:
     clients, run_id = CallDetailsClients(context["params"]["bucket"]), context["dag_run"].run_id
     report = RunReport(context, clients.settings)
     slices: list[tuple[Member, ...]] = []
-    if planned:
-        plan = read_shared_plan(clients.store, report.pull(PLAN_TASK, XComKey.PLAN))
+    made = report.pull(PLAN_TASK, XComKey.PLAN) if planned else None
+    planned = made is not None
+    if made is not None:
+        plan = read_shared_plan(clients.store, made)
         members, slices = plan.members, plan.slices
     else:
         report.raise_refusal(PLAN_TASK, "nothing was ingested")

@@ -17,10 +17,11 @@ from include.alerts import Section
 from include.call_details.alerts import replay_alert
 from include.call_details.dead_letters import Replay, ReplayResult
 from include.call_details.models import TASKS_AT_ONCE
-from include.errors import RunRefusedError, TransientError, WorkFailedError
+from include.clients.dynamodb import Item
+from include.errors import RunRefusedError, WorkFailedError
 
 _TRIES = "replays"
-"""Partition of how many messages were accepted by tries of replays that are to be tried again."""
+"""Partition of how many messages were accepted by the tries of replays that have not come to their end."""
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,9 @@ def replay(context: Context) -> dict[str, Any]:
         chosen = [stripped for name in params["dead_letters"] or () if (stripped := name.strip())]
         if params["dead_letters"] is not None and not chosen:
             raise RunRefusedError("param dead_letters names none; leave it out to post all of them")
-        run_id, limit, dry_run = context["dag_run"].run_id, params["limit"], params["dry_run"]
-        result = asyncio.run(_replay(clients, run_id, limit, chosen, dry_run=dry_run))
+        run_id = context["dag_run"].run_id
+        noted = clients.table.get(_TRIES, run_id)
+        result = asyncio.run(_replay(clients, noted, params["limit"], chosen, dry_run=params["dry_run"]))
         left = result.failed + result.unreadable
         report = RunReport(context, clients.settings)
         report.count({"ReplayedBatches": result.accepted, "RefusedBatches": left}, failed=left > 0)
@@ -52,6 +54,8 @@ def replay(context: Context) -> dict[str, Any]:
             not_in_the_queue=result.not_found or None,
         )
         summary = report.push({**asdict(result), "dry_run": params["dry_run"]})
+        # Not earlier: a try that dies before it has reported leaves that to the next one.
+        clients.table.delete(clients.table.get(_TRIES, run_id))
         if left:
             raise WorkFailedError(f"{left} of {result.received} dead letters stay in the queue")
         log.info("%d messages received, %d batches accepted", result.received, result.accepted)
@@ -59,25 +63,21 @@ def replay(context: Context) -> dict[str, Any]:
 
 
 async def _replay(
-    clients: CallDetailsClients, run_id: str, limit: int, chosen: Collection[str], *, dry_run: bool
+    clients: CallDetailsClients, noted: Item, limit: int, chosen: Collection[str], *, dry_run: bool
 ) -> ReplayResult:
     """What became of the run's messages, those of its earlier tries included, which count towards the limit."""
     open_api = clients.api_opener()
-    noted = clients.table.get(_TRIES, run_id)
     before = int(noted.content["accepted"]) if noted.version else 0
+
+    def note(accepted: int) -> None:
+        nonlocal noted
+        noted = clients.table.replace(noted, {"accepted": before + accepted}) or noted
+
     # No more than one task of an ingest run, so that files which arrive meanwhile have their share.
     share = -(-clients.settings.max_concurrent_calls // TASKS_AT_ONCE)
     async with clients.limiter.hold(share) as permits, open_api(permits.permit) as api:
-        one_try = Replay(clients.dead_letters, api, workers=share)
-        try:
-            result = await one_try.run(limit - before, chosen=chosen, dry_run=dry_run)
-        except TransientError:
-            if one_try.accepted:
-                clients.table.replace(noted, {"accepted": before + one_try.accepted})
-            raise
-    if not before:
-        return result
-    clients.table.delete(noted)
+        one_try = Replay(clients.dead_letters, api, workers=share, note=note)
+        result = await one_try.run(limit - before, chosen=chosen, dry_run=dry_run)
     # What an earlier try has posted is not in the queue any more.
     gone = max(result.not_found - before, 0)
     return replace(result, received=result.received + before, accepted=result.accepted + before, not_found=gone)

@@ -57,11 +57,12 @@ def replay(
     chosen: Sequence[str] = (),
     dry_run: bool = False,
     workers: int = 3,
+    note: Callable[[int], object] = print,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> ReplayResult:
     async def run() -> ReplayResult:
         async with world.client() as api:
-            again = Replay(world.dead_letters, api, workers=workers, sleep=sleep)
+            again = Replay(world.dead_letters, api, workers=workers, note=note, sleep=sleep)
             return await again.run(limit, chosen=chosen, dry_run=dry_run)
 
     return asyncio.run(run())
@@ -182,6 +183,49 @@ def test_no_more_of_the_chosen_are_posted_than_the_limit(world: PostingWorld) ->
     refuse(world, 1, 2, 3)
     assert replay(world, 2, chosen=["1", "2", "3"]) == ReplayResult(received=2, accepted=2)
     assert world.sqs.visible == 1
+
+
+def test_chosen_ones_that_the_limit_leaves_are_not_called_gone(world: PostingWorld) -> None:
+    refuse(world, *range(25))
+    assert replay(world, 1, chosen=["0", "24", "gone"]) == ReplayResult(received=1, accepted=1, not_found=1)
+    assert (len(world.sqs.bodies), world.sqs.visible) == (24, 24)
+
+
+@pytest.mark.parametrize("chosen", [[], ["0", "1", "2"]])
+def test_messages_that_a_try_had_received_which_died_are_waited_for(chosen: list[str], world: PostingWorld) -> None:
+    refuse(world, 0, 1, 2)
+    world.dead_letters.take(2)
+
+    def show_at_last() -> None:
+        if world.sqs.calls["receive_message"] == 10:
+            world.sqs.show_all()
+
+    world.sqs.before["receive_message"] = show_at_last
+    assert replay(world, chosen=chosen) == ReplayResult(received=3, accepted=3)
+
+
+def test_messages_that_others_hide_for_good_are_waited_for_as_long_as_a_dead_try_would_hide_them() -> None:
+    world = PostingWorld()
+    refuse(world, 0)
+    world.dead_letters.take(1)
+    assert replay(world) == ReplayResult()
+    assert world.sqs.calls["receive_message"] - 1 == VISIBILITY_SECONDS / 2, "each look takes SQS two seconds"
+
+
+def test_replay_notes_what_it_has_posted_and_deleted_and_no_less_than_dies_with_its_workers(
+    world: PostingWorld,
+) -> None:
+    refuse(world, *range(25))
+    notes, deleted = list[int](), list[int]()
+
+    def note(accepted: int) -> None:
+        notes.append(accepted)
+        deleted.append(25 - len(world.sqs.bodies))
+
+    replay(world, note=note)
+    assert notes == sorted(notes)
+    assert notes[-1] == 25
+    assert all(0 <= gone - noted <= 3 for gone, noted in zip(deleted, notes, strict=True))
 
 
 def test_queue_that_only_repeats_itself_ends_the_replay(world: PostingWorld) -> None:

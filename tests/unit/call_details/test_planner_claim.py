@@ -75,7 +75,10 @@ def test_key_of_a_file_that_was_moved_means_its_newest_version(run: Run) -> None
 @pytest.mark.parametrize("place", [processing_key, failed_key, lambda file: processed_key(file, DAY.date())])
 def test_place_that_a_file_was_moved_to_means_that_version(place: Any, run: Run, file: FileVersion) -> None:
     run.drop(b"newer")
-    assert resolve(run.store, place(file), None) == file
+    for etag in (None, file.etag, f'"{file.etag}"'):
+        assert resolve(run.store, place(file), etag) == file
+    with pytest.raises(RunRefusedError, match="params key and etag: "):
+        resolve(run.store, place(file), "other")
 
 
 @pytest.mark.parametrize(
