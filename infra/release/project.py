@@ -20,6 +20,7 @@ from packaging.utils import canonicalize_name
 
 from infra.release.airflow import Airflow, probe
 from infra.release.bundle import ReleaseError, source_files
+from infra.release.deployment.target import ALIKE
 from infra.release.templates import parse_template, whole_template
 
 _NUMBER_OF_SETTING = re.compile(r'"(?P<name>\w+)":\s*(?P<value>-?\d+(\.\d+)?|\$\{\w+\})')
@@ -75,24 +76,40 @@ SAM = "infra/samconfig.toml"
 MWAA = "infra/mwaa.yaml"
 
 
-def parameters_of(files: Mapping[str, str], template: str, environment: str) -> dict[str, str]:
-    """Values of a template's parameters in an environment; ``files`` are contents by path, the template is a path.
+def given_parameters(files: Mapping[str, str], template: str, environment: str) -> tuple[str, dict[str, str]]:
+    """The section of samconfig.toml for a template in an environment, and the values that it gives, by name.
+
+    ``files`` are contents by path, the template is a path.
 
     Raises:
-        ReleaseError: samconfig.toml has no section for it, or the template is malformed.
+        ReleaseError: there is no such section, or what it gives is no list.
     """
-    section = "mwaa" if template == MWAA else "deploy"
+    section = f"[{environment}.{'mwaa' if template == MWAA else 'deploy'}.parameters]"
     try:
-        given = tomllib.loads(files[SAM])[environment][section]["parameters"].get("parameter_overrides", [])
+        found: Any = tomllib.loads(files[SAM])
+        for name in section.strip("[]").split("."):
+            found = found[name]
     except (tomllib.TOMLDecodeError, KeyError) as error:
-        raise ReleaseError(f"{SAM} has no [{environment}.{section}.parameters]: {error}") from error
-    pairs = (pair.partition("=") for pair in given)
-    return parameter_values(parse_template(files[template], template), {name: value for name, _, value in pairs})
+        raise ReleaseError(f"{SAM} has no {section}: {error}") from error
+    given = found.get("parameter_overrides", [])
+    if not isinstance(given, list):
+        # SAM takes a text, too.
+        raise ReleaseError(f'{SAM}, {section}: parameter_overrides must be a list, ["Name=value", ...]')
+    pairs = (str(pair).partition("=") for pair in given)
+    return section, {name: value for name, _, value in pairs}
+
+
+def parameters_of(files: Mapping[str, str], template: str, environment: str) -> dict[str, str]:
+    """Values of a template's parameters in an environment; arguments and errors as of :func:`given_parameters`."""
+    _, given = given_parameters(files, template, environment)
+    return parameter_values(parse_template(files[template], template), given)
 
 
 def airflow_options(files: Mapping[str, str], environment: str) -> dict[str, str]:
     """Airflow's options on MWAA, less those of secrets, which need AWS; arguments as of :func:`parameters_of`."""
-    given = parameters_of(files, MWAA, environment)
+    application = parameters_of(files, TEMPLATE, environment)
+    # As a deployment hands them on.
+    given = parameters_of(files, MWAA, environment) | {name: application[name] for name in ALIKE}
     found: dict[str, str] = {}
     for resource in parse_template(files[MWAA], MWAA)["Resources"].values():
         if resource["Type"] == "AWS::MWAA::Environment":
@@ -360,6 +377,11 @@ class Project:
         each, workers = TASKS_OF_A_WORKER.get(given.get("EnvironmentClass", "")), number(given.get("MaxWorkers"), {})
         what = f"slots of the workers of {self.environment}"
         return _given(None if each is None or workers is None else each * workers, what, where)
+
+    def workers(self, name: str) -> Amount:
+        """A parameter of Airflow's template that is a number of workers; MissingFactError if it is none."""
+        found = number(parameters_of(self.texts, MWAA, self.environment).get(name), {})
+        return _given(found, name, f"parameter {name} of {MWAA} ({self.environment} in {SAM})")
 
     def parameter(self, name: str) -> Amount:
         """A parameter of the template; MissingFactError if there is none, or it is no number."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
@@ -142,3 +143,54 @@ def _in_text(known: Mapping[str, Any], name: str, where: str) -> str:
     if function == "Fn::Sub" and isinstance(argument, str):
         return argument
     raise ReleaseError(f"{where}: {name} is {function}, which has no form within a text")
+
+
+def refusals(template: Mapping[str, Any], given: Mapping[str, str]) -> Iterator[str]:
+    """What CloudFormation would refuse of values for a template's parameters, and names of which there is no parameter.
+
+    Of all its functions this knows those that the rules of our templates use.
+    """
+    declared = template["Parameters"]
+    for name, value in given.items():
+        if name not in declared:
+            near = get_close_matches(name, declared, 1)
+            yield f"there is no parameter {name}" + (f"; {near[0]} is one" if near else "")
+        elif not _takes(declared[name], value):
+            keys = ("Type", "AllowedValues", "AllowedPattern", "MinValue", "MaxValue")
+            limits = ", ".join(f"{key} {declared[name][key]}" for key in keys if key in declared[name])
+            yield f"{name} is {value!r}: it {declared[name].get('ConstraintDescription', f'must have {limits}')}"
+    values = {name: str(item["Default"]) for name, item in declared.items() if "Default" in item} | dict(given)
+    for rule in template.get("Rules", {}).values():
+        if _outcome(rule.get("RuleCondition", True), values):
+            wrong = (item for item in rule["Assertions"] if not _outcome(item["Assert"], values))
+            yield from (item["AssertDescription"] for item in wrong)
+
+
+def _takes(parameter: Mapping[str, Any], value: str) -> bool:
+    if value not in map(str, parameter.get("AllowedValues", [value])):
+        return False
+    if parameter["Type"] != "Number":
+        return re.fullmatch(parameter.get("AllowedPattern", r"[\s\S]*"), value) is not None
+    try:
+        number = float(value)
+    except ValueError:
+        return False
+    return bool(parameter.get("MinValue", number) <= number <= parameter.get("MaxValue", number))
+
+
+_OUTCOMES: Mapping[str, Callable[[list[Any]], bool]] = {
+    "Fn::And": all,
+    "Fn::Equals": lambda found: found[0] == found[1],
+    "Fn::Not": lambda found: not found[0],
+    "Fn::Or": any,
+}
+
+
+def _outcome(part: Any, values: Mapping[str, str]) -> Any:
+    """A condition of a rule, or what it compares."""
+    if not isinstance(part, dict):
+        return part
+    ((function, argument),) = part.items()
+    if function == "Ref":
+        return values.get(argument)
+    return _OUTCOMES[function]([_outcome(item, values) for item in argument])

@@ -64,6 +64,7 @@ def make(account: Aws, name: str, template: str, parameters: Mapping[str, str]) 
                 "GitHubRepository": "acme/pipelines",
                 "GitHubProviderArn": "arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com",
                 "DeliveryAccountId": "123456789012",
+                "DeployerArn": "arn:aws:iam::123456789012:role/operators",
             },
         ),
     ],

@@ -28,6 +28,8 @@ CASES = tuple(Case(*row) for row in (
     ("fewer slots than a run takes", "concurrency/slots",
      ("max_active_tasks in dags/energy_auction.py", "EnvironmentClass and MaxWorkers of infra/mwaa.yaml"),
      text(SAM, "MaxWorkers=[0-9]+", "MaxWorkers=3")),
+    ("more workers at least than at most", "concurrency/workers", ("MinWorkers (20)", "MaxWorkers (7)"),
+     text(SAM, '"MaxWorkers=', '"MinWorkers=20", "MaxWorkers=')),
     ("a limit that is never reached", "concurrency/slots",
      ("at_once of post_chunk", "max_active_tasks in dags/call_details_ingest.py"),
      dag("call_details_ingest", "max_active_tasks", 3)),

@@ -1,7 +1,7 @@
 """Projects whose packages, imports, files or mapped tasks are broken, and which check is to tell of it."""
 
 from infra.release.checks.loading import MAX_PAGE_BYTES, PAGE
-from infra.release.project import LOCAL, MWAA, REQUIREMENTS
+from infra.release.project import LOCAL, MWAA, REQUIREMENTS, SAM
 from tests.packaging.breaking import Case, forget, requires, seen, setting, source, text, without, without_ignored
 
 CASES = (
@@ -84,6 +84,24 @@ CASES = (
         "alerts/option",
         ("infra/mwaa.yaml", "write pipelines.alert_topic_arn: !Ref AlertsTopicArn"),
         text(MWAA, "^ +pipelines.alert_topic_arn:.*\n", ""),
+    ),
+    Case(
+        "a parameter that is misspelt",
+        "templates/parameters",
+        ("[dev.deploy.parameters]", "there is no parameter AlertMail; AlertEmail is one", "infra/template.yaml"),
+        text(SAM, '"Environment=dev"', '"Environment=dev", "AlertMail=on@example.com"'),
+    ),
+    Case(
+        "a value that a template refuses",
+        "templates/parameters",
+        ("[dev.mwaa.parameters]", "MaxWorkers is '26'", "MaxValue 25"),
+        text(SAM, "MaxWorkers=[0-9]+", "MaxWorkers=26"),
+    ),
+    Case(
+        "parameters that a template refuses together",
+        "templates/parameters",
+        ("[dev.mwaa.parameters]", "Give both ZoneA and ZoneB"),
+        text(SAM, '"MaxWorkers=', '"ZoneA=us-east-1a", "MaxWorkers='),
     ),
     Case(
         "Airflow in the domain",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from infra.release.templates import NESTED
+from infra.release.templates import NESTED, refusals
 from tests.packaging.policies import Context, allows, resolved
 from tests.worlds.templates import INFRA, load, properties_of, statements, texts
 
@@ -189,6 +189,32 @@ def test_roles_are_given_policies_of_the_pipelines_and_those_of_aws_that_the_tem
     # CloudFormation names them after their stack, since they have no names of their own.
     for policy in properties_of(load("template.yaml"), "AWS::IAM::ManagedPolicy").values():
         assert "ManagedPolicyName" not in policy
+
+
+SOMEBODY = {
+    "GitHubRepository": ("GitHubDeploys", "acme/pipelines"),
+    "DeliveryAccountId": ("PipelineDeploys", "1" * 12),
+    "DeployerArn": ("PersonDeploys", f"arn:aws:iam::{'1' * 12}:role/aws-reserved/sso.amazonaws.com/Operators_1a"),
+}
+"""Who may take the role: by the parameter that names one, the statement that lets it, and a value."""
+
+
+@pytest.mark.parametrize("given", [*SOMEBODY, None])
+def test_role_can_be_taken_by_each_that_a_parameter_names_alone_and_must_be_by_somebody(given: str | None) -> None:
+    template = load("deploy-role.yaml")
+    document = template["Resources"]["Role"]["Properties"]["AssumeRolePolicyDocument"]
+    lets = {
+        statement["Sid"]: condition for condition, statement, _ in (item["Fn::If"] for item in document["Statement"])
+    }
+    assert set(lets) == {sid for sid, _ in SOMEBODY.values()}
+    chosen = {given: SOMEBODY[given][1]} if given else {}
+    # GitHub may deploy dev alone; the others any environment.
+    environments = ["dev"] if given == "GitHubRepository" else ["dev", "staging", "prod"]
+    for environment in environments:
+        refused = list(refusals(template, {"Environment": environment, **chosen}))
+        assert bool(refused) is (given is None), refused
+    for name, (sid, _) in SOMEBODY.items():
+        assert template["Conditions"][lets[sid]] == {"Fn::Not": [{"Fn::Equals": [{"Ref": name}, ""]}]}
 
 
 def test_indexes_belong_to_their_tables() -> None:

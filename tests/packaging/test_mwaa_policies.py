@@ -105,7 +105,7 @@ def _takes_roles(statement: dict[str, Any]) -> bool:
 
 def test_github_deploys_from_two_branches_and_nothing_else() -> None:
     trust = {item["Sid"]: item for owner, item in statements(load("deploy-role.yaml")) if owner == "Role"}
-    assert set(trust) == {"GitHubDeploys", "PipelineDeploys"}
+    assert set(trust) == {"GitHubDeploys", "PipelineDeploys", "PersonDeploys"}
     condition = trust["GitHubDeploys"]["Condition"]
     assert set(condition) == {"StringEquals"}, "a pattern would let pull requests in"
     claims = condition["StringEquals"]

@@ -11,9 +11,19 @@ import pytest
 
 from include.auction import deadlines
 from include.call_details import rate_limit
+from infra.release.bundle import ReleaseError
 from infra.release.checks.budgets import TABLE, amount, budgets
 from infra.release.preflight import main, report, run_checks
-from infra.release.project import ENVIRONMENTS, FOLDERS, SAM, Amount, Project, read_projects, text_files
+from infra.release.project import (
+    ENVIRONMENTS,
+    FOLDERS,
+    SAM,
+    Amount,
+    Project,
+    airflow_options,
+    read_projects,
+    text_files,
+)
 from tests.packaging import broken_limits, broken_projects
 from tests.packaging.breaking import Case
 
@@ -27,15 +37,36 @@ def projects(root: Path) -> list[Project]:
     return read_projects(root, ENVIRONMENTS)
 
 
+SHIPPED = """
+[{0}.deploy.parameters]
+parameter_overrides = ["Environment={0}"]
+[{0}.mwaa.parameters]
+parameter_overrides = ["EnvironmentClass=mw1.small", "MaxWorkers=7"]
+"""
+"""Parameters as they are before anybody gives his own, which no test is to mind."""
+
+
 @pytest.fixture(scope="module")
 def project(projects: list[Project]) -> Project:
-    """The same, as dev sees it."""
-    return projects[0]
+    """The same, as dev sees it, with the parameters that it is shipped with."""
+    return replace(projects[0], texts={**projects[0].texts, SAM: SHIPPED.format("dev")})
 
 
-def test_this_project_passes(project: Project) -> None:
-    wrong = [finding for finding in run_checks(project) if not finding.ok]
+def test_this_project_passes(projects: list[Project], project: Project) -> None:
+    wrong = [finding for each in (*projects, project) for finding in run_checks(each) if not finding.ok]
     assert wrong == []
+
+
+def test_environment_is_loaded_with_the_zone_that_the_application_hands_on(project: Project) -> None:
+    zone = SHIPPED.format("prod").replace('"Environment=prod"', '"Environment=prod", "BusinessTimezone=Asia/Tokyo"')
+    options = airflow_options({**project.texts, SAM: zone}, "prod")
+    assert options["pipelines.business_timezone"] == "Asia/Tokyo"
+
+
+def test_parameters_in_the_form_that_only_sam_reads_are_refused(project: Project) -> None:
+    text = SHIPPED.format("dev").replace('["Environment=dev"]', '"Environment=dev"')
+    with pytest.raises(ReleaseError, match=r"\[dev\.deploy\.parameters\]: parameter_overrides must be a list"):
+        airflow_options({**project.texts, SAM: text}, "dev")
 
 
 def test_numbers_are_those_of_the_code(project: Project) -> None:
@@ -114,9 +145,8 @@ def test_command_fails_for_an_environment_whose_files_and_parameters_are_broken(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = _copy(root, tmp_path / "broken")
-    _edit(broken / SAM, '"MinWorkers=2"', '"MinWorkers=2", "AuctionSchedule=*/10 * * * *"')
-    _edit(broken / SAM, "EnvironmentClass=mw1.medium", "EnvironmentClass=mw1.small")
-    _edit(broken / SAM, "MaxWorkers=10", "MaxWorkers=2")
+    (broken / SAM).write_text(SHIPPED.format("prod"))
+    _edit(broken / SAM, '"MaxWorkers=7"', '"MaxWorkers=2", "AuctionSchedule=*/10 * * * *"')
     _edit(broken / "dags/call_details_replay.py", "from datetime import", "import not_on_mwaa\nfrom datetime import")
     _edit(broken / "plugins/.airflowignore", "airflow_ext/\n", "")
     _edit(broken / "include/call_details/rate_limit.py", "LEASE_SECONDS = 90.0", "LEASE_SECONDS = 60.0")

@@ -145,6 +145,8 @@ TABLE = tuple(Budget(*row) for row in (
     ("concurrency/slots", product("dag event_delivery max_active_runs", "setting delivery_tasks"),
      "<=", Project.worker_slots, "slow receivers take every slot of the environment"),
 
+    ("concurrency/workers", "workers MinWorkers", "<=", "workers MaxWorkers", "MWAA refuses the environment"),
+
     ("timeouts/functions", "resource AuctionResultsFunction Timeout", "<", "client lambda read",
      "an answer on its way is given up, and the function called again"),
     ("timeouts/functions", "resource AuctionOrderFunction Timeout", "<", "client lambda read",

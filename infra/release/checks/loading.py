@@ -1,4 +1,4 @@
-"""What Airflow loads: imports, plugin scan, parsing and size, its alerts' topic, and what mapped tasks make of it."""
+"""What Airflow loads: imports, plugin scan, parsing and size, and what mapped tasks make of it. And the parameters."""
 
 from __future__ import annotations
 
@@ -10,8 +10,19 @@ from functools import cache
 from pathspec import GitIgnoreSpec
 
 from infra.release.checks.requirements import names
-from infra.release.project import MWAA, Amount, Finding, Project, at_most, bad, good
-from infra.release.templates import parse_template
+from infra.release.project import (
+    MWAA,
+    SAM,
+    TEMPLATE,
+    Amount,
+    Finding,
+    Project,
+    at_most,
+    bad,
+    given_parameters,
+    good,
+)
+from infra.release.templates import parse_template, refusals
 
 OWN = {"include", "airflow_ext"}
 _PROVIDERS = "airflow.providers."
@@ -208,6 +219,22 @@ def page_imports(project: Project) -> list[Finding]:
     return wrong or [good(check, where, f"imports none of {', '.join(HEAVY)} in the API server")]
 
 
+def parameters(project: Project) -> Iterator[Finding]:
+    """The templates take what samconfig.toml gives them.
+
+    SAM leaves out a name that the template lacks, without a word; and Airflow's stack would be refused when the
+    application is changed already.
+    """
+    check = "templates/parameters"
+    for path in (TEMPLATE, MWAA):
+        section, given = given_parameters(project.texts, path, project.environment)
+        wrong = list(refusals(parse_template(project.texts[path], path), given))
+        for why in wrong:
+            yield bad(check, f"{SAM}, {section}", why, f"correct it: {path} describes its parameters")
+        if not wrong:
+            yield good(check, f"{SAM}, {section}", f"{path} takes all that it gives ({', '.join(given) or 'nothing'})")
+
+
 def alert_topic(project: Project) -> Iterator[Finding]:
     """Airflow's option names the topic of the alerts, for a run whose settings cannot be read."""
     check, option, parameter = "alerts/option", "pipelines.alert_topic_arn", {"Ref": "AlertsTopicArn"}
@@ -267,6 +294,7 @@ CHECKS = (
     size,
     page_script,
     page_imports,
+    parameters,
     alert_topic,
     length,
     xcom,

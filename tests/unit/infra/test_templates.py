@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from infra.release.bundle import ReleaseError
-from infra.release.templates import whole_template
+from infra.release.templates import parse_template, refusals, whole_template
 
 ROOT = """
 Parameters:
@@ -118,3 +118,47 @@ def test_resources_of_a_stack_are_there_only_while_it_is() -> None:
 def test_what_does_not_fit_together_is_refused(changed: dict[str, str], says: str) -> None:
     with pytest.raises(ReleaseError, match=says):
         whole(**changed)
+
+
+CHOSEN = parse_template(
+    """
+Parameters:
+  Size: {Type: String, Default: small, AllowedValues: [small, large]}
+  Days: {Type: Number, Default: 30, AllowedValues: [1, 30]}
+  Workers: {Type: Number, Default: 2, MinValue: 1, MaxValue: 25}
+  Mail: {Type: String, Default: "", AllowedPattern: "^$|^[^@]+@[^@]+$", ConstraintDescription: must be an address}
+  Peer: {Type: String, Default: ""}
+Rules:
+  PeersHaveMail:
+    RuleCondition: !Not [!Equals [!Ref Peer, ""]]
+    Assertions:
+      - Assert: !And [!Not [!Equals [!Ref Mail, ""]], !Or [!Equals [!Ref Size, large], !Equals [!Ref Peer, own]]]
+        AssertDescription: A peer has a mail, and wants a large one.
+Resources: {}
+""",
+    "chosen.yaml",
+)
+PEER = ["A peer has a mail, and wants a large one."]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, []),
+        ({"Size": "large", "Days": "1", "Workers": "25", "Mail": "a@b", "Peer": "x"}, []),
+        ({"Peer": "own", "Mail": "a@b"}, []),
+        ({"Peer": "x", "Mail": "a@b"}, PEER),
+        ({"Peer": "own"}, PEER),
+        ({"Sise": "large"}, ["there is no parameter Sise; Size is one"]),
+        ({"Qqqq": "1"}, ["there is no parameter Qqqq"]),
+        ({"Size": "Large"}, ["Size is 'Large': it must have Type String, AllowedValues ['small', 'large']"]),
+        ({"Days": "2"}, ["Days is '2': it must have Type Number, AllowedValues [1, 30]"]),
+        ({"Workers": "0"}, ["Workers is '0': it must have Type Number, MinValue 1, MaxValue 25"]),
+        ({"Workers": "26"}, ["Workers is '26': it must have Type Number, MinValue 1, MaxValue 25"]),
+        ({"Workers": "two"}, ["Workers is 'two': it must have Type Number, MinValue 1, MaxValue 25"]),
+        ({"Mail": "nobody"}, ["Mail is 'nobody': it must be an address"]),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_values_that_cloudformation_would_refuse_are_named(given: Mapping[str, str], said: list[str]) -> None:
+    assert list(refusals(CHOSEN, given)) == said
