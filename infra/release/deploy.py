@@ -81,6 +81,8 @@ def deploy(
         raise ReleaseError("prod wants a person who agrees: run it in a terminal, or say that one has (APPROVED=1)")
     account = UNKNOWN_ACCOUNT if options.dry_run else check_account(session, target)
     deployment = assemble(target, account, places, commands, session, approved=options.approved, sleep=sleep)
+    if not options.dry_run:
+        check_alone(deployment.stacks, target)
     verb = "Would deploy" if options.dry_run else "Deploying"
     _say(f"{verb} {tree} to {target.environment} (account {account}, {target.region})")
     steps = deployment.steps()
@@ -119,6 +121,28 @@ def check_account(session: boto3.Session, target: Target) -> str:
             "(infra/samconfig.toml): sign in there, or set AWS_PROFILE"
         )
     return account
+
+
+def check_alone(stacks: Stacks, target: Target) -> None:
+    """Make sure that no other environment has the names that this one would take.
+
+    Raises:
+        ReleaseError: one has.
+    """
+    for name in target.others:
+        try:
+            there = stacks.outputs(name) is not None
+        except ClientError as error:
+            # Whoever deploys by a role of his own may have no right to look.
+            if error.response["Error"]["Code"] != "AccessDenied":
+                raise
+            continue
+        if there:
+            raise ReleaseError(
+                f"the stack {name} is in this account and region, and its secrets and functions have the names that "
+                f"those of {target.environment} would have. Give each environment an account or a region of its own: "
+                "sign in there, or change the region (infra/samconfig.toml)"
+            )
 
 
 def assemble(

@@ -90,6 +90,22 @@ def with_stand_in(template: str) -> str:
     return json.dumps(document)
 
 
+SECTIONS = """
+[{0}.deploy.parameters]
+stack_name = "pipelines-{0}"
+region = "us-east-1"
+tags = "pipelines={0}"
+capabilities = "CAPABILITY_IAM"
+resolve_s3 = true
+confirm_changeset = false
+fail_on_empty_changeset = false
+parameter_overrides = ["Environment={0}"]
+[{0}.mwaa.parameters]
+stack_name = "pipelines-mwaa-{0}"
+"""
+"""An environment in samconfig.toml before anybody gives account, region and parameters of his own."""
+
+
 class Project:
     """A deployment to the emulator, of this tree, with an environment that a test makes."""
 
@@ -100,8 +116,12 @@ class Project:
         self.commands = Commands(ROOT, variables)
         template = folder / "mwaa.yaml"
         template.write_text(with_stand_in(held("mwaa.yaml")), encoding="utf-8")
-        self.places = replace(PLACES, airflow_template=template, build=folder / "build", bundle=folder / "dist")
-        self.target = read_target(PLACES.sam_config, "dev")
+        config = folder / "samconfig.toml"
+        config.write_text("version = 0.1\n" + SECTIONS.format("dev") + SECTIONS.format("prod"), encoding="utf-8")
+        self.places = replace(
+            PLACES, airflow_template=template, build=folder / "build", bundle=folder / "dist", sam_config=config
+        )
+        self.target = read_target(config, "dev")
         self.bucket = self.target.source_bucket(account.account)
         create: Callable[..., Any] = account.session().client
         self.mwaa = create("mwaa", endpoint_url=account.endpoint)

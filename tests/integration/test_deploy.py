@@ -86,8 +86,8 @@ def test_production_s_application_is_made_once_a_person_agrees_and_left_by_a_no(
 ) -> None:
     project.places.build.mkdir()
     (project.places.build / "template.yaml").write_text(SMALL_APPLICATION, encoding="utf-8")
-    session, target = project.account.session(), read_target(PLACES.sam_config, "prod")
     places, account = project.places, project.account.account
+    session, target = project.account.session(), read_target(places.sam_config, "prod")
     made = assemble(target, account, places, project.commands, session, approved=False, sleep=time.sleep)
     answers = iter([False, True, True])
     made = replace(made, confirm=lambda _: next(answers))
@@ -107,6 +107,16 @@ def test_production_s_application_is_made_once_a_person_agrees_and_left_by_a_no(
     step.run()
     assert "    Add Topic AWS::SNS::Topic" in capsys.readouterr().out.splitlines()
     assert made.changed == ["the application"] * 2
+
+
+def test_second_environment_in_an_account_is_refused_before_anything_is_made(account: Aws, project: Project) -> None:
+    given = [{"ParameterKey": "Environment", "ParameterValue": "prod"}]
+    account.cloudformation.create_stack(StackName="pipelines-prod", TemplateBody=SMALL_APPLICATION, Parameters=given)
+    with pytest.raises(ReleaseError, match="the stack pipelines-prod is in this account and region"):
+        project.deploy()
+    assert not project.places.bundle.exists()
+    stacks = account.cloudformation.describe_stacks()["Stacks"]
+    assert [stack["StackName"] for stack in stacks] == ["pipelines-prod"]
 
 
 def test_files_are_uploaded_where_their_content_differs_and_removed_where_they_are_gone(

@@ -363,6 +363,8 @@ PERFORMED: list[tuple[str, str, Context]] = [
         for stack in ("pipelines-staging", "pipelines-mwaa-staging", "aws-sam-cli-managed-default")
     ),
     ("cloudformation:DescribeStackResources", arn("cloudformation", "stack/pipelines-staging-Auction-1A/1"), {}),
+    ("cloudformation:DescribeStacks", arn("cloudformation", "stack/pipelines-dev/1"), {}),
+    ("cloudformation:DescribeStacks", arn("cloudformation", "stack/pipelines-prod/1"), {}),
     ("s3:ListBucket", BUNDLE, {}),
     ("s3:PutObject", f"{BUNDLE}/plugins.zip", {}),
     ("s3:GetObject", f"{BUNDLE}/requirements.txt", {}),

@@ -49,6 +49,7 @@ class Target:
         application_stack: name of the stack of infra/template.yaml.
         airflow_stack: name of the stack of infra/mwaa.yaml.
         airflow_parameters: parameters of infra/mwaa.yaml that differ from its defaults, {name: value}.
+        others: application stacks of the other environments in this region, which cannot be in one account with it.
     """
 
     environment: str
@@ -57,6 +58,7 @@ class Target:
     application_stack: str
     airflow_stack: str
     airflow_parameters: Mapping[str, str]
+    others: tuple[str, ...] = ()
 
     @property
     def is_production(self) -> bool:
@@ -90,19 +92,27 @@ def read_target(path: Path, environment: str) -> Target:
         ReleaseError: a section or field is missing or malformed.
     """
     with path.open("rb") as file:
-        sections = tomllib.load(file).get(environment, {})
+        document = tomllib.load(file)
+    sections = document.get(environment, {})
     application = _parameters(sections, environment, "deploy", path)
     airflow = _parameters(sections, environment, "mwaa", path)
     account = airflow.get("account")
     if account is not None and not (isinstance(account, str) and len(account) == 12 and account.isdigit()):
         raise ReleaseError(f'{path.name}, [{environment}.mwaa.parameters]: account must be 12 digits in quotes ("...")')
+    region = _text(application, "region", f"{path.name}, [{environment}.deploy.parameters]")
+    others = [document.get(name, {}).get("deploy", {}).get("parameters", {}) for name in ENVIRONMENTS]
     return Target(
         environment=environment,
-        region=_text(application, "region", f"{path.name}, [{environment}.deploy.parameters]"),
+        region=region,
         account=account,
         application_stack=_text(application, "stack_name", f"{path.name}, [{environment}.deploy.parameters]"),
         airflow_stack=_text(airflow, "stack_name", f"{path.name}, [{environment}.mwaa.parameters]"),
         airflow_parameters=_overrides(airflow, f"{path.name}, [{environment}.mwaa.parameters]"),
+        others=tuple(
+            str(other["stack_name"])
+            for other in others
+            if other is not application and other.get("region") == region and "stack_name" in other
+        ),
     )
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from infra.release.bundle import ReleaseError
-from infra.release.deploy import PLACES, UNKNOWN_ACCOUNT, assemble, command_environment, deploy, main
+from infra.release.deploy import PLACES, UNKNOWN_ACCOUNT, assemble, check_alone, command_environment, deploy, main
 from infra.release.deployment.stacks import Stacks
 from infra.release.deployment.steps import Commands, Deployment, Step, describe_tree
 from infra.release.deployment.target import Target, read_target
@@ -103,6 +104,27 @@ def test_dry_run_prints_every_step_with_its_targets_and_calls_nobody(
         "Dry run: nothing was changed.",
     ):
         assert text in printed
+
+
+@dataclass
+class Denying:
+    """A CloudFormation that refuses to show any stack."""
+
+    code: str
+
+    def describe_stacks(self, **request: str) -> dict[str, object]:
+        raise ClientError({"Error": {"Code": self.code, "Message": request["StackName"]}}, "DescribeStacks")
+
+
+def test_whoever_may_not_look_for_other_environments_deploys_all_the_same() -> None:
+    target = replace(read_target(PLACES.sam_config, "dev"), others=("pipelines-staging",))
+    seen = [
+        Stacks(client, print, lambda _: True, lambda: 0.0, lambda _: None)
+        for client in (Denying("AccessDenied"), Denying("Throttling"))
+    ]
+    check_alone(seen[0], target)
+    with pytest.raises(ClientError, match="Throttling"):
+        check_alone(seen[1], target)
 
 
 def test_prod_without_a_person_is_refused(clone: Commands, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,15 @@ def test_target_is_what_the_two_sections_say(tmp_path: Path) -> None:
     assert not target.is_production
 
 
+def test_others_are_the_environments_of_the_same_region_alone(tmp_path: Path) -> None:
+    sections = "\n".join(
+        f'[{name}.deploy.parameters]\nstack_name = "pipelines-{name}"\nregion = "{region}"'
+        for name, region in (("staging", "eu-west-1"), ("prod", "us-east-1"), ("local", "eu-west-1"))
+    )
+    assert read_target(written(tmp_path, GOOD + sections), "dev").others == ("pipelines-staging",)
+    assert read_target(written(tmp_path, GOOD), "dev").others == ()
+
+
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_every_environment_of_the_project_can_be_deployed(environment: str) -> None:
     target = read_target(PLACES.sam_config, environment)
