@@ -99,7 +99,7 @@ def test_many_orders_share_tasks(count: int, tasks: int, world: AuctionWorld, ru
     assert len(wait_for_results(run)) == tasks
 
 
-def test_every_kind_of_order_in_groups(world: AuctionWorld, run: FakeRun) -> None:
+def test_each_order_of_a_group_has_its_own_outcome_and_alert(world: AuctionWorld, run: FakeRun) -> None:
     world.change_settings(max_mapped_orders=2, orders_per_task=3)
     world.give("accepted", "rejected", "accepted", "unknown", "accepted", "rejected")
     works = wait_for_results(run)

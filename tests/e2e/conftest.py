@@ -110,9 +110,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory, executor: Executor) -> Itera
 @pytest.fixture(scope="session")
 def session_secrets(stack: Stack) -> Secrets:
     """Secrets as they are for the whole session: Slack's is one that can be recognised."""
-    shelf = Secrets(stack)
-    shelf.change(SLACK, password=f"T000/B000/{PLANTED}-slack")
-    return shelf
+    store = Secrets(stack)
+    store.change(SLACK, password=f"T000/B000/{PLANTED}-slack")
+    return store
 
 
 @pytest.fixture(scope="session")
@@ -248,9 +248,9 @@ def new_day(days: Iterator[date]) -> NewDay:
 @pytest.fixture
 def secrets(stack: Stack, session_secrets: Secrets) -> Iterator[Secrets]:
     """The stack's secrets, put back after the test."""
-    shelf = Secrets(stack)
-    yield shelf
-    shelf.restore()
+    store = Secrets(stack)
+    yield store
+    store.restore()
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def outcome(call: Call) -> int | str:
     return int(call["status"]) if call["end"] == "answered" else str(call["end"])
 
 
-def test_faults_that_pass_and_faults_that_last(
+def test_fault_that_passes_is_repeated_and_one_that_lasts_costs_its_batch_alone(
     stack: Stack, ingest: Ingest, partners: Partners, inbox: Inbox, secrets: Secrets
 ) -> None:
     ingest.forget_dead_letters()

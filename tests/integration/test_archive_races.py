@@ -11,8 +11,8 @@ import pytest
 from include.archive.models import ClientOutcome, Result
 from include.clients.signed import SignedClient
 from include.errors import StorageUnavailableError
+from tests.integration.archived_client import ArchivedClient
 from tests.integration.conftest import Aws
-from tests.integration.shelf import Shelf
 
 WRITERS = 8
 
@@ -31,15 +31,15 @@ class RacedS3:
 
 
 @pytest.fixture
-def shelf(aws: Aws, archive_bucket: str) -> Shelf:
-    return Shelf(aws, archive_bucket)
+def client(aws: Aws, archive_bucket: str) -> ArchivedClient:
+    return ArchivedClient(aws, archive_bucket)
 
 
-def _until_settled(shelf: Shelf, body: bytes) -> ClientOutcome:
+def _until_settled(client: ArchivedClient, body: bytes) -> ClientOutcome:
     """As a task and its retries do."""
     for _ in range(10 * WRITERS):
         try:
-            return shelf.archive(body)
+            return client.archive(body)
         except StorageUnavailableError:
             continue
     pytest.fail("the race never settled")
@@ -50,32 +50,32 @@ def _at_once(calls: Sequence[Callable[[], ClientOutcome]]) -> list[ClientOutcome
         return [future.result() for future in [pool.submit(call) for call in calls]]
 
 
-def test_writer_that_comes_in_between_is_not_overwritten(shelf: Shelf) -> None:
-    shelf.archive(b"[1]")
-    raced = partial(RacedS3, other_writer=lambda: shelf.archive(b"[2]"))
+def test_writer_that_comes_in_between_is_not_overwritten(client: ArchivedClient) -> None:
+    client.archive(b"[1]")
+    raced = partial(RacedS3, other_writer=lambda: client.archive(b"[2]"))
     with pytest.raises(StorageUnavailableError):
-        shelf.archive(b"[3]", through=raced)
-    assert shelf.bodies() == [b"[2]", b"[1]"]
+        client.archive(b"[3]", through=raced)
+    assert client.bodies() == [b"[2]", b"[1]"]
 
 
-def test_empty_answer_loses_the_race_against_a_full_one(shelf: Shelf) -> None:
-    shelf.archive(b"{}")
-    raced = partial(RacedS3, other_writer=lambda: shelf.archive(b"[1]"))
+def test_empty_answer_loses_the_race_against_a_full_one(client: ArchivedClient) -> None:
+    client.archive(b"{}")
+    raced = partial(RacedS3, other_writer=lambda: client.archive(b"[1]"))
     with pytest.raises(StorageUnavailableError):
-        shelf.archive(b"[]", through=raced)
-    assert shelf.bodies() == [b"[1]", b"{}"]
+        client.archive(b"[]", through=raced)
+    assert client.bodies() == [b"[1]", b"{}"]
 
 
-def test_writers_of_one_answer_at_once_leave_one_version(shelf: Shelf) -> None:
-    outcomes = _at_once([lambda: shelf.archive(b"[1]")] * WRITERS)
+def test_writers_of_one_answer_at_once_leave_one_version(client: ArchivedClient) -> None:
+    outcomes = _at_once([lambda: client.archive(b"[1]")] * WRITERS)
     assert sorted(outcome.outcome for outcome in outcomes) == [Result.ARCHIVED] + [Result.UNCHANGED] * (WRITERS - 1)
     assert len({outcome.version_id for outcome in outcomes}) == 1
-    assert shelf.bodies() == [b"[1]"]
+    assert client.bodies() == [b"[1]"]
 
 
-def test_writers_of_different_answers_at_once_lose_none(shelf: Shelf) -> None:
+def test_writers_of_different_answers_at_once_lose_none(client: ArchivedClient) -> None:
     answers = [b"[%d]" % number for number in range(WRITERS)]
-    outcomes = _at_once([partial(_until_settled, shelf, body) for body in answers])
-    assert sorted(shelf.bodies()) == answers
+    outcomes = _at_once([partial(_until_settled, client, body) for body in answers])
+    assert sorted(client.bodies()) == answers
     assert sum(outcome.outcome is Result.ARCHIVED for outcome in outcomes) == 1
     assert sum(outcome.outcome is Result.UPDATED for outcome in outcomes) == WRITERS - 1

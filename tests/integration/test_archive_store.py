@@ -6,23 +6,23 @@ from datetime import UTC, datetime
 import pytest
 
 from include.archive.models import ClientOutcome, Result
+from tests.integration.archived_client import ArchivedClient
 from tests.integration.conftest import Aws
-from tests.integration.shelf import Shelf
 
 
 @pytest.fixture
-def shelf(aws: Aws, archive_bucket: str) -> Shelf:
-    return Shelf(aws, archive_bucket)
+def client(aws: Aws, archive_bucket: str) -> ArchivedClient:
+    return ArchivedClient(aws, archive_bucket)
 
 
-def test_first_answer_is_kept_with_all_that_makes_it_evidence(shelf: Shelf) -> None:
+def test_first_answer_is_kept_with_all_that_makes_it_evidence(client: ArchivedClient) -> None:
     body = b'{"trigger": [1]}'
     before = datetime.now(UTC).replace(microsecond=0)
 
-    outcome = shelf.archive(body)
+    outcome = client.archive(body)
 
-    kept = shelf.s3.get_object(
-        Bucket=shelf.bucket, Key=f"trigger/{shelf.client_id}/{shelf.client_id}_trigger_20260308.json"
+    kept = client.s3.get_object(
+        Bucket=client.bucket, Key=f"trigger/{client.client_id}/{client.client_id}_trigger_20260308.json"
     )
     assert kept["Body"].read() == body
     assert kept["ContentType"] == "application/json"
@@ -32,12 +32,12 @@ def test_first_answer_is_kept_with_all_that_makes_it_evidence(shelf: Shelf) -> N
     assert before <= archived_at <= datetime.now(UTC)
     digest = hashlib.sha256(body).hexdigest()
     assert metadata == {
-        "client_id": str(shelf.client_id),
+        "client_id": str(client.client_id),
         "trigger_date": "2026-03-08",
         "sha256": digest,
         "source_status": "200",
     }
-    assert outcome == ClientOutcome(shelf.client_id, Result.ARCHIVED, shelf.key, digest, len(body), kept["VersionId"])
+    assert outcome == ClientOutcome(client.client_id, Result.ARCHIVED, client.key, digest, len(body), kept["VersionId"])
 
 
 @pytest.mark.parametrize(
@@ -51,41 +51,41 @@ def test_first_answer_is_kept_with_all_that_makes_it_evidence(shelf: Shelf) -> N
     ],
     ids=["blank", "unicode", "numbers", "pretty", "large"],
 )
-def test_body_is_kept_byte_for_byte(shelf: Shelf, body: bytes) -> None:
-    outcome = shelf.archive(body)
-    assert shelf.bodies() == [body]
+def test_body_is_kept_byte_for_byte(client: ArchivedClient, body: bytes) -> None:
+    outcome = client.archive(body)
+    assert client.bodies() == [body]
     assert outcome.bytes == len(body)
 
 
-def test_identical_answer_is_not_written_again(shelf: Shelf) -> None:
-    first = shelf.archive(b"[1]")
-    again = shelf.archive(b"[1]")
+def test_identical_answer_is_not_written_again(client: ArchivedClient) -> None:
+    first = client.archive(b"[1]")
+    again = client.archive(b"[1]")
     assert again.outcome is Result.UNCHANGED
     assert (again.sha256, again.version_id) == (first.sha256, first.version_id)
-    assert shelf.bodies() == [b"[1]"]
+    assert client.bodies() == [b"[1]"]
 
 
-def test_different_answer_becomes_a_new_version(shelf: Shelf) -> None:
-    first = shelf.archive(b"[1]")
-    second = shelf.archive(b"[2]")
+def test_different_answer_becomes_a_new_version(client: ArchivedClient) -> None:
+    first = client.archive(b"[1]")
+    second = client.archive(b"[2]")
     assert second.outcome is Result.UPDATED
     assert second.version_id != first.version_id
-    assert shelf.bodies() == [b"[2]", b"[1]"]
-    kept = shelf.s3.head_object(Bucket=shelf.bucket, Key=shelf.key)
+    assert client.bodies() == [b"[2]", b"[1]"]
+    kept = client.s3.head_object(Bucket=client.bucket, Key=client.key)
     assert kept["VersionId"] == second.version_id
     assert kept["Metadata"]["sha256"] == hashlib.sha256(b"[2]").hexdigest()
 
 
-def test_legacy_archive_is_compared_by_its_bytes(shelf: Shelf) -> None:
-    shelf.put_legacy(b"[1]")
-    assert shelf.archive(b"[1]").outcome is Result.UNCHANGED
-    assert shelf.bodies() == [b"[1]"]
-    assert shelf.archive(b"[2]").outcome is Result.UPDATED
-    assert shelf.bodies() == [b"[2]", b"[1]"]
+def test_legacy_archive_is_compared_by_its_bytes(client: ArchivedClient) -> None:
+    client.put_legacy(b"[1]")
+    assert client.archive(b"[1]").outcome is Result.UNCHANGED
+    assert client.bodies() == [b"[1]"]
+    assert client.archive(b"[2]").outcome is Result.UPDATED
+    assert client.bodies() == [b"[2]", b"[1]"]
 
 
-def test_deleted_archive_is_written_anew(shelf: Shelf) -> None:
-    shelf.archive(b"[1]")
-    shelf.s3.delete_object(Bucket=shelf.bucket, Key=shelf.key)
-    assert shelf.archive(b"[1]").outcome is Result.ARCHIVED
-    assert shelf.bodies() == [b"[1]", b"[1]"]
+def test_deleted_archive_is_written_anew(client: ArchivedClient) -> None:
+    client.archive(b"[1]")
+    client.s3.delete_object(Bucket=client.bucket, Key=client.key)
+    assert client.archive(b"[1]").outcome is Result.ARCHIVED
+    assert client.bodies() == [b"[1]", b"[1]"]

@@ -85,7 +85,7 @@ def test_function_has_a_time_out_that_fits_its_caller(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_handler_is_there(name: str) -> None:
+def test_handler_names_a_function_of_the_code(name: str) -> None:
     module, _, function = FUNCTIONS[name]["Handler"].rpartition(".")
     source = ROOT / f"{module.replace('.', '/')}.py"
     assert re.search(rf"^(async )?def {function}\(", source.read_text(), re.MULTILINE)

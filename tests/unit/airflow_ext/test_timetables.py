@@ -82,7 +82,7 @@ def test_backfill_of_bare_dates_is_a_backfill_of_business_days(
         ("America/Santiago", date(2026, 4, 4)),
     ],
 )
-def test_days_whose_midnight_comes_twice(zone: str, change: date, cron: str) -> None:
+def test_day_whose_midnight_comes_twice_is_one_day_of_a_range(zone: str, change: date, cron: str) -> None:
     dag = reloaded(cron, zone)
     first, last = change - timedelta(days=2), change + timedelta(days=2)
     assert days(dag, first, last, zone) == expected(first, 4)
@@ -94,7 +94,7 @@ def test_days_whose_midnight_comes_twice(zone: str, change: date, cron: str) -> 
     ("zone", "change"),
     [("America/Havana", date(2026, 3, 8)), ("Africa/Cairo", date(2026, 4, 24)), ("Asia/Beirut", date(2026, 3, 29))],
 )
-def test_days_that_begin_after_midnight(zone: str, change: date) -> None:
+def test_day_that_begins_after_midnight_is_one_day_of_a_range(zone: str, change: date) -> None:
     dag = reloaded("30 23 * * *", zone)
     for day in (change - timedelta(days=1), change):
         assert days(dag, day, day, zone) == [day]

@@ -38,7 +38,7 @@ def test_archive_key_tells_client_and_day(client_id: int, day: date) -> None:
 
 
 @given(RUN_IDS, DAYS, st.integers(0, 999_999))
-def test_papers_tell_run_day_and_position(run_id: str, day: date, first: int) -> None:
+def test_key_of_outcomes_tells_run_day_and_position(run_id: str, day: date, first: int) -> None:
     key = outcomes_key(plan_key(day, run_id, NOW), first)
     found = re.fullmatch(r"runs/trigger/(\d{8})/([^/]+)/20260308T103000\.000001/outcomes/(\d{6,})\.json", key)
     assert date.fromisoformat(found[1]) == day

@@ -18,7 +18,7 @@ from tests.worlds.archive import BASE_URL, CREDENTIALS, FakeDex
 from tests.worlds.s3 import FakeS3
 
 DAY = date(2026, 3, 8)
-PAPERS = "runs/trigger/20260308/run%201/"
+RUN_FILES = "runs/trigger/20260308/run%201/"
 
 
 def plan_run(s3: FakeS3, count: int = 6, *, clear_number: int = 0, max_tasks: int = 2) -> str:
@@ -31,7 +31,7 @@ def plan_run(s3: FakeS3, count: int = 6, *, clear_number: int = 0, max_tasks: in
 
 def reopened(s3: FakeS3) -> ArchiveRun:
     """The run as a task gets it: by the place of its newest plan alone."""
-    newest = max(key for key in s3.present(PAPERS) if key.endswith("/plan.json"))
+    newest = max(key for key in s3.present(RUN_FILES) if key.endswith("/plan.json"))
     return ArchiveRun.load(f"s3://archive/{newest}", s3)
 
 
@@ -58,9 +58,9 @@ def account(
     return document
 
 
-def test_plan_slices_and_manifest_of_a_good_run() -> None:
+def test_good_run_leaves_plan_answers_manifests_and_an_entry() -> None:
     s3, dex = FakeS3(), FakeDex()
-    assert plan_run(s3) == f"s3://archive/{s3.keys(PAPERS)[0]}"
+    assert plan_run(s3) == f"s3://archive/{s3.keys(RUN_FILES)[0]}"
     assert [piece.size for piece in reopened(s3).plan.slices] == [3, 3]
     do_slice(s3, dex, 0)
     do_slice(s3, dex, 1)

@@ -65,7 +65,7 @@ def test_orders_are_loaded_as_they_were_saved(orders: list[Any]) -> None:
     assert saved == Orders.load(s3, URI) == orders_of(*orders)
 
 
-def test_first_orders_are_the_orders() -> None:
+def test_orders_that_were_saved_first_are_not_replaced() -> None:
     s3 = FakeS3()
     first = save(s3, {"status": "accepted"})
     assert save(s3, {"status": "rejected"}, {}) == first

@@ -80,7 +80,7 @@ def test_renewing_keeps_what_another_task_of_the_owner_noted(world: LedgerWorld)
     assert world.claims.current(FILE, "run-1").plan == "plans/1.json"
 
 
-def test_done_is_done_and_knows_its_receipt(world: LedgerWorld) -> None:
+def test_claim_that_is_done_is_not_given_again_and_names_its_receipt(world: LedgerWorld) -> None:
     claim = world.claimed()
     for _ in range(2):
         world.claims.complete(claim, "receipts/1.json")

@@ -48,7 +48,7 @@ def test_chunks_are_whole_batches_and_together_the_file(
     limits = Limits(chunk_bytes=chunk_bytes, chunk_batches=chunk_batches)
     plan = planned(content, per_batch=per_batch, block=block, limits=limits)
     grown = limits.grown(len(content), per_batch)
-    assert plan.records == sum(chunk.records for chunk in plan.chunks)
+    assert plan.records == sum(chunk.records for chunk in plan.chunks) == len(reference_texts(content))
     assert plan.batches == sum(chunk.batches for chunk in plan.chunks)
     position, record, batch = 0, 1, 0
     for index, chunk in enumerate(plan.chunks):
@@ -62,7 +62,7 @@ def test_chunks_are_whole_batches_and_together_the_file(
             assert chunk.stop - chunk.start >= grown.chunk_bytes or chunk.batches == grown.chunk_batches
         assert chunk.batches <= grown.chunk_batches
         position, record, batch = chunk.stop, record + chunk.records, batch + chunk.batches
-    assert position == len(content) or not plan.chunks
+    assert position == (len(content) if plan.chunks else 0)
 
 
 @given(FILES, st.integers(1, 4), st.integers(1, 300), st.integers(1, 6), st.integers(1, 50), st.integers(1, 50))

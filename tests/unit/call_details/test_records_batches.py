@@ -115,7 +115,7 @@ def test_numbers_of_lines_go_on_through_the_chunks() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 499, 500, 501, 1000, 1001])
-def test_batches_of_five_hundred(count: int) -> None:
+def test_each_batch_has_500_records_and_the_last_one_what_is_left(count: int) -> None:
     content = b"1\n" * count
     made = read(content, planned(content, per_batch=500))
     assert [batch.count for batch in made] == [500] * (count // 500) + [count % 500] * (count % 500 > 0)

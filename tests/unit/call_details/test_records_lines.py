@@ -58,7 +58,9 @@ def texts(content: bytes, block: int = 1 << 20) -> list[str]:
     ids=repr,
 )
 @pytest.mark.parametrize("block", [1, 2, 3, 1000])
-def test_lines_of_hostile_files(content: bytes, expected: list[str], block: int) -> None:
+def test_hostile_file_has_the_lines_that_a_reader_of_the_contract_expects(
+    content: bytes, expected: list[str], block: int
+) -> None:
     assert texts(content, block) == expected
 
 

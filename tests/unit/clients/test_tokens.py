@@ -298,7 +298,9 @@ HTML = "<html><body>Sign in, please</body></html>"
     ],
     ids=lambda value: str(value)[:60],
 )
-def test_token_endpoint_that_misbehaves(reply: httpx.Response | Exception, expected: type[PipelineError]) -> None:
+def test_token_endpoint_that_misbehaves_is_named_and_worth_a_retry_or_not(
+    reply: httpx.Response | Exception, expected: type[PipelineError]
+) -> None:
     with pytest.raises(PipelineError) as caught:
         log_in(FakeDex(tokens=[reply]))
     assert type(caught.value) in (expected, NoResponseError)

@@ -51,7 +51,7 @@ INSIDE = [
 
 
 @pytest.mark.parametrize("address", INSIDE)
-def test_addresses_that_are_not_public(address: str) -> None:
+def test_address_within_a_network_is_not_public(address: str) -> None:
     assert not is_public(ip_address(address))
 
 

@@ -58,7 +58,7 @@ def pushed(run: FakeRun, key: XComKey, value: Any) -> None:
     FakeTaskInstance(run.xcoms, SUMMARY_TASK).xcom_push(key, value)
 
 
-def test_silent_when_the_summary_alerted_people(wire: Wire, run: FakeRun) -> None:
+def test_callback_is_silent_when_the_summary_alerted_people(wire: Wire, run: FakeRun) -> None:
     run.clear_number = 1
     record_alerted(run.context(SUMMARY_TASK), ["sns"])
     alert_unreported_failure(callback_context(run))

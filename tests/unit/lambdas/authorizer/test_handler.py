@@ -189,7 +189,7 @@ def test_function_loads_nothing_that_it_does_not_need(imports: Callable[..., set
 @pytest.mark.parametrize(
     "value", ["Bearer a.b.c", "bearer a.b.c", "BEARER  a.b.c", " Bearer a.b.c ", "a.b.c", " a.b.c"]
 )
-def test_token_of_a_header_in_any_case(name: str, value: str) -> None:
+def test_token_is_found_in_a_header_of_any_case(name: str, value: str) -> None:
     assert token_of({"headers": {"Host": "x", name: value}}) == "a.b.c"
     assert token_of({"multiValueHeaders": {"Host": ["x"], name: [value]}}) == "a.b.c"
     assert token_of({"headers": {name: value}, "multiValueHeaders": {name: [value]}}) == "a.b.c"

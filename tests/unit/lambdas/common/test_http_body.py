@@ -60,7 +60,7 @@ def test_empty_body_is_refused(event: dict[str, Any]) -> None:
     ],
     ids=["latin", "UTF-16", "surrogate in UTF-8", "surrogate", "no base64", "no ASCII"],
 )
-def test_body_that_is_not_utf8(event: dict[str, Any]) -> None:
+def test_body_that_is_not_utf8_is_refused_and_not_quoted(event: dict[str, Any]) -> None:
     with pytest.raises(NotJsonError, match="UTF-8") as caught:
         text_of(event)
     assert "planted" not in str(caught.value)

@@ -72,7 +72,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return work
 
 
-def test_keys_are_keys_and_differ() -> None:
+def test_new_keys_have_the_form_of_a_key_and_differ() -> None:
     made = {new_key() for _ in range(1_000)}
     assert len(made) == 1_000
     assert all(map(is_key, made))

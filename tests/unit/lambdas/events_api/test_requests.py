@@ -142,7 +142,7 @@ def test_largest_field_is_taken_and_a_byte_more_is_not(field: str, most: int, ch
         read(body(text + "y"))
 
 
-def test_body_that_is_larger_than_any_event() -> None:
+def test_body_that_is_larger_than_any_event_is_refused() -> None:
     with pytest.raises(TooLargeError, match=f"the body has {MAX_BODY_BYTES + 1} bytes"):
         read(" " * (MAX_BODY_BYTES + 1))
 
@@ -159,14 +159,14 @@ def test_body_that_is_larger_than_any_event() -> None:
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_body_that_is_no_json(text: str, error: type[ApiError]) -> None:
+def test_body_that_is_no_json_is_refused_and_not_quoted(text: str, error: type[ApiError]) -> None:
     with pytest.raises(error) as caught:
         read(text)
     assert "planted" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "1", '"planted"', "true", json.dumps([GOOD])], ids=repr)
-def test_body_that_is_no_object(text: str) -> None:
+def test_body_that_is_no_object_is_refused(text: str) -> None:
     assert faults_of(text) == (Fault(None, "must be an object"),)
 
 

@@ -115,7 +115,7 @@ def test_number_is_taken_with_every_digit(text: str, value: str) -> None:
     ],
     ids=lambda text: text[:25],
 )
-def test_number_that_no_table_can_hold_exactly(text: str) -> None:
+def test_number_that_no_table_can_hold_exactly_is_refused(text: str) -> None:
     error = refused(f'[{{"record_id": "a", "parameter_1": "", "parameter_2": {text}}}]')
     assert error.faults == (Fault(0, "parameter_2", NUMBER_RULE),)
 
@@ -157,16 +157,16 @@ def test_half_a_million_unknown_fields_are_counted_and_not_all_listed() -> None:
 
 
 @pytest.mark.parametrize("document", [[None], ["planted"], [1], [True], [[]], [["record_id", "planted"]]], ids=repr)
-def test_record_that_is_no_object(document: object) -> None:
+def test_record_that_is_no_object_is_refused_with_its_index(document: object) -> None:
     assert refused(json.dumps(document)).faults == (Fault(0, None, "must be an object"),)
 
 
 @pytest.mark.parametrize("document", [None, {}, GOOD, "planted", 1, True, {"records": [GOOD]}], ids=repr)
-def test_body_that_is_no_array(document: object) -> None:
+def test_body_that_is_no_array_is_refused(document: object) -> None:
     assert refused(json.dumps(document)).faults == (Fault(None, None, "must be an array of 1 to 500 records"),)
 
 
-def test_one_to_500_records() -> None:
+def test_one_to_500_records_are_taken_and_neither_none_nor_more() -> None:
     many = [GOOD | {"record_id": f"id-{number}"} for number in range(MAX_RECORDS + 1)]
     assert len(read(many[:1])) == 1
     assert [record.record_id for record in read(many[:500])] == [f"id-{number}" for number in range(500)]

@@ -16,7 +16,7 @@ DAY = date(2026, 3, 8)
 CLIENT_IDS = itertools.count(1)
 
 
-class Shelf:
+class ArchivedClient:
     """One client's place in the archive: what a test puts there and finds there."""
 
     def __init__(self, aws: Aws, bucket: str) -> None:
