@@ -80,7 +80,7 @@ def run(
         minutes: for how long there are load and faults.
         patience: seconds that everything may then take to come to rest.
         figures: Markdown file to write the figures to as well.
-        aim: id of the task that faults of a single task meet while it runs.
+        aim: id of a task that the faults of a single task wait for and meet, or a service of AWS.
     """
     began = time.monotonic()
 
@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--directory", type=Path, help="to keep state and logs of the stack in")
     parser.add_argument("--figures", type=Path, help="Markdown file to write the figures to as well")
-    parser.add_argument("--aim", metavar="TASK_ID", help="the task that faults of one task meet while it runs")
+    parser.add_argument("--aim", help="a task that the faults of one task wait for and meet, or a service of AWS")
     parser.add_argument("--plant", choices=plants.PLANTS, help="in a copy of the project, a fault that must be found")
     options = parser.parse_args(argv)
     asked, console = vars(options), Console(highlight=False, width=110)
@@ -143,7 +143,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0 if run(Path(place), **asked, console=console) else 1
     given = {option: value for option, value in asked.items() if value is not None}
     found = plants.find(name, [part for option, value in given.items() for part in (f"--{option}", str(value))])
-    console.print(f"the planted fault '{name}' was {'found' if found else 'NOT found'}")
+    said = f"found: the campaign failed, and said: {found}" if found else "NOT found"
+    console.print(f"the planted fault '{name}' was {said}", markup=False, soft_wrap=True)
     return 0 if found else 1
 
 

@@ -41,6 +41,11 @@ MOST_ATTEMPTS = 5
 """Of one event: the last of them is seen within the campaign."""
 MOST_WAITING = 5
 """Runs of a DAG; with more than these the load would grow for as long as a campaign lasts."""
+AIM_SECONDS = 30.0
+"""So long a fault waits for the task that it is aimed at: one that runs for a second is not there all the time. No
+other is harmed instead: it may be one that has to come before."""
+_LOOK_SECONDS = 0.1
+_AIMED_TASK_SECONDS = 1.0
 
 DAGS = (
     archive.DAG_ID,
@@ -111,6 +116,43 @@ Made = tuple[str, str] | tuple[str, str, str | None] | None
 """Kind, what, and the pipeline; None if there was nothing to harm."""
 
 
+@dataclass(frozen=True)
+class Running:
+    """A task that runs; its ids are None if Airflow does not say them."""
+
+    process: psutil.Process
+    name: str
+    dag_id: str | None = None
+    task_id: str | None = None
+
+
+def drawn(
+    chance: random.Random,
+    look: Callable[[], list[Running]],
+    aim: str | None,
+    *,
+    seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], object] = time.sleep,
+) -> Running | None:
+    """A task to harm, if any runs; of the id that is aimed at, for which it is waited so long, if there is one."""
+    # One draw, whatever runs: what the seed gives to the faults that follow does not depend on that.
+    chance, end = random.Random(chance.random()), clock() + seconds
+    if aim is None:
+        running = look()
+        return chance.choice(running) if running else None
+    while clock() < end:
+        if not (meant := [task for task in look() if task.task_id == aim]):
+            sleep(_LOOK_SECONDS)
+            continue
+        task = chance.choice(meant)
+        # It is seen as it begins; a fault may meet it at any step.
+        sleep(chance.uniform(0.0, _AIMED_TASK_SECONDS))
+        if task.process.is_running():
+            return task
+    return None
+
+
 class Campaign:
     """Load and faults on one stack.
 
@@ -118,7 +160,7 @@ class Campaign:
         stack: whose services call AWS through ``aws``.
         directory: for journals of functions, and the wrong clock.
         celery: whether tasks run in Celery's workers.
-        aim: task id; while such a task runs, the faults of a single task meet it.
+        aim: id of a task, for which the faults of a single task wait some seconds, or a service of AWS: they meet it.
     """
 
     def __init__(
@@ -308,43 +350,43 @@ class Campaign:
     def _tasks(self) -> dict[str, psutil.Process]:
         return {name: process for name, process in running_tasks(self.stack).items() if "<idle>" not in name}
 
-    def _drawn_task(self, chance: random.Random) -> tuple[psutil.Process, str, str | None] | None:
-        """A task that runs: its process, its name, and its DAG if Airflow says so."""
+    def _running(self) -> list[Running]:
         known: dict[str, Any] = {}
         with contextlib.suppress(*TROUBLE):
             asked = {"state": "running", "limit": 100}
             found = self.airflow.request("GET", "/dags/~/dagRuns/~/taskInstances", params=asked)
             known = {task["id"]: task for task in found["task_instances"]}
-        tasks = self._tasks()
-        if not tasks:
-            return None
-        aimed_at = [name for name in tasks if name in known and known[name]["task_id"] == self._aim]
-        chosen = chance.choice(sorted(aimed_at or tasks))
-        task = known.get(chosen)
-        return tasks[chosen], f"{task['dag_id']}.{task['task_id']}" if task else chosen, task and task["dag_id"]
+        return [
+            Running(process, f"{task['dag_id']}.{task['task_id']}", task["dag_id"], task["task_id"])
+            if (task := known.get(name))
+            else Running(process, name)
+            for name, process in sorted(self._tasks().items())
+        ]
+
+    def _drawn_task(self, chance: random.Random, left: float) -> Running | None:
+        aim = None if self._aim in SERVICES else self._aim
+        return drawn(chance, self._running, aim, seconds=min(AIM_SECONDS, left))
 
     def _kill_task(self, chance: random.Random, left: float) -> Made:
-        if (drawn := self._drawn_task(chance)) is None:
+        if (task := self._drawn_task(chance, left)) is None:
             return None
-        process, name, dag = drawn
-        process.kill()
-        return "task killed", name, dag
+        task.process.kill()
+        return "task killed", task.name, task.dag_id
 
     def _freeze_task(self, chance: random.Random, left: float) -> Made:
         """Stop a task for longer than its leases hold: when it goes on, others have taken its work over."""
-        if (drawn := self._drawn_task(chance)) is None:
-            return None
-        process, name, dag = drawn
         seconds = min(chance.choice([65.0, 95.0]), left)
+        if (task := self._drawn_task(chance, left)) is None:
+            return None
 
         def freeze() -> None:
             with contextlib.suppress(psutil.Error):
-                process.suspend()
+                task.process.suspend()
                 time.sleep(seconds)
-                process.resume()
+                task.process.resume()
 
         self._in_background(freeze)
-        return "task stood still", f"{name}, {seconds:.0f} s", dag
+        return "task stood still", f"{task.name}, {seconds:.0f} s", task.dag_id
 
     def _kill_service(self, chance: random.Random, left: float) -> Made:
         workers = list(WORKER_NAMES) if self._celery else []
@@ -373,7 +415,8 @@ class Campaign:
         return "clock a minute off", f"one more {service} for {seconds:.0f} s"
 
     def _aws_trouble(self, chance: random.Random, left: float) -> Made:
-        weather = Weather(chance.choice(SERVICES), chance.choice(KINDS), chance.choice([0.2, 0.5]))
+        service, kind, share = chance.choice(SERVICES), chance.choice(KINDS), chance.choice([0.2, 0.5])
+        weather = Weather(self._aim if self._aim in SERVICES else service, kind, share)
         self.aws.weather = [*self.aws.weather[-2:], weather]
         return "AWS in trouble", f"{weather.service}: {weather.kind}, {weather.share:.0%} of the calls"
 

@@ -30,7 +30,7 @@ class Plant:
     Args:
         old: text that is there once, and ``new`` what replaces it.
         found: what the reconciliation then says, among other things.
-        aim: id of the task whose loss shows it, or None if it shows by itself.
+        aim: id of the task whose loss shows it, or the service of AWS whose trouble does; None if it shows by itself.
     """
 
     file: str
@@ -47,7 +47,7 @@ PLANTS = {
         'written = await self._put(key, client_id, day, response, IfNoneMatch="*")',
         'written = await self._s3.call("PutObject", Bucket=self._bucket, Key=key, Body=response.body)',
         "versions of one answer",
-        "archive_client",
+        "s3",
     ),
     "permit": Plant(
         "include/call_details/rate_limit.py",
@@ -104,19 +104,20 @@ def changed(source: str, planted: Plant) -> str:
     return source.replace(planted.old, planted.new)
 
 
-def find(name: str, arguments: Sequence[str]) -> bool:
-    """Run a campaign in a copy with a planted fault; whether its reconciliation found that."""
+def find(name: str, arguments: Sequence[str]) -> str | None:
+    """Run a campaign in a copy with a planted fault; what its reconciliation says of that, if it does, and fails."""
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "project"
         plant(name, copy)
         planted = PLANTS[name]
         aim = ["--aim", planted.aim] if planted.aim else []
         command = [sys.executable, "-m", "tests.chaos", *aim, *arguments]
-        found = False
+        found = None
         with subprocess.Popen(command, cwd=copy, stdout=subprocess.PIPE, text=True) as campaign:
             assert campaign.stdout is not None
             for line in campaign.stdout:
                 sys.stdout.write(line)
                 sys.stdout.flush()
-                found = found or ("WRONG" in line and planted.found in line)
-    return found and campaign.returncode == 1
+                if found is None and "WRONG" in line and planted.found in line:
+                    found = line.strip()
+    return found if campaign.returncode == 1 else None

@@ -81,7 +81,8 @@ class Reconciliation:
         while True:
             self._campaign.check_stack()
             try:
-                left = list(self._under_way())
+                # What the others may wait for is asked last, when these are at rest, and told first: not all are shown.
+                left = list(self._under_way())[::-1]
             except TROUBLE as error:
                 left = [f"no answer: {error}"]
             if not left or time.monotonic() > deadline:
@@ -349,8 +350,8 @@ def report(campaign: Campaign, reconciliation: Reconciliation, stuck: Sequence[s
         numbers = (found.things, len(found.lost), found.doubled, len(found.forbidden), *told)
         things.add_row(name, *map(str, numbers))
     console.print(things)
-    rest = [*stuck, *reconciliation.left_over()]
-    wrong = [rest, *(texts for found in findings.values() for texts in (found.lost, found.forbidden))]
+    accounts = [texts for found in findings.values() for texts in (found.lost, found.forbidden)]
+    wrong = [stuck, reconciliation.left_over(), *accounts]
     for texts in wrong:
         for text in texts[:_SHOWN]:
             console.print(f"WRONG: {text}", markup=False, soft_wrap=True)
