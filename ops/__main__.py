@@ -115,7 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     day.add_argument("day", type=_day_of, metavar="YYYY-MM-DD")
     day.add_argument("--client", type=int, metavar="ID", help="this client's answer, its versions and digests")
 
-    add("health", lambda at, o: runs.health(at), "Airflow's own parts, and DAG files that cannot be imported")
+    about = "Airflow's own parts, DAG files that cannot be imported, DAGs that are paused"
+    add("health", lambda at, o: runs.health(at), about)
 
     start = add("start", lambda at, o: runs.start(at, o.dag, o.params), "start a run")
     start.add_argument("dag", choices=runs.DAGS, metavar="DAG", help=f"one of {', '.join(runs.DAGS)}")
@@ -197,7 +198,8 @@ def _clear(environment: Environment, options: argparse.Namespace) -> Report:
     plan = runs.clear(environment, options.dag, run_id, dry_run=True)
     if options.dry_run or not plan.rows:
         return plan
-    _agree(options, f"Clear {len(plan.rows)} tasks ({plan.title})?", plan)
+    some = "1 task" if len(plan.rows) == 1 else f"{len(plan.rows):,} tasks"
+    _agree(options, f"Clear {some} of run {run_id} of {options.dag} in {environment.name}?", plan)
     return runs.clear(environment, options.dag, run_id, dry_run=False)
 
 

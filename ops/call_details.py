@@ -112,7 +112,7 @@ def listed(environment: Environment) -> Report:
         waiting = {url: _waiting(sqs, url) for url in (batches, events)}
     columns = {"kind": "kind", "what": "what", "records": "records", "attempts": "attempts", "status": "status"}
     notes = [
-        f"{waiting[batches]:,} batches of call details, {waiting[events]:,} events; at most {_MOST} of each are shown.",
+        f"Batches of call details: {waiting[batches]:,}. Events: {waiting[events]:,}. Shown: at most {_MOST} of each.",
     ]
     if waiting[batches]:
         notes.append("Batches: 'ops dead-letters show KEY' shows a body, 'ops dead-letters replay [KEY]' posts again.")

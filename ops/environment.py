@@ -17,6 +17,7 @@ import httpx
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
+from include.clients.aws import error_code, is_busy
 from ops.report import OpsError, printable
 
 LOCAL = "local"
@@ -25,6 +26,7 @@ LOCAL = "local"
 STATE_DIRECTORY = Path(__file__).resolve().parents[1] / ".local"
 
 _TIMEOUT_SECONDS = 30.0
+_DONE = "it may have been done all the same: look in Airflow before you do it again"
 _CONFIG = Config(connect_timeout=5, read_timeout=30)
 
 
@@ -131,7 +133,7 @@ class Environment:
             return self._ask(method, url, params=params, json=body, headers=headers)
         # MWAA gives up after ten seconds, and Airflow may have done it by then: a second call would start a second run.
         reads = method == "GET" or path.endswith("/list")
-        with aws_errors("MWAA"):
+        with aws_errors("MWAA", once=not reads):
             answer = self.aws("mwaa", attempts=3 if reads else 1).invoke_rest_api(
                 Name=f"pipelines-{self.name}",
                 Path=path,
@@ -169,20 +171,34 @@ def _refused(status: int, text: str) -> OpsError:
 
 
 @contextmanager
-def aws_errors(service: str) -> Iterator[None]:
-    """Translate botocore's errors inside the block: every one becomes an OpsError that says what to check."""
+def aws_errors(service: str, *, once: bool = False) -> Iterator[None]:
+    """Translate botocore's errors inside the block: every one becomes an OpsError that says what to do.
+
+    ``once`` is True where a second call would do something twice.
+    """
     try:
         yield
     except ClientError as error:
         found: Mapping[str, Any] = error.response
+        again = _DONE if once else "try again in a minute"
         if "RestApiStatusCode" in found:
-            raise _refused(found["RestApiStatusCode"], json.dumps(found.get("RestApiResponse"))) from None
-        code = found["Error"]["Code"]
-        advice = "log in again" if "Expired" in code else "check --environment, AWS_PROFILE and AWS_DEFAULT_REGION"
+            refused = _refused(found["RestApiStatusCode"], json.dumps(found.get("RestApiResponse")))
+            text = f"{refused}; {again}" if is_busy(error) else str(refused)
+            raise OpsError(text, status=refused.status) from None
+        code = error_code(error)
+        if is_busy(error):
+            advice = again
+        elif "Expired" in code:
+            advice = "log in again"
+        elif "AccessDenied" in code:
+            advice = "check AWS_PROFILE, and its rights (docs/RUNBOOK.md, First)"
+        else:
+            advice = "check --environment, AWS_PROFILE and AWS_DEFAULT_REGION"
         raise OpsError(f"{service}: {code}: {found['Error'].get('Message', '')}; {advice}") from None
     except (ConnectionError, HTTPClientError) as error:
-        raise OpsError(
-            f"{service}: {error}; check the network and AWS_DEFAULT_REGION; for the local stack see 'make status'"
-        ) from None
+        # Of the first kind are those that reached nobody.
+        check = "check the network and AWS_DEFAULT_REGION; for the local stack see 'make status'"
+        advice = _DONE if once and not isinstance(error, ConnectionError) else check
+        raise OpsError(f"{service}: {error}; {advice}") from None
     except BotoCoreError as error:
         raise OpsError(f"{service}: {error}; check AWS_PROFILE and AWS_DEFAULT_REGION, and log in again") from None

@@ -74,7 +74,7 @@ def failed(environment: Environment, dag_id: str | None, *, limit: int = 20) -> 
         for task in found
     ]
     columns = {"dag": "DAG", "run": "run", "task": "task", "ended": "ago", "reason": "reason"}
-    notes = ("Clear a run's failed tasks to repeat only these: docs/RUNBOOK.md, Run again.",) if rows else ()
+    notes = ("To repeat the failed tasks of a run, and what follows them: 'ops clear DAG RUN'.",) if rows else ()
     return Report(f"failed tasks in {environment.name}", columns, rows, notes)
 
 
@@ -105,14 +105,14 @@ def latest_failed(environment: Environment, dag_id: str) -> str | None:
 def clear(environment: Environment, dag_id: str, run_id: str, *, dry_run: bool) -> Report:
     """Have the failed tasks of a run done again, and what follows them; or only show the tasks.
 
-    Of a run that Airflow ended, because its time was up, also what it skipped then.
+    Of a run that Airflow ended at its limit, or somebody by hand, also what was skipped then: the operations page has
+    the same rule (tasksToClear).
     """
-    state = environment.airflow("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")["state"]
-    ended = _tasks(environment, dag_id, run_id, ["failed", "upstream_failed", "skipped"])
-    again = [task for task in ended if task["state"] != "skipped"]
-    # Were it not for that, a task that is not mapped would have failed: the last one, which fails the run.
-    if state == "failed" and all(task["map_index"] >= 0 for task in again):
-        again = ended
+    run = _run(environment, dag_id, run_id)
+    left = _tasks(environment, dag_id, run_id, ["failed", "upstream_failed", "skipped"])
+    again = [task for task in left if task["state"] != "skipped"]
+    if run["state"] == "failed" and not any(_failed_the_run(task, run) for task in again):
+        again = left
     tasks: list[dict[str, Any]] = []
     if again:
         # Named, as Airflow ignores include_downstream without.
@@ -123,8 +123,29 @@ def clear(environment: Environment, dag_id: str, run_id: str, *, dry_run: bool) 
     rows = [{"task": _task_name(task), "state": task["state"]} for task in tasks]
     title = f"{'would clear' if dry_run else 'cleared'}: run {run_id} of {dag_id}"
     waits = rows and _is_paused(environment, dag_id)
-    notes = (f"{dag_id} is paused: what is cleared waits until it is unpaused in Airflow.",) if waits else ()
+    notes = [f"{dag_id} is paused: what is cleared waits until it is unpaused in Airflow."] if waits else []
+    if not rows:
+        notes = [f"Nothing to clear: no task of the run has failed, and it is {run['state']}."]
     return Report(title, {"task": "task", "state": "state"}, rows, notes)
+
+
+def _failed_the_run(task: dict[str, Any], run: dict[str, Any]) -> bool:
+    """Whether a run failed because this task did: not one of many, but the last one, or one that all others follow.
+
+    What failed before the run was cleared, and was not cleared with it, is not why it failed again.
+    """
+    began, ended = moment(run["start_date"]), moment(task["end_date"])
+    return task["map_index"] < 0 and began is not None and (ended is None or ended >= began)
+
+
+def _run(environment: Environment, dag_id: str, run_id: str) -> dict[str, Any]:
+    """A run as Airflow describes it; OpsError if there is none."""
+    # Not by a path with its id: MWAA documents 64 characters at most for a path.
+    asked = {"run_id_prefix_pattern": run_id, "order_by": "run_id", "limit": PAGE}
+    for found in environment.airflow("GET", f"/dags/{dag_id}/dagRuns", params=asked)["dag_runs"]:
+        if found["dag_run_id"] == run_id:
+            return dict(found)
+    raise OpsError(f"{dag_id} has no run {run_id}: 'ops runs {dag_id}' lists the latest")
 
 
 def _tasks(environment: Environment, dag_id: str, run_id: str, states: list[str]) -> list[dict[str, Any]]:
@@ -142,21 +163,24 @@ def _tasks(environment: Environment, dag_id: str, run_id: str, states: list[str]
 
 
 def health(environment: Environment) -> Report:
-    """What Airflow says of its own parts, and the DAG files that it cannot import."""
+    """What Airflow says of its own parts, the DAG files that it cannot import, and which DAGs are paused."""
     parts = environment.airflow("GET", "/monitor/health")
     broken = environment.airflow("GET", "/importErrors")["import_errors"]
     # Airflow gives no status to a triggerer or DAG processor that has never run; the pipelines need both.
     rows = [{"part": name, "state": (part or {}).get("status") or "has not run"} for name, part in parts.items()]
     rows += [{"part": error["filename"], "state": error["stack_trace"].strip().splitlines()[-1]} for error in broken]
     failed = any(row["state"] != "healthy" for row in rows)
-    return Report(f"Airflow in {environment.name}", {"part": "part", "state": "state"}, rows, failed=failed)
+    paused = environment.airflow("GET", "/dags", params={"paused": "true", "limit": PAGE})["dags"]
+    names = ", ".join(sorted(dag["dag_id"] for dag in paused))
+    notes = [f"Paused, so that none of their runs starts: {names}."] if paused else []
+    return Report(f"Airflow in {environment.name}", {"part": "part", "state": "state"}, rows, notes, failed=failed)
 
 
 def wait(environment: Environment, dag_id: str, run_id: str, *, timeout: float = 1800.0) -> dict[str, Any]:
     """Wait until a run has ended and return it as Airflow describes it; OpsError if it is not within ``timeout`` s."""
     deadline = time.monotonic() + timeout
     while True:
-        run: dict[str, Any] = environment.airflow("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")
+        run = _run(environment, dag_id, run_id)
         if run["state"] in _ENDED:
             return run
         if time.monotonic() > deadline:
@@ -179,6 +203,7 @@ def _reason(environment: Environment, task: dict[str, Any]) -> str:
 
 
 def _xcom(environment: Environment, dag_id: str, run_id: str, task_id: str, key: str, map_index: int) -> Any:
+    # Longer than MWAA documents, and Airflow has no shorter way to a value; AWS's own sensors of MWAA send such paths.
     path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/xcomEntries/{key}"
     try:
         return environment.airflow("GET", path, params={"map_index": map_index, "deserialize": "true"})["value"]

@@ -166,23 +166,73 @@ def test_rejected_orders_of_a_day_are_listed_with_id_reason_and_where_was_alerte
     with page.expect_download() as download:
         page.get_by_role("link", name="CSV").click()
     assert rejected["order_id"] in Path(download.value.path()).read_text()
+    row.get_by_role("link", name="log", exact=True).click()
+    expect(page).to_have_url(re.compile("/tasks/process_order/mapped/1"))
 
 
-def test_failed_order_s_run_is_cleared_with_what_follows_also_after_it_was_ended_at_its_limit(
+def test_failed_order_s_run_is_cleared_with_what_follows_and_what_was_skipped_only_if_the_run_was_ended(
     open_page: OpenPage, auction: Pipeline, results: Results, functions: Functions
 ) -> None:
-    function = functions.auction({"answer": ready([*orders(1), *orders(1, status="postponed")])})
+    function = functions.auction({"answer": ready([*orders(1), *orders(2, status="postponed")])})
     run = auction.run(function_a=function.name)
-    (failed,) = results.summary(run.id)["not_accepted"]
-    # As Airflow leaves the tasks of such a run.
-    for task_id, index in (("process_order", failed["index"]), ("summarize", -1)):
-        auction.set_state(run.id, task_id, "skipped", map_index=index)
+    failed, given_up = results.summary(run.id)["not_accepted"]
+    # Somebody does without this order; Airflow does the last task again.
+    auction.set_state(run.id, "process_order", "skipped", map_index=given_up["index"])
+    assert auction.ended(run.id).state == "failed"
     page = open_page(at("orders", day=results.day(run.id)))
     page.get_by_role("button", name="Refresh").click()
-    page.get_by_role("row").filter(has_text=failed["order_id"]).get_by_role("button", name="Clear").click()
+    clear = page.get_by_role("row").filter(has_text=failed["order_id"]).get_by_role("button", name="Clear")
+    clear.click()
     expect(page.get_by_text("Cleared 2 tasks of")).to_be_visible()
-    again = {task["task_id"]: task["try_number"] for task in auction.ended(run.id).tasks if task["state"] == "failed"}
-    assert again == {"process_order": 2, "summarize": 2}
+    assert {task["state"] for task in auction.ended(run.id).tasks} == {"success", "failed", "skipped"}
+
+    auction.airflow.unpause(auction.dag_id, paused=True)
+    try:
+        # Cleared without what follows, so that the last task has failed before; then ended before any task began.
+        auction.clear(run.id, "process_order")
+        path = f"/dagRuns/{quote(run.id, safe='')}"
+        auction.airflow.request("PATCH", f"/dags/{auction.dag_id}{path}", json={"state": "failed"})
+        started = {"start_date": "2999-01-01T00:00:00Z"}
+        page.route(f"**{path}", lambda route: route.fulfill(json={**route.fetch().json(), **started}))
+        clear.click()
+        expect(page.get_by_text("Cleared 4 tasks of")).to_contain_text(": they wait, as energy_auction is paused")
+        page.unroute(f"**{path}")
+        clear.click()
+        expect(page.get_by_text("Nothing to clear: no task of the run has failed, and it is queued.")).to_be_visible()
+    finally:
+        auction.airflow.unpause(auction.dag_id)
+    assert {task["state"] for task in auction.ended(run.id).tasks} == {"success", "failed"}
+
+
+def test_day_of_auctions_is_a_strip_and_an_order_of_a_deleted_run_is_not_cleared(
+    stack: Stack, browser: Browser, a_day: date
+) -> None:
+    failed = {"index": 0, "order_id": "of-a-deleted-run", "result": "errored", "reason": "Lambda B timed out"}
+    runs = {
+        f"scheduled__{a_day}T00:05:00+00:00": {"total": 2, "accepted": 2},
+        f"manual__{a_day}T00:07:11+00:00": {"total": 1, "errored": 1, "not_accepted": [failed]},
+        f"scheduled__{a_day}T12:00:00+00:00": {"total": 0},
+    }
+    for run, summary in runs.items():
+        key = f"summaries/{a_day:%Y/%m/%d}/{run}.json"
+        body = json.dumps({"run_id": run, **summary}).encode()
+        stack.aws("s3").put_object(Bucket=stack.order_results_bucket, Key=key, Body=body)
+    # Not by open_page: an answer of 404 is an error of the page for it.
+    with Window(browser, stack.airflow_url) as opened:
+        page = opened.open(at("orders", day=a_day))
+        expect(page.get_by_role("img", name="3 runs of the day")).to_be_visible()
+        slots = page.locator("svg.year rect").evaluate_all(
+            "all => all.map(each => [each.textContent, each.getAttribute('fill')])"
+        )
+        assert len(slots) == 288
+        assert slots[0] == ["00:00 UTC: no run", "var(--soft)"]
+        assert slots[1] == ["00:05 UTC: 3 orders, 0 rejected, 1 failed", "var(--bad)"]
+        assert slots[144] == ["12:00 UTC: 0 orders, 0 rejected, 0 failed", "var(--dim)"]
+        page.get_by_role("button", name="Clear").click()
+        expect(page.get_by_role("alert")).to_contain_text("was not found")
+        # There is no such task: the page of the run says so.
+        page.get_by_role("link", name="log", exact=True).click()
+        expect(page).to_have_url(re.compile("/tasks/process_order$"))
 
 
 def test_dead_letters_are_listed_and_some_or_all_of_them_replayed_after_a_plan(
@@ -234,16 +284,28 @@ def test_owner_sees_what_waits_and_the_webhook_is_switched(open_page: OpenPage, 
     expect(page.get_by_text("webhook on")).to_be_visible()
 
 
-def test_home_has_a_line_for_each_pipeline_and_says_if_what_starts_its_runs_is_paused(open_page: OpenPage) -> None:
+def test_home_has_a_line_for_each_pipeline_and_says_if_what_starts_its_runs_is_paused_or_fails(
+    open_page: OpenPage,
+) -> None:
     page = open_page(at("files"))
     watch = "**/api/v2/dags/call_details_watch"
     page.route(watch, lambda route: route.fulfill(json={**route.fetch().json(), "is_paused": True}))
+
+    def failed(route: Route) -> None:
+        if "call_details_watch" not in route.request.post_data_json["dag_ids"]:
+            return route.continue_()
+        run = {"dag_id": "call_details_watch", "dag_run_id": "of-the-watcher"}
+        return route.fulfill(json={"dag_runs": [run], "total_entries": 3})
+
+    page.route("**/dagRuns/list", failed)
     asked: list[dict[str, str]] = []
     page.on("request", lambda sent: sent.url.endswith("/dagRuns/list") and asked.append(sent.post_data_json))
     page.goto("/")
     card = page.get_by_role("region", name="Tonight")
     for name in ("Archive", "Auction", "Call details", "Events", "unpause call_details_watch"):
         expect(card.get_by_role("link", name=name, exact=True)).to_be_visible()
+    runs = card.get_by_role("row").filter(has_text="Call details").get_by_role("link", name="3", exact=True)
+    expect(runs).to_have_attribute("href", re.compile("/dags/call_details_watch/runs/of-the-watcher$"))
     # When it was for says nothing: tonight's backfill of a day long ago counts.
     assert {body["order_by"] for body in asked if "end_date_gte" in body} == {"-end_date"}
 

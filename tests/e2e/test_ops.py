@@ -53,6 +53,9 @@ def test_failed_client_is_found_with_its_reason_and_the_archived_ones_with_their
     (mapped,) = [reason for task, reason in reasons.items() if task.startswith("archive_client [")]
     assert "DEX API answered 404" in mapped
 
+    code, found = ops("clear", "dex_trigger_archive", run.id, "--dry-run")
+    assert (code, len(found["rows"])) == (0, 2)
+
     _, found = ops("day", day.isoformat())
     assert [(row["client"], row["outcome"]) for row in found["rows"]] == [(1002, "failed"), (1001, "archived")]
     assert "1 of 2 clients archived" in found["title"]

@@ -14,16 +14,19 @@ import pytest
 
 RUN = {
     "dag_id": "dex_trigger_archive",
-    "dag_run_id": "manual__2026-03-08",
+    "dag_run_id": "scheduled__2026-03-08T01:30:00+00:00",
     "state": "failed",
     "start_date": "2026-03-08T06:00:00Z",
     "end_date": "2026-03-08T06:02:05Z",
     "note": None,
 }
 
+TASK = {"task_id": "summarize", "map_index": -1, "state": "failed", "end_date": RUN["end_date"]}
+
 
 class Mwaa(ThreadingHTTPServer):
-    """The operation InvokeRestApi (Amazon MWAA API reference), which wraps what Airflow answers.
+    """The operation InvokeRestApi (Amazon MWAA API reference), which wraps what Airflow answers, and takes paths of 64
+    characters at most.
 
     Of the path ``fails`` Airflow does not answer in time.
     """
@@ -40,12 +43,16 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append((self.path, body))
         failed = body["Path"] == self.server.fails
-        found = {"detail": "no answer in time"} if failed else {"dag_runs": [RUN], "is_paused": False}
-        status = 500 if failed else 200
+        found = (
+            {"detail": "no answer in time"}
+            if failed
+            else {"dag_runs": [RUN], "task_instances": [TASK], "is_paused": False}
+        )
+        status = 500 if failed else 200 if len(body["Path"]) <= 64 else 400
         answer = json.dumps({"RestApiStatusCode": 504 if failed else 200, "RestApiResponse": found}).encode()
         self.send_response(status)
-        if failed:
-            self.send_header("x-amzn-ErrorType", "RestApiServerException")
+        if status != 200:
+            self.send_header("x-amzn-ErrorType", "RestApiServerException" if failed else "ValidationException")
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
@@ -88,7 +95,7 @@ def test_runs_are_asked_of_mwaa_and_printed_for_scripts(mwaa: Mwaa, root: Path) 
     done = ops(mwaa, root, "--json", "runs", "dex_trigger_archive", "--limit", "1")
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)["rows"]
-    assert (row["run"], row["state"], row["seconds"]) == ("manual__2026-03-08", "failed", 125)
+    assert (row["run"], row["state"], row["seconds"]) == (RUN["dag_run_id"], "failed", 125)
     ((path, body),) = mwaa.asked
     assert path == "/restapi/pipelines-prod"
     assert (body["Path"], body["Method"]) == ("/dags/~/dagRuns/list", "POST")
@@ -99,7 +106,7 @@ def test_run_is_started_once_though_airflow_did_not_answer_in_time(mwaa: Mwaa, r
     mwaa.fails = "/dags/dex_trigger_archive/dagRuns"
     done = ops(mwaa, root, "start", "dex_trigger_archive")
     assert done.returncode == 1
-    assert "Airflow answered 504: no answer in time" in done.stderr
+    assert "Airflow answered 504: no answer in time; it may have been done all the same" in done.stderr
     assert [body["Path"] for _, body in mwaa.asked] == ["/dags/dex_trigger_archive", mwaa.fails]
 
 
@@ -108,3 +115,13 @@ def test_what_only_reads_is_asked_again(mwaa: Mwaa, root: Path) -> None:
     done = ops(mwaa, root, "runs", "dex_trigger_archive")
     assert done.returncode == 1
     assert [body["Path"] for _, body in mwaa.asked] == [mwaa.fails] * 3
+
+
+def test_run_of_any_name_is_cleared(mwaa: Mwaa, root: Path) -> None:
+    done = ops(mwaa, root, "clear", "dex_trigger_archive", str(RUN["dag_run_id"]), "--yes")
+    assert done.returncode == 0, done.stderr
+    cleared = [body["Body"] for _, body in mwaa.asked if body["Path"].endswith("/clearTaskInstances")]
+    assert [(body["dag_run_id"], body["dry_run"]) for body in cleared] == [
+        (RUN["dag_run_id"], True),
+        (RUN["dag_run_id"], False),
+    ]

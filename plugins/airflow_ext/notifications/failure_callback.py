@@ -43,7 +43,7 @@ REFUSAL = "refusal"
 _ENDINGS = {
     "timed_out": (
         "it was still going on at its time limit ({limit}), so Airflow ended it. A run that waits while its DAG is "
-        "paused reaches the limit too, and ends when the DAG is unpaused. Clear it: it goes on where it stopped"
+        "paused reaches the limit too, and ends when the DAG is unpaused. Cleared, it goes on where it stopped"
     ),
     "task_failure": "a task failed, was killed or was marked as failed, and no alert was sent by the run's last task",
     "all_tasks_deadlocked": "none of its tasks can start any more: one was removed or marked by hand",

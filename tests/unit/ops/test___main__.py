@@ -104,9 +104,9 @@ class Terminal(io.StringIO):
         return super().readline(size)
 
 
-RUN = {"dag_id": "energy_auction", "dag_run_id": "shown", "end_date": None}
+RUN = {"dag_id": "energy_auction", "dag_run_id": "shown", "start_date": "2026-03-08T06:00:00Z"}
 Task = tuple[str, int, str]
-"""Id, map index and state."""
+"""Id, map index and state; "failed before" is what failed before the run was cleared."""
 
 
 class Airflow:
@@ -116,7 +116,13 @@ class Airflow:
 
     def __init__(self, *failed_runs: str, tasks: Iterable[Task] = (("summarize", -1, "failed"),)) -> None:
         self.failed_runs = [*failed_runs]
-        self.tasks = [{"task_id": name, "map_index": index, "state": state, **RUN} for name, index, state in tasks]
+        self.tasks = [
+            {
+                **{"task_id": name, "map_index": index, "state": state.removesuffix(" before"), **RUN},
+                "end_date": f"2026-03-08T0{5 if state.endswith('before') else 6}:02:00Z",
+            }
+            for name, index, state in tasks
+        ]
         self.asked: list[tuple[str, Any]] = []
         stack = dict.fromkeys(("airflow_url", "airflow_token_url"), "http://127.0.0.1:8080")
         self.environment = Environment("local", None, None, stack, httpx.Client(transport=httpx.MockTransport(self)))
@@ -129,6 +135,10 @@ class Airflow:
             return httpx.Response(403, json={"detail": "Forbidden"})
         answer = {"access_token": "t", "backfills": days, "task_instances": self.tasks, "state": self.state}
         answer["is_paused"] = False
+        if request.method == "GET":
+            prefix = request.url.params.get("run_id_prefix_pattern", "")
+            found = [{**RUN, "dag_run_id": run, "state": self.state} for run in ("shown", "shown too")]
+            answer["dag_runs"] = [run for run in found if run["dag_run_id"].startswith(prefix)]
         if request.url.path.endswith("/taskInstances/list"):
             body = json.loads(request.content)
             listed = [task for task in self.tasks if task["state"] in body["state"]]
@@ -183,13 +193,14 @@ def test_days_are_archived_as_they_were_shown(
 
 
 def test_run_that_was_shown_is_cleared_though_another_failed_before_somebody_agreed(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     airflow = Airflow("another", "shown")
     monkeypatch.setattr("sys.stdin", Terminal("y\n"))
     assert main(["clear", "energy_auction"], open_environment=lambda name: airflow.environment) == 0
     clears = [body for path, body in airflow.asked if path.endswith("/clearTaskInstances")]
     assert [(body["dag_run_id"], body["dry_run"]) for body in clears] == [("shown", True), ("shown", False)]
+    assert "Clear 1 task of run shown of energy_auction in local?" in capsys.readouterr().out
 
 
 REJECTED = ("process_order", 1, "failed")
@@ -201,6 +212,7 @@ REJECTED = ("process_order", 1, "failed")
         ("failed", [("list_clients", -1, "failed"), ("archive_client", -1, "upstream_failed")], 2),
         ("failed", [("wait_for_results", -1, "skipped"), ("summarize", -1, "failed")], ["summarize"]),
         ("failed", [REJECTED, ("process_order", 2, "skipped"), ("summarize", -1, "skipped")], 3),
+        ("failed", [("process_order", 1, "skipped"), ("summarize", -1, "failed before")], 2),
         ("failed", [("archive_client", index, "skipped") for index in range(250)], 250),
         ("failed", [("archive_client", index, "failed") for index in range(100)], 100),
         ("success", [REJECTED, ("summarize", -1, "success")], [["process_order", 1]]),
@@ -210,7 +222,7 @@ REJECTED = ("process_order", 1, "failed")
 def test_what_failed_or_was_left_when_its_runs_time_was_up_is_cleared_with_what_follows(
     state: str, tasks: list[Task], cleared: Any
 ) -> None:
-    airflow = Airflow("shown", tasks=tasks)
+    airflow = Airflow(tasks=tasks)
     airflow.state = state
     assert main(["clear", "energy_auction", "shown", "--yes"], open_environment=lambda name: airflow.environment) == 0
     if isinstance(cleared, int):
@@ -220,6 +232,17 @@ def test_what_failed_or_was_left_when_its_runs_time_was_up_is_cleared_with_what_
     assert [(body["task_ids"], body["include_downstream"], body["only_failed"]) for body in clears] == (
         [(cleared, True, False)] * 2 if cleared else []
     )
+
+
+@pytest.mark.parametrize(("run", "code"), [("shown", 0), ("show", 1)])
+def test_run_without_failed_tasks_says_its_state_and_one_that_is_not_there_says_so(
+    run: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    airflow = Airflow(tasks=[])
+    airflow.state = "running"
+    assert main(["clear", "energy_auction", run], open_environment=lambda name: airflow.environment) == code
+    said = "no task of the run has failed, and it is running." if code == 0 else "has no run show: 'ops runs"
+    assert said in "".join(capsys.readouterr())
 
 
 def test_tasks_that_failed_are_listed_though_their_reasons_cannot_be_read(capsys: pytest.CaptureFixture[str]) -> None:

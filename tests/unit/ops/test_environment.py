@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ReadTimeoutError
 
 from ops.environment import Environment
 from ops.report import OpsError
@@ -39,6 +39,11 @@ class Mwaa:
 def on_aws(reply: dict[str, Any] | Exception) -> tuple[Environment, Mwaa]:
     session = Mwaa(reply)
     return Environment("prod", session, None, {}, httpx.Client(transport=httpx.MockTransport(refuse))), session
+
+
+def refusal(code: str, status: int) -> ClientError:
+    answer: Any = {"Error": {"Code": code, "Message": "not allowed"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "InvokeRestApi")
 
 
 def refuse(request: httpx.Request) -> httpx.Response:
@@ -153,16 +158,32 @@ def test_refusal_of_airflow_is_quoted(environment: Environment) -> None:
     [
         (NoCredentialsError(), "AWS_PROFILE"),
         (EndpointConnectionError(endpoint_url="http://127.0.0.1:1"), "network.*make status"),
-        (
-            ClientError({"Error": {"Code": "AccessDeniedException", "Message": "not allowed"}}, "X"),
-            "AccessDenied.*--env",
-        ),
-        (ClientError({"Error": {"Code": "ExpiredTokenException", "Message": "expired"}}, "X"), "log in again$"),
+        (refusal("AccessDeniedException", 403), "not allowed; check AWS_PROFILE, and its rights"),
+        (refusal("ResourceNotFoundException", 404), "--environment"),
+        (refusal("UnrecognizedClientException", 403), "AWS_PROFILE"),
+        (refusal("ExpiredTokenException", 403), "log in again$"),
+        (refusal("ThrottlingException", 400), "try again in a minute$"),
+        (refusal("TooManyRequestsException", 429), "try again in a minute$"),
+        (refusal("InternalServerException", 500), "try again in a minute$"),
     ],
 )
 def test_error_of_aws_says_what_to_check(error: Exception, advice: str) -> None:
     with pytest.raises(OpsError, match=advice):
         on_aws(error)[0].airflow("GET", "/dags")
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (refusal("InternalServerException", 500), "may have been done"),
+        (ReadTimeoutError(endpoint_url="http://127.0.0.1:1"), "may have been done"),
+        (EndpointConnectionError(endpoint_url="http://127.0.0.1:1"), "check the network"),
+        (refusal("AccessDeniedException", 403), "its rights"),
+    ],
+)
+def test_change_that_aws_may_have_made_is_not_to_be_repeated_unseen(error: Exception, advice: str) -> None:
+    with pytest.raises(OpsError, match=advice):
+        on_aws(error)[0].airflow("POST", "/dags/a/dagRuns")
 
 
 @pytest.mark.parametrize(("name", "value"), [("AWS_DEFAULT_REGION", ""), ("AWS_ENDPOINT_URL", "localhost:4566")])

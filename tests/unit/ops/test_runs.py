@@ -47,7 +47,8 @@ class Airflow:
     def __call__(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path
         answer: dict[str, Any] = {"access_token": "t", "is_paused": self.paused, "state": "failed"}
-        answer |= {"backfills": [], "import_errors": []}
+        answer |= {"backfills": [], "import_errors": [], "dag_runs": [run("r", "", None, None)]}
+        answer["dags"] = [{"dag_id": ARCHIVE}] if self.paused else []
         if path.endswith("/health"):
             return httpx.Response(200, json={"scheduler": {"status": "healthy"}, "triggerer": {"status": None}})
         if "/xcomEntries/" in path:
@@ -94,7 +95,9 @@ def test_backfill_of_a_paused_dag_is_refused_as_its_runs_would_wait_but_can_be_p
     assert airflow.posted == ["dry_run"]
 
 
-def test_part_of_airflow_that_never_ran_is_not_healthy() -> None:
-    found = health(Airflow().environment)
+@pytest.mark.parametrize("paused", [False, True])
+def test_part_of_airflow_that_never_ran_is_not_healthy_and_a_dag_that_is_paused_is_named(paused: bool) -> None:
+    found = health(Airflow(paused=paused).environment)
     assert found.rows == [{"part": "scheduler", "state": "healthy"}, {"part": "triggerer", "state": "has not run"}]
     assert found.failed
+    assert [ARCHIVE in note for note in found.notes] == [True] * paused

@@ -160,7 +160,7 @@ const visible = (value, breaks = false) => String(value ?? "").replace(
   });
 const Text = ({ children, mono }) => h(mono ? "bdi.mono" : "bdi", visible(children));
 const number = (value) => (value === null || value === undefined ? "" : Number(value).toLocaleString("en-US"));
-const many = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
+const many = (count, noun, more = `${noun}s`) => `${number(count)} ${count === 1 ? noun : more}`;
 const bytes = (value) => {
   if (value === null || value === undefined) return "";
   for (const [unit, size] of [["GB", 2 ** 30], ["MB", 2 ** 20], ["kB", 2 ** 10]])
@@ -618,7 +618,7 @@ const Files = ({ actions }) => {
       columns: [["File", (row) => h(Text, row.key)], ["Size", (row) => bytes(row.bytes), "n"], ["For", (row) => age(row.since), "n"]], rows: waiting.data.rows,
     }),
     h(Pages, { data: waiting.data, cursor: from, onTurn: setFrom }),
-    h("h2", { id: "dead-letters" }, "Dead letters", letters.data?.total !== undefined && h("span.dim", ` ${number(letters.data.total)} batches`)),
+    h("h2", { id: "dead-letters" }, "Dead letters", letters.data?.total !== undefined && h("span.dim", ` ${many(letters.data.total, "batch", "batches")}`)),
     letters.data?.rows && h(DeadLetters, { letters, actions }),
     h("div.row", h("h2", "Done"),
       h("input", { type: "date", value: done.data?.day || day, "aria-label": "Day of the files (UTC)", onChange: (event) => { setCursor(0); change({ day: event.target.value }); } })),
@@ -715,7 +715,7 @@ const DayOfRuns = ({ runs }) => {
     const slot = Math.floor((at.getUTCHours() * 60 + at.getUTCMinutes()) / 5);
     slots.set(slot, [...(slots.get(slot) || []), run]);
   }
-  return h("svg.year", { viewBox: "0 0 604 46", role: "img", "aria-label": `${runs.length} runs of the day, five minutes each` },
+  return h("svg.year", { viewBox: "0 0 604 46", role: "img", "aria-label": `${many(runs.length, "run")} of the day, five minutes each` },
     ...[0, 3, 6, 9, 12, 15, 18, 21].map((hour) => h("text", { key: `at ${hour}`, x: 2 + hour * 25, y: 8 }, `${String(hour).padStart(2, "0")}:00`)),
     ...Array.from({ length: 288 }, (_, slot) => {
       // A run that somebody started, too: neither hides the other.
@@ -730,6 +730,15 @@ const DayOfRuns = ({ runs }) => {
     }));
 };
 
+// Of a run: what failed. Where nothing of that is why it failed, Airflow ended it at its limit, or somebody did by hand:
+// then also what was skipped. The command line has the same rule (ops/runs.py, clear).
+const tasksToClear = (run, tasks) => {
+  const failed = tasks.filter((task) => task.state !== "skipped");
+  // Not one of many, but the last task, or one that all others follow; and it failed since the run was cleared, if it was.
+  const why = failed.some((task) => task.map_index < 0 && run.start_date && !(Date.parse(task.end_date) < Date.parse(run.start_date)));
+  return run.state === "failed" && !why ? tasks : failed;
+};
+
 const Orders = ({ actions }) => {
   const [get, change] = useAddress();
   const [cursor, setCursor] = useState(0);
@@ -740,13 +749,15 @@ const Orders = ({ actions }) => {
   const data = asked.data?.rows ? asked.data : null;
   const clear = (row) => action.act(async () => {
     const [run, paused] = await Promise.all([ask(`api/v2/dags/${AUCTION}/dagRuns/${encodeURIComponent(row.run_id)}`), isPaused(AUCTION)]);
-    // Named, as Airflow ignores include_downstream where no task is. Of a run that was ended at its limit, tasks are skipped.
+    // Named, as Airflow ignores include_downstream where no task is.
     const states = { dag_ids: [AUCTION], dag_run_ids: [row.run_id], state: ["failed", "upstream_failed", "skipped"], page_limit: 100 };
     const list = (offset) => ask("api/v2/dags/~/dagRuns/~/taskInstances/list", { method: "POST", body: { ...states, page_offset: offset } });
     const tasks = [];
-    for await (const page of pagesOfTasks(list)) tasks.push(...page.map((task) => (task.map_index < 0 ? task.task_id : [task.task_id, task.map_index])));
-    if (!tasks.length) return `Nothing to clear: no task of the run has failed, and it is ${run.state}.`;
-    const body = { dag_run_id: row.run_id, task_ids: tasks, only_failed: false, include_downstream: true, dry_run: false };
+    for await (const page of pagesOfTasks(list)) tasks.push(...page);
+    const again = tasksToClear(run, tasks);
+    if (!again.length) return `Nothing to clear: no task of the run has failed, and it is ${run.state}.`;
+    const named = again.map((task) => (task.map_index < 0 ? task.task_id : [task.task_id, task.map_index]));
+    const body = { dag_run_id: row.run_id, task_ids: named, only_failed: false, include_downstream: true, dry_run: false };
     const found = await ask(`api/v2/dags/${AUCTION}/clearTaskInstances`, { method: "POST", body });
     return h("span", `Cleared ${many(found.task_instances.length, "task")} of `, h(Run, { dag: AUCTION, run: row.run_id }), paused && `: they wait, as ${AUCTION} is paused`);
   });
@@ -840,7 +851,7 @@ const OneOwner = ({ owner, actions }) => {
     if (lacking(found)) throw new Error(`${found.replayed ? `${many(found.replayed, "event")} pending again; ` : ""}${lacking(found)}`);
     return found.event_id ? h(Fragment, "Test event ", h(Text, { mono: true }, found.event_id), " is stored; the next run posts it, behind what waits for this owner.")
       : found.replayed === undefined ? `The webhook of ${visible(owner)} is ${found.active ? "on" : "off"}.`
-      : `${number(found.replayed)} events are pending again${found.changed_meanwhile ? `; ${number(found.changed_meanwhile)} had changed meanwhile and were left` : ""}.`;
+      : `${many(found.replayed, "event")} pending again${found.changed_meanwhile ? `; ${number(found.changed_meanwhile)} left, as changed meanwhile` : ""}.`;
   });
   const count = () => action.act(async () => {
     const found = await ask(`ops/events/failed${query({ owner, since: `${since}:00Z` })}`, { fresh: true });
@@ -895,12 +906,12 @@ const useOptions = () => useAsk("ops/options");
 
 const tonight = async (signal) => {
   const day = new Date(Date.now() - 86400000).toISOString();
-  const list = (dag, states, extra) => ask(`api/v2/dags/~/dagRuns/list`, { method: "POST", signal, body: { dag_ids: [dag], states, order_by: "-run_after", page_limit: 1, ...extra } });
+  const list = (dags, states, extra) => ask(`api/v2/dags/~/dagRuns/list`, { method: "POST", signal, body: { dag_ids: dags.filter(Boolean), states, order_by: "-run_after", page_limit: 1, ...extra } });
   return Promise.all(Object.keys(PIPELINES).map(async (dag) => {
     const [info, good, bad, starter] = await Promise.all([
-      ask(`api/v2/dags/${dag}`, { signal }), list(dag, ["success"]),
+      ask(`api/v2/dags/${dag}`, { signal }), list([dag], ["success"]),
       // By their end: a backfill that failed tonight is for a day long ago, and a run may have been cleared.
-      list(dag, ["failed"], { end_date_gte: day, order_by: "-end_date" }),
+      list([dag, STARTED_BY[dag]], ["failed"], { end_date_gte: day, order_by: "-end_date" }),
       STARTED_BY[dag] && ask(`api/v2/dags/${STARTED_BY[dag]}`, { signal })]);
     const due = info.next_dagrun_run_after ? Date.parse(info.next_dagrun_run_after) : null;
     return { dag, paused: info.is_paused ? dag : starter?.is_paused ? starter.dag_id : null, last: good.dag_runs[0], late: due && !info.is_paused && due < Date.now() - 60000 ? due : null, failed: bad.total_entries, failure: bad.dag_runs[0] };
@@ -917,7 +928,8 @@ globalThis.Tonight = function Tonight() {
     return () => control.abort();
   }, []);
   const oldest = asked.data?.oldest_due;
-  const section = (row) => (row.failed || row.late ? `${row.dag.replaceAll("_", "-")}-${row.failed ? "failed" : "no"}-run` : "dead-letters");
+  const entry = (row) => row.failed && row.failure.dag_id !== row.dag ? "airflow-unreported-failure" : `${row.dag.replaceAll("_", "-")}-${row.failed ? "failed" : "no"}-run`;
+  const section = (row) => (row.failed || row.late ? entry(row) : "dead-letters");
   const letters = (row) => asked.data?.dead_letters?.[PIPELINES[row.dag][1]];
   return h("section.ops.panel", { "aria-label": "Tonight" },
     h("style", STYLE),
@@ -929,7 +941,7 @@ globalThis.Tonight = function Tonight() {
         ["Pipeline", (row) => h(Link, { to: `/plugin/operations/${options.data?.views[row.dag] ?? ""}` }, PIPELINES[row.dag][0]), "w"],
         ["Last good run", (row) => (row.last ? h(Run, { dag: row.dag, run: row.last.dag_run_id }, `${age(row.last.end_date || row.last.run_after)} ago`) : h("span.dim", "none")), "w"],
         ["Late", (row) => row.paused ? h(Tag, { kind: "warn" }, "paused") : row.late ? h(Tag, { kind: "bad" }, age(row.late)) : "", "w"],
-        ["Failed, 24 h", (row) => (row.failed ? h(Run, { dag: row.dag, run: row.failure.dag_run_id }, h("span.bad", number(row.failed))) : "0"), "n"],
+        ["Failed, 24 h", (row) => (row.failed ? h(Run, { dag: row.failure.dag_id, run: row.failure.dag_run_id }, h("span.bad", number(row.failed))) : "0"), "n"],
         ["Dead letters", (row) => (letters(row) ? h("span.bad", number(letters(row))) : number(letters(row))), "n"],
         ["Oldest pending", (row) => (row.dag === "event_delivery" && oldest ? `for ${age(oldest.due)}` : ""), "w"],
         ["What to do", (row) => row.paused ? h(Link, { to: `/dags/${row.paused}` }, row.paused === row.dag ? "unpause it" : `unpause ${row.paused}`) : row.failed || row.late || letters(row) ? h(Runbook, { url: options.data?.runbook, section: section(row) }) : h("span.dim", "nothing")],
