@@ -92,6 +92,12 @@ CASES = (
         text(SAM, '"Environment=dev"', '"Environment=dev", "AlertMail=on@example.com"'),
     ),
     Case(
+        "the name of another environment",
+        "templates/parameters",
+        ("[dev.deploy.parameters]", "Environment is 'staging', and must be 'dev'"),
+        text(SAM, '"Environment=dev"', '"Environment=staging"'),
+    ),
+    Case(
         "a value that a template refuses",
         "templates/parameters",
         ("[dev.mwaa.parameters]", "MaxWorkers is '26'", "MaxValue 25"),

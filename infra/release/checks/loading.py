@@ -229,6 +229,9 @@ def parameters(project: Project) -> Iterator[Finding]:
     for path in (TEMPLATE, MWAA):
         section, given = given_parameters(project.texts, path, project.environment)
         wrong = list(refusals(parse_template(project.texts[path], path), given))
+        if path == TEMPLATE and given.get("Environment") != project.environment:
+            # By another name, CloudFormation makes empty buckets, tables and queues beside those with the data.
+            wrong.append(f"Environment is {given.get('Environment')!r}, and must be {project.environment!r}")
         for why in wrong:
             yield bad(check, f"{SAM}, {section}", why, f"correct it: {path} describes its parameters")
         if not wrong:

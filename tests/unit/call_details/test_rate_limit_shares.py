@@ -100,7 +100,7 @@ class World:
                 for _ in range(amount):
                     await task.end()
             case "wait":
-                self.time.now += amount * 4
+                self.time.now += amount * 20
                 for each in self.tasks:
                     while each.calls and each.calls[0][1] <= self.time.now:
                         await each.end()

@@ -117,7 +117,10 @@ class Owner:
                 item = event_item(again, OWNER, created=self.world.time())
                 del item["owner_status"], item["next_attempt_at"]
                 self.stored_late.append(item)
-            elif what == "post anew" and name in self.gone:
+            elif what == "post anew":
+                if name not in self.gone:
+                    api.delete(OWNER, name)
+                    self.gone.add(name)
                 api.put(new_event(OWNER, event_id=name, created_at=now, next_attempt_at=now))
                 self._is_anew(name)
         except NoSuchEventError:
