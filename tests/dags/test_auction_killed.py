@@ -144,9 +144,21 @@ def test_next_run_finishes_and_reports_what_a_lost_worker_left_open(processed: i
         assert [len(world.s3.bodies(key)) for key in world.orders()] == [1, 1, 1]
         assert (len(world.wire.sns), len(world.wire.slack)) == (2, 2)
         assert all(run.run_id in message["Message"] for message in world.wire.sns)
+        values = {"FailedRuns": 0.0, "AcceptedOrders": 3.0, "RejectedOrders": 2.0, "ErroredOrders": 0.0}
+        assert world.metrics[-1] == (ENERGY_AUCTION, values | {"UndeliveredAlerts": 0.0})
         assert len(world.functions.asked(B)) == len(STATUSES), "what is settled is not given to Lambda B again"
         skipped(later(run))
         assert (len(world.functions.asked(B)), len(world.wire.sns)) == (len(STATUSES), 2), "it is finished once"
+
+
+def test_last_run_of_a_day_is_finished_by_the_first_of_the_next() -> None:
+    with AuctionWorld().attached() as world:
+        world.time.now = datetime(2026, 3, 8, 23, 55, tzinfo=UTC).timestamp()
+        run = cut_off(world, processed=2)
+        skipped(later(run))
+        assert world.s3.keys("summaries/2026/03/08/") == [f"summaries/2026/03/08/{run.run_id}.json"]
+        assert summary_of(world, run)["accepted"] == 3
+        assert len(world.s3.keys("summaries/2026/03/09/")) == 1
 
 
 def test_run_that_fails_after_its_orders_were_given_says_so_and_is_finished_by_the_next() -> None:

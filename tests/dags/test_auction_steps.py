@@ -24,7 +24,7 @@ from include.errors import (
 from tests.dags.auction import SUMMARY_TASK, begin, process, process_all, summarize, summary_fails, wait_for_results
 from tests.worlds.airflow import FakeRun
 from tests.worlds.auction import BUCKET, A, AuctionWorld, B
-from tests.worlds.functions import RaisedError, lambda_error
+from tests.worlds.functions import FakeLambda, Meeting, RaisedError, lambda_error
 from tests.worlds.s3 import raising
 
 NOT_YET = {"results": False}
@@ -115,9 +115,29 @@ def test_each_order_of_a_group_has_its_own_outcome_and_alert(world: AuctionWorld
         "[WARNING] energy_auction: order 5 was rejected",
     ]
     assert len(world.wire.slack) == 3
+    assert run.pushed(SUMMARY_TASK, XComKey.NOTE)[2] == "- what to do: docs/RUNBOOK.md#energy-auction-failed-run"
     assert "/tasks/process_order/mapped/1" in next(
         post["text"] for post in world.wire.slack if "order 5" in post["text"]
     )
+
+
+def test_group_is_given_as_many_at_once_as_the_setting_allows(world: AuctionWorld, run: FakeRun) -> None:
+    world.change_settings(max_mapped_orders=1, auction_concurrency=3)
+    world.functions.functions[B] = meeting = Meeting(3)
+    world.give(*["accepted"] * 6)
+    process(run, 0, *wait_for_results(run))
+    assert meeting.most == 3
+
+
+def test_reason_of_a_rejected_order_is_the_first_error_in_its_log(
+    world: AuctionWorld, run: FakeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.give("rejected")
+    with pytest.raises(WorkFailedError):
+        process(run, 0, *wait_for_results(run))
+    (error,) = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert error.startswith("WorkFailedError: 1 rejected of 1 orders: order 0: function auction-order raised Order")
+    assert run.pushed(ORDER_TASK, XComKey.FAILURE, 0) is None, "its outcome says it"
 
 
 def test_retry_gives_only_what_may_still_succeed_to_the_function(world: AuctionWorld, run: FakeRun) -> None:
@@ -224,6 +244,29 @@ def test_scheduled_run_whose_function_is_not_there_sends_an_alert(world: Auction
         begin(run)
     summary_fails(run)
     assert len(world.wire.sns) == 1
+
+
+def test_scheduled_run_finds_the_orders_though_lambda_b_is_not_there(world: AuctionWorld, run: FakeRun) -> None:
+    """Lambda A gives them once: each has its alert, and can be cleared when the function is back."""
+    run.run_type = "scheduled"
+    world.give("accepted")
+    del world.functions.functions[B]
+    process_all(run, wait_for_results(run))
+    summary_fails(run, "1 of 1 orders failed")
+    assert len(world.wire.sns) == 1
+
+
+def test_person_s_run_begins_though_lambda_is_too_busy_to_say_whether_the_function_is_there() -> None:
+    class Busy(FakeLambda):
+        def invoke(self, **request: Any) -> dict[str, Any]:
+            if request.get("InvocationType") == "DryRun":
+                raise lambda_error("TooManyRequestsException")
+            return super().invoke(**request)
+
+    with AuctionWorld(functions=Busy()).attached() as world:
+        world.give("accepted")
+        run = FakeRun(dag_id=ENERGY_AUCTION, start_date=datetime.fromtimestamp(outside.now(), UTC))
+        assert len(wait_for_results(run)) == 1
 
 
 @pytest.mark.parametrize("state", ["failed", "upstream_failed", "removed", None])

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_ext.ids import ENERGY_AUCTION, SLACK_CONNECTION, XComKey
 from airflow_ext.outside import outside
-from airflow_ext.tasks.energy_auction import XCOM_ORDERS
+from airflow_ext.tasks.energy_auction import MOST_KEPT, XCOM_ORDERS
 from airflow_ext.triggers.lambda_result import Wait
 from include.alerts import Alert, Severity
 from include.auction.alerts import ATTEMPTS, ORDER_TASK, WAIT_TASK
@@ -29,7 +29,7 @@ from tests.dags.auction import (
 )
 from tests.worlds.airflow import FakeRun
 from tests.worlds.auction import BUCKET, A, AuctionWorld, B
-from tests.worlds.s3 import s3_error
+from tests.worlds.s3 import raising, s3_error
 
 NOT_YET = {"results": False}
 
@@ -153,9 +153,25 @@ def test_alert_that_waits_is_left_to_later_runs_where_a_channel_that_hangs_would
     Outbox(lambda: world.s3, BUCKET, clock=lambda: outside.now() - 60).put("sns", alert)
     run.start_date = begun(RUN - seconds_left).start_date
     run.states[WAIT_TASK] = "skipped"
-    with pytest.raises(AirflowSkipException):
+    with pytest.raises(AirflowSkipException, match=r"^wait_for_results was skipped$"):
         summarize(run)
     assert len(world.wire.sns) == sent
+
+
+@pytest.mark.parametrize("channel", ["slack", "sns"])
+def test_of_very_many_alerts_that_a_channel_did_not_take_some_are_left_to_later_runs(
+    channel: str, world: AuctionWorld, run: FakeRun
+) -> None:
+    world.wire.slack_is_down, world.wire.sns_is_down = channel == "slack", channel == "sns"
+    world.change_settings(max_mapped_orders=1, orders_per_task=1000)
+    world.give(*["rejected"] * (MOST_KEPT + 1))
+    process_all(run, wait_for_results(run))
+    summarize(run)
+    assert len(world.s3.present("alerts/undelivered/")) == MOST_KEPT
+    assert len(world.s3.present(f"alerts/undelivered/{channel}/")) == MOST_KEPT
+    world.wire.slack_is_down = world.wire.sns_is_down = False
+    summarize(run)
+    assert len(getattr(world.wire, channel)) == 1, "a summary that is cleared sends the others"
 
 
 def test_orders_that_have_expired_are_not_replaced_by_new_ones(world: AuctionWorld, run: FakeRun) -> None:
@@ -180,6 +196,7 @@ def test_failed_wait_leaves_a_summary_where_it_can_and_is_reported_once(
 ) -> None:
     if not storage_works:
         fail_papers(world, "PutObject", ".json")
+        world.s3.before["ListObjectsV2"] = raising(s3_error("SlowDown", "ListObjectsV2"))
     run.states[WAIT_TASK] = "failed"
     summary_fails(run, "no order was processed: wait_for_results failed")
     assert (len(world.wire.sns), len(world.wire.slack)) == (1, 1)

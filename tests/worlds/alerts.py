@@ -3,6 +3,7 @@
 import io
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email.message import Message
@@ -55,6 +56,7 @@ class Wire:
 
     ``sns_timeouts`` are the seconds to connect and to read, by attempt. ``slack_retry_after`` are what Slack asks to
     wait, one refused message after the other, before it takes one. ``slack_refusal`` is status and body of a refusal.
+    Slack answers when ``slack_waits_for`` is set, if there is such an event.
     """
 
     sns: list[dict[str, str]] = field(default_factory=list)
@@ -66,6 +68,7 @@ class Wire:
     slack_is_down: bool = False
     slack_retry_after: list[str] = field(default_factory=list)
     slack_refusal: tuple[int, str] | None = None
+    slack_waits_for: threading.Event | None = None
 
     def attach(self, monkeypatch: pytest.MonkeyPatch) -> None:
 
@@ -93,6 +96,8 @@ class Wire:
         return AWSResponse(request.url, 200, {}, _Raw(answer))
 
     def _open_slack(self, request: Request, **options: Any) -> _Answer:
+        if self.slack_waits_for is not None:
+            self.slack_waits_for.wait(60)
         if self.slack_is_down:
             raise URLError(socket.gaierror(-2, "Name or service not known"))
         if self.slack_refusal is not None:

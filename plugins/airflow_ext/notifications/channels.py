@@ -6,6 +6,7 @@ import logging
 import math
 import random
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -140,7 +141,10 @@ def _sns(context: Context, topic_arn: str, attempts: int) -> Send:
 
 
 def _slack(context: Context, seconds: float) -> Send | None:
-    """The channel, or None where nobody configured one; it waits for up to ``seconds`` in all when Slack asks to."""
+    """The channel, or None where nobody configured one; it waits for up to ``seconds`` in all when Slack asks to.
+
+    An alert that takes five seconds longer counts as refused, and may come all the same.
+    """
     if not _is_configured():
         return None
     # Slack's library logs where to it sends again, and why it cannot: the first is a secret, the second may quote it.
@@ -161,7 +165,15 @@ def _slack(context: Context, seconds: float) -> Send | None:
         text = alert.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         notifier = SlackWebhookNotifier(slack_webhook_conn_id=SLACK_CONNECTION, text=text)
         notifier.hook = hook
-        notifier.notify(context)  # type: ignore[no-untyped-call] # the provider's API is untyped
+        # The library's time-out is of each address and each read: behind a firewall that drops packets one call takes
+        # minutes, as Slack has many addresses. Such a call goes on without holding anybody up.
+        thread, limit = ThreadPoolExecutor(1), seconds + _SLACK_TIMEOUT_SECONDS
+        posting = thread.submit(notifier.notify, context)
+        thread.shutdown(wait=False)
+        try:
+            posting.result(timeout=limit)
+        except TimeoutError:
+            raise NoResponseError(f"Slack did not answer within {limit:.0f} s") from None
 
     return post
 

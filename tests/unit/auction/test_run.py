@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from collections.abc import Sequence
 from datetime import date
 from typing import Any
@@ -36,7 +37,7 @@ class Run:
     def __init__(self, count: int, bad: Sequence[int] = ()) -> None:
         self.s3 = FakeS3()
         Orders("run", DAY, tuple({"n": n} for n in range(count))).save(self.s3, URI)
-        self.bad = set(bad)
+        self.bad, self.error = set(bad), "OrderRejectedError"
         self.slices = [slice_of(n, n + 1) for n in range(count)]
         self.functions = FakeLambda({"b": self._order})
 
@@ -44,11 +45,23 @@ class Run:
     def run(self) -> AuctionRun:
         return AuctionRun.load(URI, self.s3)
 
+    @property
+    def _function(self) -> OrderFunction:
+        return OrderFunction(FunctionClient(self.functions), "b", tuple, lambda _: None)
+
     def process(self, index: int, *, clear_number: int = 0) -> None:
-        function = OrderFunction(FunctionClient(self.functions), "b", tuple, lambda _: None)
         self.run.process_slice(
-            self.slices[index], function, deadlines=RunDeadlines.of(None), concurrency=1, clear_number=clear_number
+            self.slices[index],
+            self._function,
+            deadlines=RunDeadlines.of(None),
+            concurrency=1,
+            clear_number=clear_number,
         )
+
+    def finish(self) -> list[Result]:
+        """As a later run does."""
+        summary = self.run.finish(self.slices, self._function, deadlines=RunDeadlines.of(None), concurrency=1)
+        return [outcome.result for outcome in summary.outcomes]
 
     def account(self, *, clear_number: int = 0, planned_at: int = 0, succeeded: Sequence[int] = ()) -> list[Result]:
         summary = self.run.account(
@@ -62,7 +75,7 @@ class Run:
 
     def _order(self, order: Any) -> Any:
         if order["n"] in self.bad:
-            raise RaisedError("OrderRejectedError", "no")
+            raise RaisedError(self.error, "no")
         return "key"
 
 
@@ -96,6 +109,18 @@ def test_cleared_task_that_left_nothing_new_is_not_counted_by_its_earlier_life()
     assert auction.account(clear_number=1, planned_at=1, succeeded=[0]) == [Result.ERRORED], "all were cleared"
     auction.process(0, clear_number=1)
     assert auction.account(clear_number=1, planned_at=1) == [Result.REJECTED]
+
+
+@pytest.mark.parametrize("clear_number", [0, 1], ids=["first life", "cleared"])
+def test_later_run_gives_only_what_is_not_settled_to_the_function(clear_number: int) -> None:
+    auction = Run(4, bad=[1])
+    auction.process(0, clear_number=clear_number)
+    auction.process(1, clear_number=clear_number)
+    auction.bad, auction.error = {2}, "Sandbox.Timedout"
+    auction.process(2, clear_number=clear_number)
+    auction.bad.clear()
+    assert auction.finish() == [Result.ACCEPTED, Result.REJECTED, Result.ACCEPTED, Result.ACCEPTED]
+    assert Counter(order["n"] for order in auction.functions.asked("b")) == {0: 1, 1: 1, 2: 2, 3: 1}
 
 
 @given(st.lists(RESULTS, max_size=30), st.data())

@@ -132,7 +132,8 @@ def test_slow_function_gets_no_further_orders_after_a_while() -> None:
     assert set(auction.asked.values()) == {1}
 
 
-def test_answer_that_does_not_come_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("per_task", [1, 2])
+def test_answer_that_does_not_come_is_not_waited_for(per_task: int, caplog: pytest.LogCaptureFixture) -> None:
     first, answer, answered = threading.Event(), threading.Event(), threading.Event()
 
     def order(payload: Any) -> Any:
@@ -143,7 +144,7 @@ def test_answer_that_does_not_come_is_not_waited_for(caplog: pytest.LogCaptureFi
             answered.set()
         return {"key": "k"}
 
-    auction = Run(2, order)
+    auction = Run(2, order, per_task=per_task)
     # The orders begin in time, and whoever waits for their answers has a moment left when the first one is there.
     waiting, looks = threading.current_thread(), iter([0.0])
 
@@ -159,6 +160,26 @@ def test_answer_that_does_not_come_is_not_waited_for(caplog: pytest.LogCaptureFi
     answer.set()
     assert "has not answered in time" in caplog.text
     assert [key.removeprefix(OUTCOMES) for key in auction.s3.keys(OUTCOMES)] == ["000000.json"]
+
+
+def test_storage_that_does_not_answer_is_not_waited_for() -> None:
+    auction, answer, answered = Run(1), threading.Event(), threading.Event()
+    waiting, looks = threading.current_thread(), iter([0.0, 0.0])
+
+    def clock() -> float:
+        """When orders begin and are waited for, there is time; none is left when their outcomes are."""
+        return next(looks, MAX_RESULTS + GRACE) if threading.current_thread() is waiting else 0.0
+
+    def stuck(request: object) -> None:
+        answer.wait(60)
+        answered.set()
+
+    auction.clock = clock
+    auction.s3.before["PutObject"] = stuck
+    auction.hand_over()
+    assert not answered.is_set()
+    answer.set()
+    assert auction.asked == {0: 1}
 
 
 def test_stop_begins_no_further_order() -> None:

@@ -243,3 +243,18 @@ def test_answers_are_not_waited_for_when_the_runs_time_is_up() -> None:
     assert (late.result, late.reason, late.retryable) == (Result.ERRORED, TIME_UP, False)
     assert not any(outcome.retryable for outcome in outcomes)
     assert TIME_UP.encode() in (task.s3.bodies(KEY)[-1] or b""), "the summary is to know"
+
+
+def test_last_moment_is_not_as_long_as_the_pause_between_two_saves() -> None:
+    task, done, looking = Task(1, save_every=3600), threading.Event(), threading.current_thread()
+    looks = iter([LAST_ANSWER - 0.01])
+
+    def order(payload: Any) -> Any:
+        done.wait(60)
+        return {"key": "late"}
+
+    task.functions.functions["b"] = order
+    task.now = lambda: next(looks, LAST_ANSWER) if threading.current_thread() is looking else 0.0
+    (outcome,) = task.process()
+    done.set()
+    assert (outcome.result, outcome.reason) == (Result.ERRORED, TIME_UP)

@@ -1,5 +1,6 @@
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,7 +14,7 @@ from airflow_ext.ids import SLACK_CONNECTION
 from airflow_ext.notifications.channels import open_channels, send_alerts
 from airflow_ext.outside import outside
 from include.alerts import Alert, Failure, Severity
-from include.errors import ApiRefusedError
+from include.errors import ApiRefusedError, NoResponseError
 from tests.worlds.alerts import SLACK_PATH, TOPIC, Wire
 from tests.worlds.pipeline import PLANTED, leaks
 
@@ -281,6 +282,15 @@ def test_slack_that_cannot_be_reached_is_reported_with_the_reason(wire: Wire, ca
     assert send() == ["sns"]
     assert "NoResponseError: Slack did not answer: name not known" in caplog.text
     assert leaks(caplog.text, PLANTED) == []
+
+
+def test_slack_that_does_not_answer_is_given_up_however_long_its_library_waits(wire: Wire) -> None:
+    """As one whose addresses a firewall cuts off: the library's time-out is of each."""
+    wire.slack_waits_for = threading.Event()
+    with pytest.raises(NoResponseError, match="Slack did not answer within 0 s"):
+        open_channels({}, topic_arn=None, seconds=-5)["slack"](ALERT)
+    assert not wire.slack_waits_for.is_set()
+    wire.slack_waits_for.set()
 
 
 @pytest.mark.parametrize("asked", ["30", "3600", "soon", "-1"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk import Context, Variable
-from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
+from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipException, AirflowTaskTimeout
 from airflow.sdk.execution_time.timeout import timeout
 from airflow.sdk.log import mask_secret
 
@@ -21,7 +21,7 @@ from airflow_ext.notifications.failure_callback import (
     record_failure,
 )
 from airflow_ext.outside import outside
-from include.errors import FunctionFailedError, SettingsError
+from include.errors import FunctionFailedError, PausedError, SettingsError
 from tests.worlds.airflow import FakeRun, FakeTaskInstance, XComs
 from tests.worlds.alerts import TOPIC, Wire
 from tests.worlds.pipeline import FakeCloudWatch
@@ -198,6 +198,25 @@ def test_skipped_task_has_not_failed(caplog: pytest.LogCaptureFixture) -> None:
         raise AirflowSkipException("no results")
     assert ti.xcoms.values == {}
     assert caplog.records == []
+
+
+def test_task_that_has_to_wait_goes_on_when_it_may_and_has_not_failed(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__PIPELINES__RETRY_BASE_SECONDS", "0")
+    caplog.set_level("INFO")
+    ti = FakeTaskInstance(XComs(), "post_chunk")
+    with (
+        outside.replaced(now=lambda: 1_772_949_600.0),
+        pytest.raises(AirflowRescheduleException) as raised,
+        record_failure(ti),
+    ):
+        raise PausedError("the API asks to wait for 61 s", retry_after=61)
+    assert raised.value.reschedule_date.timestamp() == 1_772_949_661
+    assert ti.xcoms.values == {}
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("INFO", "the API asks to wait for 61 s: the task goes on at 06:01:01 UTC")
+    ]
 
 
 def test_long_reason_is_cut_and_success_leaves_nothing() -> None:

@@ -1,6 +1,7 @@
 """The sensor's trigger: what it does in the triggerer's event loop."""
 
 import asyncio
+import contextvars
 import json
 import threading
 from dataclasses import asdict
@@ -48,9 +49,8 @@ def wait(*, seconds: float = 30, **more: Any) -> Wait:
         run_id=RUN,
         day="2026-03-08",
         started=outside.now() + seconds - 240,
-        clear_number=0,
         seconds=240,
-        **{"max_tasks": 100, "per_task": 50, "concurrency": 4, "rejection_errors": []} | more,
+        **{"clear_number": 0, "max_tasks": 100, "per_task": 50, "concurrency": 4, "rejection_errors": []} | more,
     )
 
 
@@ -87,12 +87,34 @@ def test_pause_is_bounded_whatever_the_workers_clock_says(polled_ago: float, pau
     assert world.time.slept == [pytest.approx(pause, abs=0.01)]
 
 
+def test_last_pause_ends_with_the_time(world: AuctionWorld) -> None:
+    world.answer([NOT_YET])
+    fire(wait(seconds=1, polls=5, polled_at=world.time()))
+    assert world.time.slept == [pytest.approx(1, abs=0.01)]
+    assert len(world.functions.asked(A)) == 1
+
+
 def test_orders_are_given_to_lambda_b_before_the_event(world: AuctionWorld) -> None:
     world.answer([NOT_YET, results(["accepted", "rejected", "accepted"])])
-    event = fire(wait(polls=1))
+    event = fire(wait(polls=1, clear_number=7))
     assert (len(world.orders()), len(world.functions.asked(B))) == (2, 3)
-    assert len(world.s3.keys(f"runs/2026/03/08/{RUN}/outcomes/")) == 3
+    outcomes = world.s3.keys(f"runs/2026/03/08/{RUN}/outcomes/")
+    assert len(outcomes) == 3
+    assert {world.document(key)["clear_number"] for key in outcomes} == {7}, "or the tasks would not resume from them"
     assert "accepted" not in json.dumps(event)
+
+
+def test_what_polls_is_in_the_context_of_the_trigger_by_which_airflow_finds_its_log(world: AuctionWorld) -> None:
+    trigger, seen = contextvars.ContextVar[str]("trigger"), list[str]()
+
+    def results_function(payload: Any) -> Any:
+        seen.append(trigger.get("none"))
+        return results([])
+
+    world.functions.functions[A] = results_function
+    trigger.set("this one")
+    fire(wait())
+    assert seen == ["this one"]
 
 
 def test_orders_that_were_saved_before_are_left_to_the_tasks(world: AuctionWorld) -> None:
