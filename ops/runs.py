@@ -28,13 +28,16 @@ _REASON = "failure"
 
 
 def runs(environment: Environment, dag_id: str | None, *, limit: int = 10) -> Report:
-    """The latest runs of one DAG, or of all."""
-    found = environment.airflow(
-        "POST",
-        "/dags/~/dagRuns/list",
-        # Not by the time that they are for: a backfill's is long ago, and that of a run that was cleared, too.
-        body={"dag_ids": [dag_id] if dag_id else [*DAGS], "order_by": "-start_date", "page_limit": limit},
-    )["dag_runs"]
+    """The latest runs of one DAG, or of all; of those that have not begun only how many there are, and the first."""
+
+    def listed(states: list[str], order: str) -> dict[str, Any]:
+        asked = {"dag_ids": [dag_id] if dag_id else [*DAGS], "states": states, "order_by": order, "page_limit": limit}
+        return dict(environment.airflow("POST", "/dags/~/dagRuns/list", body=asked))
+
+    # Not by the time that they are for: a backfill's is long ago, and that of a run that was cleared, too. PostgreSQL
+    # takes what has not begun for the latest, and of that there may be hundreds.
+    found = listed(["running", *_ENDED], "-start_date")["dag_runs"]
+    queued = listed(["queued"], "run_after")
     rows = [
         {
             "dag": run["dag_id"],
@@ -47,7 +50,9 @@ def runs(environment: Environment, dag_id: str | None, *, limit: int = 10) -> Re
         for run in found
     ]
     columns = {"dag": "DAG", "run": "run", "state": "state", "started": "started", "seconds": "s", "note": "note"}
-    return Report(f"latest runs in {environment.name}", columns, rows)
+    first = [f"{run['dag_run_id']} of {run['dag_id']}" for run in queued["dag_runs"][:1]]
+    notes = [f"Queued: {queued['total_entries']:,}, the first of them {run}." for run in first]
+    return Report(f"latest runs in {environment.name}", columns, rows, notes)
 
 
 def failed(environment: Environment, dag_id: str | None, *, limit: int = 20) -> Report:

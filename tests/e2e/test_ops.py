@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from local.clients import AirflowApi
 from local.stack.description import Stack
 from ops.__main__ import main
 from ops.environment import Environment
@@ -67,6 +68,12 @@ def test_failed_client_is_found_with_its_reason_and_the_archived_ones_with_their
     assert version["sha256"] == hashlib.sha256(partners.answers([1001], day)[1001]).hexdigest()
 
     assert ops("day", day.isoformat(), "--client", "1002")[0] == 1
+
+
+def test_dags_that_are_paused_are_named(ops: Ops, airflow: AirflowApi) -> None:
+    _, found = ops("health")
+    paused = sorted(dag["dag_id"] for dag in airflow.request("GET", "/dags")["dags"] if dag["is_paused"])
+    assert found["notes"] == [f"Paused, so that none of their runs starts: {', '.join(paused)}."] * bool(paused)
 
 
 def test_day_without_a_run_says_so(ops: Ops, new_day: NewDay) -> None:

@@ -46,7 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
         found = (
             {"detail": "no answer in time"}
             if failed
-            else {"dag_runs": [RUN], "task_instances": [TASK], "is_paused": False}
+            else {"dag_runs": [RUN], "task_instances": [TASK], "is_paused": False, "total_entries": 1}
         )
         status = 500 if failed else 200 if len(body["Path"]) <= 64 else 400
         answer = json.dumps({"RestApiStatusCode": 504 if failed else 200, "RestApiResponse": found}).encode()
@@ -96,10 +96,11 @@ def test_runs_are_asked_of_mwaa_and_printed_for_scripts(mwaa: Mwaa, root: Path) 
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)["rows"]
     assert (row["run"], row["state"], row["seconds"]) == (RUN["dag_run_id"], "failed", 125)
-    ((path, body),) = mwaa.asked
+    (path, body), _ = mwaa.asked
     assert path == "/restapi/pipelines-prod"
     assert (body["Path"], body["Method"]) == ("/dags/~/dagRuns/list", "POST")
-    assert body["Body"] == {"dag_ids": ["dex_trigger_archive"], "order_by": "-start_date", "page_limit": 1}
+    asked = {"dag_ids": ["dex_trigger_archive"], "order_by": "-start_date", "page_limit": 1}
+    assert body["Body"] == {**asked, "states": ["running", "success", "failed"]}
 
 
 def test_run_is_started_once_though_airflow_did_not_answer_in_time(mwaa: Mwaa, root: Path) -> None:

@@ -59,17 +59,19 @@ class Airflow:
         if path.endswith("/list"):
             body = json.loads(request.content)
             by = body["order_by"].removeprefix("-") if "order_by" in body else "dag_run_id"
-            for name, rows in {"dag_runs": RUNS, "task_instances": TASKS}.items():
+            for name, rows in {"task_instances": TASKS, "dag_runs": RUNS}.items():
                 wanted = [row for row in rows if row["state"] in body.get("states", body.get("state", [row["state"]]))]
                 # Where it has no such time, a row is the greatest.
                 wanted.sort(key=lambda row: (row[by] is None, row[by] or ""), reverse=True)
                 answer[name] = wanted[body.get("page_offset", 0) :][: body["page_limit"]]
+                answer["total_entries"] = len(wanted)
         return httpx.Response(200, json=answer)
 
 
-def test_latest_runs_are_those_that_began_last_whatever_day_they_are_for() -> None:
-    found = runs(Airflow().environment, ARCHIVE)
-    assert [row["run"] for row in found.rows] == ["of March, in a queue", "backfill of March", "tonight"]
+def test_latest_runs_are_those_that_began_last_whatever_day_they_are_for_and_those_in_a_queue_hide_none() -> None:
+    found = runs(Airflow().environment, ARCHIVE, limit=2)
+    assert [row["run"] for row in found.rows] == ["backfill of March", "tonight"]
+    assert found.notes == [f"Queued: 1, the first of them of March, in a queue of {ARCHIVE}."]
 
 
 def test_run_that_failed_last_is_cleared_whatever_day_it_is_for() -> None:
