@@ -97,7 +97,7 @@ class _Pace:
                 response.status == HTTPStatus.TOO_MANY_REQUESTS or "Retry-After" in response.headers
             ):
                 # Those that were sent before say nothing about what there is now.
-                self._most, self._accepted = max(1, min(self._most, self._sent) // 2), 0
+                self._most, self._accepted = max(1, self._sent // 2), 0
                 self._halved += 1
 
         try:

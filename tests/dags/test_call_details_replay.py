@@ -1,3 +1,4 @@
+import asyncio
 import json
 from collections.abc import Iterator
 
@@ -177,6 +178,21 @@ def test_login_that_is_refused_leaves_the_queue_as_it_was(world: CallDetailsWorl
         replay(run)
     assert world.sqs.visible == 3
     assert "AuthRefusedError" in run.pushed("replay", XComKey.FAILURE)
+
+
+def test_replay_takes_a_quarter_of_the_calls_and_leaves_the_rest_to_files(world: CallDetailsWorld) -> None:
+    world.change_settings(max_concurrent_calls=5)
+    world.api.answers.clear()
+    world.api.most_in_flight = 0
+
+    async def until_two() -> None:
+        while world.api.most_in_flight < 2 and len(world.api.posted) < 2:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.002)
+
+    world.api.pause = until_two
+    assert replay(replay_run())["accepted"] == 3
+    assert world.api.most_in_flight == 2
 
 
 def test_permits_of_a_replay_are_given_back(world: CallDetailsWorld) -> None:

@@ -12,7 +12,8 @@ import time_machine
 
 from airflow_ext.ids import XComKey
 from include.call_details.keys import idempotency_key, processing_key, receipt_key, run_id, shared_key
-from include.call_details.models import FileVersion
+from include.call_details.models import CHUNK_BYTES, TASKS_AT_ONCE, Chunk, FileVersion, Plan
+from include.call_details.shared_run import Member, SharedPlan
 from include.call_details.watcher import SHARED_FROM
 from include.errors import ApiUnavailableError, PipelineError, RetryableFailuresError, RunRefusedError, WorkFailedError
 from tests.dags.call_details import (
@@ -251,6 +252,32 @@ def test_force_posts_all_files_of_a_list_again_under_the_same_keys(world: CallDe
     assert len(bodies) == 2 * NUMBER, "the same batch is the same body, always"
 
 
+def test_file_of_several_chunks_in_a_list_is_accounted_for(world: CallDetailsWorld) -> None:
+    world.change_settings(max_records_per_batch=1)
+    lines = 2001
+    (file,) = drop(world, 1, f000=b"1\n" * lines)
+    world.s3.drop("plans/shared/by-hand.json", json.dumps([[file.key, file.etag]]).encode())
+    summary = ingest(ingest_run("plans/shared/by-hand.json"))
+    assert (summary["outcomes"], summary["records_accepted"]) == ({"processed": 1}, lines)
+    (receipt,) = receipts(world, [file])
+    assert [each["records_accepted"] for each in receipt["ranges"]] == [2000, 1]
+
+
+def test_files_of_a_shared_run_are_divided_among_tasks_in_their_order() -> None:
+    def member(number: int, size: int = 1000) -> Member:
+        file, chunk = FileVersion(BUCKET, f"incoming/{number}", "e"), Chunk(0, 0, size, 1, 1, 0, 1)
+        plan = Plan(file, file.key, "e", size, False, 500, "", 1, size, 0, (chunk,))
+        return Member(file, plan)
+
+    members = tuple(map(member, range(400)))
+    slices = SharedPlan("plans/shared/x.json", members).slices
+    assert [len(each) for each in slices] == [134, 133, 133]
+    assert tuple(each for some in slices for each in some) == members
+    large = SharedPlan("plans/shared/x.json", (*members[:10], member(10, CHUNK_BYTES), *members[11:20])).slices
+    assert [len(each) for each in large] == [11, 9]
+    assert len(SharedPlan("plans/shared/x.json", tuple(map(member, range(4000)))).slices) == TASKS_AT_ONCE
+
+
 def test_list_that_is_not_there_is_refused(world: CallDetailsWorld) -> None:
     run = ingest_run("plans/shared/absent.json")
     with pytest.raises(RunRefusedError, match=r"there is no list 'plans/shared/absent\.json'"):
@@ -410,6 +437,19 @@ def test_files_that_were_taken_from_a_shared_run_are_left_to_their_owners(world:
     assert "file incoming/f002 " in message["Message"]
     assert "run manual__2 has taken over" in message["Message"]
     assert outcomes(world, files) == {"processed": NUMBER}
+    assert world.api.keys == Counter(keys_of(*files))
+
+
+def test_file_that_another_run_works_on_is_left_to_it(world: CallDetailsWorld) -> None:
+    files = drop(world)
+    run = started()
+    world.table.items[files[2].partition, "claim"]["leased_until_ms"] = {"N": "0"}
+    other = ingest_run(files[2].key, etag=files[2].etag, run_id="manual__2")
+    assert plan(other) == [0]
+    assert ingest(run)["outcomes"] == {"processed": NUMBER - 1, "left to another run": 1}
+    assert world.wire.sns == []
+    post_chunk(other, 0)
+    assert reconcile(other)["outcome"] == "processed"
     assert world.api.keys == Counter(keys_of(*files))
 
 

@@ -9,10 +9,19 @@ import pytest
 
 from include.call_details.keys import idempotency_key, processing_key
 from include.call_details.ledger import LEASE_SECONDS, read_chunks
-from include.call_details.models import Chunk
-from include.call_details.poster import post_chunk, share_of
-from include.errors import ApiUnavailableError, ClaimLostError, FileChangedError, InvalidInputError
-from tests.worlds.call_details_run import RunWorld
+from include.call_details.models import Chunk, Terms
+from include.call_details.planner import Limits, make_plan
+from include.call_details.poster import post_chunk, post_files, share_of
+from include.call_details.storage import StoredFile
+from include.errors import (
+    ApiUnavailableError,
+    ClaimLostError,
+    FileChangedError,
+    InvalidInputError,
+    PausedError,
+    TransientError,
+)
+from tests.worlds.call_details_run import RUN, RunWorld
 from tests.worlds.dynamodb import table_error
 
 BODY = b'{"a":1}\nplain\n[2]\n"x"\n5\n'
@@ -101,6 +110,32 @@ def test_as_many_as_are_sent_may_wait_for_their_acknowledgement_and_no_more(worl
     assert max(unacknowledged) == 2 * calls
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_file_of_several_chunks_among_small_ones_is_posted_to_its_end(begun: bool, world: RunWorld) -> None:
+    claim, whole = world.plan(world.drop(BODY))
+    stored, terms = StoredFile(whole.key, whole.etag, whole.size), Terms(2, whole.timestamp)
+    plan = make_plan(whole.file, stored, terms, [BODY], limits=Limits(chunk_batches=1))
+    assert len(plan.chunks) == 3
+    if begun:
+        assert world.post(claim, plan, 0).finished
+    assert asyncio.run(post_files(world.posting_context(), [(claim, plan)], tasks=1)) == {}
+    assert [state.finished for state in read_chunks(world.items, claim)] == [True] * 3
+    assert world.api.keys == {idempotency_key(whole.file, number): 1 for number in range(3)}
+
+
+async def test_one_task_of_small_files_takes_half_of_the_calls_and_leaves_the_rest_to_others(world: RunWorld) -> None:
+    claim, plan = world.plan(world.drop(b"1\n" * 24))
+
+    async def until_three() -> None:
+        while world.api.login_requests and world.api.most_in_flight < 3:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.002)
+
+    world.api.pause = until_three
+    assert await post_files(world.posting_context(limit=6), [(claim, plan)], tasks=1) == {}
+    assert (len(world.api.posted), world.api.most_in_flight) == (12, 3)
+
+
 @pytest.mark.parametrize("change", ["deleted", "replaced"])
 def test_file_that_changed_is_not_posted(change: str, world: RunWorld) -> None:
     file = world.drop(BODY)
@@ -181,6 +216,26 @@ def test_chunk_whose_claim_is_lost_posts_no_further(world: RunWorld) -> None:
     assert world.api.posted == []
 
 
+async def test_small_file_whose_claim_is_lost_costs_no_other_its_posting(world: RunWorld) -> None:
+    slow = Slow(world)
+    lost, kept = world.drop(BODY), world.drop(BODY, "incoming/other.txt")
+    files = [world.plan(file) for file in (lost, kept)]
+    posting = asyncio.create_task(post_files(world.posting_context(sleep=slow.sleep), files, tasks=1))
+    await slow.asked.wait()
+    for _, plan in files:
+        world.claims.renew(world.claims.current(plan.file, RUN), pause=LEASE_SECONDS * (plan.file == kept))
+    world.time.now += LEASE_SECONDS + 1
+    world.claim(lost, "run-2")
+    slow.renew.set()
+    while len(slow.renewed) < 2:
+        await asyncio.sleep(0)
+    slow.go_on.set()
+    failed = await posting
+    assert [(file, type(error)) for file, error in failed.items()] == [(lost, ClaimLostError)]
+    (state,) = read_chunks(world.items, files[1][0])
+    assert state.finished
+
+
 async def test_renewal_that_fails_for_a_moment_stops_nothing(world: RunWorld) -> None:
     slow = Slow(world)
     claim, plan = world.plan(world.drop(BODY))
@@ -209,12 +264,21 @@ def test_chunk_of_an_owner_that_was_taken_over_begins_nothing(world: RunWorld) -
     assert (world.api.posted, world.api.login_requests) == ([], [])
 
 
-def test_api_that_asks_for_a_long_wait_gets_it_and_no_batch_is_given_up(world: RunWorld) -> None:
+@pytest.mark.parametrize(("takes_one", "error"), [(False, ApiUnavailableError), (True, PausedError)])
+def test_api_that_asks_for_a_long_wait_gets_it_and_no_batch_is_given_up(
+    takes_one: bool, error: type[TransientError], world: RunWorld
+) -> None:
     file = world.drop(BODY)
     claim, plan = world.plan(file)
-    asked = httpx.Response(503, headers={"Retry-After": "1800"})
-    world.api.answers = {idempotency_key(file, number): [asked] for number in range(plan.batches)}
-    with pytest.raises(ApiUnavailableError) as raised:
+
+    async def ask_to_wait(_: httpx.Request) -> httpx.Response:
+        # Until the first one has been answered for long.
+        for _ in range(50):
+            await asyncio.sleep(0)
+        return httpx.Response(503, headers={"Retry-After": "1800"})
+
+    world.api.answers = {idempotency_key(file, number): [ask_to_wait] for number in range(takes_one, plan.batches)}
+    with pytest.raises(error) as raised:
         world.post(claim, plan)
     assert raised.value.retry_after == pytest.approx(1800, abs=5), "the retry policy waits as long"
     assert world.sqs.bodies == []

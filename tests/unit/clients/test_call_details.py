@@ -86,7 +86,7 @@ def test_what_may_pass_is_tried_again_with_growing_pauses(status: int) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 307, 304, 400, 403, 404, 409, 413, 422])
 def test_what_will_not_pass_is_tried_once(status: int) -> None:
-    fake = scripted(httpx.Response(status, headers={"Location": "https://elsewhere.test/"}))
+    fake = scripted(httpx.Response(status, headers={"Location": "https://elsewhere.test/", "Retry-After": "3600"}))
     (delivery,) = post(fake)
     assert (delivery.accepted, delivery.attempts, delivery.status) == (False, 1, status)
     assert len(fake.posted) == 1
@@ -192,6 +192,27 @@ async def test_wait_that_the_last_attempt_is_told_is_one_for_all() -> None:
         assert not (await api.post(BODY, "a")).accepted
         assert (await api.post(BODY, "b")).accepted
     assert posted_at[0] >= started + 50
+
+
+@pytest.mark.parametrize("others", [("b",), ("b", "c")])
+def test_wait_that_one_call_is_told_is_not_shortened_by_another_nor_passed_by_who_waits_for_a_permit(
+    others: tuple[str, ...],
+) -> None:
+    time, posted_at = FakeTime(), list[float]()
+
+    def note(_: httpx.Request) -> httpx.Response:
+        posted_at.append(time.now)
+        return ACCEPTED
+
+    def asked(seconds: int) -> httpx.Response:
+        return httpx.Response(503, headers={"Retry-After": str(seconds)})
+
+    *shorter, last = others
+    fake = FakeCallDetails(answers={"a": [asked(50)], last: [note]} | {key: [asked(5)] for key in shorter})
+    fake.pause = a_while
+    started = time.now
+    post(fake, "a", *others, attempts=1, gate=at_most(len(others)), time=time)
+    assert [moment >= started + 50 for moment in posted_at] == [True]
 
 
 def at_most(permits: int) -> Gate:
