@@ -290,7 +290,7 @@ class Verification:
 
     def _answers(self, database: sqlite3.Connection, threads: ThreadPoolExecutor) -> Iterator[Finding]:
         (total,) = database.execute("SELECT count(*) FROM digests WHERE NOT proven").fetchone()
-        digests = in_order(threads, _unproven(database), lambda row: self.digest(row[0], row[1] or None))
+        digests = in_order(threads, _unproven(database), lambda row: self.digest(row[0], row[1]))
         done: list[tuple[str, str, str]] = []
         now = datetime.now(UTC)
         for number, ((key, version, expected, entry), (found, lock)) in enumerate(digests, 1):
@@ -385,8 +385,8 @@ class Verification:
                 return None if any(entry.is_of(run["run_id"], saved) for entry, _ in self.entries.values()) else b""
             found = json.loads(body)
             day = merged(day, found, saved, earlier=None if whole else lives.get(found["run_id"]))
-            # Only of versions that can be read again, as Manifests.merge_day does; and what is not needed takes memory.
-            if run["version_id"] and times[found["run_id"]] > 1:
+            # What is not needed takes memory.
+            if times[found["run_id"]] > 1:
                 lives[found["run_id"]] = found
         return json_bytes(day)
 

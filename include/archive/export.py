@@ -84,7 +84,7 @@ def _files(s3: Any, bucket: str, client: int, first: date, last: date) -> Iterat
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         numbers = range(1, Ledger(s3, bucket).last() + 1)
         bodies = list(threads.map(lambda number: _get(s3, bucket, ledger_key(number))["Body"].read(), numbers))
-    began, known = None, set[tuple[str, str | None]]()
+    began, known = False, set[tuple[str, str | None]]()
     for number, body in enumerate(bodies, 1):
         entry = Entry.from_bytes(body)
         lines: list[dict[str, Any]] = []
@@ -92,14 +92,14 @@ def _files(s3: Any, bucket: str, client: int, first: date, last: date) -> Iterat
             manifest = _get(s3, bucket, entry.manifest, entry.version_id)["Body"].read()
             lines = [line for line in json.loads(manifest)["clients"] if line["key"] in keys]
             if lines:
-                began = began or number
+                began = True
                 yield f"manifests/{number:08d}.json", manifest
-        if began is not None:
+        if began:
             yield f"ledger/{number:08d}.json", body
         for line in lines:
             known.add((line["key"], line["version_id"]))
             yield from _answer(s3, bucket, line["key"], line["version_id"])
-    if began is None:
+    if not began:
         return
     # Versions that no run accounted for: to leave them out would show the archive otherwise than it is.
     for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=f"{EVIDENCE}{client}/"):

@@ -106,6 +106,17 @@ def test_many_clients_are_grouped_and_their_xcom_stays_small(world: ArchiveWorld
     assert sys.getsizeof(json.dumps(works)) < 256 * 1024
 
 
+@pytest.mark.parametrize(("clients", "calls"), [(3, 64), (8, 32), (16, 16), (200, 16)])
+def test_tasks_of_a_run_share_the_calls_that_were_announced_to_the_api_s_owner(
+    clients: int, calls: int, world: ArchiveWorld, run: FakeRun
+) -> None:
+    world.set_clients(list(range(1, clients + 1)))
+    world.change_settings(archive_concurrency=64)
+    list_clients(run)
+    (key,) = world.s3.keys()
+    assert json.loads(world.s3.bodies(key)[-1] or b"")["concurrency"] == calls
+
+
 def test_no_clients_is_an_empty_list_and_costs_no_login(world: ArchiveWorld, run: FakeRun) -> None:
     world.set_clients([])
     assert list_clients(run) == []

@@ -1,6 +1,6 @@
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -315,6 +315,19 @@ def test_summary_of_very_many_clients_stays_small_in_xcom(world: ArchiveWorld, r
     assert "clients" not in pushed
     assert len(world.manifest()["clients"]) == 1501
     assert len(world.wire.sns[0]["Message"]) < 20_000
+
+
+def test_all_that_is_evidence_is_locked_and_working_files_are_not(world: ArchiveWorld, run: FakeRun) -> None:
+    world.change_settings(archive_lock_mode="COMPLIANCE", archive_lock_days=30)
+    archive_all(run, list_clients(run))
+    summarize(run)
+    written = {key: world.s3.objects[key][-1].arguments for key in world.s3.keys("")}
+    locked = {key for key, arguments in written.items() if "ObjectLockRetainUntilDate" in arguments}
+    assert locked == {key for key in written if not key.startswith("runs/")}
+    assert {key.partition("/")[0] for key in written} == {"trigger", "manifests", "ledger", "runs"}
+    assert {written[key]["ObjectLockMode"] for key in locked} == {"COMPLIANCE"}
+    least = datetime.now(UTC) + timedelta(days=29)
+    assert all(written[key]["ObjectLockRetainUntilDate"] > least for key in locked)
 
 
 def test_run_again_writes_nothing_twice(world: ArchiveWorld, run: FakeRun) -> None:

@@ -363,3 +363,18 @@ class VersionedBucket(FakeS3):
             replace(each, arguments=each.arguments | lock) if each.id == request["VersionId"] else each
             for each in self.objects[request["Key"]]
         ]
+
+
+class WithoutVersions(VersionedBucket):
+    """A bucket without versions: what is put replaces what was there, and no answer names a version."""
+
+    def put_object(self, **request: Any) -> dict[str, Any]:
+        answer = super().put_object(**request)
+        self.objects[request["Key"]] = [replace(self.objects[request["Key"]][-1], id="null")]
+        return {name: value for name, value in answer.items() if name != "VersionId"}
+
+    def head_object(self, **request: Any) -> dict[str, Any]:
+        return {name: value for name, value in super().head_object(**request).items() if name != "VersionId"}
+
+    def get_object(self, **request: Any) -> dict[str, Any]:
+        return {name: value for name, value in super().get_object(**request).items() if name != "VersionId"}

@@ -3,9 +3,11 @@ from datetime import date
 from threading import Barrier
 from typing import Any
 
+import pytest
+
 from include.archive.ledger import Ledger, SavedManifest
 from include.archive.manifests import Manifests, merged, record_run
-from tests.worlds.s3 import FakeS3
+from tests.worlds.s3 import FakeS3, s3_error
 
 DAY = date(2026, 3, 8)
 KEY = "manifests/trigger/20260308.json"
@@ -91,6 +93,19 @@ def test_run_that_is_cleared_in_part_does_not_undo_what_another_archived_since()
     assert (numbers(day), day["errors"]) == ((5, 5, 0), [])
 
 
+def test_run_that_is_cleared_again_is_held_against_its_latest_manifest() -> None:
+    s3 = FakeS3()
+    for document in (
+        run("nightly", c1=FAILED, c2=FAILED),
+        run("nightly", c1=ARCHIVED, c2=FAILED),
+        run("repair", c1=ARCHIVED),
+        run("nightly", c1=ARCHIVED, c2=ARCHIVED),
+    ):
+        record_run(s3, "archive", document)
+    day = json.loads(s3.bodies(KEY)[-1] or b"")
+    assert {line["client_id"]: line["run_id"] for line in day["clients"]} == {1: "repair", 2: "nightly"}
+
+
 def test_cleared_run_whose_client_fails_for_another_reason_is_reported_with_that() -> None:
     first, again = run("nightly", c1=FAILED), run("nightly", c1=FAILED)
     again["errors"][0]["error"] = "another reason"
@@ -137,6 +152,21 @@ def test_day_in_the_bucket_has_its_counts_in_the_metadata_and_loses_no_run_to_a_
         "failed_archives": "1",
         "unchanged": "0",
     }
+
+
+@pytest.mark.parametrize("code", ["PreconditionFailed", "ConditionalRequestConflict"])
+def test_write_that_another_one_crosses_is_settled_at_once(code: str) -> None:
+    s3 = FakeS3()
+    crossed = set[str]()
+
+    def cross(request: dict[str, Any]) -> None:
+        if request["Key"] not in crossed and request["Key"].startswith("manifests/"):
+            crossed.add(request["Key"])
+            raise s3_error(code)
+
+    s3.before["PutObject"] = cross
+    record_run(s3, "archive", run("nightly", c1=ARCHIVED))
+    assert sorted(crossed) == s3.keys("manifests/") == [KEY, "manifests/trigger/20260308/nightly.json"]
 
 
 def test_manifest_of_a_run_is_saved_once_and_a_cleared_run_gets_another_version() -> None:

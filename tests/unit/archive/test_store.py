@@ -207,6 +207,14 @@ def test_archive_replaced_while_its_old_bytes_are_read_is_worth_a_retry() -> Non
     assert s3.bodies(KEY) == [b"[1]", b"[2]", b"[1]"]
 
 
+def test_archive_replaced_by_the_same_answer_while_its_old_bytes_are_read_is_named_as_it_is_now() -> None:
+    s3 = FakeS3()
+    legacy(s3, b"[1]")
+    once(s3, "GetObject", lambda: legacy(s3, b"[2]"))
+    outcome = settle(s3, b"[2]")
+    assert (outcome.outcome, outcome.version_id) == (Result.UNCHANGED, s3.objects[KEY][-1].id)
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [

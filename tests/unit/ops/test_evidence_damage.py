@@ -14,7 +14,7 @@ from include.archive.manifests import Manifests
 from include.clients.s3 import json_bytes
 from ops.evidence import Scope, Verification
 from tests.worlds.evidence import CLIENTS, FIRST, archive, three_days
-from tests.worlds.s3 import VersionedBucket
+from tests.worlds.s3 import VersionedBucket, WithoutVersions
 
 ENTRY, ANSWER = "ledger/trigger/00000001.json", "trigger/2/2_trigger_20260301.json"
 RUN, DAY = "manifests/trigger/20260301/run%200.json", "manifests/trigger/20260301.json"
@@ -255,19 +255,12 @@ def test_day_of_which_a_manifest_is_lost_lacks_no_clients(s3: VersionedBucket) -
     assert found(s3) == [("missing", "manifests/trigger/20260302/run%201.json"), ("added", "3 answers of 2026-03-02")]
 
 
-class WithoutVersions(VersionedBucket):
-    """A bucket without versions: what is put replaces what was there, and no answer names a version."""
-
-    def put_object(self, **request: Any) -> dict[str, Any]:
-        answer = super().put_object(**request)
-        self.objects[request["Key"]] = [replace(self.objects[request["Key"]][-1], id="null")]
-        return {name: value for name, value in answer.items() if name != "VersionId"}
-
-    def head_object(self, **request: Any) -> dict[str, Any]:
-        return {name: value for name, value in super().head_object(**request).items() if name != "VersionId"}
-
-    def get_object(self, **request: Any) -> dict[str, Any]:
-        return {name: value for name, value in super().get_object(**request).items() if name != "VersionId"}
+def test_cleared_run_in_a_bucket_without_versions_is_not_held_against_itself() -> None:
+    s3 = WithoutVersions()
+    for body in (b"[1]", b"[2]"):
+        archive(s3, "nightly", FIRST, {1: body})
+    (line,) = json.loads(s3.bodies(DAY)[-1] or b"")["clients"]
+    assert line["sha256"] == sha256(b"[2]")
 
 
 def test_bucket_without_versions_is_proven_as_long_as_nothing_was_replaced() -> None:

@@ -13,7 +13,7 @@ from ops.evidence_adopt import adopt
 from ops.evidence_export import check, export
 from ops.report import OpsError
 from tests.worlds.evidence import FIRST, Bucket, archive, three_days
-from tests.worlds.s3 import VersionedBucket
+from tests.worlds.s3 import VersionedBucket, WithoutVersions
 
 LAST = FIRST + timedelta(days=2)
 NAMED = "2_trigger_20260302"
@@ -74,6 +74,16 @@ def test_version_ids_as_aws_makes_them_are_proven(tmp_path: Path, ids: str) -> N
     files = exported(Bucket("test", s3, None, {}, httpx.Client()), tmp_path / "a.zip")
     assert len([name for name in files if name.startswith("answers/")]) == 3
     assert all(name.count("/") < 2 for name in files), "the commands of its page name the files of a folder"
+    assert check(tmp_path / "a.zip").rows == []
+
+
+def test_bucket_without_versions_is_exported_without_them(tmp_path: Path) -> None:
+    s3 = WithoutVersions()
+    three_days(s3)
+    files = exported(Bucket("test", s3, None, {}, httpx.Client()), tmp_path / "a.zip")
+    assert [name for name in files if name.startswith("answers/")] == [
+        f"answers/2_trigger_2026030{day}.None.json" for day in (1, 2, 3)
+    ]
     assert check(tmp_path / "a.zip").rows == []
 
 
