@@ -93,7 +93,8 @@ def start(environment: Environment, dag_id: str, conf: dict[str, Any]) -> str:
 def refuse_paused(environment: Environment, dag_id: str) -> None:
     """Raise OpsError if a DAG is paused."""
     if _is_paused(environment, dag_id):
-        raise OpsError(f"{dag_id} is paused, so a run would wait without end: unpause it in Airflow first")
+        command = f"ops airflow PATCH /dags/{dag_id} '{{\"is_paused\": false}}'"
+        raise OpsError(f"{dag_id} is paused, so a run would wait without end: unpause it first: {command}")
 
 
 def _is_paused(environment: Environment, dag_id: str) -> bool:

@@ -10,11 +10,12 @@ from include.call_details.ledger import Claims
 from include.call_details.models import Claim, FileVersion
 from include.clients.dynamodb import ItemTable
 from include.errors import AwsRefusedError
-from ops.call_details import files, shown
+from ops.call_details import files, replayed, shown
 from ops.environment import Environment
 from ops.report import OpsError
 from tests.worlds.dynamodb import TABLE, FakeLedgerTable, table_error
 from tests.worlds.s3 import BUCKET, FakeIngestBucket
+from tests.worlds.sqs import QUEUE_URL, FakeSqs
 
 
 class Ingest(Environment):
@@ -31,7 +32,7 @@ class Stacks:
         self.parameters = parameters
 
     def describe_stacks(self, **request: Any) -> dict[str, Any]:
-        names = {"IngestBucketName": BUCKET, "IngestLedgerTableName": TABLE}
+        names = {"IngestBucketName": BUCKET, "IngestLedgerTableName": TABLE, "CallDetailsDeadLettersUrl": QUEUE_URL}
         outputs = [{"OutputKey": name, "OutputValue": value} for name, value in names.items()]
         parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in self.parameters.items()]
         return {"Stacks": [{"Outputs": outputs, "Parameters": parameters}]}
@@ -135,3 +136,21 @@ def test_dead_letter_is_shown_record_by_record_each_digit_as_it_was_sent() -> No
     report = shown(ingest(s3), "dead-letter/a[/b].txt/000000.json")
     assert [row["record"] for row in report.rows] == records
     report.write(as_json=False)
+
+
+class Replays(Ingest):
+    """The same, whose runs succeed; what they returned may not be seen."""
+
+    def airflow(self, method: str, path: str, *, params: Any = None, body: Any = None) -> Any:
+        if "/xcomEntries/" in path:
+            raise OpsError("Airflow answered 403: Forbidden", status=403)
+        run = {"dag_run_id": "r", "state": "success"}
+        return {"is_paused": False, **run, "dag_runs": [run]}
+
+
+def test_replay_has_succeeded_though_its_numbers_may_not_be_seen() -> None:
+    environment = Replays("test", {"sqs": FakeSqs(), "cloudformation": Stacks()}, None, {}, httpx.Client())
+    told: list[str] = []
+    report = replayed(environment, [], limit=1, dry_run=False, agree=told.append, tell=told.append)
+    assert (report.title, report.failed) == ("replay r: success", False)
+    assert ["403: Forbidden" in note for note in report.notes] == [True]
