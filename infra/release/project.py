@@ -82,7 +82,7 @@ def given_parameters(files: Mapping[str, str], template: str, environment: str) 
     ``files`` are contents by path, the template is a path.
 
     Raises:
-        ReleaseError: there is no such section, or what it gives is no list.
+        ReleaseError: there is no such section, or what it gives is no list, or SAM would read it otherwise.
     """
     section = f"[{environment}.{'mwaa' if template == MWAA else 'deploy'}.parameters]"
     try:
@@ -96,7 +96,19 @@ def given_parameters(files: Mapping[str, str], template: str, environment: str) 
         # SAM takes a text, too.
         raise ReleaseError(f'{SAM}, {section}: parameter_overrides must be a list, ["Name=value", ...]')
     pairs = (str(pair).partition("=") for pair in given)
-    return section, {name: value for name, _, value in pairs}
+    read = str if template == MWAA else _as_sam_reads_it
+    try:
+        return section, {name: read(value) for name, _, value in pairs}
+    except ValueError as error:
+        raise ReleaseError(f"{SAM}, {section}: {error}") from error
+
+
+def _as_sam_reads_it(value: str) -> str:
+    if quoted := re.fullmatch(r"""(["'])(.*)\1""", value):
+        return quoted[2]
+    if not value or " " in value:
+        raise ValueError(f'SAM takes nothing empty, and nothing behind a blank: write "Name=\\"{value}\\""')
+    return value
 
 
 def parameters_of(files: Mapping[str, str], template: str, environment: str) -> dict[str, str]:

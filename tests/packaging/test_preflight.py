@@ -18,9 +18,11 @@ from infra.release.project import (
     ENVIRONMENTS,
     FOLDERS,
     SAM,
+    TEMPLATE,
     Amount,
     Project,
     airflow_options,
+    parameters_of,
     read_projects,
     text_files,
 )
@@ -61,6 +63,21 @@ def test_environment_is_loaded_with_the_zone_that_the_application_hands_on(proje
     zone = SHIPPED.format("prod").replace('"Environment=prod"', '"Environment=prod", "BusinessTimezone=Asia/Tokyo"')
     options = airflow_options({**project.texts, SAM: zone}, "prod")
     assert options["pipelines.business_timezone"] == "Asia/Tokyo"
+
+
+@pytest.mark.parametrize(
+    ("value", "read"), [("a", "a"), (r"\"\"", ""), (r"\"a b/\"", "a b/"), ("'a b/'", "a b/"), ("x=y", "x=y")]
+)
+def test_value_of_the_application_is_what_sam_reads(project: Project, value: str, read: str) -> None:
+    given = SHIPPED.format("dev").replace('"Environment=dev"', f'"Environment=dev", "JwtIssuer={value}"')
+    assert parameters_of({**project.texts, SAM: given}, TEMPLATE, "dev")["JwtIssuer"] == read
+
+
+@pytest.mark.parametrize("value", ["", "https://a.example, https://b.example", "a b/"])
+def test_value_of_which_sam_would_leave_a_part_out_is_refused(project: Project, value: str) -> None:
+    given = SHIPPED.format("dev").replace('"Environment=dev"', f'"Environment=dev", "JwtIssuer={value}"')
+    with pytest.raises(ReleaseError, match=r"\[dev\.deploy\.parameters\]: SAM takes nothing"):
+        parameters_of({**project.texts, SAM: given}, TEMPLATE, "dev")
 
 
 def test_parameters_in_the_form_that_only_sam_reads_are_refused(project: Project) -> None:
