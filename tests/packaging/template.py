@@ -1,20 +1,17 @@
 """The application template as text, and ways to look at it."""
 
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-from infra.release.templates import whole_template
+from tests.worlds import templates
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = templates.INFRA.parent
 TEMPLATE = "infra/template.yaml"
 
 
-@cache
 def read_template() -> dict[str, Any]:
     """The template with its nested stacks in it, and every function in its long form; do not change it."""
-    return whole_template(TEMPLATE, lambda path: (ROOT / path).read_text(encoding="utf-8"))
+    return templates.load("template.yaml")
 
 
 def resource(name: str) -> dict[str, Any]:
@@ -32,7 +29,7 @@ def of_type(kind: str) -> dict[str, dict[str, Any]]:
 
 def properties_of(kind: str) -> dict[str, dict[str, Any]]:
     """Properties of the resources of one type by logical id."""
-    return {name: item["Properties"] for name, item in of_type(kind).items()}
+    return templates.properties_of(read_template(), kind)
 
 
 def gateway_responses() -> dict[str, dict[str, Any]]:
@@ -42,22 +39,12 @@ def gateway_responses() -> dict[str, dict[str, Any]]:
 
 def statements() -> Iterator[tuple[str, dict[str, Any]]]:
     """Every policy statement, wherever it stands, with the logical id of its resource."""
-    for name, item in read_template()["Resources"].items():
-        for statement in _statements_in(item):
-            yield name, statement
+    return templates.statements(read_template())
 
 
 def statements_of(name: str) -> dict[str, dict[str, Any]]:
     """The policy statements of one resource by Sid."""
     return {statement["Sid"]: statement for owner, statement in statements() if owner == name}
-
-
-def _statements_in(part: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(part, dict):
-        yield from part.get("Statement", [])
-    if isinstance(part, dict | list):
-        for inner in part.values() if isinstance(part, dict) else part:
-            yield from _statements_in(inner)
 
 
 def as_list(value: Any) -> list[Any]:
