@@ -56,7 +56,7 @@ class Wire:
 
     ``sns_timeouts`` are the seconds to connect and to read, by attempt. ``slack_retry_after`` are what Slack asks to
     wait, one refused message after the other, before it takes one. ``slack_refusal`` is status and body of a refusal.
-    Slack answers when ``slack_waits_for`` is set, if there is such an event.
+    Slack answers when ``slack_waits_for`` is set, if there is such an event; ``slack_says`` is the body of its 200.
     """
 
     sns: list[dict[str, str]] = field(default_factory=list)
@@ -69,6 +69,7 @@ class Wire:
     slack_retry_after: list[str] = field(default_factory=list)
     slack_refusal: tuple[int, str] | None = None
     slack_waits_for: threading.Event | None = None
+    slack_says: bytes = b"ok"
 
     def attach(self, monkeypatch: pytest.MonkeyPatch) -> None:
 
@@ -110,4 +111,4 @@ class Wire:
         assert isinstance(request.data, bytes)
         self.slack_urls.append(request.full_url)
         self.slack.append(json.loads(request.data))
-        return _Answer(b"ok")
+        return _Answer(self.slack_says)

@@ -200,7 +200,7 @@ class StatusOnlyClient(WebhookClient):
 
         Raises:
             NoResponseError: there was no answer.
-            ApiRefusedError: it was not 200.
+            ApiRefusedError: it was not 200, or a page, such as that of a proxy's login.
         """
         from include.clients.connections import reason_of
 
@@ -212,6 +212,9 @@ class StatusOnlyClient(WebhookClient):
             raise NoResponseError(f"Slack did not answer: {why}") from None
         if answer.status_code != HTTPStatus.OK:
             raise ApiRefusedError(f"Slack answered {answer.status_code}")
+        # The library follows a redirect, and asks there without the message.
+        if (answer.body or "").lstrip().startswith("<"):
+            raise ApiRefusedError("a page came in place of Slack's answer: the URL, or a proxy, led elsewhere")
         return WebhookResponse(url="", status_code=answer.status_code, body="", headers={})
 
 

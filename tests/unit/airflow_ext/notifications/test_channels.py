@@ -276,6 +276,25 @@ def test_slack_s_answer_is_reported_by_its_status_alone(
     assert leaks(caplog.text, PLANTED) == []
 
 
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        (b"ok", ["slack", "sns"]),
+        (b"", ["slack", "sns"]),
+        (b'{"success": true}', ["slack", "sns"]),
+        (f"\n<!DOCTYPE html><title>Log in</title>{SLACK_PATH}".encode(), ["sns"]),
+    ],
+    ids=["Slack", "nothing", "another product", "page"],
+)
+def test_page_is_no_answer_of_slack(says: bytes, told: list[str], wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    """As where a proxy redirects to its login: the library follows, and the message is lost."""
+    caplog.set_level(logging.DEBUG)
+    wire.slack_says = says
+    assert send() == told
+    assert ("a page came in place of Slack's answer" in caplog.text) == ("slack" not in told)
+    assert leaks(caplog.text, PLANTED) == []
+
+
 def test_slack_that_cannot_be_reached_is_reported_with_the_reason(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     wire.slack_is_down = True

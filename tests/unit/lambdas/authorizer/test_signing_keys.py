@@ -126,6 +126,10 @@ def test_keys_out_of_reach_leave_those_that_are_kept(clock: Clock) -> None:
             keys.read_again()
         assert keys.kept() == (FIRST,)
     assert secret.reads["AWSCURRENT"] == 2
+    secret.failure = None
+    clock.now += RETRY_SECONDS + 0.1
+    assert keys.kept() == (FIRST,)
+    assert keys.read_again() == (), "a token that fits none is forged again"
 
 
 def test_keys_serve_through_an_outage_for_an_hour_and_are_asked_for_every_few_seconds(clock: Clock) -> None:

@@ -56,9 +56,10 @@ def test_empty_body_is_refused(event: dict[str, Any]) -> None:
         in_base64(b'["\xed\xa0\x80"]'),
         {"body": '["\ud800"]'},
         {"body": "*planted*", "isBase64Encoded": True},
+        {"body": "WzFd*", "isBase64Encoded": True},
         {"body": "zażółć", "isBase64Encoded": True},
     ],
-    ids=["latin", "UTF-16", "surrogate in UTF-8", "surrogate", "no base64", "no ASCII"],
+    ids=["latin", "UTF-16", "surrogate in UTF-8", "surrogate", "no base64", "base64 and more", "no ASCII"],
 )
 def test_body_that_is_not_utf8_is_refused_and_not_quoted(event: dict[str, Any]) -> None:
     with pytest.raises(NotJsonError, match="UTF-8") as caught:

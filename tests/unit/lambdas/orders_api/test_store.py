@@ -158,6 +158,13 @@ def test_what_is_not_stored_when_the_time_is_up_is_named() -> None:
     assert set(table.items) == {"id-0", "id-1", "id-2"}
 
 
+def test_pause_that_would_outlast_the_time_is_not_begun() -> None:
+    time = Time()
+    with pytest.raises(NotStoredError):
+        put(FakeDynamoDB(faults=[Leave(2)] * 100), records(5), time=time, seconds=3)
+    assert time.pauses == [0.05, 0.1, 0.2, 0.4, 0.8]
+
+
 @pytest.mark.parametrize("seconds", [0, -1])
 def test_nothing_is_sent_when_there_is_no_time(seconds: float) -> None:
     table = FakeDynamoDB()
@@ -196,6 +203,13 @@ def test_one_batch_that_fails_leaves_the_others_stored_and_says_which() -> None:
     assert len(error.not_stored) in (10, 25)
     assert error.stored == len(table.items) == 60 - len(error.not_stored)
     assert set(table.items).isdisjoint(error.not_stored)
+
+
+def test_it_is_not_worth_repeating_what_is_refused_though_another_batch_met_a_busy_table() -> None:
+    table = FakeDynamoDB(faults=[table_error("AccessDeniedException"), *[Leave(BATCH_RECORDS)] * 100])
+    error = not_stored(table, records(60), seconds=3)
+    assert (error.stored, error.reasons) == (0, ("AccessDeniedException", "UnprocessedItems"))
+    assert not error.worth_repeating
 
 
 FAULTS = st.lists(
