@@ -32,8 +32,8 @@ from tests.dags.call_details import (
 from tests.dags.call_details import replay as replay_dead_letters
 from tests.worlds.airflow import FakeRun
 from tests.worlds.call_details import CallDetailsWorld
-from tests.worlds.dynamodb import FakeLedgerTable
-from tests.worlds.s3 import BUCKET, s3_error
+from tests.worlds.dynamodb import FakeLedgerTable, table_error
+from tests.worlds.s3 import BUCKET, raising, s3_error
 
 NUMBER = SHARED_FROM + 2
 BAD = b"\x1f\x8b damaged"
@@ -326,6 +326,22 @@ def test_dead_letter_that_cannot_be_kept_costs_its_file_alone(world: CallDetails
     assert post_chunk(run, 0) == {"files": NUMBER}
     assert world.api.keys == Counter([*keys_of(*files), refused]), "the other files were posted beside it"
     assert reconcile(run)["outcomes"] == {"processed": NUMBER - 1, "processed with dead letters": 1}
+
+
+def test_file_that_is_lost_for_good_does_not_keep_another_from_its_retry(world: CallDetailsWorld) -> None:
+    files = drop(world)
+    run = started()
+    plan(run)
+    world.s3.delete(processing_key(files[1]))
+    world.api.answers[idempotency_key(files[0], 0)] = [httpx.Response(422)]
+    world.sqs.before["send_message"] = raising(table_error("RequestThrottled"))
+    with pytest.raises(RetryableFailuresError, match=rf"2 of {NUMBER} files could not be posted"):
+        post_chunk(run, 0)
+    world.sqs.before.clear()
+    with pytest.raises(WorkFailedError, match=rf"1 of {NUMBER} files could not be posted"):
+        post_chunk(run, 0)
+    reconcile_fails(run)
+    assert outcomes(world, files) == {"processed": NUMBER - 2, "processed with dead letters": 1, "incomplete": 1}
 
 
 def test_task_that_gave_up_leaves_an_alert_for_each_file_and_clearing_does_the_rest(world: CallDetailsWorld) -> None:

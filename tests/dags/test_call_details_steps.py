@@ -371,6 +371,23 @@ def test_person_learns_that_a_file_was_ingested_also_when_it_has_expired(world: 
     assert plan(run) == []
     with pytest.raises(AirflowSkipException, match="run first has ingested this file"):
         reconcile(run)
+    with pytest.raises(RunRefusedError, match="is nowhere in bucket"):
+        plan(ingest_run(KEY, run_id="manual__2", force=True))
+    assert plan(ingest_run(KEY, run_id="manual__3")) == [], "it is done as before"
+
+
+def test_file_that_is_deleted_before_its_run_begins_has_a_receipt_and_an_alert_that_say_so(
+    world: CallDetailsWorld,
+) -> None:
+    file = drop(world)
+    world.s3.delete(KEY)
+    run = ingest_run(KEY, etag=file.etag)
+    run.run_type = "operator_triggered"
+    with pytest.raises(FileChangedError, match="was deleted at"):
+        plan(run)
+    reconcile_fails(run, "ended not planned")
+    assert (world.receipt()["outcome"], world.receipt()["stored_as"]) == ("not planned", None)
+    assert "was deleted at" in world.wire.sns[0]["Message"]
 
 
 @pytest.mark.parametrize("state", ["failed", "upstream_failed", None, "success"])

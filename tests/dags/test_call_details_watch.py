@@ -213,6 +213,32 @@ def test_file_whose_run_failed_is_taken_up_when_it_is_delivered_again(world: Cal
     assert ingest(first)["outcome"] == "processed"
 
 
+@pytest.mark.parametrize("owner", ["the watcher's", "manual__7"])
+def test_run_whose_claim_lapsed_is_started_once_and_no_more(owner: str, world: CallDetailsWorld) -> None:
+    (file,) = drop(world, KEYS[0])
+    run = watch_run()
+    if owner == "manual__7":
+        plan(ingest_run(KEYS[0], run_id=owner))
+    else:
+        (start,) = claim_files(run)
+        plan(ingest_run(**start["conf"], run_id=start["trigger_run_id"]))
+    world.table.items[file.partition, "claim"]["leased_until_ms"] = {"N": "1"}
+    assert claim_files(run) == [start_of(file)]
+    run.other_runs[run_id(file)] = "failed"
+    assert claim_files(run) == [], "people were told"
+
+
+def test_run_that_waits_is_not_started_anew_because_another_has_ended(world: CallDetailsWorld) -> None:
+    ended, waiting = drop(world, *KEYS)
+    run = watch_run()
+    start, _ = claim_files(run)
+    with pytest.raises(WorkFailedError):
+        reconcile(planned(ingest_run(**start["conf"], run_id=start["trigger_run_id"])))
+    run.other_runs |= {run_id(ended): "failed", run_id(waiting): "queued"}
+    drop(world, *KEYS)
+    assert claim_files(run) == [start_of(ended, anew=True), start_of(waiting)]
+
+
 def test_round_that_dies_before_it_started_the_run_anew_is_made_good(world: CallDetailsWorld) -> None:
     (file,) = drop(world, KEYS[0])
     run = watch_run()

@@ -147,6 +147,23 @@ def test_forgotten_version_is_not_unfinished_and_may_be_claimed_without_force(wo
     assert len(world.claims.unfinished()) == 1
 
 
+def test_forgotten_version_is_not_begun_without_being_claimed_again(world: LedgerWorld) -> None:
+    claim = world.claimed()
+
+    def unplanned() -> Claim | None:
+        return world.claims.unplanned(FILE, "run-1", world.claims.items([FILE])[FILE.partition])
+
+    assert unplanned() == claim
+    world.claims.forget(claim)
+    assert unplanned() is None, "or nobody would find it if the run died"
+
+
+def test_version_whose_terms_are_fixed_is_not_begun_by_others(world: LedgerWorld) -> None:
+    world.claims.fix_terms(world.claimed(), Terms(500, "2026-03-08T00:00:00.000Z"))
+    seen = world.claims.items([FILE])[FILE.partition]
+    assert world.claims.unplanned(FILE, "run-1", seen) is None, "its batches may have been posted, in a round before"
+
+
 def test_version_that_is_delivered_while_it_is_forgotten_is_not_lost(world: LedgerWorld) -> None:
     claim = world.claimed()
 

@@ -200,6 +200,16 @@ def test_file_that_could_not_be_read_is_tried_again_without_force(world: RunWorl
         world.plan(file, "run-2")
 
 
+def test_receipt_of_a_file_that_could_not_be_read_gives_way_to_that_of_the_next_run(world: RunWorld) -> None:
+    file = world.drop(b"\x1f\x8b damaged", "incoming/x.gz")
+    world.claim(file)
+    world.closing(file).unreadable("not gzip")
+    world.claim(file, "run-2")
+    kept = world.closing(file, "run-2").not_planned("S3 was down")
+    assert kept is not None
+    assert (kept.outcome, kept.document["run_id"]) == (FileOutcome.NOT_PLANNED, "run-2")
+
+
 def test_forced_round_that_cannot_read_its_file_leaves_all_as_the_first_left_it(world: RunWorld) -> None:
     file = world.drop(BODY)
     world.post(*world.plan(file))

@@ -146,6 +146,13 @@ def test_a_plan_that_lost_its_end_does_not_add_up() -> None:
     assert any("the file has 50 in 17" in problem for problem in receipt_of(states()[:-1], cut).problems)
 
 
+def test_a_plan_that_ends_before_the_file_does_not_add_up() -> None:
+    *others, last = PLAN.chunks
+    cut = replace(PLAN, chunks=(*others, replace(last, stop=last.stop - 1)))
+    (problem,) = receipt_of(states(), cut).problems
+    assert f"and {len(CONTENT) - 1} bytes, the file has" in problem
+
+
 def test_a_file_without_records_is_processed() -> None:
     receipt = receipt_of([], plan_of(b"\n \n"))
     assert receipt.outcome is FileOutcome.PROCESSED

@@ -1,10 +1,12 @@
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from include.call_details.keys import Incoming, processing_key, run_id
-from include.call_details.models import Claim, FileVersion
+from include.call_details.ledger import LEASE_SECONDS
+from include.call_details.models import CHUNK_BYTES, Claim, FileVersion
 from include.call_details.storage import FileStore
 from include.call_details.watcher import SHARED_BYTES, Intake
 from include.errors import StorageUnavailableError
@@ -81,6 +83,21 @@ def test_files_that_share_a_run_are_no_more_bytes_than_it_may_have(watch: Watch)
         s3.drop(f"incoming/{number:02}.txt", b"x\n")
     taken = Intake(FileStore(s3, BUCKET), watch.claims, DEFAULT).take()
     assert [len(files) for files in taken.runs.values()] == [12, 12, *[1] * 6], "few files have a run each"
+
+
+def test_large_file_whose_copy_outlasts_its_claim_is_claimed_again(watch: Watch) -> None:
+    class Large(FakeIngestBucket):
+        def _listed(self, key: str) -> dict[str, Any]:
+            return {**super()._listed(key), "Size": CHUNK_BYTES + 1}
+
+        def list_versions(self, prefix: str) -> Iterator[dict[str, Any]]:
+            return ({**found, "Size": CHUNK_BYTES + 1} for found in super().list_versions(prefix))
+
+    s3 = Large()
+    s3.drop(KEYS[0], b"x\n")
+    s3.before["CopyObject"] = lambda request: watch.time.pass_by(LEASE_SECONDS + 1)
+    assert len(Intake(FileStore(s3, BUCKET), watch.claims, DEFAULT).take().files) == 1
+    assert [each.lapsed for each in watch.claims.unfinished()] == [False], "or another may take it meanwhile"
 
 
 def test_file_that_cannot_be_moved_keeps_no_other_from_it(watch: Watch) -> None:
