@@ -392,11 +392,7 @@ class Verification:
 
     def _of_before_the_ledger(self, key: str) -> dict[str, Any] | None:
         """The last of a day's manifests that was written before the ledger began: it counts as a run of the day."""
-        old = [
-            each
-            for each in self._versions(key)
-            if each["Key"] == key and "ETag" in each and each["LastModified"] < self._began
-        ]
+        old = [each for each in self._versions(key) if "ETag" in each and each["LastModified"] < self._began]
         documents = (json.loads(self._get(key, each["VersionId"]) or b"{}") for each in old)
         return next((document for document in documents if "runs" not in document), None)
 

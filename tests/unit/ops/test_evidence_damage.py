@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from include.archive.keys import ledger_key
 from include.archive.ledger import Entry, SavedManifest, sha256
 from include.archive.manifests import Manifests
 from include.clients.s3 import json_bytes
@@ -105,6 +106,40 @@ def test_damage_is_found_where_it_was_done_and_nothing_else_is_blamed(
     assert found(s3) == lines
 
 
+@pytest.mark.parametrize(
+    ("changes", "rewritten"),
+    [
+        ({2: {"previous": "0" * 64}}, [2]),
+        ({4: {"run_id": "run 9"}}, [4]),
+        # Of those before an entry that changed, nobody knows any more which of two it was.
+        ({2: {"run_id": "run 9"}, 4: {"run_id": "run 9"}}, [4, 2, 3]),
+    ],
+)
+def test_entry_that_later_ones_vouch_against_is_the_one_that_changed(
+    changes: dict[int, dict[str, str]], rewritten: list[int]
+) -> None:
+    s3 = VersionedBucket()
+    for number in range(6):
+        archive(s3, f"run {number}", FIRST + timedelta(days=number), {1: b"{}"})
+    for number, fields in changes.items():
+        changed(ledger_key(number), **fields)(s3)
+    assert found(s3) == [("rewritten", ledger_key(number)) for number in rewritten]
+
+
+def test_answers_of_a_run_of_which_nothing_is_left_are_not_taken_for_older_ones(s3: VersionedBucket) -> None:
+    for key in (ENTRY, RUN):
+        gone(key)(s3)
+    answers = [("added", f"trigger/{client}/{client}_trigger_20260301.json") for client in CLIENTS]
+    assert found(s3) == [("missing", ENTRY), ("added", DAY), *answers]
+
+
+@pytest.mark.parametrize("fields", [{"version_id": "v999"}, {"sha256": "0" * 64}, {"run_id": "run 9"}])
+def test_day_that_names_its_run_otherwise_than_the_ledger_is_found(s3: VersionedBucket, fields: dict[str, str]) -> None:
+    (run,) = json.loads(s3.bodies(DAY)[-1] or b"")["runs"]
+    changed(DAY, runs=[run | fields])(s3)
+    assert found(s3) == [("changed", DAY)]
+
+
 @pytest.mark.parametrize("scope", [Scope(first=FIRST + timedelta(days=1)), Scope(last=FIRST - timedelta(days=1))])
 @pytest.mark.parametrize("key", [RUN, "manifests/trigger/20260301/forged.json", "manifests/trigger/20260228.json"])
 def test_manifest_of_a_day_that_was_not_asked_for_is_left(s3: VersionedBucket, key: str, scope: Scope) -> None:
@@ -143,8 +178,10 @@ def test_run_of_before_the_ledger_counts_as_what_its_day_s_manifest_was_then() -
     s3 = day_of_before_the_ledger()
     assert [run["manifest"] is None for run in json.loads(s3.bodies(DAY)[-1] or b"")["runs"]] == [True, False]
     assert found(s3) == []
-    del s3.objects[DAY][0]
+    old = s3.objects[DAY].pop(0)
     assert found(s3) == [("changed", DAY)], "nobody can tell any more"
+    s3.objects[f"{DAY}.old"] = [old]
+    assert found(s3) == [("added", f"{DAY}.old"), ("changed", DAY)], "another key is no version of it"
 
 
 @pytest.mark.parametrize("begun_before", [True, False])

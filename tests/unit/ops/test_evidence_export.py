@@ -178,6 +178,15 @@ def test_answer_that_is_left_out_is_named(environment: Bucket, tmp_path: Path) -
     assert ("ledger/", "nothing is there") in repacked(files, tmp_path / "b.zip", *ledger)
 
 
+def test_file_that_the_sums_name_and_that_is_gone_is_one_fault(environment: Bucket, tmp_path: Path) -> None:
+    files = exported(environment, tmp_path / "a.zip")
+    name = next(name for name in files if name.startswith("answers/"))
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive_of_less:
+        for each in files.keys() - {name}:
+            archive_of_less.writestr(each, files[each])
+    assert check(tmp_path / "b.zip").rows == [{"file": name, "fault": "missing"}]
+
+
 def test_adopted_answers_of_other_days_and_clients_are_not_missed(environment: Bucket, tmp_path: Path) -> None:
     s3 = environment.session
     old = [f"trigger/{client}/{client}_trigger_2025010{day}.json" for client in (2, 7) for day in (1, 2)]
