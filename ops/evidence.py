@@ -1,7 +1,6 @@
 """Whether the archive is still what was archived: reads ledger, manifests and answers (spec: archive, Proof).
 
-Reads only. What is proven is noted in a SQLite file, so that memory does not grow with the archive and an interrupted
-run can go on.
+Reads only. An interrupted verification can go on: see :mod:`ops.evidence_checkpoint`.
 """
 
 from __future__ import annotations
@@ -10,12 +9,10 @@ import hashlib
 import json
 import operator
 import re
-import sqlite3
-import tempfile
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from itertools import pairwise
@@ -31,7 +28,8 @@ from include.clients.aws import unless
 from include.clients.s3 import NO_VERSION, json_bytes
 from include.text import UNREADABLE
 from ops.environment import Environment, aws_errors
-from ops.report import OpsError, Report
+from ops.evidence_checkpoint import Answer, Checkpoint, checkpoint
+from ops.report import Report
 
 CONNECTIONS = 32
 """Objects that are read at once."""
@@ -42,16 +40,6 @@ _MANIFESTS_AHEAD = 4
 _ARCHIVED = re.compile(r"trigger/(?P<client>-?\d+)/(?P=client)_trigger_(?P<day>\d{8})\.json", re.ASCII)
 _MANIFEST = re.compile(rf"{MANIFESTS}(?P<day>\d{{8}})(?:/.+|\.json)", re.ASCII | re.DOTALL)
 _NEVER, _NOT_YET = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS verification (scope TEXT);
-CREATE TABLE IF NOT EXISTS digests (
-  key TEXT, version TEXT, sha256 TEXT, entry INTEGER, proven INTEGER DEFAULT 0,
-  PRIMARY KEY (key, version, sha256)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS selections (client TEXT, day TEXT, PRIMARY KEY (client, day)) WITHOUT ROWID;
-"""
-
 
 _PERHAPS_LATER = (
     "a run has its entry when it ends: if one is under way or has just ended, verify again; else keep the bucket as it "
@@ -140,27 +128,27 @@ class Verification:
         self._contradicted, self._lost, self._strange = set[int](), set[str | None](), set[str]()
         self._runs = defaultdict[str, set[str]](set)
 
-    def run(self, checkpoint: Path | None = None) -> tuple[list[Finding], dict[str, int]]:
-        """Verify; what is proven is noted in the checkpoint, for another one to go on from if this is interrupted.
+    def run(self, file: Path | None = None) -> tuple[list[Finding], dict[str, int]]:
+        """Verify; what is proven is noted in the file, for another one to go on from if this is interrupted.
 
         Returns:
             the findings, worst first, and how many entries, manifests and answers were read.
         """
         of = f"{self.bucket} ({self.scope})"
-        with _database(checkpoint, of) as database, ThreadPoolExecutor(CONNECTIONS) as threads:
+        with checkpoint(file, of) as noted, ThreadPoolExecutor(CONNECTIONS) as threads:
             findings = list(self._ledger(threads))
             wanted = [
                 (number, entry)
                 for number, (entry, _) in self.entries.items()
                 if entry.trigger_date is None or self.scope.covers_day(entry.trigger_date)
             ]
-            findings += self._manifests(database, threads, wanted)
+            findings += self._manifests(noted, threads, wanted)
             findings += self._other_manifests()
-            findings += self._answers(database, threads)
-            findings += self._listed(database)
+            findings += self._answers(noted, threads)
+            findings += self._listed(noted)
             findings += self._days(threads)
-            findings += self._unselected(database)
-            (answers,) = database.execute("SELECT count(*) FROM digests").fetchone()
+            findings += self._unselected(noted)
+            answers = noted.count()
         return findings, {"entries": len(self.entries), "manifests": len(wanted), "answers": answers}
 
     def _ledger(self, threads: ThreadPoolExecutor) -> Iterator[Finding]:
@@ -214,7 +202,7 @@ class Verification:
                 self._contradicted.add(number)
 
     def _manifests(
-        self, database: sqlite3.Connection, threads: ThreadPoolExecutor, wanted: list[tuple[int, Entry]]
+        self, noted: Checkpoint, threads: ThreadPoolExecutor, wanted: list[tuple[int, Entry]]
     ) -> Iterator[Finding]:
         bodies = in_order(
             threads, wanted, lambda item: self._get(item[1].manifest, item[1].version_id), ahead=_MANIFESTS_AHEAD
@@ -244,16 +232,12 @@ class Verification:
                     (line, operator.index(line["client_id"]), day or _day(line["trigger_date"]))
                     for line in document["clients"]
                 ]
-                database.executemany(
-                    "INSERT OR IGNORE INTO digests (key, version, sha256, entry) VALUES (?, ?, ?, ?)",
-                    [
-                        (str(line["key"]), str(line["version_id"] or ""), str(line["sha256"]), number)
-                        for line, client, at in lines
-                        if line["key"] and self.scope.covers(client, at)
-                    ],
+                answers = (
+                    (str(line["key"]), str(line["version_id"] or ""), str(line["sha256"]))
+                    for line, client, at in lines
+                    if line["key"] and self.scope.covers(client, at)
                 )
-                selections = [(str(client), at) for _, client, at in lines]
-                database.executemany("INSERT OR IGNORE INTO selections VALUES (?, ?)", selections)
+                noted.add(number, answers, ((client, at) for _, client, at in lines))
             except UNREADABLE:
                 self._lost.add(entry.trigger_date)
                 yield Finding("changed", where, "not a manifest as runs write them")
@@ -262,7 +246,7 @@ class Verification:
                 self._runs[day].add(entry.manifest)
             if believed and named != (entry.run_id, entry.trigger_date):
                 yield Finding("changed", ledger_key(number), "names another run or day than its manifest")
-        database.commit()
+        noted.prove()
 
     def _other_manifests(self) -> Iterator[Finding]:
         """Manifests that no entry knows, and those that are hidden. Of a day with runs, :meth:`_days` reads its own."""
@@ -288,12 +272,12 @@ class Verification:
         for day in sorted(of_days.keys() - self._lost):
             yield Finding("added", of_days[day], "no entry of the ledger is of this day", _PERHAPS_LATER)
 
-    def _answers(self, database: sqlite3.Connection, threads: ThreadPoolExecutor) -> Iterator[Finding]:
-        (total,) = database.execute("SELECT count(*) FROM digests WHERE NOT proven").fetchone()
-        digests = in_order(threads, _unproven(database), lambda row: self.digest(row[0], row[1]))
-        done: list[tuple[str, str, str]] = []
+    def _answers(self, noted: Checkpoint, threads: ThreadPoolExecutor) -> Iterator[Finding]:
+        total = noted.count(unproven=True)
+        digests = in_order(threads, noted.unproven(), lambda each: self.digest(*each[0][:2]))
+        done: list[Answer] = []
         now = datetime.now(UTC)
-        for number, ((key, version, expected, entry), (found, lock)) in enumerate(digests, 1):
+        for number, (((key, version, expected), entry), (found, lock)) in enumerate(digests, 1):
             if lock and lock > now:
                 self.locked += 1
                 self.locked_until = min(self.locked_until or lock, lock)
@@ -306,12 +290,11 @@ class Verification:
             else:
                 yield Finding("changed", _where(key, version), f"sha256 is {found}, entry {entry} has {expected}")
             if number % 1000 == 0 or number == total:
-                database.executemany("UPDATE digests SET proven = 1 WHERE (key, version, sha256) = (?, ?, ?)", done)
-                database.commit()
+                noted.prove(done)
                 done.clear()
                 self.tell(f"{number:,} of {total:,} answers read")
 
-    def _listed(self, database: sqlite3.Connection) -> Iterator[Finding]:
+    def _listed(self, noted: Checkpoint) -> Iterator[Finding]:
         """Answers that no entry knows, and answers that somebody deleted."""
         lost = Counter[str]()
         prefix = EVIDENCE if self.scope.client is None else f"{EVIDENCE}{self.scope.client}/"
@@ -324,10 +307,7 @@ class Verification:
                 if version["IsLatest"]:
                     yield Finding("missing", where, "a delete marker hides the answer")
                 continue
-            row = database.execute(
-                "SELECT 1 FROM digests WHERE key = ? AND version IN (?, '')", (version["Key"], version["VersionId"])
-            ).fetchone()
-            if row is not None:
+            if noted.knows(version["Key"], version["VersionId"]):
                 continue
             # The first run's answers are older than its entry, and are not what somebody is to adopt.
             day = found[1] if found else ""
@@ -396,17 +376,12 @@ class Verification:
         documents = (json.loads(self._get(key, each["VersionId"]) or b"{}") for each in old)
         return next((document for document in documents if "runs" not in document), None)
 
-    def _unselected(self, database: sqlite3.Connection) -> Iterator[Finding]:
+    def _unselected(self, noted: Checkpoint) -> Iterator[Finding]:
         """Clients that the day before and the day after have, and a day between, which had a run, has not."""
-        asked = {day for (day,) in database.execute("SELECT DISTINCT day FROM selections")}
+        asked = noted.days()
         days = sorted((asked | self._runs.keys()) - self._lost)
         for (before, day), (_, after) in pairwise(pairwise(days)):
-            missing = database.execute(
-                "SELECT client FROM selections a JOIN selections b USING (client) WHERE a.day = ? AND b.day = ? "
-                "AND NOT EXISTS (SELECT 1 FROM selections c WHERE c.client = a.client AND c.day = ?)",
-                (before, after, day),
-            )
-            clients = sorted(int(client) for (client,) in missing if self.scope.covers(int(client), day))
+            clients = [each for each in noted.missing(day, before, after) if self.scope.covers(each, day)]
             if day not in asked and clients:
                 what = f"no run of the day selected any client, though the days around it have {len(clients):,} alike"
                 yield Finding("not selected", day, what, f"ops backfill {day} {day} --again")
@@ -514,18 +489,6 @@ def _day(text: str) -> str:
     return date.fromisoformat(text).isoformat()
 
 
-def _unproven(database: sqlite3.Connection) -> Iterator[tuple[str, str, str, int]]:
-    """Answers that are still to be read, page by page: those of a page may be marked meanwhile."""
-    last = ("", "", "")
-    while rows := database.execute(
-        "SELECT key, version, sha256, entry FROM digests WHERE NOT proven AND (key, version, sha256) > (?, ?, ?) "
-        "ORDER BY key, version, sha256 LIMIT 1000",
-        last,
-    ).fetchall():
-        yield from rows
-        last = rows[-1][:3]
-
-
 def in_order[T, R](
     threads: ThreadPoolExecutor, items: Iterable[T], work: Callable[[T], R], *, ahead: int = 2 * CONNECTIONS
 ) -> Iterator[tuple[T, R]]:
@@ -538,24 +501,3 @@ def in_order[T, R](
         waiting.append((item, threads.submit(work, item)))
     for item, future in waiting:
         yield item, future.result()
-
-
-@contextmanager
-def _database(checkpoint: Path | None, of: str) -> Iterator[sqlite3.Connection]:
-    with tempfile.TemporaryDirectory(prefix="evidence-") as scratch:
-        file = checkpoint or Path(scratch, "proven.sqlite")
-        try:
-            database = sqlite3.connect(file)
-            database.executescript(_TABLES)
-        except sqlite3.Error as error:
-            raise OpsError(f"checkpoint {file} cannot be used: {error}") from None
-        with closing(database):
-            (noted,) = database.execute("SELECT min(scope) FROM verification").fetchone()
-            if noted not in (None, of):
-                raise OpsError(f"checkpoint {file} is of {noted}, not of {of}: name another file")
-            database.execute("INSERT INTO verification VALUES (?)", (of,))
-            yield database
-            # It has come to its end: what it proved is of that time, and the next one reads it again.
-            for table in ("verification", "digests", "selections"):
-                database.execute(f"DELETE FROM {table}")  # noqa: S608 - a name of ours
-            database.commit()
