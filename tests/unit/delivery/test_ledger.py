@@ -249,10 +249,11 @@ def test_whatever_an_owner_does_while_workers_die_every_event_ends_as_it_must(
     owner.check()
 
 
-def test_a_killed_worker_repeats_no_more_than_it_had_not_written() -> None:
+@pytest.mark.parametrize("by_lane", [True, False])
+def test_a_killed_worker_repeats_no_more_than_it_had_not_written(by_lane: bool) -> None:
     most = 0
     for step in range(1, 400):
-        world = DeliveryWorld(latency=lambda arrival: 0.001)
+        world = DeliveryWorld(latency=lambda arrival: 0.001, by_lane=by_lane)
         world.add(100)
         life = Life(step)
         world.deliver_at_once(world.dispatcher(life))
