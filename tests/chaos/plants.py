@@ -70,8 +70,8 @@ PLANTS = {
     ),
     "receiver": Plant(
         "include/delivery/owner_queue.py",
-        "if attempt.response.accepted and event.position > lane.top:",
-        "if event.position > lane.top:",
+        "if response.accepted:",
+        "if True:",
         "its receiver has not accepted it",
     ),
     "manifest": Plant(
