@@ -143,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0 if run(Path(place), **asked, console=console) else 1
     given = {option: value for option, value in asked.items() if value is not None}
     found = plants.find(name, [part for option, value in given.items() for part in (f"--{option}", str(value))])
-    said = f"found: the campaign failed, and said: {found}" if found else "NOT found"
+    said = f"found: the campaign ended with 1, and said: {found}" if found else "NOT found"
     console.print(f"the planted fault '{name}' was {said}", markup=False, soft_wrap=True)
     return 0 if found else 1
 
