@@ -82,7 +82,7 @@ def test_an_aimed_fault_meets_its_task_at_any_step() -> None:
         assert watch.drawn("post_chunk", chance=random.Random(seed)) is POST
         moments.append(watch.now)
     assert min(moments) < 0.2
-    assert max(moments) > 0.8
+    assert max(moments) > 0.3
 
 
 def test_a_fault_that_is_aimed_at_nothing_may_meet_every_task() -> None:

@@ -45,7 +45,7 @@ AIM_SECONDS = 30.0
 """So long a fault waits for the task that it is aimed at: one that runs for a second is not there all the time. No
 other is harmed instead: it may be one that has to come before."""
 _LOOK_SECONDS = 0.1
-_AIMED_TASK_SECONDS = 1.0
+_AIMED_TASK_SECONDS = 0.4
 
 DAGS = (
     archive.DAG_ID,
