@@ -8,7 +8,7 @@ import pytest
 
 from ops.archive import answer, day
 from ops.report import OpsError
-from tests.worlds.evidence import FIRST, Bucket, archive, three_days
+from tests.worlds.evidence import FIRST, Bucket, archive
 from tests.worlds.s3 import VersionedBucket
 
 DAY = FIRST + timedelta(days=1)
@@ -16,9 +16,7 @@ KEY = "trigger/2/2_trigger_20260302.json"
 
 
 @pytest.fixture
-def environment() -> Iterator[Bucket]:
-    s3 = VersionedBucket()
-    three_days(s3)
+def environment(s3: VersionedBucket) -> Iterator[Bucket]:
     with httpx.Client() as http:
         yield Bucket("test", s3, None, {}, http)
 

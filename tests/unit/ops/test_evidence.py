@@ -33,13 +33,6 @@ def verify(s3: VersionedBucket, scope: Scope | None = None, checkpoint: Path | N
     return Verification(s3, s3.bucket, scope or Scope()).run(checkpoint)[0]
 
 
-@pytest.fixture
-def s3() -> VersionedBucket:
-    bucket = VersionedBucket()
-    three_days(bucket)
-    return bucket
-
-
 @cache
 def three_days_for_all() -> VersionedBucket:
     """Whoever changes it puts it back."""

@@ -10,15 +10,8 @@ import pytest
 from ops.evidence import Verification
 from ops.evidence_adopt import adopt
 from ops.report import OpsError
-from tests.worlds.evidence import Bucket, three_days
+from tests.worlds.evidence import Bucket
 from tests.worlds.s3 import Version, VersionedBucket, raising, s3_error
-
-
-@pytest.fixture
-def s3() -> VersionedBucket:
-    bucket = VersionedBucket()
-    three_days(bucket)
-    return bucket
 
 
 def test_object_that_is_no_answer_is_not_adopted(s3: VersionedBucket) -> None:

@@ -48,13 +48,6 @@ def changed(key: str, **fields: object) -> Damage:
     return change
 
 
-@pytest.fixture
-def s3() -> VersionedBucket:
-    bucket = VersionedBucket()
-    three_days(bucket)
-    return bucket
-
-
 def found(s3: VersionedBucket, scope: Scope | None = None) -> list[tuple[str, str]]:
     """Kind and place of each finding, without the versions' ids."""
     findings = Verification(s3, s3.bucket, scope or Scope()).run()[0]

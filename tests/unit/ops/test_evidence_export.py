@@ -20,9 +20,7 @@ NAMED = "2_trigger_20260302"
 
 
 @pytest.fixture
-def environment() -> Bucket:
-    s3 = VersionedBucket()
-    three_days(s3)
+def environment(s3: VersionedBucket) -> Bucket:
     archive(s3, "again", FIRST + timedelta(days=1), {2: b'{"client": 2, "later": true}'})
     return Bucket("test", s3, None, {}, httpx.Client())
 
