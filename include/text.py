@@ -59,7 +59,8 @@ _CHECKER = json.JSONDecoder(object_pairs_hook=len, parse_float=len, parse_int=le
 # Strings, so that brackets in them are passed over; one without an end reaches to the end of the text. Possessive
 # (``*+``): what matched is never given back, so that no text takes more than linear time or keeps a stack.
 _STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
-_PIECE_DEPTH = 500
+_DEPTH = 500
+"""Levels of nesting that every parser's stack has room for: Python 3.12 reads and writes some 1,490."""
 
 
 def is_strict_json(text: bytes | bytearray) -> bool:
@@ -76,14 +77,14 @@ def is_strict_json(text: bytes | bytearray) -> bool:
 def _is_deep_json(text: bytes | bytearray) -> bool:
     """The same for nesting deeper than any parser's stack, in linear time: the text is checked in pieces.
 
-    A piece is what lies between two multiples of ``_PIECE_DEPTH``, with ``[]`` in place of what lies deeper.
+    A piece is what lies between two multiples of ``_DEPTH``, with ``[]`` in place of what lies deeper.
     """
     pieces = [bytearray()]
     depth = position = 0
     for token in _STRUCTURE.finditer(text):
         if token[0] in (b"[", b"{"):
             depth += 1
-            if depth % _PIECE_DEPTH == 0:
+            if depth % _DEPTH == 0:
                 pieces[-1] += text[position : token.start()] + b"[]"
                 pieces.append(bytearray())
                 position = token.start()
@@ -91,16 +92,12 @@ def _is_deep_json(text: bytes | bytearray) -> bool:
             depth -= 1
             if depth < 0:
                 return False
-            if depth % _PIECE_DEPTH == _PIECE_DEPTH - 1:
+            if depth % _DEPTH == _DEPTH - 1:
                 piece = pieces.pop() + text[position : token.end()]
                 position = token.end()
                 if not is_strict_json(piece):
                     return False
     return depth == 0 and is_strict_json(pieces[0] + text[position:])
-
-
-_DEEPEST = 500
-"""Python 3.12 reads and writes some 1,490 levels."""
 
 
 def shallow_json(text: bytes) -> bytes:
@@ -109,19 +106,19 @@ def shallow_json(text: bytes) -> bytes:
     So that Python reads it, and nesting that nobody can use costs what it is in and no more. In what is left out,
     nothing is noticed that is no JSON.
     """
-    if text.count(b"[") + text.count(b"{") <= _DEEPEST:
+    if text.count(b"[") + text.count(b"{") <= _DEPTH:
         return text
     kept = list[bytes]()
     depth = position = 0
     for token in _STRUCTURE.finditer(text):
         if token[0] in (b"[", b"{"):
             depth += 1
-            if depth == _DEEPEST + 1:
+            if depth == _DEPTH + 1:
                 kept += [text[position : token.start()], b"Infinity"]
                 # Until its end is found: what has none is no JSON.
                 position = len(text)
         elif token[0] in (b"]", b"}"):
-            if depth == _DEEPEST + 1:
+            if depth == _DEPTH + 1:
                 position = token.end()
             depth -= 1
     return b"".join([*kept, text[position:]])
